@@ -1,0 +1,1 @@
+"""jotr-deploy: take JOTR from a checkpoint to meshes, with a latency profile."""

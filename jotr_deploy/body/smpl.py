@@ -1,0 +1,227 @@
+"""SMPL-format body files, read safely: `.npz`, and `.pkl` without chumpy and without running anything from the file."""
+
+from __future__ import annotations
+
+import codecs
+import pickle
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.errors import BodyFileError, first_line
+
+Array = NDArray[Any]
+
+VERTICES, FACES, JOINTS, BETAS = 6890, 13776, 24, 10
+PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
+FACE_VERTICES = (331, 2802, 6262, 3489, 3990)
+"""Nose, left eye, right eye, left ear, right ear: rows 24..28 of the 30-joint set."""
+HEAD_TOP_VERTEX = 412
+"""Crown of the head, row 29 where no `J_regressor_extra.npy` is given."""
+
+OFFICIAL_NAMES = tuple(
+    f"{stem}{suffix}"
+    for stem in (
+        "SMPL_NEUTRAL",
+        "basicModel_neutral_lbs_10_207_0_v1.0.0",
+        "basicmodel_neutral_lbs_10_207_0_v1.0.0",
+        "basicmodel_neutral_lbs_10_207_0_v1.1.0",
+        "SMPL_MALE",
+        "basicmodel_m_lbs_10_207_0_v1.0.0",
+        "basicmodel_m_lbs_10_207_0_v1.1.0",
+        "SMPL_FEMALE",
+        "basicModel_f_lbs_10_207_0_v1.0.0",
+        "basicmodel_f_lbs_10_207_0_v1.1.0",
+    )
+    for suffix in (".npz", ".pkl")
+)
+"""What the body's distributors call their files, neutral first; a folder is searched in this order."""
+
+_SHAPES: dict[str, tuple[int, ...]] = {
+    "v_template": (VERTICES, 3),
+    "shapedirs": (VERTICES, 3, BETAS),
+    "posedirs": (VERTICES, 3, 9 * (JOINTS - 1)),
+    "J_regressor": (JOINTS, VERTICES),
+    "weights": (VERTICES, JOINTS),
+    "f": (FACES, 3),
+}
+_REGISTER = "get SMPL from https://smpl.is.tue.mpg.de, or export with --stand-in"
+
+
+@dataclass(frozen=True)
+class BodyModel:
+    """The arrays of an SMPL-format body: metres, y up, x to the person's left."""
+
+    v_template: Array  # (6890, 3) float32 rest vertices
+    shapedirs: Array  # (6890, 3, 10) float32 metres per unit of shape
+    posedirs: Array  # (6890, 3, 207) float32 metres per entry of R - I of joints 1..23
+    J_regressor: Array  # (24, 6890) float32 skinning joints from shaped vertices
+    weights: Array  # (6890, 24) float32 skinning weights
+    faces: Array  # (13776, 3) int32
+    head_top: Array  # (6890,) float32 row 29 of the 30-joint regressor
+    stand_in: bool  # made by this project, free to pass on
+
+    def regressor_30(self) -> Array:
+        """(30, 6890) float32: the 24 joints, five face vertices, the head top (jotr.md section 2)."""
+        face = np.zeros((len(FACE_VERTICES), VERTICES), np.float32)
+        face[np.arange(len(FACE_VERTICES)), FACE_VERTICES] = 1
+        return np.concatenate([self.J_regressor, face, self.head_top[None]]).astype(np.float32)
+
+
+def stand_in() -> BodyModel:
+    """The licence-free stand-in body of this package: SMPL's shapes, nobody's data."""
+    with resources.as_file(resources.files("jotr_deploy.body") / "stand_in.npz") as path:
+        return load_body(path)
+
+
+def load_body(path: Path, head_top: Array | None = None) -> BodyModel:
+    """Read an SMPL-format body.
+
+    Args:
+        path: a `.npz` or `.pkl` file of any name, or a folder that holds one under an official name.
+        head_top: (6890,) regressor row of the head top; without it vertex 412.
+
+    Raises:
+        BodyFileError: no such file, not readable without running code, or arrays of other shapes.
+    """
+    path = _official_file(path) if path.is_dir() else path
+    if not path.is_file():
+        raise BodyFileError(f"{path}: no such body file", _REGISTER)
+    arrays = _read_pickle(path) if path.suffix == ".pkl" else read_npz(path)
+    is_stand_in = "kind" in arrays
+    if is_stand_in:
+        arrays["posedirs"] = np.zeros(_SHAPES["posedirs"], np.float32)
+    return body_from_arrays(arrays, str(path), is_stand_in, head_top)
+
+
+def body_from_arrays(
+    arrays: Mapping[str, Any], where: str, is_stand_in: bool = False, head_top: Array | None = None
+) -> BodyModel:
+    """Check shapes and types of SMPL arrays under their file names (`v_template`, `f`, `kintree_table` ...)."""
+    missing = [name for name in (*_SHAPES, "kintree_table") if name not in arrays]
+    if missing:
+        raise BodyFileError(f"{where}: not an SMPL body, it lacks {', '.join(missing)}", _REGISTER)
+    checked = {}
+    for name, shape in _SHAPES.items():
+        array = np.asarray(arrays[name])
+        if name == "shapedirs" and array.ndim == 3:
+            array = array[:, :, :BETAS]  # files of version 1.1 carry 300 directions
+        if array.shape != shape:
+            raise BodyFileError(f"{where}: {name} is {array.shape}, expected {shape}", _REGISTER)
+        if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+            raise BodyFileError(f"{where}: {name} holds values that are not finite numbers", _REGISTER)
+        checked[name] = np.ascontiguousarray(array, np.int32 if name == "f" else np.float32)
+    if checked["f"].min() < 0 or checked["f"].max() >= VERTICES:
+        raise BodyFileError(f"{where}: f names vertices outside 0..{VERTICES - 1}", _REGISTER)
+    tree = np.asarray(arrays["kintree_table"])
+    if tree.shape != (2, JOINTS) or tuple(tree[0, 1:].astype(np.int64)) != PARENTS[1:]:
+        raise BodyFileError(f"{where}: kintree_table is not SMPL's tree of {JOINTS} joints", _REGISTER)
+    if head_top is None:
+        head_top = np.zeros(VERTICES, np.float32)
+        head_top[HEAD_TOP_VERTEX] = 1
+    faces = checked.pop("f")
+    return BodyModel(**checked, faces=faces, head_top=head_top.astype(np.float32), stand_in=is_stand_in)
+
+
+def load_head_top(path: Path) -> Array:
+    """Row 3 (head top) of the published `J_regressor_extra.npy` (9, 6890) -> (6890,) float32."""
+    remedy = "give the published J_regressor_extra.npy, or leave --extra-regressor out"
+    try:
+        rows = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise BodyFileError(f"{path}: no such regressor file", remedy) from None
+    except (OSError, ValueError, EOFError) as error:
+        raise BodyFileError(f"{path}: not a NumPy array file ({first_line(error)})", remedy) from None
+    if rows.ndim != 2 or rows.shape[0] <= 3 or rows.shape[1] != VERTICES:
+        raise BodyFileError(f"{path}: the regressor is {rows.shape}, expected (9, {VERTICES})", remedy)
+    return np.ascontiguousarray(rows[3], np.float32)
+
+
+def read_npz(path: Path) -> dict[str, Array]:
+    """Every array of an `.npz`, or BodyFileError."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        raise BodyFileError(f"{path}: not a readable .npz file ({first_line(error)})", _REGISTER) from None
+
+
+def _official_file(folder: Path) -> Path:
+    for name in OFFICIAL_NAMES:
+        for candidate in (folder / name, folder / "smpl" / name, folder / "models" / name):
+            if candidate.is_file():
+                return candidate
+    raise BodyFileError(f"{folder}: no SMPL file in this folder (looked for SMPL_NEUTRAL.pkl and its like)", _REGISTER)
+
+
+class _Inert:
+    """Stands for a chumpy or SciPy object: keeps what the pickle says of it, does nothing with it."""
+
+    def __init__(self, *args: Any) -> None:
+        self.state: Any = {}
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def dense(self) -> Array:
+        """The numbers inside: a chumpy leaf's `x`, or a compressed sparse column matrix as an array."""
+        state = self.state
+        if isinstance(state, tuple):  # (dict, slots)
+            state = {**(state[0] or {}), **(state[1] or {})}
+        if "x" in state:
+            return np.asarray(state["x"])
+        rows, columns = state["_shape"] if "_shape" in state else state["shape"]
+        matrix = np.zeros((rows, columns))
+        pointer = np.asarray(state["indptr"])
+        column = np.repeat(np.arange(columns), np.diff(pointer))
+        np.add.at(matrix, (np.asarray(state["indices"]), column), np.asarray(state["data"]))
+        return matrix
+
+
+def _safe_reconstructor(cls: type, base: type, state: Any) -> Any:
+    if cls is not _Inert:
+        raise pickle.UnpicklingError("an object of an unknown class")
+    return _Inert()
+
+
+_ALLOWED: dict[tuple[str, str], Any] = {
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): np.zeros(0).__reduce__()[0] for core in ("core", "_core")},  # type: ignore[misc]
+    **{(f"numpy.{core}.multiarray", "scalar"): np.float64(0).__reduce__()[0] for core in ("core", "_core")},  # type: ignore[misc]
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("_codecs", "encode"): codecs.encode,
+    **{(module, "object"): object for module in ("__builtin__", "builtins")},
+    **{(module, "_reconstructor"): _safe_reconstructor for module in ("copy_reg", "copyreg")},
+}
+
+
+class _NumbersOnly(pickle.Unpickler):
+    """Rebuilds arrays; chumpy and sparse matrices become `_Inert`; every other name is refused."""
+
+    def find_class(self, module: str, name: str) -> Callable[..., Any]:
+        if (module, name) in _ALLOWED:
+            allowed: Callable[..., Any] = _ALLOWED[module, name]
+            return allowed
+        if module.split(".")[0] == "chumpy" or (
+            module.startswith("scipy.sparse") and name in ("csc_matrix", "csc_array")
+        ):
+            return _Inert
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+
+
+def _read_pickle(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            content = _NumbersOnly(file, encoding="latin1").load()
+        if not isinstance(content, dict):
+            raise pickle.UnpicklingError("it is not a dictionary")
+        wanted = {*_SHAPES, "kintree_table"} & content.keys()
+        return {k: content[k].dense() if isinstance(content[k], _Inert) else content[k] for k in wanted}
+    except Exception as error:  # a hostile or damaged pickle may raise anything; nothing of it has run
+        raise BodyFileError(f"{path}: not a readable SMPL pickle ({first_line(error)})", _REGISTER) from None

@@ -1,0 +1,58 @@
+"""What a user can mend: one line of cause, one of remedy, exit code 2. A bug stays a traceback, exit code 1."""
+
+from __future__ import annotations
+
+
+class JotrDeployError(Exception):
+    """The family of everything a user can mend.
+
+    `cause` says what is wrong and where, `remedy` what to do about it; each is one line.
+    """
+
+    exit_code = 2
+
+    def __init__(self, cause: str, remedy: str) -> None:
+        super().__init__(f"{cause}\n{remedy}")
+        self.cause = cause
+        self.remedy = remedy
+
+
+class CheckpointError(JotrDeployError):
+    """A checkpoint that cannot be read, or does not fit the configuration."""
+
+
+class BodyFileError(JotrDeployError):
+    """A body model, regressor or pose prior file that cannot be read or has the wrong shapes."""
+
+
+class BundleError(JotrDeployError):
+    """A bundle that is not intact, not there, or not made for this use."""
+
+
+class KeypointFileError(JotrDeployError):
+    """A keypoint or box file that cannot be read, or does not belong to the source."""
+
+
+class SourceError(JotrDeployError):
+    """An image, video or folder that cannot be read."""
+
+
+class OutputError(JotrDeployError):
+    """A result that cannot be written."""
+
+
+class SessionError(JotrDeployError):
+    """A model file that cannot be opened, or feeds that do not fit it."""
+
+
+class VerificationError(JotrDeployError):
+    """A derived network whose outputs differ from its reference by more than the limit."""
+
+
+class MissingDependency(JotrDeployError):
+    """A package that this verb needs is not installed."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first non-empty line of an error's text, for use inside a one-line cause."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

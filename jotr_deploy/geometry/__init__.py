@@ -1,0 +1,1 @@
+"""Crops, cameras, rotations and the depth-buffer rasteriser: pure functions on arrays."""

@@ -1,0 +1,35 @@
+"""Rotations as axis-angle vectors (direction = axis, length = angle in radians) and as matrices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+def matrix_from_axis_angle(axis_angle_rad: Array) -> Array:
+    """(..., 3) -> (..., 3, 3) float64, acting on column vectors (Rodrigues)."""
+    vector = np.asarray(axis_angle_rad, np.float64)
+    angle = np.linalg.norm(vector, axis=-1)[..., None, None]
+    x, y, z = np.moveaxis(vector, -1, 0)
+    zero = np.zeros_like(x)
+    cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(*vector.shape, 3)
+    # sin(a)/a and (1 - cos(a))/a^2, both finite at zero
+    first = np.sinc(angle / np.pi)
+    second = np.sinc(angle / (2 * np.pi)) ** 2 / 2
+    matrix: Array = np.eye(3) + first * cross + second * (cross @ cross)
+    return matrix
+
+
+def angle_between(a_rad: Array, b_rad: Array) -> Array:
+    """Angle in radians, 0..pi, of the rotation that leads from one axis-angle to another: (..., 3) x 2 -> (...).
+
+    Unlike the difference of the vectors it does not jump where an axis-angle flips its sign at pi.
+    """
+    # Chord instead of arccos of the trace: exact near zero, where float32 outputs are compared.
+    chord = np.linalg.norm(matrix_from_axis_angle(a_rad) - matrix_from_axis_angle(b_rad), axis=(-2, -1))
+    angle: Array = 2 * np.arcsin(np.clip(chord / np.sqrt(8), 0, 1))
+    return angle

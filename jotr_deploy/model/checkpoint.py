@@ -1,0 +1,208 @@
+"""Checkpoints: the published `.pth.tar` layouts and our own, read without running anything from the file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from jotr_deploy.body.smpl import BodyModel, body_from_arrays
+from jotr_deploy.body.vposer import VPoserDecoder
+from jotr_deploy.config import ModelConfig
+from jotr_deploy.errors import CheckpointError, OutputError, first_line
+from jotr_deploy.model.jotr import JOTR
+
+FORMAT = "jotr-deploy/1"
+
+# published prefix -> ours; the first that fits wins.
+_PREFIXES = (
+    ("pose2feat.conv.", "backbone.heatmap_fusion."),
+    ("backbone.", "backbone."),
+    ("conv2d_to_3d.", "lifting.to_3d."),
+    ("conv_3d_coord.0.", "lifting.mix."),
+    ("exponent", "lifting.exponent"),
+    ("pos_embed_1d.pos_table", "lifting.position"),
+    ("refine_3d.", "lifting.encoder."),
+    ("down_linear.", "fusion.down."),
+    ("transformer.smpl_tgt", "fusion.smpl_target"),
+    ("transformer.kp_tgt", "fusion.joint_target"),
+    ("transformer.encoder.", "fusion.encoder."),
+    ("transformer.decoder.", "fusion.decoder."),
+    ("query.weight", "fusion.joint_query"),
+    ("spose_shape_cam_param", "fusion.smpl_query"),
+    ("cascade_root_pose_out.", "heads.root."),
+    ("cascade_pose_out.", "heads.latent."),
+    ("cascade_shaoe_out.", "heads.betas."),  # the published spelling
+    ("cascade_cam_out.", "heads.cam."),
+    ("vposer.vposer.", "vposer."),
+)
+_UNUSED = ("vposer.bodyprior_enc_",)  # the encoder of the pose prior plays no part in inference
+_BODY_PREFIX = "human_model_layer.th_"
+_REMEDY = "give a JOTR .pth.tar as published, or a checkpoint written by this package"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint file holds, under this package's names."""
+
+    path: Path
+    sha256: str
+    config: ModelConfig
+    weights: dict[str, Tensor]  # network and, where present, pose prior
+    body: BodyModel | None  # the body stored with it
+    published: bool
+
+    @property
+    def has_vposer(self) -> bool:
+        """Whether the pose prior's decoder is in the file."""
+        return any(name.startswith("vposer.") for name in self.weights)
+
+
+def our_name(published: str) -> str | None:
+    """This package's name of a published state-dict entry (without `module.`); None when there is none."""
+    for theirs, ours in _PREFIXES:
+        if published.startswith(theirs):
+            return ours + published[len(theirs) :]
+    return None
+
+
+def load_checkpoint(path: Path, head_top: Any = None) -> Checkpoint:
+    """Read a published training snapshot, a released bare state dict, or our own checkpoint.
+
+    Args:
+        path: the file.
+        head_top: (6890,) regressor row of the head top for a body found in the file.
+
+    Raises:
+        CheckpointError: missing, truncated, not a checkpoint, or holding pickled code.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint", _REMEDY)
+    content = _read(path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if isinstance(content, Mapping) and "format" in content:
+        return _ours(path, digest, content, head_top)
+    state = content.get("network", content) if isinstance(content, Mapping) else None
+    if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
+        raise CheckpointError(f"{path}: not a JOTR checkpoint: it holds no dictionary of tensors", _REMEDY)
+    state = {name.removeprefix("module."): value for name, value in state.items()}
+    body = _published_body(state, path, head_top)
+    weights = {our_name(name) or name: value for name, value in state.items() if not name.startswith(_BODY_PREFIX)}
+    return Checkpoint(path, digest, ModelConfig(), weights, body, published=True)
+
+
+def build_model(checkpoint: Checkpoint, body: BodyModel | None, vposer: VPoserDecoder | None = None) -> JOTR:
+    """The network of a checkpoint, in evaluation mode.
+
+    Args:
+        checkpoint: as loaded.
+        body: the body to use, or None for a network without one.
+        vposer: replaces the pose prior of the checkpoint.
+
+    Raises:
+        CheckpointError: any key missing, unexpected or misshapen; all three are named.
+    """
+    model = JOTR(checkpoint.config, body)
+    weights = {k: v for k, v in checkpoint.weights.items() if not k.startswith(_UNUSED)}
+    if vposer is not None:
+        weights = {k: v for k, v in weights.items() if not k.startswith("vposer.")}
+        weights |= {f"vposer.{k}": v for k, v in vposer.state_dict().items()}
+    expected = {k: v for k, v in model.state_dict().items() if not k.startswith("body.")}
+    complaints = {
+        "missing": [k for k in expected if k not in weights],
+        "unexpected": [k for k in weights if k not in expected],
+        "misshapen": [
+            f"{k} {tuple(weights[k].shape)} instead of {tuple(expected[k].shape)}"
+            for k in expected
+            if k in weights and weights[k].shape != expected[k].shape
+        ],
+    }
+    if any(complaints.values()):
+        text = "; ".join(f"{len(names)} {kind}: {_some(names)}" for kind, names in complaints.items() if names)
+        only_vposer = all(name.startswith("vposer.") for name in complaints["missing"]) and not (
+            complaints["unexpected"] or complaints["misshapen"]
+        )
+        remedy = "give the pose prior with --vposer DIR" if only_vposer else _REMEDY
+        raise CheckpointError(f"{checkpoint.path}: the checkpoint does not fit the network ({text})", remedy)
+    model.load_state_dict(weights, strict=False)
+    return model.eval().requires_grad_(False)
+
+
+def save_checkpoint(path: Path, model: JOTR) -> None:
+    """Write our own format: configuration and weights; the body goes with it only when it is the stand-in.
+
+    Raises:
+        OutputError: not writable; nothing half-written is left.
+    """
+    state = {k: v for k, v in model.state_dict().items() if not k.startswith("body.")}
+    stand_in = model.body is not None and model.body.stand_in
+    content = {"format": FORMAT, "config": model.config.model_dump(), "weights": state, "stand_in_body": stand_in}
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as aside:
+            try:
+                torch.save(content, aside)
+            except BaseException:
+                Path(aside.name).unlink()
+                raise
+        os.replace(aside.name, path)
+    except (OSError, RuntimeError) as error:
+        raise OutputError(
+            f"{path}: cannot write the checkpoint ({first_line(error)})", "choose another place"
+        ) from None
+
+
+def _ours(path: Path, digest: str, content: Mapping[str, Any], head_top: Any) -> Checkpoint:
+    from jotr_deploy.body.smpl import stand_in
+
+    if content["format"] != FORMAT:
+        raise CheckpointError(
+            f"{path}: checkpoint format {content['format']!r}, this version reads {FORMAT!r}", "upgrade jotr-deploy"
+        )
+    try:
+        config = ModelConfig.model_validate(content["config"])
+        weights = dict(content["weights"])
+    except (KeyError, TypeError, ValueError, ValidationError) as error:
+        raise CheckpointError(f"{path}: damaged checkpoint ({first_line(error)})", _REMEDY) from None
+    body = stand_in() if content.get("stand_in_body") else None
+    return Checkpoint(path, digest, config, weights, body, published=False)
+
+
+def _read(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        text = str(error)
+        if "GLOBAL" in text or "Unsupported" in text:
+            raise CheckpointError(
+                f"{path}: the file holds pickled code, which is never run",
+                "re-save it as tensors only: torch.save(state_dict, path)",
+            ) from None
+        raise CheckpointError(f"{path}: truncated or not a checkpoint ({first_line(error)})", _REMEDY) from None
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{path}: truncated or not a checkpoint ({first_line(error)})", _REMEDY) from None
+
+
+def _published_body(state: Mapping[str, Tensor], path: Path, head_top: Any) -> BodyModel | None:
+    found = {k.removeprefix(_BODY_PREFIX): v.numpy() for k, v in state.items() if k.startswith(_BODY_PREFIX)}
+    if not found:
+        return None
+    from jotr_deploy.body.smpl import PARENTS
+
+    arrays = {"f" if name == "faces" else name: value for name, value in found.items()}
+    if "v_template" in arrays:
+        arrays["v_template"] = arrays["v_template"].squeeze(0)
+    return body_from_arrays({**arrays, "kintree_table": [PARENTS, range(len(PARENTS))]}, str(path), head_top=head_top)
+
+
+def _some(names: list[str], limit: int = 4) -> str:
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

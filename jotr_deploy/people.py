@@ -1,0 +1,94 @@
+"""The one result type: everyone recovered in one frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+# field -> (shape after N, dtype); the one place that knows the layout of a person.
+LAYOUT: dict[str, tuple[tuple[int, ...], type]] = {
+    "boxes_px": ((4,), np.float32),
+    "scores": ((), np.float32),
+    "track_ids": ((), np.int64),
+    "keypoints_px": ((30, 3), np.float32),
+    "joints_used": ((), np.int64),
+    "joints_img": ((15, 3), np.float32),
+    "pose_rad": ((24, 3), np.float32),
+    "betas": ((10,), np.float32),
+    "cam": ((3,), np.float32),
+    "translation_m": ((3,), np.float32),
+    "focal_px": ((), np.float32),
+    "principal_px": ((2,), np.float32),
+    "joints_m": ((30, 3), np.float32),
+    "vertices_m": ((6890, 3), np.float32),
+}
+
+
+@dataclass(frozen=True)
+class People:
+    """Everyone recovered in one frame: parallel arrays over N people.
+
+    N may be 0 and every array keeps its rank. Image pixels have their origin at the centre of the top left pixel,
+    x right, y down. The camera frame of a person has the same x and y, and z into the scene; every person has an
+    exact pinhole camera of their own (see `docs/cameras.md`).
+    """
+
+    boxes_px: Array  # (N, 4) square crop box in the image, x0 y0 x1 y1
+    scores: Array  # (N,) confidence of the detection, 1 where the source gives none
+    track_ids: Array  # (N,) int64, -1 where untracked
+    keypoints_px: Array  # (N, 30, 3) joints given to the network: x, y in the image, confidence; absent joints are zero
+    joints_used: Array  # (N,) int64, how many of them the network was allowed to see
+    joints_img: Array  # (N, 15, 3) refined joints of the 15-joint set, x y z in 0..1 of the crop volume
+    pose_rad: Array  # (N, 24, 3) SMPL axis-angle, root first
+    betas: Array  # (N, 10) SMPL shape
+    cam: Array  # (N, 3) raw output of the camera head
+    translation_m: Array  # (N, 3) pelvis in the person's camera: vertices_m + translation_m is the mesh there
+    focal_px: Array  # (N,) focal length of the person's camera
+    principal_px: Array  # (N, 2) principal point of the person's camera, in the image
+    joints_m: Array  # (N, 30, 3) 30-joint set, relative to the pelvis
+    vertices_m: Array  # (N, 6890, 3) mesh, relative to the pelvis
+
+    def __post_init__(self) -> None:
+        count = len(self.boxes_px)
+        for name, (shape, dtype) in LAYOUT.items():
+            array: Array = np.asarray(getattr(self, name), dtype)
+            if array.shape != (count, *shape):
+                raise ValueError(f"People.{name} is {array.shape}, expected {(count, *shape)}")
+            object.__setattr__(self, name, array)
+
+    @classmethod
+    def none(cls) -> People:
+        """Nobody: every array at its rank with N = 0."""
+        return cls(**{name: np.zeros((0, *shape), dtype) for name, (shape, dtype) in LAYOUT.items()})
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[People]) -> People:
+        """All people of several results, in order; no parts give nobody."""
+        if not parts:
+            return cls.none()
+        return cls(**{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)})
+
+    def __len__(self) -> int:
+        return len(self.boxes_px)
+
+    def __getitem__(self, index: slice | Array | Sequence[int]) -> People:
+        """The chosen people, in the order of `index` (a slice, a mask or an index array; never a plain int)."""
+        if not isinstance(index, slice):
+            index = np.asarray(index, dtype=None if len(index) else np.int64)
+        return People(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+    @property
+    def vertices_camera_m(self) -> Array:
+        """(N, 6890, 3) meshes, each in its own person's camera frame, metres."""
+        return self.vertices_m + self.translation_m[:, None]
+
+    @property
+    def joints_camera_m(self) -> Array:
+        """(N, 30, 3) the 30-joint set, each in its own person's camera frame, metres."""
+        return self.joints_m + self.translation_m[:, None]
