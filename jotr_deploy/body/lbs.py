@@ -38,7 +38,7 @@ def joint_transforms(rotations: Tensor, rest_joints: Tensor) -> tuple[Tensor, Te
 
 
 def skin(vertices: Tensor, weights: Tensor, rotation: Tensor, shift: Tensor) -> Tensor:
-    """(B, V, 3), (V, 24), (B, 24, 3, 3), (B, 24, 3) -> (B, V, 3): every vertex by its blend of joint motions (eq. 2)."""
+    """(B, V, 3), (V, 24), (B, 24, 3, 3), (B, 24, 3) -> (B, V, 3): blended joint motions (eq. 2)."""
     blended_rotation = torch.einsum("vj,bjrc->bvrc", weights, rotation)
     blended_shift = torch.einsum("vj,bjr->bvr", weights, shift)
     return (blended_rotation @ vertices[..., None])[..., 0] + blended_shift

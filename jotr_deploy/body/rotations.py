@@ -1,4 +1,4 @@
-"""Rotations in PyTorch, in the forms the network speaks: six numbers, matrices, axis-angle (jotr.md section 9)."""
+"""Rotations in PyTorch, as the network speaks them: six numbers, matrices, axis-angle (docs/network.md section 9)."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class BodyModel:
     stand_in: bool  # made by this project, free to pass on
 
     def regressor_30(self) -> Array:
-        """(30, 6890) float32: the 24 joints, five face vertices, the head top (jotr.md section 2)."""
+        """(30, 6890) float32: the 24 joints, five face vertices, the head top (docs/network.md section 2)."""
         face = np.zeros((len(FACE_VERTICES), VERTICES), np.float32)
         face[np.arange(len(FACE_VERTICES)), FACE_VERTICES] = 1
         return np.concatenate([self.J_regressor, face, self.head_top[None]]).astype(np.float32)
@@ -191,8 +191,8 @@ def _safe_reconstructor(cls: type, base: type, state: Any) -> Any:
 
 
 _ALLOWED: dict[tuple[str, str], Any] = {
-    **{(f"numpy.{core}.multiarray", "_reconstruct"): np.zeros(0).__reduce__()[0] for core in ("core", "_core")},  # type: ignore[misc]
-    **{(f"numpy.{core}.multiarray", "scalar"): np.float64(0).__reduce__()[0] for core in ("core", "_core")},  # type: ignore[misc]
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): np.zeros(0).__reduce__()[0] for core in ("core", "_core")},
+    **{(f"numpy.{core}.multiarray", "scalar"): np.float64(0).__reduce__()[0] for core in ("core", "_core")},
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
     ("_codecs", "encode"): codecs.encode,

@@ -1,4 +1,4 @@
-"""The VPoser v1 decoder: 32 latent numbers to the rotations of 21 body joints (jotr.md section 9)."""
+"""The VPoser v1 decoder: 32 latent numbers to the rotations of 21 body joints (docs/network.md section 9)."""
 
 from __future__ import annotations
 

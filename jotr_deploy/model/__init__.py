@@ -1,1 +1,1 @@
-"""JOTR in PyTorch, as the published checkpoints have it (jotr.md; ICCV 2023, arXiv 2307.16377)."""
+"""JOTR in PyTorch, as the published checkpoints have it (docs/network.md; ICCV 2023, arXiv 2307.16377)."""

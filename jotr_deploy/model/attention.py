@@ -1,4 +1,4 @@
-"""Post-norm transformer layers with positions added to queries and keys only (jotr.md section 8)."""
+"""Post-norm transformer layers with positions added to queries and keys only (docs/network.md section 8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ResNet with the 2-D joint heat maps fused after the stem (jotr.md sections 3 and 4)."""
+"""ResNet with the 2-D joint heat maps fused after the stem (docs/network.md sections 3 and 4)."""
 
 from __future__ import annotations
 

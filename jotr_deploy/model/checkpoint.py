@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 import tempfile
 import zipfile
@@ -69,7 +68,7 @@ class Checkpoint:
 
 
 def our_name(published: str) -> str | None:
-    """This package's name of a published state-dict entry (without `module.`); None when there is none."""
+    """Our name of a published state-dict entry (without `module.`); None when there is none."""
     for theirs, ours in _PREFIXES:
         if published.startswith(theirs):
             return ours + published[len(theirs) :]
@@ -154,7 +153,7 @@ def save_checkpoint(path: Path, model: JOTR) -> None:
             except BaseException:
                 Path(aside.name).unlink()
                 raise
-        os.replace(aside.name, path)
+        Path(aside.name).replace(path)
     except (OSError, RuntimeError) as error:
         raise OutputError(
             f"{path}: cannot write the checkpoint ({first_line(error)})", "choose another place"

@@ -1,4 +1,4 @@
-"""The fusion transformer: image tokens, queries, and 3-D tokens sampled where the joints are (jotr.md sections 6, 7)."""
+"""The fusion transformer: image tokens, queries, 3-D tokens sampled at the joints (docs/network.md sections 6, 7)."""
 
 from __future__ import annotations
 
@@ -39,18 +39,12 @@ class Decoded(NamedTuple):
     joints: Tensor  # (L, B, 15, 3) x y z in 0..1
 
 
-class Decoder(nn.Module):
-    """Layers that refine tokens and joints in turn; the 3-D tokens of a layer replace those of the one before."""
+class JointRefiner(nn.Module):
+    """What every decoder does between its layers: move the joints, and look at the volume where they are."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, joint_img_regress: nn.ModuleList, fc_pos_3d: nn.Sequential) -> None:
         super().__init__()
-        width, layers = config.d_model, config.decoder_layers
-        self.layers = nn.ModuleList(
-            DecoderLayer(width, config.heads, config.ffn_fusion, config.dropout) for _ in range(layers)
-        )
-        self.norm = nn.LayerNorm(width)
-        self.joint_img_regress = nn.ModuleList(nn.Linear(width + (3 if layer else 0), 3) for layer in range(layers))
-        self.fc_pos_3d = nn.Sequential(nn.Linear(3, width), nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, width))
+        self.joint_img_regress, self.fc_pos_3d = joint_img_regress, fc_pos_3d
 
     def refine_joints(self, layer: int, tokens: Tensor, joints: Tensor | None) -> Tensor:
         """(B, 18, C) and the joints so far -> (B, 15, 3) in 0..1."""
@@ -64,6 +58,21 @@ class Decoder(nn.Module):
         """Features (B, 15, C) of the volume at the joints, depth raised to the exponent, and their positions."""
         points = torch.cat([joints[..., :2], joints[..., 2:] ** exponent], -1)
         return trilinear_sample_3d(volume, points), self.fc_pos_3d(inverse_sigmoid(joints))
+
+
+class Decoder(JointRefiner):
+    """Layers that refine tokens and joints in turn; the 3-D tokens of a layer replace those of the one before."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        width, layers = config.d_model, config.decoder_layers
+        super().__init__(
+            nn.ModuleList(nn.Linear(width + (3 if layer else 0), 3) for layer in range(layers)),
+            nn.Sequential(nn.Linear(3, width), nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, width)),
+        )
+        self.layers = nn.ModuleList(
+            DecoderLayer(width, config.heads, config.ffn_fusion, config.dropout) for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(width)
 
     def forward(
         self, t: Tensor, query_position: Tensor, memory: Tensor, position: Tensor, volume: Tensor, exponent: Tensor
@@ -112,6 +121,6 @@ class Fusion(nn.Module):
     def forward(self, features: Tensor, volume: Tensor, exponent: Tensor) -> Decoded:
         """(B, channels, H, W), (B, D, H, W, C), () -> tokens and joints of every decoder layer."""
         memory = self.encoder(self.down(features).flatten(2).transpose(1, 2), self.position)
-        targets = self.targets().expand(len(features), -1, -1)
+        targets = self.targets().expand(features.shape[0], -1, -1)
         decoded: Decoded = self.decoder(targets, self.queries(), memory, self.position, volume, exponent)
         return decoded

@@ -1,4 +1,4 @@
-"""Cascaded regressors of root rotation, pose latent, shape and camera (jotr.md section 9)."""
+"""Cascaded regressors of root rotation, pose latent, shape and camera (docs/network.md section 9)."""
 
 from __future__ import annotations
 

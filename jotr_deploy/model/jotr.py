@@ -1,4 +1,4 @@
-"""The whole network, from a crop and its 2-D joints to a mesh (jotr.md sections 3 to 10)."""
+"""The whole network, from a crop and its 2-D joints to a mesh (docs/network.md sections 3 to 10)."""
 
 from __future__ import annotations
 

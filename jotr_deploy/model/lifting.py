@@ -1,4 +1,4 @@
-"""From the last feature map to a volume of voxel features (jotr.md section 5)."""
+"""From the last feature map to a volume of voxel features (docs/network.md section 5)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Lifting(nn.Module):
     def voxels(self, features: Tensor) -> Tensor:
         """(B, channels, H, W) -> unrefined (B, D*H*W, C); channel c*D + d becomes voxel channel c at depth d."""
         volume = self.to_3d(features).unflatten(1, (-1, self.grid))
-        where = anchors(self.grid, self.depth_exponent()).expand(len(volume), -1, -1, -1, -1)
+        where = anchors(self.grid, self.depth_exponent()).expand(volume.shape[0], -1, -1, -1, -1)
         return self.mix(torch.cat([volume, where], 1)).flatten(2).transpose(1, 2)
 
     def forward(self, features: Tensor) -> Tensor:

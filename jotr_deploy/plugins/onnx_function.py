@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import onnx
+import onnx.inliner
+import onnx.parser
 
 from jotr_deploy.plugins import DOMAIN, NAME, VERSION
 
@@ -101,7 +103,8 @@ def translation() -> Callable[[Any, Any], Any]:
     """What the PyTorch exporter calls for `jotr::trilinear_sample_3d`: records one node, no function."""
     import onnxscript
 
-    return onnxscript.values.Op(onnxscript.values.Opset(DOMAIN, VERSION), NAME, schema())
+    emit: Callable[[Any, Any], Any] = onnxscript.values.Op(onnxscript.values.Opset(DOMAIN, VERSION), NAME, schema())
+    return emit
 
 
 def attach(model: onnx.ModelProto) -> None:

@@ -1,0 +1,167 @@
+"""The bundle: a directory with everything one machine needs to run, and nothing else passes between verbs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from jotr_deploy.config import ModelConfig
+from jotr_deploy.errors import BundleError, OutputError, first_line
+
+MANIFEST = "bundle.json"
+FORMAT = 1
+_EXPORT_AGAIN = "export it again: jotr-deploy export CHECKPOINT -o BUNDLE"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Licence(_Strict):
+    """One licensed asset inside the bundle's files."""
+
+    asset: str
+    terms: str
+    redistributable: bool
+
+
+class Error(_Strict):
+    """Measured distance of a file's vertices from the PyTorch reference, millimetres."""
+
+    mean: float
+    max: float
+
+
+class FileEntry(_Strict):
+    """One file of the bundle."""
+
+    role: Literal["mesh", "faces"]
+    name: str
+    sha256: str
+    precision: str | None = None
+    backend: str | None = None
+    recipe: dict[str, Any] = {}
+    batch: str | None = None
+    built_with: dict[str, str] = {}
+    error_mm: Error | None = None
+
+
+class Manifest(_Strict):
+    """`bundle.json`: no timestamps, no timings; unknown fields are refused."""
+
+    format: Literal[1] = 1
+    model: ModelConfig
+    source_sha256: str
+    labels: tuple[str, ...] = ()
+    """What must be said wherever a result appears: "stand-in body", "untrained: pose is meaningless"."""
+    licences: tuple[Licence, ...] = ()
+    files: tuple[FileEntry, ...]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle."""
+
+    path: Path
+    manifest: Manifest
+
+    def entry(self, role: str, name: str | None = None) -> FileEntry:
+        """The file of a role: the one called `name`, else the first listed."""
+        found = [e for e in self.manifest.files if e.role == role and name in (None, e.name)]
+        if not found:
+            wanted = f"{name} of role {role}" if name else f"{role} file"
+            raise BundleError(f"{self.path}: the bundle has no {wanted}", _EXPORT_AGAIN)
+        return found[0]
+
+    def file(self, role: str, name: str | None = None) -> Path:
+        """The path of a file whose bytes are those the manifest describes.
+
+        Raises:
+            BundleError: not listed, missing, or changed.
+        """
+        entry = self.entry(role, name)
+        path = self.path / entry.name
+        if not path.is_file():
+            raise BundleError(f"{self.path}: {entry.name} is listed in the manifest but missing", _EXPORT_AGAIN)
+        if sha256_of(path) != entry.sha256:
+            raise BundleError(f"{path}: the file has changed since it was made (sha256 differs)", _EXPORT_AGAIN)
+        return path
+
+
+def open_bundle(path: Path) -> Bundle:
+    """Read and check the manifest; files are checked when they are used.
+
+    Raises:
+        BundleError: not a bundle, damaged, or of a newer format.
+    """
+    manifest = path / MANIFEST
+    try:
+        content = json.loads(manifest.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        raise BundleError(
+            f"{path}: not a bundle (no {MANIFEST})", "make one: jotr-deploy export CHECKPOINT -o BUNDLE"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{manifest}: not readable ({first_line(error)})", _EXPORT_AGAIN) from None
+    version = content.get("format") if isinstance(content, dict) else None
+    if isinstance(version, int) and version > FORMAT:
+        raise BundleError(
+            f"{path}: bundle format {version}, this version reads {FORMAT}", "upgrade: pip install -U jotr-deploy"
+        )
+    try:
+        return Bundle(path, Manifest.model_validate(content))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "manifest"
+        raise BundleError(f"{manifest}: {where}: {first['msg']}", _EXPORT_AGAIN) from None
+
+
+@contextmanager
+def new_directory(path: Path, replace: bool = False) -> Iterator[Path]:
+    """A directory built aside and renamed to `path` at the end; on any failure nothing is left.
+
+    Raises:
+        OutputError: `path` exists (and `replace` is off), or cannot be written.
+    """
+    if path.exists() and not (replace and (path / MANIFEST).is_file()):
+        remedy = "choose another -o, or add --force to replace a bundle"
+        raise OutputError(f"{path}: already exists", remedy)
+    aside = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        yield aside
+        aside.chmod(0o755)
+        if path.exists():
+            shutil.rmtree(path)
+        aside.rename(path)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot write ({first_line(error)})", "free some space, or choose another -o"
+        ) from error
+    finally:
+        if aside is not None and aside.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Write `bundle.json` (deterministic bytes)."""
+    (directory / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

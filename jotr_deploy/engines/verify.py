@@ -1,0 +1,116 @@
+"""How far a derived network is from its reference, output by output, in units that mean something."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.config import ModelConfig
+from jotr_deploy.errors import VerificationError
+from jotr_deploy.geometry.rotations import angle_between
+
+Array = NDArray[Any]
+Network = Callable[[Mapping[str, Array]], Mapping[str, Array]]
+
+BATCHES = (1, 3, 8)
+
+UNITS = {
+    "joints_img": "crop",
+    "pose": "rad",
+    "betas": "",
+    "cam": "",
+    "translation": "mm",
+    "joints3d": "mm",
+    "joints_proj": "cells",
+    "vertices": "mm",
+}
+
+# The one table of limits: precision -> output -> largest allowed ("max" or "mean", value in UNITS).
+LIMITS: dict[str, dict[str, tuple[str, float]]] = {
+    "fp32": {
+        "joints_img": ("max", 5e-5),
+        "pose": ("max", 1e-4),
+        "betas": ("max", 5e-5),
+        "cam": ("max", 5e-5),
+        "translation": ("max", 0.1),
+        "joints3d": ("max", 0.1),
+        "joints_proj": ("max", 2e-3),
+        "vertices": ("max", 0.1),
+    },
+}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One output of one batch size against the reference."""
+
+    output: str
+    batch: int
+    max: float
+    mean: float
+    finite: bool
+
+
+def random_crops(config: ModelConfig, batch: int, seed: int = 0) -> dict[str, Array]:
+    """Feeds of the network: noise over random colours, random joints, one in five absent."""
+    rng = np.random.default_rng([seed, batch])
+    side, cells = config.crop_side, config.heatmap_side
+    colour = rng.uniform(0, 1, (batch, 3, 1, 1))
+    image = np.clip(colour + rng.normal(0, 0.2, (batch, 3, side, side)), 0, 1)
+    return {
+        "image": image.astype(np.float32),
+        "joints": rng.uniform(0, cells, (batch, 30, 2)).astype(np.float32),
+        "joints_mask": (rng.random((batch, 30)) < 0.8).astype(np.float32),
+    }
+
+
+def difference(output: str, reference: Array, candidate: Array) -> Array:
+    """Elementwise distance in the unit of `UNITS`: rotations as angles, points as Euclidean distances."""
+    if output == "pose":
+        return angle_between(reference, candidate)
+    gap = np.asarray(candidate, np.float64) - reference
+    if output in ("translation", "joints3d", "vertices"):
+        return np.linalg.norm(gap, axis=-1) * 1000
+    return np.abs(gap)
+
+
+def measure(
+    reference: Network, candidate: Network, config: ModelConfig, batches: Sequence[int] = BATCHES
+) -> list[Difference]:
+    """Both networks on the same random crops at every batch size, every output compared."""
+    rows = []
+    for batch in batches:
+        feeds = random_crops(config, batch)
+        expected, found = reference(feeds), candidate(feeds)
+        for output, value in expected.items():
+            gap = difference(output, value, found[output])
+            finite = bool(np.isfinite(found[output]).all())
+            rows.append(Difference(output, batch, float(gap.max()), float(gap.mean()), finite))
+    return rows
+
+
+def require(rows: Sequence[Difference], precision: str, what: str) -> None:
+    """Refuse a network that is further from its reference than the table allows.
+
+    Raises:
+        VerificationError: naming the output, the batch, the difference and the limit.
+    """
+    for row in rows:
+        if not row.finite:
+            raise VerificationError(
+                f"{what}: output {row.output} is not finite at batch {row.batch}",
+                "report this with the versions of `doctor`",
+            )
+        kind, limit = LIMITS[precision][row.output]
+        value = row.max if kind == "max" else row.mean
+        if not value <= limit:
+            unit = UNITS[row.output]
+            raise VerificationError(
+                f"{what}: {row.output} differs from PyTorch by {value:.3g} {unit} at batch {row.batch}, "
+                f"limit {limit:g} {unit} ({kind})",
+                "nothing was kept; report this with the versions of `doctor`",
+            )

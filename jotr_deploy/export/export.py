@@ -1,0 +1,106 @@
+"""`export`: a network becomes a bundle whose ONNX file was proven equal to PyTorch."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+
+from jotr_deploy.bundle import Error, FileEntry, Manifest, new_directory, sha256_of, write_manifest
+from jotr_deploy.engines.verify import Difference, measure, require
+from jotr_deploy.export.load import Loaded
+from jotr_deploy.export.onnx import Sampling, export_onnx
+from jotr_deploy.model.jotr import INPUTS, JOTR
+from jotr_deploy.runtime.sessions import open_session
+
+Array = NDArray[Any]
+Say = Callable[[str], None]
+
+MESH, FACES = "mesh.onnx", "faces.npy"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What `export` made."""
+
+    path: Path
+    differences: list[Difference]
+    size_bytes: int
+
+
+def torch_network(model: JOTR) -> Callable[[Mapping[str, Array]], dict[str, Array]]:
+    """A PyTorch network under the session's call: feeds and results by name, NumPy both ways."""
+
+    def call(feeds: Mapping[str, Array]) -> dict[str, Array]:
+        with torch.inference_mode():
+            result = model(*(torch.from_numpy(feeds[name]) for name in INPUTS))
+        return {name: value.numpy() for name, value in result._asdict().items()}
+
+    return call
+
+
+def export_bundle(
+    loaded: Loaded, output: Path, sampling: Sampling = "function", replace: bool = False, say: Say = lambda step: None
+) -> Exported:
+    """Write, verify, then publish the bundle under its name.
+
+    The file is checked in plain ONNX Runtime at batch 1, 3 and 8 against the unfused PyTorch network.
+
+    Raises:
+        VerificationError: above the limits; no bundle is left.
+        OutputError: `output` exists or cannot be written.
+    """
+    with new_directory(output, replace) as directory:
+        say("tracing the network")
+        mesh = directory / MESH
+        proto = export_onnx(loaded.model, sampling)
+        onnx.save(proto, mesh)
+        say("comparing with PyTorch at batch 1, 3 and 8")
+        with open_session(mesh, device="cpu") as session:
+            differences = measure(torch_network(loaded.model), session, loaded.model.config)
+        require(differences, "fp32", MESH)
+        files = [_mesh_entry(mesh, sampling, differences)]
+        if loaded.faces is not None:
+            np.save(directory / FACES, loaded.faces, allow_pickle=False)
+            files.append(FileEntry(role="faces", name=FACES, sha256=sha256_of(directory / FACES)))
+        manifest = Manifest(
+            model=loaded.model.config,
+            source_sha256=loaded.source_sha256,
+            labels=loaded.labels,
+            licences=loaded.licences,
+            files=tuple(files),
+        )
+        write_manifest(directory, manifest)
+        size = sum(path.stat().st_size for path in directory.iterdir())
+    return Exported(output, differences, size)
+
+
+def _mesh_entry(mesh: Path, sampling: Sampling, differences: list[Difference]) -> FileEntry:
+    vertices = [row for row in differences if row.output == "vertices"]
+    error = None
+    if vertices:
+        mean = sum(row.mean for row in vertices) / len(vertices)
+        error = Error(mean=_digits(mean), max=_digits(max(row.max for row in vertices)))
+    versions = {name: importlib.metadata.version(name) for name in ("jotr-deploy", "torch", "onnx", "onnxscript")}
+    return FileEntry(
+        role="mesh",
+        name=mesh.name,
+        sha256=sha256_of(mesh),
+        precision="fp32",
+        backend="onnx",
+        recipe={"sampling": sampling},
+        batch="dynamic",
+        built_with=versions,
+        error_mm=error,
+    )
+
+
+def _digits(value: float) -> float:
+    return float(f"{value:.2g}")

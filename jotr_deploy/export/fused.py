@@ -1,0 +1,245 @@
+"""Equal networks that run faster: pure functions JOTR -> JOTR, each the same function of its inputs.
+
+They change no number beyond rounding and need no tracing: weights are multiplied out once, here. The results are for
+inference only.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from functools import reduce
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from jotr_deploy.body.planar import PlanarBody
+from jotr_deploy.model.attention import Attention, DecoderLayer, EncoderLayer
+from jotr_deploy.model.fusion import Decoded, Decoder, Fusion, JointRefiner
+from jotr_deploy.model.jotr import JOTR
+from jotr_deploy.model.lifting import Lifting, anchors
+
+
+def fuse(model: JOTR) -> JOTR:
+    """Every rewrite of this module, in order."""
+    rewrites: tuple[Callable[[JOTR], JOTR], ...] = (merge_lifting, fold_encoders, fold_decoder, flatten_body)
+    return reduce(lambda network, rewrite: rewrite(network), rewrites, model)
+
+
+def merge_lifting(model: JOTR) -> JOTR:
+    """The two linear maps of the lifting, with nothing between them, become one; the anchors become a constant."""
+    model = copy.deepcopy(model)
+    model.lifting = MergedLifting(model.lifting)  # type: ignore[assignment]
+    return model
+
+
+def fold_encoders(model: JOTR) -> JOTR:
+    """Both encoders: fixed positions go into the projections' biases, q, k and v come from one product."""
+    model = copy.deepcopy(model)
+    for encoder, position in (
+        (model.lifting.encoder, model.lifting.position),
+        (model.fusion.encoder, model.fusion.position),
+    ):
+        layers = [cast(EncoderLayer, layer) for layer in encoder.layers]
+        encoder.layers = nn.ModuleList(FoldedEncoderLayer(layer, position) for layer in layers)
+    return model
+
+
+def fold_decoder(model: JOTR) -> JOTR:
+    """The decoder: positions folded, the memory projected once for all layers, the unused last sampling dropped."""
+    model = copy.deepcopy(model)
+    model.fusion.decoder = FoldedDecoder(model.fusion)  # type: ignore[assignment]
+    return model
+
+
+def flatten_body(model: JOTR) -> JOTR:
+    """Skinning on coordinate planes, joints regressed once from the template; all-zero pose directions are left out."""
+    model = copy.deepcopy(model)
+    if model.body is not None:
+        model.body = PlanarBody(model.body)  # type: ignore[assignment]
+    return model
+
+
+class MergedLifting(nn.Module):
+    """`Lifting` with `mix(concat(to_3d(F), anchors))` as one convolution plus a constant per voxel."""
+
+    position: Tensor
+    anchor_bias: Tensor
+
+    def __init__(self, plain: Lifting) -> None:
+        super().__init__()
+        self.grid, self.encoder = plain.grid, plain.encoder
+        self._exponent = float(plain.depth_exponent())
+        mix = plain.mix.weight.flatten(1).double()  # (C, C + 3)
+        width = len(mix)
+        lift = plain.to_3d.weight.flatten(1).double().unflatten(0, (width, self.grid))  # (C, D, channels)
+        bias = plain.to_3d.bias.double().unflatten(0, (width, self.grid))  # type: ignore[union-attr]
+        weight = torch.einsum("oc,cdi->doi", mix[:, :width], lift)  # depth first: one transpose less to tokens
+        self.to_voxels = nn.Conv2d(lift.shape[-1], width * self.grid, 1)
+        self.to_voxels.weight.data = weight.flatten(0, 1)[..., None, None].float()
+        self.to_voxels.bias.data = (mix[:, :width] @ bias).T.flatten().float()  # type: ignore[union-attr]
+        place = anchors(self.grid, plain.depth_exponent().double()).flatten(1)  # (3, D*H*W)
+        anchor_bias = place.T @ mix[:, width:].T + plain.mix.bias.double()  # type: ignore[union-attr]
+        self.register_buffer("anchor_bias", anchor_bias.float())
+        self.register_buffer("position", plain.position)
+
+    def depth_exponent(self) -> Tensor:
+        """See `Lifting`."""
+        return torch.tensor(self._exponent)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """See `Lifting`."""
+        voxels = self.to_voxels(features).unflatten(1, (self.grid, -1)).flatten(3)  # (B, D, C, H*W)
+        tokens = voxels.transpose(2, 3).flatten(1, 2) + self.anchor_bias
+        return self.encoder(tokens, self.position).unflatten(1, (self.grid, self.grid, self.grid))
+
+
+class FoldedAttention(nn.Module):
+    """Self-attention over tokens whose positions are fixed: q, k, v in one product, the bias differs by token.
+
+    The softmax scale is in the query's weights.
+    """
+
+    bias: Tensor
+
+    def __init__(self, plain: Attention, position: Tensor) -> None:
+        super().__init__()
+        self.heads, self.out_proj = plain.heads, plain.out_proj
+        weight, bias = _scaled_projection(plain)
+        width = weight.shape[1]
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.qkv.weight.data = weight.float()
+        placed = torch.zeros(len(position), 3 * width, dtype=torch.float64)
+        placed[:, : 2 * width] = position.double() @ weight[: 2 * width].T  # values carry no position
+        self.register_buffer("bias", (placed + bias).float())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, C) -> (B, N, C)."""
+        q, k, v = (self.qkv(x) + self.bias).chunk(3, -1)
+        return self.out_proj(attend(q, k, v, self.heads))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+    """Attention of projected tokens (B, N, C), (B, M, C), (B, M, C), the scale already in q -> (B, N, C)."""
+    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
+    weights = torch.softmax(q @ k.transpose(2, 3), -1)
+    return (weights @ v).transpose(1, 2).flatten(2)
+
+
+def _scaled_projection(plain: Attention) -> tuple[Tensor, Tensor]:
+    """Float64 copies of the packed projection (3C, C) and bias (3C,), q's part divided by sqrt(width of a head)."""
+    weight, bias = plain.in_proj_weight.detach().double().clone(), plain.in_proj_bias.detach().double().clone()
+    width = weight.shape[1]
+    for packed in (weight, bias):
+        packed[:width] /= math.sqrt(width // plain.heads)
+    return weight, bias
+
+
+class FoldedEncoderLayer(nn.Module):
+    """`EncoderLayer` for one fixed position table."""
+
+    def __init__(self, plain: EncoderLayer, position: Tensor) -> None:
+        super().__init__()
+        self.self_attn = FoldedAttention(plain.self_attn, position)
+        self.linear1, self.linear2 = plain.linear1, plain.linear2
+        self.norm1, self.norm2 = plain.norm1, plain.norm2
+
+    def forward(self, x: Tensor, position: Tensor) -> Tensor:
+        """See `EncoderLayer`; `position` is the table given at construction."""
+        x = self.norm1(x + self.self_attn(x))
+        return self.norm2(x + self.linear2(torch.relu(self.linear1(x))))
+
+
+class FoldedDecoderLayer(nn.Module):
+    """`DecoderLayer` for fixed query positions; keys and values arrive projected."""
+
+    query_bias: Tensor
+
+    def __init__(self, plain: DecoderLayer, query_position: Tensor) -> None:
+        super().__init__()
+        cross = plain.multihead_attn
+        self.heads, self.out_proj = cross.heads, cross.out_proj
+        self.self_attn = FoldedAttention(plain.self_attn, query_position)
+        self.linear1, self.linear2 = plain.linear1, plain.linear2
+        self.norm1, self.norm2, self.norm3 = plain.norm1, plain.norm2, plain.norm3
+        weight, bias = _scaled_projection(cross)
+        width = weight.shape[1]
+        self.query = nn.Linear(width, width, bias=False)
+        self.query.weight.data = weight[:width].float()
+        self.register_buffer("query_bias", (query_position.double() @ weight[:width].T + bias[:width]).float())
+
+    def settle(self, t: Tensor) -> Tensor:
+        """(B, Q, C) after self-attention among the queries."""
+        return self.norm1(t + self.self_attn(t))
+
+    def forward(self, t: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Settled tokens (B, Q, C), projected keys and values (B, M, C) -> (B, Q, C)."""
+        mixed = attend(self.query(t) + self.query_bias, key, value, self.heads)
+        t = self.norm2(t + self.out_proj(mixed))
+        return self.norm3(t + self.linear2(torch.relu(self.linear1(t))))
+
+
+class FoldedDecoder(JointRefiner):
+    """`Decoder` for fixed targets and positions."""
+
+    memory_bias: Tensor
+    start: Tensor
+
+    def __init__(self, fusion: Fusion) -> None:
+        plain: Decoder = fusion.decoder
+        super().__init__(plain.joint_img_regress, plain.fc_pos_3d)
+        queries = fusion.queries().detach()
+        layers = [cast(DecoderLayer, layer) for layer in plain.layers]
+        folded = [FoldedDecoderLayer(layer, queries) for layer in layers]
+        self.layers, self.norm = nn.ModuleList(folded), plain.norm
+        width = queries.shape[1]
+        self.width = width
+        projections = [layer.multihead_attn for layer in layers]
+        # Keys and values of every layer from the memory, which no layer changes, in one product.
+        self.memory_kv = nn.Linear(width, 2 * width * len(projections), bias=False)
+        self.memory_kv.weight.data = torch.cat([p.in_proj_weight[width:] for p in projections])
+        place = fusion.position.double()
+        biases = []
+        for projection in projections:
+            weight, bias = projection.in_proj_weight.double(), projection.in_proj_bias.double()
+            biases += [
+                place @ weight[width : 2 * width].T + bias[width : 2 * width],
+                bias[2 * width :].expand(len(place), -1),
+            ]
+        self.register_buffer("memory_bias", torch.cat(biases, 1).float())
+        self.sampled_k = nn.ModuleList(_part(p, 1) for p in projections[1:])
+        self.sampled_v = nn.ModuleList(_part(p, 2) for p in projections[1:])
+        # The targets are constants, so the first self-attention is one too.
+        with torch.no_grad():
+            self.register_buffer("start", folded[0].settle(fusion.targets()[None])[0])
+
+    def forward(
+        self, t: Tensor, query_position: Tensor, memory: Tensor, position: Tensor, volume: Tensor, exponent: Tensor
+    ) -> Decoded:
+        """See `Decoder`; targets and positions are those given at construction."""
+        fixed = (self.memory_kv(memory) + self.memory_bias).split(self.width, -1)
+        t, joints = self.start.expand(memory.shape[0], -1, -1), None
+        tokens_by_layer, joints_by_layer = [], []
+        for index, layer in enumerate(cast(list[FoldedDecoderLayer], self.layers)):
+            key, value = fixed[2 * index], fixed[2 * index + 1]
+            if joints is not None:
+                sampled, place = self.sample(volume, joints, exponent)
+                key = torch.cat([key, self.sampled_k[index - 1](sampled + place)], 1)
+                value = torch.cat([value, self.sampled_v[index - 1](sampled)], 1)
+                t = layer.settle(t)
+            t = self.norm(layer(t, key, value))
+            joints = self.refine_joints(index, t, joints)
+            tokens_by_layer.append(t)
+            joints_by_layer.append(joints)
+        return Decoded(torch.stack(tokens_by_layer), torch.stack(joints_by_layer))
+
+
+def _part(projection: Attention, part: int) -> nn.Linear:
+    """The q (0), k (1) or v (2) map of a packed projection."""
+    width = projection.in_proj_weight.shape[1]
+    rows = slice(part * width, (part + 1) * width)
+    linear = nn.Linear(width, width)
+    linear.weight.data, linear.bias.data = projection.in_proj_weight[rows], projection.in_proj_bias[rows]
+    return linear

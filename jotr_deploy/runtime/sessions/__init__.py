@@ -1,0 +1,38 @@
+"""Sessions: load any engine file, call it by tensor name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jotr_deploy.errors import SessionError
+from jotr_deploy.runtime.sessions.contract import Session, TensorSpec
+
+__all__ = ["Session", "TensorSpec", "open_session"]
+
+_BACKENDS = {".onnx": "onnxruntime"}
+
+
+def open_session(path: Path, backend: str = "auto", device: str = "auto", threads: int | None = None) -> Session:
+    """Load a network.
+
+    Args:
+        path: the file; its suffix chooses the engine when `backend` is "auto".
+        backend: "auto" or "onnxruntime".
+        device: "auto" (CUDA where the engine has it), "cpu" or "cuda".
+        threads: width of the session; by default all cores.
+
+    Raises:
+        SessionError: unknown format, or the engine refuses the file.
+        MissingDependency: the engine is not installed.
+    """
+    known = ", ".join(sorted(_BACKENDS))
+    if not path.is_file():
+        raise SessionError(f"{path}: no such network file", f"give a file that ends in {known}")
+    if path.suffix not in _BACKENDS:
+        raise SessionError(f"{path}: cannot open '{path.suffix}'", f"give a file that ends in {known}")
+    chosen = _BACKENDS[path.suffix] if backend == "auto" else backend
+    if chosen != _BACKENDS[path.suffix]:
+        raise SessionError(f"{path}: {backend} cannot open '{path.suffix}'", f"use --backend {_BACKENDS[path.suffix]}")
+    from jotr_deploy.runtime.sessions.onnxruntime import OnnxRuntimeSession
+
+    return OnnxRuntimeSession(path, device, threads)

@@ -1,0 +1,205 @@
+"""Body files: every official form is read, nothing in them runs, whatever is wrong is named."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from jotr_deploy.body.smpl import (
+    HEAD_TOP_VERTEX,
+    OFFICIAL_NAMES,
+    PARENTS,
+    load_body,
+    load_head_top,
+    stand_in,
+)
+from jotr_deploy.body.vposer import VPoserDecoder, load_vposer
+from jotr_deploy.errors import BodyFileError
+
+
+@pytest.fixture(scope="module")
+def arrays() -> dict[str, np.ndarray]:
+    """An SMPL file's arrays in the distributors' types."""
+    body = stand_in()
+    rng = np.random.default_rng(0)
+    return {
+        "v_template": body.v_template.astype(np.float64),
+        "shapedirs": rng.normal(size=(6890, 3, 300)) * 0.001,
+        "posedirs": rng.normal(size=(6890, 3, 207)).astype(np.float32) * 0.001,
+        "J_regressor": body.J_regressor.astype(np.float64),
+        "weights": body.weights.astype(np.float64),
+        "f": body.faces.astype(np.uint32),
+        "kintree_table": np.array([[4294967295, *PARENTS[1:]], range(24)], np.uint32),
+        "bs_style": np.array("lbs"),
+    }
+
+
+class Chumpy:
+    """Pickles as `chumpy.ch.Ch` does: its state is a dictionary with the numbers under x."""
+
+    def __init__(self, x: np.ndarray) -> None:
+        self.x = x
+
+
+class Sparse:
+    """Pickles as a SciPy compressed sparse column matrix."""
+
+    def __init__(self, dense: np.ndarray) -> None:
+        rows, columns = np.nonzero(dense.T)[::-1]
+        order = np.lexsort((rows, columns))
+        self.indices, self.data = rows[order].astype(np.int32), dense[rows[order], columns[order]]
+        self.indptr = np.searchsorted(columns[order], np.arange(dense.shape[1] + 1)).astype(np.int32)
+        self._shape = dense.shape
+
+
+@pytest.fixture
+def disguised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this file's classes be pickled under the names official files use, without those packages."""
+    for cls, module in ((Chumpy, "chumpy.ch"), (Sparse, "scipy.sparse.csc")):
+        name = {"Chumpy": "Ch", "Sparse": "csc_matrix"}[cls.__name__]
+        fake = types.ModuleType(module)
+        setattr(fake, name, cls)
+        monkeypatch.setitem(sys.modules, module, fake)
+        monkeypatch.setattr(cls, "__module__", module)
+        monkeypatch.setattr(cls, "__qualname__", name)
+        monkeypatch.setattr(cls, "__name__", name)
+
+
+@pytest.mark.usefixtures("disguised")
+@pytest.mark.parametrize("protocol", [0, 1, 2, 4])
+def test_official_pickles_without_chumpy_or_scipy(tmp_path: Path, arrays: dict[str, Any], protocol: int) -> None:
+    path = tmp_path / "basicModel_neutral_lbs_10_207_0_v1.0.0.pkl"
+    wrapped = {**arrays, "shapedirs": Chumpy(arrays["shapedirs"]), "J_regressor": Sparse(arrays["J_regressor"])}
+    path.write_bytes(pickle.dumps(wrapped, protocol=protocol))
+    for name in ("chumpy.ch", "scipy.sparse.csc"):
+        del sys.modules[name]  # reading must not need them
+    body = load_body(path)
+    np.testing.assert_allclose(body.J_regressor, arrays["J_regressor"].astype(np.float32))
+    np.testing.assert_allclose(body.shapedirs, arrays["shapedirs"][:, :, :10].astype(np.float32))
+    assert not body.stand_in
+
+
+@pytest.mark.parametrize("name", OFFICIAL_NAMES)
+def test_every_official_name_is_found_in_a_folder(tmp_path: Path, arrays: dict[str, Any], name: str) -> None:
+    small = {k: v[..., :10] if k == "shapedirs" else v for k, v in arrays.items()}
+    if name.endswith(".npz"):
+        np.savez(tmp_path / name, **small)
+    else:
+        (tmp_path / name).write_bytes(pickle.dumps(small))
+    assert load_body(tmp_path).v_template.shape == (6890, 3)
+
+
+class Malicious:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.target,)
+
+
+def test_code_in_a_pickle_is_refused_and_not_run(tmp_path: Path, arrays: dict[str, Any]) -> None:
+    path, target = tmp_path / "SMPL_NEUTRAL.pkl", tmp_path / "touched"
+    path.write_bytes(pickle.dumps({**arrays, "extra": Malicious(target)}))
+    with pytest.raises(BodyFileError, match=r"not a readable SMPL pickle \(it asks for pathlib"):
+        load_body(path)
+    assert not target.exists()
+
+
+def _npz(path: Path, arrays: dict[str, Any]) -> Path:
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        ({"v_template": np.zeros((6891, 3))}, r"v_template is \(6891, 3\), expected \(6890, 3\)"),
+        ({"shapedirs": np.zeros((6890, 3, 5))}, r"shapedirs is \(6890, 3, 5\), expected \(6890, 3, 10\)"),
+        ({"weights": np.full((6890, 24), np.nan)}, "weights holds values that are not finite numbers"),
+        ({"f": np.full((13776, 3), 6890)}, r"f names vertices outside 0\.\.6889"),
+        ({"kintree_table": np.zeros((2, 24))}, "kintree_table is not SMPL's tree of 24 joints"),
+        ({"posedirs": None}, "not an SMPL body, it lacks posedirs"),
+    ],
+)
+def test_wrong_arrays_are_named(tmp_path: Path, arrays: dict[str, Any], change: dict[str, Any], cause: str) -> None:
+    changed = {k: v for k, v in {**arrays, **change}.items() if v is not None}
+    with pytest.raises(BodyFileError, match=cause):
+        load_body(_npz(tmp_path / "body.npz", changed))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "cause"),
+    [
+        ("a.npz", b"", "not a readable .npz file"),
+        ("a.npz", b"PK\x03\x04 truncated", "not a readable .npz file"),
+        ("a.pkl", b"\x80\x02}q\x00(U", "not a readable SMPL pickle"),
+        ("a.pkl", b"hello", "not a readable SMPL pickle"),
+        ("a.pkl", pickle.dumps([1, 2]), "it is not a dictionary"),
+    ],
+)
+def test_damaged_files(tmp_path: Path, name: str, content: bytes, cause: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BodyFileError, match=cause):
+        load_body(tmp_path / name)
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(BodyFileError, match="no SMPL file in this folder"):
+        load_body(tmp_path)
+    with pytest.raises(BodyFileError, match="no such body file"):
+        load_body(tmp_path / "body.npz")
+
+
+def test_head_top_from_the_extra_regressor(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).random((9, 6890))
+    np.save(tmp_path / "J_regressor_extra.npy", rows)
+    head_top = load_head_top(tmp_path / "J_regressor_extra.npy")
+    np.testing.assert_array_equal(head_top, rows[3].astype(np.float32))
+    np.testing.assert_array_equal(stand_in().regressor_30()[29].nonzero()[0], [HEAD_TOP_VERTEX])
+
+
+@pytest.mark.parametrize(
+    ("content", "cause"),
+    [(np.zeros((9, 5)), r"the regressor is \(9, 5\)"), (np.zeros((3, 6890)), r"the regressor is \(3, 6890\)"), (None, "no such")],
+)
+def test_wrong_extra_regressor(tmp_path: Path, content: np.ndarray | None, cause: str) -> None:
+    path = tmp_path / "J_regressor_extra.npy"
+    if content is not None:
+        np.save(path, content)
+    with pytest.raises(BodyFileError, match=cause):
+        load_head_top(path)
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_vposer_folder(tmp_path: Path, prefix: str) -> None:
+    decoder = VPoserDecoder()
+    (tmp_path / "snapshots").mkdir()
+    state = {prefix + k: v for k, v in decoder.state_dict().items()}
+    torch.save({**state, prefix + "bodyprior_enc_fc1.weight": torch.zeros(1)}, tmp_path / "snapshots" / "TR00_E096.pt")
+    loaded = load_vposer(tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), decoder.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("content", "cause"),
+    [
+        (b"text", "not a readable VPoser snapshot"),
+        ({"bodyprior_dec_fc1.weight": torch.zeros(2, 2)}, "not a VPoser v1 decoder"),
+        (None, "no such VPoser file"),
+    ],
+)
+def test_wrong_vposer(tmp_path: Path, content: Any, cause: str) -> None:
+    path = tmp_path / "vposer.pt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    with pytest.raises(BodyFileError, match=cause):
+        load_vposer(path)
