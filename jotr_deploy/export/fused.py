@@ -28,6 +28,7 @@ def fuse(model: JOTR) -> JOTR:
     return reduce(lambda network, rewrite: rewrite(network), rewrites, model)
 
 
+@torch.no_grad()
 def merge_lifting(model: JOTR) -> JOTR:
     """The two linear maps of the lifting, with nothing between them, become one; the anchors become a constant."""
     model = copy.deepcopy(model)
@@ -35,6 +36,7 @@ def merge_lifting(model: JOTR) -> JOTR:
     return model
 
 
+@torch.no_grad()
 def fold_encoders(model: JOTR) -> JOTR:
     """Both encoders: fixed positions go into the projections' biases, q, k and v come from one product."""
     model = copy.deepcopy(model)
@@ -47,6 +49,7 @@ def fold_encoders(model: JOTR) -> JOTR:
     return model
 
 
+@torch.no_grad()
 def fold_decoder(model: JOTR) -> JOTR:
     """The decoder: positions folded, the memory projected once for all layers, the unused last sampling dropped."""
     model = copy.deepcopy(model)
@@ -54,6 +57,7 @@ def fold_decoder(model: JOTR) -> JOTR:
     return model
 
 
+@torch.no_grad()
 def flatten_body(model: JOTR) -> JOTR:
     """Skinning on coordinate planes, joints regressed once from the template; all-zero pose directions are left out."""
     model = copy.deepcopy(model)
@@ -212,8 +216,7 @@ class FoldedDecoder(JointRefiner):
         self.sampled_k = nn.ModuleList(_part(p, 1) for p in projections[1:])
         self.sampled_v = nn.ModuleList(_part(p, 2) for p in projections[1:])
         # The targets are constants, so the first self-attention is one too.
-        with torch.no_grad():
-            self.register_buffer("start", folded[0].settle(fusion.targets()[None])[0])
+        self.register_buffer("start", folded[0].settle(fusion.targets()[None])[0])
 
     def forward(
         self, t: Tensor, query_position: Tensor, memory: Tensor, position: Tensor, volume: Tensor, exponent: Tensor

@@ -89,7 +89,8 @@ def _scope(node: onnx.NodeProto, weights: set[str]) -> str | None:
         return node.input[1].removesuffix(".weight")  # a folded norm would claim the convolution
     for entry in node.metadata_props:
         if entry.key == _SCOPES:
-            return str(ast.literal_eval(entry.value)[-2])
+            scope = str(ast.literal_eval(entry.value)[-2])
+            return None if scope.startswith("_") else scope  # the exporter's word for a lost module stack
     return None
 
 

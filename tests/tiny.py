@@ -1,0 +1,10 @@
+"""A network small enough to trace in seconds, and what tests build from it."""
+
+from __future__ import annotations
+
+from jotr_deploy.config import ModelConfig
+
+TINY = ModelConfig(
+    backbone_depth=10, backbone_width=8, d_model=32, heads=4, ffn_fusion=32, ffn_voxel=32,
+    encoder_layers=1, decoder_layers=3, crop_side=64, voxel_grid=4,
+)  # fmt: skip
