@@ -132,9 +132,10 @@ def new_directory(path: Path, replace: bool = False) -> Iterator[Path]:
     Raises:
         OutputError: `path` exists (and `replace` is off), or cannot be written.
     """
-    if path.exists() and not (replace and (path / MANIFEST).is_file()):
-        remedy = "choose another -o, or add --force to replace a bundle"
-        raise OutputError(f"{path}: already exists", remedy)
+    if path.exists() and not (path / MANIFEST).is_file():
+        raise OutputError(f"{path}: already exists and is not a bundle", "choose another -o")
+    if path.exists() and not replace:
+        raise OutputError(f"{path}: already exists", "choose another -o, or add --force to replace the bundle")
     aside = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,181 @@
+"""The command line: parse, call one function, print. No logic lives here."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from jotr_deploy.errors import JotrDeployError, MissingDependency
+
+if TYPE_CHECKING:
+    from jotr_deploy.engines.verify import Difference
+
+app = typer.Typer(
+    help="JOTR from a checkpoint to meshes: export, run, measure.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+console, errors = Console(), Console(stderr=True)
+
+
+def main() -> None:
+    """Entry point: what a user can mend is two lines and exit code 2, a bug is a traceback and exit code 1."""
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv.remove("--debug")
+    try:
+        app()
+    except JotrDeployError as error:
+        if debug:
+            raise
+        errors.print(f"[bold red]error:[/] {escape(error.cause)}", highlight=False, soft_wrap=True)
+        errors.print(f"[bold]remedy:[/] {escape(error.remedy)}", highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        errors.print("interrupted")
+        sys.exit(130)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        console.print(f"jotr-deploy {importlib.metadata.version('jotr-deploy')}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback(epilog="--debug anywhere shows the stack of an error.")
+def _options(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False) -> None:
+    """JOTR from a checkpoint to meshes: export, run, measure."""
+
+
+@contextmanager
+def _steps() -> Iterator[Any]:
+    """Say each step as it starts, with its duration when the next one begins."""
+    start = time.perf_counter()
+    with errors.status("starting") as status:
+
+        def say(step: str) -> None:
+            status.update(step)
+            if not errors.is_terminal:
+                errors.print(f"[dim]{time.perf_counter() - start:6.1f} s[/]  {step}", highlight=False)
+
+        yield say
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[
+        Path | None, typer.Argument(help="JOTR .pth.tar as published, or a checkpoint of this package.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Bundle directory to make.")] = None,
+    sampling: Annotated[
+        str, typer.Option(help="function: one operator node with its body; inline: standard operators.")
+    ] = "function",
+    body: Annotated[
+        Path | None, typer.Option(help="SMPL file or folder, or 'stand-in'; wins over the checkpoint's.")
+    ] = None,
+    extra_regressor: Annotated[
+        Path | None, typer.Option(help="Published J_regressor_extra.npy, for the head top.")
+    ] = None,
+    vposer: Annotated[Path | None, typer.Option(help="VPoser v1.0 folder; wins over the checkpoint's.")] = None,
+    no_body: Annotated[
+        bool, typer.Option("--no-body", help="Leave the body out: pose, shape and camera only.")
+    ] = False,
+    stand_in: Annotated[
+        bool, typer.Option("--stand-in", help="Random weights and the stand-in body: no checkpoint.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Turn a checkpoint into a verified ONNX bundle."""
+    _one_of({"CHECKPOINT": checkpoint is not None, "--stand-in": stand_in})
+    _choice("--sampling", sampling, ("function", "inline"))
+    if output is None:
+        raise typer.BadParameter("give the bundle directory to make: -o BUNDLE")
+    _needs("export", "torch", "onnxscript", "onnxruntime")
+    with _steps() as say:
+        say(f"reading {'random weights' if checkpoint is None else checkpoint}")
+        from jotr_deploy.export.export import export_bundle
+        from jotr_deploy.export.load import load_network, load_stand_in
+
+        if checkpoint is None:
+            loaded = load_stand_in(with_body=not no_body)
+        else:
+            loaded = load_network(checkpoint, body, extra_regressor, vposer, with_body=not no_body)
+        exported = export_bundle(loaded, output, sampling, replace=force, say=say)  # type: ignore[arg-type]
+    if as_json:
+        _print_json({"bundle": str(exported.path), "size_bytes": exported.size_bytes, "labels": loaded.labels,
+                     "notes": loaded.notes, "differences": [asdict(row) for row in exported.differences]})  # fmt: skip
+        return
+    console.print(_difference_table(exported.differences))
+    for note in (*loaded.notes, *(f"label: {label}" for label in loaded.labels)):
+        console.print(f"[yellow]note[/] {note}", highlight=False)
+    for licence in loaded.licences:
+        console.print(f"[dim]licence[/] {licence.asset}: {licence.terms}", highlight=False)
+    _done(exported.path, f"{exported.size_bytes / 1e6:.0f} MB", f"jotr-deploy run {exported.path} IMAGE -o DIR")
+
+
+def _difference_table(rows: list[Difference]) -> Table:
+    from jotr_deploy.engines.verify import LIMITS, UNITS
+
+    batches = sorted({row.batch for row in rows})
+    table = Table(title="ONNX Runtime against PyTorch, max (mean) on random crops", title_justify="left")
+    table.add_column("output")
+    for batch in batches:
+        table.add_column(f"batch {batch}", justify="right")
+    table.add_column("limit", justify="right")
+    table.add_column("unit")
+    for output in dict.fromkeys(row.output for row in rows):
+        cells = [f"{r.max:.1e} ({r.mean:.1e})" for r in rows if r.output == output]
+        kind, limit = LIMITS["fp32"][output]
+        table.add_row(output, *cells, f"{limit:g} {kind}", UNITS[output])
+    return table
+
+
+def _one_of(given: dict[str, bool]) -> None:
+    if sum(given.values()) != 1:
+        raise typer.BadParameter(f"give exactly one of {' and '.join(given)}")
+
+
+def _choice(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise typer.BadParameter(f"{value!r} is not one of {', '.join(allowed)}", param_hint=option)
+
+
+def _needs(verb: str, *modules: str) -> None:
+    """Say which packages a verb lacks before any of its work starts."""
+    import importlib.util
+
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        extra = "export,cpu" if verb == "export" else "cpu"
+        raise MissingDependency(f"{verb} needs {', '.join(missing)}", f"pip install 'jotr-deploy[{extra}]'")
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+def _done(path: Path, what: str, following: str) -> None:
+    console.print(
+        f"[bold green]done[/] {escape(str(path))} ({what}). Next: [bold]{escape(following)}[/]",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+if __name__ == "__main__":
+    main()
