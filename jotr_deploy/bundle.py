@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jotr_deploy.config import ModelConfig
 from jotr_deploy.errors import BundleError, OutputError, first_line
+from jotr_deploy.writing import output_errors
 
 MANIFEST = "bundle.json"
 FORMAT = 1
@@ -138,19 +139,16 @@ def new_directory(path: Path, replace: bool = False) -> Iterator[Path]:
         raise OutputError(f"{path}: already exists", "choose another -o, or add --force to replace the bundle")
     aside = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        yield aside
-        aside.chmod(0o755)
-        if path.exists():
-            shutil.rmtree(path)
-        aside.rename(path)
-    except OSError as error:
-        raise OutputError(
-            f"{path}: cannot write ({first_line(error)})", "free some space, or choose another -o"
-        ) from error
+        with output_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+            yield aside
+            aside.chmod(0o755)
+            if path.exists():
+                shutil.rmtree(path)
+            aside.rename(path)
     finally:
-        if aside is not None and aside.exists():
+        if aside is not None:
             shutil.rmtree(aside, ignore_errors=True)
 
 

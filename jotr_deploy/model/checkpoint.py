@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,8 +17,9 @@ from torch import Tensor
 from jotr_deploy.body.smpl import BodyModel, body_from_arrays
 from jotr_deploy.body.vposer import VPoserDecoder
 from jotr_deploy.config import ModelConfig
-from jotr_deploy.errors import CheckpointError, OutputError, first_line
+from jotr_deploy.errors import CheckpointError, first_line
 from jotr_deploy.model.jotr import JOTR
+from jotr_deploy.writing import written_aside
 
 FORMAT = "jotr-deploy/1"
 
@@ -146,18 +146,8 @@ def save_checkpoint(path: Path, model: JOTR) -> None:
     state = {k: v for k, v in model.state_dict().items() if not k.startswith("body.")}
     stand_in = model.body is not None and model.body.stand_in
     content = {"format": FORMAT, "config": model.config.model_dump(), "weights": state, "stand_in_body": stand_in}
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as aside:
-            try:
-                torch.save(content, aside)
-            except BaseException:
-                Path(aside.name).unlink()
-                raise
-        Path(aside.name).replace(path)
-    except (OSError, RuntimeError) as error:
-        raise OutputError(
-            f"{path}: cannot write the checkpoint ({first_line(error)})", "choose another place"
-        ) from None
+    with written_aside(path) as aside:
+        torch.save(content, aside)
 
 
 def _ours(path: Path, digest: str, content: Mapping[str, Any], head_top: Any) -> Checkpoint:

@@ -1,0 +1,88 @@
+"""Crops and joints as the mesh network takes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.errors import KeypointFileError
+from jotr_deploy.geometry.crop import crop_from_image, joints_in_grid
+from jotr_deploy.runtime.detections import Detections, box_text
+
+Array = NDArray[Any]
+
+# OpenCV warps with 16-bit source positions; what spans more pixels is thinned out first.
+_MAX_SPAN_PX = 30000
+
+
+@dataclass(frozen=True)
+class Crops:
+    """The people of one image, ready for the network. The first three fields are its inputs, by name."""
+
+    image: Array  # (N, 3, S, S) float32, RGB in 0..1
+    joints: Array  # (N, 30, 2) float32, x, y in grid cells (crop pixels / 4)
+    joints_mask: Array  # (N, 30) float32, 1 = use this joint
+    boxes_px: Array  # (N, 4) float32, square crop boxes in the image
+
+    def __len__(self) -> int:
+        return len(self.boxes_px)
+
+    @property
+    def feeds(self) -> dict[str, Array]:
+        """The network's inputs by name."""
+        return {"image": self.image, "joints": self.joints, "joints_mask": self.joints_mask}
+
+
+def make_crops(image_bgr: Array, people: Detections, crop_side: int) -> Crops:
+    """Cut everyone out of an image.
+
+    Args:
+        image_bgr: (H, W, 3) uint8.
+        people: N people with square crop boxes, anywhere inside or outside the image.
+        crop_side: side S of the crops in pixels, a multiple of 4.
+
+    Raises:
+        KeypointFileError: a box without area or with a number that is not finite.
+    """
+    if image_bgr.dtype != np.uint8 or image_bgr.ndim != 3 or image_bgr.shape[2] != 3:
+        raise ValueError(f"image is {image_bgr.dtype} {image_bgr.shape}, expected uint8 (H, W, 3)")
+    _check_boxes(people.boxes_px)
+    images = np.zeros((len(people), 3, crop_side, crop_side), np.float32)
+    for out, box in zip(images, people.boxes_px, strict=True):
+        _fill_crop(out, image_bgr, box)
+    joints, mask = joints_in_grid(people.keypoints_px, people.boxes_px, crop_side)
+    return Crops(images, joints, mask, people.boxes_px)
+
+
+def _check_boxes(boxes_px: Array) -> None:
+    for person, box in enumerate(boxes_px):
+        width, height = box[2:] - box[:2]
+        if not (np.isfinite(box).all() and width > 0 and height > 0):
+            raise KeypointFileError(
+                f"person {person}: crop box {box_text(box)} has no area",
+                "correct the box of this person, or take the person out",
+            )
+        if abs(width - height) > 0.01 * max(width, height):
+            raise ValueError(f"person {person}: crop box {box_text(box)} is not square")
+
+
+def _fill_crop(out: Array, image_bgr: Array, box_px: Array) -> None:
+    """Warp one box into `out` (3, S, S), which is zero: bilinear, black outside the image."""
+    crop_side = out.shape[-1]
+    # Only what the box covers is converted to float: exact rounding needs a float source, a whole photo would be slow.
+    first = np.maximum(np.floor(box_px[:2].astype(np.float64)) - 2, 0)
+    last = np.minimum(np.ceil(box_px[2:].astype(np.float64)) + 3, image_bgr.shape[1::-1])
+    if (first >= last).any():
+        return
+    (x0, y0), (x1, y1) = first.astype(int), last.astype(int)
+    step = int(np.ceil((box_px[2:] - box_px[:2]).max() / _MAX_SPAN_PX))
+    region = image_bgr[y0:y1:step, x0:x1:step].astype(np.float32)
+    crop_from_region = crop_from_image(box_px, crop_side)
+    crop_from_region[:, 2] += crop_from_region[:, :2] @ first
+    crop_from_region[:, :2] *= step
+    crop_bgr = cv2.warpAffine(region, crop_from_region, (crop_side, crop_side), flags=cv2.INTER_LINEAR)
+    np.divide(crop_bgr[..., ::-1].transpose(2, 0, 1), 255, out=out)

@@ -1,0 +1,69 @@
+"""The people of one image before the mesh."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.skeletons import SMPL30
+
+Array = NDArray[Any]
+
+_LAYOUT: dict[str, tuple[tuple[int, ...], type]] = {
+    "boxes_px": ((4,), np.float32),
+    "keypoints_px": ((len(SMPL30), 3), np.float32),
+    "scores": ((), np.float32),
+    "track_ids": ((), np.int64),
+}
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Where the people of one image are: parallel arrays over N people, N may be 0."""
+
+    boxes_px: Array  # (N, 4) x0 y0 x1 y1; square crop boxes once a people source has filled them
+    keypoints_px: Array  # (N, 30, 3) 30-joint set: x, y in the image, confidence in 0..1; absent joints are zero
+    scores: Array  # (N,) confidence in 0..1, 1 where the source gives none
+    track_ids: Array  # (N,) int64, -1 where untracked
+
+    def __post_init__(self) -> None:
+        count = len(self.boxes_px)
+        for name, (shape, dtype) in _LAYOUT.items():
+            array: Array = np.asarray(getattr(self, name), dtype)
+            if array.shape != (count, *shape):
+                raise ValueError(f"Detections.{name} is {array.shape}, expected {(count, *shape)}")
+            object.__setattr__(self, name, array)
+
+    @classmethod
+    def none(cls) -> Detections:
+        """Nobody: every array at its rank with N = 0."""
+        return cls(**{name: np.zeros((0, *shape), dtype) for name, (shape, dtype) in _LAYOUT.items()})
+
+    @classmethod
+    def from_boxes(cls, boxes_px: Array, scores: Array | None = None) -> Detections:
+        """People of whom nothing but a box is known: no joints, no track."""
+        count = len(boxes_px)
+        return cls(
+            boxes_px,
+            np.zeros((count, len(SMPL30), 3)),
+            np.ones(count) if scores is None else scores,
+            np.full(count, -1),
+        )
+
+    def __len__(self) -> int:
+        return len(self.boxes_px)
+
+    def __getitem__(self, index: slice | Array | Sequence[int]) -> Detections:
+        """The chosen people, in the order of `index` (a slice, a mask or an index array; never a plain int)."""
+        if not isinstance(index, slice):
+            index = np.asarray(index, dtype=None if len(index) else np.int64)
+        return Detections(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+
+def box_text(box_px: Array) -> str:
+    """A box as messages show it."""
+    return "(" + ", ".join(f"{value:g}" for value in box_px) + ")"

@@ -1,0 +1,61 @@
+"""The mesh stage: crops in, `People` out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.errors import BundleError
+from jotr_deploy.geometry.camera import camera_from_box
+from jotr_deploy.people import People
+from jotr_deploy.runtime.crops import Crops
+from jotr_deploy.runtime.detections import Detections
+from jotr_deploy.runtime.sessions import Session
+
+Array = NDArray[Any]
+
+MAX_BATCH = 16
+"""People in one call at most; a crowd takes several calls, so that memory stays bounded."""
+
+
+class MeshNetwork:
+    """A mesh file in any engine.
+
+    Raises:
+        BundleError: the file was exported without a body and makes no meshes.
+    """
+
+    def __init__(self, session: Session) -> None:
+        if "vertices" not in session.outputs:
+            raise BundleError(
+                f"{session.path}: exported with --no-body, it makes no meshes", "export it again without --no-body"
+            )
+        self.session = session
+        self.crop_side = int(session.inputs["image"].shape[-1])
+
+    def __call__(self, crops: Crops, detections: Detections) -> People:
+        """Recover everyone of one frame: N crops of the N detections, all in one call up to `MAX_BATCH`."""
+        if not len(crops):
+            return People.none()
+        chunks = [slice(start, start + MAX_BATCH) for start in range(0, len(crops), MAX_BATCH)]
+        parts = [self.session({name: feed[chunk] for name, feed in crops.feeds.items()}) for chunk in chunks]
+        out = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        focal_px, principal_px = camera_from_box(crops.boxes_px)
+        return People(
+            boxes_px=crops.boxes_px,
+            scores=detections.scores,
+            track_ids=detections.track_ids,
+            keypoints_px=detections.keypoints_px,
+            joints_used=crops.joints_mask.sum(1),
+            joints_img=out["joints_img"],
+            pose_rad=out["pose"],
+            betas=out["betas"],
+            cam=out["cam"],
+            translation_m=out["translation"],
+            focal_px=focal_px,
+            principal_px=principal_px,
+            joints_m=out["joints3d"],
+            vertices_m=out["vertices"],
+        )

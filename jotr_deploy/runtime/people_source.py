@@ -1,0 +1,126 @@
+"""Who is a person in a frame: joints from a file, boxes from a file, or the whole frame."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.errors import KeypointFileError
+from jotr_deploy.geometry.crop import VALID_CONFIDENCE, box_from_joints, clip_box, square_box
+from jotr_deploy.runtime.box_files import BoxFile, read_boxes
+from jotr_deploy.runtime.detections import Detections
+from jotr_deploy.runtime.keypoint_files import KeypointFile, read_keypoints
+from jotr_deploy.runtime.video import FrameSource
+
+Array = NDArray[Any]
+
+
+class PeopleSource(Protocol):
+    """Finds the people of a frame, with their square crop boxes: what every detector and pose network offers."""
+
+    def __call__(self, image_bgr: Array, name: str, frame: int) -> Detections:
+        """The people of one frame.
+
+        Args:
+            image_bgr: (H, W, 3) uint8.
+            name: of the frame, see `Frame`.
+            frame: 0-based position in the source.
+        """
+        ...
+
+
+@dataclass
+class KeypointPeople:
+    """People by their joints from a file.
+
+    Who has too few valid joints for a box is left out and counted.
+    """
+
+    file: KeypointFile
+    video: bool = False  # frames are looked up by number, not only by name
+    dropped: int = field(default=0, init=False)  # people left out so far
+
+    def __call__(self, image_bgr: Array, name: str, frame: int) -> Detections:
+        """See `PeopleSource`."""
+        height, width = image_bgr.shape[:2]
+        number = frame if self.video or self.file.index.by_position else None
+        people = self.file.for_image(name, frame=number, size_px=(width, height))
+        if self.file.has_boxes:
+            return people
+        framed = with_joint_boxes(people, (width, height))
+        if self.dropped == 0 and len(framed) < len(people):
+            logging.getLogger("jotr_deploy").warning(
+                "%s: people with too few joints above confidence %g for a box are left out (first in '%s')",
+                *(self.file.index.path, VALID_CONFIDENCE, name),
+            )
+        self.dropped += len(people) - len(framed)
+        return framed
+
+
+@dataclass(frozen=True)
+class BoxPeople:
+    """People by their boxes from a file; their joints stay unknown."""
+
+    file: BoxFile
+    video: bool = False  # frames are looked up by number, not only by name
+
+    def __call__(self, image_bgr: Array, name: str, frame: int) -> Detections:
+        """See `PeopleSource`."""
+        height, width = image_bgr.shape[:2]
+        people = self.file.for_image(name, frame=frame if self.video else None, size_px=(width, height))
+        return replace(people, boxes_px=square_box(people.boxes_px))
+
+
+class WholeFrame:
+    """One person who fills the frame: the last resort, so it warns once."""
+
+    def __init__(self) -> None:
+        logging.getLogger("jotr_deploy").warning(
+            "no keypoints, no boxes, no detector: the whole frame is taken as one person without joints, "
+            "which costs accuracy"
+        )
+
+    def __call__(self, image_bgr: Array, name: str, frame: int) -> Detections:
+        """See `PeopleSource`."""
+        height, width = image_bgr.shape[:2]
+        return Detections.from_boxes(square_box(np.array([[0, 0, width, height]])))
+
+
+def with_joint_boxes(people: Detections, size_px: tuple[int, int]) -> Detections:
+    """Give people the crop box of their valid joints, as the published evaluation does.
+
+    Who has no box, because the valid joints are none, one, or beyond the right or bottom edge, is left out.
+    """
+    valid: Array = people.keypoints_px[..., 2] > VALID_CONFIDENCE
+    some = np.flatnonzero(valid.any(1))
+    people, valid = people[some], valid[some]
+    boxes_px = square_box(clip_box(box_from_joints(people.keypoints_px, valid), size_px))
+    has_area = np.flatnonzero(boxes_px[:, 2] > boxes_px[:, 0])
+    return replace(people, boxes_px=boxes_px)[has_area]
+
+
+def open_people_source(
+    source: FrameSource, keypoints: Path | None = None, boxes: Path | None = None, skeleton: str | None = None
+) -> PeopleSource:
+    """The people of a source by what the user gave: keypoints, boxes, or nothing.
+
+    Raises:
+        KeypointFileError: both are given, a file cannot be read, or it does not belong to the source.
+    """
+    if keypoints is not None and boxes is not None:
+        raise KeypointFileError("both keypoints and boxes are given", "give one: joints bring their own boxes")
+    video = source.kind == "video"
+    if keypoints is not None:
+        keypoint_file = read_keypoints(keypoints, skeleton)
+        keypoint_file.index.check(source)
+        return KeypointPeople(keypoint_file, video)
+    if boxes is not None:
+        box_file = read_boxes(boxes)
+        box_file.index.check(source)
+        return BoxPeople(box_file, video)
+    return WholeFrame()

@@ -1,0 +1,205 @@
+"""`run`: a source through a bundle into a directory of results that appears whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.bundle import Bundle
+from jotr_deploy.people import People
+from jotr_deploy.runtime.detections import Detections
+from jotr_deploy.runtime.images import write_image
+from jotr_deploy.runtime.keypoint_files import write_keypoints_npz
+from jotr_deploy.runtime.mesh import MeshNetwork
+from jotr_deploy.runtime.people_source import open_people_source
+from jotr_deploy.runtime.pipeline import Pipeline
+from jotr_deploy.runtime.sessions import open_session
+from jotr_deploy.runtime.video import Frame, FrameSource, VideoWriter, open_source
+from jotr_deploy.spans import Spans
+from jotr_deploy.visual.files import PeopleWriter, read_people, write_obj
+from jotr_deploy.visual.gltf import write_glb
+from jotr_deploy.visual.overlay import draw_keypoints, draw_people
+from jotr_deploy.writing import output_errors
+
+Array = NDArray[Any]
+Progress = Callable[[int, "int | None"], None]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the user asked for beside bundle, source and directory."""
+
+    keypoints: Path | None = None
+    boxes: Path | None = None
+    skeleton: str | None = None
+    overlay: bool = True
+    save_2d: bool = False
+    obj: bool = False
+    glb: bool = False
+    device: str = "auto"
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run did; written as `NAME.json` beside its results."""
+
+    source: str
+    bundle: str
+    labels: list[str]
+    frames: int
+    people: int
+    people_per_frame: list[int]
+    milliseconds_per_frame: dict[str, float]  # mean of every stage
+    files: list[str]  # relative to the output directory
+
+
+def run(
+    bundle: Bundle,
+    source_name: str,
+    output: Path,
+    options: RunOptions,
+    progress: Progress = lambda done, total: None,
+) -> RunSummary:
+    """Recover everyone in an image, a folder, a glob or a video.
+
+    Writes `NAME.npz` (see `visual.files`), overlays, what else the options ask for, and `NAME.json`. Until all is
+    done the files lie in a hidden directory inside `output`; any failure takes it away again.
+
+    Raises:
+        JotrDeployError: a bundle, source, keypoint file or output that cannot be used.
+    """
+    faces = np.load(bundle.file("faces"), allow_pickle=False) if _has_body(bundle) else np.zeros((0, 3), np.int32)
+    spans = Spans()
+    with ExitStack() as stack:
+        source = stack.enter_context(open_source(source_name))
+        people_source = open_people_source(source, options.keypoints, options.boxes, options.skeleton)
+        mesh_file = bundle.file("mesh")
+        session = stack.enter_context(open_session(mesh_file, device=options.device, threads=options.threads))
+        pipeline = Pipeline(MeshNetwork(session), people_source, spans)
+        aside = stack.enter_context(_filled_directory(output))
+        results = _Results(bundle, source, aside, faces, options, spans)
+        with results:
+            for done, (frame, people) in enumerate(pipeline.stream(source), 1):
+                results.add(frame, people)
+                progress(done, source.count)
+        results.finish()
+        files = sorted(path.name for path in aside.iterdir())
+        counts = results.counts
+        summary = RunSummary(
+            source=source_name,
+            bundle=str(bundle.path),
+            labels=list(bundle.manifest.labels),
+            frames=len(counts),
+            people=sum(counts),
+            people_per_frame=counts,
+            milliseconds_per_frame={s: round(1000 * spans.total(s) / len(counts), 3) for s in spans.seconds},
+            files=[*files, f"{results.stem}.json"],
+        )
+        (aside / f"{results.stem}.json").write_text(json.dumps(summary.__dict__, indent=2) + "\n")
+    return summary
+
+
+def _has_body(bundle: Bundle) -> bool:
+    return any(entry.role == "faces" for entry in bundle.manifest.files)
+
+
+class _Results:
+    """Everything that is written of a run, frame by frame."""
+
+    def __init__(
+        self, bundle: Bundle, source: FrameSource, directory: Path, faces: Array, options: RunOptions, spans: Spans
+    ) -> None:
+        self.stem = Path(source.name).stem if source.kind != "images" else Path(source.name).name.replace("*", "_")
+        self.counts: list[int] = []
+        self._directory, self._source, self._options, self._spans = directory, source, options, spans
+        self._faces, self._caption = faces, " · ".join(bundle.manifest.labels) or None
+        self._joints: list[tuple[int, Detections]] = []
+        self._stack = ExitStack()
+        self._writer = PeopleWriter(
+            directory / f"{self.stem}.npz",
+            faces=faces,
+            source=source.name,
+            image_size_px=source.size_px,
+            fps=source.fps,
+            labels=bundle.manifest.labels,
+            crop_side=bundle.manifest.model.crop_side,
+        )
+        self._videos: dict[str, VideoWriter] = {}
+
+    def __enter__(self) -> _Results:
+        self._stack.__enter__()
+        self._stack.enter_context(self._writer)
+        return self
+
+    def __exit__(self, *error: Any) -> bool | None:
+        return self._stack.__exit__(*error)
+
+    def add(self, frame: Frame, people: People) -> None:
+        """Draw and write one frame."""
+        self.counts.append(len(people))
+        if self._options.overlay:
+            with self._spans("draw"):
+                picture = draw_people(frame.image_bgr, people, self._faces, caption=self._caption)
+            with self._spans("write"):
+                self._picture("overlay", frame, picture)
+        if self._options.save_2d:
+            self._joints.append((frame.index, _detections(people)))
+            self._picture("2d", frame, draw_keypoints(frame.image_bgr, people))
+        with self._spans("write"):
+            self._writer.append(frame.index, people)
+
+    def finish(self) -> None:
+        """Write what is made of the whole clip."""
+        result = self._directory / f"{self.stem}.npz"
+        if self._options.save_2d:
+            write_keypoints_npz(self._directory / f"{self.stem}_2d.npz", self._joints)
+        if self._options.glb:
+            write_glb(self._directory / f"{self.stem}.glb", read_people(result))
+        if self._options.obj:
+            recording = read_people(result)
+            for index in np.unique(recording.frame):
+                people = recording.at(int(index))
+                number = "" if recording.frames == 1 else f"_{index:06d}"
+                write_obj(self._directory / f"{self.stem}{number}.obj", people.vertices_camera_m, self._faces)
+
+    def _picture(self, kind: str, frame: Frame, picture: Array) -> None:
+        if self._source.kind != "video":
+            write_image(self._directory / f"{Path(frame.name).stem}_{kind}.jpg", picture)
+            return
+        if kind not in self._videos:
+            writer = VideoWriter(self._directory / f"{self.stem}_{kind}.mp4", self._source.fps or 25.0)
+            self._videos[kind] = self._stack.enter_context(writer)
+        self._videos[kind].write(picture)
+
+
+def _detections(people: People) -> Detections:
+    return Detections(people.boxes_px, people.keypoints_px, people.scores, people.track_ids)
+
+
+@contextmanager
+def _filled_directory(output: Path) -> Iterator[Path]:
+    """A hidden directory inside `output`; its files move up when the block ends well, else nothing is left of it."""
+    made = not output.exists()
+    aside = None
+    try:
+        with output_errors(output):
+            output.mkdir(parents=True, exist_ok=True)
+            aside = Path(tempfile.mkdtemp(prefix=".run.", dir=output))
+            yield aside
+            for file in aside.iterdir():
+                file.replace(output / file.name)
+    finally:
+        if aside is not None:
+            shutil.rmtree(aside, ignore_errors=True)
+        if made and output.is_dir() and not any(output.iterdir()):
+            output.rmdir()

@@ -1,0 +1,106 @@
+"""Joint sets and the maps between them, all by name. "L" is always the person's own left."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+def _mirrored(*names: str) -> tuple[str, ...]:
+    """Each name for the left, then for the right side of the body."""
+    return tuple(f"{side}_{name}" for name in names for side in "LR")
+
+
+def _side(side: str, *names: str) -> tuple[str, ...]:
+    return tuple(f"{side}_{name}" for name in names)
+
+
+_ARM = ("Shoulder", "Elbow", "Wrist")
+_LEG = ("Hip", "Knee", "Ankle")
+
+# The 24 joints of SMPL, five points of the face and the head top: what the mesh network reads and returns.
+SMPL30: tuple[str, ...] = (
+    *("Pelvis", *_mirrored("Hip"), "Torso", *_mirrored("Knee"), "Spine", *_mirrored("Ankle"), "Chest"),
+    *(*_mirrored("Toe"), "Neck", *_mirrored("Thorax"), "Head", *_mirrored(*_ARM, "Hand")),
+    *("Nose", *_mirrored("Eye", "Ear"), "Head_top"),
+)
+SMPL30_INDEX: dict[str, int] = {name: index for index, name in enumerate(SMPL30)}
+
+# The joints that the network refines in the crop volume.
+JOTR15: tuple[str, ...] = ("Pelvis", *_mirrored(*_LEG), "Neck", "Head_top", *_mirrored(*_ARM))
+JOTR15_IN_SMPL30: tuple[int, ...] = tuple(SMPL30_INDEX[name] for name in JOTR15)
+
+# The joints of the Human3.6M regressor, and the 14 of them that the metrics use.
+H36M17: tuple[str, ...] = (
+    *("Pelvis", *_side("R", *_LEG), *_side("L", *_LEG), "Torso", "Neck", "Nose", "Head_top"),
+    *(*_side("L", *_ARM), *_side("R", *_ARM)),
+)
+H36M14_IN_H36M17: tuple[int, ...] = tuple(
+    index for index, name in enumerate(H36M17) if name not in ("Pelvis", "Torso", "Nose")
+)
+
+_COCO17 = ("Nose", *_mirrored("Eye", "Ear", *_ARM, *_LEG))
+_OPENPOSE_TOP = ("Nose", "Neck", *_side("R", *_ARM), *_side("L", *_ARM))
+_OPENPOSE_LEGS = (*_side("R", *_LEG), *_side("L", *_LEG))
+_OPENPOSE_FACE = ("R_Eye", "L_Eye", "R_Ear", "L_Ear")
+_FOOT = ("Big_toe", "Small_toe", "Heel")
+
+# Toes of a detector are their tips, the SMPL toe is the ball of the foot: their names differ, so they never meet.
+SKELETONS: dict[str, tuple[str, ...]] = {
+    "coco17": _COCO17,
+    "coco18": (*_OPENPOSE_TOP, *_OPENPOSE_LEGS, *_OPENPOSE_FACE),
+    "body25": (*_OPENPOSE_TOP, "Pelvis", *_OPENPOSE_LEGS, *_OPENPOSE_FACE, *_side("L", *_FOOT), *_side("R", *_FOOT)),
+    "halpe26": (*_COCO17, "Head_top", "Neck", "Pelvis", *_mirrored(*_FOOT)),
+    "crowdpose14": (*_mirrored(*_ARM, *_LEG), "Head_top", "Neck"),
+    "smpl30": SMPL30,
+}
+
+_MIDPOINTS = (("Pelvis", "L_Hip", "R_Hip"), ("Neck", "L_Shoulder", "R_Shoulder"))
+
+
+def flip_pairs(names: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
+    """(left, right) index pairs of a joint set: what a mirrored picture exchanges."""
+    return tuple((left, names.index(f"R{name[1:]}")) for left, name in enumerate(names) if name.startswith("L_"))
+
+
+SMPL30_FLIP_PAIRS = flip_pairs(SMPL30)
+JOTR15_FLIP_PAIRS = flip_pairs(JOTR15)
+
+_BONE_NAMES = (
+    *(("Pelvis", "Neck"), ("Neck", "Head_top"), ("Neck", "Nose")),
+    *(("Pelvis", "L_Hip"), ("L_Hip", "L_Knee"), ("L_Knee", "L_Ankle"), ("L_Ankle", "L_Toe")),
+    *(("Pelvis", "R_Hip"), ("R_Hip", "R_Knee"), ("R_Knee", "R_Ankle"), ("R_Ankle", "R_Toe")),
+    *(("Neck", "L_Shoulder"), ("L_Shoulder", "L_Elbow"), ("L_Elbow", "L_Wrist"), ("L_Wrist", "L_Hand")),
+    *(("Neck", "R_Shoulder"), ("R_Shoulder", "R_Elbow"), ("R_Elbow", "R_Wrist"), ("R_Wrist", "R_Hand")),
+    *(("Nose", "L_Eye"), ("L_Eye", "L_Ear"), ("Nose", "R_Eye"), ("R_Eye", "R_Ear")),
+)
+# Index pairs for drawing. The trunk is one straight bone: 2-D detectors know nothing between pelvis and neck.
+SMPL30_BONES: tuple[tuple[int, int], ...] = tuple((SMPL30_INDEX[a], SMPL30_INDEX[b]) for a, b in _BONE_NAMES)
+
+
+def to_smpl30(joints: Array, skeleton: str) -> Array:
+    """Bring the joints of a detector into the 30-joint set.
+
+    Args:
+        joints: (P, J, 3) x, y, confidence in the order of `SKELETONS[skeleton]`; P may be 0.
+        skeleton: a key of `SKELETONS`.
+
+    Returns:
+        (P, 30, 3) float32. Joints that the skeleton lacks are all zero, but pelvis and neck are the midpoints of hips
+        and shoulders, with the product of both confidences. Toes and the inner spine are never filled.
+    """
+    names = SKELETONS[skeleton]
+    out = np.zeros((len(joints), len(SMPL30), 3), np.float32)
+    for source, name in enumerate(names):
+        if name in SMPL30_INDEX:
+            out[:, SMPL30_INDEX[name]] = joints[:, source]
+    for middle, left_name, right_name in _MIDPOINTS:
+        if middle not in names:
+            left, right = out[:, SMPL30_INDEX[left_name]], out[:, SMPL30_INDEX[right_name]]
+            out[:, SMPL30_INDEX[middle], :2] = (left[:, :2] + right[:, :2]) / 2
+            out[:, SMPL30_INDEX[middle], 2] = left[:, 2] * right[:, 2]
+    return out

@@ -1,0 +1,206 @@
+"""Result files: everyone of a picture or clip in one `.npz`, and a picture's meshes as OBJ.
+
+The `.npz` of people, format 1, is an uncompressed zip of NumPy arrays; none of them needs pickle.
+
+    every field of `People`  (M, ...)   the people of all frames, one row each, in the order of the frames
+    frame                    (M,) int64 0-based frame of each row
+    frames                   () int64   how many frames were processed; those with nobody count
+    faces                    (F, 3) int32 triangles of the body, counter-clockwise from outside
+    format                   () int64   1
+    source                   () str     what the frames came from
+    image_size_px            (2,) int64 width, height
+    fps                      () float64 frames a second, 0 where there is no such thing
+    labels                   (K,) str   what a reader must know about the numbers, such as "stand-in body"
+    crop_side                () int64   side of the network's input crop, pixels
+"""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.errors import SourceError, first_line
+from jotr_deploy.people import LAYOUT, People
+from jotr_deploy.writing import folder_beside, output_errors, written_aside
+
+Array = NDArray[Any]
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class PeopleFile:
+    """Everyone of a picture or clip, and where they came from."""
+
+    people: People  # all M rows
+    frame: Array  # (M,) int64 0-based frame of each row, ascending
+    frames: int  # how many frames were processed; those with nobody count
+    faces: Array  # (F, 3) int32
+    source: str
+    image_size_px: tuple[int, int]  # width, height
+    fps: float  # 0 where there is no such thing
+    labels: tuple[str, ...]
+    crop_side: int
+
+    def at(self, frame_index: int) -> People:
+        """The people of one frame; nobody where there was nobody."""
+        first, last = np.searchsorted(self.frame, [frame_index, frame_index + 1])
+        return self.people[int(first) : int(last)]
+
+
+class PeopleWriter:
+    """Collect the people of a clip into one `.npz` file, in memory that does not grow with the clip.
+
+    A context manager. The file appears, whole, when the block ends well; an exception, whatever its kind, leaves
+    nothing behind and an older file of that name as it was. Until then the rows lie in a hidden folder beside it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        faces: Array,
+        source: str,
+        image_size_px: tuple[int, int],
+        fps: float,
+        labels: Sequence[str],
+        crop_side: int,
+    ) -> None:
+        self._path = path
+        self._about: dict[str, Array] = {
+            "format": np.array(FORMAT, np.int64),
+            "source": np.array(source, np.str_),
+            "image_size_px": np.array(image_size_px, np.int64),
+            "fps": np.array(fps, np.float64),
+            "labels": np.array(list(labels), np.str_),
+            "crop_side": np.array(crop_side, np.int64),
+            "faces": np.asarray(faces, np.int32),
+        }
+        self._frames = self._rows = 0
+        self._last_frame = -1
+
+    def __enter__(self) -> PeopleWriter:
+        """Raises OutputError where the folder of the file is missing or not writable."""
+        self._folder = folder_beside(self._path)
+        return self
+
+    def append(self, frame_index: int, people: People) -> None:
+        """Add the people of the next frame; every processed frame is added, also one with nobody.
+
+        Raises:
+            OutputError: where they cannot be written, as on a full disk.
+            ValueError: where the frame does not come after the one before.
+        """
+        if frame_index <= self._last_frame:
+            raise ValueError(f"frame {frame_index} does not come after frame {self._last_frame}")
+        with output_errors(self._path):
+            for name in LAYOUT:
+                self._spill(name, getattr(people, name))
+            self._spill("frame", np.full(len(people), frame_index, np.int64))
+        self._last_frame = frame_index
+        self._frames += 1
+        self._rows += len(people)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                with output_errors(self._path):
+                    whole = self._folder / self._path.name
+                    self._assemble(whole)
+                    whole.replace(self._path)
+        finally:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _spill(self, name: str, rows: Array) -> None:
+        with (self._folder / f"{name}.rows").open("ab") as spill:
+            spill.write(np.ascontiguousarray(rows).data)
+
+    def _assemble(self, target: Path) -> None:
+        """One zip out of the spilled columns, each removed as soon as it is in."""
+        with zipfile.ZipFile(target, "w") as archive:
+            for name, array in {**self._about, "frames": np.array(self._frames, np.int64)}.items():
+                with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as member:
+                    np.lib.format.write_array(member, array, allow_pickle=False)
+            for name, (shape, dtype) in {**LAYOUT, "frame": ((), np.int64)}.items():
+                self._spill(name, np.empty((0, *shape), dtype))
+                layout = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (self._rows, *shape)}
+                column = self._folder / f"{name}.rows"
+                with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                    np.lib.format.write_array_header_1_0(member, layout)
+                    with column.open("rb") as spilled:
+                        shutil.copyfileobj(spilled, member, 1 << 20)
+                column.unlink()
+
+
+def read_people(path: Path) -> PeopleFile:
+    """Read what `PeopleWriter` wrote.
+
+    Raises:
+        SourceError: where the file is missing, damaged, something else, or of a newer format.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            made_with = int(archive["format"])
+            if made_with <= FORMAT:
+                return _people_file(archive)
+    except OSError as error:
+        cause = f"{path}: cannot be read ({error.strerror or first_line(error)})"
+        raise SourceError(cause, "Give a .npz file of people that jotr-deploy wrote.") from error
+    except Exception as error:  # anything can be in a file that something else wrote, or that was cut off
+        cause = f"{path}: not a file of people, or a damaged one ({first_line(error)})"
+        raise SourceError(cause, "Give a .npz file of people that jotr-deploy wrote, or write it again.") from error
+    raise SourceError(
+        f"{path}: a file of people of format {made_with}, this version reads up to {FORMAT}", "Upgrade jotr-deploy."
+    )
+
+
+def _people_file(archive: Mapping[str, Array]) -> PeopleFile:
+    """Raises KeyError or ValueError where the arrays do not make a file of people."""
+    width, height = (int(side) for side in archive["image_size_px"])
+    content = PeopleFile(
+        people=People(**{name: archive[name] for name in LAYOUT}),
+        frame=archive["frame"].astype(np.int64),
+        frames=int(archive["frames"]),
+        faces=archive["faces"].astype(np.int32),
+        source=str(archive["source"]),
+        image_size_px=(width, height),
+        fps=float(archive["fps"]),
+        labels=tuple(str(label) for label in archive["labels"]),
+        crop_side=int(archive["crop_side"]),
+    )
+    if content.frame.shape != (len(content.people),) or np.any(np.diff(content.frame) < 0):
+        raise ValueError("the rows do not follow the frames")
+    if content.faces.ndim != 2 or content.faces.shape[1] != 3:
+        raise ValueError(f"faces is {content.faces.shape}, expected (F, 3)")
+    return content
+
+
+def write_obj(path: Path, vertices_m: Array, faces: Array) -> None:
+    """Write meshes as one Wavefront OBJ, an object `person_k` each, k from 0.
+
+    Args:
+        path: the file to make or replace.
+        vertices_m: (N, V, 3) camera frame, x right, y down, z into the scene, metres. In the file y points up and z
+            towards the camera, as viewers expect.
+        faces: (F, 3) counter-clockwise from outside; in the file their indices start at 1.
+
+    Raises:
+        OutputError: where it cannot be written; nothing is left behind then.
+    """
+    faces = np.asarray(faces)
+    with written_aside(path) as aside, aside.open("w", encoding="ascii") as file:
+        print("# jotr-deploy: metres, x right, y up, z towards the camera", file=file)
+        for k, mesh in enumerate(np.asarray(vertices_m, np.float64) * (1.0, -1.0, -1.0)):
+            print(f"o person_{k}", file=file)
+            file.write("v %.6f %.6f %.6f\n" * len(mesh) % tuple(mesh.ravel()))
+            file.write("f %d %d %d\n" * len(faces) % tuple((faces + 1 + k * len(mesh)).ravel()))

@@ -1,0 +1,65 @@
+"""Files and folders appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from jotr_deploy.errors import OutputError, first_line
+
+
+@contextmanager
+def output_errors(path: Path) -> Iterator[None]:
+    """What the system says while `path` is being written (no folder, no permission, disk full) is an OutputError."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror or first_line(error)})",
+            "give a place in a folder that exists, may be written and has room",
+        ) from error
+
+
+def aside_of(path: Path) -> Path:
+    """Where a file is written before it becomes `path`. The suffix stays: writers choose the format by it."""
+    return path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+
+
+@contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """Give a name beside `path` to write to; on success the file there becomes `path`, on any failure it goes away.
+
+    Raises:
+        OutputError: for an OSError in the block.
+    """
+    aside = aside_of(path)
+    try:
+        with output_errors(path):
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            yield aside
+            aside.replace(path)
+    finally:
+        discard(aside)
+
+
+def discard(aside: Path) -> None:
+    """Remove what was written aside, if anything: the folder itself may be missing, or no folder."""
+    if aside.is_file():
+        aside.unlink()
+
+
+def folder_beside(path: Path) -> Path:
+    """A new hidden folder for what becomes `path`, on the same file system; the caller removes it.
+
+    Raises:
+        OutputError: where the folder of `path` is missing or not writable, or `path` is a folder.
+    """
+    with output_errors(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        return Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))

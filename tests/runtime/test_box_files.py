@@ -1,0 +1,97 @@
+import json
+
+import numpy as np
+import pytest
+
+from jotr_deploy.errors import KeypointFileError
+from jotr_deploy.runtime.box_files import read_boxes
+
+LAYOUTS = "give [[x0, y0, x1, y1], ...], {image name: [[x0, y0, x1, y1], ...]}, or COCO results with bbox and image_id"
+A, B = [10, 20, 30, 60], [0.5, 1, 90, 50]
+
+
+def write(tmp_path, data):
+    path = tmp_path / "boxes.json"
+    path.write_text(data if isinstance(data, str) else json.dumps(data))
+    return path
+
+
+def coco(image_id, box, **more):
+    x0, y0, x1, y1 = box
+    return {"image_id": image_id, "bbox": [x0, y0, x1 - x0, y1 - y0], **more}
+
+
+@pytest.mark.parametrize(
+    ("data", "asked", "boxes", "scores"),
+    [
+        ([], {"name": "a.jpg"}, [], []),
+        ([A, B], {"name": "a.jpg"}, [A, B], [1, 1]),
+        ({}, {"name": "a.jpg"}, [], []),
+        ({"a.jpg": [A], "b.jpg": [B, A]}, {"name": "b.jpg"}, [B, A], [1, 1]),
+        ({"some/a.jpg": [A]}, {"name": "a.jpg"}, [A], [1]),
+        ({"a.jpg": []}, {"name": "a.jpg"}, [], []),
+        ([coco("a.jpg", A, score=0.5), coco("b.jpg", B)], {"name": "a.jpg"}, [A], [0.5]),
+        ([coco(4, A), coco(5, B)], {"name": "v_000000000005", "frame": 5}, [B], [1]),
+        ([coco("a.jpg", A, category_id=1), coco("a.jpg", B, category_id=3)], {"name": "a.jpg"}, [A], [1]),
+    ],
+)
+def test_layouts(tmp_path, data, asked, boxes, scores):
+    people = read_boxes(write(tmp_path, data)).for_image(**asked, size_px=(100, 100))
+    np.testing.assert_array_equal(people.boxes_px, np.reshape(boxes, (-1, 4)))
+    np.testing.assert_array_equal(people.scores, scores)
+    assert people.track_ids.tolist() == [-1] * len(boxes)
+    assert people.keypoints_px.shape == (len(boxes), 30, 3)
+    assert not people.keypoints_px.any()
+
+
+@pytest.mark.parametrize(
+    ("data", "cause", "remedy"),
+    [
+        ("hello", "{}: not JSON (Expecting value: line 1 column 1 (char 0))", "write the file again"),
+        ("3", "{}: not a layout of boxes that is known", LAYOUTS),
+        ({"a.jpg": 3}, "{}: not a layout of boxes that is known", LAYOUTS),
+        ([A, [1, 2, 3]], "{}: person 1: a box has four numbers, not [1, 2, 3]", LAYOUTS),
+        ([A, 3], "{}: person 1: a box has four numbers, not 3", LAYOUTS),
+        ([A, "x"], "{}: person 1: a box must be numbers", "write the file again"),
+        ([A, [1, 2, float("nan"), 4]], "{}: person 1: box (1, 2, nan, 4) holds NaN or infinity", LAYOUTS),
+        ([A, [1, 2, 3, 1e99]], "{}: person 1: box (1, 2, 3, inf) holds NaN or infinity", LAYOUTS),
+        ([A, [30, 20, 10, 60]], "{}: person 1: box (30, 20, 10, 60) is inverted or empty", LAYOUTS),
+        ([A, [10, 20, 10, 60]], "{}: person 1: box (10, 20, 10, 60) is inverted or empty", LAYOUTS),
+        (
+            {"a.jpg": [A, [30, 20, 10, 60]]},
+            "{}: person 1 of 'a.jpg': box (30, 20, 10, 60) is inverted or empty",
+            LAYOUTS,
+        ),
+        (
+            [{"image_id": 1, "bbox": [10, 20, -5, 5]}],
+            "{}: person 0: box (10, 20, 5, 25) is inverted or empty",
+            LAYOUTS,
+        ),
+        ([{"image_id": 1}], "{}: person 0: has no 'bbox'", LAYOUTS),
+        (
+            [{"bbox": [1, 2, 3, 4]}],
+            "{}: person 0: image_id is neither a file name nor a number",
+            "write one with every person",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_with_person_and_box(tmp_path, data, cause, remedy):
+    path = write(tmp_path, data)
+    with pytest.raises(KeypointFileError) as caught:
+        read_boxes(path)
+    assert (caught.value.cause, caught.value.remedy) == (cause.format(path), remedy)
+
+
+@pytest.mark.parametrize("box", [[-9, 0, 0, 9], [0, -9, 9, 0], [100, 0, 109, 9], [0, 50, 9, 59]])
+def test_a_box_outside_the_image_is_refused(tmp_path, box):
+    path = write(tmp_path, [[1, 1, 5, 5], box])
+    with pytest.raises(KeypointFileError) as caught:
+        read_boxes(path).for_image("a.jpg", size_px=(100, 50))
+    text = "(" + ", ".join(map(str, box)) + ")"
+    assert caught.value.cause == f"{path}: person 1 of 'a.jpg': box {text} lies outside the image of 100 x 50 px"
+    assert caught.value.remedy == "boxes are x0, y0, x1, y1 in pixels of the image; COCO results x, y, width, height"
+
+
+def test_a_box_partly_outside_is_kept_as_it_is(tmp_path):
+    people = read_boxes(write(tmp_path, [[-30, -30, 10, 10]])).for_image("a.jpg", size_px=(100, 50))
+    np.testing.assert_array_equal(people.boxes_px, [[-30, -30, 10, 10]])

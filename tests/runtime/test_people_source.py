@@ -1,0 +1,183 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from jotr_deploy.errors import KeypointFileError
+from jotr_deploy.runtime.crops import make_crops
+from jotr_deploy.runtime.detections import Detections
+from jotr_deploy.runtime.keypoint_files import write_keypoints_npz
+from jotr_deploy.runtime.people_source import WholeFrame, open_people_source, with_joint_boxes
+from jotr_deploy.runtime.video import VideoWriter, open_source
+from jotr_deploy.skeletons import to_smpl30
+
+SIZE_PX = (200, 100)
+IMAGE = np.zeros((100, 200, 3), np.uint8)
+WARNING = (
+    "no keypoints, no boxes, no detector: the whole frame is taken as one person without joints, which costs accuracy"
+)
+
+
+@pytest.fixture
+def photo(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), IMAGE)
+    return open_source(tmp_path / "a.png")
+
+
+@pytest.fixture
+def video(tmp_path):
+    with VideoWriter(tmp_path / "v.mp4", 12) as writer:
+        for _ in range(3):
+            writer.write(IMAGE)
+    return open_source(tmp_path / "v.mp4")
+
+
+def write(path, data):
+    path.write_text(json.dumps(data))
+    return path
+
+
+def person(seed=0):
+    return np.random.default_rng(seed).uniform([20, 10, 0.1], [180, 90, 1], (17, 3)).astype(np.float32)
+
+
+def coco(image_id, keypoints):
+    return {"image_id": image_id, "category_id": 1, "keypoints": [float(x) for x in np.ravel(keypoints)]}
+
+
+def everyone(source, people_of):
+    return [people_of(frame.image_bgr, frame.name, frame.index) for frame in source]
+
+
+def test_the_box_is_that_of_the_valid_joints(photo, tmp_path):
+    joints = person()
+    joints[:3] = [[0, 0, 0.05], [199, 99, 0.01], [0, 99, 0]]  # none of them above the threshold
+    (people,) = everyone(photo, open_people_source(photo, write(tmp_path / "k.json", [coco("a.png", joints)])))
+    low, high = joints[3:, :2].min(0), joints[3:, :2].max(0)
+    centre, size = (low + high) / 2, (high - low) * 1.2
+    low = np.maximum(centre - size / 2, 0)
+    high = np.minimum(low + size - 1, np.array(SIZE_PX) - 1)
+    side = (high - low).max() * 1.1
+    centre = (low + high) / 2
+    np.testing.assert_allclose(people.boxes_px, [[*(centre - side / 2), *(centre + side / 2)]], atol=1e-3)
+    assert people.keypoints_px.shape == (1, 30, 3)
+
+
+def test_frames_of_a_video_are_found_by_number(video, tmp_path):
+    data = [coco(0, person(0)), coco(2, person(1)), coco(2, person(2))]
+    people_of = open_people_source(video, write(tmp_path / "k.json", data))
+    assert [len(people) for people in everyone(video, people_of)] == [1, 0, 2]
+
+
+def only(count, confidence=0.9):
+    joints = np.zeros((17, 3))
+    joints[5 : 5 + count] = person()[5 : 5 + count]
+    joints[5 : 5 + count, 2] = confidence
+    return joints
+
+
+@pytest.mark.parametrize(
+    ("joints", "kept"),
+    [
+        (only(0), 0),
+        (only(1), 0),  # a point has no box
+        (only(2), 1),
+        (only(12, confidence=0.05), 0),  # at, not above, the threshold
+        (np.full((17, 3), 1.0), 0),  # all in one place
+        (person() - np.array([400, 0, 0]), 1),  # the published clipping moves it into the image
+    ],
+)
+def test_who_has_no_box_is_left_out_and_counted(video, tmp_path, caplog, joints, kept):
+    data = [coco(frame, joints) for frame in range(3)] + [coco(1, person())]
+    path = write(tmp_path / "k.json", data)
+    people_of = open_people_source(video, path)
+    assert [len(people) for people in everyone(video, people_of)] == [kept, kept + 1, kept]
+    assert people_of.dropped == 3 * (1 - kept)
+    told = [
+        f"{path}: people with too few joints above confidence 0.05 for a box are left out (first in 'v_000000000000')"
+    ]
+    assert caplog.messages == ([] if kept else told)
+
+
+@pytest.mark.parametrize(
+    ("shift", "kept"),
+    [
+        ([400, 0, 0], 1),  # the height still makes a box, at the edge of the image
+        ([400, 900, 0], 0),  # nothing does
+    ],
+)
+def test_beyond_the_right_edge_every_crop_still_has_an_area(shift, kept):
+    keypoints = to_smpl30(person()[None] + np.array(shift), "coco17")
+    people = with_joint_boxes(Detections(np.zeros((1, 4)), keypoints, np.ones(1), -np.ones(1)), SIZE_PX)
+    assert make_crops(IMAGE, people, 64).joints_mask.shape == (kept, 30)
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        ([10, 20, 50, 60], [8, 18, 52, 62]),
+        ([-40, -20, 60, 60], [-45, -35, 65, 75]),  # neither clipped nor moved
+    ],
+)
+def test_a_given_box_becomes_square_and_grows_by_a_tenth(photo, tmp_path, box, expected):
+    (people,) = everyone(photo, open_people_source(photo, boxes=write(tmp_path / "b.json", [box])))
+    np.testing.assert_allclose(people.boxes_px, [expected], rtol=1e-6)
+    assert not people.keypoints_px.any()
+    assert people.scores.tolist() == [1]
+
+
+def test_boxes_of_a_video(video, tmp_path):
+    data = [{"image_id": 1, "bbox": [10, 20, 40, 40]}]
+    people_of = open_people_source(video, boxes=write(tmp_path / "b.json", data))
+    assert [len(people) for people in everyone(video, people_of)] == [0, 1, 0]
+
+
+@pytest.mark.parametrize("kind", ["keypoints", "boxes"])
+def test_an_empty_file_says_that_nobody_is_there(video, tmp_path, kind):
+    people_of = open_people_source(video, **{kind: write(tmp_path / "f.json", [])})
+    assert [len(people) for people in everyone(video, people_of)] == [0, 0, 0]
+
+
+def test_without_anything_the_whole_frame_is_one_person_and_that_is_said_once(video, caplog):
+    frames = everyone(video, open_people_source(video))
+    for people in frames:
+        np.testing.assert_allclose(people.boxes_px, [[-10, -60, 210, 160]])
+        assert not make_crops(IMAGE, people, 64).joints_mask.any()
+    assert caplog.messages == [WARNING]
+
+
+def test_a_one_pixel_frame_has_a_box():
+    people = WholeFrame()(np.zeros((1, 1, 3), np.uint8), "a.png", 0)
+    np.testing.assert_allclose(people.boxes_px, [[-0.05, -0.05, 1.05, 1.05]])
+
+
+def test_our_own_file_repeats_boxes_and_people_without_joints(video, tmp_path, caplog):
+    frames = [
+        (0, with_joint_boxes(Detections(np.zeros((1, 4)), to_smpl30(person()[None], "coco17"), [1], [3]), SIZE_PX)),
+        (2, Detections.from_boxes(np.array([[5, 5, 65, 65]]))),
+    ]
+    write_keypoints_npz(tmp_path / "k.npz", frames)
+    found = everyone(video, open_people_source(video, tmp_path / "k.npz"))
+    assert [len(people) for people in found] == [1, 0, 1]
+    for frame, expected in frames:
+        np.testing.assert_array_equal(found[frame].boxes_px, expected.boxes_px)
+        np.testing.assert_array_equal(found[frame].keypoints_px, expected.keypoints_px)
+        np.testing.assert_array_equal(found[frame].track_ids, expected.track_ids)
+    assert caplog.messages == []
+
+
+def test_both_keypoints_and_boxes_are_refused(photo, tmp_path):
+    with pytest.raises(KeypointFileError) as caught:
+        open_people_source(photo, tmp_path / "k.json", tmp_path / "b.json")
+    assert caught.value.cause == "both keypoints and boxes are given"
+    assert caught.value.remedy == "give one: joints bring their own boxes"
+
+
+@pytest.mark.parametrize("kind", ["keypoints", "boxes"])
+def test_a_file_of_another_source_is_refused(photo, tmp_path, kind):
+    entry = {**coco("x.png", person()), "bbox": [1, 2, 3, 4]}
+    path = write(tmp_path / "f.json", [entry])
+    with pytest.raises(KeypointFileError) as caught:
+        open_people_source(photo, **{kind: path})
+    assert caught.value.cause == f"{path}: no entry belongs to 'a.png' (the file names 'x.png')"

@@ -1,0 +1,134 @@
+"""The result type every part of the toolchain speaks."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from jotr_deploy.geometry.camera import camera_from_box, crop_camera, project_px
+from jotr_deploy.people import LAYOUT, People
+
+
+def some(count, seed=0):
+    rng = np.random.default_rng(seed)
+    return People(**{k: (100 * rng.random((count, *shape))).astype(dtype) for k, (shape, dtype) in LAYOUT.items()})
+
+
+def arrays(people):
+    return {name: getattr(people, name) for name in LAYOUT}
+
+
+def same(a, b):
+    for name, array in arrays(a).items():
+        np.testing.assert_array_equal(array, getattr(b, name), err_msg=name)
+        assert array.dtype == getattr(b, name).dtype
+
+
+def test_nobody_keeps_every_rank():
+    nobody = People.none()
+    assert len(nobody) == 0
+    for name, (shape, dtype) in LAYOUT.items():
+        assert getattr(nobody, name).shape == (0, *shape)
+        assert getattr(nobody, name).dtype == dtype
+    assert nobody.vertices_camera_m.shape == (0, 6890, 3)
+    assert nobody.joints_camera_m.shape == (0, 30, 3)
+
+
+@pytest.mark.parametrize(
+    ("index", "rows"),
+    [
+        (slice(1, 3), [1, 2]),
+        (slice(None), [0, 1, 2, 3]),
+        (slice(2, 2), []),
+        ([], []),  # an empty list
+        (np.empty(0, np.int64), []),
+        ([3, 0, 0], [3, 0, 0]),  # order and repeats are kept
+        (np.array([True, False, False, True]), [0, 3]),  # a mask
+        ([False, False, True, False], [2]),
+        (np.zeros(4, bool), []),
+        ([-1], [3]),
+    ],
+)
+def test_indexing_chooses_people(index, rows):
+    people = some(4)
+    chosen = people[index]
+    assert len(chosen) == len(rows)
+    for name, array in arrays(people).items():
+        np.testing.assert_array_equal(getattr(chosen, name), array[np.array(rows, int)])
+
+
+@pytest.mark.parametrize("index", [slice(None), [], np.zeros(0, bool)])
+def test_indexing_nobody(index):
+    same(People.none()[index], People.none())
+
+
+@pytest.mark.parametrize("counts", [[], [0], [2], [0, 0], [2, 0, 1]])
+def test_concatenation_keeps_the_order(counts):
+    parts = [some(count, seed) for seed, count in enumerate(counts)]
+    whole = People.concatenate(parts)
+    assert len(whole) == sum(counts)
+    ends = np.cumsum([0, *counts])
+    for part, first, last in zip(parts, ends[:-1], ends[1:], strict=True):
+        same(whole[int(first) : int(last)], part)
+
+
+def test_concatenation_undoes_cutting():
+    people = some(5)
+    same(People.concatenate([people[:2], people[2:2], people[2:]]), people)
+
+
+@pytest.mark.parametrize(
+    ("field", "shape", "message"),
+    [
+        ("scores", (3,), "People.scores is (3,), expected (2,)"),
+        ("betas", (2, 11), "People.betas is (2, 11), expected (2, 10)"),
+        ("vertices_m", (2, 3, 6890), "People.vertices_m is (2, 3, 6890), expected (2, 6890, 3)"),
+        ("pose_rad", (2, 72), "People.pose_rad is (2, 72), expected (2, 24, 3)"),
+        ("boxes_px", (2, 5), "People.boxes_px is (2, 5), expected (2, 4)"),
+    ],
+)
+def test_a_wrong_shape_is_named(field, shape, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        People(**{**arrays(some(2)), field: np.zeros(shape)})
+
+
+def test_arrays_take_the_layouts_dtype():
+    people = People(**{name: array.astype(np.float64).tolist() for name, array in arrays(some(1)).items()})
+    for name, (_, dtype) in LAYOUT.items():
+        assert getattr(people, name).dtype == dtype
+
+
+def test_meshes_stand_at_their_translation():
+    people = some(3)
+    np.testing.assert_array_equal(people.vertices_camera_m[2], people.vertices_m[2] + people.translation_m[2])
+    np.testing.assert_array_equal(people.joints_camera_m[1], people.joints_m[1] + people.translation_m[1])
+
+
+def test_a_camera_of_ones_own_is_the_crop_camera_in_the_picture():
+    """The crop's camera, scaled by side / crop side and moved to the box, is the person's camera."""
+    box = np.array([[100, 50, 420, 370]], np.float32)
+    points_m = np.random.default_rng(0).uniform(-1, 1, (1, 20, 3)) + np.array([0, 0, 40])
+    crop_focal, crop_principal = crop_camera(256)
+    in_crop = project_px(points_m, np.array([crop_focal]), np.array([[crop_principal, crop_principal]]))
+    in_image = project_px(points_m, *camera_from_box(box))
+    np.testing.assert_allclose(in_image, in_crop * 320 / 256 + box[:, None, :2], atol=1e-3)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_every_person_is_projected_through_their_own_camera(count):
+    rng = np.random.default_rng(count)
+    points_m = rng.uniform(-1, 1, (count, 5, 3)) + np.array([0, 0, 5])
+    focal, principal = rng.uniform(100, 900, count), rng.uniform(0, 500, (count, 2))
+    pixels = project_px(points_m, focal, principal)
+    assert pixels.shape == (count, 5, 2)
+    for k in range(count):
+        x, y, z = points_m[k].T
+        expected = np.column_stack([focal[k] * x / z + principal[k, 0], focal[k] * y / z + principal[k, 1]])
+        np.testing.assert_allclose(pixels[k], expected)
+
+
+def test_a_point_on_the_axis_falls_on_the_principal_point():
+    pixels = project_px(np.array([[[0.0, 0.0, 7.0]]]), np.array([500.0]), np.array([[320.5, 240.25]]))
+    assert pixels.tolist() == [[[320.5, 240.25]]]
