@@ -167,7 +167,11 @@ def test_head_top_from_the_extra_regressor(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "cause"),
-    [(np.zeros((9, 5)), r"the regressor is \(9, 5\)"), (np.zeros((3, 6890)), r"the regressor is \(3, 6890\)"), (None, "no such")],
+    [
+        (np.zeros((9, 5)), r"the regressor is \(9, 5\)"),
+        (np.zeros((3, 6890)), r"the regressor is \(3, 6890\)"),
+        (None, "no such"),
+    ],
 )
 def test_wrong_extra_regressor(tmp_path: Path, content: np.ndarray | None, cause: str) -> None:
     path = tmp_path / "J_regressor_extra.npy"

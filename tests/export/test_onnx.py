@@ -93,7 +93,12 @@ def test_nodes_are_named_by_module(published: onnx.ModelProto) -> None:
     names = [node.name for node in published.graph.node]
     assert len(set(names)) == len(names)
     convolutions = {n.name for n in published.graph.node if n.op_type == "Conv"}
-    assert {"backbone.conv1/Conv", "backbone.layer4.2.conv3/Conv", "lifting.to_voxels/Conv", "fusion.down/Conv"} <= convolutions
+    assert {
+        "backbone.conv1/Conv",
+        "backbone.layer4.2.conv3/Conv",
+        "lifting.to_voxels/Conv",
+        "fusion.down/Conv",
+    } <= convolutions
     scopes = {name.split("/")[0].split(".")[0] for name in names}
     assert scopes == {"", "backbone", "lifting", "fusion", "heads", "vposer", "body"}
 

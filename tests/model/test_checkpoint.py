@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from golden_case import body, network, published_state
+from tiny import TINY
 
 from jotr_deploy.body.smpl import HEAD_TOP_VERTEX
 from jotr_deploy.config import ModelConfig
@@ -18,10 +19,6 @@ from jotr_deploy.model.initialise import initialise
 from jotr_deploy.model.jotr import JOTR
 
 SEED = "jotr-golden-A/"
-TINY = ModelConfig(
-    backbone_depth=10, backbone_width=8, d_model=32, heads=4, ffn_fusion=32, ffn_voxel=32,
-    encoder_layers=1, decoder_layers=2, crop_side=64, voxel_grid=4,
-)  # fmt: skip
 
 
 def published(prefix: str = "module.") -> dict[str, Any]:
@@ -102,7 +99,9 @@ def test_keys_that_do_not_fit_are_named(tmp_path: Path, edit: Any, cause: str) -
 def test_a_checkpoint_of_another_architecture(tmp_path: Path) -> None:
     other = torch.nn.Sequential(torch.nn.Linear(3, 3)).state_dict()
     loaded = load_checkpoint(save(tmp_path / "other.pt", other))
-    with pytest.raises(CheckpointError, match=r"does not fit the network \(\d+ missing: .*; 2 unexpected: 0.weight, 0.bias\)"):
+    with pytest.raises(
+        CheckpointError, match=r"does not fit the network \(\d+ missing: .*; 2 unexpected: 0.weight, 0.bias\)"
+    ):
         build_model(loaded, None)
 
 
@@ -141,7 +140,7 @@ def truncated(path: Path) -> Path:
     ("make", "cause"),
     [
         (lambda p: p, "no such checkpoint"),
-        (lambda p: p.write_bytes(b"") and p or p, "truncated or not a checkpoint"),
+        (lambda p: (p.write_bytes(b"") and p) or p, "truncated or not a checkpoint"),
         (lambda p: p.write_text("hello") and p, "truncated or not a checkpoint"),
         (truncated, "truncated or not a checkpoint"),
         (lambda p: save(p, [1, 2, 3]), "it holds no dictionary of tensors"),

@@ -83,7 +83,9 @@ def test_pytorch_equals_the_definition(name: str, dtype: str) -> None:
 # ONNX Runtime's CPU has no bfloat16 arithmetic; that type is checked by shape inference below.
 @pytest.mark.parametrize("form", ["function", "inlined"])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-@pytest.mark.parametrize("name", sorted(CASES.keys() - {"no points"}))  # ONNX Runtime cannot reshape an empty tensor with -1
+@pytest.mark.parametrize(
+    "name", sorted(CASES.keys() - {"no points"})
+)  # ONNX Runtime cannot reshape an empty tensor with -1
 def test_onnx_equals_the_definition(name: str, dtype: str, form: str) -> None:
     features, points = build(name, dtype)
     model = onnx_model(dtype)

@@ -224,7 +224,7 @@ def test_arrays_that_do_not_make_a_file_of_people(good, change, reason):
         read_people(good)
     assert reason in caught.value.cause
     assert caught.value.cause.startswith(f"{good}: not a file of people, or a damaged one (")
-    assert caught.value.remedy == "Give a .npz file of people that jotr-deploy wrote, or write it again."
+    assert caught.value.remedy == "give a .npz file of people that jotr-deploy wrote, or write it again"
     assert "\n" not in caught.value.cause
 
 
@@ -263,7 +263,7 @@ def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(SourceError) as caught:
         read_people(tmp_path / "people.npz")
     assert caught.value.cause == f"{tmp_path / 'people.npz'}: cannot be read (No such file or directory)"
-    assert caught.value.remedy == "Give a .npz file of people that jotr-deploy wrote."
+    assert caught.value.remedy == "give a .npz file of people that jotr-deploy wrote"
 
 
 def test_a_newer_format_says_upgrade(tmp_path):
@@ -273,7 +273,7 @@ def test_a_newer_format_says_upgrade(tmp_path):
     assert caught.value.cause == (
         f"{tmp_path / 'people.npz'}: a file of people of format 2, this version reads up to 1"
     )
-    assert caught.value.remedy == "Upgrade jotr-deploy."
+    assert caught.value.remedy == "upgrade: pip install -U jotr-deploy"
 
 
 def test_obj_objects_stand_upright_before_the_viewer(tmp_path):
