@@ -128,6 +128,100 @@ def export(
     _done(exported.path, f"{exported.size_bytes / 1e6:.0f} MB", f"jotr-deploy run {exported.path} IMAGE -o DIR")
 
 
+@app.command()
+def run(
+    bundle: Annotated[Path, typer.Argument(help="Bundle directory.")],
+    source: Annotated[str, typer.Argument(help="Image, folder of images, glob in quotes, or video.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Directory of the results.")],
+    keypoints: Annotated[
+        Path | None, typer.Option(help="2-D joints: COCO results, OpenPose, AlphaPose, or .npz of --save-2d.")
+    ] = None,
+    boxes: Annotated[Path | None, typer.Option(help="Boxes as JSON; joints stay unknown.")] = None,
+    skeleton: Annotated[str | None, typer.Option(help="Force the joint order of the keypoint file.")] = None,
+    no_overlay: Annotated[bool, typer.Option("--no-overlay", help="Write no pictures.")] = False,
+    save_2d: Annotated[bool, typer.Option("--save-2d", help="Also draw and keep the joints that were used.")] = False,
+    obj: Annotated[bool, typer.Option("--obj", help="Also write meshes as OBJ.")] = False,
+    glb: Annotated[bool, typer.Option("--glb", help="Also write an (animated) GLB.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="Cores for the network; all by default.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Recover the people in an image, a folder, a glob or a video."""
+    _choice("--device", device, ("auto", "cpu", "cuda"))
+    _needs("run", "onnxruntime")
+    errors.print(f"[dim]reading[/] {escape(source)}", highlight=False)
+    from jotr_deploy.bundle import open_bundle
+    from jotr_deploy.runtime.run import RunOptions
+    from jotr_deploy.runtime.run import run as run_source
+
+    options = RunOptions(keypoints, boxes, skeleton, not no_overlay, save_2d, obj, glb, device, threads)
+    with _frames() as progress:
+        summary = run_source(open_bundle(bundle), source, output, options, progress)
+    if as_json:
+        _print_json(asdict(summary))
+        return
+    table = Table(title="milliseconds a frame, mean", title_justify="left")
+    for stage in (*summary.milliseconds_per_frame, "all"):
+        table.add_column(stage, justify="right")
+    times = list(summary.milliseconds_per_frame.values())
+    table.add_row(*(f"{value:.1f}" for value in (*times, sum(times))))
+    console.print(table)
+    for label in summary.labels:
+        console.print(f"[yellow]note[/] {label}", highlight=False)
+    if summary.people == 0:
+        console.print(
+            "[yellow]note[/] nobody was found; are the joints or boxes those of this source?", highlight=False
+        )
+    shown = next((f for f in summary.files if "_overlay" in f), summary.files[0])
+    people, frames = _count(summary.people, "person", "people"), _count(summary.frames, "frame")
+    _done(output, f"{people} in {frames}, {len(summary.files)} files", f"look at {output / shown}")
+
+
+@app.command()
+def doctor(
+    bundle: Annotated[Path | None, typer.Argument(help="Also check this bundle.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Say what is installed, missing, in conflict, licensed; and whether a bundle is intact."""
+    from jotr_deploy.doctor import examine, healthy
+
+    findings = examine(bundle)
+    if as_json:
+        _print_json([asdict(finding) for finding in findings])
+    else:
+        marks = {
+            "ok": "[green]ok[/]",
+            "missing": "[yellow]missing[/]",
+            "problem": "[bold red]problem[/]",
+            "note": "[blue]note[/]",
+        }
+        group = None
+        for finding in findings:
+            if finding.group != group:
+                group = finding.group
+                console.print(f"\n[bold]{group}[/]", highlight=False)
+            remedy = f"  [dim]-> {escape(finding.remedy)}[/]" if finding.remedy else ""
+            console.print(
+                f"  {marks[finding.state]} {escape(finding.subject)}: {escape(finding.detail)}{remedy}",
+                highlight=False, soft_wrap=True,
+            )  # fmt: skip
+        verdict = "[bold green]nothing is wrong[/]" if healthy(findings) else "[bold red]see the problems above[/]"
+        console.print(f"\n{verdict}")
+    if not healthy(findings):
+        raise typer.Exit(2)
+
+
+@contextmanager
+def _frames() -> Iterator[Any]:
+    """A progress bar over frames; a source that does not know its length shows a count."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("frames"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors, transient=True) as bar:
+        task = bar.add_task("frames", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
 def _difference_table(rows: list[Difference]) -> Table:
     from jotr_deploy.engines.verify import LIMITS, UNITS
 
@@ -139,7 +233,7 @@ def _difference_table(rows: list[Difference]) -> Table:
     table.add_column("limit", justify="right")
     table.add_column("unit")
     for output in dict.fromkeys(row.output for row in rows):
-        cells = [f"{r.max:.1e} ({r.mean:.1e})" for r in rows if r.output == output]
+        cells = [f"{r.max:.0e} ({r.mean:.0e})" for r in rows if r.output == output]
         kind, limit = LIMITS["fp32"][output]
         table.add_row(output, *cells, f"{limit:g} {kind}", UNITS[output])
     return table
@@ -163,6 +257,10 @@ def _needs(verb: str, *modules: str) -> None:
     if missing:
         extra = "export,cpu" if verb == "export" else "cpu"
         raise MissingDependency(f"{verb} needs {', '.join(missing)}", f"pip install 'jotr-deploy[{extra}]'")
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def _print_json(value: Any) -> None:

@@ -16,6 +16,7 @@ _ARM_DOWN_RAD = math.radians(65)
 _CAMERA = (0.0, 0.25, 1.7)
 _LEFT_SHOULDER, _RIGHT_SHOULDER = 15, 16  # among the 21 joints of the pose prior
 _HEAD_GAIN = 0.05
+_CAMERA_GAIN = 0.01
 
 
 def initialise(model: JOTR, seed: int = 0) -> JOTR:
@@ -46,9 +47,10 @@ def initialise(model: JOTR, seed: int = 0) -> JOTR:
 
 
 def _mean_pose(model: JOTR) -> None:
-    for cascade in (model.heads.root, model.heads.latent, model.heads.betas, model.heads.cam):
+    heads = model.heads
+    for cascade in (heads.root, heads.latent, heads.betas, heads.cam):
         for layer in cascade:
-            layer.weight.mul_(_HEAD_GAIN)  # type: ignore[operator]
+            layer.weight.mul_(_CAMERA_GAIN if cascade is heads.cam else _HEAD_GAIN)  # type: ignore[operator]
     model.heads.root[0].bias.copy_(torch.tensor(_ROOT_6D))  # type: ignore[operator]
     model.heads.cam[0].bias.copy_(torch.tensor(_CAMERA))  # type: ignore[operator]
     rest = torch.tensor(_REST_6D).repeat(21, 1)

@@ -81,7 +81,8 @@ def run(
     faces = np.load(bundle.file("faces"), allow_pickle=False) if _has_body(bundle) else np.zeros((0, 3), np.int32)
     spans = Spans()
     with ExitStack() as stack:
-        source = stack.enter_context(open_source(source_name))
+        with spans("decode"):  # the first image is read here
+            source = stack.enter_context(open_source(source_name))
         people_source = open_people_source(source, options.keypoints, options.boxes, options.skeleton)
         mesh_file = bundle.file("mesh")
         session = stack.enter_context(open_session(mesh_file, device=options.device, threads=options.threads))

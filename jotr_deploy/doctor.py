@@ -1,0 +1,156 @@
+"""`doctor`: what is installed, missing or in conflict; what may not be passed on; whether a bundle is intact."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from jotr_deploy.bundle import Bundle, open_bundle
+from jotr_deploy.errors import BundleError
+
+State = Literal["ok", "missing", "problem", "note"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report."""
+
+    group: str
+    subject: str
+    state: State
+    detail: str
+    remedy: str = ""
+
+
+# extra -> (distributions, what it is for)
+_EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
+    "cpu": (("onnxruntime",), "running bundles on the CPU"),
+    "gpu": (("onnxruntime-gpu", "cuda-bindings"), "running bundles on an NVIDIA GPU"),
+    "export": (("torch", "onnxscript"), "export"),
+    "smplx": (("smplx",), "a second opinion on the skinning, in tests (non-commercial)"),
+}
+_BASE = ("numpy", "onnx", "opencv-python-headless", "psutil", "pydantic", "rich", "typer")
+# Distributions that own the same module: only one of a row may be installed.
+_RIVALS = (
+    ("onnxruntime", "onnxruntime-gpu"),
+    ("opencv-python-headless", "opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless"),
+)
+_REGISTRATION = {
+    "SMPL body model (--body)": "https://smpl.is.tue.mpg.de",
+    "VPoser v1.0 (--vposer)": "https://smpl-x.is.tue.mpg.de",
+}
+
+
+def examine(bundle: Path | None = None) -> list[Finding]:
+    """Look at this installation and, when given, at a bundle. Nothing is changed and nothing is imported."""
+    findings = [*_installation(), *_conflicts(), *_hardware(), *_licensed_assets()]
+    if bundle is not None:
+        findings += _bundle(bundle)
+    return findings
+
+
+def healthy(findings: list[Finding]) -> bool:
+    """Nothing is in conflict or broken; optional parts may be missing."""
+    return not any(finding.state == "problem" for finding in findings)
+
+
+def installed_version(distribution: str) -> str | None:
+    """The version of a distribution, or None."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _installation() -> Iterator[Finding]:
+    python = ".".join(map(str, sys.version_info[:3]))
+    yield Finding("installation", "Python", "ok", python)
+    for name in ("jotr-deploy", *_BASE):
+        version = installed_version(name)
+        if version:
+            yield Finding("installation", name, "ok", version)
+        else:
+            yield Finding("installation", name, "problem", "missing", "pip install jotr-deploy")
+    for extra, (distributions, purpose) in _EXTRAS.items():
+        versions = {name: installed_version(name) for name in distributions}
+        if all(versions.values()):
+            detail = ", ".join(f"{name} {version}" for name, version in versions.items())
+            yield Finding("extras", extra, "ok", f"{detail}: {purpose}")
+        else:
+            lacking = ", ".join(name for name, version in versions.items() if not version)
+            yield Finding("extras", extra, "missing", f"{lacking}: {purpose}", f"pip install 'jotr-deploy[{extra}]'")
+
+
+def _conflicts() -> Iterator[Finding]:
+    for rivals in _RIVALS:
+        present = [name for name in rivals if installed_version(name)]
+        if len(present) > 1:
+            yield Finding(
+                "conflicts",
+                " and ".join(present),
+                "problem",
+                "own the same module; which one is used is chance",
+                f"pip uninstall {' '.join(present)}, then install one of them",
+            )
+    opencv = installed_version("opencv-python-headless")
+    if opencv and int(opencv.split(".")[0]) >= 5:
+        yield Finding(
+            "conflicts",
+            f"OpenCV {opencv}",
+            "problem",
+            "version 5 warps differently and lacks the HOG detector",
+            "pip install 'opencv-python-headless>=4.10,<5'",
+        )
+
+
+def _hardware() -> Iterator[Finding]:
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        yield Finding("hardware", "NVIDIA GPU", "note", "none found (no nvidia-smi): engines run on the CPU")
+        return
+    query = [tool, "--query-gpu=name,driver_version,compute_cap", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        yield Finding("hardware", "NVIDIA GPU", "problem", "nvidia-smi does not answer", "check the NVIDIA driver")
+        return
+    for line in answer.splitlines():
+        yield Finding("hardware", "NVIDIA GPU", "ok", line)
+
+
+def _licensed_assets() -> Iterator[Finding]:
+    for asset, address in _REGISTRATION.items():
+        yield Finding("licensed assets", asset, "note", f"not included; register at {address}")
+
+
+def _bundle(path: Path) -> Iterator[Finding]:
+    try:
+        bundle = open_bundle(path)
+    except BundleError as error:
+        yield Finding("bundle", str(path), "problem", error.cause, error.remedy)
+        return
+    yield from _files(bundle)
+    for label in bundle.manifest.labels:
+        yield Finding("bundle", "label", "note", label)
+    for licence in bundle.manifest.licences:
+        may = "may be passed on" if licence.redistributable else "may NOT be passed on"
+        yield Finding("bundle", licence.asset, "note", f"{may}: {licence.terms}")
+
+
+def _files(bundle: Bundle) -> Iterator[Finding]:
+    for entry in bundle.manifest.files:
+        try:
+            size = bundle.file(entry.role, entry.name).stat().st_size
+        except BundleError as error:
+            yield Finding("bundle", entry.name, "problem", error.cause, error.remedy)
+            continue
+        facts = [f"{size / 1e6:.1f} MB", entry.precision, "unchanged"]
+        if entry.error_mm:
+            facts.append(f"at most {entry.error_mm.max:g} mm from PyTorch when made")
+        yield Finding("bundle", entry.name, "ok", ", ".join(fact for fact in facts if fact))
