@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jotr_deploy.config import ModelConfig
 from jotr_deploy.errors import BundleError, OutputError, first_line
-from jotr_deploy.writing import output_errors
+from jotr_deploy.writing import output_errors, written_aside
 
 MANIFEST = "bundle.json"
 FORMAT = 1
@@ -152,9 +152,32 @@ def new_directory(path: Path, replace: bool = False) -> Iterator[Path]:
             shutil.rmtree(aside, ignore_errors=True)
 
 
+def replace_file(bundle: Bundle, name: str, make: Callable[[Path], FileEntry]) -> Bundle:
+    """Make or replace one derived file; at no moment does the manifest describe bytes that are not there.
+
+    Args:
+        bundle: as opened; the result is the bundle as it then is.
+        name: of the file inside the bundle.
+        make: writes the file at the path it is given and returns its entry, whose `sha256` is filled in here.
+
+    Raises:
+        OutputError: not writable; the old file and its entry are as they were, or, once the old bytes are gone, both
+            are out of the bundle.
+    """
+    with written_aside(bundle.path / name) as aside:
+        entry = make(aside)
+        entry = entry.model_copy(update={"name": name, "sha256": sha256_of(aside)})
+        others = tuple(e for e in bundle.manifest.files if e.name != name)
+        write_manifest(bundle.path, bundle.manifest.model_copy(update={"files": others}))
+    manifest = bundle.manifest.model_copy(update={"files": (*others, entry)})
+    write_manifest(bundle.path, manifest)
+    return Bundle(bundle.path, manifest)
+
+
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Write `bundle.json` (deterministic bytes)."""
-    (directory / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
+    with written_aside(directory / MANIFEST) as aside:
+        aside.write_text(manifest.model_dump_json(indent=2) + "\n")
 
 
 def sha256_of(path: Path) -> str:
