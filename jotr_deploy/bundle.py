@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jotr_deploy.config import ModelConfig
 from jotr_deploy.errors import BundleError, OutputError, first_line
-from jotr_deploy.writing import output_errors, written_aside
+from jotr_deploy.writing import folder_made, output_errors, written_aside
 
 MANIFEST = "bundle.json"
 FORMAT = 1
@@ -93,7 +93,11 @@ class Bundle:
         path = self.path / entry.name
         if not path.is_file():
             raise BundleError(f"{self.path}: {entry.name} is listed in the manifest but missing", _EXPORT_AGAIN)
-        if sha256_of(path) != entry.sha256:
+        try:
+            unchanged = sha256_of(path) == entry.sha256
+        except OSError as error:
+            raise BundleError(f"{path}: cannot be read ({error.strerror})", "check its permissions") from error
+        if not unchanged:
             raise BundleError(f"{path}: the file has changed since it was made (sha256 differs)", _EXPORT_AGAIN)
         return path
 
@@ -111,7 +115,7 @@ def open_bundle(path: Path) -> Bundle:
         raise BundleError(
             f"{path}: not a bundle (no {MANIFEST})", "make one: jotr-deploy export CHECKPOINT -o BUNDLE"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{manifest}: not readable ({first_line(error)})", _EXPORT_AGAIN) from None
     version = content.get("format") if isinstance(content, dict) else None
     if isinstance(version, int) and version > FORMAT:
@@ -128,27 +132,29 @@ def open_bundle(path: Path) -> Bundle:
 
 @contextmanager
 def new_directory(path: Path, replace: bool = False) -> Iterator[Path]:
-    """A directory built aside and renamed to `path` at the end; on any failure nothing is left.
+    """A directory built aside and renamed to `path` at the end; on any failure all is as it was.
 
     Raises:
         OutputError: `path` exists (and `replace` is off), or cannot be written.
     """
-    if path.exists() and not (path / MANIFEST).is_file():
-        raise OutputError(f"{path}: already exists and is not a bundle", "choose another -o")
-    if path.exists() and not replace:
-        raise OutputError(f"{path}: already exists", "choose another -o, or add --force to replace the bundle")
-    aside = None
-    try:
-        with output_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-            yield aside
-            aside.chmod(0o755)
-            if path.exists():
-                shutil.rmtree(path)
-            aside.rename(path)
-    finally:
-        if aside is not None:
+    place = path.resolve()  # "." has no name, and what a link points to is replaced, not the link
+    with output_errors(path):
+        if place.exists() and not (place / MANIFEST).is_file():
+            raise OutputError(f"{path}: already exists and is not a bundle", "choose another -o")
+        if place.exists() and not replace:
+            raise OutputError(f"{path}: already exists", "choose another -o, or add --force to replace the bundle")
+    with output_errors(path), folder_made(place.parent):
+        aside = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+        new, old = aside / "new", aside / "old"
+        try:
+            new.mkdir()
+            yield new
+            if place.exists():
+                place.rename(old)
+            new.rename(place)
+        finally:
+            if old.exists() and not place.exists():
+                old.rename(place)
             shutil.rmtree(aside, ignore_errors=True)
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import json
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
@@ -24,30 +26,52 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="JOTR from a checkpoint to meshes: export, run, measure.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-console, errors = Console(), Console(stderr=True)
+console, errors = Console(emoji=False), Console(stderr=True, emoji=False)  # ":x:" in a path is no picture
+# What a mistyped command raises; typer brings its own copy of click's class since 0.26, and names neither.
+_CommandError = cast(type[typer.BadParameter], typer.BadParameter.__mro__[1])
 
 
 def main() -> None:
     """Entry point: what a user can mend is two lines and exit code 2, a bug is a traceback and exit code 1."""
     debug = "--debug" in sys.argv
-    if debug:
-        sys.argv.remove("--debug")
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text; stderr is like this already
     try:
-        app()
-    except JotrDeployError as error:
-        if debug:
+        code = app(arguments or ["--help"], prog_name="jotr-deploy", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    except (JotrDeployError, _CommandError, OSError) as error:
+        mistake = _mistake(error)
+        if mistake is None:
             raise
-        errors.print(f"[bold red]error:[/] {escape(error.cause)}", highlight=False, soft_wrap=True)
-        errors.print(f"[bold]remedy:[/] {escape(error.remedy)}", highlight=False, soft_wrap=True)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+        if debug:
+            traceback.print_exc()
+        errors.print(f"[bold red]error:[/] {escape(mistake.cause)}", highlight=False, soft_wrap=True)
+        errors.print(f"[bold]remedy:[/] {escape(mistake.remedy)}", highlight=False, soft_wrap=True)
+        code = mistake.exit_code
+    if code == 130:  # newer typer turns the interrupt into this
         errors.print("interrupted")
-        sys.exit(130)
+    sys.exit(code)
+
+
+def _mistake(error: Exception) -> JotrDeployError | None:
+    """What a user can mend about an error; None for a bug."""
+    if isinstance(error, _CommandError):
+        command = error.ctx.command_path if error.ctx else "jotr-deploy"
+        return JotrDeployError(" ".join(error.format_message().split()), f"{command} --help says what it takes")
+    if isinstance(error, OSError):  # one about a path that nobody foresaw: a name too long, a folder that is closed
+        named = error.filename is not None and error.strerror is not None
+        return (
+            JotrDeployError(f"{error.filename}: {error.strerror}", "check the path and its permissions")
+            if named
+            else None
+        )
+    return error if isinstance(error, JotrDeployError) else None
 
 
 def _version(wanted: bool) -> None:
@@ -68,19 +92,21 @@ def _steps() -> Iterator[Any]:
     with errors.status("starting") as status:
 
         def say(step: str) -> None:
-            status.update(step)
+            status.update(escape(step))
             if not errors.is_terminal:
-                errors.print(f"[dim]{time.perf_counter() - start:6.1f} s[/]  {step}", highlight=False)
+                errors.print(
+                    f"[dim]{time.perf_counter() - start:6.1f} s[/]  {escape(step)}", highlight=False, soft_wrap=True
+                )
 
         yield say
 
 
 @app.command()
 def export(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Bundle directory to make.")],
     checkpoint: Annotated[
         Path | None, typer.Argument(help="JOTR .pth.tar as published, or a checkpoint of this package.")
     ] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Bundle directory to make.")] = None,
     sampling: Annotated[
         str, typer.Option(help="function: one operator node with its body; inline: standard operators.")
     ] = "function",
@@ -101,10 +127,12 @@ def export(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Turn a checkpoint into a verified ONNX bundle."""
-    _one_of({"CHECKPOINT": checkpoint is not None, "--stand-in": stand_in})
+    if checkpoint is None and not stand_in:
+        raise JotrDeployError("no checkpoint is given", "give one, or --stand-in for random weights")
+    assets = {"--body": body, "--extra-regressor": extra_regressor}
+    _exclusive("--stand-in", stand_in, {"CHECKPOINT": checkpoint, **assets, "--vposer": vposer})
+    _exclusive("--no-body", no_body, assets)
     _choice("--sampling", sampling, ("function", "inline"))
-    if output is None:
-        raise typer.BadParameter("give the bundle directory to make: -o BUNDLE")
     _needs("export", "torch", "onnxscript", "onnxruntime")
     with _steps() as say:
         say(f"reading {'random weights' if checkpoint is None else checkpoint}")
@@ -122,10 +150,11 @@ def export(
         return
     console.print(_difference_table(exported.differences))
     for note in (*loaded.notes, *(f"label: {label}" for label in loaded.labels)):
-        console.print(f"[yellow]note[/] {note}", highlight=False)
+        console.print(f"[yellow]note[/] {escape(note)}", highlight=False)
     for licence in loaded.licences:
         console.print(f"[dim]licence[/] {licence.asset}: {licence.terms}", highlight=False)
-    _done(exported.path, f"{exported.size_bytes / 1e6:.0f} MB", f"jotr-deploy run {exported.path} IMAGE -o DIR")
+    following = f"run {exported.path} IMAGE -o DIR" if loaded.faces is not None else f"doctor {exported.path}"
+    _done(exported.path, f"{exported.size_bytes / 1e6:.0f} MB", f"jotr-deploy {following}")
 
 
 @app.command()
@@ -148,8 +177,10 @@ def run(
 ) -> None:
     """Recover the people in an image, a folder, a glob or a video."""
     _choice("--device", device, ("auto", "cpu", "cuda"))
+    if skeleton is not None and keypoints is None:
+        raise JotrDeployError("--skeleton is given without --keypoints", "it names the joint order of a keypoint file")
     _needs("run", "onnxruntime")
-    errors.print(f"[dim]reading[/] {escape(source)}", highlight=False)
+    errors.print(f"[dim]reading[/] {escape(source)}", highlight=False, soft_wrap=True)
     from jotr_deploy.bundle import open_bundle
     from jotr_deploy.runtime.run import RunOptions
     from jotr_deploy.runtime.run import run as run_source
@@ -167,7 +198,7 @@ def run(
     table.add_row(*(f"{value:.1f}" for value in (*times, sum(times))))
     console.print(table)
     for label in summary.labels:
-        console.print(f"[yellow]note[/] {label}", highlight=False)
+        console.print(f"[yellow]note[/] {escape(label)}", highlight=False)
     if summary.people == 0:
         console.print(
             "[yellow]note[/] nobody was found; are the joints or boxes those of this source?", highlight=False
@@ -217,7 +248,7 @@ def _frames() -> Iterator[Any]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("frames"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, transient=True) as bar:
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
         task = bar.add_task("frames", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
@@ -239,14 +270,16 @@ def _difference_table(rows: list[Difference]) -> Table:
     return table
 
 
-def _one_of(given: dict[str, bool]) -> None:
-    if sum(given.values()) != 1:
-        raise typer.BadParameter(f"give exactly one of {' and '.join(given)}")
+def _exclusive(option: str, given: bool, others: dict[str, Path | None]) -> None:
+    """Refuse what would be ignored silently."""
+    for other, value in others.items():
+        if given and value is not None:
+            raise JotrDeployError(f"{option} and {other} are both given", "leave one of them out")
 
 
 def _choice(option: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise typer.BadParameter(f"{value!r} is not one of {', '.join(allowed)}", param_hint=option)
+        raise JotrDeployError(f"{option}: {value!r} is not known", f"give one of {', '.join(allowed)}")
 
 
 def _needs(verb: str, *modules: str) -> None:

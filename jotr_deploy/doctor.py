@@ -82,9 +82,18 @@ def _installation() -> Iterator[Finding]:
         if all(versions.values()):
             detail = ", ".join(f"{name} {version}" for name, version in versions.items())
             yield Finding("extras", extra, "ok", f"{detail}: {purpose}")
-        else:
-            lacking = ", ".join(name for name, version in versions.items() if not version)
-            yield Finding("extras", extra, "missing", f"{lacking}: {purpose}", f"pip install 'jotr-deploy[{extra}]'")
+            continue
+        lacking = [name for name, version in versions.items() if not version]
+        detail, remedy = f"{', '.join(lacking)}: {purpose}", f"pip install 'jotr-deploy[{extra}]'"
+        instead = next((rival for name in lacking for rival in _present_rivals(name)), None)
+        if instead:
+            detail = f"{detail} ({instead} is in its place)"
+            remedy = f"to change: pip uninstall {instead}, then {remedy}"
+        yield Finding("extras", extra, "note" if instead else "missing", detail, remedy)
+
+
+def _present_rivals(distribution: str) -> list[str]:
+    return [name for rivals in _RIVALS if distribution in rivals for name in rivals if installed_version(name)]
 
 
 def _conflicts() -> Iterator[Finding]:
@@ -98,15 +107,16 @@ def _conflicts() -> Iterator[Finding]:
                 "own the same module; which one is used is chance",
                 f"pip uninstall {' '.join(present)}, then install one of them",
             )
-    opencv = installed_version("opencv-python-headless")
-    if opencv and int(opencv.split(".")[0]) >= 5:
-        yield Finding(
-            "conflicts",
-            f"OpenCV {opencv}",
-            "problem",
-            "version 5 warps differently and lacks the HOG detector",
-            "pip install 'opencv-python-headless>=4.10,<5'",
-        )
+    for name in _RIVALS[1]:
+        version = installed_version(name)
+        if version and int(version.split(".")[0]) >= 5:
+            yield Finding(
+                "conflicts",
+                f"{name} {version}",
+                "problem",
+                "version 5 warps differently and lacks the HOG detector",
+                f"pip install '{name}>=4.10,<5'",
+            )
 
 
 def _hardware() -> Iterator[Finding]:

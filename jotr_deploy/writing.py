@@ -6,7 +6,7 @@ import errno
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from jotr_deploy.errors import OutputError, first_line
@@ -51,6 +51,26 @@ def discard(aside: Path) -> None:
     """Remove what was written aside, if anything: the folder itself may be missing, or no folder."""
     if aside.is_file():
         aside.unlink()
+
+
+@contextmanager
+def folder_made(path: Path) -> Iterator[None]:
+    """`path` is a folder inside the block; what was made of it and of its parents goes again where it stays empty.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    nearest = next(folder for folder in (path, *path.parents) if folder.exists())
+    try:
+        if not nearest.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        path.mkdir(parents=True, exist_ok=True)
+        yield
+    finally:
+        with suppress(OSError):  # the first that holds something ends it
+            for folder in missing:
+                folder.rmdir()
 
 
 def folder_beside(path: Path) -> Path:

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from jotr_deploy.body.lbs import SkinnedBody
 from jotr_deploy.body.smpl import HEAD_TOP_VERTEX, Array, BodyModel, load_body, load_head_top, stand_in
 from jotr_deploy.body.vposer import load_vposer
 from jotr_deploy.bundle import Licence
@@ -76,20 +77,24 @@ def load_network(
         with_body: False leaves the body out.
 
     Raises:
-        CheckpointError, BodyFileError: see `load_checkpoint`, `load_body`, `load_vposer`.
+        CheckpointError: see `load_checkpoint` and `build_model`.
+        BodyFileError: see `load_body`, `load_head_top` and `load_vposer`.
     """
     head_top = None if extra_regressor is None else load_head_top(extra_regressor)
     loaded = load_checkpoint(checkpoint, head_top)
-    chosen = _choose_body(loaded, body, head_top) if with_body else None
     prior = None if vposer is None else load_vposer(vposer)
-    model = build_model(loaded, chosen, prior)
+    model = build_model(loaded, None, prior)  # before the body: weights of something else are the graver mistake
+    chosen = _choose_body(loaded, body, head_top) if with_body else None
+    model.body = None if chosen is None else SkinnedBody(chosen).eval()
     notes = []
-    if chosen is not None and head_top is None and not chosen.stand_in:
-        notes.append(f"head top: vertex {HEAD_TOP_VERTEX} (no --extra-regressor given)")
-    licences = [WEIGHTS, *_body_licences(chosen)]
+    if chosen is not None and chosen.stand_in == (head_top is not None):
+        reason = "--extra-regressor belongs to SMPL" if chosen.stand_in else "no --extra-regressor given"
+        notes.append(f"head top: vertex {HEAD_TOP_VERTEX} ({reason})")
+    untrained = UNTRAINED_LABEL in loaded.labels
+    licences = [*(() if untrained else (WEIGHTS,)), *_body_licences(chosen)]
     if loaded.published or prior is not None:
         licences.append(VPOSER)
-    labels = (STAND_IN_LABEL,) if chosen is not None and chosen.stand_in else ()
+    labels = (*loaded.labels, STAND_IN_LABEL) if chosen is not None and chosen.stand_in else loaded.labels
     faces = None if chosen is None else chosen.faces
     return Loaded(model, loaded.sha256, labels, tuple(licences), tuple(notes), faces)
 

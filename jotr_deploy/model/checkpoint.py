@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -60,6 +61,7 @@ class Checkpoint:
     weights: dict[str, Tensor]  # network and, where present, pose prior
     body: BodyModel | None  # the body stored with it
     published: bool
+    labels: tuple[str, ...] = ()  # what must be said of every result, such as "untrained: pose is meaningless"
 
     @property
     def has_vposer(self) -> bool:
@@ -109,7 +111,7 @@ def build_model(checkpoint: Checkpoint, body: BodyModel | None, vposer: VPoserDe
         vposer: replaces the pose prior of the checkpoint.
 
     Raises:
-        CheckpointError: any key missing, unexpected or misshapen; all three are named.
+        CheckpointError: any key missing, unexpected or misshapen (all three are named), or not finite.
     """
     model = JOTR(checkpoint.config, body)
     weights = {k: v for k, v in checkpoint.weights.items() if not k.startswith(_UNUSED)}
@@ -117,6 +119,12 @@ def build_model(checkpoint: Checkpoint, body: BodyModel | None, vposer: VPoserDe
         weights = {k: v for k, v in weights.items() if not k.startswith("vposer.")}
         weights |= {f"vposer.{k}": v for k, v in vposer.state_dict().items()}
     expected = {k: v for k, v in model.state_dict().items() if not k.startswith("body.")}
+    _require_fit(checkpoint.path, weights, expected)
+    model.load_state_dict(weights, strict=False)
+    return model.eval().requires_grad_(False)
+
+
+def _require_fit(path: Path, weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     complaints = {
         "missing": [k for k in expected if k not in weights],
         "unexpected": [k for k in weights if k not in expected],
@@ -132,20 +140,30 @@ def build_model(checkpoint: Checkpoint, body: BodyModel | None, vposer: VPoserDe
             complaints["unexpected"] or complaints["misshapen"]
         )
         remedy = "give the pose prior with --vposer DIR" if only_vposer else _REMEDY
-        raise CheckpointError(f"{checkpoint.path}: the checkpoint does not fit the network ({text})", remedy)
-    model.load_state_dict(weights, strict=False)
-    return model.eval().requires_grad_(False)
+        raise CheckpointError(f"{path}: the checkpoint does not fit the network ({text})", remedy)
+    spoilt = [k for k in expected if not torch.isfinite(weights[k]).all()]
+    if spoilt:
+        raise CheckpointError(
+            f"{path}: {len(spoilt)} weights hold NaN or infinity: {_some(spoilt)}",
+            "the training diverged or the file is damaged: give an earlier snapshot",
+        )
 
 
-def save_checkpoint(path: Path, model: JOTR) -> None:
-    """Write our own format: configuration and weights; the body goes with it only when it is the stand-in.
+def save_checkpoint(path: Path, model: JOTR, labels: tuple[str, ...] = ()) -> None:
+    """Write our own format: configuration, weights, labels; the body goes with it only when it is the stand-in.
 
     Raises:
         OutputError: not writable; nothing half-written is left.
     """
     state = {k: v for k, v in model.state_dict().items() if not k.startswith("body.")}
     stand_in = model.body is not None and model.body.stand_in
-    content = {"format": FORMAT, "config": model.config.model_dump(), "weights": state, "stand_in_body": stand_in}
+    content = {
+        "format": FORMAT,
+        "config": model.config.model_dump(),
+        "weights": state,
+        "stand_in_body": stand_in,
+        "labels": list(labels),
+    }
     with written_aside(path) as aside:
         torch.save(content, aside)
 
@@ -155,30 +173,41 @@ def _ours(path: Path, digest: str, content: Mapping[str, Any], head_top: Any) ->
 
     if content["format"] != FORMAT:
         raise CheckpointError(
-            f"{path}: checkpoint format {content['format']!r}, this version reads {FORMAT!r}", "upgrade jotr-deploy"
+            f"{path}: checkpoint format {content['format']!r}, this version reads {FORMAT!r}",
+            "upgrade: pip install -U jotr-deploy",
         )
     try:
         config = ModelConfig.model_validate(content["config"])
         weights = dict(content["weights"])
-    except (KeyError, TypeError, ValueError, ValidationError) as error:
-        raise CheckpointError(f"{path}: damaged checkpoint ({first_line(error)})", _REMEDY) from None
+        labels = tuple(map(str, content["labels"]))
+        if not all(isinstance(value, Tensor) for value in weights.values()):
+            raise TypeError("weights that are no tensors")
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "config"
+        raise CheckpointError(f"{path}: damaged checkpoint ({where}: {first['msg']})", _REMEDY) from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged checkpoint ({first_line(error)})", _REMEDY) from error
     body = stand_in() if content.get("stand_in_body") else None
-    return Checkpoint(path, digest, config, weights, body, published=False)
+    return Checkpoint(path, digest, config, weights, body, published=False, labels=labels)
 
 
 def _read(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})", "check its permissions") from error
     except pickle.UnpicklingError as error:
-        text = str(error)
-        if "GLOBAL" in text or "Unsupported" in text:
+        if "GLOBAL" in str(error) or "Unsupported" in str(error):
             raise CheckpointError(
                 f"{path}: the file holds pickled code, which is never run",
                 "re-save it as tensors only: torch.save(state_dict, path)",
-            ) from None
-        raise CheckpointError(f"{path}: truncated or not a checkpoint ({first_line(error)})", _REMEDY) from None
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"{path}: truncated or not a checkpoint ({first_line(error)})", _REMEDY) from None
+            ) from error
+        raise CheckpointError(f"{path}: truncated or not a checkpoint", _REMEDY) from error
+    except (EOFError, RuntimeError, ValueError, LookupError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{path}: truncated or not a checkpoint", _REMEDY) from error
 
 
 def _published_body(state: Mapping[str, Tensor], path: Path, head_top: Any) -> BodyModel | None:

@@ -18,6 +18,7 @@ from jotr_deploy.runtime.keypoint_json import image_key, read_json, score_of, to
 Array = NDArray[Any]
 
 _LAYOUTS = "give [[x0, y0, x1, y1], ...], {image name: [[x0, y0, x1, y1], ...]}, or COCO results with bbox and image_id"
+_INFINITE_PX = 1e12  # larger numbers are no places, and float32 overflows on the way to the square
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def _four(where: str, value: object) -> Array:
 
 
 def _checked(where: str, box_px: Array) -> Array:
-    if not np.isfinite(box_px).all():
+    if not (np.abs(box_px) < _INFINITE_PX).all():
         raise KeypointFileError(f"{where}: box {box_text(box_px)} holds NaN or infinity", _LAYOUTS)
     x0, y0, x1, y1 = box_px
     if not (x1 > x0 and y1 > y0):

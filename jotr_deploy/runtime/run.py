@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import re
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,9 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.bundle import Bundle
+from jotr_deploy.bundle import MANIFEST, Bundle
+from jotr_deploy.errors import OutputError
+from jotr_deploy.geometry.scene import scene_translation_m
 from jotr_deploy.people import People
 from jotr_deploy.runtime.detections import Detections
+from jotr_deploy.runtime.image_index import image_stem
 from jotr_deploy.runtime.images import write_image
 from jotr_deploy.runtime.keypoint_files import write_keypoints_npz
 from jotr_deploy.runtime.mesh import MeshNetwork
@@ -28,7 +34,7 @@ from jotr_deploy.spans import Spans
 from jotr_deploy.visual.files import PeopleWriter, read_people, write_obj
 from jotr_deploy.visual.gltf import write_glb
 from jotr_deploy.visual.overlay import draw_keypoints, draw_people
-from jotr_deploy.writing import output_errors
+from jotr_deploy.writing import folder_made, output_errors
 
 Array = NDArray[Any]
 Progress = Callable[[int, "int | None"], None]
@@ -83,6 +89,7 @@ def run(
     with ExitStack() as stack:
         with spans("decode"):  # the first image is read here
             source = stack.enter_context(open_source(source_name))
+        _spare_what_is_read(output, _stem(source), options)
         people_source = open_people_source(source, options.keypoints, options.boxes, options.skeleton)
         mesh_file = bundle.file("mesh")
         session = stack.enter_context(open_session(mesh_file, device=options.device, threads=options.threads))
@@ -120,7 +127,7 @@ class _Results:
     def __init__(
         self, bundle: Bundle, source: FrameSource, directory: Path, faces: Array, options: RunOptions, spans: Spans
     ) -> None:
-        self.stem = Path(source.name).stem if source.kind != "images" else Path(source.name).name.replace("*", "_")
+        self.stem = _stem(source)
         self.counts: list[int] = []
         self._directory, self._source, self._options, self._spans = directory, source, options, spans
         self._faces, self._caption = faces, " · ".join(bundle.manifest.labels) or None
@@ -136,6 +143,7 @@ class _Results:
             crop_side=bundle.manifest.model.crop_side,
         )
         self._videos: dict[str, VideoWriter] = {}
+        self._stems = Counter(Path(name).stem for name in source.frame_names()) if source.kind == "images" else {}
 
     def __enter__(self) -> _Results:
         self._stack.__enter__()
@@ -171,16 +179,36 @@ class _Results:
             for index in np.unique(recording.frame):
                 people = recording.at(int(index))
                 number = "" if recording.frames == 1 else f"_{index:06d}"
-                write_obj(self._directory / f"{self.stem}{number}.obj", people.vertices_camera_m, self._faces)
+                placed_m = people.vertices_m + scene_translation_m(people, self._source.size_px)[:, None]
+                write_obj(self._directory / f"{self.stem}{number}.obj", placed_m, self._faces)
 
     def _picture(self, kind: str, frame: Frame, picture: Array) -> None:
         if self._source.kind != "video":
-            write_image(self._directory / f"{Path(frame.name).stem}_{kind}.jpg", picture)
+            stem = Path(frame.name).stem
+            shared = self._stems.get(stem, 1) > 1  # a.jpg and a.png, x/a.jpg and y/a.jpg
+            number = f"_{frame.index:06d}" if shared else ""
+            write_image(self._directory / f"{stem}{number}_{kind}.jpg", picture)
             return
         if kind not in self._videos:
             writer = VideoWriter(self._directory / f"{self.stem}_{kind}.mp4", self._source.fps or 25.0)
             self._videos[kind] = self._stack.enter_context(writer)
         self._videos[kind].write(picture)
+
+
+def _stem(source: FrameSource) -> str:
+    """What the results of a source are called: a glob without its magic, `frame` of `shots/frame_*.jpg`."""
+    if source.kind != "images":
+        return Path(source.name).stem
+    return re.sub(r"[*?\[\]]+", "_", image_stem(source.name)).strip("_") or "images"
+
+
+def _spare_what_is_read(output: Path, stem: str, options: RunOptions) -> None:
+    if (output / MANIFEST).is_file():
+        raise OutputError(f"{output}: is a bundle, results do not belong in it", "choose another -o")
+    for given in (options.keypoints, options.boxes):
+        for result in (output / f"{stem}.json", output / f"{stem}.npz"):
+            if given is not None and given.resolve() == result.resolve():
+                raise OutputError(f"{given}: a result of that name would replace it", "choose another -o")
 
 
 def _detections(people: People) -> Detections:
@@ -190,17 +218,15 @@ def _detections(people: People) -> Detections:
 @contextmanager
 def _filled_directory(output: Path) -> Iterator[Path]:
     """A hidden directory inside `output`; its files move up when the block ends well, else nothing is left of it."""
-    made = not output.exists()
-    aside = None
-    try:
-        with output_errors(output):
-            output.mkdir(parents=True, exist_ok=True)
-            aside = Path(tempfile.mkdtemp(prefix=".run.", dir=output))
+    with output_errors(output), folder_made(output):
+        aside = Path(tempfile.mkdtemp(prefix=".run.", dir=output))
+        try:
             yield aside
-            for file in aside.iterdir():
-                file.replace(output / file.name)
-    finally:
-        if aside is not None:
+            places = {file: output / file.name for file in aside.iterdir()}
+            for place in places.values():
+                if place.is_dir():  # before the first file moves
+                    raise IsADirectoryError(errno.EISDIR, f"'{place.name}' is a folder")
+            for file, place in places.items():
+                file.replace(place)
+        finally:
             shutil.rmtree(aside, ignore_errors=True)
-        if made and output.is_dir() and not any(output.iterdir()):
-            output.rmdir()

@@ -155,12 +155,13 @@ def read_people(path: Path) -> PeopleFile:
                 return _people_file(archive)
     except OSError as error:
         cause = f"{path}: cannot be read ({error.strerror or first_line(error)})"
-        raise SourceError(cause, "Give a .npz file of people that jotr-deploy wrote.") from error
+        raise SourceError(cause, "give a .npz file of people that jotr-deploy wrote") from error
     except Exception as error:  # anything can be in a file that something else wrote, or that was cut off
         cause = f"{path}: not a file of people, or a damaged one ({first_line(error)})"
-        raise SourceError(cause, "Give a .npz file of people that jotr-deploy wrote, or write it again.") from error
+        raise SourceError(cause, "give a .npz file of people that jotr-deploy wrote, or write it again") from error
     raise SourceError(
-        f"{path}: a file of people of format {made_with}, this version reads up to {FORMAT}", "Upgrade jotr-deploy."
+        f"{path}: a file of people of format {made_with}, this version reads up to {FORMAT}",
+        "upgrade: pip install -U jotr-deploy",
     )
 
 
