@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -31,7 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 console, errors = Console(emoji=False), Console(stderr=True, emoji=False)  # ":x:" in a path is no picture
-# What a mistyped command raises; typer brings its own copy of click's class since 0.26, and names neither.
+# What a mistyped command raises: click's UsageError, or the copy of it that newer typer carries but does not name.
 _CommandError = cast(type[typer.BadParameter], typer.BadParameter.__mro__[1])
 
 
@@ -39,8 +40,9 @@ def main() -> None:
     """Entry point: what a user can mend is two lines and exit code 2, a bug is a traceback and exit code 1."""
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text; stderr is like this already
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # file names need not be text
     try:
         code = app(arguments or ["--help"], prog_name="jotr-deploy", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
@@ -64,13 +66,8 @@ def _mistake(error: Exception) -> JotrDeployError | None:
     if isinstance(error, _CommandError):
         command = error.ctx.command_path if error.ctx else "jotr-deploy"
         return JotrDeployError(" ".join(error.format_message().split()), f"{command} --help says what it takes")
-    if isinstance(error, OSError):  # one about a path that nobody foresaw: a name too long, a folder that is closed
-        named = error.filename is not None and error.strerror is not None
-        return (
-            JotrDeployError(f"{error.filename}: {error.strerror}", "check the path and its permissions")
-            if named
-            else None
-        )
+    if isinstance(error, OSError) and error.filename is not None:  # a name too long, a folder that is closed
+        return JotrDeployError(f"{error.filename}: {error.strerror}", "check the path and its permissions")
     return error if isinstance(error, JotrDeployError) else None
 
 
@@ -150,9 +147,9 @@ def export(
         return
     console.print(_difference_table(exported.differences))
     for note in (*loaded.notes, *(f"label: {label}" for label in loaded.labels)):
-        console.print(f"[yellow]note[/] {escape(note)}", highlight=False)
+        console.print(f"[yellow]note[/] {escape(note)}", highlight=False, soft_wrap=True)
     for licence in loaded.licences:
-        console.print(f"[dim]licence[/] {licence.asset}: {licence.terms}", highlight=False)
+        console.print(f"[dim]licence[/] {licence.asset}: {licence.terms}", highlight=False, soft_wrap=True)
     following = f"run {exported.path} IMAGE -o DIR" if loaded.faces is not None else f"doctor {exported.path}"
     _done(exported.path, f"{exported.size_bytes / 1e6:.0f} MB", f"jotr-deploy {following}")
 
@@ -186,8 +183,8 @@ def run(
     from jotr_deploy.runtime.run import run as run_source
 
     options = RunOptions(keypoints, boxes, skeleton, not no_overlay, save_2d, obj, glb, device, threads)
-    with _frames() as progress:
-        summary = run_source(open_bundle(bundle), source, output, options, progress)
+    with _bar() as progress:
+        summary = run_source(open_bundle(bundle), source, output, options, partial(progress, "frames"))
     if as_json:
         _print_json(asdict(summary))
         return
@@ -198,7 +195,7 @@ def run(
     table.add_row(*(f"{value:.1f}" for value in (*times, sum(times))))
     console.print(table)
     for label in summary.labels:
-        console.print(f"[yellow]note[/] {escape(label)}", highlight=False)
+        console.print(f"[yellow]note[/] {escape(label)}", highlight=False, soft_wrap=True)
     if summary.people == 0:
         console.print(
             "[yellow]note[/] nobody was found; are the joints or boxes those of this source?", highlight=False
@@ -206,6 +203,41 @@ def run(
     shown = next((f for f in summary.files if "_overlay" in f), summary.files[0])
     people, frames = _count(summary.people, "person", "people"), _count(summary.frames, "frame")
     _done(output, f"{people} in {frames}, {len(summary.files)} files", f"look at {output / shown}")
+
+
+@app.command()
+def bench(
+    bundle: Annotated[Path, typer.Argument(help="Bundle directory.")],
+    batches: Annotated[str, typer.Option(help="People in one call of the network, comma separated.")] = "1,4,16",
+    seconds: Annotated[float, typer.Option(min=1, help="About how long to measure.")] = 30.0,
+    source: Annotated[Path | None, typer.Option(help="Picture in place of the one in this package.")] = None,
+    keypoints: Annotated[Path | None, typer.Option(help="2-D joints of that picture.")] = None,
+    no_eager: Annotated[bool, typer.Option("--no-eager", help="Leave PyTorch eager out.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="Cores for every engine; all by default.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Measure the latency of every engine of a bundle and the stages of a frame."""
+    _choice("--device", device, ("auto", "cpu", "cuda"))
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in batches.split(",")):
+        raise JotrDeployError(f"--batches {batches}: not a list of batch sizes", "give one such as 1,4,16")
+    _needs("bench", "onnxruntime")
+    errors.print(f"[dim]measuring[/] {escape(str(bundle))}", highlight=False, soft_wrap=True)
+    from jotr_deploy.bundle import open_bundle
+    from jotr_deploy.profiling.bench import bench as measure
+    from jotr_deploy.profiling.table import report
+
+    opened, sizes = open_bundle(bundle), [int(part) for part in batches.split(",")]
+    with _bar() as progress:
+        result = measure(
+            opened, batches=sizes, threads=threads, device=device, seconds=seconds, source=source,
+            keypoints=keypoints, eager=not no_eager, progress=progress,
+        )  # fmt: skip
+    if as_json:
+        _print_json(result.as_dict())
+        return
+    console.print(report(result))
+    _done(bundle, "measured; nothing was written", f"jotr-deploy bench {bundle} --json > bench.json")
 
 
 @app.command()
@@ -243,14 +275,17 @@ def doctor(
 
 
 @contextmanager
-def _frames() -> Iterator[Any]:
-    """A progress bar over frames; a source that does not know its length shows a count."""
+def _bar() -> Iterator[Any]:
+    """A progress bar for `progress(step, done, total)`; a step that does not know its length shows a count."""
+    if not errors.is_terminal:  # the bar would leave an empty line
+        yield lambda step, done, total: None
+        return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("frames"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
-        task = bar.add_task("frames", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors, transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+        yield lambda step, done, total: bar.update(task, description=step, completed=done, total=total)
 
 
 def _difference_table(rows: list[Difference]) -> Table:

@@ -179,14 +179,16 @@ def _ours(path: Path, digest: str, content: Mapping[str, Any], head_top: Any) ->
     try:
         config = ModelConfig.model_validate(content["config"])
         weights = dict(content["weights"])
-        labels = tuple(map(str, content["labels"]))
+        labels = tuple(map(str, content.get("labels", ())))
         if not all(isinstance(value, Tensor) for value in weights.values()):
             raise TypeError("weights that are no tensors")
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "config"
         raise CheckpointError(f"{path}: damaged checkpoint ({where}: {first['msg']})", _REMEDY) from error
-    except (KeyError, TypeError, ValueError) as error:
+    except KeyError as error:
+        raise CheckpointError(f"{path}: damaged checkpoint (it lacks {error})", _REMEDY) from error
+    except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged checkpoint ({first_line(error)})", _REMEDY) from error
     body = stand_in() if content.get("stand_in_body") else None
     return Checkpoint(path, digest, config, weights, body, published=False, labels=labels)
@@ -197,7 +199,7 @@ def _read(path: Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols
             return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
+    except PermissionError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})", "check its permissions") from error
     except pickle.UnpicklingError as error:
         if "GLOBAL" in str(error) or "Unsupported" in str(error):
@@ -206,7 +208,7 @@ def _read(path: Path) -> Any:
                 "re-save it as tensors only: torch.save(state_dict, path)",
             ) from error
         raise CheckpointError(f"{path}: truncated or not a checkpoint", _REMEDY) from error
-    except (EOFError, RuntimeError, ValueError, LookupError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, RuntimeError, ValueError, LookupError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{path}: truncated or not a checkpoint", _REMEDY) from error
 
 

@@ -228,5 +228,7 @@ def _filled_directory(output: Path) -> Iterator[Path]:
                     raise IsADirectoryError(errno.EISDIR, f"'{place.name}' is a folder")
             for file, place in places.items():
                 file.replace(place)
+        except OutputError as error:  # by the name the user knows
+            raise OutputError(error.cause.replace(str(aside), str(output)), error.remedy) from error
         finally:
             shutil.rmtree(aside, ignore_errors=True)

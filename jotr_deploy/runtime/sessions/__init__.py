@@ -9,7 +9,7 @@ from jotr_deploy.runtime.sessions.contract import Session, TensorSpec
 
 __all__ = ["Session", "TensorSpec", "open_session"]
 
-_BACKENDS = {".onnx": "onnxruntime"}
+_BACKENDS = {".onnx": "onnxruntime", ".engine": "tensorrt", ".plan": "tensorrt"}
 
 
 def open_session(path: Path, backend: str = "auto", device: str = "auto", threads: int | None = None) -> Session:
@@ -17,9 +17,9 @@ def open_session(path: Path, backend: str = "auto", device: str = "auto", thread
 
     Args:
         path: the file; its suffix chooses the engine when `backend` is "auto".
-        backend: "auto" or "onnxruntime".
+        backend: "auto", "onnxruntime" or "tensorrt".
         device: "auto" (CUDA where the engine has it), "cpu" or "cuda".
-        threads: width of the session; by default all cores.
+        threads: width of the session on the CPU; by default all cores.
 
     Raises:
         SessionError: unknown format, or the engine refuses the file.
@@ -33,6 +33,10 @@ def open_session(path: Path, backend: str = "auto", device: str = "auto", thread
     chosen = _BACKENDS[path.suffix] if backend == "auto" else backend
     if chosen != _BACKENDS[path.suffix]:
         raise SessionError(f"{path}: {backend} cannot open '{path.suffix}'", f"use --backend {_BACKENDS[path.suffix]}")
-    from jotr_deploy.runtime.sessions.onnxruntime import OnnxRuntimeSession
+    if chosen == "tensorrt":
+        from jotr_deploy.runtime.sessions.tensorrt import TensorRTSession
 
-    return OnnxRuntimeSession(path, device, threads)
+        return TensorRTSession(path, device)
+    from jotr_deploy.runtime.sessions.onnxruntime import open_onnxruntime
+
+    return open_onnxruntime(path, device, threads)

@@ -19,7 +19,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """Type and shape of one input or output; a dynamic dimension is its name."""
+    """Type and shape of one input or output; a dynamic dimension is its name, "?" where it has none."""
 
     dtype: np.dtype[Any]
     shape: tuple[int | str, ...]
@@ -37,6 +37,7 @@ class Session(ABC):
     path: Path
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
+    _closed = False
 
     def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run the network once.
@@ -45,17 +46,25 @@ class Session(ABC):
             feeds: every input by name, of the declared type; dimensions of one name agree.
 
         Raises:
-            SessionError: an input is missing, unknown, or of another type or shape.
+            SessionError: an input is missing, unknown, or of another type or shape; or the session is closed.
         """
+        if self._closed:
+            raise SessionError(f"{self.path.name}: the session is closed", "open it again with open_session")
         self._check(feeds)
-        return self._run({name: np.ascontiguousarray(feeds[name]) for name in self.inputs})
+        return self._run({name: np.asarray(feeds[name], order="C") for name in self.inputs})
 
     @abstractmethod
     def _run(self, feeds: dict[str, Array]) -> dict[str, Array]:
         """The engine's own call, with checked, contiguous feeds."""
 
-    def close(self) -> None:  # noqa: B027  an engine without anything to free needs no method of its own
+    def _free(self) -> None:  # noqa: B027  an engine without anything to free needs no method of its own
+        """Let go of what the engine holds; called once."""
+
+    def close(self) -> None:
         """Free what the engine holds; the session cannot be used afterwards."""
+        if not self._closed:
+            self._closed = True
+            self._free()
 
     def __enter__(self) -> Session:
         return self
@@ -68,14 +77,15 @@ class Session(ABC):
     def _check(self, feeds: Mapping[str, Array]) -> None:
         missing, unknown = self.inputs.keys() - feeds.keys(), feeds.keys() - self.inputs.keys()
         if missing or unknown:
-            raise self._wrong_feeds(f"missing {sorted(missing)}, unknown {sorted(unknown)}")
+            named = {"missing": missing, "unknown": unknown}
+            raise self._wrong_feeds("; ".join(f"{kind} {', '.join(sorted(n))}" for kind, n in named.items() if n))
         sizes: dict[str, int] = {}
         for name, spec in self.inputs.items():
             array = feeds[name]
             if array.dtype != spec.dtype or array.ndim != len(spec.shape):
                 raise self._wrong_feeds(f"{name} is {array.dtype} {list(array.shape)}")
             for size, wanted in zip(array.shape, spec.shape, strict=True):
-                if (sizes.setdefault(wanted, size) if isinstance(wanted, str) else wanted) != size:
+                if wanted != "?" and (sizes.setdefault(wanted, size) if isinstance(wanted, str) else wanted) != size:
                     raise self._wrong_feeds(f"{name} is {array.dtype} {list(array.shape)}")
 
     def _wrong_feeds(self, what: str) -> SessionError:

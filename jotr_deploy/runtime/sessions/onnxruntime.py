@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from jotr_deploy.errors import MissingDependency, SessionError, first_line
+from jotr_deploy.runtime.sessions import cuda
 from jotr_deploy.runtime.sessions.contract import Array, Session, TensorSpec
+
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 _DTYPES = {
     "tensor(float)": np.float32,
@@ -21,53 +26,102 @@ _DTYPES = {
 }
 
 
+def open_onnxruntime(path: Path, device: str = "auto", threads: int | None = None) -> Session:
+    """An ONNX file in ONNX Runtime: on a GPU with buffers and graphs of our own where its shapes allow that.
+
+    Raises:
+        SessionError: the file cannot be loaded, or there is no CUDA where it is asked for.
+        MissingDependency: ONNX Runtime is not installed.
+    """
+    if device != "cpu" and CUDA in onnxruntime().get_available_providers() and cuda.available():
+        from jotr_deploy.runtime.sessions.onnxruntime_cuda import OnnxRuntimeCudaSession
+
+        try:
+            return OnnxRuntimeCudaSession(path, threads=threads)
+        except SessionError as error:
+            logging.getLogger("jotr_deploy").info("%s: plain calls of ONNX Runtime: %s", path.name, error.cause)
+    return OnnxRuntimeSession(path, device, threads)
+
+
 class OnnxRuntimeSession(Session):
     """An ONNX file in ONNX Runtime, on the CPU or, with onnxruntime-gpu, on a CUDA device."""
 
     def __init__(self, path: Path, device: str = "auto", threads: int | None = None) -> None:
-        try:
-            import onnxruntime
-        except ImportError:
-            raise MissingDependency(
-                "ONNX Runtime is not installed", "pip install 'jotr-deploy[cpu]' (or [gpu] for CUDA)"
-            ) from None
-        providers = _providers(device, onnxruntime.get_available_providers())
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        if threads:
-            options.intra_op_num_threads = threads
-        try:
-            self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=providers)
-        except Exception as error:  # ONNX Runtime's own classes derive from Exception only
-            raise SessionError(
-                f"{path}: ONNX Runtime cannot load it ({first_line(error)})", "check the file; export it again"
-            ) from None
+        self._session = load(path, _providers(device, onnxruntime().get_available_providers()), threads)
         self.path = path
-        self.device = "cuda" if self._session.get_providers()[0] == "CUDAExecutionProvider" else "cpu"
+        self.device = "cuda" if self._session.get_providers()[0] == CUDA else "cpu"
         if device == "cuda" and self.device != "cuda":
-            raise SessionError(
-                "ONNX Runtime could not use CUDA", "jotr-deploy doctor says what is missing; or use --device cpu"
-            )
-        self.inputs = {node.name: _spec(node) for node in self._session.get_inputs()}
-        self.outputs = {node.name: _spec(node) for node in self._session.get_outputs()}
+            raise no_cuda()
+        self.inputs, self.outputs = specifications(path, self._session)
 
     def _run(self, feeds: dict[str, Array]) -> dict[str, Array]:
         return dict(zip(self.outputs, self._session.run(list(self.outputs), feeds), strict=True))
 
-    def close(self) -> None:
-        """Free the network."""
+    def _free(self) -> None:
         self._session = None
 
 
+def onnxruntime() -> ModuleType:
+    """The module `onnxruntime`.
+
+    Raises:
+        MissingDependency: it is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingDependency(
+            "ONNX Runtime is not installed", "pip install 'jotr-deploy[cpu]' (or [gpu] for CUDA)"
+        ) from None
+    return onnxruntime
+
+
+def load(path: Path, providers: list[Any], threads: int | None) -> Any:
+    """An `InferenceSession`.
+
+    Raises:
+        SessionError: ONNX Runtime refuses the file.
+    """
+    options = onnxruntime().SessionOptions()
+    options.log_severity_level = 3
+    if threads:
+        options.intra_op_num_threads = threads
+    try:
+        return onnxruntime().InferenceSession(str(path), options, providers=providers)
+    except Exception as error:  # ONNX Runtime's own classes derive from Exception only
+        raise SessionError(
+            f"{path}: ONNX Runtime cannot load it ({first_line(error)})", "check the file; export it again"
+        ) from None
+
+
+def no_cuda() -> SessionError:
+    """What to say where ONNX Runtime has CUDA and fell back to the CPU."""
+    return SessionError(
+        "ONNX Runtime could not use CUDA", "jotr-deploy doctor says what is missing; or use --device cpu"
+    )
+
+
+def specifications(path: Path, session: Any) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
+    """Inputs and outputs of an `InferenceSession`.
+
+    Raises:
+        SessionError: one is of a type NumPy lacks.
+    """
+    inputs = {node.name: _spec(path, node) for node in session.get_inputs()}
+    return inputs, {node.name: _spec(path, node) for node in session.get_outputs()}
+
+
 def _providers(device: str, available: list[str]) -> list[str]:
-    if device == "cuda" and "CUDAExecutionProvider" not in available:
+    if device == "cuda" and CUDA not in available:
         raise SessionError(
             "this ONNX Runtime has no CUDA", "install 'jotr-deploy[gpu]' in place of [cpu], or use --device cpu"
         )
-    wanted = ["CPUExecutionProvider"] if device == "cpu" else ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    wanted = [CPU] if device == "cpu" else [CUDA, CPU]
     return [provider for provider in wanted if provider in available]
 
 
-def _spec(node: Any) -> TensorSpec:
-    shape = tuple(size if isinstance(size, int) else str(size) for size in node.shape)
+def _spec(path: Path, node: Any) -> TensorSpec:
+    if node.type not in _DTYPES:
+        raise SessionError(f"{path}: {node.name} is a {node.type}, which NumPy does not have", "give another network")
+    shape = tuple(size if isinstance(size, int) else size or "?" for size in node.shape)
     return TensorSpec(np.dtype(_DTYPES[node.type]), shape)

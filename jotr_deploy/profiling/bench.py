@@ -1,0 +1,182 @@
+"""`bench`: how long everything of a bundle takes on this machine, side by side with PyTorch eager."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from jotr_deploy.bundle import Bundle
+from jotr_deploy.errors import SessionError
+from jotr_deploy.profiling.cold import cold_start
+from jotr_deploy.profiling.eager import EAGER
+from jotr_deploy.profiling.environment import environment, load_average
+from jotr_deploy.profiling.interleave import Job, Progress, collect, plan_rounds, timed, warm_up
+from jotr_deploy.profiling.networks import Network, Opened, open_networks
+from jotr_deploy.profiling.quiet import BUSY_SHARE, Judge, Key
+from jotr_deploy.profiling.results import BenchResult, NetworkResult, StageResult, Timing, batch_results, ratio, timings
+from jotr_deploy.profiling.scene import Scene, frame_job, open_scene
+
+COLD_STARTS = 3
+_FRAME, _COLD = "frame", "cold"
+_NO_BODY = "{} without body"
+
+
+def bench(
+    bundle: Bundle,
+    *,
+    batches: Sequence[int] = (1, 4, 16),
+    threads: int | None = None,
+    device: str = "auto",
+    seconds: float = 30.0,
+    source: Path | None = None,
+    keypoints: Path | None = None,
+    eager: bool = True,
+    progress: Progress = lambda step, done, total: None,
+) -> BenchResult:
+    """Measure every network of a bundle, the stages of a frame, cold starts and memory.
+
+    Args:
+        bundle: opened.
+        batches: people in one call of the network.
+        threads: width of the engines, PyTorch included; None leaves each engine's default.
+        device: "auto", "cpu" or "cuda".
+        seconds: about how long to measure; warm-up, cold starts and the fewest samples worth reporting come on top.
+        source: a picture in place of the one in this package.
+        keypoints: its joints; without them the whole picture is one person.
+        eager: also measure PyTorch eager, where PyTorch is installed.
+        progress: told what is going on.
+
+    Raises:
+        JotrDeployError: a bundle, picture or keypoint file that cannot be used.
+    """
+    load, batches = load_average(), tuple(dict.fromkeys(batches))
+    with ExitStack() as stack:
+        scene = stack.enter_context(open_scene(source, keypoints, bundle.manifest.model.crop_side))
+        opened = stack.enter_context(open_networks(bundle, device, threads, eager))
+        faces = np.load(bundle.file("faces")) if "vertices" in opened.first.outputs else None
+        frame, notes = frame_job(scene, opened.first, faces), list(opened.notes)
+        groups = {_FRAME: [frame]}
+        for batch in batches:
+            groups[f"batch {batch}"] = _network_jobs(opened, scene, batch, batch == min(batches), notes)
+        found, peaks = _measure(groups, opened.networks, seconds, notes, progress)
+    by_key = {key: timing for group in found.values() for key, timing in group.items()}
+    return BenchResult(
+        bundle=str(bundle.path),
+        labels=bundle.manifest.labels,
+        timed=_timed(scene, min(batches)),
+        networks=tuple(_network_result(network, batches, by_key, peaks) for network in opened.networks),
+        stages=_stage_results(frame, by_key),
+        notes=tuple(notes),
+        warnings=tuple(_warnings(found)),
+        environment=environment(threads, any(network.device == "cuda" for network in opened.networks), load),
+    )
+
+
+def _network_jobs(opened: Opened, scene: Scene, batch: int, with_share: bool, notes: list[str]) -> list[Job]:
+    """Every network that takes this batch; `with_share` adds those without body."""
+    feeds, jobs = scene.batch(batch), []
+    for network in opened.networks:
+        try:
+            network.call(feeds)
+        except SessionError as error:
+            notes.append(f"{network.name} left out at batch {batch}: {error.cause}")
+            continue
+        jobs.append(timed((network.name, batch), partial(network.call, feeds)))
+        if with_share and network.no_body is not None:
+            jobs.append(timed((_NO_BODY.format(network.name), batch), partial(network.no_body, feeds)))
+    return jobs
+
+
+def _measure(
+    groups: Mapping[str, Sequence[Job]],
+    networks: Sequence[Network],
+    seconds: float,
+    notes: list[str],
+    progress: Progress,
+) -> tuple[dict[str, dict[Key, Timing]], Mapping[str, list[int]]]:
+    """Everything in this process, then the cold starts: figures by group, and the peak memory by network, bytes."""
+    judge = Judge()
+    plan = plan_rounds(warm_up(groups, progress), seconds)
+    collect(groups, plan, judge, "measuring", progress)
+    found = {name: timings(jobs, plan[name], judge) for name, jobs in groups.items()}
+    starts, peaks = _cold_jobs(networks, notes, progress)
+    collect({_COLD: starts}, {_COLD: COLD_STARTS}, judge, "cold starts", progress)
+    found[_COLD] = timings(starts, COLD_STARTS, judge)
+    return found, peaks
+
+
+def _cold_jobs(
+    networks: Sequence[Network], notes: list[str], progress: Progress
+) -> tuple[list[Job], Mapping[str, list[int]]]:
+    """Cold starts as jobs, and where they leave the peak memory. A first start, not timed, fills the disk cache."""
+    jobs, peaks = [], defaultdict(list)
+
+    def start(network: Network) -> Mapping[Key, float]:
+        cold = cold_start(network.name, network.cold_arguments)
+        peaks[network.name].append(cold.peak_bytes)
+        return {(_COLD, network.name): cold.seconds}
+
+    for done, network in enumerate(networks):
+        progress("first cold start", done, len(networks))
+        try:
+            start(network)
+        except SessionError as error:
+            notes.append(f"no cold start: {error.cause}")
+            continue
+        jobs.append(Job(((_COLD, network.name),), partial(start, network)))
+    return jobs, peaks
+
+
+def _network_result(
+    network: Network,
+    batches: Sequence[int],
+    found: Mapping[Key, Timing],
+    peaks: Mapping[str, list[int]],
+) -> NetworkResult:
+    smallest = min(batches)
+    without = ratio(found.get((_NO_BODY.format(network.name), smallest)), found.get((network.name, smallest)))
+    cold, peak = found.get((_COLD, network.name)), peaks.get(network.name)
+    return NetworkResult(
+        name=network.name,
+        precision=network.precision,
+        device=network.device,
+        size_mb=None if network.size_bytes is None else round(network.size_bytes / 1e6, 1),
+        batches=batch_results(network.name, batches, found, EAGER),
+        body_share=None if without is None else round(1 - without, 4),
+        cold_start_s=None if cold is None else round(cold.p50_ms / 1000, 2),
+        peak_memory_mb=None if not peak else round(max(peak) / 1e6, 1),
+    )
+
+
+def _stage_results(frame: Job, found: Mapping[Key, Timing]) -> tuple[StageResult, ...]:
+    rows = [(str(key[1]), found[key]) for key in frame.keys]
+    whole = sum(timing.p50_ms for _, timing in rows)
+    return tuple(StageResult(name, timing, round(timing.p50_ms / whole, 4)) for name, timing in rows)
+
+
+def _timed(scene: Scene, smallest: int) -> tuple[str, ...]:
+    (width, height), count = scene.size_px, len(scene.people)
+    people = "1 person" if count == 1 else f"{count} people"
+    return (
+        "network: wall clock of one call, crops in memory to all outputs in memory, body included; people/s = batch / "
+        "p50. All take turns in the same rounds, and each starts when the threads of the one before are idle.",
+        f"body: what of it the body takes at batch {smallest}, measured against the same file without body.",
+        f"stages: one frame of {width} x {height} with {people}, from a file in the disk cache to meshes drawn.",
+        f"cold start: start of a process to its first result at batch 1, files in the disk cache, median of "
+        f"{COLD_STARTS}; peak memory: resident, of that process.",
+        f"dropped: samples taken while the rest of the machine used more than {BUSY_SHARE:.0%} of its cores.",
+    )
+
+
+def _warnings(found: Mapping[str, Mapping[Key, Timing]]) -> Iterator[str]:
+    busy = [name for name, group in found.items() if any(timing.busy for timing in group.values())]
+    if busy:
+        yield (
+            f"the rest of the machine was busy nearly all the time during: {', '.join(busy)}. "
+            "Nothing was dropped there, and these figures are upper bounds"
+        )

@@ -1,0 +1,63 @@
+"""PyTorch as one would run it: the plain network, nothing merged, nothing compiled. Imports PyTorch when called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from jotr_deploy.config import ModelConfig
+
+if TYPE_CHECKING:
+    from jotr_deploy.model.jotr import JOTR
+
+Array = NDArray[Any]
+Call = Callable[[Mapping[str, Array]], Mapping[str, Array]]
+
+EAGER = "PyTorch eager"
+
+
+def build(config: ModelConfig, with_body: bool) -> JOTR:
+    """The network as PyTorch makes it, its weights not set; the body is the stand-in, which has SMPL's shapes."""
+    from jotr_deploy.body.smpl import stand_in
+    from jotr_deploy.model.jotr import JOTR
+
+    return JOTR(config, stand_in() if with_body else None).eval().requires_grad_(False)
+
+
+def random_network(config: ModelConfig, with_body: bool) -> JOTR:
+    """The network with random weights: they do not change its time."""
+    from jotr_deploy.model.initialise import initialise
+
+    return initialise(build(config, with_body))
+
+
+def under_session_call(model: JOTR, device: str) -> Call:
+    """The network called as a session is: feeds and results by name, in main memory both ways."""
+    import torch
+
+    from jotr_deploy.model.jotr import INPUTS
+
+    model.to(device)
+
+    def call(feeds: Mapping[str, Array]) -> dict[str, Array]:
+        with torch.inference_mode():
+            result = model(*(torch.from_numpy(feeds[name]).to(device) for name in INPUTS))
+            return {name: value.cpu().numpy() for name, value in result._asdict().items()}
+
+    return call
+
+
+@contextmanager
+def torch_threads(threads: int | None) -> Iterator[None]:
+    """PyTorch at a width for the time of the `with`; None leaves its default."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

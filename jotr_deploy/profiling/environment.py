@@ -1,0 +1,105 @@
+"""The exact machine and versions that figures belong to."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+_DISTRIBUTIONS = (
+    "jotr-deploy", "numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "torch",
+    "opencv-python-headless",
+)  # fmt: skip
+# Instructions that decide the speed of matrix products, as Linux names them: x86, then Arm.
+_FLAGS = (
+    "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8",
+    "asimd", "asimdhp", "asimddp", "bf16", "i8mm", "sve",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Where something was measured."""
+
+    cpu: str
+    flags: tuple[str, ...]  # of `_FLAGS`, those this processor has
+    cores: int  # physical
+    hardware_threads: int
+    memory_gb: float
+    gpu: str | None  # name and driver, where an engine ran on it
+    os: str
+    python: str
+    versions: dict[str, str]
+    threads: int | None  # asked of the engines; None is each engine's default
+    load_average: tuple[float, float, float]  # over 1, 5 and 15 minutes, before the run
+
+
+def environment(threads: int | None, cuda: bool, load: tuple[float, float, float]) -> Environment:
+    """Look at this machine.
+
+    Args:
+        threads: asked of the engines.
+        cuda: whether an engine runs on a GPU.
+        load: `load_average()` before the run.
+    """
+    import psutil
+
+    cpu, flags = _processor(Path("/proc/cpuinfo"))
+    return Environment(
+        cpu=cpu,
+        flags=flags,
+        cores=psutil.cpu_count(logical=False) or os.cpu_count() or 1,
+        hardware_threads=os.cpu_count() or 1,
+        memory_gb=round(psutil.virtual_memory().total / 1e9, 1),
+        gpu=_gpu() if cuda else None,
+        os=platform.platform(),
+        python=platform.python_version(),
+        versions={name: version for name in _DISTRIBUTIONS if (version := _version(name))},
+        threads=threads,
+        load_average=load,
+    )
+
+
+def load_average() -> tuple[float, float, float]:
+    """Runnable processes over the last 1, 5 and 15 minutes."""
+    one, five, fifteen = os.getloadavg()
+    return round(one, 2), round(five, 2), round(fifteen, 2)
+
+
+def _processor(cpuinfo: Path) -> tuple[str, tuple[str, ...]]:
+    """Name and telling flags; where there is no such file, only the name."""
+    try:
+        text = cpuinfo.read_text()
+    except OSError:
+        text = ""
+    values: dict[str, str] = {}
+    for line in text.splitlines():
+        field, _, value = line.partition(":")
+        values.setdefault(field.strip(), value.strip())
+    present = set((values.get("flags") or values.get("Features") or "").split())
+    name = values.get("model name") or platform.processor() or platform.machine()
+    return name, tuple(flag for flag in _FLAGS if flag in present)
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _gpu() -> str | None:
+    """Name and driver of the first GPU, or None where nvidia-smi does not answer."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return None
+    query = [tool, "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.splitlines()[0].replace(", ", ", driver ") if answer.strip() else None

@@ -1,0 +1,98 @@
+"""Taking turns: everything that is compared runs in the same rounds, so that a slow minute slows all of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from jotr_deploy.profiling.quiet import Judge, Key, settle
+
+WARM_UP_CALLS = 3
+SAMPLES_AT_LEAST, SAMPLES_AT_MOST = 10, 200
+ENOUGH = 5
+"""Quiet samples below which a group is measured again, and reported as busy if that does not help."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One thing that is done once a round."""
+
+    keys: tuple[Key, ...]  # what is timed of it
+    run: Callable[[], Mapping[Key, float]]  # gives the seconds of every key
+
+
+Groups = Mapping[str, Sequence[Job]]
+"""Jobs that are compared with one another, by the group's name."""
+Progress = Callable[[str, int, int], None]
+"""Called with a step, how much of it is done, and how much there is."""
+
+
+def timed(key: Key, call: Callable[[], object]) -> Job:
+    """A job of one call; what it returns is freed outside the sample."""
+
+    def run() -> Mapping[Key, float]:
+        start = time.perf_counter()
+        result = call()
+        seconds = time.perf_counter() - start
+        del result
+        return {key: seconds}
+
+    return Job((key,), run)
+
+
+def warm_up(groups: Groups, progress: Progress) -> dict[str, float]:
+    """Run every job `WARM_UP_CALLS` times; gives the seconds a round of each group takes."""
+    costs = {}
+    for done, (name, jobs) in enumerate(groups.items()):
+        progress("warming up", done, len(groups))
+        for _ in range(WARM_UP_CALLS):
+            start = time.perf_counter()
+            for job in jobs:
+                settle()
+                job.run()
+            costs[name] = time.perf_counter() - start
+    return costs
+
+
+def plan_rounds(costs: Mapping[str, float], seconds: float) -> dict[str, int]:
+    """Rounds by group: an equal share of the time for each, within the limits on the number of samples."""
+    share = seconds / max(len(costs), 1)
+    return {
+        name: min(max(int(share / max(cost, 1e-9)), SAMPLES_AT_LEAST), SAMPLES_AT_MOST) for name, cost in costs.items()
+    }
+
+
+def schedule(plan: Mapping[str, int]) -> Iterator[tuple[str, ...]]:
+    """The groups of each round: the longest has one in every round, the others spread evenly over all rounds.
+
+    >>> list(schedule({"batch 1": 4, "batch 16": 2}))
+    [('batch 1',), ('batch 1', 'batch 16'), ('batch 1',), ('batch 1', 'batch 16')]
+    """
+    rounds = max(plan.values(), default=0)
+    for index in range(rounds):
+        yield tuple(name for name, count in plan.items() if (index + 1) * count // rounds > index * count // rounds)
+
+
+def collect(groups: Groups, plan: Mapping[str, int], judge: Judge, step: str, progress: Progress) -> None:
+    """Measure; then once more, at most, the groups of which the rest of the machine left too little."""
+    _rounds(groups, plan, judge, step, progress)
+    again = {name: rounds for name, rounds in plan.items() if not enough(groups[name], rounds, judge)}
+    if again:
+        _rounds(groups, again, judge, f"{step} again, the machine was busy", progress)
+
+
+def enough(jobs: Sequence[Job], rounds: int, judge: Judge) -> bool:
+    """Whether everything of a group has the quiet samples that figures need."""
+    return all(len(judge.samples[key].quiet_s) >= min(ENOUGH, rounds) for job in jobs for key in job.keys)
+
+
+def _rounds(groups: Groups, plan: Mapping[str, int], judge: Judge, step: str, progress: Progress) -> None:
+    rounds = list(schedule(plan))
+    judge.restart()
+    for done, names in enumerate(rounds):
+        progress(step, done, len(rounds))
+        for job in (job for name in names for job in groups[name]):
+            settle()
+            judge.add(job.run())
+    judge.close()

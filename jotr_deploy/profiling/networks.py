@@ -1,0 +1,150 @@
+"""What is compared: every mesh file of a bundle, the same file without its body, and PyTorch eager."""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from jotr_deploy.bundle import Bundle, FileEntry
+from jotr_deploy.errors import JotrDeployError, MissingDependency, OutputError, SessionError, first_line
+from jotr_deploy.profiling.eager import EAGER, Call, random_network, torch_threads, under_session_call
+from jotr_deploy.runtime.sessions import Session, open_session
+
+_WITHOUT_BODY = ("joints_img", "pose", "betas", "cam")
+
+
+@dataclass(frozen=True)
+class Network:
+    """Something that takes the network's feeds, ready to be called."""
+
+    name: str
+    precision: str
+    device: str
+    size_bytes: int | None
+    call: Call
+    no_body: Call | None  # the same network without its body
+    cold_arguments: tuple[str, ...]  # of `cold_start`
+
+
+@dataclass(frozen=True)
+class Opened:
+    """All networks of a comparison."""
+
+    networks: tuple[Network, ...]
+    first: Session  # the file that `run` would use, or the first that opens
+    notes: tuple[str, ...]  # what was left out, and why
+
+
+@contextmanager
+def open_networks(
+    bundle: Bundle, device: str = "auto", threads: int | None = None, eager: bool = True
+) -> Iterator[Opened]:
+    """Open everything that can run here; what cannot is left out with a note.
+
+    Raises:
+        BundleError: a file is missing or changed.
+        SessionError, MissingDependency: no file of the bundle can be opened.
+    """
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jotr-deploy-bench-")))
+        networks, sessions, notes = [], [], []
+        failure: JotrDeployError | None = None
+        for entry in (entry for entry in bundle.manifest.files if entry.role == "mesh"):
+            path = bundle.file("mesh", entry.name)
+            try:
+                session = stack.enter_context(open_session(path, device=device, threads=threads))
+            except (SessionError, MissingDependency) as error:
+                failure = failure or error
+                notes.append(f"{entry.name} left out: {error.cause}")
+                continue
+            sessions.append(session)
+            networks.append(_of_file(entry, session, device, threads, directory, stack))
+        if failure is not None and not sessions:
+            raise failure
+        if not sessions:
+            bundle.entry("mesh")  # raises: there is none
+        if eager and importlib.util.find_spec("torch") is None:
+            notes.append(f"{EAGER} left out: PyTorch is not installed (pip install 'jotr-deploy[export]')")
+        elif eager:
+            has_body = "vertices" in sessions[0].outputs
+            networks.append(_eager(bundle, has_body, networks[0].device, threads, directory, stack))
+            notes.append(f"{EAGER}: the same architecture as written in PyTorch, nothing merged; random weights")
+        yield Opened(tuple(networks), sessions[0], tuple(notes))
+
+
+def _of_file(
+    entry: FileEntry, session: Session, device: str, threads: int | None, directory: Path, stack: ExitStack
+) -> Network:
+    no_body: Session | None = None
+    if session.path.suffix == ".onnx" and "vertices" in session.outputs:
+        pruned = without_body(session.path, directory)
+        no_body = stack.enter_context(open_session(pruned, device=device, threads=threads))
+    arguments = ["--file", str(session.path), "--device", device]
+    return Network(
+        name=entry.name,
+        precision=entry.precision or "",
+        device=getattr(session, "device", "cpu"),
+        size_bytes=session.path.stat().st_size,
+        call=session,
+        no_body=no_body,
+        cold_arguments=tuple(arguments) + _threads_argument(threads),
+    )
+
+
+def without_body(path: Path, directory: Path) -> Path:
+    """A copy of an ONNX file that ends at the pose, as one exported with `--no-body` does.
+
+    Raises:
+        OutputError: no room in the temporary directory.
+    """
+    import onnx
+    import onnx.utils
+
+    model = onnx.load(path)
+    inputs = [value.name for value in model.graph.input]
+    pruned = directory / f"{path.stem}.no-body.onnx"
+    with _room_for(pruned):
+        onnx.save(onnx.utils.Extractor(model).extract_model(inputs, list(_WITHOUT_BODY)), pruned)
+    return pruned
+
+
+def _eager(
+    bundle: Bundle, has_body: bool, device: str, threads: int | None, directory: Path, stack: ExitStack
+) -> Network:
+    import torch
+
+    device = "cuda" if device == "cuda" and torch.cuda.is_available() else "cpu"
+    config = bundle.manifest.model
+    model = random_network(config, has_body)
+    weights = directory / "eager.pt"
+    with _room_for(weights):
+        torch.save(model.state_dict(), weights)
+    stack.enter_context(torch_threads(threads))
+    arguments = ["--weights", str(weights), "--config", config.model_dump_json(), "--device", device]
+    return Network(
+        name=EAGER,
+        precision="fp32",
+        device=device,
+        size_bytes=None,
+        call=under_session_call(model, device),
+        no_body=None,
+        cold_arguments=(*arguments, *(() if has_body else ("--no-body",)), *_threads_argument(threads)),
+    )
+
+
+def _threads_argument(threads: int | None) -> tuple[str, ...]:
+    return () if threads is None else ("--threads", str(threads))
+
+
+@contextmanager
+def _room_for(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # PyTorch's writer raises the latter
+        raise OutputError(
+            f"{path}: cannot be written ({first_line(error)})", "make room there, or set TMPDIR to another place"
+        ) from error

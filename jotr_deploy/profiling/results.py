@@ -1,0 +1,119 @@
+"""What a benchmark found, as values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from jotr_deploy.profiling.environment import Environment
+from jotr_deploy.profiling.interleave import Job, enough
+from jotr_deploy.profiling.quiet import Judge, Key
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The samples of one thing."""
+
+    p10_ms: float  # what the machine can do; repeats best
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    mean_ms: float
+    kept: int
+    dropped: int  # taken while the rest of the machine was busy
+    busy: bool  # it was busy nearly all the time: nothing was dropped, and the figures are upper bounds
+
+    @classmethod
+    def of(cls, seconds: Sequence[float], dropped: int = 0, busy: bool = False) -> Timing:
+        """Percentiles of the kept samples, at least one."""
+        milliseconds = np.asarray(seconds, np.float64) * 1000
+        figures = [*np.percentile(milliseconds, (10, 50, 90, 99)), milliseconds.mean()]
+        p10, p50, p90, p99, mean = (round(float(figure), 3) for figure in figures)
+        return cls(p10, p50, p90, p99, mean, len(seconds), dropped, busy)
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """One network at one batch."""
+
+    batch: int
+    timing: Timing | None  # None: this network does not take this batch
+    people_per_s: float | None  # batch / p50
+    speed_up: float | None  # p50 of PyTorch eager / p50, same batch, same rounds
+
+
+@dataclass(frozen=True)
+class NetworkResult:
+    """One file of the bundle, or PyTorch eager."""
+
+    name: str
+    precision: str
+    device: str
+    size_mb: float | None
+    batches: tuple[BatchResult, ...]
+    body_share: float | None  # of the time at the smallest batch: 1 - p50 without the body / p50
+    cold_start_s: float | None  # process start to first result, median
+    peak_memory_mb: float | None  # of that process, resident
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """One stage of a frame."""
+
+    name: str
+    timing: Timing
+    share: float  # of the sum of all stages' p50
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """Everything `bench` prints."""
+
+    bundle: str
+    labels: tuple[str, ...]  # what must be said wherever results of this bundle appear
+    timed: tuple[str, ...]  # what the figures are, in plain lines
+    networks: tuple[NetworkResult, ...]
+    stages: tuple[StageResult, ...]
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+    environment: Environment
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain lists and numbers, ready for JSON."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
+
+
+def timings(jobs: Sequence[Job], rounds: int, judge: Judge) -> dict[Key, Timing]:
+    """The figures of one group. If the machine left it too few quiet samples, all of them count, and it says so."""
+    busy = not enough(jobs, rounds, judge)
+    found = {}
+    for key in (key for job in jobs for key in job.keys):
+        samples = judge.samples[key]
+        kept, dropped = (samples.all_s, 0) if busy else (samples.quiet_s, len(samples.busy_s))
+        if kept:
+            found[key] = Timing.of(kept, dropped, busy)
+    return found
+
+
+def ratio(numerator: Timing | None, denominator: Timing | None) -> float | None:
+    """Of two medians; None where one is missing."""
+    if numerator is None or denominator is None or denominator.p50_ms == 0:
+        return None
+    return round(numerator.p50_ms / denominator.p50_ms, 4)
+
+
+def batch_results(
+    name: str, batches: Iterable[int], found: Mapping[Key, Timing], eager: str
+) -> tuple[BatchResult, ...]:
+    """One network's rows."""
+    rows = []
+    for batch in batches:
+        timing = found.get((name, batch))
+        people = round(1000 * batch / timing.p50_ms, 2) if timing and timing.p50_ms else None
+        rows.append(BatchResult(batch, timing, people, ratio(found.get((eager, batch)), timing)))
+    return tuple(rows)

@@ -1,0 +1,117 @@
+"""The picture that is timed, and the stages a frame of it goes through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.errors import KeypointFileError, SourceError
+from jotr_deploy.profiling.interleave import Job
+from jotr_deploy.profiling.quiet import Key
+from jotr_deploy.runtime.crops import make_crops
+from jotr_deploy.runtime.detections import Detections
+from jotr_deploy.runtime.images import read_image
+from jotr_deploy.runtime.mesh import MeshNetwork
+from jotr_deploy.runtime.people_source import open_people_source
+from jotr_deploy.runtime.sessions import Session
+from jotr_deploy.runtime.video import open_source
+from jotr_deploy.spans import Spans
+from jotr_deploy.visual.overlay import draw_people
+
+Array = NDArray[Any]
+
+STAGES = ("decode", "crop", "network", "draw")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One picture and who is in it."""
+
+    path: Path
+    size_px: tuple[int, int]  # width, height
+    people: Detections
+    feeds: Mapping[str, Array]  # of the network: everyone in the picture
+
+    def batch(self, count: int) -> dict[str, Array]:
+        """Feeds of so many people: those of the picture, over and over."""
+        rows = np.arange(count) % len(self.people)
+        return {name: feed[rows] for name, feed in self.feeds.items()}
+
+
+@contextmanager
+def default_scene() -> Iterator[tuple[Path, Path]]:
+    """The picture inside this package, two people who overlap, and its keypoint file."""
+    folder = resources.files("jotr_deploy.visual")
+    with (
+        resources.as_file(folder / "scene.jpg") as picture,
+        resources.as_file(folder / "scene_keypoints.json") as keypoints,
+    ):
+        yield picture, keypoints
+
+
+@contextmanager
+def open_scene(source: Path | None, keypoints: Path | None, crop_side: int) -> Iterator[Scene]:
+    """The user's picture, or the one inside this package.
+
+    Raises:
+        SourceError, KeypointFileError: what cannot be read, does not belong together, or shows nobody.
+    """
+    if source is None:
+        if keypoints is not None:
+            raise KeypointFileError(f"{keypoints}: keypoints without their picture", "give the picture: --source IMAGE")
+        with default_scene() as (picture, joints):
+            yield _read(picture, joints, crop_side)
+    else:
+        yield _read(source, keypoints, crop_side)
+
+
+def _read(path: Path, keypoints: Path | None, crop_side: int) -> Scene:
+    with open_source(str(path)) as source:
+        if source.kind != "image":
+            raise SourceError(
+                f"{path}: one picture is timed, not a folder or a video", "give a picture: --source IMAGE"
+            )
+        people_source = open_people_source(source, keypoints)
+    image_bgr = read_image(path)
+    people = people_source(image_bgr, path.name, 0)
+    if not len(people):
+        raise SourceError(f"{path}: nobody is in this picture", "give one with people: --source IMAGE --keypoints FILE")
+    size_px = (image_bgr.shape[1], image_bgr.shape[0])
+    return Scene(path, size_px, people, make_crops(image_bgr, people, crop_side).feeds)
+
+
+def frame_job(scene: Scene, session: Session, faces: Array | None) -> Job:
+    """A frame through every stage, one straight after the other as `run` does it; a bundle without body draws nothing.
+
+    Args:
+        scene: what is in the picture.
+        session: the network.
+        faces: (F, 3) of the body, None where the network has none.
+    """
+    crop_side = int(session.inputs["image"].shape[-1])
+    keys = tuple(("stage", name) for name in STAGES if faces is not None or name != "draw")
+
+    def run() -> Mapping[Key, float]:
+        spans = Spans()
+        with spans("decode"):
+            image_bgr = read_image(scene.path)
+        with spans("crop"):
+            crops = make_crops(image_bgr, scene.people, crop_side)
+        if faces is None:
+            with spans("network"):
+                session(crops.feeds)
+        else:
+            with spans("network"):
+                people = MeshNetwork(session)(crops, scene.people)
+            with spans("draw"):
+                draw_people(image_bgr, people, faces)
+        return {("stage", name): spans.total(name) for name in spans.seconds}
+
+    return Job(keys, run)

@@ -1,0 +1,126 @@
+"""A benchmark as text for a terminal 100 columns wide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from jotr_deploy.profiling.environment import Environment
+from jotr_deploy.profiling.results import BenchResult, NetworkResult, StageResult, Timing
+
+NOTHING = "-"
+P99_SAMPLES = 100
+"""Fewer than these make p99 little else than the slowest sample."""
+
+
+def report(result: BenchResult) -> Group:
+    """Everything of a result, ready to print."""
+    parts: list[RenderableType] = [_networks(result), Text(), _files(result.networks), Text(), _stages(result.stages)]
+    parts += [Text(), *_lines(result), Text(), _environment(result.environment)]
+    return Group(*parts)
+
+
+def _networks(result: BenchResult) -> Table:
+    table = _table(
+        "Network", "batch", "network", "p50 ms", "p90 ms", "p99 ms", "mean ms", "people/s", "n", "dropped", "vs eager"
+    )
+    rows = [(row, network) for network in result.networks for row in network.batches]
+    for batch in dict.fromkeys(row.batch for row, _ in rows):
+        table.add_section()
+        shown = str(batch)
+        for row, network in (pair for pair in rows if pair[0].batch == batch):
+            table.add_row(
+                shown,
+                escape(network.name),
+                *_figures(row.timing),
+                _number(row.people_per_s, ".1f"),
+                *_counts(row.timing),
+                _number(row.speed_up, ".2f", "x"),
+            )
+            shown = ""
+    return table
+
+
+def _files(networks: tuple[NetworkResult, ...]) -> Table:
+    table = _table(
+        "Start and memory", "network", "precision", "device", "file MB", "cold start s", "peak memory MB", "body"
+    )
+    for network in networks:
+        table.add_row(
+            escape(network.name),
+            network.precision or NOTHING,
+            network.device,
+            _number(network.size_mb, ".0f"),
+            _number(network.cold_start_s, ".2f"),
+            _number(network.peak_memory_mb, ".0f"),
+            _number(network.body_share, ".1%"),
+        )
+    return table
+
+
+def _stages(stages: tuple[StageResult, ...]) -> Table:
+    table = _table("Stages of a frame", "stage", "p50 ms", "p90 ms", "p99 ms", "mean ms", "n", "dropped", "share")
+    for stage in stages:
+        table.add_row(stage.name, *_figures(stage.timing), *_counts(stage.timing), _number(stage.share, ".1%"))
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for column in columns:
+        words = column in ("network", "stage", "precision", "device")
+        table.add_column(column, justify="left" if words else "right", overflow="fold", no_wrap=not words)
+    return table
+
+
+def _figures(timing: Timing | None) -> tuple[str, ...]:
+    if timing is None:
+        return (NOTHING,) * 4
+    rare = "" if timing.kept >= P99_SAMPLES else "*"
+    p50, p90, p99, mean = (
+        f"{value:.3g}" if value < 1 else f"{value:.1f}"
+        for value in (timing.p50_ms, timing.p90_ms, timing.p99_ms, timing.mean_ms)
+    )
+    return p50, p90, f"{p99}{rare}", mean
+
+
+def _counts(timing: Timing | None) -> tuple[str, str]:
+    if timing is None:
+        return "0", NOTHING
+    return str(timing.kept), "busy" if timing.busy else str(timing.dropped)
+
+
+def _number(value: float | None, form: str, unit: str = "") -> str:
+    return NOTHING if value is None else f"{value:{form}}{unit}"
+
+
+def _lines(result: BenchResult) -> Iterator[Text]:
+    for line in result.timed:
+        yield Text(line)
+    timings = [row.timing for network in result.networks for row in network.batches]
+    timings += [stage.timing for stage in result.stages]
+    if any(timing and timing.kept < P99_SAMPLES for timing in timings):
+        yield Text(f"*: p99 of fewer than {P99_SAMPLES} samples is little else than the slowest one.")
+    for kind, style, texts in (
+        ("note", "yellow", (*result.notes, *result.labels)),
+        ("warning", "bold red", result.warnings),
+    ):
+        for text in texts:
+            yield Text.assemble((kind, style), f" {text}")
+
+
+def _environment(machine: Environment) -> Text:
+    versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
+    threads = "each engine's default" if machine.threads is None else str(machine.threads)
+    lines = [
+        f"{machine.cpu}, {machine.cores} cores, {machine.hardware_threads} hardware threads, "
+        f"{machine.memory_gb:g} GB; {' '.join(machine.flags) or 'no known vector instructions'}",
+        *([machine.gpu] if machine.gpu else []),
+        f"{machine.os}, Python {machine.python}; {versions}",
+        f"threads: {threads}; load average before the run: {' '.join(f'{load:g}' for load in machine.load_average)}",
+    ]
+    return Text("\n".join(lines), style="dim")

@@ -1,0 +1,264 @@
+"""The little of CUDA that sessions need, through `cuda.bindings`: every call checked, everything given back once.
+
+All of it lives in the primary context of the current device, which is also PyTorch's, ONNX Runtime's and TensorRT's.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.errors import JotrDeployError, MissingDependency, SessionError
+
+_REMEDIES = {
+    "cudaErrorMemoryAllocation": "free GPU memory (nvidia-smi shows who has it), or use an engine for smaller batches",
+    "cudaErrorInsufficientDriver": "install or update the NVIDIA driver; nvidia-smi shows its version",
+    "cudaErrorNoDevice": "this needs an NVIDIA GPU that this process may see (CUDA_VISIBLE_DEVICES)",
+}
+_REMEDY = "jotr-deploy doctor shows what this machine has; the kernel log (dmesg) says more about a GPU that failed"
+
+
+def check(answer: tuple[Any, ...], doing: str) -> Any:
+    """The result of a call of `cuda.bindings`, which answers `(status, *results)`.
+
+    Args:
+        answer: of the call; with several results a tuple of them is returned, with none None.
+        doing: completes "CUDA cannot ...".
+
+    Raises:
+        SessionError: the status is not success.
+    """
+    status, *results = answer
+    if int(status) != 0:
+        raise SessionError(f"CUDA cannot {doing} ({status.name})", _REMEDIES.get(status.name, _REMEDY))
+    return results[0] if len(results) == 1 else tuple(results) or None
+
+
+def runtime() -> Any:
+    """The module `cuda.bindings.runtime`.
+
+    Raises:
+        MissingDependency: it is not installed.
+    """
+    return _bindings("runtime")
+
+
+def _bindings(name: str) -> Any:
+    try:
+        return import_module(f"cuda.bindings.{name}")
+    except ImportError:
+        raise MissingDependency("cuda-bindings is not installed", "pip install 'jotr-deploy[gpu]'") from None
+
+
+def available() -> bool:
+    """Whether this process can use a GPU through CUDA."""
+    try:
+        return check(runtime().cudaGetDeviceCount(), "count the GPUs") > 0
+    except JotrDeployError:
+        return False
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    """The current GPU and what drives it."""
+
+    index: int
+    name: str
+    capability: str
+    """Compute capability, "8.7"."""
+    driver: str
+    """The newest CUDA version the driver runs, "13.2"."""
+    runtime: str
+    """Version of the CUDA runtime in use, "13.0"."""
+
+
+def device_info() -> DeviceInfo:
+    """What the current GPU is.
+
+    Raises:
+        SessionError: there is none, or no driver.
+    """
+    rt = runtime()
+    index = check(rt.cudaGetDevice(), "find a GPU")
+    properties = check(rt.cudaGetDeviceProperties(index), "read the GPU's properties")
+    driver = check(rt.cudaDriverGetVersion(), "read the driver's version")
+    version = check(rt.cudaRuntimeGetVersion(), "read the runtime's version")
+    return DeviceInfo(
+        index=index,
+        name=properties.name.decode(),
+        capability=f"{properties.major}.{properties.minor}",
+        driver=f"{driver // 1000}.{driver % 1000 // 10}",
+        runtime=f"{version // 1000}.{version % 1000 // 10}",
+    )
+
+
+def require_primary_context() -> None:
+    """Refuse a CUDA context that is not the device's primary one: what was made in one is invalid in the other.
+
+    Raises:
+        SessionError: PyCUDA, or whoever else made a context of its own, has it current in this thread.
+    """
+    try:
+        driver = _bindings("driver")
+        check(driver.cuInit(0), "start the driver")
+    except RuntimeError as error:  # cuda.bindings did not find the driver's library
+        raise SessionError(f"CUDA has no driver ({error})", _REMEDIES["cudaErrorInsufficientDriver"]) from None
+    current = check(driver.cuCtxGetCurrent(), "read the current context")
+    if not int(current):
+        return  # the first call of the runtime will make the primary one current
+    device = check(driver.cuCtxGetDevice(), "read the context's GPU")
+    primary = check(driver.cuDevicePrimaryCtxRetain(device), "find the primary context")
+    check(driver.cuDevicePrimaryCtxRelease(device), "let go of the primary context")
+    if int(primary) != int(current):
+        raise SessionError(
+            "the current CUDA context is not the GPU's primary one (pycuda.autoinit makes its own)",
+            "import pycuda.autoprimaryctx in place of pycuda.autoinit",
+        )
+
+
+class _Owned:
+    """Something CUDA lent us: given back by `release`, else when it is collected, never twice."""
+
+    def __init__(self, handle: Any, give_back: Callable[[Any], Any]) -> None:
+        self.handle = handle
+        self._give_back = weakref.finalize(self, give_back, handle)
+
+    def release(self) -> None:
+        """Give it back now. The status does not matter: nothing can be mended any more."""
+        self._give_back()
+
+
+class Memory(_Owned):
+    """A block of memory, on the GPU or pinned on the host; make it with `on_device` or `pinned`.
+
+    Arrays that look into it say so in `viewers`: while one is alive the block outlives its `release`.
+    """
+
+    def __init__(self, pointer: int, nbytes: int, give_back: Callable[[Any], Any]) -> None:
+        super().__init__(pointer, give_back)
+        self.pointer, self.nbytes = pointer, nbytes
+        self.viewers: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    @classmethod
+    def on_device(cls, nbytes: int) -> Memory:
+        """Allocate on the GPU, aligned to 256 bytes."""
+        rt, nbytes = runtime(), max(nbytes, 1)
+        pointer = check(rt.cudaMalloc(nbytes), f"allocate {_size(nbytes)} on the GPU")
+        return cls(int(pointer), nbytes, rt.cudaFree)
+
+    @classmethod
+    def pinned(cls, nbytes: int) -> Memory:
+        """Allocate page-locked host memory, which the GPU copies from and to by itself."""
+        rt, nbytes = runtime(), max(nbytes, 1)
+        pointer = check(rt.cudaMallocHost(nbytes), f"allocate {_size(nbytes)} of pinned host memory")
+        return cls(int(pointer), nbytes, rt.cudaFreeHost)
+
+    def release(self) -> None:
+        """Free the block, or leave that to the last array that looks into it."""
+        if not len(self.viewers):
+            super().release()
+
+    def as_array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Look into pinned memory; the array is valid until `release`."""
+        raw = (ctypes.c_ubyte * (int(np.prod(shape)) * dtype.itemsize)).from_address(self.pointer)
+        return np.ctypeslib.as_array(raw).view(dtype).reshape(shape)
+
+
+def _size(nbytes: int) -> str:
+    return f"{nbytes / 1e6:.1f} MB"
+
+
+class Event(_Owned):
+    """A mark in a stream, with the GPU's time."""
+
+    def __init__(self) -> None:
+        self._rt = runtime()
+        made = check(self._rt.cudaEventCreateWithFlags(self._rt.cudaEventDefault), "create an event")
+        super().__init__(made, self._rt.cudaEventDestroy)
+
+    def ms_since(self, earlier: Event) -> float:
+        """Milliseconds on the GPU between two marks that it has passed."""
+        return check(self._rt.cudaEventElapsedTime(earlier.handle, self.handle), "read the time between two events")
+
+
+class Graph(_Owned):
+    """Captured work, launched as one."""
+
+    def launch(self, stream: Stream) -> None:
+        """Queue the whole work again."""
+        check(runtime().cudaGraphLaunch(self.handle, stream.handle), "launch a graph")
+
+
+class Stream(_Owned):
+    """A queue of work of its own: never the default stream, on which engines synchronise the device."""
+
+    def __init__(self) -> None:
+        self._rt = runtime()
+        made = check(self._rt.cudaStreamCreateWithFlags(self._rt.cudaStreamNonBlocking), "create a stream")
+        super().__init__(made, self._rt.cudaStreamDestroy)
+        self.pointer = int(made)
+        self.device: int = check(self._rt.cudaGetDevice(), "find the GPU of a stream")
+
+    def to_device(self, target: int, source: int, nbytes: int) -> None:
+        """Queue a copy from pinned host memory to the GPU."""
+        self._copy(target, source, nbytes, self._rt.cudaMemcpyKind.cudaMemcpyHostToDevice)
+
+    def to_host(self, target: int, source: int, nbytes: int) -> None:
+        """Queue a copy from the GPU to pinned host memory."""
+        self._copy(target, source, nbytes, self._rt.cudaMemcpyKind.cudaMemcpyDeviceToHost)
+
+    def on_device(self, target: int, source: int, nbytes: int) -> None:
+        """Queue a copy within the GPU's memory."""
+        self._copy(target, source, nbytes, self._rt.cudaMemcpyKind.cudaMemcpyDeviceToDevice)
+
+    def _copy(self, target: int, source: int, nbytes: int, kind: Any) -> None:
+        check(self._rt.cudaMemcpyAsync(target, source, nbytes, kind, self.handle), f"copy {_size(nbytes)}")
+
+    def record(self, event: Event) -> None:
+        """Queue a mark."""
+        check(self._rt.cudaEventRecord(event.handle, self.handle), "record an event")
+
+    def wait_for(self, producer: int) -> None:
+        """Let what is queued here from now on wait for what another stream, by its handle, has queued so far."""
+        event = Event()
+        check(self._rt.cudaEventRecord(event.handle, producer), "record an event in the stream of an array")
+        check(self._rt.cudaStreamWaitEvent(self.handle, event.handle, 0), "wait for the stream of an array")
+
+    def synchronize(self) -> None:
+        """Wait until everything queued is done."""
+        check(self._rt.cudaStreamSynchronize(self.handle), "finish the work on the GPU")
+
+    def capture(self, queue: Callable[[], None]) -> Graph:
+        """What `queue` puts into this stream, as a graph; none of it runs.
+
+        Raises:
+            SessionError: some of the work cannot be captured. The stream is usable again.
+        """
+        rt = self._rt
+        mode = rt.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        try:
+            check(rt.cudaStreamBeginCapture(self.handle, mode), "capture a graph")
+            queue()
+            graph = check(rt.cudaStreamEndCapture(self.handle), "capture a graph")
+            try:
+                executable = check(rt.cudaGraphInstantiate(graph, 0), "instantiate a graph")
+            finally:
+                rt.cudaGraphDestroy(graph)
+        except BaseException:
+            self.abandon_capture()
+            raise
+        return Graph(executable, rt.cudaGraphExecDestroy)
+
+    def abandon_capture(self) -> None:
+        """End a capture that failed, whoever began it, if it still goes on; and forget its error."""
+        status, graph = self._rt.cudaStreamEndCapture(self.handle)
+        if int(status) == 0:
+            self._rt.cudaGraphDestroy(graph)
+        self._rt.cudaGetLastError()

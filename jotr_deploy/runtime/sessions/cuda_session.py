@@ -1,0 +1,226 @@
+"""What sessions on an NVIDIA GPU share: buffers, copies, batches of any size, graphs, times. Engines only enqueue."""
+
+from __future__ import annotations
+
+import logging
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jotr_deploy.errors import SessionError
+from jotr_deploy.runtime.sessions import cuda
+from jotr_deploy.runtime.sessions.contract import Array, Session, TensorSpec
+from jotr_deploy.runtime.sessions.device_array import DeviceArray, from_cuda
+
+BATCH = "batch"
+"""Name of the first dimension of every input and output."""
+MAX_GRAPHS = 32
+"""Each holds memory; what comes after them is enqueued plainly."""
+_ALIGNMENT = 256  # of every address that TensorRT takes
+_MANY_KEYS = 1024
+
+Key = tuple[int, ...]  # batch size, then the addresses of all inputs
+Addresses = Mapping[str, int]
+Launch = Callable[[int, Addresses], None]
+"""Queues the network, for a batch size and addresses."""
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Room for `max_batch` rows of one input or output, on the GPU and pinned on the host."""
+
+    row_bytes: int
+    device: cuda.Memory
+    pinned: cuda.Memory
+    host: Array  # (max_batch, ...), looks into `pinned`
+
+
+class CudaSession(Session):
+    """A network on an NVIDIA GPU, in the current CUDA device.
+
+    Batches above `max_batch` are split, those below `min_batch` filled up with their last row and cut again. Inputs
+    may also be CUDA arrays of other libraries: they are read where they are. When the same buffers come a second
+    time at the same batch size, the call is captured as a CUDA graph; an engine that cannot be captured is enqueued
+    plainly from then on, and the log says so.
+
+    A subclass sets the specifications and batch limits, calls `_allocate`, and knows how to enqueue and to capture.
+    """
+
+    device = "cuda"
+    min_batch: int
+    max_batch: int
+    times: Mapping[str, float]
+    """Of the last call, milliseconds: host time of the engine's call ("enqueue"), and by events on the GPU the network
+    ("gpu") and the copies ("h2d", "d2h")."""
+
+    _resources: ExitStack
+    _stream: cuda.Stream
+
+    def __call__(self, feeds: Mapping[str, Any]) -> dict[str, Array]:
+        """Run the network once; see `Session`.
+
+        Args:
+            feeds: by input name, arrays of the host or the GPU in any mixture.
+        """
+        return self._run(self._accept(feeds))
+
+    def run_on_device(self, feeds: Mapping[str, Any]) -> dict[str, DeviceArray]:
+        """Run the network once and leave the results on the GPU.
+
+        The results lie in the session's own memory: valid until its next call. The GPU is done with everything when
+        this returns, so no stream has to wait.
+
+        Raises:
+            SessionError: see `__call__`; more rows than `max_batch`.
+        """
+        accepted = self._accept(feeds)
+        rows = self._rows_in_one_call(accepted)
+        self._begin()
+        self._once(accepted, rows, fetch=False)
+        return {name: self._result(name, rows) for name in self.outputs}
+
+    @abstractmethod
+    def _enqueue(self, batch: int, addresses: Addresses) -> None:
+        """Queue the network on `_stream`, reading and writing at the addresses."""
+
+    @abstractmethod
+    def _capture(self, batch: int, addresses: Addresses) -> Launch:
+        """Capture the same as a graph and return what launches it, for this batch and these addresses.
+
+        Raises:
+            SessionError: the engine cannot be captured.
+        """
+
+    def _allocate(self, graphs: bool) -> None:
+        """Get buffers for every input and output; `_resources` gives them back."""
+        self._events = [self._own(cuda.Event()) for _ in range(4)]
+        self._buffers = {name: self._buffer(spec) for name, spec in {**self.inputs, **self.outputs}.items()}
+        self._capturing = graphs
+        self._graphs: dict[Key, Launch] = {}
+        self._met: set[Key] = set()
+        self._begin()
+
+    def _own(self, thing: Any) -> Any:
+        self._resources.callback(thing.release)
+        return thing
+
+    def _buffer(self, spec: TensorSpec) -> Buffer:
+        shape = (self.max_batch, *(int(size) for size in spec.shape[1:]))
+        row_bytes = int(np.prod(shape[1:])) * spec.dtype.itemsize
+        device = self._own(cuda.Memory.on_device(self.max_batch * row_bytes))
+        pinned = self._own(cuda.Memory.pinned(self.max_batch * row_bytes))
+        return Buffer(row_bytes, device, pinned, pinned.as_array(shape, spec.dtype))
+
+    def _free(self) -> None:
+        self._graphs.clear()
+        self._resources.close()
+
+    def _accept(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        if self._closed:
+            raise SessionError(f"{self.path.name}: the session is closed", "open it again with open_session")
+        accepted = {name: from_cuda(feed, self._stream) for name, feed in feeds.items()}
+        self._check(accepted)
+        return accepted
+
+    def _rows_in_one_call(self, feeds: Mapping[str, Any]) -> int:
+        rows = len(next(iter(feeds.values())))
+        if rows > self.max_batch:
+            raise SessionError(
+                f"{self.path.name}: {rows} rows at once, results on the GPU have room for {self.max_batch}",
+                f"call it with at most {self.max_batch} rows",
+            )
+        return rows
+
+    def _run(self, feeds: dict[str, Any]) -> dict[str, Array]:
+        rows = len(next(iter(feeds.values())))
+        self._begin()
+        parts = []
+        for start in range(0, rows, self.max_batch):
+            part = slice(start, min(start + self.max_batch, rows))
+            count = part.stop - part.start
+            self._once({name: feed[part] for name, feed in feeds.items()}, count, fetch=True)
+            parts.append({name: self._buffers[name].host[:count].copy() for name in self.outputs})
+        if len(parts) == 1:
+            return parts[0]
+        empty = {name: self._buffers[name].host[:0] for name in self.outputs}
+        return {name: np.concatenate([part[name] for part in [empty, *parts]]) for name in self.outputs}
+
+    def _result(self, name: str, rows: int) -> DeviceArray:
+        spec, memory = self.outputs[name], self._buffers[name].device
+        shape = (rows, *(int(size) for size in spec.shape[1:]))
+        array = DeviceArray(memory.pointer, shape, spec.dtype, memory, self._stream.device)
+        memory.viewers.add(array)
+        return array
+
+    def _begin(self) -> None:
+        self.times = dict.fromkeys(("enqueue", "gpu", "h2d", "d2h"), 0.0)
+
+    def _once(self, feeds: Mapping[str, Any], rows: int, fetch: bool, launch: Launch | None = None) -> None:
+        """One call of the engine, from staging to the end of the work on the GPU; its times are added up."""
+        if rows == 0:
+            return
+        batch = max(rows, self.min_batch)
+        in_place = {name: feed.pointer for name, feed in feeds.items() if _usable_in_place(feed, batch)}
+        copied = {name: feed for name, feed in feeds.items() if name not in in_place}
+        addresses = {name: in_place.get(name, buffer.device.pointer) for name, buffer in self._buffers.items()}
+        launch = launch or self._launcher(batch, addresses)
+        for name, feed in copied.items():
+            if isinstance(feed, np.ndarray):
+                host = self._buffers[name].host
+                host[:rows], host[rows:batch] = feed, feed[-1]
+        before, fed, computed, after = self._events
+        self._stream.record(before)
+        for name, feed in copied.items():
+            self._copy_in(self._buffers[name], feed, batch)
+        self._stream.record(fed)
+        start = time.perf_counter()
+        launch(batch, addresses)
+        enqueue = time.perf_counter() - start
+        self._stream.record(computed)
+        if fetch:
+            for buffer in (self._buffers[name] for name in self.outputs):
+                self._stream.to_host(buffer.pinned.pointer, buffer.device.pointer, rows * buffer.row_bytes)
+        self._stream.record(after)
+        self._stream.synchronize()
+        spent = {
+            "enqueue": enqueue * 1e3,
+            "gpu": computed.ms_since(fed),
+            "h2d": fed.ms_since(before),
+            "d2h": after.ms_since(computed),
+        }
+        self.times = {name: self.times[name] + ms for name, ms in spent.items()}
+
+    def _copy_in(self, buffer: Buffer, feed: Any, batch: int) -> None:
+        target, row = buffer.device.pointer, buffer.row_bytes
+        if isinstance(feed, np.ndarray):
+            self._stream.to_device(target, buffer.pinned.pointer, batch * row)
+            return
+        self._stream.on_device(target, feed.pointer, len(feed) * row)
+        for index in range(len(feed), batch):
+            self._stream.on_device(target + index * row, feed.pointer + (len(feed) - 1) * row, row)
+
+    def _launcher(self, batch: int, addresses: Addresses) -> Launch:
+        """The graph of these buffers at this batch size, captured the second time they come; else a plain call."""
+        key = (batch, *(addresses[name] for name in self.inputs))
+        if key not in self._graphs and key in self._met and self._capturing and len(self._graphs) < MAX_GRAPHS:
+            try:
+                self._graphs[key] = self._capture(batch, addresses)
+            except SessionError as error:
+                self._capturing = False
+                logging.getLogger("jotr_deploy").warning(
+                    "%s: no CUDA graphs, plain calls instead: %s", self.path.name, error.cause
+                )
+        if len(self._met) >= _MANY_KEYS:  # arrays that never come back
+            self._met.clear()
+        self._met.add(key)
+        return self._graphs.get(key, self._enqueue)
+
+
+def _usable_in_place(feed: Any, batch: int) -> bool:
+    """Whether an engine can read an array where it is: on the GPU, aligned, nothing to fill up."""
+    return isinstance(feed, DeviceArray) and len(feed) == batch and feed.pointer % _ALIGNMENT == 0

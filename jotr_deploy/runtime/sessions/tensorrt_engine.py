@@ -1,0 +1,227 @@
+"""From an engine file to a TensorRT engine that several sessions share: checked against this machine first."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from jotr_deploy.bundle import MANIFEST, open_bundle
+from jotr_deploy.errors import MissingDependency, SessionError, first_line
+from jotr_deploy.plugins import DOMAIN, NAME, VERSION
+from jotr_deploy.runtime.sessions import cuda
+
+BOUND_TO = {"tensorrt": "TensorRT", "gpu": "GPU", "capability": "compute capability"}
+"""What a plan is bound to: key of `built_with` -> what it is called. The rest is kept for the record."""
+REBUILD = "build it on this machine: jotr-deploy build-engine BUNDLE --backend tensorrt"
+
+
+def tensorrt() -> ModuleType:
+    """The module `tensorrt`.
+
+    Raises:
+        MissingDependency: it cannot be imported.
+    """
+    try:
+        return import_module("tensorrt")
+    except ImportError as error:
+        raise MissingDependency(
+            f"TensorRT cannot be imported ({first_line(error)})",
+            "pip install 'jotr-deploy[tensorrt]'; on a Jetson use JetPack's own, in a venv with --system-site-packages",
+        ) from None
+
+
+def environment() -> dict[str, str]:
+    """What engines depend on, as a manifest's `built_with` records it: tensorrt, gpu, capability, driver, cuda.
+
+    Raises:
+        MissingDependency: no TensorRT or no cuda-bindings.
+        SessionError: no GPU or no driver.
+    """
+    info = cuda.device_info()
+    return {
+        "tensorrt": tensorrt().__version__,
+        "gpu": info.name,
+        "capability": info.capability,
+        "driver": info.driver,
+        "cuda": info.runtime,
+    }
+
+
+def mismatch(built_with: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
+    """Why an engine cannot run here, a phrase for each reason; empty when it can.
+
+    Args:
+        built_with: of the manifest; what it does not say is not compared.
+        here: `environment()`.
+
+    >>> mismatch({"tensorrt": "10.3.0", "cuda": "12.6"}, {"tensorrt": "11.4.0", "cuda": "13.0"})
+    ['built with TensorRT 10.3.0, this machine has 11.4.0']
+    """
+    return [
+        f"built with {called} {built_with[key]}, this machine has {here.get(key, 'none')}"
+        for key, called in BOUND_TO.items()
+        if key in built_with and built_with[key] != here.get(key)
+    ]
+
+
+@functools.cache
+def logger(trt: ModuleType) -> Any:
+    """The process's one TensorRT logger: it remembers the last error in `last_error`; all of it goes to `logging`.
+
+    TensorRT keeps the first logger it is given, so everyone must give it this one.
+    """
+
+    class Log(trt.ILogger):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.last_error = ""
+
+        def log(self, severity: Any, msg: str) -> None:
+            if severity.name in ("ERROR", "INTERNAL_ERROR"):
+                self.last_error = msg
+            # Nothing above INFO: an error ends in an exception that quotes it, and would be said twice.
+            level = logging.DEBUG if severity.name == "VERBOSE" else logging.INFO
+            logging.getLogger("jotr_deploy.tensorrt").log(level, "%s", msg)
+
+        def reason(self) -> str:
+            """The last error in one line."""
+            return " ".join(self.last_error.split()) or "no reason given"
+
+    return Log()
+
+
+def listening(trt: ModuleType) -> Any:
+    """The logger, with what it heard so far forgotten."""
+    log = logger(trt)
+    log.last_error = ""
+    return log
+
+
+def plan_in(data: bytes) -> memoryview:
+    """The plan of an engine file, without the header that Ultralytics puts first.
+
+    The header is a length, 4 bytes little-endian, and a JSON object of so many bytes.
+    """
+    view = memoryview(data)
+    end = 4 + int.from_bytes(view[:4], "little")
+    if 4 < end <= len(view):
+        try:
+            header = json.loads(bytes(view[4:end]))
+        except ValueError:
+            return view
+        if isinstance(header, dict):
+            return view[end:]
+    return view
+
+
+class Engine:
+    """A deserialised engine and the runtime it needs, counted by its sessions."""
+
+    def __init__(self, path: Path, built_with: Mapping[str, str] | None) -> None:
+        self.holders = 0
+        trt = tensorrt()
+        if built_with is None:
+            built_with = _recorded(path)
+        reasons = mismatch(built_with, environment()) if built_with else []
+        if reasons:
+            raise SessionError(f"{path}: {'; '.join(reasons)}", REBUILD)
+        if built_with.get("plugin") == "library":
+            load_plugin_library(trt)
+        with _reading(path):
+            plan = plan_in(path.read_bytes())
+        log = listening(trt)
+        self.runtime: Any = trt.Runtime(log)
+        self.engine: Any = self.runtime.deserialize_cuda_engine(plan)
+        if self.engine is None:
+            self.close()
+            raise _refused(path, log.reason())
+
+    def close(self) -> None:
+        """Let go of the engine, then of the runtime."""
+        self.engine = None
+        self.runtime = None
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SessionError(f"{path}: cannot be read ({error.strerror})", "check the path and its permissions") from None
+
+
+def _recorded(path: Path) -> Mapping[str, str]:
+    """`built_with` of the file in the bundle around it; empty where no manifest names it."""
+    if not (path.parent / MANIFEST).is_file():
+        return {}
+    entries = open_bundle(path.parent).manifest.files
+    return next((entry.built_with for entry in entries if entry.name == path.name), {})
+
+
+def _refused(path: Path, reason: str) -> SessionError:
+    remedy = REBUILD
+    if "plugin" in reason.lower():
+        remedy = "build the plugin library (jotr-deploy plugins build), or the engine with --plugin none"
+    return SessionError(f"{path}: TensorRT cannot load the engine ({reason})", remedy)
+
+
+def load_plugin_library(trt: ModuleType) -> None:
+    """Register the C++ plugin in this process, unless it is there already.
+
+    Raises:
+        MissingDependency: there is no library.
+        SessionError: the library does not fit, or TensorRT refuses it.
+    """
+    from jotr_deploy.plugins.library import need_library
+
+    registry = trt.get_plugin_registry()
+    # TensorRT up to 10.9 may file a library's creators under the empty namespace.
+    if any(registry.get_creator(NAME, str(VERSION), namespace) is not None for namespace in (DOMAIN, "")):
+        return
+    library, log = need_library(), listening(trt)
+    if registry.load_library(str(library)) is None:
+        raise SessionError(
+            f"{library}: TensorRT cannot load the plugin library ({log.reason()})",
+            "build it again for this TensorRT: jotr-deploy plugins build",
+        )
+
+
+_open: dict[tuple[Path, int, int], Engine] = {}
+_lock = threading.Lock()
+
+
+@contextmanager
+def shared_engine(path: Path, built_with: Mapping[str, str] | None = None) -> Iterator[Engine]:
+    """The engine of a file, deserialised once for all its sessions, freed with the last.
+
+    Args:
+        path: the engine file. A file that was replaced is another engine.
+        built_with: what the engine was built with; by default what the bundle around it records.
+
+    Raises:
+        SessionError: it belongs to another machine, or TensorRT refuses it.
+        MissingDependency: its plugin library is not there.
+    """
+    with _reading(path):
+        state = path.stat()
+    key = (path.resolve(), state.st_mtime_ns, state.st_size)
+    with _lock:
+        if key not in _open:
+            _open[key] = Engine(path, built_with)
+        engine = _open[key]
+        engine.holders += 1
+    try:
+        yield engine
+    finally:
+        with _lock:
+            engine.holders -= 1
+            if not engine.holders:
+                _open.pop(key).close()

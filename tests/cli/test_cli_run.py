@@ -1,0 +1,180 @@
+"""`run` at work, through the command line: what is written, what is said, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from outcome import Outcome, tree
+from pictures import noise, person, picture, video, write
+
+Cli = Callable[..., Outcome]
+
+STAGES = ["decode", "people", "crop", "network", "draw", "write"]
+NOBODY = "note nobody was found; are the joints or boxes those of this source?"
+LABELS = ["untrained: pose is meaningless", "stand-in body"]
+
+
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def test_an_image(cli: Cli, tmp_path: Path, tiny_bundle: Path) -> None:
+    photo, output = picture(tmp_path / "photo.png"), tmp_path / "deep" / "out"
+    joints = write(tmp_path / "joints.json", [person("photo.png", 1), person("other.png", 2), person("photo.png", 3)])
+    outcome = cli("run", tiny_bundle, photo, "--keypoints", joints, "-o", output, "--obj", "--glb", "--save-2d")
+    assert outcome.code == 0
+    assert outcome.err == f"reading {photo}\n"
+    assert set(tree(output)) == {
+        "photo.npz", "photo.json", "photo_overlay.jpg", "photo_2d.npz", "photo_2d.jpg", "photo.obj", "photo.glb",
+    }  # fmt: skip
+    lines = outcome.out.splitlines()
+    assert lines[0].rstrip() == "milliseconds a frame, mean"
+    assert [line for line in lines if line.startswith("note")] == [f"note {label}" for label in LABELS]
+    assert lines[-1] == f"done {output} (2 people in 1 frame, 7 files). Next: look at {output}/photo_overlay.jpg"
+
+
+def test_json_is_the_summary_that_is_written(cli: Cli, tmp_path: Path, tiny_bundle: Path) -> None:
+    clip, output = video(tmp_path / "clip.mp4", 3), tmp_path / "out"
+    joints = write(tmp_path / "joints.json", [person(0), person(2, 1), person(2, 2)])
+    outcome = cli("run", tiny_bundle, clip, "--keypoints", joints, "-o", output, "--json")
+    assert outcome.code == 0
+    summary = json.loads(outcome.out)
+    assert summary == json.loads((output / "clip.json").read_text())
+    times = summary.pop("milliseconds_per_frame")
+    assert list(times) == STAGES
+    assert all(value >= 0 for value in times.values())
+    assert summary == {
+        "source": str(clip), "bundle": str(tiny_bundle), "labels": LABELS, "frames": 3, "people": 3,
+        "people_per_frame": [1, 0, 2], "files": ["clip.npz", "clip_overlay.mp4", "clip.json"],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("option", ["--keypoints", "--boxes"])
+@pytest.mark.parametrize("source", ["photo.png", "clip.mp4"])
+def test_nobody_is_a_result(cli: Cli, tmp_path: Path, tiny_bundle: Path, option: str, source: str) -> None:
+    (video if source == "clip.mp4" else picture)(tmp_path / source)
+    nobody, output = write(tmp_path / "empty.json", []), tmp_path / "out"
+    outcome = cli("run", tiny_bundle, tmp_path / source, option, nobody, "-o", output, "--obj", "--glb", "--save-2d")
+    assert outcome.code == 0
+    assert NOBODY in outcome.out
+    result = arrays(output / f"{Path(source).stem}.npz")
+    assert result["frames"] == (4 if source == "clip.mp4" else 1)
+    for name in ("vertices_m", "boxes_px", "frame", "keypoints_px"):
+        assert len(result[name]) == 0
+    assert result["vertices_m"].shape == (0, 6890, 3)
+    assert not list(output.glob("*.obj"))
+
+
+def test_an_overlay_of_nobody_is_the_picture_with_its_caption(cli: Cli, tmp_path: Path, tiny_bundle: Path) -> None:
+    from jotr_deploy.visual.caption import draw_caption
+
+    image = np.full((300, 400, 3), 90, np.uint8)
+    photo = picture(tmp_path / "photo.png", image)
+    cli("run", tiny_bundle, photo, "--keypoints", write(tmp_path / "k.json", []), "-o", tmp_path)
+    captioned = image.copy()
+    draw_caption(captioned, " · ".join(LABELS))
+    assert not np.array_equal(captioned, image)
+    expected = cv2.imdecode(cv2.imencode(".jpg", captioned)[1], cv2.IMREAD_COLOR)
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "photo_overlay.jpg")), expected)
+
+
+def test_no_overlay(cli: Cli, tmp_path: Path, tiny_bundle: Path) -> None:
+    photo = picture(tmp_path / "photo.png")
+    outcome = cli("run", tiny_bundle, photo, "--no-overlay", "-o", tmp_path / "out")
+    assert set(tree(tmp_path / "out")) == {"photo.npz", "photo.json"}
+    assert outcome.out.splitlines()[-1].endswith(f"Next: look at {tmp_path}/out/photo.npz")
+
+
+@pytest.mark.parametrize("name", ["[b]:cat:.png", "two words.png", "größe.png", "bad\udcff.png"])
+def test_names_of_all_kinds(cli: Cli, tmp_path: Path, tiny_bundle: Path, name: str) -> None:
+    photo = tmp_path / "source" / name
+    photo.parent.mkdir(parents=True)
+    photo.write_bytes(cv2.imencode(".png", noise())[1].tobytes())
+    outcome = cli("run", tiny_bundle, photo, "-o", tmp_path / "out", "--save-2d", "--obj", "--glb")
+    assert outcome.code == 0, outcome.err
+    shown = photo.stem.encode("utf-8", "backslashreplace").decode()
+    assert outcome.out.splitlines()[-1].endswith(f"Next: look at {tmp_path}/out/{shown}_overlay.jpg")
+    assert (tmp_path / "out" / f"{photo.stem}_overlay.jpg").is_file()
+
+
+@pytest.mark.parametrize(
+    ("image", "pixels"),
+    [
+        pytest.param(noise()[:1, :1], (1, 1), id="one pixel"),
+        pytest.param(noise()[..., 0], (80, 60), id="grey"),
+        pytest.param(np.dstack([noise(), noise(1)[..., :1]]), (80, 60), id="alpha"),
+        pytest.param(noise().astype(np.uint16) * 257, (80, 60), id="16 bit"),
+        pytest.param(np.zeros((40, 20000, 3), np.uint8), (20000, 40), id="very wide"),
+    ],
+)
+def test_unusual_images_are_not_refused(cli: Cli, place: Path, image: np.ndarray, pixels: tuple[int, int]) -> None:
+    picture(place / "photo.png", image)
+    outcome = cli("run", place / "bundle", place / "photo.png", "-o", place / "new", "--save-2d")
+    assert outcome.code == 0, outcome.err
+    assert set(tree(place / "new")) == {
+        "photo.json", "photo.npz", "photo_overlay.jpg", "photo_2d.npz", "photo_2d.jpg",
+    }  # fmt: skip
+    with np.load(place / "new" / "photo.npz") as result:
+        assert tuple(result["image_size_px"]) == pixels
+        assert len(result["vertices_m"]) == 1
+        assert np.isfinite(result["vertices_m"]).all()
+
+
+def command(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "jotr_deploy.cli", *map(str, arguments)],
+        capture_output=True, text=True, env={**os.environ, "NO_COLOR": "1", **variables}, check=False,
+    )  # fmt: skip
+
+
+def test_a_process_of_its_own_ends_well(tmp_path: Path, tiny_bundle: Path) -> None:
+    photo = picture(tmp_path / "photo.png")
+    done = command("run", tiny_bundle, photo, "-o", tmp_path / "out", "--json", PYTHONIOENCODING="ascii:strict")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["people"] == 1
+    assert done.stderr.splitlines() == [
+        f"reading {photo}",
+        "no keypoints, no boxes, no detector: the whole frame is taken as one person without joints, which costs"
+        " accuracy",
+    ]  # fmt: skip
+
+
+def test_a_process_of_its_own_refuses(tmp_path: Path, tiny_bundle: Path) -> None:
+    photo = tmp_path / "gone.png"
+    done = command("run", tiny_bundle, photo, "-o", tmp_path / "out")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        f"reading {photo}",
+        f"error: {photo}: no such file or folder",
+        "remedy: give an image, a folder, a glob in quotes, or a video",
+    ]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cause", "remedy"),
+    [
+        (["run"], "Missing argument 'bundle'.", "jotr-deploy run --help says what it takes"),
+        (["fly"], "No such command 'fly'.", "jotr-deploy --help says what it takes"),
+    ],
+)
+def test_a_mistyped_command_is_two_lines(arguments: list[str], cause: str, remedy: str) -> None:
+    done = command(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: {cause}\nremedy: {remedy}\n"
+
+
+def test_debug_shows_the_stack_and_the_same_end(tmp_path: Path, tiny_bundle: Path) -> None:
+    done = command("--debug", "run", tiny_bundle, tmp_path / "gone.png", "-o", tmp_path / "out")
+    assert done.returncode == 2
+    assert "Traceback (most recent call last)" in done.stderr
+    assert done.stderr.splitlines()[-1] == "remedy: give an image, a folder, a glob in quotes, or a video"

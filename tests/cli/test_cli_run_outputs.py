@@ -1,0 +1,117 @@
+"""`run` that cannot write, or is stopped: nothing half-written, and what was there before untouched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+from outcome import Outcome, full_disk, tree
+from pictures import person, video, write
+
+Cli = Callable[..., Outcome]
+Refused = Callable[..., tuple[str, str]]
+
+PLACE = "give a place in a folder that exists, may be written and has room"
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [("file", "Not a directory"), ("file/deep", "Not a directory"), ("x" * 300, None),
+     ("taken", "'photo_overlay.jpg' is a folder")],
+)  # fmt: skip
+def test_outputs(refused: Refused, place: Path, output: str, reason: str | None) -> None:
+    (place / "file").touch()
+    (place / "taken" / "photo_overlay.jpg").mkdir(parents=True)
+    cause, remedy = refused(output=output)
+    if reason is None:
+        assert (cause, remedy) == (
+            f"{place / output}/bundle.json: File name too long", "check the path and its permissions",
+        )  # fmt: skip
+    else:
+        assert (cause, remedy) == (f"{place / output}: cannot be written ({reason})", PLACE)
+
+
+@pytest.mark.parametrize(("name", "option"), [("photo.json", "--keypoints"), ("photo.json", "--boxes")])
+def test_a_result_does_not_replace_what_it_is_made_from(refused: Refused, place: Path, name: str, option: str) -> None:
+    path = write(place / name, [person("photo.png")] if option == "--keypoints" else [[0, 0, 50, 50]])
+    assert refused(option, path, output=".") == (
+        f"{path}: a result of that name would replace it", "choose another -o",
+    )  # fmt: skip
+
+
+def test_a_bundle_is_no_place_for_results(refused: Refused, place: Path) -> None:
+    cause = f"{place / 'bundle'}: is a bundle, results do not belong in it"
+    assert refused(output="bundle") == (cause, "choose another -o")
+
+
+@pytest.mark.parametrize("output", ["out", "deep/new"])
+@pytest.mark.parametrize(
+    ("broken", "written"),
+    [
+        ("pathlib.Path.write_bytes", "photo_overlay.jpg"),
+        ("jotr_deploy.visual.files.PeopleWriter._spill", "photo.npz"),
+        ("jotr_deploy.visual.files.PeopleWriter._assemble", "photo.npz"),
+        ("numpy.savez_compressed", "photo_2d.npz"),
+        ("pathlib.Path.write_text", None),
+    ],
+)
+def test_a_full_disk(
+    cli: Cli, place: Path, monkeypatch: pytest.MonkeyPatch, broken: str, written: str | None, output: str
+) -> None:
+    before = tree(place)
+    with monkeypatch.context() as patch:
+        patch.setattr(broken, full_disk)
+        outcome = cli("run", place / "bundle", place / "photo.png", "-o", place / output, "--save-2d")
+    path = place / output / written if written else place / output
+    assert outcome.mistake == (f"{path}: cannot be written (No space left on device)", PLACE)
+    assert tree(place) == before
+
+
+def test_a_disk_that_fills_while_a_video_is_written(cli: Cli, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The encoder says nothing; the file is counted afterwards."""
+
+    class Forgetful:
+        def __init__(self, path: str, *_: Any) -> None:
+            Path(path).write_bytes(b"half a video")
+
+        def isOpened(self) -> bool:  # noqa: N802
+            return True
+
+        def write(self, *_: Any) -> None: ...
+        def release(self) -> None: ...
+
+        fourcc = staticmethod(cv2.VideoWriter.fourcc)
+
+    video(place / "clip.mp4", 3)
+    before = tree(place)
+    monkeypatch.setattr(cv2, "VideoWriter", Forgetful)
+    outcome = cli("run", place / "bundle", place / "clip.mp4", "-o", place / "out")
+    cause = f"{place / 'out' / 'clip_overlay.mp4'}: only 0 of 3 frames could be written"
+    assert outcome.mistake == (cause, "make room on the disk")
+    assert tree(place) == before
+
+
+def test_an_interrupt_leaves_nothing(cli: Cli, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = tree(place)
+    monkeypatch.setattr("jotr_deploy.runtime.run.draw_people", stop)
+    outcome = cli("run", place / "bundle", place / "photo.png", "-o", place / "deep" / "new")
+    assert outcome.code == 130
+    assert outcome.err.endswith("interrupted\n")
+    assert tree(place) == before
+
+
+def test_a_bug_is_a_traceback_and_leaves_nothing(cli: Cli, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bug(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("a bug")
+
+    before = tree(place)
+    monkeypatch.setattr("jotr_deploy.runtime.run.draw_people", bug)
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        cli("run", place / "bundle", place / "photo.png", "-o", place / "out")
+    assert tree(place) == before

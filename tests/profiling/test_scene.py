@@ -1,0 +1,78 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from jotr_deploy.errors import KeypointFileError, SourceError
+from jotr_deploy.profiling.scene import default_scene, open_scene
+
+JOINTS = np.random.default_rng(0).uniform([20, 10, 0.5], [180, 90, 1], (17, 3))
+
+
+@pytest.fixture
+def picture(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.jpg"), np.full((100, 200, 3), 90, np.uint8))
+    return tmp_path / "a.jpg"
+
+
+@pytest.fixture
+def keypoints(tmp_path):
+    (tmp_path / "k.json").write_text(
+        json.dumps([{"image_id": "a.jpg", "category_id": 1, "keypoints": list(JOINTS.ravel())}] * 3)
+    )
+    return tmp_path / "k.json"
+
+
+def test_the_picture_in_the_package_shows_two_people():
+    with default_scene() as (picture, joints):
+        assert (picture.suffix, joints.suffix) == (".jpg", ".json")
+    with open_scene(None, None, 256) as scene:
+        assert len(scene.people) == 2
+        assert scene.size_px == (960, 720)
+        assert scene.feeds["image"].shape == (2, 3, 256, 256)
+        assert (scene.feeds["joints_mask"].sum(1) > 10).all()
+
+
+def test_a_picture_of_the_user(picture, keypoints):
+    with open_scene(picture, keypoints, 64) as scene:
+        assert (scene.path, scene.size_px, len(scene.people)) == (picture, (200, 100), 3)
+
+
+def test_without_keypoints_the_whole_picture_is_one_person(picture):
+    with open_scene(picture, None, 64) as scene:
+        assert len(scene.people) == 1
+        assert not scene.feeds["joints_mask"].any()
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 7])
+def test_a_batch_repeats_the_people_in_order(picture, keypoints, count):
+    with open_scene(picture, keypoints, 64) as scene:
+        scene.feeds["joints_mask"][:, 0] = [10, 11, 12]
+        feeds = scene.batch(count)
+    assert {name: feed.shape[0] for name, feed in feeds.items()} == dict.fromkeys(scene.feeds, count)
+    assert feeds["joints_mask"][:, 0].tolist() == [10, 11, 12, 10, 11, 12, 10][:count]
+
+
+def test_keypoints_without_their_picture(keypoints):
+    with pytest.raises(KeypointFileError) as caught, open_scene(None, keypoints, 64):
+        pass
+    assert str(caught.value) == f"{keypoints}: keypoints without their picture\ngive the picture: --source IMAGE"
+
+
+def test_nobody_in_the_picture(picture, tmp_path):
+    nobody = tmp_path / "nobody.json"
+    nobody.write_text(json.dumps([{"image_id": "a.jpg", "category_id": 1, "keypoints": [0.0] * 51}]))
+    with pytest.raises(SourceError) as caught, open_scene(picture, nobody, 64):
+        pass
+    assert str(caught.value) == (
+        f"{picture}: nobody is in this picture\ngive one with people: --source IMAGE --keypoints FILE"
+    )
+
+
+def test_a_folder_is_not_a_picture(picture):
+    with pytest.raises(SourceError) as caught, open_scene(picture.parent, None, 64):
+        pass
+    assert str(caught.value) == (
+        f"{picture.parent}: one picture is timed, not a folder or a video\ngive a picture: --source IMAGE"
+    )

@@ -1,0 +1,296 @@
+"""ONNX Runtime on a GPU: our buffers, our stream, its graphs; a fake GPU that ONNX Runtime's CPU computes for."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import types
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+from runtime.fake_cuda import FakeCuda, fake_cuda
+
+from jotr_deploy.errors import SessionError
+from jotr_deploy.runtime.sessions import onnxruntime as sessions
+from jotr_deploy.runtime.sessions import open_session
+from jotr_deploy.runtime.sessions.onnxruntime import OnnxRuntimeSession
+from jotr_deploy.runtime.sessions.onnxruntime_cuda import OnnxRuntimeCudaSession
+
+
+class FakeOnnxRuntime(types.ModuleType):
+    """ONNX Runtime with a CUDA provider whose GPU is `gpu`."""
+
+    def __init__(self, gpu: FakeCuda) -> None:
+        super().__init__("onnxruntime")
+        self.gpu, self.sessions = gpu, weakref.WeakSet[Any]()
+        self.providers = [sessions.CUDA, sessions.CPU]
+        self.options: list[dict[str, str]] = []  # of the CUDA provider, by session
+        self.runs: list[str] = []
+        self.refuses_graphs = self.fails_to_capture = self.falls_back = False
+        self.SessionOptions, self.RunOptions = onnxruntime.SessionOptions, onnxruntime.RunOptions
+
+    def get_available_providers(self) -> list[str]:
+        return self.providers
+
+    def preload_dlls(self) -> None:
+        print("Failed to load libcudnn.so.9")
+
+    def InferenceSession(self, path: str, options: Any, providers: list[Any]) -> Any:  # noqa: N802
+        return _InferenceSession(self, path, options, providers)
+
+
+class _InferenceSession:
+    def __init__(self, module: FakeOnnxRuntime, path: str, options: Any, providers: list[Any]) -> None:
+        given = dict(provider for provider in providers if isinstance(provider, tuple)).get(sessions.CUDA)
+        if given is not None:
+            assert given.keys() == {"device_id", "user_compute_stream", "enable_cuda_graph"}
+            assert all(isinstance(value, str) for value in given.values())
+            module.options.append(given)
+            if given["enable_cuda_graph"] == "1" and module.refuses_graphs:
+                raise RuntimeError("This session cannot use the graph capture feature as requested by the user")
+        self.module, self.given = module, given
+        self.on_gpu = sessions.CUDA in [p if isinstance(p, str) else p[0] for p in providers] and not module.falls_back
+        self.real = onnxruntime.InferenceSession(path, options, providers=[sessions.CPU])
+        self.get_inputs, self.get_outputs, self.run = self.real.get_inputs, self.real.get_outputs, self.real.run
+        self.graphs: dict[str, Any] = {}
+        module.sessions.add(self)
+
+    def get_providers(self) -> list[str]:
+        return [sessions.CUDA, sessions.CPU] if self.on_gpu else [sessions.CPU]
+
+    def io_binding(self) -> Any:
+        return _Binding(self)
+
+    def run_with_iobinding(self, binding: Any, options: Any) -> None:
+        stream, gpu = int(self.given["user_compute_stream"]), self.module.gpu
+        number = options.get_run_config_entry("gpu_graph_id") if self.given["enable_cuda_graph"] == "1" else "-1"
+        if number != "-1" and number not in self.graphs:
+            if self.module.fails_to_capture:
+                gpu.captured[stream] = []  # it dies in the middle
+                raise RuntimeError("CUDA failure 900: operation not permitted when stream is capturing")
+            self.graphs[number] = binding
+            self.module.runs.append(f"capture {number}")
+        else:
+            self.module.runs.append("plain" if number == "-1" else f"replay {number}")
+        bound = self.graphs.get(number, binding)
+        gpu.queue(stream, lambda: self.real.run_with_iobinding(bound.real))
+        if number != "-1" or _entry(options, "disable_synchronize_execution_providers") != "1":
+            gpu.run(stream)
+
+
+class _Binding:
+    def __init__(self, session: _InferenceSession) -> None:
+        self.gpu, self.real = session.module.gpu, session.real.io_binding()
+
+    def bind_input(self, *args: Any) -> None:
+        self.real.bind_input(*self._on_cpu(*args))
+
+    def bind_output(self, *args: Any) -> None:
+        self.real.bind_output(*self._on_cpu(*args))
+
+    def _on_cpu(self, name, device_type, device_id, element_type, shape, buffer_ptr):  # type: ignore[no-untyped-def]
+        assert (device_type, device_id) == ("cuda", 0)
+        self.gpu.inside(buffer_ptr, int(np.prod(shape)) * np.dtype(element_type).itemsize, "device")
+        return name, "cpu", 0, element_type, shape, buffer_ptr
+
+
+def _entry(options: Any, key: str) -> str | None:
+    try:
+        return options.get_run_config_entry(key)
+    except Exception:  # ONNX Runtime raises where there is none
+        return None
+
+
+@contextmanager
+def machine(fail: Any = None) -> Iterator[FakeOnnxRuntime]:
+    """ONNX Runtime with CUDA; when the block is left nothing may be alive any more."""
+    with fake_cuda(fail) as gpu, pytest.MonkeyPatch.context() as patch:
+        module = FakeOnnxRuntime(gpu)
+        patch.setattr(sessions, "onnxruntime", lambda: module)
+        patch.setattr("jotr_deploy.runtime.sessions.onnxruntime_cuda.onnxruntime", lambda: module)
+        yield module
+        assert not gpu.mistakes
+        assert gpu.live() == {}
+        gc.collect()
+        assert not module.sessions
+
+
+def model(path: Path, *shape: Any) -> Path:
+    """`double` = x + x, `twice` = k + k."""
+    shape = shape or ("batch", 2, 3)
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "x"], ["double"]), helper.make_node("Add", ["k", "k"], ["twice"])],
+        "small",
+        [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, list(shape)),
+            helper.make_tensor_value_info("k", TensorProto.INT64, [shape[0], 5]),
+        ],
+        [
+            helper.make_tensor_value_info("double", TensorProto.FLOAT, list(shape)),
+            helper.make_tensor_value_info("twice", TensorProto.INT64, [shape[0], 5]),
+        ],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Path:
+    return model(tmp_path / "small.onnx")
+
+
+def feeds(rng: np.random.Generator, rows: int) -> dict[str, np.ndarray]:
+    return {"x": rng.random((rows, 2, 3), np.float32), "k": rng.integers(-9, 9, (rows, 5))}
+
+
+def right(found: dict[str, np.ndarray], given: dict[str, np.ndarray]) -> None:
+    assert found.keys() == {"double", "twice"}
+    np.testing.assert_array_equal(found["double"], given["x"] * 2)
+    np.testing.assert_array_equal(found["twice"], given["k"] * 2)
+
+
+@pytest.mark.parametrize("graphs", [False, True])
+def test_every_batch_size(network, rng, graphs):
+    with machine(), OnnxRuntimeCudaSession(network, graphs) as session:
+        for rows in (1, 3, 32, 70, 0, 1, 3, 32, 70, 1):
+            given = feeds(rng, rows)
+            right(session(given), given)
+
+
+def test_open_session_chooses_it_where_there_is_a_gpu(network, rng, capsys):
+    with machine() as module, open_session(network) as session:
+        assert isinstance(session, OnnxRuntimeCudaSession)
+        assert (session.device, str(session.inputs["x"])) == ("cuda", "float32 [batch, 2, 3]")
+        assert module.options == [
+            {"device_id": "0", "user_compute_stream": str(session._stream.pointer), "enable_cuda_graph": "1"}
+        ]
+        given = feeds(rng, 2)
+        right(session(given), given)
+    assert capsys.readouterr().out == ""  # what preloading prints
+
+
+@pytest.mark.parametrize(
+    ("device", "devices", "providers"),
+    [("cpu", 1, [sessions.CUDA, sessions.CPU]), ("auto", 0, [sessions.CPU]), ("auto", 1, [sessions.CPU])],
+    ids=["asked for the CPU", "no GPU", "a package without CUDA"],
+)
+def test_without_cuda_everything_is_as_it_was(network, rng, device, devices, providers):
+    with machine() as module, monkey(module, devices, providers), open_session(network, device=device) as session:
+        assert type(session) is OnnxRuntimeSession
+        assert session.device == "cpu"
+        assert module.options == []
+        assert [call for call in module.gpu.calls if call != "cudaGetDeviceCount"] == []
+        given = feeds(rng, 2)
+        right(session(given), given)
+
+
+@contextmanager
+def monkey(module: FakeOnnxRuntime, devices: int, providers: list[str]) -> Iterator[None]:
+    module.gpu.devices, module.providers = devices, providers
+    yield
+
+
+def test_networks_of_other_dynamic_sizes_run_plainly(tmp_path, rng, caplog):
+    path = model(tmp_path / "odd.onnx", "batch", "height", 3)
+    with machine(), caplog.at_level(logging.INFO, "jotr_deploy"), open_session(path) as session:
+        assert type(session) is OnnxRuntimeSession
+        assert session.device == "cuda"
+        given = feeds(rng, 2)
+        right(session(given), given)
+    assert caplog.messages == [
+        f"odd.onnx: plain calls of ONNX Runtime: {path}: x is float32 [batch, height, 3], "
+        "only a first dimension that is the batch may be dynamic"
+    ]
+
+
+def test_a_batch_size_is_captured_the_second_time(network, rng):
+    with machine() as module, OnnxRuntimeCudaSession(network) as session:
+        for rows in (2, 2, 2, 3, 2, 3):
+            given = feeds(rng, rows)
+            right(session(given), given)
+        assert module.runs == [
+            "plain", "capture 1", "replay 1", "replay 1", "plain", "replay 1", "capture 2", "replay 2",
+        ]  # fmt: skip
+
+
+def test_networks_that_cannot_be_captured_are_loaded_without_graphs(network, rng, caplog):
+    with machine() as module:
+        module.refuses_graphs = True
+        with caplog.at_level(logging.WARNING, "jotr_deploy"), OnnxRuntimeCudaSession(network) as session:
+            for _ in range(3):
+                given = feeds(rng, 2)
+                right(session(given), given)
+        assert [options["enable_cuda_graph"] for options in module.options] == ["1", "0"]
+        assert module.runs == ["plain"] * 3
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith("small.onnx: no CUDA graphs: ")
+    assert "cannot use the graph capture feature" in caplog.messages[0]
+
+
+def test_a_capture_that_fails_is_begun_anew_without_graphs(network, rng, caplog):
+    with machine() as module:
+        module.fails_to_capture = True
+        with caplog.at_level(logging.WARNING, "jotr_deploy"), OnnxRuntimeCudaSession(network) as session:
+            for rows in (2, 2, 2, 3, 3):
+                given = feeds(rng, rows)
+                right(session(given), given)
+            assert not module.gpu.captured
+            assert len(module.sessions) == 1
+        assert [options["enable_cuda_graph"] for options in module.options] == ["1", "0"]
+    assert len(caplog.messages) == 1
+    assert "no CUDA graphs, plain calls instead: " in caplog.messages[0]
+    assert "CUDA failure 900" in caplog.messages[0]
+
+
+def test_results_can_stay_on_the_gpu_and_come_from_it(network, rng):
+    with machine() as module, OnnxRuntimeCudaSession(network) as session:
+        given = feeds(rng, 3)
+        on_gpu = session.run_on_device(given)
+        assert on_gpu["double"].shape == (3, 2, 3)
+        copies = module.gpu.calls.count("cudaMemcpyAsync")
+        with OnnxRuntimeCudaSession(network) as second:
+            right(
+                second({"x": on_gpu["double"], "k": on_gpu["twice"]}),
+                {name: value * 2 for name, value in given.items()},
+            )
+        assert module.gpu.calls.count("cudaMemcpyAsync") == copies + 2
+        del on_gpu
+
+
+def test_a_provider_that_falls_back_is_an_error_where_cuda_is_asked_for(network):
+    with machine() as module:
+        module.falls_back = True
+        with pytest.raises(SessionError) as caught:
+            open_session(network, device="cuda")
+        assert caught.value.cause == "ONNX Runtime could not use CUDA"
+        del caught
+        with open_session(network) as session:
+            assert (type(session), session.device) == (OnnxRuntimeSession, "cpu")
+
+
+@pytest.mark.parametrize(
+    "function", ["cudaMalloc", "cudaMallocHost", "cudaStreamCreateWithFlags", "cudaEventCreateWithFlags"]
+)
+def test_wherever_cuda_fails_at_opening_everything_is_released(network, function):
+    with machine(fail={function: 1}) as module:
+        with pytest.raises(SessionError, match=r"^CUDA cannot (allocate|create)"):
+            OnnxRuntimeCudaSession(network)
+        assert module.gpu.live() == {}
+
+
+def test_a_run_that_fails_is_said(network, rng):
+    with machine() as module, OnnxRuntimeCudaSession(network) as session:
+        session._session.run_with_iobinding = None
+        with pytest.raises(SessionError) as caught:
+            session(feeds(rng, 2))
+        assert caught.value.cause.startswith(f"{network}: ONNX Runtime cannot run it on the GPU (")
+        assert module.gpu.live()
+        del caught

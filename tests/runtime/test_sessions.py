@@ -1,0 +1,136 @@
+"""Sessions: the contract in ONNX Runtime, files that cannot be opened, and what importing the runtime costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+from session_contract import check_session, feeds, pair, save
+
+import jotr_deploy
+from jotr_deploy.errors import MissingDependency, SessionError
+from jotr_deploy.runtime.sessions import TensorSpec, open_session
+
+SUFFIXES = "give a file that ends in .engine, .onnx, .plan"
+
+
+@pytest.mark.parametrize("options", [{}, {"device": "cpu"}, {"threads": 1}, {"threads": 3}, {"backend": "onnxruntime"}])
+def test_onnx_runtime_keeps_the_contract(tmp_path: Path, options: dict[str, Any]) -> None:
+    check_session(open_session(pair(tmp_path / "pair.onnx"), **options))
+
+
+def test_leaving_the_block_closes_it_whatever_happens(tmp_path: Path) -> None:
+    session = open_session(pair(tmp_path / "pair.onnx"))
+    with pytest.raises(ZeroDivisionError), session:
+        raise ZeroDivisionError
+    with pytest.raises(SessionError, match="the session is closed"):
+        session(feeds())
+
+
+def test_dimensions_without_a_name_need_not_agree(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Concat", ["a", "b"], ["c"], axis=0)]
+    with open_session(save(tmp_path / "free.onnx", nodes, {"a": [None], "b": [None]}, ["c"], [None])) as session:
+        assert session.inputs["a"] == TensorSpec(np.dtype(np.float32), ("?",))
+        assert session({"a": np.ones(2, np.float32), "b": np.zeros(1, np.float32)})["c"].tolist() == [1, 1, 0]
+
+
+def test_a_single_number_is_an_input(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Identity", ["a"], ["c"])]
+    with open_session(save(tmp_path / "number.onnx", nodes, {"a": []}, ["c"], [])) as session:
+        assert session({"a": np.float32(3).reshape(())})["c"].tolist() == 3
+
+
+@pytest.mark.parametrize(
+    ("make", "cause", "remedy"),
+    [
+        (lambda p: None, "{path}: no such network file", SUFFIXES),
+        (Path.mkdir, "{path}: no such network file", SUFFIXES),
+        (lambda p: p.write_bytes(b"hello"), "{path}: ONNX Runtime cannot load it (", "check the file; export it again"),
+        (lambda p: p.write_bytes(b""), "{path}: ONNX Runtime cannot load it (", "check the file; export it again"),
+        (lambda p: p.write_bytes(pair(p).read_bytes()[:-40]), "{path}: ONNX Runtime cannot load it (",
+         "check the file; export it again"),
+        (lambda p: save(p, [helper.make_node("Levitate", ["a"], ["c"])], {"a": [1]}, ["c"], [1]),
+         "{path}: ONNX Runtime cannot load it (", "check the file; export it again"),
+        (lambda p: save(p, [helper.make_node("Identity", ["a"], ["c"])], {"a": [1]}, ["c"], [1], TensorProto.STRING),
+         "{path}: a is a tensor(string), which NumPy does not have", "give another network"),
+    ],
+)  # fmt: skip
+def test_files_that_cannot_be_opened(tmp_path: Path, make: Callable[[Path], Any], cause: str, remedy: str) -> None:
+    path = tmp_path / "mesh.onnx"
+    make(path)
+    with pytest.raises(SessionError) as refusal:
+        open_session(path)
+    assert refusal.value.cause.startswith(cause.format(path=path))
+    assert "\n" not in refusal.value.cause
+    assert refusal.value.remedy == remedy
+
+
+@pytest.mark.parametrize(("name", "suffix"), [("mesh.pt", ".pt"), ("mesh", ""), ("mesh.ONNX", ".ONNX")])
+def test_unknown_formats(tmp_path: Path, name: str, suffix: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(SessionError) as refusal:
+        open_session(tmp_path / name)
+    assert refusal.value.cause == f"{tmp_path / name}: cannot open '{suffix}'"
+    assert refusal.value.remedy == SUFFIXES
+
+
+def test_another_backend(tmp_path: Path) -> None:
+    path = pair(tmp_path / "pair.onnx")
+    with pytest.raises(SessionError) as refusal:
+        open_session(path, backend="tensorrt")
+    assert (refusal.value.cause, refusal.value.remedy) == (
+        f"{path}: tensorrt cannot open '.onnx'", "use --backend onnxruntime",
+    )  # fmt: skip
+
+
+def test_cuda_needs_an_onnx_runtime_with_cuda(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    path = pair(tmp_path / "pair.onnx")
+    with pytest.raises(SessionError) as refusal:
+        open_session(path, device="cuda")
+    assert refusal.value.cause == "this ONNX Runtime has no CUDA"
+    assert refusal.value.remedy == "install 'jotr-deploy[gpu]' in place of [cpu], or use --device cpu"
+    check_session(open_session(path, device="auto"))
+
+
+def test_onnx_runtime_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingDependency) as refusal:
+        open_session(pair(tmp_path / "pair.onnx"))
+    assert refusal.value.cause == "ONNX Runtime is not installed"
+    assert refusal.value.remedy == "pip install 'jotr-deploy[cpu]' (or [gpu] for CUDA)"
+
+
+def loaded_after(statement: str) -> set[str]:
+    """The top-level packages in `sys.modules` after a statement in a new interpreter."""
+    script = f"{statement}\nimport sys\nprint(*{{name.split('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def modules(*folders: str) -> list[str]:
+    root = Path(jotr_deploy.__file__).parent
+    paths = [path for folder in folders for path in (root / folder).rglob("*.py")]
+    return sorted(".".join(path.relative_to(root.parent).with_suffix("").parts) for path in paths)
+
+
+@pytest.mark.parametrize("folder", ["runtime", "visual", "geometry", "engines"])
+def test_no_framework_is_loaded_before_it_is_used(folder: str) -> None:
+    heavy = {"torch", "tensorrt", "onnxruntime", "openvino", "onnxscript", "pycuda", "cupy", "matplotlib", "scipy"}
+    found = modules(folder)
+    assert f"jotr_deploy.{folder}.__init__" in found
+    assert not heavy & loaded_after(f"import {', '.join(found)}")
+
+
+@pytest.mark.parametrize("option", ["--help", "--version", "run --help", "export --help", "doctor"])
+def test_the_command_line_starts_light(option: str) -> None:
+    call = f"import sys; sys.argv = ['jotr-deploy', *'{option}'.split()]\nfrom jotr_deploy.cli import main"
+    heavy = {"torch", "tensorrt", "onnxruntime", "onnx", "cv2", "numpy"}
+    assert not heavy & loaded_after(f"{call}\ntry:\n    main()\nexcept SystemExit as end:\n    assert not end.code")

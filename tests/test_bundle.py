@@ -1,0 +1,241 @@
+"""The bundle: a manifest that never lies about its files, and directories that appear whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from outcome import full_disk, tree
+
+from jotr_deploy.bundle import (
+    Error,
+    FileEntry,
+    Licence,
+    Manifest,
+    new_directory,
+    open_bundle,
+    sha256_of,
+    write_manifest,
+)
+from jotr_deploy.config import ModelConfig
+from jotr_deploy.errors import BundleError, OutputError
+
+AGAIN = "export it again: jotr-deploy export CHECKPOINT -o BUNDLE"
+PLACE = "give a place in a folder that exists, may be written and has room"
+EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+def manifest(**changes: Any) -> Manifest:
+    return Manifest(**{"model": ModelConfig(), "source_sha256": "00", "files": (), **changes})
+
+
+def bundle_in(folder: Path, *names: str, **changes: Any) -> Path:
+    """A bundle of one-line mesh files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).write_text(name)
+    files = tuple(FileEntry(role="mesh", name=name, sha256=sha256_of(folder / name)) for name in names)
+    write_manifest(folder, manifest(**{"files": files, **changes}))
+    return folder
+
+
+def refusal(call: Any, *arguments: Any) -> tuple[str, str]:
+    with pytest.raises(BundleError) as error:
+        call(*arguments)
+    return error.value.cause, error.value.remedy
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    written = manifest(
+        model=ModelConfig(backbone_depth=18, heads=4),
+        labels=("stand-in body",),
+        licences=(Licence(asset="SMPL", terms="research", redistributable=False),),
+        files=(
+            FileEntry(
+                role="mesh", name="mesh.onnx", sha256="ab", precision="fp32", backend="onnx", batch="dynamic",
+                recipe={"sampling": "function", "scope": ["a", 1]}, built_with={"onnx": "1"},
+                error_mm=Error(mean=0.01, max=0.02),
+            ),
+            FileEntry(role="faces", name="faces.npy", sha256="cd"),
+        ),
+    )  # fmt: skip
+    write_manifest(tmp_path, written)
+    first = (tmp_path / "bundle.json").read_bytes()
+    assert open_bundle(tmp_path).manifest == written
+    write_manifest(tmp_path, open_bundle(tmp_path).manifest)
+    assert (tmp_path / "bundle.json").read_bytes() == first
+
+
+def test_there_is_no_time_in_a_manifest() -> None:
+    text = manifest().model_dump_json()
+    assert not [word for word in ("time", "date", "created", "host", "seconds") if word in text]
+
+
+def test_files_by_role_and_name(tmp_path: Path) -> None:
+    bundle = open_bundle(bundle_in(tmp_path, "mesh.onnx", "mesh.int8.onnx"))
+    assert bundle.file("mesh") == tmp_path / "mesh.onnx", "the first listed"
+    assert bundle.file("mesh", "mesh.int8.onnx") == tmp_path / "mesh.int8.onnx"
+    assert refusal(bundle.file, "faces") == (f"{tmp_path}: the bundle has no faces file", AGAIN)
+    assert refusal(bundle.file, "mesh", "x.onnx") == (f"{tmp_path}: the bundle has no x.onnx of role mesh", AGAIN)
+
+
+def test_a_file_is_checked_every_time_it_is_asked_for(tmp_path: Path) -> None:
+    bundle = open_bundle(bundle_in(tmp_path, "mesh.onnx"))
+    bundle.file("mesh")
+    (tmp_path / "mesh.onnx").write_text("mesh.onny")
+    assert refusal(bundle.file, "mesh") == (
+        f"{tmp_path}/mesh.onnx: the file has changed since it was made (sha256 differs)", AGAIN,
+    )  # fmt: skip
+    (tmp_path / "mesh.onnx").unlink()
+    assert refusal(bundle.file, "mesh") == (f"{tmp_path}: mesh.onnx is listed in the manifest but missing", AGAIN)
+    (tmp_path / "mesh.onnx").mkdir()
+    assert refusal(bundle.file, "mesh") == (f"{tmp_path}: mesh.onnx is listed in the manifest but missing", AGAIN)
+
+
+def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(*_: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    bundle = open_bundle(bundle_in(tmp_path, "mesh.onnx"))
+    monkeypatch.setattr("jotr_deploy.bundle.sha256_of", closed)
+    cause = f"{tmp_path}/mesh.onnx: cannot be read (Permission denied)"
+    assert refusal(bundle.file, "mesh") == (cause, "check its permissions")
+
+
+def test_the_digest_is_sha256(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    assert sha256_of(tmp_path / "empty") == EMPTY_SHA256
+    content = bytes(range(256)) * 10_000  # more than one block
+    (tmp_path / "large").write_bytes(content)
+    assert sha256_of(tmp_path / "large") == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("content", "cause", "remedy"),
+    [
+        (b"", "{m}: not readable (Expecting value: line 1 column 1 (char 0))", AGAIN),
+        (b"\xff\xfe", "{m}: not readable ('utf-8' codec can't decode byte 0xff in position 0: invalid start byte)",
+         AGAIN),
+        (b"null", "{m}: manifest: Input should be a valid dictionary or instance of Manifest", AGAIN),
+        (b"{}", "{m}: model: Field required", AGAIN),
+        ({"format": 2, "anything": 1}, "{b}: bundle format 2, this version reads 1",
+         "upgrade: pip install -U jotr-deploy"),
+        ({"format": 0}, "{m}: format: Input should be 1", AGAIN),
+        ({"format": "new"}, "{m}: format: Input should be 1", AGAIN),
+        ({"colour": "red"}, "{m}: colour: Extra inputs are not permitted", AGAIN),
+        ({"model": {"heads": 3}},
+         "{m}: model: Value error, d_model 256 must be a multiple of heads (3) and of 4", AGAIN),
+        ({"files": [{"role": "mesh", "name": "mesh.onnx"}]}, "{m}: files.0.sha256: Field required", AGAIN),
+        ({"files": [{"role": "cook", "name": "x", "sha256": "x"}]},
+         "{m}: files.0.role: Input should be 'mesh' or 'faces'", AGAIN),
+    ],
+)  # fmt: skip
+def test_manifests_that_are_refused(tmp_path: Path, content: Any, cause: str, remedy: str) -> None:
+    if isinstance(content, dict):
+        content = json.dumps({**json.loads(manifest().model_dump_json()), **content}).encode()
+    (tmp_path / "bundle.json").write_bytes(content)
+    assert refusal(open_bundle, tmp_path) == (cause.format(b=tmp_path, m=tmp_path / "bundle.json"), remedy)
+
+
+@pytest.mark.parametrize("kind", ["missing", "file", "folder"])
+def test_what_is_no_bundle(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "bundle"
+    if kind == "file":
+        path.touch()
+    elif kind == "folder":
+        path.mkdir()
+    remedy = "make one: jotr-deploy export CHECKPOINT -o BUNDLE"
+    assert refusal(open_bundle, path) == (f"{path}: not a bundle (no bundle.json)", remedy)
+
+
+def fill(path: Path, replace: bool = False, failure: BaseException | None = None) -> None:
+    with new_directory(path, replace) as new:
+        bundle_in(new, "new.onnx")
+        if failure is not None:
+            raise failure
+
+
+def test_a_directory_appears_whole(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "bundle"
+    with new_directory(path) as new:
+        assert not path.exists()
+        bundle_in(new, "new.onnx")
+    assert set(tree(tmp_path)) == {"deep", "deep/bundle", "deep/bundle/bundle.json", "deep/bundle/new.onnx"}
+    mask = os.umask(0)
+    os.umask(mask)
+    assert path.stat().st_mode & 0o777 == 0o777 & ~mask
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize(
+    ("failure", "expected"),
+    [(OSError(28, "No space left on device"), OutputError), (ValueError("a bug"), ValueError),
+     (KeyboardInterrupt(), KeyboardInterrupt)],
+)  # fmt: skip
+def test_a_failure_changes_nothing(
+    tmp_path: Path, before: bool, failure: BaseException, expected: type[BaseException]
+) -> None:
+    path = tmp_path / "deep" / "bundle"
+    if before:
+        bundle_in(path, "old.onnx")
+    there = tree(tmp_path)
+    with pytest.raises(expected) as error:
+        fill(path, replace=True, failure=failure)
+    assert tree(tmp_path) == there
+    if isinstance(error.value, OutputError):
+        assert (error.value.cause, error.value.remedy) == (
+            f"{path}: cannot be written (No space left on device)",
+            PLACE,
+        )
+
+
+def test_what_is_replaced_comes_back_when_the_new_cannot_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = bundle_in(tmp_path / "bundle", "old.onnx")
+    there = tree(tmp_path)
+    rename = Path.rename
+    monkeypatch.setattr(Path, "rename", lambda a, b: full_disk() if a.name == "new" else rename(a, b))
+    with pytest.raises(OutputError):
+        fill(path, replace=True)
+    assert tree(tmp_path) == there
+
+
+@pytest.mark.parametrize("by", ["itself", "link", "dots"])
+def test_replacing(tmp_path: Path, by: str) -> None:
+    path = bundle_in(tmp_path / "bundle", "old.onnx")
+    (tmp_path / "link").symlink_to(path)
+    name = {"itself": path, "link": tmp_path / "link", "dots": path / ".." / "bundle"}[by]
+    fill(name, replace=True)
+    assert set(tree(path)) == {"bundle.json", "new.onnx"}
+    assert {entry.name for entry in tmp_path.iterdir()} == {"bundle", "link"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "replace", "cause", "remedy"),
+    [
+        ("bundle", False, "already exists", "choose another -o, or add --force to replace the bundle"),
+        ("folder", True, "already exists and is not a bundle", "choose another -o"),
+        ("file", True, "already exists and is not a bundle", "choose another -o"),
+    ],
+)
+def test_what_is_taken_is_refused_before_any_work(
+    tmp_path: Path, kind: str, replace: bool, cause: str, remedy: str
+) -> None:
+    path = tmp_path / "taken"
+    {"bundle": bundle_in, "folder": Path.mkdir, "file": Path.touch}[kind](path)
+    there = tree(tmp_path)
+    with pytest.raises(OutputError) as error:
+        fill(path, replace, ZeroDivisionError())
+    assert (error.value.cause, error.value.remedy) == (f"{path}: {cause}", remedy)
+    assert tree(tmp_path) == there
+
+
+def test_a_copied_bundle_is_a_bundle(tmp_path: Path) -> None:
+    shutil.copytree(bundle_in(tmp_path / "a", "mesh.onnx"), tmp_path / "b")
+    assert open_bundle(tmp_path / "b").file("mesh") == tmp_path / "b" / "mesh.onnx"
