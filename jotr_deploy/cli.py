@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import importlib.metadata
 import io
-import json
 import sys
-import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import Annotated, cast
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from jotr_deploy.errors import JotrDeployError, MissingDependency
-
-if TYPE_CHECKING:
-    from jotr_deploy.engines.verify import Difference
+from jotr_deploy import cli_engines
+from jotr_deploy.errors import JotrDeployError
+from jotr_deploy.terminal import (
+    bar,
+    choice,
+    console,
+    count,
+    difference_table,
+    done,
+    errors,
+    exclusive,
+    needs,
+    print_json,
+    steps,
+)
 
 app = typer.Typer(
     help="JOTR from a checkpoint to meshes: export, run, measure.",
@@ -31,7 +37,6 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-console, errors = Console(emoji=False), Console(stderr=True, emoji=False)  # ":x:" in a path is no picture
 # What a mistyped command raises: click's UsageError, or the copy of it that newer typer carries but does not name.
 _CommandError = cast(type[typer.BadParameter], typer.BadParameter.__mro__[1])
 
@@ -82,22 +87,6 @@ def _options(version: Annotated[bool, typer.Option("--version", callback=_versio
     """JOTR from a checkpoint to meshes: export, run, measure."""
 
 
-@contextmanager
-def _steps() -> Iterator[Any]:
-    """Say each step as it starts, with its duration when the next one begins."""
-    start = time.perf_counter()
-    with errors.status("starting") as status:
-
-        def say(step: str) -> None:
-            status.update(escape(step))
-            if not errors.is_terminal:
-                errors.print(
-                    f"[dim]{time.perf_counter() - start:6.1f} s[/]  {escape(step)}", highlight=False, soft_wrap=True
-                )
-
-        yield say
-
-
 @app.command()
 def export(
     output: Annotated[Path, typer.Option("-o", "--output", help="Bundle directory to make.")],
@@ -127,11 +116,11 @@ def export(
     if checkpoint is None and not stand_in:
         raise JotrDeployError("no checkpoint is given", "give one, or --stand-in for random weights")
     assets = {"--body": body, "--extra-regressor": extra_regressor}
-    _exclusive("--stand-in", stand_in, {"CHECKPOINT": checkpoint, **assets, "--vposer": vposer})
-    _exclusive("--no-body", no_body, assets)
-    _choice("--sampling", sampling, ("function", "inline"))
-    _needs("export", "torch", "onnxscript", "onnxruntime")
-    with _steps() as say:
+    exclusive("--stand-in", stand_in, {"CHECKPOINT": checkpoint, **assets, "--vposer": vposer})
+    exclusive("--no-body", no_body, assets)
+    choice("--sampling", sampling, ("function", "inline"))
+    needs("export", "torch", "onnxscript", "onnxruntime")
+    with steps() as say:
         say(f"reading {'random weights' if checkpoint is None else checkpoint}")
         from jotr_deploy.export.export import export_bundle
         from jotr_deploy.export.load import load_network, load_stand_in
@@ -142,16 +131,16 @@ def export(
             loaded = load_network(checkpoint, body, extra_regressor, vposer, with_body=not no_body)
         exported = export_bundle(loaded, output, sampling, replace=force, say=say)  # type: ignore[arg-type]
     if as_json:
-        _print_json({"bundle": str(exported.path), "size_bytes": exported.size_bytes, "labels": loaded.labels,
+        print_json({"bundle": str(exported.path), "size_bytes": exported.size_bytes, "labels": loaded.labels,
                      "notes": loaded.notes, "differences": [asdict(row) for row in exported.differences]})  # fmt: skip
         return
-    console.print(_difference_table(exported.differences))
+    console.print(difference_table(exported.differences))
     for note in (*loaded.notes, *(f"label: {label}" for label in loaded.labels)):
         console.print(f"[yellow]note[/] {escape(note)}", highlight=False, soft_wrap=True)
     for licence in loaded.licences:
         console.print(f"[dim]licence[/] {licence.asset}: {licence.terms}", highlight=False, soft_wrap=True)
     following = f"run {exported.path} IMAGE -o DIR" if loaded.faces is not None else f"doctor {exported.path}"
-    _done(exported.path, f"{exported.size_bytes / 1e6:.0f} MB", f"jotr-deploy {following}")
+    done(exported.path, f"{exported.size_bytes / 1e6:.0f} MB", f"jotr-deploy {following}")
 
 
 @app.command()
@@ -168,25 +157,26 @@ def run(
     save_2d: Annotated[bool, typer.Option("--save-2d", help="Also draw and keep the joints that were used.")] = False,
     obj: Annotated[bool, typer.Option("--obj", help="Also write meshes as OBJ.")] = False,
     glb: Annotated[bool, typer.Option("--glb", help="Also write an (animated) GLB.")] = False,
+    file: Annotated[str | None, typer.Option(help="Network file of the bundle; mesh.onnx by default.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Cores for the network; all by default.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Recover the people in an image, a folder, a glob or a video."""
-    _choice("--device", device, ("auto", "cpu", "cuda"))
+    choice("--device", device, ("auto", "cpu", "cuda"))
     if skeleton is not None and keypoints is None:
         raise JotrDeployError("--skeleton is given without --keypoints", "it names the joint order of a keypoint file")
-    _needs("run", "onnxruntime")
+    needs("run", "onnxruntime")
     errors.print(f"[dim]reading[/] {escape(source)}", highlight=False, soft_wrap=True)
     from jotr_deploy.bundle import open_bundle
     from jotr_deploy.runtime.run import RunOptions
     from jotr_deploy.runtime.run import run as run_source
 
-    options = RunOptions(keypoints, boxes, skeleton, not no_overlay, save_2d, obj, glb, device, threads)
-    with _bar() as progress:
+    options = RunOptions(keypoints, boxes, skeleton, not no_overlay, save_2d, obj, glb, file, device, threads)
+    with bar() as progress:
         summary = run_source(open_bundle(bundle), source, output, options, partial(progress, "frames"))
     if as_json:
-        _print_json(asdict(summary))
+        print_json(asdict(summary))
         return
     table = Table(title="milliseconds a frame, mean", title_justify="left")
     for stage in (*summary.milliseconds_per_frame, "all"):
@@ -201,8 +191,8 @@ def run(
             "[yellow]note[/] nobody was found; are the joints or boxes those of this source?", highlight=False
         )
     shown = next((f for f in summary.files if "_overlay" in f), summary.files[0])
-    people, frames = _count(summary.people, "person", "people"), _count(summary.frames, "frame")
-    _done(output, f"{people} in {frames}, {len(summary.files)} files", f"look at {output / shown}")
+    people, frames = count(summary.people, "person", "people"), count(summary.frames, "frame")
+    done(output, f"{people} in {frames}, {len(summary.files)} files", f"look at {output / shown}")
 
 
 @app.command()
@@ -218,26 +208,26 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Measure the latency of every engine of a bundle and the stages of a frame."""
-    _choice("--device", device, ("auto", "cpu", "cuda"))
+    choice("--device", device, ("auto", "cpu", "cuda"))
     if not all(part.strip().isdecimal() and int(part) > 0 for part in batches.split(",")):
         raise JotrDeployError(f"--batches {batches}: not a list of batch sizes", "give one such as 1,4,16")
-    _needs("bench", "onnxruntime")
+    needs("bench", "onnxruntime")
     errors.print(f"[dim]measuring[/] {escape(str(bundle))}", highlight=False, soft_wrap=True)
     from jotr_deploy.bundle import open_bundle
     from jotr_deploy.profiling.bench import bench as measure
     from jotr_deploy.profiling.table import report
 
     opened, sizes = open_bundle(bundle), [int(part) for part in batches.split(",")]
-    with _bar() as progress:
+    with bar() as progress:
         result = measure(
             opened, batches=sizes, threads=threads, device=device, seconds=seconds, source=source,
             keypoints=keypoints, eager=not no_eager, progress=progress,
         )  # fmt: skip
     if as_json:
-        _print_json(result.as_dict())
+        print_json(result.as_dict())
         return
     console.print(report(result))
-    _done(bundle, "measured; nothing was written", f"jotr-deploy bench {bundle} --json > bench.json")
+    done(bundle, "measured; nothing was written", f"jotr-deploy bench {bundle} --json > bench.json")
 
 
 @app.command()
@@ -250,7 +240,7 @@ def doctor(
 
     findings = examine(bundle)
     if as_json:
-        _print_json([asdict(finding) for finding in findings])
+        print_json([asdict(finding) for finding in findings])
     else:
         marks = {
             "ok": "[green]ok[/]",
@@ -274,74 +264,8 @@ def doctor(
         raise typer.Exit(2)
 
 
-@contextmanager
-def _bar() -> Iterator[Any]:
-    """A progress bar for `progress(step, done, total)`; a step that does not know its length shows a count."""
-    if not errors.is_terminal:  # the bar would leave an empty line
-        yield lambda step, done, total: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, transient=True) as bar:
-        task = bar.add_task("starting", total=None)
-        yield lambda step, done, total: bar.update(task, description=step, completed=done, total=total)
-
-
-def _difference_table(rows: list[Difference]) -> Table:
-    from jotr_deploy.engines.verify import LIMITS, UNITS
-
-    batches = sorted({row.batch for row in rows})
-    table = Table(title="ONNX Runtime against PyTorch, max (mean) on random crops", title_justify="left")
-    table.add_column("output")
-    for batch in batches:
-        table.add_column(f"batch {batch}", justify="right")
-    table.add_column("limit", justify="right")
-    table.add_column("unit")
-    for output in dict.fromkeys(row.output for row in rows):
-        cells = [f"{r.max:.0e} ({r.mean:.0e})" for r in rows if r.output == output]
-        kind, limit = LIMITS["fp32"][output]
-        table.add_row(output, *cells, f"{limit:g} {kind}", UNITS[output])
-    return table
-
-
-def _exclusive(option: str, given: bool, others: dict[str, Path | None]) -> None:
-    """Refuse what would be ignored silently."""
-    for other, value in others.items():
-        if given and value is not None:
-            raise JotrDeployError(f"{option} and {other} are both given", "leave one of them out")
-
-
-def _choice(option: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise JotrDeployError(f"{option}: {value!r} is not known", f"give one of {', '.join(allowed)}")
-
-
-def _needs(verb: str, *modules: str) -> None:
-    """Say which packages a verb lacks before any of its work starts."""
-    import importlib.util
-
-    missing = [name for name in modules if importlib.util.find_spec(name) is None]
-    if missing:
-        extra = "export,cpu" if verb == "export" else "cpu"
-        raise MissingDependency(f"{verb} needs {', '.join(missing)}", f"pip install 'jotr-deploy[{extra}]'")
-
-
-def _count(number: int, one: str, many: str | None = None) -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
-
-
-def _done(path: Path, what: str, following: str) -> None:
-    console.print(
-        f"[bold green]done[/] {escape(str(path))} ({what}). Next: [bold]{escape(following)}[/]",
-        highlight=False,
-        soft_wrap=True,
-    )
-
+app.command("build-engine")(cli_engines.build_engine)
+app.add_typer(cli_engines.plugins, name="plugins")
 
 if __name__ == "__main__":
     main()

@@ -32,6 +32,7 @@ class Finding:
 _EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "cpu": (("onnxruntime",), "running bundles on the CPU"),
     "gpu": (("onnxruntime-gpu", "cuda-bindings"), "running bundles on an NVIDIA GPU"),
+    "tensorrt": (("tensorrt", "cuda-bindings"), "building and running TensorRT engines"),
     "export": (("torch", "onnxscript"), "export"),
     "smplx": (("smplx",), "a second opinion on the skinning, in tests (non-commercial)"),
 }

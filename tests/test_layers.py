@@ -12,7 +12,7 @@ PACKAGE = Path(jotr_deploy.__file__).parent
 GROUND = ("skeletons", "config", "spans", "bundle", "people", "errors", "writing")
 # From the top. Parts of one layer may import each other, but for the packages, which each are a layer of their own.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("cli", "doctor"),
+    ("cli", "cli_engines", "doctor", "terminal"),
     ("calibration",),
     ("training",),
     ("evaluation",),

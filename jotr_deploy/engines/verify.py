@@ -41,7 +41,19 @@ LIMITS: dict[str, dict[str, tuple[str, float]]] = {
         "joints_proj": ("max", 2e-3),
         "vertices": ("max", 0.1),
     },
+    "fp16": {
+        "joints_img": ("mean", 1e-3),
+        "pose": ("mean", 3e-3),
+        "betas": ("mean", 3e-3),
+        "cam": ("mean", 2e-3),
+        "translation": ("mean", 20.0),
+        "joints3d": ("mean", 1.0),
+        "joints_proj": ("mean", 0.1),
+        "vertices": ("mean", 1.0),
+    },
 }
+# bfloat16 has three bits less.
+LIMITS["bf16"] = {output: (kind, 8 * limit) for output, (kind, limit) in LIMITS["fp16"].items()}
 
 
 @dataclass(frozen=True)

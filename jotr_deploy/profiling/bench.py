@@ -156,7 +156,9 @@ def _network_result(
 def _stage_results(frame: Job, found: Mapping[Key, Timing]) -> tuple[StageResult, ...]:
     rows = [(str(key[1]), found[key]) for key in frame.keys]
     whole = sum(timing.p50_ms for _, timing in rows)
-    return tuple(StageResult(name, timing, round(timing.p50_ms / whole, 4)) for name, timing in rows)
+    return tuple(
+        StageResult(name, timing, None if timing.busy else round(timing.p50_ms / whole, 4)) for name, timing in rows
+    )
 
 
 def _timed(scene: Scene, smallest: int) -> tuple[str, ...]:
@@ -177,6 +179,6 @@ def _warnings(found: Mapping[str, Mapping[Key, Timing]]) -> Iterator[str]:
     busy = [name for name, group in found.items() if any(timing.busy for timing in group.values())]
     if busy:
         yield (
-            f"the rest of the machine was busy nearly all the time during: {', '.join(busy)}. "
-            "Nothing was dropped there, and these figures are upper bounds"
+            f"the rest of the machine was busy nearly all the time during: {', '.join(busy)}. Nothing was dropped "
+            "there: these figures are upper bounds, and ratios, which would mean nothing, are left out"
         )

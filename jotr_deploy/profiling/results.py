@@ -66,7 +66,7 @@ class StageResult:
 
     name: str
     timing: Timing
-    share: float  # of the sum of all stages' p50
+    share: float | None  # of the sum of all stages' p50
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,11 @@ def timings(jobs: Sequence[Job], rounds: int, judge: Judge) -> dict[Key, Timing]
 
 
 def ratio(numerator: Timing | None, denominator: Timing | None) -> float | None:
-    """Of two medians; None where one is missing."""
-    if numerator is None or denominator is None or denominator.p50_ms == 0:
+    """Of two medians; None where one is missing, or the machine was busy.
+
+    The cores that others take cost one network far more than another.
+    """
+    if numerator is None or denominator is None or denominator.p50_ms == 0 or numerator.busy or denominator.busy:
         return None
     return round(numerator.p50_ms / denominator.p50_ms, 4)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rich import box
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
@@ -26,8 +27,9 @@ def report(result: BenchResult) -> Group:
 
 def _networks(result: BenchResult) -> Table:
     table = _table(
-        "Network", "batch", "network", "p50 ms", "p90 ms", "p99 ms", "mean ms", "people/s", "n", "dropped", "vs eager"
-    )
+        "Network, milliseconds a call",
+        "batch", "network", "p50", "p90", "p99", "mean", "people/s", "n", "dropped", "vs eager",
+    )  # fmt: skip
     rows = [(row, network) for network in result.networks for row in network.batches]
     for batch in dict.fromkeys(row.batch for row, _ in rows):
         table.add_section()
@@ -47,8 +49,9 @@ def _networks(result: BenchResult) -> Table:
 
 def _files(networks: tuple[NetworkResult, ...]) -> Table:
     table = _table(
-        "Start and memory", "network", "precision", "device", "file MB", "cold start s", "peak memory MB", "body"
-    )
+        "Start and memory",
+        "network", "precision", "device", "file MB", "cold start s", "peak memory MB", "body",
+    )  # fmt: skip
     for network in networks:
         table.add_row(
             escape(network.name),
@@ -63,14 +66,14 @@ def _files(networks: tuple[NetworkResult, ...]) -> Table:
 
 
 def _stages(stages: tuple[StageResult, ...]) -> Table:
-    table = _table("Stages of a frame", "stage", "p50 ms", "p90 ms", "p99 ms", "mean ms", "n", "dropped", "share")
+    table = _table("Stages, milliseconds a frame", "stage", "p50", "p90", "p99", "mean", "n", "dropped", "share")
     for stage in stages:
         table.add_row(stage.name, *_figures(stage.timing), *_counts(stage.timing), _number(stage.share, ".1%"))
     return table
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in columns:
         words = column in ("network", "stage", "precision", "device")
         table.add_column(column, justify="left" if words else "right", overflow="fold", no_wrap=not words)
@@ -81,11 +84,12 @@ def _figures(timing: Timing | None) -> tuple[str, ...]:
     if timing is None:
         return (NOTHING,) * 4
     rare = "" if timing.kept >= P99_SAMPLES else "*"
-    p50, p90, p99, mean = (
-        f"{value:.3g}" if value < 1 else f"{value:.1f}"
-        for value in (timing.p50_ms, timing.p90_ms, timing.p99_ms, timing.mean_ms)
-    )
+    p50, p90, p99, mean = map(_milliseconds, (timing.p50_ms, timing.p90_ms, timing.p99_ms, timing.mean_ms))
     return p50, p90, f"{p99}{rare}", mean
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 1000 else f"{value:.0f}"
 
 
 def _counts(timing: Timing | None) -> tuple[str, str]:

@@ -51,6 +51,7 @@ class RunOptions:
     save_2d: bool = False
     obj: bool = False
     glb: bool = False
+    file: str | None = None  # of role mesh in the bundle; None is the first
     device: str = "auto"
     threads: int | None = None
 
@@ -91,7 +92,7 @@ def run(
             source = stack.enter_context(open_source(source_name))
         _spare_what_is_read(output, _stem(source), options)
         people_source = open_people_source(source, options.keypoints, options.boxes, options.skeleton)
-        mesh_file = bundle.file("mesh")
+        mesh_file = bundle.file("mesh", options.file)
         session = stack.enter_context(open_session(mesh_file, device=options.device, threads=options.threads))
         pipeline = Pipeline(MeshNetwork(session), people_source, spans)
         aside = stack.enter_context(_filled_directory(output))

@@ -3,6 +3,7 @@ import json
 import subprocess
 import sys
 from functools import partial
+from itertools import count
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ from jotr_deploy.profiling import interleave
 from jotr_deploy.profiling.bench import bench
 from jotr_deploy.profiling.cold import ColdStart, cold_start
 from jotr_deploy.profiling.networks import open_networks, without_body
+from jotr_deploy.profiling.quiet import Judge, Usage
 from jotr_deploy.profiling.scene import open_scene
 from jotr_deploy.runtime.sessions import open_session
 
@@ -92,10 +94,22 @@ def copy(made, tmp_path):
     return change
 
 
+def judge(others_cores):
+    """One who sees so many of two cores taken by others."""
+    clock = count()
+
+    def read():
+        seconds = float(next(clock))
+        return Usage(seconds, others_cores * seconds, 0.0)
+
+    return Judge(read, lambda seconds: None, cores=2)
+
+
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch):
     monkeypatch.setattr(interleave, "WARM_UP_CALLS", 1)
     monkeypatch.setattr(interleave, "SAMPLES_AT_LEAST", 3)
+    monkeypatch.setattr(module, "Judge", lambda: judge(others_cores=0))
     monkeypatch.setattr(module, "cold_start", lambda name, arguments: ColdStart(1.5, 300_000_000))
 
 
@@ -219,21 +233,16 @@ def test_a_process_that_fails_is_a_note(made, monkeypatch, quick):
 
 
 def test_a_busy_machine_is_said(made, monkeypatch, quick):
-    from jotr_deploy.profiling.quiet import Judge, Usage
-
-    clock = iter(range(10**6))
-
-    def read():
-        seconds = float(next(clock))
-        return Usage(seconds, 100 * seconds, 0.0)
-
-    monkeypatch.setattr(module, "Judge", lambda: Judge(read, lambda seconds: None, cores=2))
+    monkeypatch.setattr(module, "Judge", lambda: judge(others_cores=2))
     found = quick(open_bundle(made), batches=(1,), eager=False)
     timing = found.networks[0].batches[0].timing
     assert (timing.kept, timing.dropped, timing.busy) == (6, 0, True)
+    assert found.networks[0].batches[0].people_per_s
+    assert found.networks[0].body_share is None
+    assert {stage.share for stage in found.stages} == {None}
     assert found.warnings == (
-        "the rest of the machine was busy nearly all the time during: frame, batch 1, cold. "
-        "Nothing was dropped there, and these figures are upper bounds",
+        "the rest of the machine was busy nearly all the time during: frame, batch 1, cold. Nothing was dropped "
+        "there: these figures are upper bounds, and ratios, which would mean nothing, are left out",
     )
 
 

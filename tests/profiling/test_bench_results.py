@@ -42,7 +42,14 @@ def test_dropped_samples_or_a_busy_machine(a, b, rounds, found):
 
 @pytest.mark.parametrize(
     ("numerator", "denominator", "value"),
-    [(at(3), at(2), 1.5), (None, at(2), None), (at(3), None, None), (at(3), at(0), None)],
+    [
+        (at(3), at(2), 1.5),
+        (None, at(2), None),
+        (at(3), None, None),
+        (at(3), at(0), None),
+        (at(3), Timing.of([0.002], busy=True), None),
+        (Timing.of([0.003], busy=True), at(2), None),
+    ],
 )
 def test_ratio_of_medians(numerator, denominator, value):
     assert ratio(numerator, denominator) == value

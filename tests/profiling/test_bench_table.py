@@ -48,16 +48,17 @@ def text(found, width=100):
 
 def row(found, *words):
     lines = [line for line in text(found).splitlines() if all(word in line for word in words)]
-    return [cell.strip() for cell in lines[0].strip("│ ").split("│")]
+    return lines[0].split()
 
 
 @pytest.mark.parametrize(
     ("timing", "cells"),
     [
         (TIMING, "75.2 80.0 90.1* 76.0 13.3 30 4"),
-        (Timing(1, 1, 1, 2, 1, 100, 0, False), "1.0 1.0 2.0 1.0 13.3 100 0"),  # samples enough for p99
-        (Timing(0, 0.1234, 0.2, 0.3, 0.15, 200, 0, False), "0.123 0.2 0.3 0.15 13.3 200 0"),
-        (Timing(1, 1, 1, 2, 1, 12, 0, True), "1.0 1.0 2.0* 1.0 13.3 12 busy"),
+        (Timing(1, 1, 1, 2, 1, 100, 0, False), "1.00 1.00 2.00 1.00 13.3 100 0"),  # samples enough for p99
+        (Timing(900, 1234.5, 2000, 30000, 1500, 10, 0, False), "1234 2000 30000* 1500 13.3 10 0"),
+        (Timing(0, 0.1234, 0.2, 0.3, 0.15, 200, 0, False), "0.12 0.20 0.30 0.15 13.3 200 0"),
+        (Timing(1, 1, 1, 2, 1, 12, 0, True), "1.00 1.00 2.00* 1.00 13.3 12 busy"),
     ],
 )
 def test_a_row_of_figures(timing, cells):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from session_contract import check_session, feeds, pair, save
 
 import jotr_deploy
 from jotr_deploy.errors import MissingDependency, SessionError
-from jotr_deploy.runtime.sessions import TensorSpec, open_session
+from jotr_deploy.runtime.sessions import Session, TensorSpec, open_session
 
 SUFFIXES = "give a file that ends in .engine, .onnx, .plan"
 
@@ -32,6 +32,38 @@ def test_leaving_the_block_closes_it_whatever_happens(tmp_path: Path) -> None:
         raise ZeroDivisionError
     with pytest.raises(SessionError, match="the session is closed"):
         session(feeds())
+
+
+class Recording(Session):
+    """An engine that keeps what reaches it."""
+
+    path = Path("recording.onnx")
+    inputs: Mapping[str, TensorSpec] = {name: TensorSpec(np.dtype(np.float32), ("batch", 3)) for name in "ab"}
+    outputs: Mapping[str, TensorSpec] = {}
+
+    def __init__(self) -> None:
+        self.feeds: list[dict[str, Any]] = []
+        self.freed = 0
+
+    def _run(self, feeds: dict[str, Any]) -> dict[str, Any]:
+        self.feeds.append(feeds)
+        return {}
+
+    def _free(self) -> None:
+        self.freed += 1
+
+
+def test_an_engine_is_given_contiguous_arrays_in_its_own_order_and_freed_once() -> None:
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    session = Recording()
+    with session:
+        session({"b": np.asfortranarray(array), "a": array[::-1]})
+    session.close()
+    (feeds,) = session.feeds
+    assert list(feeds) == ["a", "b"]
+    assert all(feed.flags.c_contiguous for feed in feeds.values())
+    np.testing.assert_array_equal(feeds["a"], array[::-1])
+    assert session.freed == 1
 
 
 def test_dimensions_without_a_name_need_not_agree(tmp_path: Path) -> None:

@@ -1,0 +1,176 @@
+"""The command line of engines: `build-engine` and `plugins`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+from rich.markup import escape
+
+from jotr_deploy.errors import JotrDeployError
+from jotr_deploy.terminal import choice, console, difference_table, done, errors, needs, print_json, steps
+
+plugins = typer.Typer(help="The sampling plugin for TensorRT: what is there, what is needed, build it.")
+
+_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+def build_engine(
+    bundle: Annotated[Path, typer.Argument(help="Bundle directory.")],
+    backend: Annotated[str, typer.Option(help="tensorrt or onnxruntime.")] = "tensorrt",
+    precision: Annotated[str, typer.Option(help="fp32, fp16 or bf16.")] = "fp16",
+    batch: Annotated[str, typer.Option(help="MIN:OPT:MAX people in one call, or one fixed number.")] = "1:4:16",
+    plugin: Annotated[str | None, typer.Option(help="aot, library or none; by default the first there is.")] = None,
+    workspace: Annotated[str | None, typer.Option(help="Scratch memory, such as 1GiB; default the whole GPU.")] = None,
+    timing_cache: Annotated[Path | None, typer.Option(help="File of kernel timings; by default in the cache.")] = None,
+    level: Annotated[int, typer.Option(min=0, max=5, help="How long TensorRT searches.")] = 3,
+    check_only: Annotated[bool, typer.Option("--check-only", help="Only check the rules; needs no GPU.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Build a verified engine into a bundle."""
+    choice("--backend", backend, ("tensorrt", "onnxruntime"))
+    choice("--precision", precision, ("fp32", "fp16", "bf16", "int8", "fp8"))
+    if plugin is not None:
+        choice("--plugin", plugin, ("aot", "library", "none"))
+    if check_only:
+        _check(bundle, precision, plugin, as_json)
+    elif backend == "onnxruntime":
+        _onnxruntime(bundle, precision, as_json)
+    else:
+        _tensorrt(bundle, precision, batch, plugin, workspace, timing_cache, level, as_json)
+
+
+def _check(bundle: Path, precision: str, plugin: str | None, as_json: bool) -> None:
+    from jotr_deploy.bundle import open_bundle
+    from jotr_deploy.engines.tensorrt import check_network
+
+    findings = check_network(open_bundle(bundle), precision, cast(Any, plugin))
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    for finding in () if as_json else findings:
+        console.print(f"[bold red]{finding.rule}[/] {escape(str(finding))}", highlight=False, soft_wrap=True)
+    if findings:
+        raise JotrDeployError(
+            f"{bundle}: TensorRT would refuse {len(findings)} places of the {precision} network",
+            "see each finding above",
+        )
+    if not as_json:
+        done(bundle, f"no rule of TensorRT's parser is broken by the {precision} network",
+             f"jotr-deploy build-engine {bundle} --precision {precision}")  # fmt: skip
+
+
+def _onnxruntime(bundle: Path, precision: str, as_json: bool) -> None:
+    needs("build-engine", "onnxruntime")
+    from jotr_deploy.bundle import open_bundle
+    from jotr_deploy.engines.onnxruntime import build_onnxruntime
+
+    with steps() as say:
+        _, name, differences = build_onnxruntime(open_bundle(bundle), precision, say)
+    _report(bundle, name, differences, precision, [], as_json)
+
+
+def _tensorrt(
+    bundle: Path, precision: str, batch: str, plugin: str | None, workspace: str | None, timing_cache: Path | None,
+    level: int, as_json: bool,
+) -> None:  # fmt: skip
+    needs("build-engine", "onnxruntime")
+    from jotr_deploy.bundle import open_bundle
+    from jotr_deploy.engines.tensorrt import build_engine, parse_batch
+
+    sizes, memory = parse_batch(batch), None if workspace is None else _bytes(workspace)
+    with _phases() as (say, progress):
+        built = build_engine(
+            open_bundle(bundle), precision=precision, batch=sizes, plugin=cast(Any, plugin), workspace_bytes=memory,
+            timing_cache=timing_cache, optimization_level=level, say=say, progress=progress,
+        )  # fmt: skip
+    _report(bundle, built.engine.name, built.differences, precision, [built.trtexec], as_json)
+
+
+def _report(bundle: Path, name: str, rows: list[Any], precision: str, lines: list[str], as_json: bool) -> None:
+    if as_json:
+        print_json({"file": name, "trtexec": lines, "differences": [asdict(row) for row in rows]})
+        return
+    console.print(difference_table(rows, precision, f"{name} against mesh.onnx in ONNX Runtime, max (mean)"))
+    for line in lines:
+        console.print(f"[dim]the same by hand:[/] {escape(line)}", highlight=False, soft_wrap=True)
+    done(bundle / name, "verified", f"jotr-deploy run {bundle} IMAGE --file {name} -o DIR")
+
+
+@contextmanager
+def _phases() -> Iterator[tuple[Any, Any]]:
+    """TensorRT's build phases as one status line: the innermost phase and how far it is."""
+    with steps() as say:
+        yield say, lambda phase, parent, done, total: errors.is_terminal and say(f"{phase}: {done} of {total}")
+
+
+def _bytes(text: str) -> int:
+    number, unit = text[:-3], text[-3:]
+    if not number.isdecimal() or unit not in _UNITS:
+        raise JotrDeployError(f"--workspace {text}: not a size", "give one such as 512MiB or 4GiB")
+    return int(number) * _UNITS[unit]
+
+
+@plugins.command("list")
+def list_plugins(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False) -> None:
+    """Every place a plugin library was looked for, and what is registered."""
+    from jotr_deploy.plugins.library import describe
+
+    _show(describe(), as_json)
+
+
+@plugins.command()
+def check(
+    bundle: Annotated[Path | None, typer.Argument(help="Say what the files of this bundle need.")] = None,
+    tensorrt_include: Annotated[Path | None, typer.Option(help="Folder of TensorRT's headers.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """What is there, what building the library needs, and what the files of a bundle need."""
+    from jotr_deploy.plugins.library import describe
+    from jotr_deploy.plugins.library_build import describe_tools
+
+    _show([*describe(), *describe_tools(tensorrt_include), *(() if bundle is None else _needs_of(bundle))], as_json)
+
+
+def _needs_of(path: Path) -> list[Any]:
+    from jotr_deploy.bundle import open_bundle
+    from jotr_deploy.plugins.library import Looked, required_plugin
+
+    bundle, found = open_bundle(path), []
+    for entry in bundle.manifest.files:
+        if entry.name.endswith(".onnx"):
+            has = required_plugin(bundle.file(entry.role, entry.name))
+            what = "sampling nodes: their function or a plugin executes them" if has else "standard operators only"
+            found.append(Looked("needs", entry.name, None, what))
+        elif "plugin" in entry.built_with:
+            found.append(Looked("needs", entry.name, None, f"plugin: {entry.built_with['plugin']}"))
+    return found
+
+
+@plugins.command()
+def build(
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Library to write; default in the cache.")
+    ] = None,
+    tensorrt_include: Annotated[Path | None, typer.Option(help="Folder of TensorRT's headers.")] = None,
+    architectures: Annotated[str | None, typer.Option(help="As CMake writes them: 87, or 80;90.")] = None,
+) -> None:
+    """Compile the C++ plugin library on this machine."""
+    from jotr_deploy.plugins.library_build import build_library
+
+    with steps() as say:
+        library = build_library(output, tensorrt_include, architectures, say)
+    done(library, "compiled for this TensorRT", "jotr-deploy build-engine BUNDLE --plugin library")
+
+
+def _show(places: list[Any], as_json: bool) -> None:
+    if as_json:
+        print_json([asdict(place) for place in places])
+        return
+    for place in places:
+        mark = "[green]ok[/]" if place.problem is None else "[yellow]no[/]"
+        text = ": ".join(part for part in (place.where, place.problem or "", place.detail) if part)
+        console.print(f"  {mark} {place.what}  {escape(text)}", highlight=False, soft_wrap=True)

@@ -1,0 +1,257 @@
+"""`build-engine --backend tensorrt`: a bundle gains an engine that was built here and proven equal to its network."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast, get_args
+
+import onnx
+
+from jotr_deploy.bundle import Bundle, Error, FileEntry, replace_file
+from jotr_deploy.engines.precision import Precision, to_low_precision
+from jotr_deploy.engines.tensorrt_build import BATCH, BuildError, Progress, Recipe, Shapes, build_plan
+from jotr_deploy.engines.tensorrt_inspect import Layers, inspect
+from jotr_deploy.engines.tensorrt_onnx import Plugin, sampling_nodes, tensorrt_copy
+from jotr_deploy.engines.tensorrt_plugin import WORDS, default_plugin, register
+from jotr_deploy.engines.tensorrt_rules import Finding, check
+from jotr_deploy.engines.tensorrt_timings import timing_cache_path
+from jotr_deploy.engines.tensorrt_trtexec import trtexec_command
+from jotr_deploy.engines.verify import Difference, measure, require
+from jotr_deploy.errors import MissingDependency
+from jotr_deploy.plugins import DOMAIN, NAME
+from jotr_deploy.plugins.kernel import SOURCE
+from jotr_deploy.runtime.sessions import open_session
+from jotr_deploy.runtime.sessions.tensorrt_engine import environment, mismatch, tensorrt
+
+__all__ = [
+    "PLUGINS",
+    "PRECISIONS",
+    "BuildError",
+    "Built",
+    "Plugin",
+    "Progress",
+    "build_engine",
+    "check_network",
+    "mismatch",
+    "parse_batch",
+    "trtexec_command",
+]
+
+MESH = "mesh.onnx"
+PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
+PLUGINS = get_args(Plugin)
+Batch = tuple[int, int, int]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Built:
+    """What `build_engine` made."""
+
+    bundle: Bundle
+    """As it is now."""
+    engine: Path
+    copy: Path
+    """The TensorRT copy of the network, which the engine was built from."""
+    plugin: Plugin
+    layers: Layers
+    differences: list[Difference]
+    trtexec: str
+    """The command line that does the same."""
+
+
+def parse_batch(text: str) -> Batch:
+    """Read "1:4:16", smallest, best and largest batch, or "4", a fixed one.
+
+    Raises:
+        BuildError: it is neither.
+    """
+    sizes = text.split(":") if ":" in text else [text] * 3
+    if len(sizes) != 3 or not all(size.isdecimal() for size in sizes):
+        raise BuildError(f"--batch {text}: not a range of batch sizes", BATCH)
+    low, best, high = map(int, sizes)
+    if not 1 <= low <= best <= high:
+        raise BuildError(f"--batch {text}: not 1 <= MIN <= OPT <= MAX", BATCH)
+    return low, best, high
+
+
+def check_network(bundle: Bundle, precision: str = "fp16", plugin: Plugin | None = None) -> list[Finding]:
+    """What TensorRT would refuse of the file an engine is built from; needs neither TensorRT nor a GPU.
+
+    Raises:
+        BuildError: this bundle has no such network.
+    """
+    network = _typed_network(bundle, precision)
+    return check(tensorrt_copy(network, plugin or ("aot" if sampling_nodes(network) else "none")))
+
+
+def build_engine(
+    bundle: Bundle,
+    *,
+    precision: str = "fp16",
+    batch: Batch = (1, 4, 16),
+    plugin: Plugin | None = None,
+    workspace_bytes: int | None = None,
+    timing_cache: Path | None = None,
+    optimization_level: int = 3,
+    say: Say = lambda step: None,
+    progress: Progress | None = None,
+) -> Built:
+    """Build, inspect and verify an engine for the current GPU, then put it into the bundle.
+
+    Args:
+        bundle: gains `mesh.<precision>.sm<capability>.engine` and the TensorRT copy of its ONNX.
+        precision: "fp32", "fp16" or "bf16", written into the ONNX.
+        batch: smallest, best and largest number of people; kernels are chosen for the best.
+        plugin: who samples the volume; None takes the first that is there: "aot", "library", "none".
+        workspace_bytes: scratch memory the builder may use; None is the whole GPU.
+        timing_cache: file of kernel timings, read and added to; None is one in the user's cache.
+        optimization_level: 0 to 5, how long the builder searches.
+        say: hears each step, in a line.
+        progress: hears the builder's own steps.
+
+    Raises:
+        MissingDependency: TensorRT, CUDA's bindings or the plugin is not installed.
+        BuildError: TensorRT refuses the network.
+        SessionError: no GPU, or it refuses the engine.
+        VerificationError: an output differs by more than the limit. Here as always on failure, nothing is kept.
+        KeyboardInterrupt: Ctrl-C; the builder was told to stop.
+    """
+    network = _typed_network(bundle, precision)
+    _require_reference()
+    trt = tensorrt()
+    chosen = plugin or default_plugin(trt, network, say)
+    _refuse(check(tensorrt_copy(network, chosen)))
+    here = environment()
+    _refuse_hardware(precision, here)
+    namespace, library = register(trt, network, chosen)
+    copy = tensorrt_copy(network, chosen, namespace)
+    cache = timing_cache or timing_cache_path(here, SOURCE if chosen == "aot" else None)
+    recipe = Recipe(_shapes(copy, batch), cache, workspace_bytes, optimization_level)
+    say(f"building {precision} for {here['gpu']} with TensorRT {here['tensorrt']}, sampling by {WORDS[chosen]}")
+    plan = build_plan(trt, copy.SerializeToString(deterministic=True), recipe, progress, say)
+    layers = inspect(trt, plan)
+    if chosen != "none" and not layers.plugin:
+        say(f"the inspector names no layer of {DOMAIN}::{NAME}: it was fused into another one")
+    entry = _engine_entry(precision, batch, recipe, {**here, "plugin": chosen})
+    grown, differences = _add_engine(bundle, plan, entry, batch, say)
+    grown = _add_copy(grown, copy, precision, chosen)
+    engine, onnx_copy = bundle.path / entry.name, bundle.path / _copy_name(precision)
+    line = trtexec_command(onnx_copy, engine, recipe, chosen, library)
+    return Built(grown, engine, onnx_copy, chosen, layers, differences, line)
+
+
+# ── the network ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _typed_network(bundle: Bundle, precision: str) -> onnx.ModelProto:
+    if precision in ("int8", "fp8"):
+        raise BuildError(
+            f"{bundle.path}: no network in it is calibrated for {precision}, and this version calibrates none",
+            "build fp16, bf16 or fp32",
+        )
+    model = onnx.load(bundle.file("mesh", MESH))
+    return model if precision == "fp32" else to_low_precision(model, cast("Precision", precision))
+
+
+def _require_reference() -> None:
+    """Find out now what would otherwise be missing after minutes of building."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        raise MissingDependency(
+            "ONNX Runtime is not installed, and engines are verified against it", "pip install 'jotr-deploy[cpu]'"
+        )
+
+
+def _refuse(findings: Sequence[Finding]) -> None:
+    if findings:
+        more = f" (and {len(findings) - 1} more: --check-only lists them)" if len(findings) > 1 else ""
+        raise BuildError(f"TensorRT cannot take {findings[0].where}: {findings[0].problem}{more}", findings[0].remedy)
+
+
+def _refuse_hardware(precision: str, here: Mapping[str, str]) -> None:
+    if precision == "bf16" and float(here["capability"]) < 8:
+        raise BuildError(f"{here['gpu']} (compute capability {here['capability']}) has no bf16", "build fp16")
+
+
+def _shapes(model: onnx.ModelProto, batch: Batch) -> Shapes:
+    shapes = {}
+    for value in model.graph.input:
+        rest = tuple(size.dim_value for size in value.type.tensor_type.shape.dim[1:])
+        low, best, high = ((size, *rest) for size in batch)
+        shapes[value.name] = (low, best, high)
+    return shapes
+
+
+# ── the files ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _engine_entry(precision: str, batch: Batch, recipe: Recipe, built_with: Mapping[str, str]) -> FileEntry:
+    return FileEntry(
+        role="mesh",
+        name=f"mesh.{precision}.sm{built_with['capability'].replace('.', '')}.engine",
+        sha256="",
+        precision=precision,
+        backend="tensorrt",
+        recipe={
+            "plugin": built_with["plugin"],
+            "optimization_level": recipe.optimization_level,
+            "workspace_bytes": recipe.workspace_bytes,
+        },
+        batch=":".join(map(str, batch)),
+        built_with=dict(built_with),
+    )
+
+
+def _add_engine(
+    bundle: Bundle, plan: bytes, entry: FileEntry, batch: Batch, say: Say
+) -> tuple[Bundle, list[Difference]]:
+    differences: list[Difference] = []
+
+    def write(path: Path) -> FileEntry:
+        path.write_bytes(plan)
+        differences.extend(_verified(bundle, path, str(entry.precision), batch, say))
+        return entry.model_copy(update={"error_mm": _vertices_error(differences)})
+
+    return replace_file(bundle, entry.name, write), differences
+
+
+def _verified(bundle: Bundle, engine: Path, precision: str, batch: Batch, say: Say) -> list[Difference]:
+    """The engine against the bundle's network in ONNX Runtime, every output, at the ends and the best of the range."""
+    sizes = sorted(set(batch))
+    say(f"comparing with ONNX Runtime at batch {', '.join(map(str, sizes))}")
+    reference = bundle.file("mesh", MESH)
+    with open_session(reference, device="cpu") as expected, open_session(engine, device="cuda") as found:
+        rows = measure(expected, found, bundle.manifest.model, sizes)
+    require(rows, precision, f"the {precision} engine")
+    return rows
+
+
+def _vertices_error(rows: Sequence[Difference]) -> Error | None:
+    vertices = [row for row in rows if row.output == "vertices"]
+    if not vertices:
+        return None
+    mean = sum(row.mean for row in vertices) / len(vertices)
+    return Error(mean=float(f"{mean:.2g}"), max=float(f"{max(row.max for row in vertices):.2g}"))
+
+
+def _copy_name(precision: str) -> str:
+    return f"mesh.{precision}.tensorrt.onnx"
+
+
+def _add_copy(bundle: Bundle, copy: onnx.ModelProto, precision: str, plugin: Plugin) -> Bundle:
+    def write(path: Path) -> FileEntry:
+        path.write_bytes(copy.SerializeToString(deterministic=True))
+        return FileEntry(
+            role="mesh",
+            name=_copy_name(precision),
+            sha256="",
+            precision=precision,
+            backend="tensorrt",
+            recipe={"plugin": plugin},
+            batch="dynamic",
+        )
+
+    return replace_file(bundle, _copy_name(precision), write)

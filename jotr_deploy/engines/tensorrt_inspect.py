@@ -1,0 +1,54 @@
+"""What an engine is made of, as TensorRT's inspector tells it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from jotr_deploy.engines.tensorrt_build import REPORT, BuildError, without_frames
+from jotr_deploy.plugins import NAME
+from jotr_deploy.runtime.sessions.tensorrt_engine import listening
+
+
+@dataclass(frozen=True)
+class Layers:
+    """The layers of an engine."""
+
+    count: int
+    plugin: int
+    """How many of them are the sampling plugin."""
+    tensors: tuple[str, ...]
+    """Names of inputs and outputs."""
+
+
+def read_layers(information: str) -> Layers:
+    """Understand the inspector's JSON, which 11.0 changed: "Bindings" became "I/O Tensors"."""
+    content = json.loads(information)
+    layers = content.get("Layers", [])
+    tensors = content.get("I/O Tensors") or content.get("Bindings") or []
+    names = tuple(tensor["Name"] if isinstance(tensor, dict) else str(tensor) for tensor in tensors)
+    return Layers(len(layers), sum(_is_plugin(layer) for layer in layers), names)
+
+
+def _is_plugin(layer: Any) -> bool:
+    """A layer of some plugin type that names our operator: node names do, and the plugin's own name where it stands."""
+    if not isinstance(layer, dict):
+        return False
+    return "plugin" in str(layer.get("LayerType", "")).lower() and NAME in json.dumps(layer)
+
+
+@without_frames
+def inspect(trt: Any, plan: bytes) -> Layers:
+    """Open a plan and list its layers.
+
+    Raises:
+        BuildError: TensorRT does not open its own plan.
+    """
+    log = listening(trt)
+    runtime = trt.Runtime(log)
+    engine = runtime.deserialize_cuda_engine(plan)
+    if engine is None:
+        raise BuildError(f"TensorRT does not open the engine it has built ({log.reason()})", REPORT)
+    inspector = engine.create_engine_inspector()
+    return read_layers(inspector.get_engine_information(trt.LayerInformationFormat.JSON))

@@ -1,0 +1,58 @@
+"""Timings of kernels, kept between builds: one file a user, TensorRT and kind of GPU."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from jotr_deploy.errors import OutputError
+from jotr_deploy.writing import written_aside
+
+
+def timing_cache_path(here: Mapping[str, str], kernel: Path | None = None) -> Path:
+    """Where this user keeps the timings of this TensorRT on this kind of GPU.
+
+    Args:
+        here: what engines depend on here, "tensorrt", "gpu" and "capability" among it.
+        kernel: source of a kernel that goes into the engine. TensorRT cannot tell one such kernel from the next and
+            would reuse the old one's times, so that every source has a file of its own.
+    """
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jotr-deploy"
+    gpu = "".join(letter if letter.isalnum() else "-" for letter in here["gpu"].lower())
+    source = f".{hashlib.sha256(kernel.read_bytes()).hexdigest()[:12]}" if kernel else ""
+    return base / f"tensorrt-{here['tensorrt']}.{gpu}.sm{here['capability'].replace('.', '')}{source}.timings"
+
+
+def use_timings(config: Any, path: Path, say: Callable[[str], None]) -> None:
+    """Give the builder what is known; timings of another GPU or TensorRT are left aside."""
+    try:
+        known = path.read_bytes()
+    except OSError:
+        known = b""
+    cache = config.create_timing_cache(known)
+    if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):
+        return
+    if known:
+        say(f"{path} holds the timings of another GPU or TensorRT: starting anew")
+        config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
+
+
+def keep_timings(config: Any, path: Path, say: Callable[[str], None]) -> None:
+    """Write what is known now, together with what another builder has written in the meantime."""
+    cache = config.get_timing_cache()
+    if cache is None:
+        return
+    with suppress(OSError):
+        other = config.create_timing_cache(path.read_bytes())
+        if other is not None:
+            cache.combine(other, ignore_mismatch=False)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_aside(path) as aside:
+            aside.write_bytes(bytes(cache.serialize()))
+    except (OSError, OutputError):
+        say(f"{path}: cannot be written; the next build times every kernel again")

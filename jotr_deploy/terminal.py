@@ -1,0 +1,111 @@
+"""What every verb says and asks in the same way: steps, bars, tables, last lines, refused options."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from jotr_deploy.errors import JotrDeployError, MissingDependency
+
+if TYPE_CHECKING:
+    from jotr_deploy.engines.verify import Difference
+
+console, errors = Console(emoji=False), Console(stderr=True, emoji=False)  # ":x:" in a path is no picture
+
+
+@contextmanager
+def steps() -> Iterator[Any]:
+    """Say each step as it starts, with its duration when the next one begins."""
+    start = time.perf_counter()
+    with errors.status("starting") as status:
+
+        def say(step: str) -> None:
+            status.update(escape(step))
+            if not errors.is_terminal:
+                errors.print(
+                    f"[dim]{time.perf_counter() - start:6.1f} s[/]  {escape(step)}", highlight=False, soft_wrap=True
+                )
+
+        yield say
+
+
+@contextmanager
+def bar() -> Iterator[Any]:
+    """A progress bar for `progress(step, done, total)`; a step that does not know its length shows a count."""
+    if not errors.is_terminal:  # the bar would leave an empty line
+        yield lambda step, done, total: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors, transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+        yield lambda step, done, total: bar.update(task, description=step, completed=done, total=total)
+
+
+def difference_table(
+    rows: list[Difference],
+    precision: str = "fp32",
+    title: str = "ONNX Runtime against PyTorch, max (mean) on random crops",
+) -> Table:
+    """Every output of a comparison, at every batch, beside its limit."""
+    from jotr_deploy.engines.verify import LIMITS, UNITS
+
+    batches = sorted({row.batch for row in rows})
+    table = Table(title=title, title_justify="left")
+    table.add_column("output")
+    for batch in batches:
+        table.add_column(f"batch {batch}", justify="right")
+    table.add_column("limit", justify="right")
+    table.add_column("unit")
+    for output in dict.fromkeys(row.output for row in rows):
+        cells = [f"{r.max:.0e} ({r.mean:.0e})" for r in rows if r.output == output]
+        kind, limit = LIMITS[precision][output]
+        table.add_row(output, *cells, f"{limit:g} {kind}", UNITS[output])
+    return table
+
+
+def exclusive(option: str, given: bool, others: dict[str, Path | None]) -> None:
+    """Refuse what would be ignored silently."""
+    for other, value in others.items():
+        if given and value is not None:
+            raise JotrDeployError(f"{option} and {other} are both given", "leave one of them out")
+
+
+def choice(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise JotrDeployError(f"{option}: {value!r} is not known", f"give one of {', '.join(allowed)}")
+
+
+def needs(verb: str, *modules: str) -> None:
+    """Say which packages a verb lacks before any of its work starts."""
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        extra = "export,cpu" if verb == "export" else "cpu"
+        raise MissingDependency(f"{verb} needs {', '.join(missing)}", f"pip install 'jotr-deploy[{extra}]'")
+
+
+def count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+def done(path: Path, what: str, following: str) -> None:
+    console.print(
+        f"[bold green]done[/] {escape(str(path))} ({what}). Next: [bold]{escape(following)}[/]",
+        highlight=False,
+        soft_wrap=True,
+    )
