@@ -9,7 +9,7 @@ import jotr_deploy
 
 PACKAGE = Path(jotr_deploy.__file__).parent
 
-GROUND = ("skeletons", "config", "spans", "bundle", "people", "errors", "writing")
+GROUND = ("skeletons", "config", "spans", "bundle", "people", "errors", "writing", "cache")
 # From the top. Parts of one layer may import each other, but for the packages, which each are a layer of their own.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli", "cli_engines", "doctor", "terminal"),

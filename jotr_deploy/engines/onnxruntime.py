@@ -7,9 +7,9 @@ from pathlib import Path
 
 import onnx
 
-from jotr_deploy.bundle import Bundle, Error, FileEntry, replace_file
+from jotr_deploy.bundle import Bundle, FileEntry, replace_file
 from jotr_deploy.engines.precision import to_low_precision
-from jotr_deploy.engines.verify import BATCHES, Difference, measure, require
+from jotr_deploy.engines.verify import BATCHES, Difference, measure, require, vertices_error
 from jotr_deploy.errors import JotrDeployError
 from jotr_deploy.runtime.sessions import open_session
 
@@ -58,12 +58,3 @@ def build_onnxruntime(
         )
 
     return replace_file(bundle, name, write), name, differences
-
-
-def vertices_error(rows: list[Difference]) -> Error | None:
-    """What the manifest keeps of a comparison: mean and largest distance of the vertices, two digits."""
-    vertices = [row for row in rows if row.output == "vertices"]
-    if not vertices:
-        return None
-    mean = sum(row.mean for row in vertices) / len(vertices)
-    return Error(mean=float(f"{mean:.2g}"), max=float(f"{max(row.max for row in vertices):.2g}"))

@@ -10,7 +10,7 @@ from typing import cast, get_args
 
 import onnx
 
-from jotr_deploy.bundle import Bundle, Error, FileEntry, replace_file
+from jotr_deploy.bundle import Bundle, FileEntry, replace_file
 from jotr_deploy.engines.precision import Precision, to_low_precision
 from jotr_deploy.engines.tensorrt_build import BATCH, BuildError, Progress, Recipe, Shapes, build_plan
 from jotr_deploy.engines.tensorrt_inspect import Layers, inspect
@@ -19,7 +19,7 @@ from jotr_deploy.engines.tensorrt_plugin import WORDS, default_plugin, register
 from jotr_deploy.engines.tensorrt_rules import Finding, check
 from jotr_deploy.engines.tensorrt_timings import timing_cache_path
 from jotr_deploy.engines.tensorrt_trtexec import trtexec_command
-from jotr_deploy.engines.verify import Difference, measure, require
+from jotr_deploy.engines.verify import Difference, measure, require, vertices_error
 from jotr_deploy.errors import MissingDependency
 from jotr_deploy.plugins import DOMAIN, NAME
 from jotr_deploy.plugins.kernel import SOURCE
@@ -213,7 +213,7 @@ def _add_engine(
     def write(path: Path) -> FileEntry:
         path.write_bytes(plan)
         differences.extend(_verified(bundle, path, str(entry.precision), batch, say))
-        return entry.model_copy(update={"error_mm": _vertices_error(differences)})
+        return entry.model_copy(update={"error_mm": vertices_error(differences)})
 
     return replace_file(bundle, entry.name, write), differences
 
@@ -227,14 +227,6 @@ def _verified(bundle: Bundle, engine: Path, precision: str, batch: Batch, say: S
         rows = measure(expected, found, bundle.manifest.model, sizes)
     require(rows, precision, f"the {precision} engine")
     return rows
-
-
-def _vertices_error(rows: Sequence[Difference]) -> Error | None:
-    vertices = [row for row in rows if row.output == "vertices"]
-    if not vertices:
-        return None
-    mean = sum(row.mean for row in vertices) / len(vertices)
-    return Error(mean=float(f"{mean:.2g}"), max=float(f"{max(row.max for row in vertices):.2g}"))
 
 
 def _copy_name(precision: str) -> str:

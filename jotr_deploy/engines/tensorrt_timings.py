@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from jotr_deploy.cache import user_cache
 from jotr_deploy.errors import OutputError
 from jotr_deploy.writing import written_aside
 
@@ -21,7 +21,7 @@ def timing_cache_path(here: Mapping[str, str], kernel: Path | None = None) -> Pa
         kernel: source of a kernel that goes into the engine. TensorRT cannot tell one such kernel from the next and
             would reuse the old one's times, so that every source has a file of its own.
     """
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jotr-deploy"
+    base = user_cache()
     gpu = "".join(letter if letter.isalnum() else "-" for letter in here["gpu"].lower())
     source = f".{hashlib.sha256(kernel.read_bytes()).hexdigest()[:12]}" if kernel else ""
     return base / f"tensorrt-{here['tensorrt']}.{gpu}.sm{here['capability'].replace('.', '')}{source}.timings"

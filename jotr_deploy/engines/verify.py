@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jotr_deploy.bundle import Error
 from jotr_deploy.config import ModelConfig
 from jotr_deploy.errors import VerificationError
 from jotr_deploy.geometry.rotations import angle_between
@@ -122,7 +123,16 @@ def require(rows: Sequence[Difference], precision: str, what: str) -> None:
         if not value <= limit:
             unit = UNITS[row.output]
             raise VerificationError(
-                f"{what}: {row.output} differs from PyTorch by {value:.3g} {unit} at batch {row.batch}, "
+                f"{what}: {row.output} differs from its reference by {value:.3g} {unit} at batch {row.batch}, "
                 f"limit {limit:g} {unit} ({kind})",
                 "nothing was kept; report this with the versions of `doctor`",
             )
+
+
+def vertices_error(rows: Sequence[Difference]) -> Error | None:
+    """What the manifest keeps of a comparison: mean and largest distance of the vertices, two digits."""
+    vertices = [row for row in rows if row.output == "vertices"]
+    if not vertices:
+        return None
+    mean = sum(row.mean for row in vertices) / len(vertices)
+    return Error(mean=float(f"{mean:.2g}"), max=float(f"{max(row.max for row in vertices):.2g}"))

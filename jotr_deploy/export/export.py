@@ -13,8 +13,8 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from jotr_deploy.bundle import Error, FileEntry, Manifest, new_directory, sha256_of, write_manifest
-from jotr_deploy.engines.verify import Difference, measure, require
+from jotr_deploy.bundle import FileEntry, Manifest, new_directory, sha256_of, write_manifest
+from jotr_deploy.engines.verify import Difference, measure, require, vertices_error
 from jotr_deploy.export.load import Loaded
 from jotr_deploy.export.onnx import Sampling, export_onnx
 from jotr_deploy.model.jotr import INPUTS, JOTR
@@ -83,11 +83,6 @@ def export_bundle(
 
 
 def _mesh_entry(mesh: Path, sampling: Sampling, differences: list[Difference]) -> FileEntry:
-    vertices = [row for row in differences if row.output == "vertices"]
-    error = None
-    if vertices:
-        mean = sum(row.mean for row in vertices) / len(vertices)
-        error = Error(mean=_digits(mean), max=_digits(max(row.max for row in vertices)))
     versions = {name: importlib.metadata.version(name) for name in ("jotr-deploy", "torch", "onnx", "onnxscript")}
     return FileEntry(
         role="mesh",
@@ -98,9 +93,5 @@ def _mesh_entry(mesh: Path, sampling: Sampling, differences: list[Difference]) -
         recipe={"sampling": sampling},
         batch="dynamic",
         built_with=versions,
-        error_mm=error,
+        error_mm=vertices_error(differences),
     )
-
-
-def _digits(value: float) -> float:
-    return float(f"{value:.2g}")

@@ -8,13 +8,13 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
-import os
 import re
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from jotr_deploy.cache import user_cache
 from jotr_deploy.errors import MissingDependency, OutputError, SessionError, first_line
 from jotr_deploy.writing import written_aside
 
@@ -186,7 +186,7 @@ def _compiled(target: str) -> bytes:
     source = SOURCE.read_bytes()
     version = ".".join(map(str, _call("nvrtc", "nvrtcVersion")))
     key = hashlib.sha256(source + f"{target} {version}".encode()).hexdigest()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jotr-deploy"
+    cache = user_cache()
     path = cache / f"trilinear.{target}.{key[:16]}"
     if path.is_file():
         return path.read_bytes()

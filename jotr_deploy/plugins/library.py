@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jotr_deploy.cache import user_cache
 from jotr_deploy.errors import MissingDependency, SessionError, first_line
 from jotr_deploy.plugins import DOMAIN, NAME, VERSION
 
@@ -72,7 +73,7 @@ def need_library(explicit: Path | None = None) -> Path:
 
 def cached_library(tensorrt: int) -> Path:
     """Where the library for a major version of TensorRT lies in the user's cache, or will."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jotr-deploy" / "plugins"
+    base = user_cache() / "plugins"
     return base / f"{platform.machine()}-tensorrt{tensorrt}" / FILE_NAME
 
 

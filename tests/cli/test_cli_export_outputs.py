@@ -75,7 +75,7 @@ def far(*_: Any) -> list[Difference]:
         ("jotr_deploy.export.export.write_manifest", full_disk,
          "{output}: cannot be written (No space left on device)", PLACE),
         ("jotr_deploy.export.export.measure", far,
-         "mesh.onnx: vertices differs from PyTorch by 12.5 mm at batch 3, limit 0.1 mm (max)",
+         "mesh.onnx: vertices differs from its reference by 12.5 mm at batch 3, limit 0.1 mm (max)",
          "nothing was kept; report this with the versions of `doctor`"),
     ],
 )  # fmt: skip

@@ -120,7 +120,7 @@ def test_the_limit_is_the_last_value_that_passes(precision: str, output: str) ->
         require([at, above], precision, "mesh.onnx")
     unit = UNITS[output]
     assert refusal.value.cause == (
-        f"mesh.onnx: {output} differs from PyTorch by {1.01 * limit:.3g} {unit} at batch 3, "
+        f"mesh.onnx: {output} differs from its reference by {1.01 * limit:.3g} {unit} at batch 3, "
         f"limit {limit:g} {unit} ({kind})"
     )
     assert refusal.value.remedy == f"nothing was kept; {REPORT}"
@@ -138,7 +138,7 @@ def test_the_promised_limits() -> None:
 
 
 def test_a_difference_that_is_nan_does_not_pass() -> None:
-    with pytest.raises(VerificationError, match="vertices differs from PyTorch by nan mm at batch 1"):
+    with pytest.raises(VerificationError, match="vertices differs from its reference by nan mm at batch 1"):
         require([Difference("vertices", 1, float("nan"), float("nan"), True)], "fp32", "mesh.onnx")
 
 
