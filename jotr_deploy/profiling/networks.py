@@ -53,7 +53,9 @@ def open_networks(
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jotr-deploy-bench-")))
         networks, sessions, notes = [], [], []
         failure: JotrDeployError | None = None
-        for entry in (entry for entry in bundle.manifest.files if entry.role == "mesh"):
+        for entry in bundle.manifest.files:
+            if entry.role != "mesh" or (entry.backend == "tensorrt" and entry.name.endswith(".onnx")):
+                continue  # what an engine was built from is for TensorRT's parser only
             path = bundle.file("mesh", entry.name)
             try:
                 session = stack.enter_context(open_session(path, device=device, threads=threads))

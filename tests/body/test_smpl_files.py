@@ -60,26 +60,30 @@ class Sparse:
 
 
 @pytest.fixture
-def disguised(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let this file's classes be pickled under the names official files use, without those packages."""
-    for cls, module in ((Chumpy, "chumpy.ch"), (Sparse, "scipy.sparse.csc")):
-        name = {"Chumpy": "Ch", "Sparse": "csc_matrix"}[cls.__name__]
-        fake = types.ModuleType(module)
-        setattr(fake, name, cls)
-        monkeypatch.setitem(sys.modules, module, fake)
-        monkeypatch.setattr(cls, "__module__", module)
-        monkeypatch.setattr(cls, "__qualname__", name)
-        monkeypatch.setattr(cls, "__name__", name)
+def disguised(monkeypatch: pytest.MonkeyPatch) -> tuple[type, type]:
+    """Both classes under the names official files use, in modules that exist only while the test writes."""
+
+    def under(module: str, name: str, base: type) -> type:
+        parts = module.split(".")
+        for end in range(1, len(parts) + 1):
+            monkeypatch.setitem(sys.modules, ".".join(parts[:end]), types.ModuleType(".".join(parts[:end])))
+        cls = type(name, (base,), {"__module__": module, "__qualname__": name})
+        setattr(sys.modules[module], name, cls)
+        return cls
+
+    return under("chumpy.ch", "Ch", Chumpy), under("scipy.sparse.csc", "csc_matrix", Sparse)
 
 
-@pytest.mark.usefixtures("disguised")
 @pytest.mark.parametrize("protocol", [0, 1, 2, 4])
-def test_official_pickles_without_chumpy_or_scipy(tmp_path: Path, arrays: dict[str, Any], protocol: int) -> None:
+def test_official_pickles_without_chumpy_or_scipy(
+    tmp_path: Path, arrays: dict[str, Any], disguised: tuple[type, type], monkeypatch: pytest.MonkeyPatch, protocol: int
+) -> None:
+    chumpy, sparse = disguised
     path = tmp_path / "basicModel_neutral_lbs_10_207_0_v1.0.0.pkl"
-    wrapped = {**arrays, "shapedirs": Chumpy(arrays["shapedirs"]), "J_regressor": Sparse(arrays["J_regressor"])}
+    wrapped = {**arrays, "shapedirs": chumpy(arrays["shapedirs"]), "J_regressor": sparse(arrays["J_regressor"])}
     path.write_bytes(pickle.dumps(wrapped, protocol=protocol))
-    for name in ("chumpy.ch", "scipy.sparse.csc"):
-        del sys.modules[name]  # reading must not need them
+    for name in ("chumpy", "chumpy.ch", "scipy", "scipy.sparse", "scipy.sparse.csc"):
+        monkeypatch.setitem(sys.modules, name, None)  # reading must not need them: an import would fail
     body = load_body(path)
     np.testing.assert_allclose(body.J_regressor, arrays["J_regressor"].astype(np.float32))
     np.testing.assert_allclose(body.shapedirs, arrays["shapedirs"][:, :, :10].astype(np.float32))
