@@ -41,7 +41,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def test_image_to_mesh(made: tuple[Path, str], tmp_path: Path) -> None:
     printed = run(tmp_path, IMAGE_TO_MESH, made[0] / "bundle").splitlines()
     assert [line.split()[0] for line in printed] == ["person", "0", "1", "people.obj:"]
-    assert printed[-1] == "people.obj: 2 meshes; stand-in body"
+    assert printed[-1] == "people.obj: 2 meshes; untrained: pose is meaningless, stand-in body"
     lines = (tmp_path / "people.obj").read_text().splitlines()
     assert [line for line in lines if line.startswith("o ")] == ["o person_0", "o person_1"]
     assert sum(line.startswith("v ") for line in lines) == 2 * 6890
