@@ -6,6 +6,7 @@ python benchmarks/cpu.py BUNDLE --rounds 30
 from __future__ import annotations
 
 import argparse
+import math
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -36,7 +37,7 @@ def main() -> None:
             str(batch): [timed((n.name, batch), partial(n.call, scene.batch(batch))) for n in networks]
             for batch in BATCHES
         }
-        warm_up(groups, silent)
+        warm_up(groups, math.inf, silent)
         collect(groups, dict.fromkeys(groups, arguments.rounds), judge, "measuring", silent)
     print(environment(arguments.threads, False, load))
     print("batch  network               p10 ms   p50 ms   p10 vs eager   p50 vs eager   kept  dropped")

@@ -45,7 +45,7 @@ def bench(
         batches: people in one call of the network.
         threads: width of the engines, PyTorch included; None leaves each engine's default.
         device: "auto", "cpu" or "cuda".
-        seconds: about how long to measure; warm-up, cold starts and the fewest samples worth reporting come on top.
+        seconds: about how long to measure, at most twice that; warm-up and cold starts come on top.
         source: a picture in place of the one in this package.
         keypoints: its joints; without them the whole picture is one person.
         eager: also measure PyTorch eager, where PyTorch is installed.
@@ -101,8 +101,8 @@ def _measure(
 ) -> tuple[dict[str, dict[Key, Timing]], Mapping[str, list[int]]]:
     """Everything in this process, then the cold starts: figures by group, and the peak memory by network, bytes."""
     judge = Judge()
-    plan = plan_rounds(warm_up(groups, progress), seconds)
-    collect(groups, plan, judge, "measuring", progress)
+    plan = plan_rounds(warm_up(groups, seconds, progress), seconds)
+    collect(groups, plan, judge, "measuring", progress, at_most_s=2 * seconds)
     found = {name: timings(jobs, plan[name], judge) for name, jobs in groups.items()}
     starts, peaks = _cold_jobs(networks, notes, progress)
     collect({_COLD: starts}, {_COLD: COLD_STARTS}, judge, "cold starts", progress)

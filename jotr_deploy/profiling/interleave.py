@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,17 +42,24 @@ def timed(key: Key, call: Callable[[], object]) -> Job:
     return Job((key,), run)
 
 
-def warm_up(groups: Groups, progress: Progress) -> dict[str, float]:
-    """Run every job `WARM_UP_CALLS` times; gives the seconds a round of each group takes."""
+def warm_up(groups: Groups, seconds: float, progress: Progress) -> dict[str, float]:
+    """Run every job `WARM_UP_CALLS` times, or until its group has had its share of the seconds.
+
+    Returns:
+        The seconds that a round of each group takes.
+    """
     costs = {}
     for done, (name, jobs) in enumerate(groups.items()):
         progress("warming up", done, len(groups))
+        begin = time.perf_counter()
         for _ in range(WARM_UP_CALLS):
             start = time.perf_counter()
             for job in jobs:
                 settle()
                 job.run()
             costs[name] = time.perf_counter() - start
+            if time.perf_counter() - begin > seconds / len(groups):
+                break
     return costs
 
 
@@ -74,25 +82,34 @@ def schedule(plan: Mapping[str, int]) -> Iterator[tuple[str, ...]]:
         yield tuple(name for name, count in plan.items() if (index + 1) * count // rounds > index * count // rounds)
 
 
-def collect(groups: Groups, plan: Mapping[str, int], judge: Judge, step: str, progress: Progress) -> None:
-    """Measure; then once more, at most, the groups of which the rest of the machine left too little."""
-    _rounds(groups, plan, judge, step, progress)
-    again = {name: rounds for name, rounds in plan.items() if not enough(groups[name], rounds, judge)}
-    if again:
-        _rounds(groups, again, judge, f"{step} again, the machine was busy", progress)
+def collect(
+    groups: Groups, plan: Mapping[str, int], judge: Judge, step: str, progress: Progress, at_most_s: float = math.inf
+) -> None:
+    """Measure; then go on, at most as long again, until the rest of the machine has left enough quiet samples.
+
+    After `at_most_s` seconds it stops as it is: rounds are spread so that every group has had some.
+    """
+    end = time.perf_counter() + at_most_s
+    rounds = list(schedule(plan))
+    for again in (False, True):
+        judge.restart()
+        for done, names in enumerate(rounds):
+            if again:
+                names = tuple(name for name in names if not enough(groups[name], plan[name], judge))
+            if time.perf_counter() > end or not any(groups[name] for name in names):
+                continue
+            progress(f"{step} again, the machine was busy" if again else step, done, len(rounds))
+            for job in (job for name in names for job in groups[name]):
+                settle()
+                judge.add(job.run())
+        judge.close()
 
 
 def enough(jobs: Sequence[Job], rounds: int, judge: Judge) -> bool:
-    """Whether everything of a group has the quiet samples that figures need."""
-    return all(len(judge.samples[key].quiet_s) >= min(ENOUGH, rounds) for job in jobs for key in job.keys)
+    """Whether everything of a group has the quiet samples that figures need; of a few, all must be quiet."""
 
+    def has(key: Key) -> bool:
+        samples = judge.samples[key]
+        return len(samples.quiet_s) >= max(1, min(ENOUGH, rounds, len(samples.all_s)))
 
-def _rounds(groups: Groups, plan: Mapping[str, int], judge: Judge, step: str, progress: Progress) -> None:
-    rounds = list(schedule(plan))
-    judge.restart()
-    for done, names in enumerate(rounds):
-        progress(step, done, len(rounds))
-        for job in (job for name in names for job in groups[name]):
-            settle()
-            judge.add(job.run())
-    judge.close()
+    return all(has(key) for job in jobs for key in job.keys)
