@@ -87,21 +87,27 @@ def collect(
 ) -> None:
     """Measure; then go on, at most as long again, until the rest of the machine has left enough quiet samples.
 
-    After `at_most_s` seconds it stops as it is: rounds are spread so that every group has had some.
+    After `at_most_s` seconds only groups that have had fewer than `ENOUGH` rounds go on.
     """
     end = time.perf_counter() + at_most_s
+    count = dict.fromkeys(plan, 0)
+
+    def wanted(name: str, again: bool) -> bool:
+        late = time.perf_counter() > end and count[name] >= ENOUGH
+        return not late and not (again and enough(groups[name], plan[name], judge))
+
     rounds = list(schedule(plan))
     for again in (False, True):
         judge.restart()
-        for done, names in enumerate(rounds):
-            if again:
-                names = tuple(name for name in names if not enough(groups[name], plan[name], judge))
-            if time.perf_counter() > end or not any(groups[name] for name in names):
-                continue
-            progress(f"{step} again, the machine was busy" if again else step, done, len(rounds))
-            for job in (job for name in names for job in groups[name]):
-                settle()
-                judge.add(job.run())
+        for done, scheduled in enumerate(rounds):
+            names = [name for name in scheduled if wanted(name, again)]
+            if names:
+                progress(f"{step} again, the machine was busy" if again else step, done, len(rounds))
+            for name in names:
+                count[name] += 1
+                for job in groups[name]:
+                    settle()
+                    judge.add(job.run())
         judge.close()
 
 

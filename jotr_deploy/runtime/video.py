@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import logging
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ class Frame:
     image_bgr: Array  # (H, W, 3) uint8
 
 
-class FrameSource:
+class FrameSource(ABC):
     """Numbered frames. Iterating again starts anew and ends the iteration under way; leaving `with` ends it too."""
 
     kind: str  # "image", "images" or "video"
@@ -41,12 +42,13 @@ class FrameSource:
 
     _under_way: Generator[Frame, None, None] | None = None
 
+    @abstractmethod
     def frame_names(self) -> Iterator[str]:
         """The names of all frames, without reading them; none where `count` is None."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _frames(self) -> Generator[Frame, None, None]:
-        raise NotImplementedError
+        """The frames, from the first one on."""
 
     def __iter__(self) -> Iterator[Frame]:
         self.close()

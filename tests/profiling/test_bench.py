@@ -107,7 +107,6 @@ def judge(others_cores):
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch):
-    monkeypatch.setattr(interleave, "WARM_UP_CALLS", 1)
     monkeypatch.setattr(interleave, "SAMPLES_AT_LEAST", 3)
     monkeypatch.setattr(module, "Judge", lambda: judge(others_cores=0))
     monkeypatch.setattr(module, "cold_start", lambda name, arguments: ColdStart(1.5, 300_000_000))
@@ -236,7 +235,7 @@ def test_a_busy_machine_is_said(made, monkeypatch, quick):
     monkeypatch.setattr(module, "Judge", lambda: judge(others_cores=2))
     found = quick(open_bundle(made), batches=(1,), eager=False)
     timing = found.networks[0].batches[0].timing
-    assert (timing.kept, timing.dropped, timing.busy) == (6, 0, True)
+    assert (timing.kept, timing.dropped, timing.busy) == (5, 0, True)
     assert found.networks[0].batches[0].people_per_s
     assert found.networks[0].body_share is None
     assert {stage.share for stage in found.stages} == {None}

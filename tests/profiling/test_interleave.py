@@ -1,4 +1,4 @@
-from collections import Counter
+from collections import Counter, defaultdict
 from itertools import pairwise
 
 import pytest
@@ -18,14 +18,14 @@ class Verdicts:
     """A judge who finds the named keys busy a number of times."""
 
     def __init__(self, busy=None):
-        self.samples, self.order, self.busy = {}, [], Counter(busy or {})
+        self.samples, self.order, self.busy = defaultdict(Samples), [], Counter(busy or {})
 
     def restart(self):
         pass
 
     def add(self, seconds):
         for key, value in seconds.items():
-            samples = self.samples.setdefault(key, Samples())
+            samples = self.samples[key]
             self.order.append(key)
             self.busy[key] -= 1
             (samples.busy_s if self.busy[key] >= 0 else samples.quiet_s).append(value)
@@ -87,8 +87,15 @@ def test_only_what_was_disturbed_is_measured_again():
     groups = {"first": [job("a")], "second": [job("b"), job("c")]}
     collect(groups, {"first": 10, "second": 10}, judge, "measuring", lambda step, done, total: steps.append(step))
     counts = {key[0]: (len(s.quiet_s), len(s.busy_s)) for key, s in judge.samples.items()}
-    assert counts == {"a": (10, 0), "b": (12, 8), "c": (20, 0)}
+    assert counts == {"a": (10, 0), "b": (5, 8), "c": (13, 0)}  # until there are enough
     assert list(dict.fromkeys(steps)) == ["measuring", "measuring again, the machine was busy"]
+
+
+@pytest.mark.parametrize(("rounds", "samples"), [(10, 5), (3, 3), (5, 5)])
+def test_when_the_time_is_over_the_fewest_rounds_are_still_run(rounds, samples):
+    judge = Verdicts()
+    collect({"g": [job("a")]}, {"g": rounds}, judge, "measuring", no_progress, at_most_s=-1)
+    assert len(judge.samples["a", 1].all_s) == samples
 
 
 def test_a_busy_machine_is_not_waited_for():
@@ -98,22 +105,38 @@ def test_a_busy_machine_is_not_waited_for():
 
 
 @pytest.mark.parametrize(
-    ("quiet", "rounds", "is_enough"),
-    [(5, 10, True), (4, 10, False), (0, 10, False), (3, 3, True), (2, 3, False)],
+    ("quiet", "busy", "rounds", "is_enough"),
+    [
+        (5, 30, 35, True),
+        (4, 6, 10, False),
+        (0, 10, 10, False),
+        (0, 0, 10, False),  # none at all
+        (3, 0, 3, True),  # few were planned
+        (2, 1, 3, False),
+        (2, 0, 10, True),  # few were taken: time was over
+        (1, 1, 10, False),
+    ],
 )
-def test_how_many_quiet_samples_are_enough(quiet, rounds, is_enough):
+def test_how_many_quiet_samples_are_enough(quiet, busy, rounds, is_enough):
     judge = Verdicts()
-    judge.samples["a", 1] = Samples(quiet_s=[0.1] * quiet)
+    judge.samples["a", 1] = Samples([0.1] * quiet, [0.1] * busy, [0.1] * (quiet + busy))
     assert enough([job("a")], rounds, judge) is is_enough
 
 
-def test_warm_up_calls_everything_at_least_three_times():
+def test_warm_up_calls_everything_three_times():
     calls = Counter()
     groups = {"g": [timed(("a", 1), lambda: calls.update("a")), timed(("b", 1), lambda: calls.update("b"))], "none": []}
-    costs = warm_up(groups, no_progress)
+    costs = warm_up(groups, 1000, no_progress)
     assert calls == {"a": 3, "b": 3}
     assert costs.keys() == {"g", "none"}
     assert min(costs.values()) >= 0
+
+
+@pytest.mark.parametrize(("seconds", "calls"), [(0, 1), (1000, 3)])
+def test_warm_up_of_slow_calls_is_shorter(seconds, calls):
+    done = []
+    warm_up({"g": [timed(("a", 1), lambda: done.append(1))]}, seconds, no_progress)
+    assert len(done) == calls
 
 
 def test_a_timed_call_gives_its_seconds():
