@@ -54,8 +54,8 @@ def open_networks(
         networks, sessions, notes = [], [], []
         failure: JotrDeployError | None = None
         for entry in bundle.manifest.files:
-            if entry.role != "mesh" or (entry.backend == "tensorrt" and entry.name.endswith(".onnx")):
-                continue  # what an engine was built from is for TensorRT's parser only
+            if entry.role != "mesh" or (entry.backend != "onnx" and entry.name.endswith(".onnx")):
+                continue  # what an engine was built from is for that engine's parser only
             path = bundle.file("mesh", entry.name)
             try:
                 session = stack.enter_context(open_session(path, device=device, threads=threads))
