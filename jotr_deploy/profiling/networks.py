@@ -54,7 +54,7 @@ def open_networks(
         networks, sessions, notes = [], [], []
         failure: JotrDeployError | None = None
         for entry in bundle.manifest.files:
-            if entry.role != "mesh" or (entry.backend != "onnx" and entry.name.endswith(".onnx")):
+            if entry.role != "mesh" or (entry.backend not in (None, "onnx") and entry.name.endswith(".onnx")):
                 continue  # what an engine was built from is for that engine's parser only
             path = bundle.file("mesh", entry.name)
             try:
