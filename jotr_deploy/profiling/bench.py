@@ -139,7 +139,7 @@ def _network_result(
     peaks: Mapping[str, list[int]],
 ) -> NetworkResult:
     smallest = min(batches)
-    without = ratio(found.get((_NO_BODY.format(network.name), smallest)), found.get((network.name, smallest)))
+    without = ratio(found.get((_NO_BODY.format(network.name), smallest)), found.get((network.name, smallest)), "p10_ms")
     cold, peak = found.get((_COLD, network.name)), peaks.get(network.name)
     return NetworkResult(
         name=network.name,
@@ -167,7 +167,8 @@ def _timed(scene: Scene, smallest: int) -> tuple[str, ...]:
     return (
         "network: wall clock of one call, crops in memory to all outputs in memory, body included; people/s = batch / "
         "p50. All take turns in the same rounds, and each starts when the threads of the one before are idle.",
-        f"body: what of it the body takes at batch {smallest}, measured against the same file without body.",
+        f"body: what of it the body takes at batch {smallest}: the p10 of the same file without body against its own, "
+        "because the median repeats less well than the body is long.",
         f"stages: one frame of {width} x {height} with {people}, from a file in the disk cache to meshes drawn.",
         f"cold start: start of a process to its first result at batch 1, files in the disk cache, median of "
         f"{COLD_STARTS}; peak memory: resident, of that process.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -55,7 +55,7 @@ class NetworkResult:
     device: str
     size_mb: float | None
     batches: tuple[BatchResult, ...]
-    body_share: float | None  # of the time at the smallest batch: 1 - p50 without the body / p50
+    body_share: float | None  # of the time at the smallest batch: 1 - p10 without the body / p10
     cold_start_s: float | None  # process start to first result, median
     peak_memory_mb: float | None  # of that process, resident
 
@@ -100,14 +100,17 @@ def timings(jobs: Sequence[Job], rounds: int, judge: Judge) -> dict[Key, Timing]
     return found
 
 
-def ratio(numerator: Timing | None, denominator: Timing | None) -> float | None:
-    """Of two medians; None where one is missing, or the machine was busy.
+def ratio(
+    numerator: Timing | None, denominator: Timing | None, figure: Literal["p10_ms", "p50_ms"] = "p50_ms"
+) -> float | None:
+    """Of one figure of two networks; None where one is missing, or the machine was busy.
 
     The cores that others take cost one network far more than another.
     """
-    if numerator is None or denominator is None or denominator.p50_ms == 0 or numerator.busy or denominator.busy:
+    if numerator is None or denominator is None or numerator.busy or denominator.busy:
         return None
-    return round(numerator.p50_ms / denominator.p50_ms, 4)
+    above, below = getattr(numerator, figure), getattr(denominator, figure)
+    return round(above / below, 4) if below else None
 
 
 def batch_results(

@@ -55,6 +55,10 @@ def test_ratio_of_medians(numerator, denominator, value):
     assert ratio(numerator, denominator) == value
 
 
+def test_ratio_of_another_figure():
+    assert ratio(Timing.of([1, 1, 4]), Timing.of([2, 2, 3]), "p10_ms") == 0.5
+
+
 def test_rows_of_a_network():
     found = {("net", 1): at(50), ("net", 4): at(100), ("eager", 4): at(150)}
     rows = batch_results("net", (1, 4, 16), found, "eager")
