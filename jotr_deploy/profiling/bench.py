@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -18,12 +18,26 @@ from jotr_deploy.profiling.environment import environment, load_average
 from jotr_deploy.profiling.interleave import Job, Progress, collect, plan_rounds, timed, warm_up
 from jotr_deploy.profiling.networks import Network, Opened, open_networks
 from jotr_deploy.profiling.quiet import BUSY_SHARE, Judge, Key
-from jotr_deploy.profiling.results import BenchResult, NetworkResult, StageResult, Timing, batch_results, ratio, timings
+from jotr_deploy.profiling.results import (
+    GPU_PART,
+    GPU_PARTS,
+    BenchResult,
+    NetworkResult,
+    StageResult,
+    Timing,
+    batch_results,
+    ratio,
+    timings,
+)
 from jotr_deploy.profiling.scene import Scene, frame_job, open_scene
 
 COLD_STARTS = 3
 _FRAME, _COLD = "frame", "cold"
 _NO_BODY = "{} without body"
+_GPU_LINE = (
+    "on the GPU: medians of the same calls; enqueue: host time to hand the network to the GPU; GPU, H2D and D2H: by "
+    "events on the GPU, the network and the copies to and from it; end to end: the wall clock of the table above."
+)
 
 
 def bench(
@@ -68,7 +82,7 @@ def bench(
     return BenchResult(
         bundle=str(bundle.path),
         labels=bundle.manifest.labels,
-        timed=_timed(scene, min(batches)),
+        timed=_timed(scene, min(batches), any(network.times for network in opened.networks)),
         networks=tuple(_network_result(network, batches, by_key, peaks) for network in opened.networks),
         stages=_stage_results(frame, by_key),
         notes=tuple(notes),
@@ -86,10 +100,22 @@ def _network_jobs(opened: Opened, scene: Scene, batch: int, with_share: bool, no
         except SessionError as error:
             notes.append(f"{network.name} left out at batch {batch}: {error.cause}")
             continue
-        jobs.append(timed((network.name, batch), partial(network.call, feeds)))
+        jobs.append(timed((network.name, batch), partial(network.call, feeds), _gpu_parts(network, batch)))
         if with_share and network.no_body is not None:
             jobs.append(timed((_NO_BODY.format(network.name), batch), partial(network.no_body, feeds)))
     return jobs
+
+
+def _gpu_parts(network: Network, batch: int) -> dict[Key, Callable[[], float]]:
+    """What a session on a GPU measures itself, in seconds."""
+    times = network.times
+    if times is None:
+        return {}
+
+    def seconds(part: str) -> float:
+        return times()[part] / 1000
+
+    return {(GPU_PART.format(network.name, part), batch): partial(seconds, part) for part in GPU_PARTS}
 
 
 def _measure(
@@ -161,12 +187,13 @@ def _stage_results(frame: Job, found: Mapping[Key, Timing]) -> tuple[StageResult
     )
 
 
-def _timed(scene: Scene, smallest: int) -> tuple[str, ...]:
+def _timed(scene: Scene, smallest: int, on_gpu: bool) -> tuple[str, ...]:
     (width, height), count = scene.size_px, len(scene.people)
     people = "1 person" if count == 1 else f"{count} people"
     return (
         "network: wall clock of one call, crops in memory to all outputs in memory, body included; people/s = batch / "
         "p50. All take turns in the same rounds, and each starts when the threads of the one before are idle.",
+        *((_GPU_LINE,) if on_gpu else ()),
         f"body: what of it the body takes at batch {smallest}: the p10 of the same file without body against its own, "
         "because the median repeats less well than the body is long.",
         f"stages: one frame of {width} x {height} with {people}, from a file in the disk cache to meshes drawn.",

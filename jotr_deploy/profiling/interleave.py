@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from jotr_deploy.profiling.quiet import Judge, Key, settle
 
@@ -29,17 +30,20 @@ Progress = Callable[[str, int, int], None]
 """Called with a step, how much of it is done, and how much there is."""
 
 
-def timed(key: Key, call: Callable[[], object]) -> Job:
-    """A job of one call; what it returns is freed outside the sample."""
+def timed(key: Key, call: Callable[[], object], parts: Mapping[Key, Callable[[], float]] = MappingProxyType({})) -> Job:
+    """A job of one call; what it returns is freed outside the sample.
+
+    `parts` are asked after it for seconds that the callee itself has measured of the call.
+    """
 
     def run() -> Mapping[Key, float]:
         start = time.perf_counter()
         result = call()
         seconds = time.perf_counter() - start
         del result
-        return {key: seconds}
+        return {key: seconds, **{part: measured() for part, measured in parts.items()}}
 
-    return Job((key,), run)
+    return Job((key, *parts), run)
 
 
 def warm_up(groups: Groups, seconds: float, progress: Progress) -> dict[str, float]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from jotr_deploy.bundle import Bundle, FileEntry
@@ -28,6 +29,7 @@ class Network:
     call: Call
     no_body: Call | None  # the same network without its body
     cold_arguments: tuple[str, ...]  # of `cold_start`
+    times: Callable[[], Mapping[str, float]] | None = None  # a GPU session's own of its last call, milliseconds
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ def _of_file(
         call=session,
         no_body=no_body,
         cold_arguments=tuple(arguments) + _threads_argument(threads),
+        times=partial(getattr, session, "times") if hasattr(session, "times") else None,
     )
 
 

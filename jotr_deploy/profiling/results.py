@@ -13,6 +13,10 @@ from jotr_deploy.profiling.environment import Environment
 from jotr_deploy.profiling.interleave import Job, enough
 from jotr_deploy.profiling.quiet import Judge, Key
 
+GPU_PARTS = ("enqueue", "gpu", "h2d", "d2h")
+GPU_PART = "{} {}"
+"""Key of what a GPU session measures itself, by network and part."""
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -44,6 +48,7 @@ class BatchResult:
     timing: Timing | None  # None: this network does not take this batch
     people_per_s: float | None  # batch / p50
     speed_up: float | None  # p50 of PyTorch eager / p50, same batch, same rounds
+    gpu_ms: Mapping[str, float] | None = None  # p50 of "enqueue", "gpu", "h2d" and "d2h", where a GPU ran it
 
 
 @dataclass(frozen=True)
@@ -121,5 +126,7 @@ def batch_results(
     for batch in batches:
         timing = found.get((name, batch))
         people = round(1000 * batch / timing.p50_ms, 2) if timing and timing.p50_ms else None
-        rows.append(BatchResult(batch, timing, people, ratio(found.get((eager, batch)), timing)))
+        parts = {part: found.get((GPU_PART.format(name, part), batch)) for part in GPU_PARTS}
+        gpu_ms = {part: measured.p50_ms for part, measured in parts.items() if measured}
+        rows.append(BatchResult(batch, timing, people, ratio(found.get((eager, batch)), timing), gpu_ms or None))
     return tuple(rows)

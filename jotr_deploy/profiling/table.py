@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jotr_deploy.profiling.environment import Environment
-from jotr_deploy.profiling.results import BenchResult, NetworkResult, StageResult, Timing
+from jotr_deploy.profiling.results import GPU_PARTS, BenchResult, NetworkResult, StageResult, Timing
 
 NOTHING = "-"
 P99_SAMPLES = 100
@@ -20,7 +20,10 @@ P99_SAMPLES = 100
 
 def report(result: BenchResult) -> Group:
     """Everything of a result, ready to print."""
-    parts: list[RenderableType] = [_networks(result), Text(), _files(result.networks), Text(), _stages(result.stages)]
+    parts: list[RenderableType] = [_networks(result), Text()]
+    if any(row.gpu_ms for network in result.networks for row in network.batches):
+        parts += [_on_gpu(result), Text()]
+    parts += [_files(result.networks), Text(), _stages(result.stages)]
     parts += [Text(), *_lines(result), Text(), _environment(result.environment)]
     return Group(*parts)
 
@@ -44,6 +47,18 @@ def _networks(result: BenchResult) -> Table:
                 _number(row.speed_up, ".2f", "x"),
             )
             shown = ""
+    return table
+
+
+def _on_gpu(result: BenchResult) -> Table:
+    table = _table(
+        "On the GPU, milliseconds a call, medians", "batch", "network", "enqueue", "GPU", "H2D", "D2H", "end to end"
+    )
+    rows = [(row, network) for network in result.networks for row in network.batches]
+    for row, network in sorted(rows, key=lambda pair: pair[0].batch):
+        if row.gpu_ms and row.timing:
+            times = (*(row.gpu_ms[part] for part in GPU_PARTS), row.timing.p50_ms)
+            table.add_row(str(row.batch), escape(network.name), *map(_milliseconds, times))
     return table
 
 

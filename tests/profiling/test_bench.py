@@ -276,3 +276,23 @@ def test_importing_it_does_not_import_pytorch():
     code = "import sys, jotr_deploy.profiling.bench, jotr_deploy.profiling.table; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_session_on_a_gpu_tells_its_own_times(made, monkeypatch, quick):
+    milliseconds = {"enqueue": 0.5, "gpu": 4.0, "h2d": 0.25, "d2h": 0.125}
+
+    def open_on_gpu(path, **options):
+        session = open_session(path, device="cpu")
+        monkeypatch.setattr(type(session), "times", milliseconds, raising=False)
+        return session
+
+    monkeypatch.setattr("jotr_deploy.profiling.networks.open_session", open_on_gpu)
+    found = quick(open_bundle(made), batches=(1, 2), eager=False)
+    assert [row.gpu_ms for row in found.networks[0].batches] == [milliseconds, milliseconds]
+    assert any(line.startswith("on the GPU: medians") for line in found.timed)
+
+
+def test_a_session_on_the_cpu_has_no_gpu_times(made, quick):
+    found = quick(open_bundle(made), batches=(1,), eager=False)
+    assert found.networks[0].batches[0].gpu_ms is None
+    assert not any(line.startswith("on the GPU") for line in found.timed)

@@ -109,3 +109,17 @@ def test_what_is_said_beside_the_tables():
 
 def test_names_are_not_markup():
     assert "mesh[bold].onnx" in text(result([network("mesh[bold].onnx")]))
+
+
+def test_times_on_the_gpu_have_a_table_of_their_own():
+    gpu_ms = {"enqueue": 0.125, "gpu": 4.5, "h2d": 0.25, "d2h": 12.34}
+    rows = (BatchResult(1, TIMING, 13.3, None, gpu_ms), BatchResult(16, None, None, None))
+    found = result([network("mesh.engine", batches=rows), network("eager")])
+    printed = text(found)
+    assert "On the GPU, milliseconds a call, medians" in printed
+    assert row(found, "mesh.engine", "4.50") == ["1", "mesh.engine", "0.12", "4.50", "0.25", "12.3", "75.2"]
+    assert max(map(len, printed.splitlines())) <= 100
+
+
+def test_without_a_gpu_there_is_no_such_table():
+    assert "On the GPU" not in text(result())
