@@ -15,7 +15,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from jotr_deploy import cli_engines
+from jotr_deploy import cli_doctor, cli_engines, cli_evaluation, cli_training
 from jotr_deploy.errors import JotrDeployError
 from jotr_deploy.terminal import (
     bar,
@@ -230,42 +230,11 @@ def bench(
     done(bundle, "measured; nothing was written", f"jotr-deploy bench {bundle} --json > bench.json")
 
 
-@app.command()
-def doctor(
-    bundle: Annotated[Path | None, typer.Argument(help="Also check this bundle.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
-) -> None:
-    """Say what is installed, missing, in conflict, licensed; and whether a bundle is intact."""
-    from jotr_deploy.doctor import examine, healthy
-
-    findings = examine(bundle)
-    if as_json:
-        print_json([asdict(finding) for finding in findings])
-    else:
-        marks = {
-            "ok": "[green]ok[/]",
-            "missing": "[yellow]missing[/]",
-            "problem": "[bold red]problem[/]",
-            "note": "[blue]note[/]",
-        }
-        group = None
-        for finding in findings:
-            if finding.group != group:
-                group = finding.group
-                console.print(f"\n[bold]{group}[/]", highlight=False)
-            remedy = f"  [dim]-> {escape(finding.remedy)}[/]" if finding.remedy else ""
-            console.print(
-                f"  {marks[finding.state]} {escape(finding.subject)}: {escape(finding.detail)}{remedy}",
-                highlight=False, soft_wrap=True,
-            )  # fmt: skip
-        verdict = "[bold green]nothing is wrong[/]" if healthy(findings) else "[bold red]see the problems above[/]"
-        console.print(f"\n{verdict}")
-    if not healthy(findings):
-        raise typer.Exit(2)
-
-
+app.command()(cli_doctor.doctor)
 app.command("build-engine")(cli_engines.build_engine)
+app.command("eval")(cli_evaluation.evaluate)
 app.add_typer(cli_engines.plugins, name="plugins")
+app.command("train")(cli_training.train)
 
 if __name__ == "__main__":
     main()

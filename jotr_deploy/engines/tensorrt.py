@@ -48,6 +48,31 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
+class Options:
+    """What a builder may be told beside precision and batch; see `build_engine`."""
+
+    plugin: Plugin | None = None
+    workspace_bytes: int | None = None
+    timing_cache: Path | None = None
+    optimization_level: int = 3
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An engine in memory, and how it came to be."""
+
+    plan: bytes
+    copy: onnx.ModelProto
+    """The TensorRT copy of the network, which the engine was built from."""
+    plugin: Plugin
+    library: Path | None
+    """Where the plugin comes from, if from a library."""
+    layers: Layers
+    recipe: Recipe
+    built_with: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Built:
     """What `build_engine` made."""
 
@@ -122,26 +147,44 @@ def build_engine(
     """
     network = _typed_network(bundle, precision)
     _require_reference()
+    options = Options(plugin, workspace_bytes, timing_cache, optimization_level)
+    planned = plan_network(network, precision, batch, options, say, progress)
+    entry = _engine_entry(precision, batch, planned)
+    grown, differences = _add_engine(bundle, planned.plan, entry, batch, say)
+    grown = _add_copy(grown, planned.copy, precision, planned.plugin)
+    engine, onnx_copy = bundle.path / entry.name, bundle.path / _copy_name(precision)
+    line = trtexec_command(onnx_copy, engine, planned.recipe, planned.plugin, planned.library)
+    return Built(grown, engine, onnx_copy, planned.plugin, planned.layers, differences, line)
+
+
+def plan_network(
+    network: onnx.ModelProto,
+    precision: str,
+    batch: Batch,
+    options: Options = Options(),
+    say: Say = lambda step: None,
+    progress: Progress | None = None,
+) -> Planned:
+    """Build and inspect an engine of any network whose inputs have the batch first; nothing is written or verified.
+
+    Raises:
+        see `build_engine`.
+    """
     trt = tensorrt()
-    chosen = plugin or default_plugin(trt, network, say)
+    chosen = options.plugin or default_plugin(trt, network, say)
     _refuse(check(tensorrt_copy(network, chosen)))
     here = environment()
     _refuse_hardware(precision, here)
     namespace, library = register(trt, network, chosen)
     copy = tensorrt_copy(network, chosen, namespace)
-    cache = timing_cache or timing_cache_path(here, SOURCE if chosen == "aot" else None)
-    recipe = Recipe(_shapes(copy, batch), cache, workspace_bytes, optimization_level)
+    cache = options.timing_cache or timing_cache_path(here, SOURCE if chosen == "aot" else None)
+    recipe = Recipe(_shapes(copy, batch), cache, options.workspace_bytes, options.optimization_level)
     say(f"building {precision} for {here['gpu']} with TensorRT {here['tensorrt']}, sampling by {WORDS[chosen]}")
     plan = build_plan(trt, copy.SerializeToString(deterministic=True), recipe, progress, say)
     layers = inspect(trt, plan)
     if chosen != "none" and not layers.plugin:
         say(f"the inspector names no layer of {DOMAIN}::{NAME}: it was fused into another one")
-    entry = _engine_entry(precision, batch, recipe, {**here, "plugin": chosen})
-    grown, differences = _add_engine(bundle, plan, entry, batch, say)
-    grown = _add_copy(grown, copy, precision, chosen)
-    engine, onnx_copy = bundle.path / entry.name, bundle.path / _copy_name(precision)
-    line = trtexec_command(onnx_copy, engine, recipe, chosen, library)
-    return Built(grown, engine, onnx_copy, chosen, layers, differences, line)
+    return Planned(plan, copy, chosen, library, layers, recipe, {**here, "plugin": chosen})
 
 
 # ── the network ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -188,20 +231,21 @@ def _shapes(model: onnx.ModelProto, batch: Batch) -> Shapes:
 # ── the files ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _engine_entry(precision: str, batch: Batch, recipe: Recipe, built_with: Mapping[str, str]) -> FileEntry:
+def _engine_entry(precision: str, batch: Batch, planned: Planned) -> FileEntry:
+    capability = planned.built_with["capability"].replace(".", "")
     return FileEntry(
         role="mesh",
-        name=f"mesh.{precision}.sm{built_with['capability'].replace('.', '')}.engine",
+        name=f"mesh.{precision}.sm{capability}.engine",
         sha256="",
         precision=precision,
         backend="tensorrt",
         recipe={
-            "plugin": built_with["plugin"],
-            "optimization_level": recipe.optimization_level,
-            "workspace_bytes": recipe.workspace_bytes,
+            "plugin": planned.plugin,
+            "optimization_level": planned.recipe.optimization_level,
+            "workspace_bytes": planned.recipe.workspace_bytes,
         },
         batch=":".join(map(str, batch)),
-        built_with=dict(built_with),
+        built_with=dict(planned.built_with),
     )
 
 
