@@ -19,6 +19,8 @@ from jotr_deploy.errors import BundleError, OutputError, first_line
 from jotr_deploy.writing import folder_made, output_errors, written_aside
 
 MANIFEST = "bundle.json"
+STARTER = "starter"
+"""The word for the bundle inside this package, wherever a bundle is named."""
 FORMAT = 1
 _EXPORT_AGAIN = "export it again: jotr-deploy export CHECKPOINT -o BUNDLE"
 
@@ -45,7 +47,7 @@ class Error(_Strict):
 class FileEntry(_Strict):
     """One file of the bundle."""
 
-    role: Literal["mesh", "faces"]
+    role: Literal["mesh", "faces", "detector", "pose"]
     name: str
     sha256: str
     precision: str | None = None
@@ -74,6 +76,10 @@ class Bundle:
 
     path: Path
     manifest: Manifest
+
+    def has(self, role: str) -> bool:
+        """Whether a file of that role is listed."""
+        return any(entry.role == role for entry in self.manifest.files)
 
     def entry(self, role: str, name: str | None = None) -> FileEntry:
         """The file of a role: the one called `name`, else the first listed."""
@@ -105,9 +111,14 @@ class Bundle:
 def open_bundle(path: Path) -> Bundle:
     """Read and check the manifest; files are checked when they are used.
 
+    Args:
+        path: of the directory, or the word `starter` for the bundle inside this package; a directory called so wins.
+
     Raises:
         BundleError: not a bundle, damaged, or of a newer format.
     """
+    if str(path) == STARTER and not path.exists():
+        path = starter_path()
     manifest = path / MANIFEST
     try:
         content = json.loads(manifest.read_text())
@@ -128,6 +139,31 @@ def open_bundle(path: Path) -> Bundle:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "manifest"
         raise BundleError(f"{manifest}: {where}: {first['msg']}", _EXPORT_AGAIN) from None
+
+
+def starter_path() -> Path:
+    """Where the bundle inside this package lies."""
+    return Path(__file__).with_name(STARTER)
+
+
+@contextmanager
+def to_write(path: Path, output: Path | None = None) -> Iterator[Bundle]:
+    """A bundle that a verb adds to: itself, or with `output` a copy that appears there whole or not at all.
+
+    Raises:
+        BundleError: not a bundle, or the one inside this package without an `output`.
+        OutputError: see `new_directory`.
+    """
+    bundle = open_bundle(path)
+    if output is not None:
+        with new_directory(output) as directory:
+            for file in (MANIFEST, *(entry.name for entry in bundle.manifest.files)):
+                shutil.copyfile(bundle.path / file, directory / file)
+            yield Bundle(directory, bundle.manifest)
+    elif bundle.path == starter_path():
+        raise BundleError(f"{path}: the bundle inside this package is not changed", "give -o DIR for a copy of it")
+    else:
+        yield bundle
 
 
 @contextmanager

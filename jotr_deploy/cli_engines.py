@@ -21,6 +21,9 @@ _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 def build_engine(
     bundle: Annotated[Path, typer.Argument(help="Bundle directory.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Add the engine to a copy of the bundle, made here.")
+    ] = None,
     backend: Annotated[str, typer.Option(help="tensorrt or onnxruntime.")] = "tensorrt",
     precision: Annotated[str, typer.Option(help="fp32, fp16 or bf16.")] = "fp16",
     batch: Annotated[str, typer.Option(help="MIN:OPT:MAX people in one call, or one fixed number.")] = "1:4:16",
@@ -39,9 +42,9 @@ def build_engine(
     if check_only:
         _check(bundle, precision, plugin, as_json)
     elif backend == "onnxruntime":
-        _onnxruntime(bundle, precision, as_json)
+        _onnxruntime(bundle, output, precision, as_json)
     else:
-        _tensorrt(bundle, precision, batch, plugin, workspace, timing_cache, level, as_json)
+        _tensorrt(bundle, output, precision, batch, plugin, workspace, timing_cache, level, as_json)
 
 
 def _check(bundle: Path, precision: str, plugin: str | None, as_json: bool) -> None:
@@ -63,31 +66,32 @@ def _check(bundle: Path, precision: str, plugin: str | None, as_json: bool) -> N
              f"jotr-deploy build-engine {bundle} --precision {precision}")  # fmt: skip
 
 
-def _onnxruntime(bundle: Path, precision: str, as_json: bool) -> None:
+def _onnxruntime(bundle: Path, output: Path | None, precision: str, as_json: bool) -> None:
     needs("build-engine", "onnxruntime")
-    from jotr_deploy.bundle import open_bundle
+    from jotr_deploy.bundle import to_write
     from jotr_deploy.engines.onnxruntime import build_onnxruntime
 
-    with steps() as say:
-        _, name, differences = build_onnxruntime(open_bundle(bundle), precision, say)
-    _report(bundle, name, differences, precision, [], as_json)
+    with steps() as say, to_write(bundle, output) as opened:
+        _, name, differences = build_onnxruntime(opened, precision, say)
+    _report(output or bundle, name, differences, precision, [], as_json)
 
 
 def _tensorrt(
-    bundle: Path, precision: str, batch: str, plugin: str | None, workspace: str | None, timing_cache: Path | None,
-    level: int, as_json: bool,
+    bundle: Path, output: Path | None, precision: str, batch: str, plugin: str | None, workspace: str | None,
+    timing_cache: Path | None, level: int, as_json: bool,
 ) -> None:  # fmt: skip
     needs("build-engine", "onnxruntime")
-    from jotr_deploy.bundle import open_bundle
+    from jotr_deploy.bundle import to_write
     from jotr_deploy.engines.tensorrt import build_engine, parse_batch
 
     sizes, memory = parse_batch(batch), None if workspace is None else _bytes(workspace)
-    with _phases() as (say, progress):
+    with _phases() as (say, progress), to_write(bundle, output) as opened:
         built = build_engine(
-            open_bundle(bundle), precision=precision, batch=sizes, plugin=cast(Any, plugin), workspace_bytes=memory,
+            opened, precision=precision, batch=sizes, plugin=cast(Any, plugin), workspace_bytes=memory,
             timing_cache=timing_cache, optimization_level=level, say=say, progress=progress,
         )  # fmt: skip
-    _report(bundle, built.engine.name, built.differences, precision, [built.trtexec], as_json)
+        line = built.trtexec.replace(str(opened.path), str(output or opened.path))
+    _report(output or bundle, built.engine.name, built.differences, precision, [line], as_json)
 
 
 def _report(bundle: Path, name: str, rows: list[Any], precision: str, lines: list[str], as_json: bool) -> None:

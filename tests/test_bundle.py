@@ -20,6 +20,8 @@ from jotr_deploy.bundle import (
     new_directory,
     open_bundle,
     sha256_of,
+    starter_path,
+    to_write,
     write_manifest,
 )
 from jotr_deploy.config import ModelConfig
@@ -132,7 +134,7 @@ def test_the_digest_is_sha256(tmp_path: Path) -> None:
          "{m}: model: Value error, d_model 256 must be a multiple of heads (3) and of 4", AGAIN),
         ({"files": [{"role": "mesh", "name": "mesh.onnx"}]}, "{m}: files.0.sha256: Field required", AGAIN),
         ({"files": [{"role": "cook", "name": "x", "sha256": "x"}]},
-         "{m}: files.0.role: Input should be 'mesh' or 'faces'", AGAIN),
+         "{m}: files.0.role: Input should be 'mesh', 'faces', 'detector' or 'pose'", AGAIN),
     ],
 )  # fmt: skip
 def test_manifests_that_are_refused(tmp_path: Path, content: Any, cause: str, remedy: str) -> None:
@@ -239,3 +241,53 @@ def test_what_is_taken_is_refused_before_any_work(
 def test_a_copied_bundle_is_a_bundle(tmp_path: Path) -> None:
     shutil.copytree(bundle_in(tmp_path / "a", "mesh.onnx"), tmp_path / "b")
     assert open_bundle(tmp_path / "b").file("mesh") == tmp_path / "b" / "mesh.onnx"
+
+
+@pytest.fixture
+def starter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A bundle in the place of the one inside the package, and an empty current folder."""
+    path = bundle_in(tmp_path / "package" / "starter", "mesh.onnx")
+    monkeypatch.setattr("jotr_deploy.bundle.starter_path", lambda: path)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return path
+
+
+def test_the_word_starter_names_the_bundle_inside_the_package(starter: Path) -> None:
+    assert open_bundle(Path("starter")).path == starter
+
+
+def test_a_directory_called_starter_wins(starter: Path) -> None:
+    bundle_in(Path("starter"), "other.onnx")
+    assert open_bundle(Path("starter")).path == Path("starter")
+
+
+def test_the_starter_lies_beside_the_code() -> None:
+    assert starter_path().parent.name == "jotr_deploy"
+
+
+def test_a_bundle_is_added_to_where_it_is(tmp_path: Path) -> None:
+    path = bundle_in(tmp_path / "b", "mesh.onnx")
+    with to_write(path) as bundle:
+        assert bundle.path == path
+
+
+def test_the_starter_is_not_changed(starter: Path) -> None:
+    with pytest.raises(BundleError) as caught, to_write(Path("starter")):
+        pass
+    assert str(caught.value) == "starter: the bundle inside this package is not changed\ngive -o DIR for a copy of it"
+
+
+def test_a_copy_is_added_to_and_appears_whole(starter: Path, tmp_path: Path) -> None:
+    (starter / "not listed").touch()
+    with to_write(Path("starter"), tmp_path / "copy") as bundle:
+        assert not (tmp_path / "copy").exists()
+        assert open_bundle(bundle.path).file("mesh").read_bytes() == (starter / "mesh.onnx").read_bytes()
+    assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == ["bundle.json", "mesh.onnx"]
+
+
+def test_what_fails_leaves_no_copy(starter: Path, tmp_path: Path) -> None:
+    before = tree(tmp_path)
+    with pytest.raises(RuntimeError), to_write(Path("starter"), tmp_path / "copy"):
+        raise RuntimeError
+    assert tree(tmp_path) == before
