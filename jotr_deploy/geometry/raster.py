@@ -96,24 +96,30 @@ def rasterize(
 
 def _drawable(vertices: Array, faces: Array, size_px: tuple[int, int], cull_back: bool, near_m: float) -> _Triangles:
     """The triangles in front of the camera, with an area, that meet a pixel centre's row and column in the image."""
-    good = np.isfinite(vertices).all(1) & (vertices[:, 2] > near_m)
-    index = np.flatnonzero(good[faces].all(1))
-    x, y = vertices[:, 0][faces[index].T], vertices[:, 1][faces[index].T]
+    x, y, z = np.ascontiguousarray(vertices.T)
+    good = np.isfinite(x + y) & (z > near_m) & (z < np.inf)
+    corner = np.ascontiguousarray(faces.T)
+    index = np.arange(len(faces)) if good.all() else np.flatnonzero(good[corner].all(0))
+    # In steps, each with fewer triangles than the one before: half of a closed mesh shows its back.
+    corner = corner[:, index]
+    x, y = x[corner], y[corner]
     area = (x[1] - x[0]) * (y[2] - y[0]) - (x[2] - x[0]) * (y[1] - y[0])
+    index, corner, x, y, area = _only(
+        (-area if cull_back else np.abs(area)) > MIN_DOUBLE_AREA_PX2, index, corner, x, y, area
+    )
     left, right = _pixels_between(x.min(0), x.max(0), size_px[0])
     top, bottom = _pixels_between(y.min(0), y.max(0), size_px[1])
-    keep = (left <= right) & (top <= bottom)
-    keep &= (-area if cull_back else np.abs(area)) > MIN_DOUBLE_AREA_PX2
+    met = (left <= right) & (top <= bottom)
+    index, corner, x, y, area, top, bottom = _only(met, index, corner, x, y, area, top, bottom)
 
-    index, x, y, area = index[keep], x[:, keep], y[:, keep], area[keep]
     dx, dy = x[[1, 2, 0]] - x, y[[1, 2, 0]] - y
     side = dy * np.sign(area)
-    q = 1.0 / vertices[:, 2][faces[index].T]
+    q = 1.0 / z[corner]
     dq1, dq2 = q[1] - q[0], q[2] - q[0]
     return _Triangles(
         face=index,
-        first_row=top[keep],
-        rows=(bottom - top + 1)[keep],
+        first_row=top,
+        rows=bottom - top + 1,
         x_px=x,
         y_px=y,
         slope=dx / np.where(dy == 0, np.inf, dy),
@@ -127,17 +133,23 @@ def _drawable(vertices: Array, faces: Array, size_px: tuple[int, int], cull_back
     )
 
 
+def _only(keep: Array, *lists: Array) -> tuple[Array, ...]:
+    """Some of the last axis of every list."""
+    if keep.all():
+        return lists
+    index = np.flatnonzero(keep)
+    return tuple(each.take(index, -1) for each in lists)
+
+
 def _spans(triangles: _Triangles, some: slice, width: int) -> _Spans:
     """The spans of some triangles in an image of this width."""
     t, row = _expand(triangles.rows[some])
     t += some.start
     y = triangles.first_row[t] + row
-    shift = (y - triangles.y_px[:, t]) * triangles.slope[:, t]
-    first, last = _pixels_between(
-        (triangles.lower_px[:, t] + shift).max(0), (triangles.upper_px[:, t] + shift).min(0), width
-    )
-    keep = first <= last
-    t, y, first, last = t[keep], y[keep], first[keep], last[keep]
+    shift = (y - triangles.y_px.take(t, 1)) * triangles.slope.take(t, 1)
+    lower, upper = triangles.lower_px.take(t, 1) + shift, triangles.upper_px.take(t, 1) + shift
+    first, last = _pixels_between(lower.max(0), upper.min(0), width)
+    t, y, first, last = _only(first <= last, t, y, first, last)
     at_row = triangles.inverse_z[t] + triangles.inverse_z_dy[t] * (y - triangles.y_px[0, t])
     # Beyond its corners the plane of a nearly edge-on triangle runs away; half a rounding error is enough to get there.
     limits = triangles.inverse_z_min[t], triangles.inverse_z_max[t]

@@ -1,0 +1,1 @@
+"""Data sets: what a picture shows, with exact or measured labels."""

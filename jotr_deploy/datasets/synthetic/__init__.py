@@ -1,0 +1,1 @@
+"""Scenes of stand-in bodies with exact labels, fresh and deterministic by seed."""

@@ -1,0 +1,93 @@
+"""One person as the network gets to see them: the crop that the runtime would cut from the picture, drawn directly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.datasets.synthetic.labels import Labels, bodies, joints_px, labels, labels_in
+from jotr_deploy.datasets.synthetic.render import Rendered, rendered, shade, window_view
+from jotr_deploy.datasets.synthetic.scene import Scene
+from jotr_deploy.datasets.synthetic.trace import trace
+from jotr_deploy.datasets.synthetic.viewpoint import View, whole_picture
+from jotr_deploy.geometry.crop import crop_from_image, square_box, transform_px
+
+Array = NDArray[Any]
+
+_MARGIN_PX = 8  # the blur of the lens and the interpolation of the crop look beyond its box
+
+
+@dataclass(frozen=True)
+class Crop:
+    """One training crop. Pixels of labels, joints and boxes are the picture's."""
+
+    image_bgr: Array  # (S, S, 3) uint8, black outside the picture
+    box_px: Array  # (4,) float32 square: crop_from_image(box_px, S) leads to the crop
+    labels: Labels  # of this person, P = 1; what the crop does not show is not visible
+    people_joints_px: Array  # (P, 30, 2) float32 of everybody, in the scene's order
+    people_boxes_px: Array  # (P, 4) float32 of everybody, within a few mm of the tight ones
+
+
+def jittered(rng: np.random.Generator, box_px: Array, scale: float = 0.2, shift: float = 0.08) -> Array:
+    """A square box (4,) enlarged or shrunk by up to `scale` and moved by up to `shift` of its side; float32."""
+    side = float(box_px[2] - box_px[0])
+    centre = (box_px[:2] + box_px[2:]) / 2 + rng.uniform(-shift, shift, 2) * side
+    half = side / 2 * rng.uniform(1 - scale, 1 + scale)
+    return np.concatenate([centre - half, centre + half]).astype(np.float32)
+
+
+def crop(
+    scene: Scene, person: int, side: int, rng: np.random.Generator | None = None, box_px: Array | None = None
+) -> Crop:
+    """One person's crop with labels, without the rest of the picture.
+
+    A box of up to `side` picture pixels is drawn pixel for pixel as in the whole picture and then enlarged as the
+    runtime does it; a larger one is drawn directly at the crop's resolution.
+
+    Args:
+        scene: where the person is.
+        person: whom.
+        side: pixels of the crop.
+        rng: if given, the box is jittered.
+        box_px: (4,) square box; by default `square_box` of the tight box.
+    """
+    known = bodies(scene, np.array([person]))
+    box = square_box(known.boxes_px[0]) if box_px is None else np.asarray(box_px, np.float32)
+    box = box if rng is None else jittered(rng, box)
+    affine = crop_from_image(box, side)
+    if box[2] - box[0] <= side:
+        view = _pixels_of(box, scene.size_px)
+        traced = trace(scene, view)
+        crop_from_view = affine.copy()
+        crop_from_view[:, 2] += affine[:, :2] @ (view.x_px, view.y_px)
+        image = cv2.warpAffine(shade(scene, view, traced), crop_from_view, (side, side), flags=cv2.INTER_LINEAR)
+    else:
+        view, (x, y) = window_view(box, side, scene.size_px)
+        traced = trace(scene, view)
+        image = np.zeros((side, side, 3), np.uint8)
+        image[y : y + view.size_px[1], x : x + view.size_px[0]] = shade(scene, view, traced)
+    found = labels_in(scene, np.array([person]), known, view, traced)
+    in_crop = transform_px(affine, known.joints_px)
+    found.joints_visible[...] &= ((in_crop >= 0) & (in_crop < side)).all(-1)
+    coarse_px = scene.camera.project_px(scene.coarse_m)
+    boxes = np.concatenate([coarse_px.min(1), coarse_px.max(1)], 1).astype(np.float32)
+    return Crop(image, box, found, joints_px(scene), boxes)
+
+
+def picture(scene: Scene) -> tuple[Rendered, Labels]:
+    """The whole picture and everybody's labels, for less than `render` and `labels` one after the other."""
+    view = whole_picture(scene.size_px)
+    traced = trace(scene, view)
+    return rendered(scene, view, traced), labels(scene, traced)
+
+
+def _pixels_of(box_px: Array, size_px: tuple[int, int]) -> View:
+    """The picture's own pixels under a box and around it, at least one."""
+    last = np.array(size_px) - 1
+    first = np.clip(np.floor(box_px[:2]) - _MARGIN_PX, 0, last).astype(int)
+    end = np.clip(np.ceil(box_px[2:]) + _MARGIN_PX, first, last).astype(int) + 1
+    return View(float(first[0]), float(first[1]), 1.0, (int(end[0] - first[0]), int(end[1] - first[1])))
