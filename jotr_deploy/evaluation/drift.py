@@ -1,0 +1,60 @@
+"""How far the files of a bundle are from its fp32 network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.evaluation.joints import BODY_PARTS
+from jotr_deploy.evaluation.metrics import distances_mm
+from jotr_deploy.evaluation.results import FileDrift, mean, rounded
+from jotr_deploy.evaluation.samples import Samples
+
+Array = NDArray[Any]
+
+RESAMPLES = 2000
+_CHUNK = 100  # resamples at a time, so that thousands of people fit into memory
+
+
+def file_drift(name: str, precision: str, device: str, found: Samples, reference: Samples, seed: int) -> FileDrift:
+    """Compare one file with the fp32 file on the same people; people with numbers that are not finite are counted
+    and otherwise left out.
+    """
+    finite = found.finite & reference.finite
+    distance_mm = distances_mm(found.joints_m[finite], reference.joints_m[finite])
+    person_mm = distance_mm.mean(1)
+    change_mm = (found.joints_mm - reference.joints_mm)[finite].mean(1)
+    return FileDrift(
+        name=name,
+        precision=precision,
+        device=device,
+        mean_mm=mean(person_mm),
+        p95_mm=rounded(float(np.percentile(person_mm, 95))) if len(person_mm) else None,
+        parts_mm={part: mean(distance_mm[:, list(joints)]) for part, joints in BODY_PARTS.items()},
+        mpjpe_change_mm=mean(change_mm),
+        interval_mm=bootstrap_interval(change_mm, seed),
+        not_finite=int((~found.finite).sum()),
+    )
+
+
+def bootstrap_interval(differences: Array, seed: int) -> tuple[float, float] | None:
+    """Where the mean of paired differences lies with 95 %: people drawn again with replacement, percentiles.
+
+    Args:
+        differences: (N,) one a person; None is returned for nobody.
+        seed: of the draws.
+    """
+    if not len(differences):
+        return None
+    means = np.concatenate(list(_resampled_means(np.asarray(differences, np.float64), seed)))
+    low, high = np.percentile(means, (2.5, 97.5))
+    return round(float(low), 3), round(float(high), 3)
+
+
+def _resampled_means(values: Array, seed: int) -> Iterator[Array]:
+    rng = np.random.default_rng(seed)
+    for _ in range(RESAMPLES // _CHUNK):
+        yield values[rng.integers(0, len(values), (_CHUNK, len(values)))].mean(1)

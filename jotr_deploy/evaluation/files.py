@@ -1,0 +1,100 @@
+"""The mesh files of a bundle that this machine can open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from jotr_deploy.bundle import Bundle, FileEntry
+from jotr_deploy.errors import BundleError, MissingDependency, SessionError
+from jotr_deploy.runtime.mesh import MeshNetwork
+from jotr_deploy.runtime.sessions import open_session
+
+REFERENCE_PRECISION = "fp32"
+
+
+@dataclass(frozen=True)
+class OpenFile:
+    """A mesh file, ready for crops."""
+
+    entry: FileEntry
+    network: MeshNetwork
+
+    @property
+    def device(self) -> str:
+        """Where it runs."""
+        return str(getattr(self.network.session, "device", "cpu"))
+
+
+@dataclass(frozen=True)
+class OpenFiles:
+    """The file that is measured, and for a drift all that can be compared."""
+
+    measured: OpenFile
+    reference: OpenFile | None  # the fp32 file, where a drift is asked for
+    compared: tuple[OpenFile, ...]  # the other files
+    not_run: Mapping[str, str]  # file -> reason
+
+    @property
+    def all(self) -> tuple[OpenFile, ...]:
+        """Each once, the measured file first."""
+        files = (self.measured, *((self.reference,) if self.reference else ()), *self.compared)
+        return tuple({file.entry.name: file for file in files}.values())
+
+
+@contextmanager
+def open_files(
+    bundle: Bundle, name: str | None = None, every: bool = False, device: str = "auto", threads: int | None = None
+) -> Iterator[OpenFiles]:
+    """Open the mesh file called `name`, or the first; with `every` the others too.
+
+    Raises:
+        BundleError: no such file; it is missing or changed; it was exported without a body; with `every`, there is no
+            fp32 file.
+        SessionError, MissingDependency: the measured file, or the fp32 file, cannot be opened here.
+    """
+    with ExitStack() as stack:
+
+        def opened(entry: FileEntry) -> OpenFile:
+            path = bundle.file("mesh", entry.name)
+            session = stack.enter_context(open_session(path, device=device, threads=threads))
+            return OpenFile(entry, MeshNetwork(session))
+
+        chosen = bundle.entry("mesh", name)
+        measured = opened(chosen)
+        if not every:
+            yield OpenFiles(measured, None, (), {})
+            return
+        first = _reference(bundle)
+        reference = measured if first == chosen else opened(first)
+        compared, not_run = [], {}
+        for entry in bundle.manifest.files:
+            if entry.role != "mesh" or entry == first:
+                continue
+            if entry == chosen:
+                compared.append(measured)
+                continue
+            if _only_for_a_parser(entry):
+                not_run[entry.name] = f"made for the parser of {entry.backend}, not to be run"
+                continue
+            try:
+                compared.append(opened(entry))
+            except (SessionError, MissingDependency, BundleError) as error:
+                not_run[entry.name] = error.cause
+        yield OpenFiles(measured, reference, tuple(compared), not_run)
+
+
+def _reference(bundle: Bundle) -> FileEntry:
+    for entry in bundle.manifest.files:
+        if entry.role == "mesh" and entry.precision == REFERENCE_PRECISION and not _only_for_a_parser(entry):
+            return entry
+    raise BundleError(
+        f"{bundle.path}: the bundle has no fp32 mesh file to compare the others with",
+        "export it again: jotr-deploy export CHECKPOINT -o BUNDLE",
+    )
+
+
+def _only_for_a_parser(entry: FileEntry) -> bool:
+    """An ONNX file that an engine was built from, with that engine's own operators."""
+    return entry.backend not in (None, "onnx") and entry.name.endswith(".onnx")

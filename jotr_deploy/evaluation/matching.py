@@ -1,0 +1,55 @@
+"""Which of the boxes that were found are which of the true ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+LEAST_IOU = 0.5
+
+
+def iou(first_px: Array, second_px: Array) -> Array:
+    """Intersection over union of every pair of boxes: (N, 4) and (M, 4), x0 y0 x1 y1, to (N, M); 0 without area."""
+    first, second = np.asarray(first_px, np.float64)[:, None], np.asarray(second_px, np.float64)[None]
+    low, high = np.maximum(first[..., :2], second[..., :2]), np.minimum(first[..., 2:], second[..., 2:])
+    shared = np.maximum(high - low, 0).prod(-1)
+    union = _area(first) + _area(second) - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+def clipped(boxes_px: Array, image_bgr: Array) -> Array:
+    """The part of (N, 4) boxes that lies in the picture: a detector sees no more."""
+    height, width = image_bgr.shape[:2]
+    return np.clip(boxes_px, -0.5, np.array([width, height, width, height]) - 0.5)
+
+
+def match(found_px: Array, scores: Array, true_px: Array) -> Array:
+    """Pairs of found and true boxes, each used once.
+
+    The found boxes choose in the order of their scores: each takes the free true box with the highest IoU, if that is
+    at least 0.5.
+
+    Args:
+        found_px: (N, 4).
+        scores: (N,).
+        true_px: (M, 4).
+
+    Returns:
+        (K, 2) int64, index of the found and of the true box, in the order of the scores.
+    """
+    overlaps = iou(found_px, true_px)
+    pairs = []
+    for found in np.argsort(-np.asarray(scores), kind="stable"):
+        true = int(overlaps[found].argmax()) if overlaps.shape[1] else 0
+        if overlaps.shape[1] and overlaps[found, true] >= LEAST_IOU:
+            pairs.append((found, true))
+            overlaps[:, true] = -1
+    return np.array(pairs, np.int64).reshape(-1, 2)
+
+
+def _area(boxes_px: Array) -> Array:
+    return np.maximum(boxes_px[..., 2:] - boxes_px[..., :2], 0).prod(-1)

@@ -1,0 +1,57 @@
+"""MPJPE, PA-MPJPE and PVE as the published evaluation defines them, for any number of people at once.
+
+MPJPE and PVE are `distances_mm` of joints and of vertices, both relative to their pelvis, meant over the points;
+PA-MPJPE is the same of `aligned` joints. Everything takes leading axes and computes in float64.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+def distances_mm(found_m: Array, truth_m: Array) -> Array:
+    """Euclidean distance point by point: (..., P, 3) twice, metres, to (..., P) millimetres."""
+    gap_m = np.asarray(found_m, np.float64) - np.asarray(truth_m, np.float64)
+    return np.linalg.norm(gap_m, axis=-1) * 1000
+
+
+def mpjpe_mm(found_m: Array, truth_m: Array) -> Array:
+    """Mean distance of the points: of joints MPJPE, of vertices PVE; (..., P, 3) twice to (...)."""
+    return distances_mm(found_m, truth_m).mean(-1)
+
+
+def pa_mpjpe_mm(found_m: Array, truth_m: Array) -> Array:
+    """Mean distance of the points after `aligned`; (..., P, 3) twice to (...)."""
+    return mpjpe_mm(aligned(found_m, truth_m), truth_m)
+
+
+def aligned(found_m: Array, truth_m: Array) -> Array:
+    """Move points onto others by the similarity (rotation, one scale, translation) with the least squared distance.
+
+    Mirror images are not allowed: where the best orthogonal map is one, its weakest axis is turned round. Points that
+    are all one point, which have no scale, are moved to the centre of the others.
+
+    Args:
+        found_m: (..., P, 3) what is moved.
+        truth_m: (..., P, 3) where to.
+
+    Returns:
+        (..., P, 3) float64; NaN for a set with a number that is not finite.
+    """
+    found, truth = np.asarray(found_m, np.float64), np.asarray(truth_m, np.float64)
+    finite = np.asarray((np.isfinite(found) & np.isfinite(truth)).all((-1, -2), keepdims=True))
+    centre, goal = found.mean(-2, keepdims=True), truth.mean(-2, keepdims=True)
+    source, target = np.where(finite, found - centre, 0), np.where(finite, truth - goal, 0)
+    left, strength, right = np.linalg.svd(np.swapaxes(source, -1, -2) @ target)
+    mirrored = np.linalg.det(left) * np.linalg.det(right) < 0
+    right[..., 2, :] = np.where(mirrored[..., None], -right[..., 2, :], right[..., 2, :])
+    strength[..., 2] = np.where(mirrored, -strength[..., 2], strength[..., 2])
+    spread = (source**2).sum((-1, -2))
+    scale = np.divide(strength.sum(-1), spread, out=np.zeros_like(spread), where=spread > 0)
+    moved: Array = scale[..., None, None] * (source @ left @ right) + goal
+    return np.where(finite, moved, np.nan)

@@ -1,0 +1,88 @@
+"""From pixels alone: who is found, and how well they are recovered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.bundle import Bundle
+from jotr_deploy.errors import BundleError
+from jotr_deploy.evaluation.matching import clipped, match
+from jotr_deploy.evaluation.results import Errors, Figures, PixelResult, rounded
+from jotr_deploy.evaluation.samples import Collector, Samples
+from jotr_deploy.evaluation.synthetic import HeldOut
+from jotr_deploy.runtime.detections import Detections
+from jotr_deploy.runtime.mesh import MeshNetwork
+from jotr_deploy.runtime.people_networks import open_people_networks
+from jotr_deploy.runtime.people_source import DetectedPeople, with_crop_boxes
+
+Array = NDArray[Any]
+
+HALF_VISIBLE = 0.5
+"""Of a person who must be found."""
+
+
+@contextmanager
+def open_people(bundle: Bundle, device: str = "auto", threads: int | None = None) -> Iterator[DetectedPeople]:
+    """The people that the bundle's own detector and pose network find.
+
+    Raises:
+        BundleError: the bundle lacks one of them, or a file is not intact.
+        SessionError: a file cannot be opened here, or is of an unknown format.
+    """
+    for role, name in (("detector", "detector"), ("pose", "pose network")):
+        if not bundle.has(role):
+            raise BundleError(
+                f"{bundle.path}: the bundle has no {name}, so nobody is measured from pixels alone",
+                "leave --pixels out, or take a bundle with a detector and a pose network",
+            )
+    with open_people_networks(bundle, device=device, threads=threads) as networks:
+        assert networks.detector is not None  # the bundle has it
+        yield DetectedPeople(networks.detector, networks.pose)
+
+
+class FromPixels:
+    """Finds the people of every scene anew, matches them with the truth, and collects those who count."""
+
+    def __init__(self, source: DetectedPeople, network: MeshNetwork) -> None:
+        self._source = source
+        self._collector = Collector([network])
+        self._wanted = self._found_of_wanted = self._detections = self._right = 0
+        self._found: list[Array] = []  # places in the list of all counted people
+
+    def add(self, scene: HeldOut, counted_before: int) -> None:
+        """Look at a scene; `counted_before` people counted in the scenes before it."""
+        boxes_px, scores = self._source.detector(scene.image_bgr)
+        # The same as a call of the source, but the detector's boxes are needed too: crop boxes follow the joints.
+        people = with_crop_boxes(scene.image_bgr, Detections.from_boxes(boxes_px, scores), self._source.pose)
+        found, true = match(boxes_px, scores, clipped(scene.boxes_px, scene.image_bgr)).T
+        wanted = scene.tall & (scene.truth.visible_fraction >= HALF_VISIBLE)
+        self._wanted += int(wanted.sum())
+        self._found_of_wanted += int(wanted[true].sum())
+        self._detections += len(people)
+        self._right += len(found)
+        counts = scene.counted[true]
+        self._collector.add(scene.image_bgr, people[found[counts]], scene.truth[true[counts]])
+        self._found.append(counted_before + (np.cumsum(scene.counted) - 1)[true[counts]])
+
+    def result(self, by_true_boxes: Samples) -> PixelResult:
+        """All scenes; `by_true_boxes` holds every counted person, in order."""
+        (samples,) = self._collector.finish()
+        return PixelResult(
+            wanted=self._wanted,
+            found_of_wanted=self._found_of_wanted,
+            recall=_share(self._found_of_wanted, self._wanted),
+            detections=self._detections,
+            right=self._right,
+            precision=_share(self._right, self._detections),
+            errors=Errors.of(samples),
+            same_people=Figures.of(by_true_boxes[np.concatenate([np.zeros(0, np.int64), *self._found])]),
+        )
+
+
+def _share(part: int, whole: int) -> float | None:
+    return rounded(part / whole) if whole else None

@@ -1,0 +1,136 @@
+"""Evaluations by name: what is measured on what, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from jotr_deploy.bundle import Bundle
+from jotr_deploy.evaluation import synthetic
+from jotr_deploy.evaluation.drift import file_drift
+from jotr_deploy.evaluation.files import OpenFile, OpenFiles, open_files
+from jotr_deploy.evaluation.joints import EVALUATED
+from jotr_deploy.evaluation.matching import LEAST_IOU
+from jotr_deploy.evaluation.pixels import HALF_VISIBLE, FromPixels, open_people
+from jotr_deploy.evaluation.results import HARDLY_OCCLUDED, Drift, Errors, Evaluation, Protocol
+from jotr_deploy.evaluation.samples import Collector, Samples
+from jotr_deploy.evaluation.synthetic import held_out
+from jotr_deploy.evaluation.workers import in_order, worker_count
+from jotr_deploy.geometry.crop import SQUARE_MARGIN, VALID_CONFIDENCE
+
+PROTOCOLS = ("synthetic",)
+_PIXELS = (
+    f"boxes by the bundle's detector, joints and crop boxes by its pose network; by score, each takes the free true "
+    f"box, clipped to the picture, with the highest IoU of at least {LEAST_IOU}; recall: of people at least "
+    f"{synthetic.LEAST_HEIGHT_PX:g} px tall and {HALF_VISIBLE:.0%} visible; errors: of the counted people who are found"
+)
+Progress = Callable[[str, int, "int | None"], None]
+
+
+@dataclass(frozen=True)
+class SyntheticOptions:
+    """What the user asked for."""
+
+    seed: int = synthetic.SEED
+    scenes: int = synthetic.SCENES
+    file: str | None = None  # of role mesh in the bundle; None is the first
+    drift: bool = False
+    pixels: bool = False
+    device: str = "auto"
+    threads: int | None = None
+
+
+def evaluate_synthetic(
+    bundle: Bundle, options: SyntheticOptions, progress: Progress = lambda step, done, total: None
+) -> Evaluation:
+    """Measure a bundle on held-out scenes; equal options give equal results.
+
+    Args:
+        bundle: as opened.
+        options: see there.
+        progress: called with a step, the scenes done, and all scenes.
+
+    Raises:
+        BundleError: a file that is asked for is missing, changed or without a body, or there is no detector.
+        SessionError, MissingDependency: it cannot be opened here.
+        JotrDeployError: a process that draws scenes was killed.
+    """
+    with ExitStack() as stack:
+        files = stack.enter_context(open_files(bundle, options.file, options.drift, options.device, options.threads))
+        from_pixels = None
+        if options.pixels:
+            source = stack.enter_context(open_people(bundle, options.device, options.threads))
+            from_pixels = FromPixels(source, files.measured.network)
+        samples, drawn = _samples(files, from_pixels, options, progress)
+        own = samples[files.measured.entry.name]
+        return Evaluation(
+            bundle=str(bundle.path),
+            file=files.measured.entry.name,
+            precision=files.measured.entry.precision or "",
+            device=files.measured.device,
+            labels=bundle.manifest.labels,
+            protocol=synthetic_protocol(options, drawn, len(own)),
+            errors=Errors.of(own),
+            not_finite=int((~own.finite).sum()),
+            pixels=from_pixels.result(own) if from_pixels else None,
+            drift=_drift(files, samples, options.seed),
+        )
+
+
+def _samples(
+    files: OpenFiles, from_pixels: FromPixels | None, options: SyntheticOptions, progress: Progress
+) -> tuple[dict[str, Samples], int]:
+    """Everybody who counts, by file, and how many people were drawn."""
+    collector = Collector([file.network for file in files.all])
+    drawn, counted = 0, 0
+    progress("scenes", 0, options.scenes)
+    workers = worker_count(options.scenes, options.threads)
+    with in_order(partial(held_out, options.seed), options.scenes, workers) as scenes:
+        for done, scene in enumerate(scenes, 1):
+            chosen = np.flatnonzero(scene.counted)
+            if from_pixels:
+                from_pixels.add(scene, counted)
+            collector.add(scene.image_bgr, scene.given[chosen], scene.truth[chosen])
+            drawn, counted = drawn + len(scene.boxes_px), counted + len(chosen)
+            progress("scenes", done, options.scenes)
+    return dict(zip((file.entry.name for file in files.all), collector.finish(), strict=True)), drawn
+
+
+def _drift(files: OpenFiles, samples: dict[str, Samples], seed: int) -> Drift | None:
+    if files.reference is None:
+        return None
+    name = files.reference.entry.name
+
+    def row(file: OpenFile) -> Any:
+        own = samples[file.entry.name]
+        return file_drift(file.entry.name, file.entry.precision or "", file.device, own, samples[name], seed)
+
+    return Drift(name, len(samples[name]), tuple(row(file) for file in files.compared), files.not_run)
+
+
+def synthetic_protocol(options: SyntheticOptions, drawn: int, counted: int) -> Protocol:
+    """The synthetic protocol in plain words."""
+    return Protocol(
+        protocol="synthetic",
+        scenes=f"{options.scenes} drawn scenes of seed {options.seed}; training uses seeds below {synthetic.SEED}",
+        people=f"{counted} of {drawn}: at least {synthetic.LEAST_HEIGHT_PX:g} px tall (whole body) and "
+        f"{synthetic.LEAST_VISIBLE:.0%} of the silhouette visible",
+        joint_set=f"{len(EVALUATED)} joints: {', '.join(EVALUATED)}",
+        regressor="by name from the 30-joint set, the bundle's regressor against that of the scenes' body; "
+        "the stand-in body has no H36M regressor",
+        alignment="MPJPE and PVE: pelvis (of the 30-joint set) on pelvis; PA-MPJPE: a similarity for each person",
+        box=f"true box of the whole body, square about its centre, longer side times {SQUARE_MARGIN}",
+        joints_given="visible joints of COCO-17, good, jittered, missed, mirrored or taken from another person as in "
+        "the published training, drawn by seed, scene and person; pelvis and neck as midpoints; hidden joints withheld",
+        confidence=f"joints above {VALID_CONFIDENCE} and inside the crop are given to the network",
+        occlusion=f"hardly occluded: at least {HARDLY_OCCLUDED:.0%} of the silhouette visible; a joint is hidden when "
+        "a thing, another person or the own body is in front of it, or when it lies outside the picture",
+        pixels=_PIXELS if options.pixels else None,
+        seed=options.seed,
+        scene_count=options.scenes,
+    )

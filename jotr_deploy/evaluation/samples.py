@@ -1,0 +1,116 @@
+"""Every person measured: what was true, what the networks said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.evaluation.joints import EVALUATED_IN_SMPL30
+from jotr_deploy.evaluation.metrics import aligned, distances_mm, mpjpe_mm
+from jotr_deploy.people import People
+from jotr_deploy.runtime.crops import Crops, make_crops
+from jotr_deploy.runtime.detections import Detections
+from jotr_deploy.runtime.mesh import MAX_BATCH, MeshNetwork
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is true of N people: parallel arrays; joints and meshes relative to the pelvis of the 30-joint set."""
+
+    joints_m: Array  # (N, 30, 3)
+    vertices_m: Array  # (N, 6890, 3)
+    joints_visible: Array  # (N, 30) bool
+    visible_fraction: Array  # (N,) of the person's own silhouette
+
+    @classmethod
+    def none(cls) -> Truth:
+        """Nobody: every array at its rank with N = 0."""
+        return cls(np.zeros((0, 30, 3)), np.zeros((0, 6890, 3)), np.zeros((0, 30), bool), np.zeros(0))
+
+    def __getitem__(self, index: Array) -> Truth:
+        return Truth(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What one network said of N people, beside the truth: parallel arrays."""
+
+    joints_m: Array  # (N, 30, 3) found, relative to the pelvis
+    joints_mm: Array  # (N, 14) error of the evaluated joints
+    aligned_mm: Array  # (N, 14) the same after the similarity alignment of the person
+    vertices_mm: Array  # (N,) mean error of the vertices
+    visible: Array  # (N, 14) bool
+    visible_fraction: Array  # (N,)
+
+    @classmethod
+    def of(cls, people: People, truth: Truth) -> Samples:
+        """Compare; both are relative to the pelvis already."""
+        chosen = list(EVALUATED_IN_SMPL30)
+        found_m, true_m = people.joints_m[:, chosen], truth.joints_m[:, chosen]
+        return cls(
+            people.joints_m,
+            distances_mm(found_m, true_m),
+            distances_mm(aligned(found_m, true_m), true_m),
+            mpjpe_mm(people.vertices_m, truth.vertices_m),
+            np.asarray(truth.joints_visible, bool)[:, chosen],
+            np.asarray(truth.visible_fraction, np.float64),
+        )
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Samples]) -> Samples:
+        """All people of several parts, in order; no parts give nobody."""
+        if not parts:
+            parts = [cls.of(People.none(), Truth.none())]
+        return cls(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)})
+
+    def __len__(self) -> int:
+        return len(self.joints_m)
+
+    def __getitem__(self, index: Array) -> Samples:
+        return Samples(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+    @property
+    def finite(self) -> Array:
+        """(N,) bool: every number of the joints and of the mesh is finite."""
+        return np.isfinite(self.joints_m).all((1, 2)) & np.isfinite(self.vertices_mm)
+
+
+class Collector:
+    """Sends people through one or several networks, those of several pictures in one call."""
+
+    def __init__(self, networks: Sequence[MeshNetwork]) -> None:
+        self._networks = networks
+        self._samples: list[list[Samples]] = [[] for _ in networks]
+        self._waiting: list[tuple[Crops, Detections, Truth]] = []
+
+    def add(self, image_bgr: Array, people: Detections, truth: Truth) -> None:
+        """People of one picture with square crop boxes; row n of both is the same person."""
+        crops = make_crops(image_bgr, people, self._networks[0].crop_side)
+        if sum(len(waiting) for _, waiting, _ in self._waiting) + len(people) > MAX_BATCH:
+            self._call()
+        self._waiting.append((crops, people, truth))
+
+    def finish(self) -> list[Samples]:
+        """Everybody added, in order, for every network."""
+        self._call()
+        return [Samples.concatenate(parts) for parts in self._samples]
+
+    def _call(self) -> None:
+        if not self._waiting:
+            return
+        crops, people, truth = (_joined(parts) for parts in zip(*self._waiting, strict=True))
+        for network, samples in zip(self._networks, self._samples, strict=True):
+            samples.append(Samples.of(network(crops, people), truth))
+        self._waiting = []
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    """One dataclass of parallel arrays from several."""
+    names = [f.name for f in fields(parts[0])]
+    return type(parts[0])(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))

@@ -1,0 +1,94 @@
+"""Held-out scenes: pictures of people with the truth, and those people as true boxes and noisy joints show them.
+
+A scene is all in its seed and index. Training uses seeds below 1000, evaluation starts there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.evaluation.matching import iou
+from jotr_deploy.evaluation.samples import Truth
+from jotr_deploy.geometry.crop import square_box
+from jotr_deploy.runtime.detections import Detections
+from jotr_deploy.skeletons import SKELETONS, SMPL30_INDEX, to_smpl30
+
+Array = NDArray[Any]
+
+SEED = 1000
+SCENES = 256
+LEAST_HEIGHT_PX = 64.0
+LEAST_VISIBLE = 0.25
+OVERLAPPING_IOU = 0.1
+"""People whose boxes share this much can be taken for each other, as in the published training."""
+
+_COCO17_IN_SMPL30 = [SMPL30_INDEX[name] for name in SKELETONS["coco17"]]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """One picture with everybody in it: parallel arrays over its P people."""
+
+    image_bgr: Array  # (H, W, 3) uint8
+    boxes_px: Array  # (P, 4) tight, of the whole body, also beyond the picture
+    truth: Truth
+    given: Detections  # true boxes made square, noisy joints
+    tall: Array  # (P,) bool, the box is at least 64 px tall
+    counted: Array  # (P,) bool, tall and at least a quarter visible
+
+
+def held_out(seed: int, index: int) -> HeldOut:
+    """Draw one scene and look at it."""
+    from jotr_deploy.datasets.synthetic.labels import labels
+    from jotr_deploy.datasets.synthetic.render import rendered
+    from jotr_deploy.datasets.synthetic.scene import draw_scene
+    from jotr_deploy.datasets.synthetic.trace import trace
+    from jotr_deploy.datasets.synthetic.viewpoint import View
+
+    scene = draw_scene(seed, index)
+    view = View(0.0, 0.0, 1.0, scene.size_px)  # the whole picture
+    traced = trace(scene, view)
+    known = labels(scene, traced)
+    boxes_px = np.asarray(known.boxes_px, np.float32)
+    pelvis_m = known.joints_m[:, :1]
+    truth = Truth(
+        known.joints_m - pelvis_m, known.vertices_m - pelvis_m, known.joints_visible, known.visible_fraction
+    )  # fmt: skip
+    tall = boxes_px[:, 3] - boxes_px[:, 1] >= LEAST_HEIGHT_PX
+    keypoints_px = noisy_joints(seed, index, boxes_px, known.joints_px, known.joints_visible)
+    count = len(boxes_px)
+    given = Detections(square_box(boxes_px), keypoints_px, np.ones(count), np.full(count, -1))
+    counted = tall & (truth.visible_fraction >= LEAST_VISIBLE)
+    return HeldOut(rendered(scene, view, traced).image_bgr, boxes_px, truth, given, tall, counted)
+
+
+def noisy_joints(seed: int, index: int, boxes_px: Array, joints_px: Array, visible: Array) -> Array:
+    """What a 2-D pose network would say of the people of one picture: COCO-17 with the published kinds of errors.
+
+    Args:
+        seed: of the scenes; the errors depend on it, on `index` and on the place of the person alone.
+        index: of the scene.
+        boxes_px: (P, 4) tight boxes.
+        joints_px: (P, 30, 2) true joints in the picture.
+        visible: (P, 30) bool; hidden joints are not given.
+
+    Returns:
+        (P, 30, 3) x, y, confidence 1 for what is given and 0 for what is not.
+    """
+    from jotr_deploy.datasets.joint_errors import disturb_joints
+
+    true_px, seen = joints_px[:, _COCO17_IN_SMPL30], visible[:, _COCO17_IN_SMPL30]
+    overlapping = iou(boxes_px, boxes_px) >= OVERLAPPING_IOU
+    joints = np.zeros((len(boxes_px), len(_COCO17_IN_SMPL30), 3))
+    for person, (own_px, box) in enumerate(zip(true_px, boxes_px, strict=True)):
+        others = overlapping[person].copy()
+        others[person] = False
+        rng = np.random.default_rng([seed, index, person])
+        area_px2 = float((box[2:] - box[:2]).prod())
+        joints[person, :, :2] = disturb_joints(rng, own_px, seen[person], area_px2, true_px[others])
+    joints[..., 2] = seen & joints[..., :2].any(-1)  # (0, 0): no error of any kind could be drawn
+    return to_smpl30(np.where(joints[..., 2:] > 0, joints, 0), "coco17")

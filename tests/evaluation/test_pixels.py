@@ -1,0 +1,111 @@
+"""From pixels alone: who is found, and that errors are those of the right people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_scenes import FakeNetwork, fake_scene
+from numpy.testing import assert_allclose
+
+from jotr_deploy.evaluation.matching import clipped
+from jotr_deploy.evaluation.pixels import FromPixels
+from jotr_deploy.evaluation.results import Figures, PixelResult
+from jotr_deploy.evaluation.samples import Collector, Samples
+from jotr_deploy.evaluation.synthetic import HeldOut
+from jotr_deploy.runtime.people_source import DetectedPeople
+
+Array = Any
+
+
+def all_scenes() -> list[HeldOut]:
+    return [fake_scene(3, index) for index in range(24)]
+
+
+def by_true_boxes(scenes: list[HeldOut]) -> Samples:
+    """Every counted person, each 1 mm more wrong than the one before."""
+    counted = [scene.truth[np.flatnonzero(scene.counted)] for scene in scenes]
+    joints = np.concatenate([truth.joints_m for truth in counted])
+    wrong = joints + 0.001 * np.arange(len(joints))[:, None, None] * np.array([1, 0, 0])
+    collector = Collector([FakeNetwork(wrong, np.concatenate([truth.vertices_m for truth in counted]))])  # type: ignore[list-item]
+    for scene in scenes:
+        rows = np.flatnonzero(scene.counted)
+        collector.add(scene.image_bgr, scene.given[rows], scene.truth[rows])
+    return collector.finish()[0]
+
+
+def measured(detect: Callable[[HeldOut], tuple[Array, Array]]) -> tuple[PixelResult, list[HeldOut], Samples]:
+    """Look at the scenes with a detector; the network is right about everybody, were they given in order."""
+    scenes = all_scenes()
+    joints, vertices = [], []
+    for scene in scenes:
+        boxes, scores = detect(scene)
+        for box in boxes[np.argsort(-scores, kind="stable")]:
+            hits = np.flatnonzero((np.abs(scene.boxes_px - box) < 1).all(1) & scene.counted)
+            joints += [scene.truth.joints_m[hit] for hit in hits]
+            vertices += [scene.truth.vertices_m[hit] for hit in hits]
+    network = FakeNetwork(np.reshape(joints, (-1, 30, 3)), np.reshape(vertices, (-1, 6890, 3)))
+    shown: list[HeldOut] = []
+    source = DetectedPeople(lambda image_bgr: detect(shown[-1]))  # type: ignore[arg-type]
+    pixels, counted = FromPixels(source, network), 0  # type: ignore[arg-type]
+    for scene in scenes:
+        shown.append(scene)
+        pixels.add(scene, counted)
+        counted += int(scene.counted.sum())
+    own = by_true_boxes(scenes)
+    return pixels.result(own), scenes, own
+
+
+def sums(scenes: list[HeldOut]) -> tuple[int, int, int]:
+    """People, of whom wanted, of whom counted."""
+    wanted = sum((scene.tall & (scene.truth.visible_fraction >= 0.5)).sum() for scene in scenes)
+    return sum(len(s.boxes_px) for s in scenes), int(wanted), int(sum(s.counted.sum() for s in scenes))
+
+
+def test_everybody_found() -> None:
+    result, scenes, own = measured(lambda scene: (scene.boxes_px, np.linspace(0.9, 0.3, len(scene.boxes_px))))
+    people, wanted, counted = sums(scenes)
+    assert people > counted > wanted > 0
+    assert (result.wanted, result.found_of_wanted, result.recall) == (wanted, wanted, 1.0)
+    assert (result.detections, result.right, result.precision) == (people, people, 1.0)
+    assert result.errors.people["all"] == Figures(counted, 0.0, 0.0, 0.0)
+    assert result.same_people == Figures.of(own)
+
+
+def test_the_same_people_are_compared() -> None:
+    """Only the last of every scene is found, beside a box of nobody; places in the list of counted people follow."""
+
+    def detect(scene: HeldOut) -> tuple[Array, Array]:
+        boxes = np.concatenate([scene.boxes_px[-1:], [[300, 150, 310, 160]]]).astype(np.float32)
+        return boxes, np.linspace(0.3, 0.9, len(boxes))
+
+    result, scenes, _ = measured(detect)
+    places, before = [], 0
+    for scene in scenes:
+        if len(scene.boxes_px) and scene.counted[-1]:
+            places.append(before + scene.counted.sum() - 1)
+        before += scene.counted.sum()
+    assert result.same_people.people == result.errors.people["all"].people == len(places) > 0
+    assert result.same_people.mpjpe_mm is not None
+    assert_allclose(result.same_people.mpjpe_mm, np.mean(places), atol=0.01)
+    filled = sum(len(scene.boxes_px) > 0 for scene in scenes)
+    assert (result.right, result.detections) == (filled, filled + len(scenes))
+    assert result.precision == round(filled / (filled + len(scenes)), 3)
+    assert result.recall is not None
+    assert 0 < result.recall < 1
+
+
+def test_nobody_found() -> None:
+    result, _, _ = measured(lambda scene: (np.zeros((0, 4), np.float32), np.zeros(0, np.float32)))
+    assert (result.recall, result.precision, result.detections) == (0.0, None, 0)
+    assert result.errors.people["all"] == result.same_people == Figures(0, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("box", "inside"),
+    [((-20, 5, 30, 40), (-0.5, 5, 30, 29.5)), ((5, 5, 10, 10), (5, 5, 10, 10)), ((60, 3, 70, 9), (39.5, 3, 39.5, 9))],
+)
+def test_boxes_end_at_the_picture(box: tuple[float, ...], inside: tuple[float, ...]) -> None:
+    assert_allclose(clipped(np.array([box], float), np.zeros((30, 40, 3), np.uint8)), [inside])

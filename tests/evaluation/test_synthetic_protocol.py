@@ -1,0 +1,119 @@
+"""Held-out scenes: drawn for real, few of them."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from outcome import Outcome
+
+from jotr_deploy.evaluation import protocols
+from jotr_deploy.evaluation.synthetic import HeldOut, held_out, noisy_joints
+from jotr_deploy.geometry.crop import square_box
+from jotr_deploy.skeletons import SKELETONS, SMPL30, SMPL30_INDEX
+
+Array = Any
+
+
+@pytest.fixture(scope="module")
+def scenes() -> list[HeldOut]:
+    return [held_out(1000, index) for index in range(6)]
+
+
+def test_what_a_scene_gives(scenes: list[HeldOut]) -> None:
+    assert sum(len(scene.boxes_px) for scene in scenes) > 6
+    for scene in scenes:
+        count = len(scene.boxes_px)
+        assert scene.image_bgr.dtype == np.uint8
+        assert scene.truth.joints_m.shape == (count, 30, 3)
+        assert scene.truth.vertices_m.shape == (count, 6890, 3)
+        assert (scene.truth.joints_m[:, 0] == 0).all()
+        assert np.abs(scene.truth.vertices_m).max() < 1.6  # relative to the pelvis
+        assert_allclose(scene.given.boxes_px, square_box(scene.boxes_px))
+        height = scene.boxes_px[:, 3] - scene.boxes_px[:, 1]
+        assert_array_equal(scene.tall, height >= 64)
+        assert_array_equal(scene.counted, (height >= 64) & (scene.truth.visible_fraction >= 0.25))
+
+
+def test_hidden_joints_are_withheld(scenes: list[HeldOut]) -> None:
+    coco = [SMPL30_INDEX[name] for name in SKELETONS["coco17"]]
+    for scene in scenes:
+        given = scene.given.keypoints_px[..., 2] > 0
+        assert not given[:, coco][~scene.truth.joints_visible[:, coco]].any()
+        assert (scene.given.keypoints_px[:, coco][~given[:, coco]] == 0).all()
+    everybody = np.concatenate([scene.given.keypoints_px for scene in scenes])
+    never = {"Torso", "Spine", "Chest", "Head", "Head_top"}
+    assert not everybody[:, [SMPL30.index(name) for name in never], 2].any()
+    assert everybody[:, SMPL30_INDEX["Neck"], 2].any()
+
+
+def test_a_scene_is_all_in_its_seed_and_index(scenes: list[HeldOut]) -> None:
+    assert pickle.dumps(held_out(1000, 3)) == pickle.dumps(scenes[3])
+    assert not np.array_equal(held_out(1001, 3).image_bgr, scenes[3].image_bgr)
+
+
+def people(count: int) -> tuple[Array, Array]:
+    """Boxes in a row, and joints in them."""
+    rng = np.random.default_rng(0)
+    left = 200.0 * np.arange(count)
+    boxes = np.stack([left, np.zeros(count), left + 100, np.full(count, 200.0)], -1)
+    return boxes, boxes[:, None, :2] + rng.uniform(0, 100, (count, 30, 2))
+
+
+def test_noise_belongs_to_a_person() -> None:
+    boxes, joints = people(3)
+    visible = np.ones((3, 30), bool)
+    noisy = noisy_joints(1000, 0, boxes, joints, visible)
+    coco = [SMPL30_INDEX[name] for name in SKELETONS["coco17"]]
+    distance = np.linalg.norm((noisy[..., :2] - joints)[:, coco], axis=-1)
+    assert (distance > 0).all()
+    assert np.median(distance) < 20
+    assert_array_equal(noisy_joints(1000, 0, boxes[:2], joints[:2], visible[:2]), noisy[:2])
+    for seed, index in ((1001, 0), (1000, 1)):
+        assert (noisy_joints(seed, index, boxes, joints, visible) != noisy).any()
+    assert noisy_joints(1000, 0, boxes[:0], joints[:0], visible[:0]).shape == (0, 30, 3)
+    assert not noisy_joints(1000, 0, boxes, joints, ~visible).any()
+
+
+def test_only_people_who_overlap_are_mistaken(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def disturb(rng: Any, own_px: Array, visible: Array, area_px2: float, others_px: Array) -> Array:
+        seen.append((own_px, area_px2, others_px))
+        return own_px
+
+    monkeypatch.setattr("jotr_deploy.datasets.joint_errors.disturb_joints", disturb)
+    boxes, joints = people(3)
+    boxes[1] = boxes[0] + (20, 0, 20, 0)
+    noisy_joints(1000, 0, boxes, joints, np.ones((3, 30), bool))
+    coco = [SMPL30_INDEX[name] for name in SKELETONS["coco17"]]
+    assert [len(others) for *_, others in seen] == [1, 1, 0]
+    assert_array_equal(seen[0][2][0], joints[1, coco])
+    assert_array_equal(seen[1][2][0], joints[0, coco])
+    assert [area for _, area, _ in seen] == [20000] * 3
+
+
+def test_held_out_scenes_travel_between_processes(scenes: list[HeldOut]) -> None:
+    back = pickle.loads(pickle.dumps(scenes[0]))
+    assert [f.name for f in fields(back)] == [f.name for f in fields(HeldOut)]
+    assert_array_equal(back.image_bgr, scenes[0].image_bgr)
+
+
+def test_processes_do_not_change_the_result(
+    cli: Callable[..., Outcome], tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found(workers: int) -> str:
+        monkeypatch.setattr(protocols, "worker_count", lambda pieces, threads: workers)
+        outcome = cli("eval", tiny_bundle, "--scenes", 20, "--device", "cpu", "--threads", 1, "--json")
+        assert outcome.code == 0, outcome.err
+        return outcome.out
+
+    assert json.loads(found(2))["errors"]["people"]["all"]["people"] > 20
+    assert found(2) == found(0)
