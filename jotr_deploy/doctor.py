@@ -34,6 +34,7 @@ _EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "gpu": (("onnxruntime-gpu", "cuda-bindings"), "running bundles on an NVIDIA GPU"),
     "tensorrt": (("tensorrt", "cuda-bindings"), "building and running TensorRT engines"),
     "export": (("torch", "onnxscript"), "export"),
+    "train": (("torch", "accelerate", "tensorboard"), "training"),
     "smplx": (("smplx",), "a second opinion on the skinning, in tests (non-commercial)"),
 }
 _BASE = ("numpy", "onnx", "opencv-python-headless", "psutil", "pydantic", "rich", "typer")

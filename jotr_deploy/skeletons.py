@@ -67,6 +67,14 @@ def flip_pairs(names: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
     return tuple((left, names.index(f"R{name[1:]}")) for left, name in enumerate(names) if name.startswith("L_"))
 
 
+def mirrored_order(names: tuple[str, ...]) -> tuple[int, ...]:
+    """For every place of a joint set the joint that a mirror puts there: itself, or its partner on the other side."""
+    order = list(range(len(names)))
+    for left, right in flip_pairs(names):
+        order[left], order[right] = right, left
+    return tuple(order)
+
+
 SMPL30_FLIP_PAIRS = flip_pairs(SMPL30)
 JOTR15_FLIP_PAIRS = flip_pairs(JOTR15)
 

@@ -15,6 +15,7 @@ from jotr_deploy.skeletons import (
     SMPL30_FLIP_PAIRS,
     SMPL30_INDEX,
     flip_pairs,
+    mirrored_order,
     to_smpl30,
 )
 
@@ -106,3 +107,11 @@ def test_bones_join_different_joints_once_and_reach_every_detected_joint():
     drawn = {joint for bone in SMPL30_BONES for joint in bone}
     for targets, added in (TARGETS[skeleton] for skeleton in SKELETONS if skeleton != "smpl30"):
         assert {*targets, *added} - {-1} <= drawn
+
+
+@pytest.mark.parametrize(
+    ("names", "order"),
+    [((), ()), (("Neck",), (0,)), (("L_Hip", "Neck", "R_Hip"), (2, 1, 0)), (("Nose", "L_Eye", "R_Eye"), (0, 2, 1))],
+)
+def test_what_a_mirror_puts_where(names, order):
+    assert mirrored_order(names) == order

@@ -123,7 +123,8 @@ def synthetic_protocol(options: SyntheticOptions, drawn: int, counted: int) -> P
         joint_set=f"{len(EVALUATED)} joints: {', '.join(EVALUATED)}",
         regressor="by name from the 30-joint set, the bundle's regressor against that of the scenes' body; "
         "the stand-in body has no H36M regressor",
-        alignment="MPJPE and PVE: pelvis (of the 30-joint set) on pelvis; PA-MPJPE: a similarity for each person",
+        alignment="MPJPE and PVE: pelvis (of the 30-joint set) on pelvis, the truth in the frame of a camera that "
+        "looks at the middle of the box; PA-MPJPE: a similarity for each person",
         box=f"true box of the whole body, square about its centre, longer side times {SQUARE_MARGIN}",
         joints_given="visible joints of COCO-17, good, jittered, missed, mirrored or taken from another person as in "
         "the published training, drawn by seed, scene and person; pelvis and neck as midpoints; hidden joints withheld",

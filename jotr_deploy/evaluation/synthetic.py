@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from jotr_deploy.evaluation.matching import iou
 from jotr_deploy.evaluation.samples import Truth
+from jotr_deploy.geometry.camera import looking_at
 from jotr_deploy.geometry.crop import square_box
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.skeletons import SKELETONS, SMPL30_INDEX, to_smpl30
@@ -54,19 +55,20 @@ def held_out(seed: int, index: int) -> HeldOut:
     traced = trace(scene, view)
     known = labels(scene, traced)
     boxes_px = np.asarray(known.boxes_px, np.float32)
-    pelvis_m = known.joints_m[:, :1]
-    truth = Truth(
-        known.joints_m - pelvis_m, known.vertices_m - pelvis_m, known.joints_visible, known.visible_fraction
-    )  # fmt: skip
+    pelvis_m, middle_px = known.joints_m[:, :1], (boxes_px[:, :2] + boxes_px[:, 2:]) / 2
+    turn = looking_at(middle_px, known.focal_px, known.principal_px).swapaxes(1, 2).astype(np.float32)
+    joints_m, vertices_m = ((points - pelvis_m) @ turn for points in (known.joints_m, known.vertices_m))
+    truth = Truth(joints_m, vertices_m, known.joints_visible, known.visible_fraction)
     tall = boxes_px[:, 3] - boxes_px[:, 1] >= LEAST_HEIGHT_PX
-    keypoints_px = noisy_joints(seed, index, boxes_px, known.joints_px, known.joints_visible)
+    inside = np.asarray(((known.joints_px >= 0) & (known.joints_px < scene.size_px)).all(-1))
+    keypoints_px = noisy_joints(seed, index, boxes_px, known.joints_px, known.joints_visible, inside)
     count = len(boxes_px)
     given = Detections(square_box(boxes_px), keypoints_px, np.ones(count), np.full(count, -1))
     counted = tall & (truth.visible_fraction >= LEAST_VISIBLE)
     return HeldOut(rendered(scene, view, traced).image_bgr, boxes_px, truth, given, tall, counted)
 
 
-def noisy_joints(seed: int, index: int, boxes_px: Array, joints_px: Array, visible: Array) -> Array:
+def noisy_joints(seed: int, index: int, boxes_px: Array, joints_px: Array, visible: Array, inside: Array) -> Array:
     """What a 2-D pose network would say of the people of one picture: COCO-17 with the published kinds of errors.
 
     Args:
@@ -75,13 +77,14 @@ def noisy_joints(seed: int, index: int, boxes_px: Array, joints_px: Array, visib
         boxes_px: (P, 4) tight boxes.
         joints_px: (P, 30, 2) true joints in the picture.
         visible: (P, 30) bool; hidden joints are not given.
+        inside: (P, 30) bool, in the picture: what an annotator would label, whose number the errors depend on.
 
     Returns:
         (P, 30, 3) x, y, confidence 1 for what is given and 0 for what is not.
     """
     from jotr_deploy.datasets.joint_errors import disturb_joints
 
-    true_px, seen = joints_px[:, _COCO17_IN_SMPL30], visible[:, _COCO17_IN_SMPL30]
+    true_px, seen, labelled = (array[:, _COCO17_IN_SMPL30] for array in (joints_px, visible, inside))
     overlapping = iou(boxes_px, boxes_px) >= OVERLAPPING_IOU
     joints = np.zeros((len(boxes_px), len(_COCO17_IN_SMPL30), 3))
     for person, (own_px, box) in enumerate(zip(true_px, boxes_px, strict=True)):
@@ -89,6 +92,6 @@ def noisy_joints(seed: int, index: int, boxes_px: Array, joints_px: Array, visib
         others[person] = False
         rng = np.random.default_rng([seed, index, person])
         area_px2 = float((box[2:] - box[:2]).prod())
-        joints[person, :, :2] = disturb_joints(rng, own_px, seen[person], area_px2, true_px[others])
+        joints[person, :, :2] = disturb_joints(rng, own_px, labelled[person], area_px2, true_px[others])
     joints[..., 2] = seen & joints[..., :2].any(-1)  # (0, 0): no error of any kind could be drawn
     return to_smpl30(np.where(joints[..., 2:] > 0, joints, 0), "coco17")

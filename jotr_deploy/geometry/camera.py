@@ -47,3 +47,26 @@ def project_px(points_m: Array, focal_px: Array, principal_px: Array) -> Array:
     focal = np.asarray(focal_px)[:, None, None]
     pixels: Array = points_m[..., :2] / points_m[..., 2:] * focal + np.asarray(principal_px)[:, None]
     return pixels
+
+
+def looking_at(pixels_px: Array, focal_px: Array | float, principal_px: Array) -> Array:
+    """The rotation from a camera's frame to that of a camera in the same place that looks at a pixel, without roll.
+
+    What a crop shows is seen along the ray through its centre: two people in one pose look alike in their crops when
+    they look alike to such a camera, wherever in the picture they are.
+
+    Args:
+        pixels_px: (..., 2).
+        focal_px: of the camera, broadcast against the leading axes.
+        principal_px: (..., 2) of the camera.
+
+    Returns:
+        (..., 3, 3) float64: `R @ point` for a point of the camera's frame.
+    """
+    offset = (np.asarray(pixels_px, np.float64) - principal_px) / np.asarray(focal_px, np.float64)[..., None]
+    x, y, z = np.moveaxis(np.concatenate([offset, np.ones((*offset.shape[:-1], 1))], -1), -1, 0)
+    length = np.sqrt(x * x + y * y + z * z)
+    x, y, z = x / length, y / length, z / length
+    # The shortest turn that takes the ray (x, y, z) to the axis (0, 0, 1).
+    rows = [[1 - x * x / (1 + z), -x * y / (1 + z), -x], [-x * y / (1 + z), 1 - y * y / (1 + z), -y], [x, y, z]]
+    return np.stack([np.stack(np.broadcast_arrays(*row), -1) for row in rows], -2)

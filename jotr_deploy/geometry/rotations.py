@@ -24,6 +24,16 @@ def matrix_from_axis_angle(axis_angle_rad: Array) -> Array:
     return matrix
 
 
+def axis_angle_from_matrix(rotations: Array) -> Array:
+    """(..., 3, 3) -> (..., 3) radians, angle below pi; a turn of exactly pi has no one axis and is not handled."""
+    skew = np.stack([rotations[..., 2, 1], rotations[..., 0, 2], rotations[..., 1, 0]], -1)
+    skew = skew - np.stack([rotations[..., 1, 2], rotations[..., 2, 0], rotations[..., 0, 1]], -1)
+    sine = np.linalg.norm(skew, axis=-1) / 2
+    angle = np.arctan2(sine, (np.trace(rotations, axis1=-2, axis2=-1) - 1) / 2)
+    vector: Array = skew / 2 * np.where(sine > 1e-9, angle / np.maximum(sine, 1e-9), 1.0)[..., None]
+    return vector
+
+
 def angle_between(a_rad: Array, b_rad: Array) -> Array:
     """Angle in radians, 0..pi, of the rotation that leads from one axis-angle to another: (..., 3) x 2 -> (...).
 

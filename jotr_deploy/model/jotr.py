@@ -69,27 +69,39 @@ class JOTR(nn.Module):
             joints: (B, 30, 2) x y of the 30-joint set, heat-map cells.
             joints_mask: (B, 30) 1 = use the joint.
         """
-        heatmaps = draw_heatmaps(joints, joints_mask, self.config.heatmap_side)
-        features = self.backbone(image, heatmaps)
-        volume = self.lifting(features)
-        decoded = self.fusion(features, volume, self.lifting.depth_exponent())
-        root_6d, latent, betas, cam = self.heads(decoded.tokens)
-        pose = self.full_pose(root_6d, latent)
-        found = PoseOutput(decoded.joints[-1], pose, betas, cam)
+        features = self.features(image, joints, joints_mask)
+        found = self.read(features, self.lifting(features))
         if self.body is None:
             return found
-        vertices, joints_30 = self.body(pose, betas)
-        pelvis = joints_30[:, :1]
-        translation = pelvis[:, 0] + camera_translation(cam)
-        joints3d = joints_30 - pelvis
-        projected = project_cells(joints3d + translation[:, None], self.config.crop_side)
-        return MeshOutput(*found, translation, joints3d, projected, vertices - pelvis)
+        vertices, joints_30 = self.body(found.pose, found.betas)
+        placed = place_joints(joints_30, found.cam, self.config.crop_side)
+        return MeshOutput(*found, *placed, vertices - joints_30[:, :1])
+
+    def features(self, image: Tensor, joints: Tensor, joints_mask: Tensor) -> Tensor:
+        """The inputs of `forward` -> (B, channels, G, G), the last feature map."""
+        heatmaps = draw_heatmaps(joints, joints_mask, self.config.heatmap_side)
+        features: Tensor = self.backbone(image, heatmaps)
+        return features
+
+    def read(self, features: Tensor, volume: Tensor) -> PoseOutput:
+        """(B, channels, G, G) and its lifted volume (B, D, H, W, C) -> what is found without a body."""
+        decoded = self.fusion(features, volume, self.lifting.depth_exponent())
+        root_6d, latent, betas, cam = self.heads(decoded.tokens)
+        return PoseOutput(decoded.joints[-1], self.full_pose(root_6d, latent), betas, cam)
 
     def full_pose(self, root_6d: Tensor, latent: Tensor) -> Tensor:
         """(B, 6), (B, 32) -> (B, 24, 3): root, 21 joints of the prior, two hands at rest."""
         root = axis_angle_from_matrix(matrix_from_6d(root_6d))[:, None]
         body = self.vposer(latent)
         return torch.cat([root, body, torch.zeros_like(body[:, :2])], 1)
+
+
+def place_joints(joints_30: Tensor, cam: Tensor, crop_side: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The body's joints (B, 30, 3), raw camera (B, 3) -> `translation`, `joints3d`, `joints_proj` of `MeshOutput`."""
+    pelvis = joints_30[:, :1]
+    translation = pelvis[:, 0] + camera_translation(cam)
+    joints3d = joints_30 - pelvis
+    return translation, joints3d, project_cells(joints3d + translation[:, None], crop_side)
 
 
 def camera_translation(cam: Tensor) -> Tensor:

@@ -14,8 +14,11 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from outcome import Outcome
 
+from jotr_deploy.datasets.synthetic.labels import labels
+from jotr_deploy.datasets.synthetic.scene import draw_scene
 from jotr_deploy.evaluation import protocols
 from jotr_deploy.evaluation.synthetic import HeldOut, held_out, noisy_joints
+from jotr_deploy.geometry.camera import looking_at
 from jotr_deploy.geometry.crop import square_box
 from jotr_deploy.skeletons import SKELETONS, SMPL30, SMPL30_INDEX
 
@@ -40,6 +43,16 @@ def test_what_a_scene_gives(scenes: list[HeldOut]) -> None:
         height = scene.boxes_px[:, 3] - scene.boxes_px[:, 1]
         assert_array_equal(scene.tall, height >= 64)
         assert_array_equal(scene.counted, (height >= 64) & (scene.truth.visible_fraction >= 0.25))
+
+
+def test_the_truth_is_seen_along_the_ray_to_the_middle_of_the_box(scenes: list[HeldOut]) -> None:
+    """Joints turned back into the scene's camera are those of the labels; a body keeps its size."""
+    known = labels(draw_scene(1000, 0))
+    middle_px = (known.boxes_px[:, :2] + known.boxes_px[:, 2:]) / 2
+    turn = looking_at(middle_px, known.focal_px, known.principal_px)
+    back = scenes[0].truth.joints_m @ turn
+    assert_allclose(back, known.joints_m - known.joints_m[:, :1], atol=1e-5)
+    assert not np.allclose(scenes[0].truth.joints_m, back, atol=1e-3)
 
 
 def test_hidden_joints_are_withheld(scenes: list[HeldOut]) -> None:
@@ -69,17 +82,17 @@ def people(count: int) -> tuple[Array, Array]:
 
 def test_noise_belongs_to_a_person() -> None:
     boxes, joints = people(3)
-    visible = np.ones((3, 30), bool)
-    noisy = noisy_joints(1000, 0, boxes, joints, visible)
+    every = np.ones((3, 30), bool)
+    noisy = noisy_joints(1000, 0, boxes, joints, every, every)
     coco = [SMPL30_INDEX[name] for name in SKELETONS["coco17"]]
     distance = np.linalg.norm((noisy[..., :2] - joints)[:, coco], axis=-1)
     assert (distance > 0).all()
     assert np.median(distance) < 20
-    assert_array_equal(noisy_joints(1000, 0, boxes[:2], joints[:2], visible[:2]), noisy[:2])
+    assert_array_equal(noisy_joints(1000, 0, boxes[:2], joints[:2], every[:2], every[:2]), noisy[:2])
     for seed, index in ((1001, 0), (1000, 1)):
-        assert (noisy_joints(seed, index, boxes, joints, visible) != noisy).any()
-    assert noisy_joints(1000, 0, boxes[:0], joints[:0], visible[:0]).shape == (0, 30, 3)
-    assert not noisy_joints(1000, 0, boxes, joints, ~visible).any()
+        assert (noisy_joints(seed, index, boxes, joints, every, every) != noisy).any()
+    assert noisy_joints(1000, 0, boxes[:0], joints[:0], every[:0], every[:0]).shape == (0, 30, 3)
+    assert not noisy_joints(1000, 0, boxes, joints, ~every, every).any()
 
 
 def test_only_people_who_overlap_are_mistaken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +105,7 @@ def test_only_people_who_overlap_are_mistaken(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("jotr_deploy.datasets.joint_errors.disturb_joints", disturb)
     boxes, joints = people(3)
     boxes[1] = boxes[0] + (20, 0, 20, 0)
-    noisy_joints(1000, 0, boxes, joints, np.ones((3, 30), bool))
+    noisy_joints(1000, 0, boxes, joints, np.ones((3, 30), bool), np.ones((3, 30), bool))
     coco = [SMPL30_INDEX[name] for name in SKELETONS["coco17"]]
     assert [len(others) for *_, others in seen] == [1, 1, 0]
     assert_array_equal(seen[0][2][0], joints[1, coco])

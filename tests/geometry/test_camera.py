@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jotr_deploy.geometry.camera import FOCAL_PER_SIDE, camera_from_box, crop_camera, project_px
+from jotr_deploy.geometry.camera import FOCAL_PER_SIDE, camera_from_box, crop_camera, looking_at, project_px
 from jotr_deploy.geometry.crop import crop_from_image, image_from_crop, transform_px
 
 corners = st.floats(-1e4, 1e4)
@@ -64,3 +64,28 @@ def test_nobody() -> None:
     focal, principal = camera_from_box(np.zeros((0, 4)))
     assert (focal.shape, principal.shape) == ((0,), (0, 2))
     assert project_px(np.zeros((0, 7, 3)), focal, principal).shape == (0, 7, 2)
+
+
+@given(st.floats(-2000, 2000), st.floats(-2000, 2000), st.floats(100, 5000))
+def test_a_camera_that_looks_at_a_pixel(x: float, y: float, focal: float) -> None:
+    """It is a rotation, the pixel's ray is its axis, and what is straight across the ray stays as it is: no roll."""
+    turn = looking_at(np.array([x + 320, y + 240]), focal, np.array([320, 240]))
+    np.testing.assert_allclose(turn @ turn.T, np.eye(3), atol=1e-12)
+    assert np.linalg.det(turn) == pytest.approx(1)
+    ray = np.array([x, y, focal])
+    np.testing.assert_allclose(turn @ ray, [0, 0, np.linalg.norm(ray)], atol=1e-8)
+    across = np.array([-y, x, 0])
+    np.testing.assert_allclose(turn @ across, across, atol=1e-8)
+
+
+@pytest.mark.parametrize("shape", [(0,), (4,), (2, 3)])
+def test_cameras_that_look_at_many_pixels(shape: tuple[int, ...]) -> None:
+    pixels = np.random.default_rng(0).uniform(0, 400, (*shape, 2))
+    turns = looking_at(pixels, 500.0, np.array([200.0, 150.0]))
+    assert turns.shape == (*shape, 3, 3)
+    alone = [looking_at(pixel, 500.0, np.array([200.0, 150.0])) for pixel in pixels.reshape(-1, 2)]
+    np.testing.assert_array_equal(turns.reshape(-1, 3, 3), np.array(alone).reshape(-1, 3, 3))
+
+
+def test_looking_ahead_turns_nothing() -> None:
+    np.testing.assert_array_equal(looking_at(np.array([5.0, 6.0]), 100.0, np.array([5.0, 6.0])), np.eye(3))

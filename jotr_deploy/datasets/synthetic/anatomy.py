@@ -115,15 +115,6 @@ def _turn(rotations: Array, joints: list[int], axis: int, degrees: Array) -> Non
     rotations[:, joints] = after
 
 
-def axis_angles(rotations: Array) -> Array:
-    """(..., 3, 3) -> (..., 3) radians, angle below pi."""
-    skew = np.stack([rotations[..., 2, 1], rotations[..., 0, 2], rotations[..., 1, 0]], -1)
-    skew = skew - np.stack([rotations[..., 1, 2], rotations[..., 2, 0], rotations[..., 0, 1]], -1)
-    sine = np.linalg.norm(skew, axis=-1) / 2
-    angle = np.arctan2(sine, (np.trace(rotations, axis1=-2, axis2=-1) - 1) / 2)
-    return skew / 2 * np.where(sine > 1e-9, angle / np.maximum(sine, 1e-9), 1.0)[..., None]
-
-
 @lru_cache(maxsize=1)
 def rest_joints_m() -> Array:
     """(24, 3) joints of the stand-in body at rest."""

@@ -41,7 +41,12 @@ def jittered(rng: np.random.Generator, box_px: Array, scale: float = 0.2, shift:
 
 
 def crop(
-    scene: Scene, person: int, side: int, rng: np.random.Generator | None = None, box_px: Array | None = None
+    scene: Scene,
+    person: int,
+    side: int,
+    rng: np.random.Generator | None = None,
+    box_px: Array | None = None,
+    margin: float = 1.0,
 ) -> Crop:
     """One person's crop with labels, without the rest of the picture.
 
@@ -54,10 +59,12 @@ def crop(
         side: pixels of the crop.
         rng: if given, the box is jittered.
         box_px: (4,) square box; by default `square_box` of the tight box.
+        margin: the crop shows this many times the side of the box.
     """
     known = bodies(scene, np.array([person]))
     box = square_box(known.boxes_px[0]) if box_px is None else np.asarray(box_px, np.float32)
     box = box if rng is None else jittered(rng, box)
+    box = box + np.float32((margin - 1) / 2) * (box[2] - box[0]) * np.array([-1, -1, 1, 1], np.float32)
     affine = crop_from_image(box, side)
     if box[2] - box[0] <= side:
         view = _pixels_of(box, scene.size_px)

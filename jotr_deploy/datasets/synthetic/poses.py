@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.datasets.synthetic.anatomy import LIMBS, TRUNK, axis_angles, joints_m, pose_matrices
+from jotr_deploy.datasets.synthetic.anatomy import LIMBS, TRUNK, joints_m, pose_matrices
 from jotr_deploy.datasets.synthetic.contact import overlap_m
+from jotr_deploy.geometry.rotations import axis_angle_from_matrix
 
 Array = NDArray[Any]
 # Degrees of a movement: (mean, spread shared by both sides, spread of each side); mean may be (left, right). A movement
@@ -133,7 +134,7 @@ def sample_stances(rng: np.random.Generator, count: int) -> Array:
         other_overlap = overlap_m(other)
         better = other_overlap < overlap[again]
         rotations[again[better]], overlap[again[better]] = other[better], other_overlap[better]
-    stances = axis_angles(rotations)
+    stances = axis_angle_from_matrix(rotations)
     mirrored = rng.random(count) < 0.5
     stances[mirrored] = stances[mirrored][:, _MIRROR] * np.array([1, -1, -1])
     stances[:, 22:] = 0

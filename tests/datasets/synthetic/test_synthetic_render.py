@@ -153,3 +153,12 @@ def test_jitter_stays_near_and_square() -> None:
     assert 79.9 < sides.min() < 85
     assert 115 < sides.max() < 120.1
     assert np.abs((boxes[:, :2] + boxes[:, 2:]) / 2 - (60, 70)).max() < 10.01
+
+
+def test_a_crop_with_a_margin_is_the_crop_of_a_larger_box() -> None:
+    scene = draw_scene(5, 1)
+    plain = crop(scene, 0, 40)
+    middle, half = (plain.box_px[:2] + plain.box_px[2:]) / 2, (plain.box_px[2] - plain.box_px[0]) / 2
+    wide = crop(scene, 0, 60, margin=1.5)
+    np.testing.assert_allclose(wide.box_px, np.concatenate([middle - 1.5 * half, middle + 1.5 * half]), rtol=1e-5)
+    np.testing.assert_array_equal(wide.image_bgr, crop(scene, 0, 60, box_px=wide.box_px).image_bgr)

@@ -1,0 +1,118 @@
+"""The configuration of a training run: a TOML file, what is set over it, and the file that a run keeps."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from jotr_deploy.errors import JotrDeployError, first_line
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Model = TypeVar("Model", bound=BaseModel)
+Count = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[int, Field(ge=0)]
+
+
+class TrainingError(JotrDeployError):
+    """A training configuration or run directory that does not fit."""
+
+
+class TrainConfig(BaseModel):
+    """What the loop needs to know; the table named like the task is the task's own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: str
+    seed: NotNegative = 0
+    steps: Count
+    batch: Count
+    """Samples a step in every process."""
+    lr: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    warmup: NotNegative = 0
+    """Steps in which the learning rate rises linearly to `lr`."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """What it does afterwards; cosine ends at zero."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    workers: NotNegative = 0
+    """Processes that make samples; 0 makes them in the training process."""
+    checkpoint_minutes: Annotated[float, Field(gt=0)] = 5.0
+    options: dict[str, Any] = {}
+    """The task's table."""
+
+    def as_toml(self) -> str:
+        """The file that gives this configuration again."""
+        return _table({**self.model_dump(exclude={"options"}), self.task: self.options}, ())
+
+
+def read_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
+    """Read a configuration.
+
+    Args:
+        path: TOML; `task`, the fields of `TrainConfig`, and a table named like the task.
+        overrides: `key=value` each, in dotted keys: `lr=1e-3`, `mesh.contrast=0.1`. A value that is not TOML is text.
+
+    Raises:
+        TrainingError: no such file, not TOML, an unknown or a missing key, a value of the wrong kind.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise TrainingError(f"{path}: no such configuration", "configs/ holds those of this project") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise TrainingError(f"{path}: not TOML ({first_line(error)})", "correct it; https://toml.io") from None
+    for override in overrides:
+        _override(content, override)
+    task = content.get("task")
+    options = content.pop(task, {}) if isinstance(task, str) else {}
+    if not isinstance(options, dict):
+        raise TrainingError(f"{path}: {task} is not a table", f"write its options under [{task}]")
+    if "options" in content:
+        raise TrainingError("options: unknown key", f"write the task's options under [{task}]")
+    return validated(TrainConfig, {**content, "options": options}, "")
+
+
+def validated(model: type[Model], values: Mapping[str, Any], prefix: str) -> Model:
+    """`values` as a pydantic model; the first that does not fit is a TrainingError that names it with `prefix`."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = prefix + ".".join(map(str, first["loc"]))
+        known = ", ".join(sorted(set(model.model_fields) - {"options"}))
+        if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
+            raise TrainingError(f"{name}: unknown key", f"known are {known}") from None
+        raise TrainingError(f"{name.rstrip('.')}: {first['msg']}", "correct it in the configuration") from None
+
+
+def _override(content: dict[str, Any], text: str) -> None:
+    name, equals, value = text.partition("=")
+    keys = [key.strip() for key in name.split(".")]
+    if not equals or not all(keys):
+        raise TrainingError(f"--set {text}: not key=value", "give one such as lr=1e-3 or mesh.contrast=0.1")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value
+    for key in keys[:-1]:
+        content = content.setdefault(key, {})
+        if not isinstance(content, dict):
+            raise TrainingError(f"--set {text}: {key} is not a table", "only tables have keys below them")
+    content[keys[-1]] = parsed
+
+
+def _table(values: Mapping[str, Any], path: tuple[str, ...]) -> str:
+    """Plain values first, then the tables; JSON's text of numbers, strings and lists is TOML's."""
+    plain = [f"{key} = {json.dumps(value)}" for key, value in values.items() if not isinstance(value, dict)]
+    tables = [_table(value, (*path, key)) for key, value in values.items() if isinstance(value, dict)]
+    head = [f"\n[{'.'.join(path)}]"] if path and plain else []
+    return "\n".join([*head, *plain, *tables])

@@ -1,0 +1,67 @@
+"""Samples by number: which belong to a step, and the worker processes that make them."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import cv2
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from jotr_deploy.training.tasks import Array, Task
+
+
+def indices_of(step: int, batch: int, process: int, processes: int) -> range:
+    """The samples of one step in one process: every number is used once, whatever the number of processes."""
+    first = (step * processes + process) * batch
+    return range(first, first + batch)
+
+
+class _Samples(Dataset[Any]):
+    def __init__(self, task: Task) -> None:
+        self.task = task
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Array]:
+        return self.task.samples(indices)
+
+
+class _Steps(Sampler[list[int]]):
+    def __init__(self, steps: range, batch: int, process: int, processes: int) -> None:
+        self.steps, self.share = steps, (batch, process, processes)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in self.steps:
+            yield list(indices_of(step, *self.share))
+
+
+def batches(
+    task: Task, steps: range, batch: int, process: int = 0, processes: int = 1, workers: int = 0
+) -> Iterator[dict[str, Tensor]]:
+    """The batch of every step in order, made ahead by `workers` processes."""
+    loader = DataLoader(
+        _Samples(task),
+        batch_sampler=_Steps(steps, batch, process, processes),
+        num_workers=workers,
+        # A forked worker inherits the locks of threads that it does not have, and may wait for them for ever.
+        multiprocessing_context="spawn" if workers else None,
+        collate_fn=_tensors,
+        worker_init_fn=_quiet_worker,
+        pin_memory=torch.cuda.is_available(),
+        prefetch_factor=4 if workers else None,
+        generator=torch.Generator(),  # the loader would draw from the global one
+    )
+    return cast(Iterator[dict[str, Tensor]], iter(loader))
+
+
+def _tensors(arrays: Any) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def _quiet_worker(worker: int) -> None:
+    """One core a worker, and the signals that end a run are for the training process, which ends its workers."""
+    cv2.setNumThreads(1)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

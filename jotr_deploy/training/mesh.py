@@ -1,0 +1,158 @@
+"""The task `mesh`: JOTR of any size on synthetic scenes, with the stand-in body and a frozen pose prior."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from jotr_deploy.body.joints import JointsBody
+from jotr_deploy.body.lbs import SkinnedBody
+from jotr_deploy.body.smpl import BodyModel, stand_in
+from jotr_deploy.body.vposer import load_vposer
+from jotr_deploy.config import ModelConfig
+from jotr_deploy.model.checkpoint import build_model, load_checkpoint, save_checkpoint
+from jotr_deploy.model.initialise import initialise
+from jotr_deploy.model.jotr import JOTR, place_joints
+from jotr_deploy.skeletons import JOTR15_IN_SMPL30
+from jotr_deploy.training.config import TrainingError
+from jotr_deploy.training.contrastive import contrast
+from jotr_deploy.training.losses import AutomaticWeighting, Found, Truth, mesh_losses, nearer_turn
+from jotr_deploy.training.mesh_samples import SceneSamples
+from jotr_deploy.training.parallel import gathered
+from jotr_deploy.training.tasks import Array
+
+LABEL = "trained on synthetic people only"
+_POSE_UNKNOWN = (7, 8, 10, 11, 20, 21, 22, 23)  # ankles, toes, wrists, hands: published, fits do not know them
+
+
+class Options(BaseModel):
+    """The table `[mesh]`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prior: Path
+    """Decoder of the pose prior, VPoser format; it is not trained."""
+    model: ModelConfig = ModelConfig()
+    start: Path | None = None
+    """Checkpoint of this package to start from; random weights without it."""
+    drop_joints: Annotated[float, Field(ge=0, le=1)] = 0.1
+    contrast: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of each contrastive loss; published: 0.1, in a fine-tuning only."""
+    freeze_bn: bool = False
+    """Leave the running statistics of batch norms as they are, and use them."""
+
+
+class MeshModel(nn.Module):
+    """The network without a body, the joints of a body, the learned weights of the losses."""
+
+    def __init__(self, network: JOTR, body: BodyModel, freeze_bn: bool = False) -> None:
+        super().__init__()
+        self.network, self.weighting, self.freeze_bn = network, AutomaticWeighting(), freeze_bn
+        self.joints = JointsBody(SkinnedBody(body))
+
+    def train(self, mode: bool = True) -> MeshModel:
+        """The usual, but frozen batch norms stay in evaluation mode."""
+        super().train(mode)
+        for module in self.modules():
+            if self.freeze_bn and isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+    def forward(self, image: Tensor, joints: Tensor, joints_mask: Tensor) -> tuple[Found, Tensor]:
+        """The network's inputs -> what it finds, and the feature volume (B, D, H, W, C).
+
+        Only the image and the volume are computed in the precision of an autocast: coordinates need float32.
+        """
+        network = self.network
+        features = network.features(image, joints, joints_mask)
+        volume = network.lifting(features).float()
+        with torch.autocast(image.device.type, enabled=False):
+            found = network.read(features.float(), volume)
+            side = network.config.crop_side
+            _, joints3d, cells = place_joints(self.joints(found.pose, found.betas), found.cam, side)
+            fractions = cells / network.config.heatmap_side
+        return Found(found.joints_img, found.pose, found.betas, fractions, joints3d), volume
+
+
+class MeshTask:
+    """See `tasks.Task`."""
+
+    def __init__(
+        self, model: MeshModel, options: Options, seed: int, samples: Callable[[Sequence[int]], dict[str, Array]]
+    ) -> None:
+        self.model, self.options, self.seed, self.draw = model, options, seed, samples
+
+    def samples(self, indices: Sequence[int]) -> dict[str, Array]:
+        """See `mesh_samples.SceneSamples.sample`."""
+        return self.draw(indices)
+
+    def loss(self, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The automatically weighted losses, and both contrastive ones where they are wanted."""
+        image = batch["image"].float() / 255
+        found, volume = self.model(image, batch["joints"], batch["joints_mask"])
+        with torch.autocast(image.device.type, enabled=False):
+            truth = truth_of(batch, found)
+            parts = mesh_losses(found, truth)
+            total = self.model.weighting(parts)
+            parts["l1"] = torch.stack(list(parts.values())).sum().detach()
+            if self.options.contrast:
+                rng = np.random.default_rng((self.seed, step))  # equal in all processes
+                volume, predicted, true, known = map(
+                    gathered, (volume, found.joints_img, truth.joints_img, truth.joints_img_known)
+                )
+                parts["intra"], parts["inter"] = contrast(rng, volume, predicted, true, known)
+                total = total + self.options.contrast * (parts["intra"] + parts["inter"])
+        return total, parts
+
+    def save(self, path: Path) -> None:
+        """A checkpoint of this package with the pose prior and the stand-in body, for `jotr-deploy export`."""
+        network = self.model.network
+        whole = JOTR(network.config, stand_in())
+        whole.load_state_dict({name: value.cpu() for name, value in network.state_dict().items()}, strict=False)
+        save_checkpoint(path, whole, (LABEL,))
+
+
+def truth_of(batch: dict[str, Tensor], found: Found) -> Truth:
+    """A batch of `SceneSamples` as the losses take it; the measured joints and those of the fitted body are one."""
+    joints, known, chosen = batch["joints_img"], batch["joints_known"], list(JOTR15_IN_SMPL30)
+    of_15, known_15 = joints[:, chosen], known[:, chosen]
+    pose_known = torch.ones_like(batch["pose"][..., 0])
+    pose_known[:, list(_POSE_UNKNOWN)] = 0
+    every = torch.ones_like(known)
+    pose = nearer_turn(batch["pose"], found.pose)
+    return Truth(
+        of_15, known_15, of_15, known_15, pose, pose_known, batch["betas"], joints[..., :2], known, batch["joints_cam"],
+        every, every[:, 0], every[:, 0],
+    )  # fmt: skip
+
+
+def make(options: Options, seed: int) -> MeshTask:
+    """The task on scenes of `seed`; the start weights are of the same seed.
+
+    Raises:
+        BodyFileError: no prior of that name, or not in VPoser format.
+        CheckpointError, TrainingError: a checkpoint to start from that is damaged or of another network.
+    """
+    prior = load_vposer(options.prior)
+    if options.start is None:
+        network = initialise(JOTR(options.model, None), seed)
+        network.vposer = prior
+    else:
+        checkpoint = load_checkpoint(options.start)
+        if checkpoint.config != options.model:
+            raise TrainingError(
+                f"{options.start}: a network of another configuration", "write its configuration under [mesh.model]"
+            )
+        network = build_model(checkpoint, None, prior)
+    network.requires_grad_(True)
+    network.vposer.requires_grad_(False)
+    # Convolutions are up to a third faster so, also on CPUs.
+    network.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    samples: Any = SceneSamples(seed, options.model.crop_side, options.drop_joints)
+    return MeshTask(MeshModel(network, stand_in(), options.freeze_bn), options, seed, samples)

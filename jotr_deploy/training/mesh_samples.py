@@ -1,0 +1,226 @@
+"""Training samples of the mesh network: a person of a synthetic scene, cropped, with joints as a detector has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.datasets.joint_errors import disturb_joints
+from jotr_deploy.datasets.synthetic.crops import Crop, crop
+from jotr_deploy.datasets.synthetic.scene import Scene, draw_scene
+from jotr_deploy.evaluation.matching import iou
+from jotr_deploy.geometry.camera import looking_at
+from jotr_deploy.geometry.crop import PX_PER_CELL, crop_from_image, transform_px
+from jotr_deploy.geometry.rotations import axis_angle_from_matrix, matrix_from_axis_angle
+from jotr_deploy.skeletons import SKELETONS, SMPL30, SMPL30_INDEX, mirrored_order, to_smpl30
+from jotr_deploy.training.reuse import Reused
+
+Array = NDArray[Any]
+
+DEPTH_BOX_M = 2.0
+LEAST_VISIBLE = 0.15
+"""Of a person's silhouette; who shows less is not trained on while the scene has somebody else."""
+HIDDEN_GIVEN = 0.3
+"""How many of the hidden joints in the picture are given all the same: a detector guesses some of them."""
+OVERLAPPING_IOU = 0.1
+USES, LAG = 8, 256
+"""Of a drawn person: how often it is trained on, and how many people apart."""
+_MARGIN = 1.3  # of the drawn picture over the crop, for turning and moving
+_SCALE, _SHIFT = 0.15, 0.05  # the crop varies by this share of its side
+_TURN_RAD, _TURNED = np.deg2rad(15), 0.6
+_COLOUR = 0.2
+_COCO17_IN_SMPL30 = [SMPL30_INDEX[name] for name in SKELETONS["coco17"]]
+_MIRRORED, _COCO17_MIRRORED = list(mirrored_order(SMPL30)), list(mirrored_order(SKELETONS["coco17"]))
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody as drawn once: pixels are those of the drawn picture, the frame is that of a camera that looks at its
+    middle.
+    """
+
+    image: Array  # (M, M, 3) uint8 RGB
+    joints_px: Array  # (30, 2)
+    visible: Array  # (30,) bool
+    inside: Array  # (30,) bool, in the scene's picture
+    others_px: Array  # (K, 17, 2) COCO-17 joints of the people who overlap
+    area_px2: float  # of the tight box
+    joints_m: Array  # (30, 3) relative to the pelvis
+    pose_rad: Array  # (24, 3)
+    betas: Array  # (10,)
+
+
+@dataclass(frozen=True)
+class SceneSamples:
+    """People of the scenes of `seed`, each varied `USES` times: turned, mirrored, moved, recoloured, other errors."""
+
+    seed: int
+    crop_side: int  # pixels
+    drop_joints: float  # probability that a joint which is given is withheld
+    _people: Reused[Person] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        draw = partial(draw_person, self.seed, side=round(self.crop_side * _MARGIN))
+        object.__setattr__(self, "_people", Reused(draw, USES, LAG))
+
+    def __call__(self, indices: Sequence[int]) -> dict[str, Array]:
+        """These samples, see `sample`, stacked."""
+        samples = [self.sample(index) for index in indices]
+        return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
+
+    def sample(self, index: int) -> dict[str, Array]:
+        """One sample.
+
+        Returns:
+            image (3, S, S) uint8 RGB, joints (30, 2) and joints_mask (30,) as the network takes them, and the truth:
+            joints_img (30, 3) x y as fractions of the crop, z 0..1 of the depth box; joints_known (30,) those inside
+            of both; pose (24, 3), betas (10,), joints_cam (30, 3) metres relative to the pelvis. float32.
+        """
+        rng = np.random.default_rng((self.seed, index, 1))  # apart from that of the scene
+        person, use = self._people(index)
+        varied = vary(rng, mirrored(person) if use % 2 else person, self.crop_side)
+        joints, mask = given_joints(rng, varied, self.crop_side)
+        kept = rng.random(len(mask)) >= self.drop_joints
+        return {
+            "image": np.ascontiguousarray(varied.image.transpose(2, 0, 1)),
+            "joints": joints,
+            "joints_mask": mask * kept.astype(np.float32),
+            **truth(varied.joints_px, varied.joints_m, self.crop_side),
+            "pose": varied.pose_rad.astype(np.float32),
+            "betas": varied.betas,
+        }
+
+
+# ── drawing ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def draw_person(seed: int, number: int, side: int) -> Person:
+    """Somebody of a scene, in a picture of `side` pixels that shows `_MARGIN` times the crop."""
+    rng = np.random.default_rng((seed, number, 0))
+    scene = draw_scene(seed, number)
+    cut, person = somebody(rng, scene, side)
+    known, (width, height) = cut.labels, scene.size_px
+    everybody_px, boxes_px = cut.people_joints_px, cut.people_boxes_px
+    overlapping = iou(boxes_px[person : person + 1], boxes_px)[0] >= OVERLAPPING_IOU
+    overlapping[person] = False
+    affine = crop_from_image(cut.box_px, side)
+    turn = looking_at((cut.box_px[:2] + cut.box_px[2:]) / 2, known.focal_px, known.principal_px)
+    return Person(
+        image=np.ascontiguousarray(cut.image_bgr[..., ::-1]),
+        joints_px=transform_px(affine, np.asarray(known.joints_px[0], np.float64)),
+        visible=known.joints_visible[0],
+        inside=np.asarray(((everybody_px[person] >= 0) & (everybody_px[person] < (width, height))).all(-1)),
+        others_px=transform_px(affine, np.asarray(everybody_px[overlapping][:, _COCO17_IN_SMPL30], np.float64)),
+        area_px2=float((boxes_px[person, 2:] - boxes_px[person, :2]).prod() * affine[0, 0] ** 2),
+        joints_m=(known.joints_m[0] - known.joints_m[0, 0]) @ turn.T,
+        pose_rad=turned_root(turn, known.pose_rad[0]),
+        betas=known.betas[0],
+    )
+
+
+def somebody(rng: np.random.Generator, scene: Scene, side: int) -> tuple[Crop, int]:
+    """The picture and number of a person of the scene who shows enough, or of the one who shows most."""
+    seen: list[tuple[float, int, Crop]] = []
+    for person in rng.permutation(len(scene)):
+        cut = crop(scene, int(person), side, margin=_MARGIN)
+        seen.append((float(cut.labels.visible_fraction[0]), int(person), cut))
+        if seen[-1][0] >= LEAST_VISIBLE:
+            break
+    _, person, cut = max(seen, key=lambda entry: entry[0])
+    return cut, person
+
+
+# ── varying ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def mirrored(person: Person) -> Person:
+    """The person in a mirror: left is right, and x points the other way."""
+    last = person.image.shape[1] - 1
+    return replace(
+        person,
+        image=person.image[:, ::-1],
+        joints_px=_mirrored_px(person.joints_px[_MIRRORED], last),
+        visible=person.visible[_MIRRORED],
+        inside=person.inside[_MIRRORED],
+        others_px=_mirrored_px(person.others_px[:, _COCO17_MIRRORED], last),
+        joints_m=person.joints_m[_MIRRORED] * (-1, 1, 1),
+        pose_rad=person.pose_rad[_MIRRORED[: len(person.pose_rad)]] * (1, -1, -1),
+    )
+
+
+def _mirrored_px(points_px: Array, last: int) -> Array:
+    return np.stack([last - points_px[..., 0], points_px[..., 1]], -1)
+
+
+def vary(rng: np.random.Generator, person: Person, crop_side: int) -> Person:
+    """Turn about the optical axis, move, scale and recolour, as a crop of `crop_side` pixels."""
+    drawn_side = person.image.shape[0]
+    angle = _TURN_RAD * np.clip(rng.normal(), -2, 2) * (rng.random() < _TURNED)
+    scale = crop_side / drawn_side * _MARGIN * np.exp(rng.uniform(-_SCALE, _SCALE))
+    centre = drawn_side / 2 + drawn_side / _MARGIN * rng.uniform(-_SHIFT, _SHIFT, 2)
+    turn = matrix_from_axis_angle(np.array([0, 0, angle]))
+    affine = np.zeros((2, 3))
+    affine[:, :2] = scale * turn[:2, :2]
+    affine[:, 2] = crop_side / 2 - affine[:, :2] @ centre
+    image = cv2.warpAffine(person.image, affine, (crop_side, crop_side), flags=cv2.INTER_LINEAR)
+    colour = rng.uniform(1 - _COLOUR, 1 + _COLOUR, 3)
+    return replace(
+        person,
+        image=np.clip(image * colour.astype(np.float32), 0, 255).astype(np.uint8),
+        joints_px=transform_px(affine, person.joints_px),
+        others_px=transform_px(affine, person.others_px),
+        area_px2=person.area_px2 * scale**2,
+        joints_m=person.joints_m @ turn.T,
+        pose_rad=turned_root(turn, person.pose_rad),
+    )
+
+
+def turned_root(turn: Array, pose_rad: Array) -> Array:
+    """(24, 3) of a body that has been turned as a whole by (3, 3)."""
+    root = axis_angle_from_matrix(turn @ matrix_from_axis_angle(pose_rad[0]))
+    return np.concatenate([root[None], pose_rad[1:]])
+
+
+# ── what the network is given and compared with ──────────────────────────────────────────────────────────────────
+
+
+def given_joints(rng: np.random.Generator, person: Person, crop_side: int) -> tuple[Array, Array]:
+    """The joints as a 2-D detector would give them, with the published kinds of errors.
+
+    Visible joints are given, and `HIDDEN_GIVEN` of the hidden ones that are in the scene's picture.
+
+    Returns:
+        joints (30, 2) in grid cells and the mask (30,), both float32.
+    """
+    guessed = rng.random(len(_COCO17_IN_SMPL30)) < HIDDEN_GIVEN
+    inside = person.inside[_COCO17_IN_SMPL30]  # what an annotator would label, hidden or not
+    given = person.visible[_COCO17_IN_SMPL30] | (inside & guessed)
+    found_px = disturb_joints(rng, person.joints_px[_COCO17_IN_SMPL30], inside, person.area_px2, person.others_px)
+    given &= found_px.any(-1)  # (0, 0): no error of any kind could be drawn
+    joints = to_smpl30(np.concatenate([np.where(given[:, None], found_px, 0), given[:, None]], 1)[None], "coco17")[0]
+    cells = (joints[:, :2] / PX_PER_CELL).astype(np.float32)
+    in_grid = ((cells >= 0) & (cells < crop_side / PX_PER_CELL)).all(-1)
+    return cells, (in_grid & (joints[:, 2] > 0)).astype(np.float32)
+
+
+def truth(joints_px: Array, joints_m: Array, crop_side: int) -> dict[str, Array]:
+    """What the losses compare with, of one person; see `SceneSamples.sample`.
+
+    Args:
+        joints_px: (30, 2) in the crop.
+        joints_m: (30, 3) relative to the pelvis, in the frame of a camera that looks at the crop's middle.
+        crop_side: pixels.
+    """
+    joints_img = np.concatenate([joints_px / crop_side, joints_m[:, 2:] / DEPTH_BOX_M + 0.5], 1)
+    known = np.asarray(((joints_img >= 0) & (joints_img < 1)).all(-1))
+    return {
+        "joints_img": joints_img.astype(np.float32),
+        "joints_known": known.astype(np.float32),
+        "joints_cam": joints_m.astype(np.float32),
+    }

@@ -1,0 +1,49 @@
+"""Pictures that are used more than once: drawing one costs more than training on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Generic, TypeVar
+
+Drawn = TypeVar("Drawn")
+
+_BEFORE = 1 << 40
+"""Numbers of the pictures that stand in for those before the first one."""
+
+
+@dataclass
+class Reused(Generic[Drawn]):
+    """An endless stream of fresh pictures, each used `uses` times, `lag` pictures apart.
+
+    Sample n is use `n % uses` of picture `n // uses - (n % uses) * lag`: a batch has pictures of all ages, next to no
+    one twice, and depends on nothing but its numbers. Those still in use are kept in memory; what is not there, as
+    after a resumed run, is drawn again. With several worker processes `lag` should be a multiple of the pictures that
+    one round of the workers' batches draws, or a picture's uses fall to different workers.
+    """
+
+    draw: Callable[[int], Drawn]
+    uses: int
+    lag: int
+    _kept: Callable[[int], Drawn] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._keep()
+
+    def _keep(self) -> None:
+        self._kept = lru_cache(maxsize=self.uses * self.lag + self.uses)(self.draw)
+
+    def __call__(self, index: int) -> tuple[Drawn, int]:
+        """The picture of a sample, and which of its uses this is."""
+        age, use = divmod(index, self.uses)
+        number = age - use * self.lag
+        return self._kept(number if number >= 0 else _BEFORE + index), use
+
+    def __getstate__(self) -> dict[str, object]:
+        """What goes to a worker process: not what is kept."""
+        return {"draw": self.draw, "uses": self.uses, "lag": self.lag}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._keep()

@@ -1,0 +1,112 @@
+"""`train` on the command line: a run in pieces, its last line, and what it refuses."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import TINY
+
+Cli = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def own_accelerator() -> Iterator[None]:
+    from accelerate.state import AcceleratorState
+
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The mesh task with a tiny network, in a folder of its own."""
+    from jotr_deploy.model.initialise import initialise
+    from jotr_deploy.model.jotr import JOTR
+
+    monkeypatch.chdir(tmp_path)
+    torch.save(initialise(JOTR(TINY, None)).vposer.state_dict(), tmp_path / "prior.pt")
+    model = "\n".join(f"{key} = {value}" for key, value in TINY.model_dump().items())
+    head = 'task = "mesh"\nsteps = 2\nbatch = 2\nlr = 1e-3\n[mesh]\nprior = "prior.pt"\n[mesh.model]\n'
+    (tmp_path / "small.toml").write_text(head + model)
+    return tmp_path / "small.toml"
+
+
+def test_a_run(cli: Cli, config: Path) -> None:
+    result = cli("train", config, "--set", "steps=1")
+    assert result.code == 0, result.err
+    assert "done runs/small/weights.pt (1 steps). Next: tensorboard --logdir runs/small" in result.out
+    assert "step 1 of 1" in result.err
+    again = cli("train", config, "--set", "steps=1")
+    assert again.code == 2
+    assert again.err.splitlines()[-2:] == [
+        "error: runs/small: there is a run already",
+        "remedy: go on with --resume, or give another -o",
+    ]
+    other = cli("train", config, "--resume")
+    assert "error: runs/small: the run has another configuration (steps 1 there, 2 here)" in other.err
+
+
+def test_what_a_run_makes_can_be_exported(cli: Cli, config: Path) -> None:
+    assert cli("train", config, "-o", "run", "--set", "steps=1").code == 0
+    result = cli("export", "run/weights.pt", "-o", "bundle")
+    assert result.code == 0, result.err
+    assert "label: trained on synthetic people only" in result.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cause", "remedy"),
+    [
+        (["none.toml"], "none.toml: no such configuration", "configs/ holds those of this project"),
+        (["small.toml", "--set", "speed=1"], "speed: unknown key", "known are batch"),
+        (["small.toml", "--set", "mesh.speed=1"], "mesh.speed: unknown key", "known are contrast, drop_joints"),
+        (["small.toml", "--set", "mesh.prior=none.pt"], "none.pt: no such VPoser file", "give the folder of VPoser"),
+    ],
+)
+def test_refusals(cli: Cli, config: Path, arguments: list[str], cause: str, remedy: str) -> None:
+    result = cli("train", *arguments)
+    assert result.code == 2
+    error, mend = result.err.splitlines()[-2:]
+    assert error == f"error: {cause}"
+    assert mend.startswith(f"remedy: {remedy}")
+    assert not (config.parent / "runs").exists()
+
+
+@pytest.mark.parametrize("missing", ["accelerate", "tensorboard"])
+def test_a_missing_extra(cli: Cli, config: Path, monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    import importlib.util
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == missing else find(name))
+    result = cli("train", config)
+    assert result.code == 2
+    assert f"error: train needs {missing}\nremedy: pip install 'jotr-deploy[train]'" in result.err
+
+
+def test_a_signal_to_everybody_keeps_a_checkpoint(config: Path) -> None:
+    """As a terminal or `timeout` sends it: to the training process and to those that make its samples."""
+    command = [sys.executable, "-m", "jotr_deploy.cli", "train", str(config), "-o", "run", "--set", "workers=1",
+               "--set", "steps=100000", "--set", "checkpoint_minutes=0.0001"]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    started = subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               text=True, env=environment)  # fmt: skip
+    until = time.monotonic() + 90
+    while not Path("run/checkpoint.pt").exists():
+        assert started.poll() is None, started.communicate()[1]
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    os.killpg(started.pid, signal.SIGTERM)
+    out, err = started.communicate(timeout=60)
+    assert started.returncode == 130, err
+    assert "Traceback" not in err
+    assert "goes on from there with --resume" in " ".join(out.split())
+    step = torch.load("run/checkpoint.pt", weights_only=True)["step"]
+    assert f"stopped after step {step} of 100000" in out

@@ -1,0 +1,169 @@
+"""Samples of the mesh network: deterministic, in the frames of the network, with joints as a detector has them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from jotr_deploy.body.smpl import stand_in
+from jotr_deploy.datasets.synthetic.scene import draw_scene
+from jotr_deploy.skeletons import SKELETONS, SMPL30_INDEX
+from jotr_deploy.training.mesh_samples import (
+    LEAST_VISIBLE,
+    Person,
+    SceneSamples,
+    draw_person,
+    given_joints,
+    mirrored,
+    somebody,
+    truth,
+    vary,
+)
+
+SIDE, COUNT = 64, 12
+COCO = [SMPL30_INDEX[name] for name in SKELETONS["coco17"]]
+
+
+@pytest.fixture(scope="module")
+def drawn() -> dict[str, np.ndarray]:
+    return SceneSamples(7, SIDE, 0.0)(range(COUNT))
+
+
+def test_shapes_and_ranges(drawn: dict[str, np.ndarray]) -> None:
+    shapes = {
+        "image": (3, SIDE, SIDE), "joints": (30, 2), "joints_mask": (30,), "joints_img": (30, 3), "joints_known": (30,),
+        "joints_cam": (30, 3), "pose": (24, 3), "betas": (10,),
+    }  # fmt: skip
+    assert {name: value.shape for name, value in drawn.items()} == {n: (COUNT, *shape) for n, shape in shapes.items()}
+    assert {name: value.dtype for name, value in drawn.items()} == {
+        name: np.dtype(np.uint8 if name == "image" else np.float32) for name in shapes
+    }
+    assert all(np.isfinite(value).all() for value in drawn.values())
+    assert set(np.unique(drawn["joints_mask"])) == {0, 1}
+    given = np.flatnonzero(drawn["joints_mask"].any(0))
+    assert set(given) <= {*COCO, SMPL30_INDEX["Pelvis"], SMPL30_INDEX["Neck"]}
+    assert 0.3 < drawn["joints_mask"][:, COCO].mean() < 1
+
+
+def test_every_index_alone_is_as_in_company(drawn: dict[str, np.ndarray]) -> None:
+    alone = SceneSamples(7, SIDE, 0.0)([5])
+    other = SceneSamples(8, SIDE, 0.0)([5])
+    for name, values in drawn.items():
+        np.testing.assert_array_equal(alone[name][0], values[5], err_msg=name)
+    assert (alone["image"] != other["image"]).any()
+
+
+def test_given_joints_are_near_the_true_ones_of_the_same_frame(drawn: dict[str, np.ndarray]) -> None:
+    distance = np.linalg.norm(drawn["joints"] / (SIDE / 4) - drawn["joints_img"][..., :2], axis=-1)
+    given = (drawn["joints_mask"] > 0) & (drawn["joints_known"] > 0)
+    assert 0.001 < np.median(distance[given]) < 0.05  # fractions of the crop
+
+
+def test_depths_and_joints_are_those_of_the_pose(drawn: dict[str, np.ndarray]) -> None:
+    import torch
+
+    from jotr_deploy.body.joints import JointsBody
+    from jotr_deploy.body.lbs import SkinnedBody
+
+    body = JointsBody(SkinnedBody(stand_in()))
+    joints = body(torch.from_numpy(drawn["pose"]), torch.from_numpy(drawn["betas"])).numpy()
+    np.testing.assert_allclose(drawn["joints_cam"], joints - joints[:, :1], atol=1e-4)
+    np.testing.assert_allclose(drawn["joints_img"][..., 2], drawn["joints_cam"][..., 2] / 2 + 0.5, atol=1e-6)
+
+
+def test_joints_are_dropped() -> None:
+    kept, none = (SceneSamples(7, SIDE, share)(range(COUNT)) for share in (0.5, 1.0))
+    every = SceneSamples(7, SIDE, 0.0)(range(COUNT))
+    assert (kept["joints_mask"] <= every["joints_mask"]).all()
+    assert 0.3 < kept["joints_mask"].sum() / every["joints_mask"].sum() < 0.7
+    assert not none["joints_mask"].any()
+    np.testing.assert_array_equal(none["joints"], every["joints"])
+
+
+def test_somebody_who_can_be_seen() -> None:
+    shares = []
+    for index in range(COUNT):
+        scene = draw_scene(7, index)
+        cut, person = somebody(np.random.default_rng(index), scene, SIDE)
+        assert 0 <= person < len(scene)
+        np.testing.assert_array_equal(cut.labels.pose_rad[0], scene.pose_rad[person])
+        shares.append(float(cut.labels.visible_fraction[0]))
+    assert sum(share >= LEAST_VISIBLE for share in shares) >= COUNT - 1
+
+
+def test_the_uses_of_a_person_differ() -> None:
+    """Person 300 is shown by sample 2400 for the first time, and again 256 people later."""
+    samples = SceneSamples(7, SIDE, 0.0)
+    first, again = (samples.sample(index) for index in (8 * 300, 8 * (300 + 256) + 1))
+    np.testing.assert_array_equal(first["betas"], again["betas"])
+    assert (first["image"] != again["image"]).mean() > 0.5
+    assert not np.allclose(first["joints_cam"], again["joints_cam"], atol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def person() -> Person:
+    return draw_person(7, 3, 83)
+
+
+def bodies_agree(person: Person) -> None:
+    """The joints are those of pose and shape."""
+    import torch
+
+    from jotr_deploy.body.joints import JointsBody
+    from jotr_deploy.body.lbs import SkinnedBody
+
+    pose, betas = (torch.from_numpy(np.asarray(each, np.float32)[None]) for each in (person.pose_rad, person.betas))
+    joints = JointsBody(SkinnedBody(stand_in()))(pose, betas).numpy()[0]
+    np.testing.assert_allclose(person.joints_m, joints - joints[:1], atol=1e-4)
+
+
+def test_a_mirror_twice_is_none(person: Person) -> None:
+    once = mirrored(person)
+    bodies_agree(once)
+    np.testing.assert_array_equal(once.image, person.image[:, ::-1])
+    left, right = SMPL30_INDEX["L_Wrist"], SMPL30_INDEX["R_Wrist"]
+    np.testing.assert_allclose(once.joints_px[left, 0], 82 - person.joints_px[right, 0])
+    for name, value in vars(mirrored(once)).items():
+        np.testing.assert_allclose(value, getattr(person, name), atol=1e-9, err_msg=name)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_variations_are_of_the_same_body_in_the_same_frame(person: Person, seed: int) -> None:
+    varied = vary(np.random.default_rng(seed), person, SIDE)
+    bodies_agree(varied)
+    assert varied.image.shape == (SIDE, SIDE, 3)
+    np.testing.assert_allclose(varied.joints_m[:, 2], person.joints_m[:, 2], atol=1e-9)  # about the optical axis
+    scale = np.sqrt(varied.area_px2 / person.area_px2)
+    for before, after in ((person.joints_px, varied.joints_px),):
+        spread = [np.linalg.norm(px - px.mean(0), axis=-1) for px in (before, after)]
+        np.testing.assert_allclose(spread[1], scale * spread[0], rtol=1e-9)
+    # what was drawn at a joint is found at the varied joint, up to the colour
+    bones = [np.asarray(each[1] - each[2]) for each in (person.joints_px, varied.joints_px)]
+    turn = np.arctan2(*bones[1][::-1]) - np.arctan2(*bones[0][::-1])
+    hips = [np.asarray(each[1] - each[2])[:2] for each in (person.joints_m, varied.joints_m)]
+    turn_m = np.arctan2(*hips[1][::-1]) - np.arctan2(*hips[0][::-1])
+    assert np.sin(turn - turn_m) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(("visible", "inside", "share"), [(1, 1, 1.0), (0, 1, 0.3), (0, 0, 0.0)])
+def test_which_joints_are_given(visible: int, inside: int, share: float) -> None:
+    rng, flags = np.random.default_rng(0), np.ones(30, bool)
+    person = Person(
+        np.zeros((4, 4, 3), np.uint8), rng.uniform(20, 44, (30, 2)), flags & bool(visible), flags & bool(inside),
+        np.zeros((0, 17, 2)), 100.0, np.zeros((30, 3)), np.zeros((24, 3)), np.zeros(10),
+    )  # fmt: skip
+    drawn = [given_joints(rng, person, SIDE)[1][COCO] for _ in range(60)]
+    assert np.mean(drawn) == pytest.approx(share, abs=0.05)
+
+
+def test_what_is_true_of_a_centred_person() -> None:
+    joints_m = np.zeros((30, 3))
+    joints_m[1] = 0.5, 0.25, 0.5
+    joints_m[2] = 0, 0, 1.5  # beyond the depth box
+    joints_px = np.full((30, 2), 32.0)
+    joints_px[3] = -1.0, 32.0  # left of the crop
+    found = truth(joints_px, joints_m, 64)
+    np.testing.assert_allclose(found["joints_img"][0], [0.5, 0.5, 0.5])
+    np.testing.assert_allclose(found["joints_img"][1], [0.5, 0.5, 0.75])
+    np.testing.assert_allclose(found["joints_cam"][1], [0.5, 0.25, 0.5])
+    assert list(np.flatnonzero(found["joints_known"] == 0)) == [2, 3]

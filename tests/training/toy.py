@@ -1,0 +1,55 @@
+"""The smallest task: a regression with dropout, a batch norm and a frozen layer."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from jotr_deploy.training.config import TrainConfig
+
+
+def nothing(step: int) -> None:
+    pass
+
+
+class Toy:
+    def __init__(self, during: Callable[[int], None] = nothing) -> None:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.model: nn.Module = nn.Sequential(
+                nn.Linear(8, 16), nn.BatchNorm1d(16), nn.Dropout(0.5), nn.Linear(16, 4), nn.Linear(4, 1)
+            )
+        self.model[4].requires_grad_(False)
+        self.during = during
+        self.seen: list[int] = []
+
+    def samples(self, indices: Sequence[int]) -> dict[str, np.ndarray]:
+        self.seen += indices
+        x = np.stack([np.random.default_rng(index).standard_normal(8) for index in indices]).astype(np.float32)
+        return {"x": x, "y": x[:, :1] ** 2}
+
+    def loss(self, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        self.during(step)
+        loss = (self.model(batch["x"]) - batch["y"]).abs().mean()
+        return loss, {"half": loss / 2}
+
+    def save(self, path: Path) -> None:
+        torch.save(self.model.state_dict(), path)
+
+
+def interrupt_at(step: int, number: signal.Signals) -> Callable[[int], None]:
+    def during(now: int) -> None:
+        if now == step:
+            os.kill(os.getpid(), number)
+
+    return during
+
+
+def toy_config(**values: object) -> TrainConfig:
+    return TrainConfig(**{"task": "toy", "steps": 12, "batch": 4, "lr": 0.01, **values})  # type: ignore[arg-type]
