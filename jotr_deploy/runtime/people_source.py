@@ -1,4 +1,4 @@
-"""Who is a person in a frame: joints from a file, boxes from a file, or the whole frame."""
+"""Who is a person in a frame: joints or boxes from a file, a detector's people, or the whole frame."""
 
 from __future__ import annotations
 
@@ -13,15 +13,22 @@ from numpy.typing import NDArray
 from jotr_deploy.errors import KeypointFileError
 from jotr_deploy.geometry.crop import VALID_CONFIDENCE, box_from_joints, clip_box, square_box
 from jotr_deploy.runtime.box_files import BoxFile, read_boxes
+from jotr_deploy.runtime.detection import Detector
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.keypoint_files import KeypointFile, read_keypoints
+from jotr_deploy.runtime.people_networks import PeopleNetworks
+from jotr_deploy.runtime.pose import PoseNetwork
 from jotr_deploy.runtime.video import FrameSource
+from jotr_deploy.skeletons import to_smpl30
 
 Array = NDArray[Any]
 
+LEAST_JOINTS = 8
+"""Of the 30-joint set, for the joints of a pose network to give the crop box; with fewer the person's box gives it."""
+
 
 class PeopleSource(Protocol):
-    """Finds the people of a frame, with their square crop boxes: what every detector and pose network offers."""
+    """Finds the people of a frame, with their square crop boxes and, where they are known, their joints."""
 
     def __call__(self, image_bgr: Array, name: str, frame: int) -> Detections:
         """The people of one frame.
@@ -64,16 +71,29 @@ class KeypointPeople:
 
 @dataclass(frozen=True)
 class BoxPeople:
-    """People by their boxes from a file; their joints stay unknown."""
+    """People by their boxes from a file; without a pose network their joints stay unknown."""
 
     file: BoxFile
     video: bool = False  # frames are looked up by number, not only by name
+    pose: PoseNetwork | None = None
 
     def __call__(self, image_bgr: Array, name: str, frame: int) -> Detections:
         """See `PeopleSource`."""
         height, width = image_bgr.shape[:2]
         people = self.file.for_image(name, frame=frame if self.video else None, size_px=(width, height))
-        return replace(people, boxes_px=square_box(people.boxes_px))
+        return with_crop_boxes(image_bgr, people, self.pose)
+
+
+@dataclass(frozen=True)
+class DetectedPeople:
+    """People by a detector; without a pose network their joints stay unknown."""
+
+    detector: Detector
+    pose: PoseNetwork | None = None
+
+    def __call__(self, image_bgr: Array, name: str, frame: int) -> Detections:
+        """See `PeopleSource`."""
+        return with_crop_boxes(image_bgr, Detections.from_boxes(*self.detector(image_bgr)), self.pose)
 
 
 class WholeFrame:
@@ -104,10 +124,35 @@ def with_joint_boxes(people: Detections, size_px: tuple[int, int]) -> Detections
     return replace(people, boxes_px=boxes_px)[has_area]
 
 
+def with_crop_boxes(image_bgr: Array, people: Detections, pose: PoseNetwork | None) -> Detections:
+    """Give people, of whom boxes are known, their joints and their square crop boxes.
+
+    The crop box is that of the joints, as for joints from a file; where the pose network finds fewer than
+    `LEAST_JOINTS`, or without one, it is the square about the person's box.
+    """
+    boxes_px = square_box(people.boxes_px)
+    if pose is None:
+        return replace(people, boxes_px=boxes_px)
+    keypoints_px = to_smpl30(pose(image_bgr, people.boxes_px), pose.skeleton)
+    valid: Array = keypoints_px[..., 2] > VALID_CONFIDENCE
+    enough = np.flatnonzero(valid.sum(1) >= LEAST_JOINTS)
+    height, width = image_bgr.shape[:2]
+    by_joints_px = square_box(clip_box(box_from_joints(keypoints_px[enough], valid[enough]), (width, height)))
+    has_area = by_joints_px[:, 2] > by_joints_px[:, 0]
+    boxes_px[enough[has_area]] = by_joints_px[has_area]
+    return replace(people, boxes_px=boxes_px, keypoints_px=keypoints_px)
+
+
 def open_people_source(
-    source: FrameSource, keypoints: Path | None = None, boxes: Path | None = None, skeleton: str | None = None
+    source: FrameSource,
+    keypoints: Path | None = None,
+    boxes: Path | None = None,
+    skeleton: str | None = None,
+    networks: PeopleNetworks = PeopleNetworks(),  # noqa: B008
 ) -> PeopleSource:
-    """The people of a source by what the user gave: keypoints, boxes, or nothing.
+    """The people of a source by what the user gave, keypoints or boxes; else by what the networks find.
+
+    Boxes get joints from the pose network, if there is one. Without a detector the whole frame is one person.
 
     Raises:
         KeypointFileError: both are given, a file cannot be read, or it does not belong to the source.
@@ -122,5 +167,7 @@ def open_people_source(
     if boxes is not None:
         box_file = read_boxes(boxes)
         box_file.index.check(source)
-        return BoxPeople(box_file, video)
+        return BoxPeople(box_file, video, networks.pose)
+    if networks.detector is not None:
+        return DetectedPeople(networks.detector, networks.pose)
     return WholeFrame()

@@ -26,6 +26,7 @@ from jotr_deploy.runtime.image_index import image_stem
 from jotr_deploy.runtime.images import write_image
 from jotr_deploy.runtime.keypoint_files import write_keypoints_npz
 from jotr_deploy.runtime.mesh import MeshNetwork
+from jotr_deploy.runtime.people_networks import open_people_networks
 from jotr_deploy.runtime.people_source import open_people_source
 from jotr_deploy.runtime.pipeline import Pipeline
 from jotr_deploy.runtime.sessions import open_session
@@ -66,6 +67,7 @@ class RunSummary:
     frames: int
     people: int
     people_per_frame: list[int]
+    skeleton: str | None  # joint order of the bundle's pose network; None where it was not used
     milliseconds_per_frame: dict[str, float]  # mean of every stage
     files: list[str]  # relative to the output directory
 
@@ -85,13 +87,16 @@ def run(
     Raises:
         JotrDeployError: a bundle, source, keypoint file or output that cannot be used.
     """
-    faces = np.load(bundle.file("faces"), allow_pickle=False) if _has_body(bundle) else np.zeros((0, 3), np.int32)
+    faces = np.load(bundle.file("faces"), allow_pickle=False) if bundle.has("faces") else np.zeros((0, 3), np.int32)
     spans = Spans()
     with ExitStack() as stack:
         with spans("decode"):  # the first image is read here
             source = stack.enter_context(open_source(source_name))
         _spare_what_is_read(output, _stem(source), options)
-        people_source = open_people_source(source, options.keypoints, options.boxes, options.skeleton)
+        networks = stack.enter_context(
+            open_people_networks(bundle, _roles_needed(bundle, options), options.device, options.threads)
+        )
+        people_source = open_people_source(source, options.keypoints, options.boxes, options.skeleton, networks)
         mesh_file = bundle.file("mesh", options.file)
         session = stack.enter_context(open_session(mesh_file, device=options.device, threads=options.threads))
         pipeline = Pipeline(MeshNetwork(session), people_source, spans)
@@ -111,6 +116,7 @@ def run(
             frames=len(counts),
             people=sum(counts),
             people_per_frame=counts,
+            skeleton=networks.pose.skeleton if networks.pose else None,
             milliseconds_per_frame={s: round(1000 * spans.total(s) / len(counts), 3) for s in spans.seconds},
             files=[*files, f"{results.stem}.json"],
         )
@@ -118,8 +124,13 @@ def run(
     return summary
 
 
-def _has_body(bundle: Bundle) -> bool:
-    return any(entry.role == "faces" for entry in bundle.manifest.files)
+def _roles_needed(bundle: Bundle, options: RunOptions) -> tuple[str, ...]:
+    """Which networks of a bundle find people, beside what the user gave."""
+    if options.keypoints is not None:
+        return ()
+    if options.boxes is not None:
+        return ("pose",)
+    return ("detector", "pose") if bundle.has("detector") else ()
 
 
 class _Results:

@@ -33,7 +33,8 @@ class Task(Protocol):
     def samples(self, indices: Sequence[int]) -> dict[str, Array]:
         """The samples of these indices as one batch, arrays with leading axis `len(indices)`.
 
-        Runs in worker processes, which get a pickled copy of the task, in any order; depends on nothing but the task and each index. No index comes twice.
+        Runs in worker processes, each with a pickled copy of the task, in any order; depends on nothing but the task
+        and each index. No index comes twice.
         """
         ...
 

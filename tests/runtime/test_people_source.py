@@ -3,14 +3,19 @@ import json
 import cv2
 import numpy as np
 import pytest
+from canned import simcc_session, yolox_rows, yolox_session
 
 from jotr_deploy.errors import KeypointFileError
+from jotr_deploy.geometry.crop import square_box
 from jotr_deploy.runtime.crops import make_crops
+from jotr_deploy.runtime.detection import open_detector
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.keypoint_files import write_keypoints_npz
-from jotr_deploy.runtime.people_source import WholeFrame, open_people_source, with_joint_boxes
+from jotr_deploy.runtime.people_networks import PeopleNetworks
+from jotr_deploy.runtime.people_source import LEAST_JOINTS, WholeFrame, open_people_source, with_joint_boxes
+from jotr_deploy.runtime.pose import open_pose_network
 from jotr_deploy.runtime.video import VideoWriter, open_source
-from jotr_deploy.skeletons import to_smpl30
+from jotr_deploy.skeletons import SKELETONS, SMPL30_INDEX, to_smpl30
 
 SIZE_PX = (200, 100)
 IMAGE = np.zeros((100, 200, 3), np.uint8)
@@ -181,3 +186,122 @@ def test_a_file_of_another_source_is_refused(photo, tmp_path, kind):
     with pytest.raises(KeypointFileError) as caught:
         open_people_source(photo, **{kind: path})
     assert caught.value.cause == f"{path}: no entry belongs to 'a.png' (the file names 'x.png')"
+
+
+BOXES_PX = np.array([[20, 10, 50, 90], [100, 5, 180, 95.0]])
+SCORES = np.array([0.9, 0.6])
+
+
+def detector(boxes_px=BOXES_PX, scores=SCORES):
+    return open_detector(yolox_session(yolox_rows((boxes_px + 0.5) * 0.32, scores, (64, 32)), (64, 32)))
+
+
+class FakePose:
+    """Finds `joints` (17, 3), given as shares of every box."""
+
+    skeleton = "coco17"
+
+    def __init__(self, joints):
+        self.joints, self.boxes_px = joints, []
+
+    def __call__(self, image_bgr, boxes_px):
+        self.boxes_px.append(boxes_px)
+        size = (boxes_px[:, 2:] - boxes_px[:, :2])[:, None]
+        places = boxes_px[:, None, :2] + self.joints[None, :, :2] * size
+        joints = np.concatenate([places, np.broadcast_to(self.joints[:, 2:], (len(boxes_px), 17, 1))], -1)
+        return np.where(joints[..., 2:] > 0, joints, 0).astype(np.float32)
+
+
+def body(valid=17, seed=0):
+    joints = np.random.default_rng(seed).uniform([0.1, 0.1, 0.5], [0.9, 0.9, 1], (17, 3))
+    joints[valid:, 2] = 0
+    return joints
+
+
+def by_joints(boxes_px, joints):
+    people = Detections(np.zeros((len(boxes_px), 4)), to_smpl30(FakePose(joints)(IMAGE, boxes_px), "coco17"),
+                        np.ones(len(boxes_px)), -np.ones(len(boxes_px)))  # fmt: skip
+    return with_joint_boxes(people, SIZE_PX)
+
+
+def test_detected_people_without_a_pose_network(photo):
+    (people,) = everyone(photo, open_people_source(photo, networks=PeopleNetworks(detector())))
+    np.testing.assert_allclose(people.boxes_px, square_box(BOXES_PX), atol=1e-3)
+    np.testing.assert_allclose(people.scores, SCORES, rtol=1e-5)
+    assert not people.keypoints_px.any()
+    assert people.track_ids.tolist() == [-1, -1]
+
+
+@pytest.mark.parametrize("boxes", [BOXES_PX, BOXES_PX[:1], BOXES_PX[:0]])
+def test_joints_of_a_pose_network_give_the_box_as_those_of_a_file_do(photo, boxes, caplog):
+    pose = FakePose(body())
+    networks = PeopleNetworks(detector(boxes, SCORES[: len(boxes)]), pose)
+    (people,) = everyone(photo, open_people_source(photo, networks=networks))
+    expected = by_joints(boxes, body())
+    np.testing.assert_allclose(people.boxes_px, expected.boxes_px, atol=1e-2)
+    np.testing.assert_allclose(people.keypoints_px, expected.keypoints_px, atol=1e-2)
+    (asked,) = pose.boxes_px  # everybody at once
+    np.testing.assert_allclose(asked, boxes, atol=1e-3)
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("valid", [0, 1, 3])
+def test_too_few_joints_leave_the_box_to_the_detector(photo, valid):
+    networks = PeopleNetworks(detector(), FakePose(body(valid)))
+    (people,) = everyone(photo, open_people_source(photo, networks=networks))
+    np.testing.assert_allclose(people.boxes_px, square_box(BOXES_PX), atol=1e-3)
+    assert (people.keypoints_px[..., 2] > 0).sum(1).tolist() == [valid, valid]  # but stay joints
+
+
+@pytest.mark.parametrize("valid", [LEAST_JOINTS - 2, LEAST_JOINTS - 1])  # the neck comes with both shoulders
+def test_how_many_joints_are_enough(photo, valid):
+    networks = PeopleNetworks(detector(), FakePose(body(valid)))
+    (people,) = everyone(photo, open_people_source(photo, networks=networks))
+    expected = square_box(BOXES_PX) if valid < LEAST_JOINTS - 1 else by_joints(BOXES_PX, body(valid)).boxes_px
+    np.testing.assert_allclose(people.boxes_px, expected, atol=1e-2)
+
+
+@pytest.mark.parametrize("place", [(0.5, 0.5), (50, 0.5), (1e6, 1e6)])
+def test_joints_without_an_extent_in_the_picture_leave_the_box_to_the_detector(photo, place):
+    joints = body()
+    joints[:, :2] = place
+    (people,) = everyone(photo, open_people_source(photo, networks=PeopleNetworks(detector(), FakePose(joints))))
+    np.testing.assert_allclose(people.boxes_px, square_box(BOXES_PX), atol=1e-3)
+
+
+def test_given_boxes_get_joints_from_the_pose_network(photo, tmp_path):
+    pose = FakePose(body())
+    path = write(tmp_path / "b.json", BOXES_PX.tolist())
+    networks = PeopleNetworks(detector(BOXES_PX[:0], SCORES[:0]), pose)  # the detector is not asked
+    (people,) = everyone(photo, open_people_source(photo, boxes=path, networks=networks))
+    np.testing.assert_allclose(people.boxes_px, by_joints(BOXES_PX, body()).boxes_px, atol=1e-2)
+    np.testing.assert_allclose(people.keypoints_px[:, SMPL30_INDEX["Nose"], 2], body()[0, 2], atol=1e-6)
+
+
+def test_given_joints_ask_no_network(photo, tmp_path):
+    path = write(tmp_path / "k.json", [coco("a.png", person())])
+    alone = everyone(photo, open_people_source(photo, path))
+    pose = FakePose(body())
+    beside = everyone(photo, open_people_source(photo, path, networks=PeopleNetworks(detector(), pose)))
+    assert pose.boxes_px == []
+    np.testing.assert_array_equal(alone[0].keypoints_px, beside[0].keypoints_px)
+
+
+def test_a_pose_network_alone_finds_nobody(photo, caplog):
+    (people,) = everyone(photo, open_people_source(photo, networks=PeopleNetworks(None, FakePose(body()))))
+    np.testing.assert_allclose(people.boxes_px, [[-10, -60, 210, 160]])
+    assert caplog.messages == [WARNING]
+
+
+def test_the_joints_below_the_recipes_threshold_are_absent(photo):
+    def answer(images):
+        bins = {name: np.zeros((len(images), 17, count), np.float32) for name, count in
+                (("simcc_x", 192), ("simcc_y", 256))}  # fmt: skip
+        bins["simcc_x"][:, :, 96], bins["simcc_y"][:, :, 128] = np.linspace(0, 1, 17), 1
+        return bins
+
+    pose = open_pose_network(simcc_session(answer, (96, 128)), {"threshold": 0.5})
+    (people,) = everyone(photo, open_people_source(photo, networks=PeopleNetworks(detector(), pose)))
+    coco17 = [SMPL30_INDEX[name] for name in SKELETONS["coco17"]]
+    assert (people.keypoints_px[:, coco17, 2] > 0).tolist() == [[False] * 9 + [True] * 8] * 2
+    assert not people.keypoints_px[people.keypoints_px[..., 2] == 0].any()

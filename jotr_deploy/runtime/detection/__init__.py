@@ -1,0 +1,29 @@
+"""Detectors of people. A format is one file with a class derived from `Detector`, listed in `FORMATS`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from jotr_deploy.runtime.detection.contract import Detector
+from jotr_deploy.runtime.detection.yolox import Yolox
+from jotr_deploy.runtime.formats import open_format
+from jotr_deploy.runtime.sessions import Session
+
+__all__ = ["FORMATS", "Detector", "open_detector"]
+
+FORMATS: tuple[type[Detector], ...] = (Yolox,)
+
+
+def open_detector(session: Session, recipe: Mapping[str, Any] | None = None) -> Detector:
+    """The detector of a session.
+
+    Args:
+        session: of a network in one of `FORMATS`; its names and shapes tell which.
+        recipe: of its bundle entry: `format` and what that format's `recipe` has, each optional.
+
+    Raises:
+        SessionError: the file fits no format.
+        BundleError: a recipe that its format does not know.
+    """
+    return open_format("detector", FORMATS, session, recipe or {})

@@ -1,0 +1,105 @@
+"""YOLOX as its own exporter writes it: the raw head, or boxes decoded inside the network.
+
+Input [B, 3, H, W] BGR 0..255, letterboxed; output [B, A, 5 + C]: centre, size, objectness, C classes; A rows for the
+cells of every level, fine to coarse, row-major. Person is class 0.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from jotr_deploy.runtime import formats
+from jotr_deploy.runtime.detection.contract import Detector
+from jotr_deploy.runtime.detection.letterbox import boxes_in_image, letterbox
+from jotr_deploy.runtime.detection.nms import nms
+from jotr_deploy.runtime.sessions import Session
+
+Array = NDArray[Any]
+
+STRIDES = ((8, 16, 32), (8, 16, 32, 64))
+PERSON = 0
+_BOX, _OBJECTNESS, _CLASSES = slice(0, 4), 4, 5
+# exp(20) strides would be a size beyond any picture, while decoded sizes are pixels and many exceed it.
+_LARGEST_LOG = 20.0
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Recipe(formats.Recipe):
+    """See `formats.Recipe`."""
+
+    threshold: Share = 0.3
+    """A person's score is above it."""
+    iou: Share = 0.45
+    """Two people share at most this."""
+    decoded: bool | None = None
+    """Whether the file has the decoding inside; unknown, each output tells it by the size of its numbers."""
+
+
+class Yolox(Detector):
+    """See the module and `Detector`."""
+
+    name = "yolox"
+    recipe = Recipe
+
+    def __init__(self, session: Session, recipe: Recipe) -> None:
+        layout = _layout(session)
+        if layout is None:
+            raise ValueError("the session does not fit; ask `fits` first")
+        self.session, self.options, self.size_px = session, recipe, layout[0]
+        self._cell, self._stride = cells(*layout)
+
+    @staticmethod
+    def fits(session: Session) -> bool:
+        """One image in; one row a cell out, with a box, objectness and at least one class."""
+        return _layout(session) is not None
+
+    def __call__(self, image_bgr: Array) -> tuple[Array, Array]:
+        """See `Detector`."""
+        canvas, scale = letterbox(image_bgr, self.size_px)
+        (output,) = formats.in_batches(self.session, canvas.transpose(2, 0, 1)[None]).values()
+        boxes, scores = self._decode(output[0].astype(np.float32))
+        good = (scores > self.options.threshold) & np.isfinite(boxes).all(1)
+        boxes_px = boxes_in_image(boxes[good], scale, (image_bgr.shape[1], image_bgr.shape[0]))
+        scores = np.minimum(scores[good], np.float32(1))
+        has_area = (boxes_px[:, 2:] > boxes_px[:, :2]).all(1)
+        boxes_px, scores = boxes_px[has_area], scores[has_area]
+        kept = nms(boxes_px, scores, self.options.iou)
+        return boxes_px[kept], scores[kept]
+
+    def _decode(self, rows: Array) -> tuple[Array, Array]:
+        """(A, 5 + C) -> corners (A, 4) on the canvas and scores of a person (A,)."""
+        centre, size = rows[:, 0:2], rows[:, 2:4]
+        decoded = self.options.decoded
+        if decoded is None:
+            decoded = bool(np.nanmax(size, initial=0) > _LARGEST_LOG)
+        if not decoded:
+            centre = (centre + self._cell) * self._stride
+            size = np.exp(np.minimum(size, _LARGEST_LOG)) * self._stride
+        corners = np.concatenate([centre - size / 2, centre + size / 2], 1)
+        return corners, rows[:, _OBJECTNESS] * rows[:, _CLASSES + PERSON]
+
+
+def cells(size_px: tuple[int, int], strides: tuple[int, ...]) -> tuple[Array, Array]:
+    """Column and row (A, 2) of every output row in its level, and the level's stride (A, 1); float32."""
+    grids = [np.mgrid[: size_px[1] // s, : size_px[0] // s][::-1].reshape(2, -1).T for s in strides]
+    stride = np.repeat(strides, [len(grid) for grid in grids])
+    return np.concatenate(grids).astype(np.float32), stride[:, None].astype(np.float32)
+
+
+def _layout(session: Session) -> tuple[tuple[int, int], tuple[int, ...]] | None:
+    """Input size and strides of a file of this format, None of any other."""
+    size_px = formats.image_size_px(session)
+    if size_px is None or len(session.outputs) != 1:
+        return None
+    (spec,) = session.outputs.values()
+    if len(spec.shape) != 3 or not isinstance(spec.shape[2], int) or spec.shape[2] <= _CLASSES:
+        return None
+    for strides in STRIDES:
+        if spec.shape[1] == sum((size_px[0] // s) * (size_px[1] // s) for s in strides):
+            return size_px, strides
+    return None

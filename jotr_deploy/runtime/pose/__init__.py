@@ -1,0 +1,29 @@
+"""2-D pose networks. A format is one file with a class derived from `PoseNetwork`, listed in `FORMATS`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from jotr_deploy.runtime.formats import open_format
+from jotr_deploy.runtime.pose.contract import PoseNetwork
+from jotr_deploy.runtime.pose.simcc import SimCC
+from jotr_deploy.runtime.sessions import Session
+
+__all__ = ["FORMATS", "PoseNetwork", "open_pose_network"]
+
+FORMATS: tuple[type[PoseNetwork], ...] = (SimCC,)
+
+
+def open_pose_network(session: Session, recipe: Mapping[str, Any] | None = None) -> PoseNetwork:
+    """The pose network of a session.
+
+    Args:
+        session: of a network in one of `FORMATS`; its names and shapes tell which.
+        recipe: of its bundle entry: `format` and what that format's `recipe` has, each optional.
+
+    Raises:
+        SessionError: the file fits no format.
+        BundleError: a recipe that its format does not know, or joints of which no order is known.
+    """
+    return open_format("pose network", FORMATS, session, recipe or {})

@@ -1,0 +1,65 @@
+"""Boxes to the input of a top-down pose network, and joints back.
+
+Pixel centres are at integer coordinates in pictures here and in the inputs of these networks, so no half pixel is added
+anywhere. The centre of a box goes to (W / 2, H / 2) of the input, half a pixel beyond its middle, (W - 1) / 2: that is
+the published warp, and what networks are trained with.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.geometry.crop import transform_px
+
+Array = NDArray[Any]
+
+MARGIN = 1.25  # from the person's box to what the network sees
+_LEAST_SIDE_PX = 1.0
+# OpenCV warps with 16-bit source positions; what spans more pixels is thinned out first.
+_MAX_SPAN_PX = 30000
+
+
+def input_from_image(boxes_px: Array, size_px: tuple[int, int]) -> Array:
+    """Affines (N, 2, 3) float64, `input_px = A @ [image_px, 1]`.
+
+    The box grows by `MARGIN`, then along one axis to the aspect of the input; both axes have one scale.
+
+    Args:
+        boxes_px: (N, 4) x0 y0 x1 y1.
+        size_px: width, height of the input.
+    """
+    boxes = np.asarray(boxes_px, np.float64)
+    size = np.asarray(size_px, np.float64)
+    seen = np.maximum(boxes[:, 2:] - boxes[:, :2], _LEAST_SIDE_PX) * MARGIN
+    scale = (size / seen).min(1)
+    affine = np.zeros((len(boxes), 2, 3))
+    affine[:, 0, 0] = affine[:, 1, 1] = scale
+    affine[:, :, 2] = size / 2 - scale[:, None] * (boxes[:, :2] + boxes[:, 2:]) / 2
+    return affine
+
+
+def image_from_input(affines: Array, points: Array) -> Array:
+    """Take (N, J, 2) points of the inputs back into the picture; `affines` are those of `input_from_image`."""
+    scale = affines[:, 0, 0][:, None, None]
+    back: Array = (points - affines[:, None, :, 2]) / scale
+    return back
+
+
+def cut(image_bgr: Array, affine: Array, size_px: tuple[int, int]) -> Array:
+    """What an input shows: (H, W, 3) uint8, bilinear, black outside the picture."""
+    width, height = size_px
+    corners = image_from_input(affine[None], np.array([[[0.0, 0.0], [width - 1.0, height - 1.0]]]))[0]
+    first = np.maximum(np.floor(corners[0]) - 2, 0)
+    last = np.minimum(np.ceil(corners[1]) + 3, image_bgr.shape[1::-1])
+    if (first >= last).any():
+        return np.zeros((height, width, 3), np.uint8)
+    (x0, y0), (x1, y1) = first.astype(int), last.astype(int)
+    step = int(np.ceil((last - first).max() / _MAX_SPAN_PX))
+    input_from_region = affine.copy()
+    input_from_region[:, 2] = transform_px(affine, first[None])[0]
+    input_from_region[:, :2] *= step
+    return cv2.warpAffine(image_bgr[y0:y1:step, x0:x1:step], input_from_region, size_px, flags=cv2.INTER_LINEAR)

@@ -1,0 +1,99 @@
+"""Small networks: what a run keeps of them, and the ONNX file made of that."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from torch import nn
+
+from jotr_deploy.errors import first_line
+from jotr_deploy.export.halved import halve_weights
+from jotr_deploy.plugins.onnx_function import OPSET
+from jotr_deploy.training.config import TrainingError
+from jotr_deploy.writing import written_aside
+
+
+def save_weights(network: nn.Module, path: Path) -> None:
+    """Write the weights and running statistics of a network.
+
+    Raises:
+        OutputError: not writable.
+    """
+    with written_aside(path) as aside:
+        torch.save({name: value.cpu() for name, value in network.state_dict().items()}, aside)
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Fill a network from what `save_weights` wrote.
+
+    Raises:
+        TrainingError: no such file, damaged, or of another network.
+    """
+    try:
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except FileNotFoundError:
+        raise TrainingError(f"{path}: no such file", "train first: jotr-deploy train CONFIG") from None
+    except (OSError, RuntimeError, EOFError, KeyError, TypeError, AttributeError, pickle.UnpicklingError) as error:
+        name = type(network).__name__
+        raise TrainingError(
+            f"{path}: not the weights of a {name} ({first_line(error)})", "give weights.pt of a run of its task"
+        ) from None
+
+
+def export_network(
+    network: nn.Module,
+    exported: Callable[[Any], nn.Module],
+    weights: Path,
+    inputs: Mapping[str, tuple[int, ...]],
+    outputs: Sequence[str],
+) -> onnx.ModelProto:
+    """A checked ONNX model with dynamic batch, its weights stored as float16, without traces of this machine.
+
+    Args:
+        network: filled from `weights`.
+        exported: what the file computes, around the network.
+        weights: of `save_weights`.
+        inputs: name and shape without the batch; float32.
+        outputs: names.
+
+    Raises:
+        TrainingError: see `load_weights`.
+    """
+    load_weights(network, weights)
+    batch = torch.export.Dim("batch", min=1, max=4096)
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program: Any = torch.onnx.export(
+                exported(network).eval(),
+                tuple(torch.zeros(2, *shape) for shape in inputs.values()),  # a batch of one would be specialised
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=list(inputs),
+                output_names=list(outputs),
+                dynamic_shapes=({0: batch},) * len(inputs),
+                verify=False,
+                verbose=False,
+            )
+    finally:
+        log.setLevel(level)
+    proto: onnx.ModelProto = program.model_proto
+    graph = proto.graph
+    for holder in (proto, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
+        del holder.metadata_props[:]
+        holder.doc_string = ""
+    del graph.value_info[:]
+    graph.name, proto.producer_name, proto.producer_version = type(network).__name__, "jotr-deploy", ""
+    halved = halve_weights(proto)
+    onnx.checker.check_model(halved, full_check=True)
+    return halved

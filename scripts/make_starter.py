@@ -1,0 +1,91 @@
+"""Make the starter bundle of this package from finished training runs.
+
+    jotr-deploy train configs/starter/prior.toml -o runs/prior        # then mesh, detector and pose
+    python scripts/make_starter.py runs -o jotr_deploy/starter
+
+Weights are stored as float16 and computed as float32; the body stays float32. Every network is compared with PyTorch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from jotr_deploy.bundle import FileEntry, Licence, Manifest, new_directory, sha256_of, write_manifest
+from jotr_deploy.engines.verify import measure, require, vertices_error
+from jotr_deploy.export.export import FACES, MESH, torch_network
+from jotr_deploy.export.halved import halve_weights
+from jotr_deploy.export.load import STAND_IN_BODY, load_network
+from jotr_deploy.export.onnx import export_onnx
+from jotr_deploy.runtime.sessions import open_session
+from jotr_deploy.training.tiny_detector import export_detector
+from jotr_deploy.training.tiny_pose import export_pose
+
+CARD = Path(__file__).parents[1] / "docs" / "starter.md"
+LICENCE = Licence(
+    asset="starter networks",
+    terms="Apache-2.0, trained by jotr-deploy on its own synthetic scenes",
+    redistributable=True,
+)
+DETECTOR_RECIPE = {"format": "yolox", "threshold": 0.5}
+POSE_RECIPE = {"format": "simcc", "skeleton": "coco17", "threshold": 0.3}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Make the starter bundle from training runs.")
+    parser.add_argument("runs", type=Path, help="folder with mesh, detector and pose, each with weights.pt")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    arguments = parser.parse_args()
+    with new_directory(arguments.output, replace=True) as directory:
+        make(arguments.runs, directory)
+    for path in sorted(arguments.output.iterdir()):
+        print(f"{path.stat().st_size / 1e6:6.2f} MB  {path.name}")
+
+
+def make(runs: Path, directory: Path) -> None:
+    """Everything of the bundle, written into an empty directory."""
+    loaded = load_network(runs / "mesh" / "weights.pt", Path("stand-in"))
+    onnx.save(
+        halve_weights(export_onnx(loaded.model), lambda weight: not weight.name.startswith("body.")), directory / MESH
+    )
+    with open_session(directory / MESH, device="cpu") as session:
+        rows = measure(torch_network(loaded.model), session, loaded.model.config)
+    require(rows, "fp16", MESH)
+    np.save(directory / FACES, loaded.faces, allow_pickle=False)
+    recipe = {"sampling": "function", "weights": "float16"}
+    entries = [
+        entry(directory, "mesh", MESH, precision="fp32", recipe=recipe, error_mm=vertices_error(rows)),
+        entry(directory, "faces", FACES, backend=None),
+    ]
+    for role, export, recipe in (
+        ("detector", export_detector, DETECTOR_RECIPE),
+        ("pose", export_pose, POSE_RECIPE),
+    ):
+        onnx.save(export(runs / role / "weights.pt"), directory / f"{role}.onnx")
+        entries.append(entry(directory, role, f"{role}.onnx", precision="fp32", recipe=recipe))
+    shutil.copyfile(CARD, directory / "CARD.md")
+    write_manifest(
+        directory,
+        Manifest(
+            model=loaded.model.config,
+            source_sha256=loaded.source_sha256,
+            labels=loaded.labels,
+            licences=(STAND_IN_BODY, LICENCE),
+            files=tuple(entries),
+        ),
+    )
+
+
+def entry(directory: Path, role: str, name: str, backend: str | None = "onnx", **facts: Any) -> FileEntry:
+    """The entry of a file that lies in the directory."""
+    batch = "dynamic" if backend else None
+    return FileEntry(role=role, name=name, sha256=sha256_of(directory / name), backend=backend, batch=batch, **facts)
+
+
+if __name__ == "__main__":
+    main()
