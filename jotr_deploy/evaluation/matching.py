@@ -7,18 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jotr_deploy.geometry.boxes import iou
+
 Array = NDArray[Any]
 
 LEAST_IOU = 0.5
-
-
-def iou(first_px: Array, second_px: Array) -> Array:
-    """Intersection over union of every pair of boxes: (N, 4) and (M, 4), x0 y0 x1 y1, to (N, M); 0 without area."""
-    first, second = np.asarray(first_px, np.float64)[:, None], np.asarray(second_px, np.float64)[None]
-    low, high = np.maximum(first[..., :2], second[..., :2]), np.minimum(first[..., 2:], second[..., 2:])
-    shared = np.maximum(high - low, 0).prod(-1)
-    union = _area(first) + _area(second) - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 
 
 def clipped(boxes_px: Array, image_bgr: Array) -> Array:
@@ -49,7 +42,3 @@ def match(found_px: Array, scores: Array, true_px: Array) -> Array:
             pairs.append((found, true))
             overlaps[:, true] = -1
     return np.array(pairs, np.int64).reshape(-1, 2)
-
-
-def _area(boxes_px: Array) -> Array:
-    return np.maximum(boxes_px[..., 2:] - boxes_px[..., :2], 0).prod(-1)

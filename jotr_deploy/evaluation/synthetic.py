@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.evaluation.matching import iou
 from jotr_deploy.evaluation.samples import Truth
+from jotr_deploy.geometry.boxes import iou
 from jotr_deploy.geometry.camera import looking_at
 from jotr_deploy.geometry.crop import square_box
 from jotr_deploy.runtime.detections import Detections

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from jotr_deploy.datasets.joint_errors import disturb_joints
 from jotr_deploy.datasets.synthetic.crops import Crop, crop
 from jotr_deploy.datasets.synthetic.scene import Scene, draw_scene
-from jotr_deploy.evaluation.matching import iou
+from jotr_deploy.geometry.boxes import iou
 from jotr_deploy.geometry.camera import looking_at
 from jotr_deploy.geometry.crop import PX_PER_CELL, crop_from_image, transform_px
 from jotr_deploy.geometry.rotations import axis_angle_from_matrix, matrix_from_axis_angle

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jotr_deploy.runtime.detection.nms import iou, nms
+from jotr_deploy.geometry.boxes import iou
+from jotr_deploy.runtime.detection.nms import nms
 
 A, B, C = [0, 0, 10, 10], [0, 0, 10, 5], [20, 0, 30, 10]  # IoU of A and B is 0.5
 
@@ -42,10 +43,3 @@ def test_what_stays_differs_and_what_went_had_a_better(seed, count, limit):
     for gone in set(range(count)) - set(kept.tolist()):
         better = kept[scores[kept] >= scores[gone]]
         assert (overlap[gone, better] > limit).any()
-
-
-def test_iou():
-    boxes = np.array([A, B, C, [5, 5, 5, 5], [10, 10, 0, 0]], float)
-    np.testing.assert_allclose(iou(boxes[:1], boxes), [[1, 0.5, 0, 0, 0]])
-    assert iou(boxes[3:4], boxes[3:4]) == 0
-    assert iou(np.zeros((0, 4)), boxes).shape == (0, 5)

@@ -12,9 +12,9 @@ import torch
 from jotr_deploy.datasets.synthetic.labels import labels
 from jotr_deploy.datasets.synthetic.render import render
 from jotr_deploy.datasets.synthetic.scene import draw_scene
+from jotr_deploy.geometry.boxes import iou
 from jotr_deploy.runtime.detection import open_detector
 from jotr_deploy.runtime.detection.letterbox import PAD, boxes_in_image, letterbox
-from jotr_deploy.runtime.detection.nms import iou
 from jotr_deploy.runtime.detection.yolox import cells
 from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.training.config import TrainConfig, TrainingError, read_config

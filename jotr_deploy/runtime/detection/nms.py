@@ -7,21 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jotr_deploy.geometry.boxes import iou
+
 Array = NDArray[Any]
-
-
-def iou(a: Array, b: Array) -> Array:
-    """(A, 4), (B, 4) boxes x0 y0 x1 y1 -> (A, B) intersection over union; 0 where neither has an area."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    shared = np.clip(high - low, 0, None).prod(-1)
-    union = _area(a)[:, None] + _area(b)[None] - shared
-    ratio: Array = shared / np.where(union > 0, union, 1)
-    return ratio
-
-
-def _area(boxes: Array) -> Array:
-    return np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(-1)
 
 
 def nms(boxes: Array, scores: Array, limit: float) -> Array:

@@ -1,0 +1,23 @@
+"""Boxes as x0 y0 x1 y1, in any unit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+def iou(first: Array, second: Array) -> Array:
+    """Intersection over union of every pair of boxes: (N, 4) and (M, 4) to (N, M) float64; 0 without area."""
+    a, b = np.asarray(first, np.float64)[:, None], np.asarray(second, np.float64)[None]
+    low, high = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])
+    shared = np.maximum(high - low, 0).prod(-1)
+    union = _area(a) + _area(b) - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+def _area(boxes: Array) -> Array:
+    return np.maximum(boxes[..., 2:] - boxes[..., :2], 0).prod(-1)
