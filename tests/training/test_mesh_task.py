@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fake_scenes import STILL, config, fake_task, linear_prior_file, prior_file
+from made_scenes import STILL, config, fake_task, linear_prior_file, prior_file
 from tiny import TINY
 from torch import nn
 from two_processes import step as one_process

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fake_scenes import prior_file
+from made_scenes import prior_file
 from tiny import TINY
 
 from jotr_deploy.config import ModelConfig

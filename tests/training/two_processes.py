@@ -10,7 +10,7 @@ import torch
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
-from fake_scenes import config, fake_task  # noqa: E402
+from made_scenes import config, fake_task  # noqa: E402
 
 from jotr_deploy.training.loop import fit  # noqa: E402
 
