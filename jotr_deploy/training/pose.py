@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,22 +13,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from jotr_deploy.datasets.synthetic.crops import crop
-from jotr_deploy.datasets.synthetic.scene import draw_scene
-from jotr_deploy.geometry.crop import transform_px
 from jotr_deploy.runtime.pose.simcc import DEVIATION_RGB, MEAN_RGB
-from jotr_deploy.runtime.pose.top_down import input_from_image
-from jotr_deploy.skeletons import SKELETONS, SMPL30_INDEX
 from jotr_deploy.training.onnx_files import save_weights
+from jotr_deploy.training.pose_samples import AWAY, SEEN, draw_person, vary
+from jotr_deploy.training.reuse import Reused
 from jotr_deploy.training.tasks import Array
-from jotr_deploy.training.tiny_pose import SIZE_PX, SKELETON, SPLIT_RATIO, TinyPose, soft_cross_entropy
+from jotr_deploy.training.tiny_pose import SIZE_PX, SPLIT_RATIO, TinyPose, soft_cross_entropy
 
-SEEN, HIDDEN, AWAY = 1.0, 0.5, 0.0
-"""The confidence to be learned of joints that are seen, hidden in the picture, and outside of it or of the input."""
+USES, LAG = 8, 256
+"""Of a drawn person: how often it is trained on, and how many people apart."""
 _HIDDEN_WEIGHT = 0.3  # in where a joint is, beside one that is seen
-_NAMES = SKELETONS[SKELETON]
-_MIRROR = [_NAMES.index({"L": "R", "R": "L"}[name[0]] + name[1:] if "_" in name else name) for name in _NAMES]
-_CHOSEN = [SMPL30_INDEX[name] for name in _NAMES]
 
 
 class Options(BaseModel):
@@ -46,50 +41,16 @@ class PoseTask:
         torch.manual_seed(seed)
         self.model = TinyPose().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._options, self._seed = options, seed
-        self._last: tuple[int, dict[str, Array]] | None = None
+        self._people = Reused(partial(draw_person, seed), USES, LAG)
 
     def samples(self, indices: Sequence[int]) -> dict[str, Array]:
-        """Sample 2 n is somebody of scene n of the seed, 2 n + 1 the mirror image.
-
-        Returns:
-            image (N, H, W, 3) uint8 BGR as the runtime cuts it; joints (N, 17, 2) in its pixels; confidence (N, 17).
-        """
-        samples = [mirrored(self._scene(n // 2)) if n % 2 else self._scene(n // 2) for n in indices]
+        """See `pose_samples.vary`."""
+        samples = [self._sample(index) for index in indices]
         return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
 
-    def _scene(self, index: int) -> dict[str, Array]:
-        """The sample of a scene as it is, kept for its mirror image because drawing costs as much as learning."""
-        if self._last is None or self._last[0] != index:
-            self._last = index, self._drawn(index)
-        return self._last[1]
-
-    def _drawn(self, index: int) -> dict[str, Array]:
-        rng = np.random.default_rng((self._seed, index, 3))  # apart from that of the scene
-        scene = draw_scene(self._seed, index)
-        person = int(rng.integers(len(scene)))
-        pixels = scene.camera.project_px(scene.coarse_m[person])
-        box_px = self._as_detected(rng, np.concatenate([pixels.min(0), pixels.max(0)]), scene.size_px)
-        affine = input_from_image(box_px[None], SIZE_PX)
-        # The crop is square: the input is its middle columns.
-        side, margin = SIZE_PX[1], (SIZE_PX[1] - SIZE_PX[0]) // 2
-        centre, half = (box_px[:2] + box_px[2:]) / 2, side / 2 / affine[0, 0, 0]
-        window = crop(scene, person, side, box_px=np.concatenate([centre - half, centre + half]))
-        joints_px = window.labels.joints_px[0, _CHOSEN]
-        joints = transform_px(affine[0], joints_px.astype(np.float64))
-        in_picture = ((joints_px >= -0.5) & (joints_px < np.array(scene.size_px) - 0.5)).all(1)
-        there = in_picture & ((joints >= 0) & (joints < SIZE_PX)).all(1)
-        seen = there & window.labels.joints_visible[0, _CHOSEN]
-        return {
-            "image": np.ascontiguousarray(window.image_bgr[:, margin : side - margin]),
-            "joints": joints.astype(np.float32),
-            "confidence": np.where(seen, SEEN, np.where(there, HIDDEN, AWAY)).astype(np.float32),
-        }
-
-    def _as_detected(self, rng: np.random.Generator, box_px: Array, size_px: tuple[int, int]) -> Array:
-        """A person's box (4,) clipped to the picture, each edge moved; at least a pixel wide and high."""
-        box = np.clip(box_px.reshape(2, 2), -0.5, np.array(size_px) - 0.5)
-        box += rng.normal(0, self._options.box_error, (2, 2)) * (box[1] - box[0])
-        return np.concatenate([box[0], np.maximum(box[1], box[0] + 1)])
+    def _sample(self, index: int) -> dict[str, Array]:
+        rng = np.random.default_rng((self._seed, index, 4))
+        return vary(rng, self._people(index)[0], self._options.box_error, SIZE_PX)
 
     def loss(self, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Cross-entropy of both distributions of the joints that are there, and of the confidence of all."""
@@ -108,13 +69,6 @@ class PoseTask:
     def save(self, path: Path) -> None:
         """Write what `tiny_pose.export_pose` reads."""
         save_weights(self.model, path)
-
-
-def mirrored(sample: dict[str, Array]) -> dict[str, Array]:
-    """A sample seen in a mirror: left joints have become right ones."""
-    joints = sample["joints"][_MIRROR] * np.array((-1, 1), np.float32) + np.array((SIZE_PX[0] - 1, 0), np.float32)
-    image = np.ascontiguousarray(sample["image"][:, ::-1])
-    return {"image": image, "joints": joints, "confidence": sample["confidence"][_MIRROR]}
 
 
 def normalised(images_bgr: Tensor) -> Tensor:

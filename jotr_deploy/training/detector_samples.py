@@ -1,0 +1,81 @@
+"""Training samples of the detector: parts of synthetic pictures, letterboxed as the runtime does it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.datasets.synthetic.crops import picture
+from jotr_deploy.datasets.synthetic.scene import draw_scene
+from jotr_deploy.runtime.detection.letterbox import boxes_on_canvas, letterbox
+
+Array = NDArray[Any]
+
+MOST_PEOPLE = 4
+LEAST_VISIBLE = 0.2
+"""Of a silhouette, for its person to count; whether somebody who shows less is found does not matter."""
+PERSON, IGNORED, NOBODY = 1, -1, 0
+_LEAST_PART = 0.5  # of a side of the picture
+_COLOUR = 0.25
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A scene's picture, drawn once."""
+
+    image_bgr: Array  # (H, W, 3) uint8
+    boxes_px: Array  # (P, 4) tight, also beyond the picture
+    person: Array  # (H, W) int8, who is seen where; below zero nobody
+    silhouette_px: Array  # (P,) pixels of everybody's own silhouette, hidden ones too; infinite for who is not seen
+
+
+def draw_picture(seed: int, number: int) -> Picture:
+    """The picture of a scene."""
+    rendered, labels = picture(draw_scene(seed, number))
+    person = rendered.person.astype(np.int8)
+    seen_px = np.bincount(person[person >= 0], minlength=len(labels.boxes_px))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        silhouette_px = np.where(labels.visible_fraction > 0, seen_px / labels.visible_fraction, np.inf)
+    return Picture(rendered.image_bgr, labels.boxes_px, person, silhouette_px)
+
+
+def vary(rng: np.random.Generator, whole: Picture, parts: float, size_px: tuple[int, int]) -> dict[str, Array]:
+    """The picture or, with probability `parts`, a part of it; in other light, and every second time in a mirror.
+
+    Returns:
+        image (3, H, W) uint8 BGR on a canvas of `size_px`; boxes (G, 4) on it, from its edge; kind (G,).
+    """
+    height, width = whole.image_bgr.shape[:2]
+    (x0, x1), (y0, y1) = (0, width), (0, height)
+    if rng.random() < parts:
+        (x0, x1), (y0, y1) = _part(rng, width), _part(rng, height)
+    image, shown = whole.image_bgr[y0:y1, x0:x1], whole.person[y0:y1, x0:x1]
+    last = np.array([x1 - x0, y1 - y0, x1 - x0, y1 - y0]) - 0.5
+    boxes_px = np.clip(whole.boxes_px - (x0, y0, x0, y0), -0.5, last)
+    if rng.random() < 0.5:
+        image, boxes_px = image[:, ::-1], mirrored(boxes_px, x1 - x0)
+    colour = rng.uniform(1 - _COLOUR, 1 + _COLOUR, 3) * rng.uniform(1 - _COLOUR, 1 + _COLOUR)
+    image = np.clip(image * colour.astype(np.float32), 0, 255).astype(np.uint8)
+    canvas, scale = letterbox(image, size_px)
+    boxes, kind = np.zeros((MOST_PEOPLE, 4), np.float32), np.full(MOST_PEOPLE, NOBODY, np.int8)
+    count = len(boxes_px)
+    boxes[:count] = boxes_on_canvas(boxes_px, scale)
+    seen = np.bincount(shown[shown >= 0], minlength=count) / whole.silhouette_px
+    kind[:count] = np.where(seen < LEAST_VISIBLE, IGNORED, PERSON)
+    kind[(boxes[:, 2:] - boxes[:, :2]).min(1) < 1] = NOBODY
+    return {"image": np.ascontiguousarray(canvas.transpose(2, 0, 1)), "boxes": boxes, "kind": kind}
+
+
+def _part(rng: np.random.Generator, side: int) -> tuple[int, int]:
+    length = int(rng.integers(int(_LEAST_PART * side), side + 1))
+    first = int(rng.integers(0, side - length + 1))
+    return first, first + length
+
+
+def mirrored(boxes_px: Array, width: int) -> Array:
+    """(N, 4) boxes in a picture of `width` pixels, seen in a mirror."""
+    x0, y0, x1, y1 = np.moveaxis(boxes_px, -1, 0)
+    return np.stack([width - 1 - x1, y0, width - 1 - x0, y1], -1)

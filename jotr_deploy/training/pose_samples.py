@@ -1,0 +1,104 @@
+"""Training samples of the 2-D pose network: people of synthetic scenes, cut out as the runtime does it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.datasets.synthetic.crops import crop
+from jotr_deploy.datasets.synthetic.scene import draw_scene
+from jotr_deploy.geometry.crop import crop_from_image, transform_px
+from jotr_deploy.runtime.pose.top_down import input_from_image
+from jotr_deploy.skeletons import SKELETONS, SMPL30_INDEX, mirrored_order
+from jotr_deploy.training.tiny_pose import SKELETON
+
+Array = NDArray[Any]
+
+SEEN, HIDDEN, AWAY = 1.0, 0.5, 0.0
+"""The confidence to be learned of joints that are seen, hidden in the picture, and outside of it or of the input."""
+_CHOSEN = [SMPL30_INDEX[name] for name in SKELETONS[SKELETON]]
+_MIRRORED = list(mirrored_order(SKELETONS[SKELETON]))
+_DRAWN_SIDE_PX, _MARGIN = 200, 1.7  # of the square about the person's box: what turned and moved inputs still show
+_TURN_RAD, _TURNED = np.deg2rad(15), 0.6
+_COLOUR = 0.25
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody as drawn once; pixels are those of the scene's picture."""
+
+    image_bgr: Array  # (M, M, 3) uint8
+    drawn_from_picture: Array  # (2, 3)
+    box_px: Array  # (4,) tight, clipped to the picture
+    joints_px: Array  # (17, 2)
+    there: Array  # (17,) bool, in the picture
+    seen: Array  # (17,) bool
+
+
+def draw_person(seed: int, number: int) -> Person:
+    """Anybody of a scene."""
+    rng = np.random.default_rng((seed, number, 3))  # apart from that of the scene
+    scene = draw_scene(seed, number)
+    cut = crop(scene, int(rng.integers(len(scene))), _DRAWN_SIDE_PX, margin=_MARGIN)
+    last = np.array(scene.size_px) - 0.5
+    joints_px = cut.labels.joints_px[0, _CHOSEN].astype(np.float64)
+    return Person(
+        image_bgr=cut.image_bgr,
+        drawn_from_picture=crop_from_image(cut.box_px, _DRAWN_SIDE_PX),
+        box_px=np.clip(cut.labels.boxes_px[0].reshape(2, 2), -0.5, last).reshape(4).astype(np.float64),
+        joints_px=joints_px,
+        there=np.asarray(((joints_px >= -0.5) & (joints_px < last)).all(1)),
+        seen=cut.labels.joints_visible[0, _CHOSEN],
+    )
+
+
+def vary(rng: np.random.Generator, person: Person, box_error: float, size_px: tuple[int, int]) -> dict[str, Array]:
+    """The person in a box as a detector has it, turned, in other light, and every second time in a mirror.
+
+    Returns:
+        image (H, W, 3) uint8 BGR as the runtime cuts it; joints (17, 2) in its pixels; confidence (17,).
+    """
+    box_px = as_detected(rng, person.box_px, box_error)
+    angle = _TURN_RAD * np.clip(rng.normal(), -2, 2) * (rng.random() < _TURNED)
+    input_from_picture = _turned(input_from_image(box_px[None], size_px)[0], angle, size_px)
+    # picture -> drawn is a scale and a shift; its inverse leads from what was drawn to the input
+    scale, shift = person.drawn_from_picture[0, 0], person.drawn_from_picture[:, 2]
+    affine = input_from_picture.copy()
+    affine[:, :2] /= scale
+    affine[:, 2] -= affine[:, :2] @ shift
+    image = cv2.warpAffine(person.image_bgr, affine, size_px, flags=cv2.INTER_LINEAR)
+    colour = rng.uniform(1 - _COLOUR, 1 + _COLOUR, 3) * rng.uniform(1 - _COLOUR, 1 + _COLOUR)
+    image = np.clip(image * colour.astype(np.float32), 0, 255).astype(np.uint8)
+    joints = transform_px(input_from_picture, person.joints_px)
+    there = person.there & ((joints >= 0) & (joints < size_px)).all(1)
+    confidence = np.where(there & person.seen, SEEN, np.where(there, HIDDEN, AWAY))
+    sample = {"image": image, "joints": joints.astype(np.float32), "confidence": confidence.astype(np.float32)}
+    return mirrored(sample) if rng.random() < 0.5 else sample
+
+
+def as_detected(rng: np.random.Generator, box_px: Array, error: float) -> Array:
+    """A box (4,) with each edge moved by a share of its side with deviation `error`; at least a pixel wide and high."""
+    box = box_px.reshape(2, 2)
+    box = box + rng.normal(0, error, (2, 2)) * (box[1] - box[0])
+    return np.concatenate([box[0], np.maximum(box[1], box[0] + 1)])
+
+
+def _turned(affine: Array, angle_rad: float, size_px: tuple[int, int]) -> Array:
+    """An affine (2, 3) followed by a turn about the middle of the input."""
+    cosine, sine = np.cos(angle_rad), np.sin(angle_rad)
+    turn, middle = np.array([[cosine, -sine], [sine, cosine]]), (np.array(size_px) - 1) / 2
+    turned: Array = turn @ affine
+    turned[:, 2] += middle - turn @ middle
+    return turned
+
+
+def mirrored(sample: dict[str, Array]) -> dict[str, Array]:
+    """A sample seen in a mirror: left joints have become right ones."""
+    last = sample["image"].shape[1] - 1
+    joints = sample["joints"][_MIRRORED] * np.array((-1, 1), np.float32) + np.array((last, 0), np.float32)
+    image = np.ascontiguousarray(sample["image"][:, ::-1])
+    return {"image": image, "joints": joints, "confidence": sample["confidence"][_MIRRORED]}
