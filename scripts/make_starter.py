@@ -26,7 +26,6 @@ from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.training.tiny_detector import export_detector
 from jotr_deploy.training.tiny_pose import export_pose
 
-CARD = Path(__file__).parents[1] / "docs" / "starter.md"
 LICENCE = Licence(
     asset="starter networks",
     terms="Apache-2.0, trained by jotr-deploy on its own synthetic scenes",
@@ -40,9 +39,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Make the starter bundle from training runs.")
     parser.add_argument("runs", type=Path, help="folder with mesh, detector and pose, each with weights.pt")
     parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--card", type=Path, help="model card, to lie beside the files as CARD.md")
     arguments = parser.parse_args()
     with new_directory(arguments.output, replace=True) as directory:
         make(arguments.runs, directory)
+        if arguments.card is not None:
+            shutil.copyfile(arguments.card, directory / "CARD.md")
     for path in sorted(arguments.output.iterdir()):
         print(f"{path.stat().st_size / 1e6:6.2f} MB  {path.name}")
 
@@ -68,7 +70,6 @@ def make(runs: Path, directory: Path) -> None:
     ):
         onnx.save(export(runs / role / "weights.pt"), directory / f"{role}.onnx")
         entries.append(entry(directory, role, f"{role}.onnx", precision="fp32", recipe=recipe))
-    shutil.copyfile(CARD, directory / "CARD.md")
     write_manifest(
         directory,
         Manifest(
