@@ -6,7 +6,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 .PHONY: test demo lint clean
 
 test: .venv-test/ready lint
-	.venv-test/bin/python -m pytest
+	OMP_NUM_THREADS=1 .venv-test/bin/python -m pytest -n auto --dist loadfile
 
 lint: .venv-test/ready
 	.venv-test/bin/ruff check

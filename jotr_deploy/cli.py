@@ -187,9 +187,9 @@ def run(
     for label in summary.labels:
         console.print(f"[yellow]note[/] {escape(label)}", highlight=False, soft_wrap=True)
     if summary.people == 0:
-        console.print(
-            "[yellow]note[/] nobody was found; are the joints or boxes those of this source?", highlight=False
-        )
+        given = keypoints is not None or boxes is not None
+        doubt = "; are the joints or boxes those of this source?" if given else " by the bundle's detector"
+        console.print(f"[yellow]note[/] nobody was found{doubt}", highlight=False)
     shown = next((f for f in summary.files if "_overlay" in f), summary.files[0])
     people, frames = count(summary.people, "person", "people"), count(summary.frames, "frame")
     done(output, f"{people} in {frames}, {len(summary.files)} files", f"look at {output / shown}")

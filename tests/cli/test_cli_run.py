@@ -54,7 +54,7 @@ def test_json_is_the_summary_that_is_written(cli: Cli, tmp_path: Path, tiny_bund
     assert all(value >= 0 for value in times.values())
     assert summary == {
         "source": str(clip), "bundle": str(tiny_bundle), "labels": LABELS, "frames": 3, "people": 3,
-        "people_per_frame": [1, 0, 2], "files": ["clip.npz", "clip_overlay.mp4", "clip.json"],
+        "people_per_frame": [1, 0, 2], "skeleton": None, "files": ["clip.npz", "clip_overlay.mp4", "clip.json"],
     }  # fmt: skip
 
 
