@@ -31,8 +31,8 @@ LICENCE = Licence(
     terms="Apache-2.0, trained by jotr-deploy on its own synthetic scenes",
     redistributable=True,
 )
-DETECTOR_RECIPE = {"format": "yolox", "threshold": 0.5}
-POSE_RECIPE = {"format": "simcc", "skeleton": "coco17", "threshold": 0.3}
+DETECTOR_RECIPE = {"format": "yolox", "threshold": 0.5, "iou": 0.6}
+POSE_RECIPE = {"format": "simcc", "skeleton": "coco17", "threshold": 0.2}
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from jotr_deploy.skeletons import to_smpl30
 
 Array = NDArray[Any]
 
-LEAST_JOINTS = 8
+LEAST_JOINTS = 16
 """Of the 30-joint set, for the joints of a pose network to give the crop box; with fewer the person's box gives it."""
 
 

@@ -253,11 +253,11 @@ def test_too_few_joints_leave_the_box_to_the_detector(photo, valid):
     assert (people.keypoints_px[..., 2] > 0).sum(1).tolist() == [valid, valid]  # but stay joints
 
 
-@pytest.mark.parametrize("valid", [LEAST_JOINTS - 2, LEAST_JOINTS - 1])  # the neck comes with both shoulders
+@pytest.mark.parametrize("valid", [LEAST_JOINTS - 3, LEAST_JOINTS - 2])  # neck and pelvis come with shoulders and hips
 def test_how_many_joints_are_enough(photo, valid):
     networks = PeopleNetworks(detector(), FakePose(body(valid)))
     (people,) = everyone(photo, open_people_source(photo, networks=networks))
-    expected = square_box(BOXES_PX) if valid < LEAST_JOINTS - 1 else by_joints(BOXES_PX, body(valid)).boxes_px
+    expected = square_box(BOXES_PX) if valid < LEAST_JOINTS - 2 else by_joints(BOXES_PX, body(valid)).boxes_px
     np.testing.assert_allclose(people.boxes_px, expected, atol=1e-2)
 
 
