@@ -35,7 +35,7 @@ def one_crop(index: int, side: int) -> object:
     """All that a training sample needs: a fresh scene, one person's pixels and labels."""
     rng = np.random.default_rng([SEED, index, 1])
     scene = draw_scene(SEED, index)
-    return crop(scene, int(rng.integers(len(scene))), side, rng)
+    return crop(scene, int(rng.integers(len(scene))), side, margin=1.3)
 
 
 def report(what: str, count: int, make: Callable[[int], object]) -> None:

@@ -20,7 +20,7 @@ from jotr_deploy.writing import folder_made, output_errors, written_aside
 
 MANIFEST = "bundle.json"
 STARTER = "starter"
-"""The word for the bundle inside this package, wherever a bundle is named."""
+"""The word for the bundle inside this package, where it has one; wherever a bundle is named."""
 FORMAT = 1
 _EXPORT_AGAIN = "export it again: jotr-deploy export CHECKPOINT -o BUNDLE"
 
@@ -112,12 +112,13 @@ def open_bundle(path: Path) -> Bundle:
     """Read and check the manifest; files are checked when they are used.
 
     Args:
-        path: of the directory, or the word `starter` for the bundle inside this package; a directory called so wins.
+        path: of the directory; or the word `starter` for the bundle inside this package, if it has one and no
+            directory is called so.
 
     Raises:
         BundleError: not a bundle, damaged, or of a newer format.
     """
-    if str(path) == STARTER and not path.exists():
+    if str(path) == STARTER and not path.exists() and starter_path().is_dir():
         path = starter_path()
     manifest = path / MANIFEST
     try:

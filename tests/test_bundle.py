@@ -291,3 +291,12 @@ def test_what_fails_leaves_no_copy(starter: Path, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), to_write(Path("starter"), tmp_path / "copy"):
         raise RuntimeError
     assert tree(tmp_path) == before
+
+
+def test_without_a_bundle_inside_the_package_the_word_is_a_path(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("jotr_deploy.bundle.starter_path", lambda: tmp_path / "none")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BundleError, match=r"^starter: not a bundle"):
+        open_bundle(Path("starter"))

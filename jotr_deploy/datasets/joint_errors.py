@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.skeletons import SKELETONS, flip_pairs
+from jotr_deploy.skeletons import SKELETONS, SMPL30_INDEX, mirrored_order, to_smpl30
 
 Array = NDArray[Any]
 
@@ -23,10 +23,12 @@ TRIES = np.array([500, 2000, 500, 500, 125])
 """Points that are tried for each kind, for miss and swap around each centre, before the kind is given up."""
 FIRST_TRIES = 24
 
+OVERLAPPING_IOU = 0.1
+"""People whose boxes share this much can be taken for each other."""
+COCO17_IN_SMPL30 = [SMPL30_INDEX[name] for name in SKELETONS["coco17"]]
+
 _JOINTS = len(SIGMA)
-_MIRROR = np.arange(_JOINTS)
-for _left, _right in flip_pairs(SKELETONS["coco17"]):
-    _MIRROR[[_left, _right]] = _right, _left
+_MIRROR = np.array(mirrored_order(SKELETONS["coco17"]))
 _PAIRED = np.arange(_JOINTS) != _MIRROR
 _FACE, _UPPER, _LOWER = slice(0, 5), slice(5, 11), slice(11, 17)
 # Candidate columns: own joint, own mirrored joint, then those of others.
@@ -60,6 +62,27 @@ def error_probabilities(valid_joints: int, overlaps: int) -> Array:
     table[SWAP, _FACE], table[SWAP, _UPPER], table[SWAP, _LOWER] = (0.02, 0.15, 0.10) if crowded else (0.01, 0.06, 0.03)
     table[GOOD] = 1 - table.sum(0)
     return table
+
+
+def detected_joints(
+    rng: np.random.Generator, joints_px: Array, labelled: Array, given: Array, area_px2: float, others_px: Array
+) -> Array:
+    """The joints of one person as a 2-D pose network would give them, see `disturb_joints`.
+
+    Args:
+        rng: draws the errors.
+        joints_px: (30, 2) true joints.
+        labelled: (30,) bool, those in the picture, hidden or not: the number of them decides how often errors are.
+        given: (30,) bool, those that the network finds.
+        area_px2: of the person's tight box.
+        others_px: (K, 17, 2) COCO-17 joints of the people who overlap.
+
+    Returns:
+        (30, 3) x, y, confidence 0 or 1; what COCO-17 does not have, or no error could be drawn for, is zero.
+    """
+    found_px = disturb_joints(rng, joints_px[COCO17_IN_SMPL30], labelled[COCO17_IN_SMPL30], area_px2, others_px)
+    found = given[COCO17_IN_SMPL30] & found_px.any(-1)
+    return to_smpl30(np.concatenate([np.where(found[:, None], found_px, 0), found[:, None]], 1)[None], "coco17")[0]
 
 
 def disturb_joints(

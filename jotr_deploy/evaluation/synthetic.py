@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jotr_deploy.datasets.joint_errors import COCO17_IN_SMPL30, OVERLAPPING_IOU, detected_joints
+from jotr_deploy.datasets.synthetic.crops import picture
+from jotr_deploy.datasets.synthetic.scene import draw_scene
 from jotr_deploy.evaluation.samples import Truth
 from jotr_deploy.geometry.boxes import iou
 from jotr_deploy.geometry.camera import looking_at
 from jotr_deploy.geometry.crop import square_box
 from jotr_deploy.runtime.detections import Detections
-from jotr_deploy.skeletons import SKELETONS, SMPL30_INDEX, to_smpl30
 
 Array = NDArray[Any]
 
@@ -24,10 +26,6 @@ SEED = 1000
 SCENES = 256
 LEAST_HEIGHT_PX = 64.0
 LEAST_VISIBLE = 0.25
-OVERLAPPING_IOU = 0.1
-"""People whose boxes share this much can be taken for each other, as in the published training."""
-
-_COCO17_IN_SMPL30 = [SMPL30_INDEX[name] for name in SKELETONS["coco17"]]
 
 
 @dataclass(frozen=True)
@@ -44,16 +42,8 @@ class HeldOut:
 
 def held_out(seed: int, index: int) -> HeldOut:
     """Draw one scene and look at it."""
-    from jotr_deploy.datasets.synthetic.labels import labels
-    from jotr_deploy.datasets.synthetic.render import rendered
-    from jotr_deploy.datasets.synthetic.scene import draw_scene
-    from jotr_deploy.datasets.synthetic.trace import trace
-    from jotr_deploy.datasets.synthetic.viewpoint import View
-
     scene = draw_scene(seed, index)
-    view = View(0.0, 0.0, 1.0, scene.size_px)  # the whole picture
-    traced = trace(scene, view)
-    known = labels(scene, traced)
+    rendered, known = picture(scene)
     boxes_px = np.asarray(known.boxes_px, np.float32)
     pelvis_m, middle_px = known.joints_m[:, :1], (boxes_px[:, :2] + boxes_px[:, 2:]) / 2
     turn = looking_at(middle_px, known.focal_px, known.principal_px).swapaxes(1, 2).astype(np.float32)
@@ -65,7 +55,7 @@ def held_out(seed: int, index: int) -> HeldOut:
     count = len(boxes_px)
     given = Detections(square_box(boxes_px), keypoints_px, np.ones(count), np.full(count, -1))
     counted = tall & (truth.visible_fraction >= LEAST_VISIBLE)
-    return HeldOut(rendered(scene, view, traced).image_bgr, boxes_px, truth, given, tall, counted)
+    return HeldOut(rendered.image_bgr, boxes_px, truth, given, tall, counted)
 
 
 def noisy_joints(seed: int, index: int, boxes_px: Array, joints_px: Array, visible: Array, inside: Array) -> Array:
@@ -82,16 +72,11 @@ def noisy_joints(seed: int, index: int, boxes_px: Array, joints_px: Array, visib
     Returns:
         (P, 30, 3) x, y, confidence 1 for what is given and 0 for what is not.
     """
-    from jotr_deploy.datasets.joint_errors import disturb_joints
-
-    true_px, seen, labelled = (array[:, _COCO17_IN_SMPL30] for array in (joints_px, visible, inside))
     overlapping = iou(boxes_px, boxes_px) >= OVERLAPPING_IOU
-    joints = np.zeros((len(boxes_px), len(_COCO17_IN_SMPL30), 3))
-    for person, (own_px, box) in enumerate(zip(true_px, boxes_px, strict=True)):
-        others = overlapping[person].copy()
-        others[person] = False
+    np.fill_diagonal(overlapping, False)
+    joints = np.zeros((len(boxes_px), 30, 3), np.float32)
+    for person, box in enumerate(boxes_px):
         rng = np.random.default_rng([seed, index, person])
-        area_px2 = float((box[2:] - box[:2]).prod())
-        joints[person, :, :2] = disturb_joints(rng, own_px, labelled[person], area_px2, true_px[others])
-    joints[..., 2] = seen & joints[..., :2].any(-1)  # (0, 0): no error of any kind could be drawn
-    return to_smpl30(np.where(joints[..., 2:] > 0, joints, 0), "coco17")
+        others_px, area_px2 = joints_px[overlapping[person]][:, COCO17_IN_SMPL30], float((box[2:] - box[:2]).prod())
+        joints[person] = detected_joints(rng, joints_px[person], inside[person], visible[person], area_px2, others_px)
+    return joints

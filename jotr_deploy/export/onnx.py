@@ -6,10 +6,12 @@ import ast
 import logging
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import onnx
 import torch
+from torch import nn
 
 from jotr_deploy.export.fused import fuse
 from jotr_deploy.model.jotr import INPUTS, JOTR, MeshOutput, PoseOutput
@@ -32,7 +34,7 @@ def export_onnx(model: JOTR, sampling: Sampling = "function") -> onnx.ModelProto
     proto = _trace(fuse(model.eval()))
     _name_nodes(proto.graph)
     attach(proto)
-    _forget_where_it_came_from(proto)
+    forget_where_it_came_from(proto, "jotr")
     onnx.checker.check_model(proto, full_check=True)
     flat = inline(proto)  # raises when the function cannot be inlined, whichever form is wanted
     proto = proto if sampling == "function" else flat
@@ -42,10 +44,28 @@ def export_onnx(model: JOTR, sampling: Sampling = "function") -> onnx.ModelProto
 
 def _trace(model: JOTR) -> onnx.ModelProto:
     side, cells = model.config.crop_side, model.config.heatmap_side
-    # A batch of one would be specialised silently.
     example = (torch.zeros(2, 3, side, side), torch.full((2, 30, 2), cells / 2.0), torch.ones(2, 30))
-    batch = torch.export.Dim("batch", min=1, max=4096)
     outputs = PoseOutput if model.body is None else MeshOutput
+    return traced(model, example, INPUTS, outputs._fields, {torch.ops.jotr.trilinear_sample_3d.default: translation()})
+
+
+def traced(
+    module: nn.Module,
+    example: tuple[torch.Tensor, ...],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    translations: dict[Any, Any] | None = None,
+) -> onnx.ModelProto:
+    """PyTorch's exporter without its talk; the first dimension of every input is the batch.
+
+    Args:
+        module: in evaluation mode.
+        example: of the inputs, not of batch one, which would be specialised silently.
+        inputs: their names.
+        outputs: names.
+        translations: of custom operators.
+    """
+    batch = torch.export.Dim("batch", min=1, max=4096)
     log = logging.getLogger("torch.onnx")
     level = log.level
     log.setLevel(logging.ERROR)
@@ -53,14 +73,14 @@ def _trace(model: JOTR) -> onnx.ModelProto:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program: Any = torch.onnx.export(
-                model,
+                module,
                 example,
                 dynamo=True,
                 opset_version=OPSET,
-                input_names=list(INPUTS),
-                output_names=list(outputs._fields),
-                dynamic_shapes=({0: batch},) * len(INPUTS),
-                custom_translation_table={torch.ops.jotr.trilinear_sample_3d.default: translation()},
+                input_names=list(inputs),
+                output_names=list(outputs),
+                dynamic_shapes=({0: batch},) * len(example),
+                custom_translation_table=translations,
                 verify=False,
                 verbose=False,
             )
@@ -94,14 +114,14 @@ def _scope(node: onnx.NodeProto, weights: set[str]) -> str | None:
     return None
 
 
-def _forget_where_it_came_from(proto: onnx.ModelProto) -> None:
-    """Drop source paths and stack traces, and shapes that later passes would have to keep true."""
+def forget_where_it_came_from(proto: onnx.ModelProto, name: str) -> None:
+    """Name the graph; drop source paths and stack traces, and shapes that later passes would have to keep true."""
     graph = proto.graph
     for holder in (proto, graph, *graph.node, *graph.input, *graph.output, *graph.initializer, *proto.functions):
         del holder.metadata_props[:]
         holder.doc_string = ""
     del graph.value_info[:]
-    graph.name = "jotr"
+    graph.name = name
     proto.producer_name, proto.producer_version = "jotr-deploy", ""
 
 

@@ -11,14 +11,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.datasets.joint_errors import disturb_joints
+from jotr_deploy.datasets.joint_errors import COCO17_IN_SMPL30, OVERLAPPING_IOU, detected_joints
 from jotr_deploy.datasets.synthetic.crops import Crop, crop
 from jotr_deploy.datasets.synthetic.scene import Scene, draw_scene
 from jotr_deploy.geometry.boxes import iou
 from jotr_deploy.geometry.camera import looking_at
 from jotr_deploy.geometry.crop import PX_PER_CELL, crop_from_image, transform_px
 from jotr_deploy.geometry.rotations import axis_angle_from_matrix, matrix_from_axis_angle
-from jotr_deploy.skeletons import SKELETONS, SMPL30, SMPL30_INDEX, mirrored_order, to_smpl30
+from jotr_deploy.skeletons import SKELETONS, SMPL30, mirrored_order
 from jotr_deploy.training.reuse import Reused
 
 Array = NDArray[Any]
@@ -28,14 +28,12 @@ LEAST_VISIBLE = 0.15
 """Of a person's silhouette; who shows less is not trained on while the scene has somebody else."""
 HIDDEN_GIVEN = 0.3
 """How many of the hidden joints in the picture are given all the same: a detector guesses some of them."""
-OVERLAPPING_IOU = 0.1
 USES, LAG = 8, 256
 """Of a drawn person: how often it is trained on, and how many people apart."""
 _MARGIN = 1.3  # of the drawn picture over the crop, for turning and moving
 _SCALE, _SHIFT = 0.15, 0.05  # the crop varies by this share of its side
 _TURN_RAD, _TURNED = np.deg2rad(15), 0.6
 _COLOUR = 0.2
-_COCO17_IN_SMPL30 = [SMPL30_INDEX[name] for name in SKELETONS["coco17"]]
 _MIRRORED, _COCO17_MIRRORED = list(mirrored_order(SMPL30)), list(mirrored_order(SKELETONS["coco17"]))
 
 
@@ -116,7 +114,7 @@ def draw_person(seed: int, number: int, side: int) -> Person:
         joints_px=transform_px(affine, np.asarray(known.joints_px[0], np.float64)),
         visible=known.joints_visible[0],
         inside=np.asarray(((everybody_px[person] >= 0) & (everybody_px[person] < (width, height))).all(-1)),
-        others_px=transform_px(affine, np.asarray(everybody_px[overlapping][:, _COCO17_IN_SMPL30], np.float64)),
+        others_px=transform_px(affine, np.asarray(everybody_px[overlapping][:, COCO17_IN_SMPL30], np.float64)),
         area_px2=float((boxes_px[person, 2:] - boxes_px[person, :2]).prod() * affine[0, 0] ** 2),
         joints_m=(known.joints_m[0] - known.joints_m[0, 0]) @ turn.T,
         pose_rad=turned_root(turn, known.pose_rad[0]),
@@ -198,12 +196,8 @@ def given_joints(rng: np.random.Generator, person: Person, crop_side: int) -> tu
     Returns:
         joints (30, 2) in grid cells and the mask (30,), both float32.
     """
-    guessed = rng.random(len(_COCO17_IN_SMPL30)) < HIDDEN_GIVEN
-    inside = person.inside[_COCO17_IN_SMPL30]  # what an annotator would label, hidden or not
-    given = person.visible[_COCO17_IN_SMPL30] | (inside & guessed)
-    found_px = disturb_joints(rng, person.joints_px[_COCO17_IN_SMPL30], inside, person.area_px2, person.others_px)
-    given &= found_px.any(-1)  # (0, 0): no error of any kind could be drawn
-    joints = to_smpl30(np.concatenate([np.where(given[:, None], found_px, 0), given[:, None]], 1)[None], "coco17")[0]
+    given = person.visible | (person.inside & (rng.random(len(person.inside)) < HIDDEN_GIVEN))
+    joints = detected_joints(rng, person.joints_px, person.inside, given, person.area_px2, person.others_px)
     cells = (joints[:, :2] / PX_PER_CELL).astype(np.float32)
     in_grid = ((cells >= 0) & (cells < crop_side / PX_PER_CELL)).all(-1)
     return cells, (in_grid & (joints[:, 2] > 0)).astype(np.float32)

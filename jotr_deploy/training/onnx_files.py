@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import pickle
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from torch import nn
 
 from jotr_deploy.errors import first_line
 from jotr_deploy.export.halved import halve_weights
-from jotr_deploy.plugins.onnx_function import OPSET
+from jotr_deploy.export.onnx import forget_where_it_came_from, traced
 from jotr_deploy.training.config import TrainingError
 from jotr_deploy.writing import written_aside
 
@@ -67,33 +65,9 @@ def export_network(
         TrainingError: see `load_weights`.
     """
     load_weights(network, weights)
-    batch = torch.export.Dim("batch", min=1, max=4096)
-    log = logging.getLogger("torch.onnx")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            program: Any = torch.onnx.export(
-                exported(network).eval(),
-                tuple(torch.zeros(2, *shape) for shape in inputs.values()),  # a batch of one would be specialised
-                dynamo=True,
-                opset_version=OPSET,
-                input_names=list(inputs),
-                output_names=list(outputs),
-                dynamic_shapes=({0: batch},) * len(inputs),
-                verify=False,
-                verbose=False,
-            )
-    finally:
-        log.setLevel(level)
-    proto: onnx.ModelProto = program.model_proto
-    graph = proto.graph
-    for holder in (proto, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
-        del holder.metadata_props[:]
-        holder.doc_string = ""
-    del graph.value_info[:]
-    graph.name, proto.producer_name, proto.producer_version = type(network).__name__, "jotr-deploy", ""
+    example = tuple(torch.zeros(2, *shape) for shape in inputs.values())
+    proto = traced(exported(network).eval(), example, list(inputs), outputs)
+    forget_where_it_came_from(proto, type(network).__name__)
     halved = halve_weights(proto)
     onnx.checker.check_model(halved, full_check=True)
     return halved

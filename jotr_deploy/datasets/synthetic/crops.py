@@ -32,19 +32,10 @@ class Crop:
     people_boxes_px: Array  # (P, 4) float32 of everybody, within a few mm of the tight ones
 
 
-def jittered(rng: np.random.Generator, box_px: Array, scale: float = 0.2, shift: float = 0.08) -> Array:
-    """A square box (4,) enlarged or shrunk by up to `scale` and moved by up to `shift` of its side; float32."""
-    side = float(box_px[2] - box_px[0])
-    centre = (box_px[:2] + box_px[2:]) / 2 + rng.uniform(-shift, shift, 2) * side
-    half = side / 2 * rng.uniform(1 - scale, 1 + scale)
-    return np.concatenate([centre - half, centre + half]).astype(np.float32)
-
-
 def crop(
     scene: Scene,
     person: int,
     side: int,
-    rng: np.random.Generator | None = None,
     box_px: Array | None = None,
     margin: float = 1.0,
 ) -> Crop:
@@ -57,13 +48,11 @@ def crop(
         scene: where the person is.
         person: whom.
         side: pixels of the crop.
-        rng: if given, the box is jittered.
         box_px: (4,) square box; by default `square_box` of the tight box.
         margin: the crop shows this many times the side of the box.
     """
     known = bodies(scene, np.array([person]))
     box = square_box(known.boxes_px[0]) if box_px is None else np.asarray(box_px, np.float32)
-    box = box if rng is None else jittered(rng, box)
     box = box + np.float32((margin - 1) / 2) * (box[2] - box[0]) * np.array([-1, -1, 1, 1], np.float32)
     affine = crop_from_image(box, side)
     if box[2] - box[0] <= side:

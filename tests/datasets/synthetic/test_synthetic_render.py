@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scenes_by_hand import CLEAR, panel, people_at
 
-from jotr_deploy.datasets.synthetic.crops import crop, jittered, picture
+from jotr_deploy.datasets.synthetic.crops import crop, picture
 from jotr_deploy.datasets.synthetic.labels import labels
 from jotr_deploy.datasets.synthetic.render import render
 from jotr_deploy.datasets.synthetic.scene import Scene, draw_scene
@@ -68,11 +68,11 @@ def small_person() -> tuple[Scene, int]:
 
 def test_a_crop_of_a_small_person_is_the_runtime_s() -> None:
     scene, person = small_person()
-    found = crop(scene, person, 160, np.random.default_rng(0))
+    found = crop(scene, person, 160)
     seen, known = picture(scene)
     one = Detections(found.box_px[None], np.zeros((1, 30, 3), np.float32), np.ones(1), np.full(1, -1))
     expected = np.round(make_crops(seen.image_bgr, one, 160).image[0].transpose(1, 2, 0)[..., ::-1] * 255)
-    assert differing(found.image_bgr, expected, 2) < 2e-3
+    assert differing(found.image_bgr, expected, 4) < 5e-3  # OpenCV warps bytes at 1/32 px, the runtime warps floats
     np.testing.assert_array_equal(found.labels.joints_px[0], known.joints_px[person])
     np.testing.assert_array_equal(found.labels.vertices_m[0], known.vertices_m[person])
     np.testing.assert_allclose(found.people_joints_px, known.joints_px, atol=1e-2)
@@ -142,17 +142,6 @@ def test_people_are_drawn_over_the_place_and_lights_shade_them() -> None:
 def test_a_window_needs_a_side() -> None:
     with pytest.raises(ValueError, match="a window needs a side"):
         render(draw_scene(0, 0), (0, 0, 10, 10))
-
-
-def test_jitter_stays_near_and_square() -> None:
-    rng = np.random.default_rng(0)
-    box = np.array([10.0, 20.0, 110.0, 120.0])
-    boxes = np.array([jittered(rng, box, 0.2, 0.1) for _ in range(200)])
-    sides = boxes[:, 2:] - boxes[:, :2]
-    np.testing.assert_allclose(sides[:, 0], sides[:, 1], atol=1e-4)
-    assert 79.9 < sides.min() < 85
-    assert 115 < sides.max() < 120.1
-    assert np.abs((boxes[:, :2] + boxes[:, 2:]) / 2 - (60, 70)).max() < 10.01
 
 
 def test_a_crop_with_a_margin_is_the_crop_of_a_larger_box() -> None:

@@ -22,7 +22,7 @@ from jotr_deploy.datasets.synthetic.scene import draw_scene
 digest = hashlib.sha256()
 for index in {order}:
     scene = draw_scene(7, index)
-    one = crop(scene, 0, 96, np.random.default_rng(index))
+    one = crop(scene, 0, 96)
     seen, known = picture(scene)
     parts = [one.image_bgr, one.box_px, seen.image_bgr, seen.depth_m, seen.person, known.vertices_m, known.joints_px]
     parts += [known.joints_visible, known.visible_fraction, known.boxes_px]
