@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import _thread
 import errno
+import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +168,15 @@ def test_a_full_disk_keeps_nothing(bundle: Bundle, machine: Any, monkeypatch: py
     assert content(bundle.path) == before
 
 
+@pytest.fixture
+def hears_ctrl_c() -> Iterator[None]:
+    """A shell starts what runs in the background deaf to it, the tests too."""
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, usual)
+
+
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_ctrl_c_cancels_the_build(bundle: Bundle, machine: Any) -> None:
     before, answers = content(bundle.path), []
 
