@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from jotr_deploy.model.backbone import HEATMAPS
 from jotr_deploy.model.jotr import JOTR
 
 # A standing person: facing the camera (half a turn about x, from y up to y down), at a distance that fills the crop.
@@ -17,13 +18,16 @@ _CAMERA = (0.0, 0.25, 1.7)
 _LEFT_SHOULDER, _RIGHT_SHOULDER = 15, 16  # among the 21 joints of the pose prior
 _HEAD_GAIN = 0.05
 _CAMERA_GAIN = 0.01
+# Where the heat maps join the picture: equal gains would let its texture drown them.
+_PICTURE_GAIN, _HEATMAP_GAIN = 0.1, 3.0
 
 
 def initialise(model: JOTR, seed: int = 0) -> JOTR:
     """Fill every weight deterministically, in place; the same numbers on every machine.
 
     Convolutions keep the scale of their inputs, residual branches start small, transformers are xavier-uniform,
-    queries normal, targets zero. The heads start at the mean pose and move little.
+    queries normal, targets zero. The heat maps weigh more than the picture. The heads start at the mean pose and move
+    little.
     """
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -42,6 +46,9 @@ def initialise(model: JOTR, seed: int = 0) -> JOTR:
                 _normal(parameter, 1.0, random)
             elif name.endswith(("bn3.weight",)) or (name.endswith("bn2.weight") and _is_basic(model)):
                 parameter.fill_(0.3)
+        fusion = model.backbone.heatmap_fusion.get_parameter("0.weight")
+        fusion[:, :-HEATMAPS] *= _PICTURE_GAIN
+        fusion[:, -HEATMAPS:] *= _HEATMAP_GAIN
         _mean_pose(model)
     return model.eval()
 

@@ -42,6 +42,8 @@ class TrainConfig(BaseModel):
     """Steps in which the learning rate rises linearly to `lr`."""
     schedule: Literal["constant", "cosine"] = "constant"
     """What it does afterwards; cosine ends at zero."""
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    """Longest gradient of a step; published: any."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     workers: NotNegative = 0
     """Processes that make samples; 0 makes them in the training process."""
@@ -51,7 +53,7 @@ class TrainConfig(BaseModel):
 
     def as_toml(self) -> str:
         """The file that gives this configuration again."""
-        return _table({**self.model_dump(exclude={"options"}), self.task: self.options}, ())
+        return _table({**self.model_dump(exclude={"options"}, exclude_none=True), self.task: self.options}, ())
 
 
 def read_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:

@@ -149,6 +149,8 @@ class _Run:
         batch = {name: value.to(accelerator.device, non_blocking=True) for name, value in batch.items()}
         loss, parts = self.module(batch, self.step)
         accelerator.backward(loss)
+        if config.clip_norm is not None:
+            accelerator.clip_grad_norm_(self.module.parameters(), config.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.step += 1
