@@ -61,7 +61,7 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
 
     Args:
         path: TOML; `task`, the fields of `TrainConfig`, and a table named like the task.
-        overrides: `key=value` each, in dotted keys: `lr=1e-3`, `mesh.contrast=0.1`. A value that is not TOML is text.
+        overrides: `key=value` each, in dotted keys: `lr=1e-3`, `mesh.intra=0.1`. A value that is not TOML is text.
 
     Raises:
         TrainingError: no such file, not TOML, an unknown or a missing key, a value of the wrong kind.
@@ -100,7 +100,7 @@ def _override(content: dict[str, Any], text: str) -> None:
     name, equals, value = text.partition("=")
     keys = [key.strip() for key in name.split(".")]
     if not equals or not all(keys):
-        raise TrainingError(f"--set {text}: not key=value", "give one such as lr=1e-3 or mesh.contrast=0.1")
+        raise TrainingError(f"--set {text}: not key=value", "give one such as lr=1e-3 or mesh.intra=0.1")
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:

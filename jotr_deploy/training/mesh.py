@@ -42,8 +42,10 @@ class Options(BaseModel):
     start: Path | None = None
     """Checkpoint of this package to start from; random weights without it."""
     drop_joints: Annotated[float, Field(ge=0, le=1)] = 0.1
-    contrast: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of each contrastive loss; published: 0.1, in a fine-tuning only."""
+    intra: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the joint-to-joint contrastive loss; published: 0.1, in a fine-tuning only."""
+    inter: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the joint-to-non-joint contrastive loss; published: 0.1, in a fine-tuning only."""
     freeze_bn: bool = False
     """Leave the running statistics of batch norms as they are, and use them."""
 
@@ -101,13 +103,13 @@ class MeshTask:
             parts = mesh_losses(found, truth)
             total = self.model.weighting(parts)
             parts["l1"] = torch.stack(list(parts.values())).sum().detach()
-            if self.options.contrast:
+            if self.options.intra or self.options.inter:
                 rng = np.random.default_rng((self.seed, step))  # equal in all processes
                 volume, predicted, true, known = map(
                     gathered, (volume, found.joints_img, truth.joints_img, truth.joints_img_known)
                 )
                 parts["intra"], parts["inter"] = contrast(rng, volume, predicted, true, known)
-                total = total + self.options.contrast * (parts["intra"] + parts["inter"])
+                total = total + self.options.intra * parts["intra"] + self.options.inter * parts["inter"]
         return total, parts
 
     def save(self, path: Path) -> None:

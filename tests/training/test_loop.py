@@ -113,6 +113,17 @@ def test_the_frozen_part_stays(tmp_path: Path) -> None:
     assert not torch.equal(before["0.weight"], after["0.weight"])
 
 
+@pytest.mark.parametrize("longest", [None, 1e-3, 1e6])
+def test_gradients_are_no_longer_than_wanted(tmp_path: Path, longest: float | None) -> None:
+    def gradient(name: str, **values: float | None) -> torch.Tensor:
+        fit(Toy(), toy_config(steps=1, **values), tmp_path / name)
+        state = checkpoint(tmp_path / name)["optimizer"]["state"]
+        return torch.cat([of["exp_avg"].flatten() for of in state.values()]) / 0.1  # AdamW's mean after one step
+
+    free, found = gradient("free"), gradient("clipped", clip_norm=longest)
+    torch.testing.assert_close(found, free * min(1.0, (longest or math.inf) / float(free.norm())))
+
+
 def test_a_run_is_not_overwritten(tmp_path: Path) -> None:
     fit(Toy(), toy_config(steps=1), tmp_path)
     with pytest.raises(TrainingError) as error:

@@ -63,7 +63,7 @@ def stop_after(task: MeshTask, steps: int) -> MeshTask:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_resumed_to_the_bit(tmp_path: Path, precision: str) -> None:
     """With dropout, batch norm statistics and contrastive draws."""
-    settings, run = config(precision=precision, steps=4), {"model": TINY, "contrast": 0.1}
+    settings, run = config(precision=precision, steps=4), {"model": TINY, "intra": 0.1, "inter": 0.1}
     fit(fake_task(tmp_path, **run), settings, tmp_path / "whole")
     assert fit(stop_after(fake_task(tmp_path, **run), 2), settings, tmp_path / "parts") == Fitted(2, False)
     assert fit(fake_task(tmp_path, **run), settings, tmp_path / "parts", resume=True) == Fitted(4, True)

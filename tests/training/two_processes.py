@@ -19,7 +19,7 @@ def step(folder: Path, batch: int, contrast: float) -> Path:
     """The run directory, whose checkpoint holds the gradients: the first moments after one step are a tenth of them."""
     torch.set_num_threads(1)
     run = folder / f"run-{os.environ.get('WORLD_SIZE', '1')}-{contrast}"
-    task = fake_task(folder, freeze_bn=True, contrast=contrast)
+    task = fake_task(folder, freeze_bn=True, intra=contrast, inter=contrast)
     fit(task, config(steps=1, batch=batch, warmup=0), run)
     return run
 
