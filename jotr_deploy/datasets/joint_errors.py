@@ -1,7 +1,8 @@
-"""Synthetic errors of 2-D joints: what a pose network gets wrong, for training the mesh network on true joints.
+"""Synthetic errors of 2-D joints: what a pose network gets wrong, for training and measuring with true joints.
 
-The published training does the same (docs/network.md): every joint is jittered, missed, taken for its mirror image,
-taken from another person, or good. An error of size s lies at object keypoint similarity s from where it belongs.
+Normal errors are those of a pose network that knows its people. The kinds of the published training (docs/network.md)
+are those of one that is often quite wrong: every joint is jittered, missed, taken for its mirror image, taken from
+another person, or good. There an error of size s lies at object keypoint similarity s from where it belongs.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ SIGMA = np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 
 TRIES = np.array([500, 2000, 500, 500, 125])
 """Points that are tried for each kind, for miss and swap around each centre, before the kind is given up."""
 FIRST_TRIES = 24
+
+DEVIATION, NOT_FOUND = 2.5 / 128, 0.15
+"""Of normal errors: each coordinate's, of the side of the crop; and how many of the joints are not found at all."""
 
 OVERLAPPING_IOU = 0.1
 """People whose boxes share this much can be taken for each other."""
@@ -64,10 +68,27 @@ def error_probabilities(valid_joints: int, overlaps: int) -> Array:
     return table
 
 
+def joints_with_normal_errors(rng: np.random.Generator, joints_px: Array, given: Array, side_px: float) -> Array:
+    """The joints of one person, each off by a normal error of `DEVIATION`, `NOT_FOUND` of them missing.
+
+    Args:
+        rng: draws the errors; as many numbers, whatever is given.
+        joints_px: (30, 2) true joints.
+        given: (30,) bool, those that could be found.
+        side_px: of the person's square crop box.
+
+    Returns:
+        (30, 3) x, y, confidence 0 or 1; what COCO-17 does not have is zero but for midpoints.
+    """
+    found_px = joints_px[COCO17_IN_SMPL30] + rng.normal(0, DEVIATION * side_px, (_JOINTS, 2))
+    found = given[COCO17_IN_SMPL30] & (rng.random(_JOINTS) >= NOT_FOUND)
+    return _to_smpl30(found_px, found)
+
+
 def detected_joints(
     rng: np.random.Generator, joints_px: Array, labelled: Array, given: Array, area_px2: float, others_px: Array
 ) -> Array:
-    """The joints of one person as a 2-D pose network would give them, see `disturb_joints`.
+    """The joints of one person with errors of the published kinds, see `disturb_joints`.
 
     Args:
         rng: draws the errors.
@@ -82,7 +103,11 @@ def detected_joints(
     """
     found_px = disturb_joints(rng, joints_px[COCO17_IN_SMPL30], labelled[COCO17_IN_SMPL30], area_px2, others_px)
     found = given[COCO17_IN_SMPL30] & found_px.any(-1)
-    return to_smpl30(np.concatenate([np.where(found[:, None], found_px, 0), found[:, None]], 1)[None], "coco17")[0]
+    return _to_smpl30(found_px, found)
+
+
+def _to_smpl30(joints_px: Array, found: Array) -> Array:
+    return to_smpl30(np.concatenate([np.where(found[:, None], joints_px, 0), found[:, None]], 1)[None], "coco17")[0]
 
 
 def disturb_joints(

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.datasets.joint_errors import COCO17_IN_SMPL30, OVERLAPPING_IOU, detected_joints
+from jotr_deploy.datasets.joint_errors import joints_with_normal_errors
 from jotr_deploy.datasets.synthetic.crops import picture
 from jotr_deploy.datasets.synthetic.scene import draw_scene
 from jotr_deploy.evaluation.samples import Truth
-from jotr_deploy.geometry.boxes import iou
 from jotr_deploy.geometry.camera import looking_at
 from jotr_deploy.geometry.crop import square_box
 from jotr_deploy.runtime.detections import Detections
@@ -50,33 +49,28 @@ def held_out(seed: int, index: int) -> HeldOut:
     joints_m, vertices_m = ((points - pelvis_m) @ turn for points in (known.joints_m, known.vertices_m))
     truth = Truth(joints_m, vertices_m, known.joints_visible, known.visible_fraction)
     tall = boxes_px[:, 3] - boxes_px[:, 1] >= LEAST_HEIGHT_PX
-    inside = np.asarray(((known.joints_px >= 0) & (known.joints_px < scene.size_px)).all(-1))
-    keypoints_px = noisy_joints(seed, index, boxes_px, known.joints_px, known.joints_visible, inside)
-    count = len(boxes_px)
-    given = Detections(square_box(boxes_px), keypoints_px, np.ones(count), np.full(count, -1))
+    crops_px, count = square_box(boxes_px), len(boxes_px)
+    keypoints_px = noisy_joints(seed, index, crops_px, known.joints_px, known.joints_visible)
+    given = Detections(crops_px, keypoints_px, np.ones(count), np.full(count, -1))
     counted = tall & (truth.visible_fraction >= LEAST_VISIBLE)
     return HeldOut(rendered.image_bgr, boxes_px, truth, given, tall, counted)
 
 
-def noisy_joints(seed: int, index: int, boxes_px: Array, joints_px: Array, visible: Array, inside: Array) -> Array:
-    """What a 2-D pose network would say of the people of one picture: COCO-17 with the published kinds of errors.
+def noisy_joints(seed: int, index: int, crops_px: Array, joints_px: Array, visible: Array) -> Array:
+    """What a 2-D pose network would say of the people of one picture: COCO-17 with normal errors.
 
     Args:
         seed: of the scenes; the errors depend on it, on `index` and on the place of the person alone.
         index: of the scene.
-        boxes_px: (P, 4) tight boxes.
+        crops_px: (P, 4) square crop boxes.
         joints_px: (P, 30, 2) true joints in the picture.
         visible: (P, 30) bool; hidden joints are not given.
-        inside: (P, 30) bool, in the picture: what an annotator would label, whose number the errors depend on.
 
     Returns:
         (P, 30, 3) x, y, confidence 1 for what is given and 0 for what is not.
     """
-    overlapping = iou(boxes_px, boxes_px) >= OVERLAPPING_IOU
-    np.fill_diagonal(overlapping, False)
-    joints = np.zeros((len(boxes_px), 30, 3), np.float32)
-    for person, box in enumerate(boxes_px):
+    joints = np.zeros((len(crops_px), 30, 3), np.float32)
+    for person, (left, _, right, _) in enumerate(crops_px):
         rng = np.random.default_rng([seed, index, person])
-        others_px, area_px2 = joints_px[overlapping[person]][:, COCO17_IN_SMPL30], float((box[2:] - box[:2]).prod())
-        joints[person] = detected_joints(rng, joints_px[person], inside[person], visible[person], area_px2, others_px)
+        joints[person] = joints_with_normal_errors(rng, joints_px[person], visible[person], right - left)
     return joints
