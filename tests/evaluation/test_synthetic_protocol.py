@@ -23,6 +23,7 @@ from jotr_deploy.geometry.crop import square_box
 from jotr_deploy.skeletons import SKELETONS, SMPL30, SMPL30_INDEX
 
 Array = Any
+COCO = [SMPL30_INDEX[name] for name in SKELETONS["coco17"]]
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +57,10 @@ def test_the_truth_is_seen_along_the_ray_to_the_middle_of_the_box(scenes: list[H
 
 
 def test_hidden_joints_are_withheld(scenes: list[HeldOut]) -> None:
-    coco = [SMPL30_INDEX[name] for name in SKELETONS["coco17"]]
     for scene in scenes:
         given = scene.given.keypoints_px[..., 2] > 0
-        assert not given[:, coco][~scene.truth.joints_visible[:, coco]].any()
-        assert (scene.given.keypoints_px[:, coco][~given[:, coco]] == 0).all()
+        assert not given[:, COCO][~scene.truth.joints_visible[:, COCO]].any()
+        assert (scene.given.keypoints_px[:, COCO][~given[:, COCO]] == 0).all()
     everybody = np.concatenate([scene.given.keypoints_px for scene in scenes])
     never = {"Torso", "Spine", "Chest", "Head", "Head_top"}
     assert not everybody[:, [SMPL30.index(name) for name in never], 2].any()
@@ -73,44 +73,34 @@ def test_a_scene_is_all_in_its_seed_and_index(scenes: list[HeldOut]) -> None:
 
 
 def people(count: int) -> tuple[Array, Array]:
-    """Boxes in a row, and joints in them."""
+    """Square boxes in a row, and joints in them."""
     rng = np.random.default_rng(0)
     left = 200.0 * np.arange(count)
-    boxes = np.stack([left, np.zeros(count), left + 100, np.full(count, 200.0)], -1)
+    boxes = np.stack([left, np.zeros(count), left + 100, np.full(count, 100.0)], -1)
     return boxes, boxes[:, None, :2] + rng.uniform(0, 100, (count, 30, 2))
 
 
 def test_noise_belongs_to_a_person() -> None:
-    boxes, joints = people(3)
+    crops, joints = people(3)
     every = np.ones((3, 30), bool)
-    noisy = noisy_joints(1000, 0, boxes, joints, every, every)
-    coco = [SMPL30_INDEX[name] for name in SKELETONS["coco17"]]
-    distance = np.linalg.norm((noisy[..., :2] - joints)[:, coco], axis=-1)
-    assert (distance > 0).all()
-    assert np.median(distance) < 20
-    assert_array_equal(noisy_joints(1000, 0, boxes[:2], joints[:2], every[:2], every[:2]), noisy[:2])
+    noisy = noisy_joints(1000, 0, crops, joints, every)
+    assert_array_equal(noisy_joints(1000, 0, crops[:2], joints[:2], every[:2]), noisy[:2])
     for seed, index in ((1001, 0), (1000, 1)):
-        assert (noisy_joints(seed, index, boxes, joints, every, every) != noisy).any()
-    assert noisy_joints(1000, 0, boxes[:0], joints[:0], every[:0], every[:0]).shape == (0, 30, 3)
-    assert not noisy_joints(1000, 0, boxes, joints, ~every, every).any()
+        assert (noisy_joints(seed, index, crops, joints, every) != noisy).any()
+    assert noisy_joints(1000, 0, crops[:0], joints[:0], every[:0]).shape == (0, 30, 3)
+    assert not noisy_joints(1000, 0, crops, joints, ~every).any()
 
 
-def test_only_people_who_overlap_are_mistaken(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-
-    def disturb(rng: Any, own_px: Array, visible: Array, area_px2: float, others_px: Array) -> Array:
-        seen.append((own_px, area_px2, others_px))
-        return own_px
-
-    monkeypatch.setattr("jotr_deploy.datasets.joint_errors.disturb_joints", disturb)
-    boxes, joints = people(3)
-    boxes[1] = boxes[0] + (20, 0, 20, 0)
-    noisy_joints(1000, 0, boxes, joints, np.ones((3, 30), bool), np.ones((3, 30), bool))
-    coco = [SMPL30_INDEX[name] for name in SKELETONS["coco17"]]
-    assert [len(others) for *_, others in seen] == [1, 1, 0]
-    assert_array_equal(seen[0][2][0], joints[1, coco])
-    assert_array_equal(seen[1][2][0], joints[0, coco])
-    assert [area for _, area, _ in seen] == [20000] * 3
+def test_noise_grows_with_the_crop() -> None:
+    crops, joints = people(40)
+    crops[20:] *= 3
+    noisy = noisy_joints(1000, 0, crops, joints, np.ones((40, 30), bool))[:, COCO]
+    found = noisy[..., 2] > 0
+    assert found.mean() == pytest.approx(0.85, abs=0.03)
+    errors = noisy[..., :2] - joints[:, COCO]
+    for some, side in ((slice(0, 20), 100), (slice(20, 40), 300)):
+        assert errors[some][found[some]].std() == pytest.approx(2.5 / 128 * side, rel=0.1)
+        assert errors[some][found[some]].mean() == pytest.approx(0, abs=0.003 * side)
 
 
 def test_held_out_scenes_travel_between_processes(scenes: list[HeldOut]) -> None:
