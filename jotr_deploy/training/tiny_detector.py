@@ -14,7 +14,7 @@ from jotr_deploy.runtime.detection.letterbox import PAD
 from jotr_deploy.training.layers import ConvNorm, Residual
 from jotr_deploy.training.onnx_files import export_network
 
-SIZE_PX = (256, 192)
+SIZE_PX = (320, 256)
 """Width and height of the input."""
 STRIDES = (8, 16, 32)
 _WIDTHS = (16, 32, 64, 96)  # at strides 4, 8, 16, 32
