@@ -16,7 +16,7 @@ _REST_6D = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
 _ARM_DOWN_RAD = math.radians(65)
 _CAMERA = (0.0, 0.25, 1.7)
 _LEFT_SHOULDER, _RIGHT_SHOULDER = 15, 16  # among the 21 joints of the pose prior
-_HEAD_GAIN = 0.05
+_HEAD_GAIN = 0.2
 _CAMERA_GAIN = 0.01
 # Where the heat maps join the picture: equal gains would let its texture drown them.
 _PICTURE_GAIN, _HEATMAP_GAIN = 0.1, 3.0

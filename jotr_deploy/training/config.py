@@ -37,9 +37,14 @@ class TrainConfig(BaseModel):
     batch: Count
     """Samples a step in every process."""
     lr: Annotated[float, Field(gt=0)]
+    """Of AdamW."""
+    beta2: Annotated[float, Field(gt=0, lt=1)] = 0.999
+    """How long AdamW remembers the size of gradients."""
+    matrix_lr: Annotated[float, Field(gt=0)] | None = None
+    """Of Muon, which then moves the large matrices (`loop.optimizers`) in AdamW's place."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     warmup: NotNegative = 0
-    """Steps in which the learning rate rises linearly to `lr`."""
+    """Steps in which the learning rates rise linearly."""
     schedule: Literal["constant", "cosine"] = "constant"
     """What it does afterwards; cosine ends at zero."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 LOG_EVERY = 20  # steps between two rows of TensorBoard
+MATRIX = 64  # fewest rows and columns of what Muon moves: layers between layers, not queries or heads
 
 
 @dataclass(frozen=True)
@@ -96,13 +97,14 @@ class _Run:
     def __init__(self, task: Task, config: TrainConfig, directory: Path, accelerator: Accelerator) -> None:
         self.task, self.config, self.directory, self.accelerator = task, config, directory, accelerator
         task.model.to(accelerator.device).train()
-        optimizer = torch.optim.AdamW(parameter_groups(task.model, config.weight_decay), lr=config.lr, fused=True)
-        self.module, self.optimizer = accelerator.prepare(_Step(task), optimizer)
+        self.module = accelerator.prepare(_Step(task))
+        self.optimizers = {name: accelerator.prepare(made) for name, made in optimizers(task.model, config).items()}
         self.step = 0
 
     def restore(self, stored: dict[str, Any]) -> None:
         self.task.model.load_state_dict(stored["model"])
-        self.optimizer.load_state_dict(stored["optimizer"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(stored[name])
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(stored["scaler"])
         self.step = stored["step"]
@@ -114,8 +116,8 @@ class _Run:
         state = {
             "step": self.step,
             "model": self.task.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
             "scaler": None if scaler is None else scaler.state_dict(),
+            **{name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
         }
         write_checkpoint(self.directory, self.config, self.accelerator.num_processes, state)
 
@@ -141,8 +143,9 @@ class _Run:
 
     def one_step(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         config, accelerator = self.config, self.accelerator
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(config, self.step)
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * schedule(config, self.step)
         # Whatever is drawn in a step depends on its number alone: so it is the same after a resume.
         key = np.random.SeedSequence((config.seed, self.step, accelerator.process_index))
         torch.manual_seed(int(key.generate_state(1, np.uint64)[0] >> np.uint64(1)))
@@ -151,8 +154,9 @@ class _Run:
         accelerator.backward(loss)
         if config.clip_norm is not None:
             accelerator.clip_grad_norm_(self.module.parameters(), config.clip_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        for optimizer in self.optimizers.values():
+            optimizer.step()
+            optimizer.zero_grad()
         self.step += 1
         return loss.detach(), {name: value.detach() for name, value in parts.items()}
 
@@ -207,29 +211,50 @@ class _Log:
                 'lower lr, lengthen warmup, or take precision = "fp32"; --resume goes on from the newest checkpoint',
             )
         if self.writer is not None:
-            for name, value in {**values, "lr": learning_rate(run.config, run.step - 1), "samples/s": rate}.items():
+            for name, value in {
+                **values,
+                "lr": run.config.lr * schedule(run.config, run.step - 1),
+                "samples/s": rate,
+            }.items():
                 self.writer.add_scalar(name, value, run.step)
         self.text = f"loss {values['loss']:.4g}, {rate:.3g} samples/s"
         self.sums, self.count, self.start = {}, 0, time.perf_counter()
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """What is trained in two groups: matrices and kernels with weight decay, everything of fewer dimensions without."""
+def optimizers(model: nn.Module, config: TrainConfig) -> dict[str, torch.optim.Optimizer]:
+    """AdamW, and Muon where the configuration has a rate for it, under their names in a checkpoint.
+
+    Matrices and kernels are decayed, everything of fewer dimensions is not. Muon takes the matrices with `MATRIX` rows
+    and columns or more; its steps are scaled to be as long as AdamW's.
+    """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
+    large = [p for p in trained if p.ndim == 2 and min(p.shape) >= MATRIX] if config.matrix_lr is not None else []
+    taken = {id(p) for p in large}
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2 and id(p) not in taken], "weight_decay": config.weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
+    made: dict[str, torch.optim.Optimizer] = {
+        "optimizer": torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, config.beta2), fused=True)
+    }
+    if config.matrix_lr is not None and large:
+        made["matrices"] = torch.optim.Muon(
+            large, lr=config.matrix_lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
+        )
+    for optimizer in made.values():
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+    return made
 
 
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """The rate of a step (from 0): linear warm-up, then constant or half a cosine to zero at the last step."""
+def schedule(config: TrainConfig, step: int) -> float:
+    """The share of the full rates at a step (from 0): linear warm-up, then one or half a cosine to 0 after the last."""
     if step < config.warmup:
-        return config.lr * (step + 1) / config.warmup
+        return (step + 1) / config.warmup
     if config.schedule == "constant":
-        return config.lr
+        return 1.0
     share = (step - config.warmup) / max(1, config.steps - config.warmup)
-    return config.lr * (1 + math.cos(math.pi * share)) / 2
+    return (1 + math.cos(math.pi * share)) / 2
 
 
 def _accelerator(config: TrainConfig) -> Accelerator:

@@ -15,9 +15,10 @@ from torch import nn
 from toy import Toy, interrupt_at, toy_config
 
 from jotr_deploy.errors import MissingDependency, OutputError
+from jotr_deploy.training import loop
 from jotr_deploy.training.config import TrainConfig, TrainingError
 from jotr_deploy.training.data import batches, indices_of
-from jotr_deploy.training.loop import Fitted, fit, learning_rate, parameter_groups
+from jotr_deploy.training.loop import MATRIX, Fitted, fit, optimizers, schedule
 
 
 def checkpoint(run: Path) -> dict:
@@ -38,9 +39,12 @@ def require_equal(a: object, b: object, where: str = "") -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_resumed_to_the_bit(tmp_path: Path, number: signal.Signals, precision: str) -> None:
-    config = toy_config(precision=precision, schedule="cosine", warmup=3, seed=5)
+@pytest.mark.parametrize(("precision", "muon"), [("fp32", None), ("bf16", None), ("bf16", 0.02)])
+def test_resumed_to_the_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, precision: str, muon: float | None
+) -> None:
+    monkeypatch.setattr(loop, "MATRIX", 4)
+    config = toy_config(precision=precision, matrix_lr=muon, schedule="cosine", warmup=3, seed=5)
     assert fit(Toy(), config, tmp_path / "whole") == Fitted(12, True)
     assert fit(Toy(interrupt_at(4, number)), config, tmp_path / "parts") == Fitted(5, False)
     assert not (tmp_path / "parts" / "weights.pt").exists()
@@ -49,6 +53,7 @@ def test_resumed_to_the_bit(tmp_path: Path, number: signal.Signals, precision: s
     assert fit(rest, config, tmp_path / "parts", resume=True) == Fitted(12, True)
     assert rest.seen[:4] == [20, 21, 22, 23]
     require_equal(checkpoint(tmp_path / "parts"), checkpoint(tmp_path / "whole"))
+    assert ("matrices" in checkpoint(tmp_path / "whole")) is (muon is not None)
     require_equal(*(torch.load(tmp_path / run / "weights.pt") for run in ("parts", "whole")))
 
 
@@ -256,13 +261,27 @@ def config_of(**values: object) -> TrainConfig:
         (config_of(schedule="cosine", warmup=200), 109, 0.55),
     ],
 )
-def test_learning_rate(config: TrainConfig, step: int, rate: float) -> None:
-    assert learning_rate(config, step) == pytest.approx(rate, rel=1e-4)
+def test_schedule(config: TrainConfig, step: int, rate: float) -> None:
+    assert config.lr * schedule(config, step) == pytest.approx(rate, rel=1e-4)
 
 
 def test_weight_decay_is_for_matrices() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Linear(4, 2).requires_grad_(False))
-    decayed, rest = parameter_groups(model, 0.1)
+    (adamw,) = optimizers(model, toy_config(weight_decay=0.1)).values()
+    decayed, rest = adamw.param_groups
     assert [tuple(p.shape) for p in decayed["params"]] == [(4, 3, 1, 1)]
     assert [tuple(p.shape) for p in rest["params"]] == [(4,)] * 3
     assert (decayed["weight_decay"], rest["weight_decay"]) == (0.1, 0.0)
+
+
+def test_muon_moves_large_matrices_alone() -> None:
+    layers = [nn.Linear(MATRIX, MATRIX), nn.Linear(MATRIX, MATRIX - 1), nn.Conv2d(MATRIX, MATRIX, 1)]
+    made = optimizers(nn.Sequential(*layers), toy_config(lr=1e-3, matrix_lr=2e-3, weight_decay=0.1, beta2=0.9))
+    (group,) = made["matrices"].param_groups
+    assert [p is layers[0].weight for p in group["params"]] == [True]
+    assert (group["lr"], group["weight_decay"]) == (2e-3, 0.1)
+    decayed, rest = made["optimizer"].param_groups
+    assert [tuple(p.shape) for p in decayed["params"]] == [(MATRIX - 1, MATRIX), (MATRIX, MATRIX, 1, 1)]
+    assert len(rest["params"]) == 3
+    assert decayed["betas"] == (0.9, 0.9)
+    assert list(optimizers(nn.Linear(2, 2), toy_config(matrix_lr=1.0))) == ["optimizer"]
