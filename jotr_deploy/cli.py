@@ -15,7 +15,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from jotr_deploy import cli_doctor, cli_engines, cli_evaluation, cli_training
+from jotr_deploy import cli_calibration, cli_doctor, cli_engines, cli_evaluation, cli_training
 from jotr_deploy.errors import JotrDeployError
 from jotr_deploy.terminal import (
     bar,
@@ -232,6 +232,7 @@ def bench(
 
 app.command()(cli_doctor.doctor)
 app.command("build-engine")(cli_engines.build_engine)
+app.command()(cli_calibration.calibrate)
 app.command("eval")(cli_evaluation.evaluate)
 app.add_typer(cli_engines.plugins, name="plugins")
 app.command("train")(cli_training.train)

@@ -12,7 +12,8 @@ PACKAGE = Path(jotr_deploy.__file__).parent
 GROUND = ("skeletons", "config", "spans", "bundle", "people", "errors", "writing", "cache")
 # From the top. Parts of one layer may import each other, but for the packages, which each are a layer of their own.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("cli", "cli_doctor", "cli_engines", "cli_evaluation", "cli_training", "doctor", "selftest", "terminal"),
+    ("cli", "cli_calibration", "cli_doctor", "cli_engines", "cli_evaluation", "cli_training",
+     "doctor", "selftest", "terminal"),
     ("calibration",),
     ("training",),
     ("evaluation",),
@@ -27,7 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("body",),
     ("geometry",),
     GROUND,
-)
+)  # fmt: skip
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 
 

@@ -11,6 +11,7 @@ from typing import cast, get_args
 import onnx
 
 from jotr_deploy.bundle import Bundle, FileEntry, replace_file
+from jotr_deploy.engines.int8 import calibrated, for_tensorrt
 from jotr_deploy.engines.precision import Precision, to_low_precision
 from jotr_deploy.engines.tensorrt_build import BATCH, BuildError, Progress, Recipe, Shapes, build_plan
 from jotr_deploy.engines.tensorrt_inspect import Layers, inspect
@@ -19,7 +20,7 @@ from jotr_deploy.engines.tensorrt_plugin import WORDS, default_plugin, register
 from jotr_deploy.engines.tensorrt_rules import Finding, check
 from jotr_deploy.engines.tensorrt_timings import timing_cache_path
 from jotr_deploy.engines.tensorrt_trtexec import trtexec_command
-from jotr_deploy.engines.verify import Difference, measure, require, vertices_error
+from jotr_deploy.engines.verify import Difference, measure, require, require_as_good, vertices_error
 from jotr_deploy.errors import MissingDependency
 from jotr_deploy.plugins import DOMAIN, NAME
 from jotr_deploy.plugins.kernel import SOURCE
@@ -129,7 +130,7 @@ def build_engine(
 
     Args:
         bundle: gains `mesh.<precision>.sm<capability>.engine` and the TensorRT copy of its ONNX.
-        precision: "fp32", "fp16" or "bf16", written into the ONNX.
+        precision: "fp32", "fp16" or "bf16", written into the ONNX, or "int8" of a calibrated bundle.
         batch: smallest, best and largest number of people; kernels are chosen for the best.
         plugin: who samples the volume; None takes the first that is there: "aot", "library", "none".
         workspace_bytes: scratch memory the builder may use; None is the whole GPU.
@@ -191,11 +192,10 @@ def plan_network(
 
 
 def _typed_network(bundle: Bundle, precision: str) -> onnx.ModelProto:
-    if precision in ("int8", "fp8"):
-        raise BuildError(
-            f"{bundle.path}: no network in it is calibrated for {precision}, and this version calibrates none",
-            "build fp16, bf16 or fp32",
-        )
+    if precision == "fp8":
+        raise BuildError(f"{bundle.path}: this version calibrates no network for fp8", "build int8, fp16, bf16 or fp32")
+    if precision == "int8":
+        return for_tensorrt(onnx.load(calibrated(bundle)))
     model = onnx.load(bundle.file("mesh", MESH))
     return model if precision == "fp32" else to_low_precision(model, cast("Precision", precision))
 
@@ -266,10 +266,14 @@ def _verified(bundle: Bundle, engine: Path, precision: str, batch: Batch, say: S
     """The engine against the bundle's network in ONNX Runtime, every output, at the ends and the best of the range."""
     sizes = sorted(set(batch))
     say(f"comparing with ONNX Runtime at batch {', '.join(map(str, sizes))}")
-    reference = bundle.file("mesh", MESH)
-    with open_session(reference, device="cpu") as expected, open_session(engine, device="cuda") as found:
-        rows = measure(expected, found, bundle.manifest.model, sizes)
-    require(rows, precision, f"the {precision} engine")
+    with open_session(bundle.file("mesh", MESH), device="cpu") as expected:
+        with open_session(engine, device="cuda") as found:
+            rows = measure(expected, found, bundle.manifest.model, sizes)
+        if precision == "int8":
+            with open_session(calibrated(bundle), device="cpu") as own:
+                require_as_good(rows, measure(expected, own, bundle.manifest.model, sizes), "the int8 engine")
+        else:
+            require(rows, precision, f"the {precision} engine")
     return rows
 
 

@@ -55,6 +55,8 @@ LIMITS: dict[str, dict[str, tuple[str, float]]] = {
 }
 # bfloat16 has three bits less.
 LIMITS["bf16"] = {output: (kind, 8 * limit) for output, (kind, limit) in LIMITS["fp16"].items()}
+# How much further from fp32 than the calibrated file another form of int8 may be, beside what float16 may be off.
+INT8_SLACK = 2.0
 
 
 @dataclass(frozen=True)
@@ -113,11 +115,7 @@ def require(rows: Sequence[Difference], precision: str, what: str) -> None:
         VerificationError: naming the output, the batch, the difference and the limit.
     """
     for row in rows:
-        if not row.finite:
-            raise VerificationError(
-                f"{what}: output {row.output} is not finite at batch {row.batch}",
-                "report this with the versions of `doctor`",
-            )
+        _require_finite(row, what)
         kind, limit = LIMITS[precision][row.output]
         value = row.max if kind == "max" else row.mean
         if not value <= limit:
@@ -127,6 +125,34 @@ def require(rows: Sequence[Difference], precision: str, what: str) -> None:
                 f"limit {limit:g} {unit} ({kind})",
                 "nothing was kept; report this with the versions of `doctor`",
             )
+
+
+def require_as_good(rows: Sequence[Difference], calibrated: Sequence[Difference], what: str) -> None:
+    """Refuse an int8 network that is clearly further from fp32 than the calibrated one, row by row.
+
+    Both were measured against fp32 on the same random crops, on which int8 has no limit of its own: the ranges are
+    those of pictures.
+
+    Raises:
+        VerificationError: naming the output, the batch and both differences.
+    """
+    for row, own in zip(rows, calibrated, strict=True):
+        _require_finite(row, what)
+        if not row.mean <= INT8_SLACK * own.mean + LIMITS["fp16"][row.output][1]:
+            unit = UNITS[row.output]
+            raise VerificationError(
+                f"{what}: {row.output} differs from fp32 by {row.mean:.3g} {unit} at batch {row.batch}, "
+                f"the calibrated file by {own.mean:.3g} {unit} (mean)",
+                "nothing was kept; report this with the versions of `doctor`",
+            )
+
+
+def _require_finite(row: Difference, what: str) -> None:
+    if not row.finite:
+        raise VerificationError(
+            f"{what}: output {row.output} is not finite at batch {row.batch}",
+            "report this with the versions of `doctor`",
+        )
 
 
 def vertices_error(rows: Sequence[Difference]) -> Error | None:

@@ -68,19 +68,29 @@ class FrameSource(ABC):
 
 
 class _Images(FrameSource):
-    def __init__(self, kind: str, name: str, paths: list[Path]) -> None:
+    def __init__(self, kind: str, name: str, paths: list[Path], skipped: list[str] | None = None) -> None:
         self.kind, self.name, self.fps, self.count = kind, name, 0.0, len(paths)
-        self._paths = paths
-        self._first = [read_image(paths[0])]  # read once, handed out once
-        self.size_px = _size_px(self._first[0])
+        self._paths, self._skipped = paths, skipped
+        self._first = next(self._frames(), None)  # read once, handed out once
+        if self._first is None:
+            raise SourceError(f"{name}: none of {len(paths)} images can be read", "save them as PNG or JPEG")
+        self.size_px = _size_px(self._first.image_bgr)
 
     def frame_names(self) -> Iterator[str]:
         return (path.name for path in self._paths)
 
     def _frames(self) -> Generator[Frame, None, None]:
-        for index, path in enumerate(self._paths):
-            image = self._first.pop() if index == 0 and self._first else read_image(path)
-            yield Frame(index, path.name, image)
+        first, self._first = getattr(self, "_first", None), None
+        if first is not None:
+            yield first
+        for index, path in list(enumerate(self._paths))[0 if first is None else first.index + 1 :]:
+            try:
+                yield Frame(index, path.name, read_image(path))
+            except SourceError:
+                if self._skipped is None:
+                    raise
+                if path.name not in self._skipped:
+                    self._skipped.append(path.name)
 
 
 class _Video(FrameSource):
@@ -117,10 +127,14 @@ class _Video(FrameSource):
             )
 
 
-def open_source(path_or_glob: str | Path) -> FrameSource:
+def open_source(path_or_glob: str | Path, skipped: list[str] | None = None) -> FrameSource:
     """Open an image, a folder of images, a glob of images, or a video file.
 
     The suffix tells an image from a video. Folders and globs are in natural order (2 before 10).
+
+    Args:
+        path_or_glob: of files.
+        skipped: gets the names of images that cannot be read, which are then left out; without it they are errors.
 
     Raises:
         SourceError: nothing there, or nothing in it that can be read.
@@ -128,7 +142,7 @@ def open_source(path_or_glob: str | Path) -> FrameSource:
     path = Path(path_or_glob)
     try:
         if path.is_dir():
-            return _Images("images", path.resolve().name, _images_in(path))
+            return _Images("images", path.resolve().name, _images_in(path), skipped)
         if path.is_file():
             if path.stat().st_size == 0:
                 raise SourceError(f"{path}: the file is empty", "give an image or a video")
@@ -141,7 +155,7 @@ def open_source(path_or_glob: str | Path) -> FrameSource:
     files = [match for match in matches if match.is_file()]
     if not files:
         raise SourceError(f"{path}: no file matches", "check the pattern, and put it in quotes")
-    return _Images("images", str(path), natural_order(files))
+    return _Images("images", str(path), natural_order(files), skipped)
 
 
 def _images_in(folder: Path) -> list[Path]:

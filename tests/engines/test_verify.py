@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 from tiny import TINY
 
-from jotr_deploy.engines.verify import BATCHES, LIMITS, UNITS, Difference, difference, measure, random_crops, require
+from jotr_deploy.engines.verify import (
+    BATCHES,
+    LIMITS,
+    UNITS,
+    Difference,
+    difference,
+    measure,
+    random_crops,
+    require,
+    require_as_good,
+)
 from jotr_deploy.errors import VerificationError
 
 REPORT = "report this with the versions of `doctor`"
@@ -144,3 +154,25 @@ def test_a_difference_that_is_nan_does_not_pass() -> None:
 
 def test_nothing_to_compare_is_fine() -> None:
     require([], "fp32", "mesh.onnx")
+
+
+@pytest.mark.parametrize(
+    ("mean", "calibrated", "finite", "words"),
+    [
+        (6.0, 6.0, True, None),
+        (12.9, 6.0, True, None),  # twice that, and what float16 may be off
+        (13.1, 6.0, True, "vertices differs from fp32 by 13.1 mm at batch 3, the calibrated file by 6 mm"),
+        (0.9, 0.0, True, None),
+        (1.1, 0.0, True, "vertices differs from fp32 by 1.1 mm"),
+        (0.0, 6.0, False, "output vertices is not finite at batch 3"),
+        (float("nan"), 6.0, True, "vertices differs"),
+    ],
+)
+def test_another_form_of_int8(mean: float, calibrated: float, finite: bool, words: str | None) -> None:
+    rows = [Difference("vertices", 3, mean, mean, finite)]
+    own = [Difference("vertices", 3, calibrated, calibrated, True)]
+    if words is None:
+        require_as_good(rows, own, "the form")
+        return
+    with pytest.raises(VerificationError, match=words):
+        require_as_good(rows, own, "the form")

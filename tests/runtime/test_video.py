@@ -243,3 +243,23 @@ def test_a_full_disk_leaves_nothing(tmp_path):
         f"{tmp_path / 'a.npz'}: cannot be written (File too large)",
     ]
     assert left == []
+
+
+def test_images_that_cannot_be_read_are_skipped_where_that_is_asked_for(tmp_path):
+    for number in (1, 3):
+        write_png(tmp_path / f"{number}.png", number)
+    for number in (0, 2):
+        (tmp_path / f"{number}.png").write_bytes(b"no picture")
+    skipped = []
+    with open_source(tmp_path, skipped) as source:
+        for _ in range(2):
+            assert [(f.index, f.name) for f in source] == [(1, "1.png"), (3, "3.png")]
+    assert skipped == ["0.png", "2.png"]
+    with pytest.raises(SourceError, match=r"0\.png: not an image"):
+        open_source(tmp_path)
+
+
+def test_not_one_image_can_be_read(tmp_path):
+    (tmp_path / "0.png").write_bytes(b"no picture")
+    with pytest.raises(SourceError, match="none of 1 images can be read"):
+        open_source(tmp_path, [])

@@ -1,0 +1,1 @@
+"""Eight-bit networks: which nodes, from which frames, at what price in millimetres."""

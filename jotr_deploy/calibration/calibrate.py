@@ -1,0 +1,127 @@
+"""`calibrate`: an int8 copy of a bundle's network whose drift stays within a budget of millimetres."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from jotr_deploy.bundle import Bundle, Error, FileEntry, replace_file
+from jotr_deploy.cache import user_cache
+from jotr_deploy.calibration.frames import ENOUGH, CropSet
+from jotr_deploy.calibration.quantize import sites, widen_weights
+from jotr_deploy.calibration.ranges import BINS, Histogram, Method, collect
+from jotr_deploy.calibration.sensitivity import DriftMeter, Search, search
+from jotr_deploy.engines.int8 import INT8
+from jotr_deploy.errors import JotrDeployError
+from jotr_deploy.evaluation.metrics import distances_mm
+from jotr_deploy.runtime.sessions import open_session
+from jotr_deploy.writing import written_aside
+
+Array = NDArray[Any]
+Progress = Callable[[str, int, "int | None"], None]
+
+MESH = "mesh.onnx"
+LEAST = 8
+"""Crops; with fewer none would be held out to measure with."""
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What `calibrate` made."""
+
+    bundle: Bundle
+    search: Search
+    crops: int  # that the ranges come from
+    held_out: int  # that the drift was measured on
+    size_bytes: int
+    float_bytes: int  # of the fp32 file
+
+
+def calibrate(
+    bundle: Bundle,
+    crops: CropSet,
+    method: Method = "mse",
+    budget_mm: float = 4.0,
+    progress: Progress = lambda step, done, total: None,
+) -> Calibrated:
+    """Write `mesh.int8.onnx` into a bundle; equal crops and options give equal bytes.
+
+    Ranges come from three of four crops, the drift is measured on the fourth.
+
+    Raises:
+        BundleError: no intact fp32 network, or one that is quantised already.
+        JotrDeployError: too few crops, or a budget that no block fits into.
+        VerificationError: an output is not finite.
+    """
+    if len(crops) < LEAST:
+        raise JotrDeployError(f"{crops.what}: {len(crops)} crops are too few", f"give {ENOUGH} or more")
+    if len(crops) < ENOUGH:
+        logging.getLogger("jotr_deploy").warning(
+            "%s: only %d crops; with fewer than %d the ranges may be too narrow", crops.what, len(crops), ENOUGH
+        )
+    source = bundle.file("mesh", MESH)
+    model = widen_weights(onnx.load(source))
+    used, held = crops.split()
+    wanted = sites(model).tensors
+    key = f"{bundle.entry('mesh', MESH).sha256[:16]}-{crops.sha256[:16]}"
+    histograms = _cached(key, wanted, lambda: collect(model, wanted, crops.batches(used), progress))
+    largest = {name: histogram.range_by(method) for name, histogram in histograms.items()}
+    meter = DriftMeter(model, crops.batches(held))
+    quantized, found = search(model, largest, meter, budget_mm, progress)
+    recipe = {
+        "sampling": bundle.entry("mesh", MESH).recipe.get("sampling"),
+        "method": method,
+        "budget_mm": budget_mm,
+        "crops": {"what": crops.what, "used": len(used), "held_out": len(held), "sha256": crops.sha256},
+        "drift_mm": _rounded(found.drift_mm),
+        "blocks": [{**asdict(block), "alone_mm": _rounded(block.alone_mm)} for block in found.blocks],
+    }
+
+    def write(path: Path) -> FileEntry:
+        onnx.save(quantized, path)
+        return FileEntry(
+            role="mesh", name=INT8, sha256="", precision="int8", backend="onnx", recipe=recipe, batch="dynamic",
+            error_mm=_vertices_error(source, path, crops.batches(held)),
+        )  # fmt: skip
+
+    written = replace_file(bundle, INT8, write)
+    sizes = [(bundle.path / name).stat().st_size for name in (INT8, MESH)]
+    return Calibrated(written, found, len(used), len(held), *sizes)
+
+
+def _vertices_error(source: Path, path: Path, batches: list[dict[str, Array]]) -> Error:
+    with open_session(source, device="cpu") as expected, open_session(path, device="cpu") as found:
+        gaps = [distances_mm(found(feeds)["vertices"], expected(feeds)["vertices"]) for feeds in batches]
+    gap = np.concatenate(gaps)
+    return Error(mean=_rounded(float(gap.mean())), max=_rounded(float(gap.max())))
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+def _cached(key: str, tensors: tuple[str, ...], make: Callable[[], Mapping[str, Histogram]]) -> Mapping[str, Histogram]:
+    """The histograms of a network and a set of crops; a file that is damaged or of other tensors is made anew."""
+    path = user_cache() / "calibration" / f"{key}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            names, largest, counts = (stored[name] for name in ("tensors", "largest", "counts"))
+        if tuple(names) == tensors and counts.shape == (len(tensors), BINS) and largest.shape == (len(tensors),):
+            return {name: Histogram(float(e), c) for name, e, c in zip(tensors, largest, counts, strict=True)}
+    except (OSError, ValueError, KeyError, EOFError):
+        pass
+    found = make()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_aside(path) as aside, aside.open("wb") as file:
+        np.savez_compressed(
+            file, tensors=np.array(tensors), largest=np.array([found[name].largest for name in tensors]),
+            counts=np.array([found[name].counts for name in tensors]),
+        )  # fmt: skip
+    return found

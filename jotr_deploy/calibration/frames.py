@@ -1,0 +1,119 @@
+"""The crops a network is calibrated with: pictures or synthetic scenes, through the runtime's own preprocessing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.bundle import Bundle
+from jotr_deploy.errors import JotrDeployError
+from jotr_deploy.evaluation.synthetic import held_out
+from jotr_deploy.runtime.crops import Crops, make_crops
+from jotr_deploy.runtime.detections import Detections
+from jotr_deploy.runtime.people_networks import open_people_networks
+from jotr_deploy.runtime.people_source import open_people_source
+from jotr_deploy.runtime.video import open_source
+
+Array = NDArray[Any]
+Progress = Callable[[str, int, "int | None"], None]
+
+SEED = 3000
+"""Of calibration scenes: neither trained on (below 1000) nor what `eval` draws by default."""
+ENOUGH = 128
+"""Fewer crops give ranges that the next picture may exceed."""
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class CropSet:
+    """Crops in a fixed order."""
+
+    image: Array  # (N, 3, S, S) float32
+    joints: Array  # (N, 30, 2)
+    joints_mask: Array  # (N, 30)
+    what: str  # where they come from, for people
+    skipped: tuple[str, ...] = ()  # pictures that could not be read
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    @property
+    def sha256(self) -> str:
+        """Of all numbers: two sets with the same hash calibrate alike."""
+        digest = hashlib.sha256()
+        for array in (self.image, self.joints, self.joints_mask):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    def batches(self, chosen: Array) -> list[dict[str, Array]]:
+        """Feeds of the network for these crops, `BATCH` at a time."""
+        parts = [chosen[start : start + BATCH] for start in range(0, len(chosen), BATCH)]
+        return [{name: getattr(self, name)[part] for name in ("image", "joints", "joints_mask")} for part in parts]
+
+    def split(self) -> tuple[Array, Array]:
+        """Numbers of the crops to calibrate with and of those held out to measure the drift: every fourth."""
+        held = np.arange(len(self)) % 4 == 3
+        return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def synthetic_crops(count: int, side: int, progress: Progress = lambda step, done, total: None) -> CropSet:
+    """The first people of synthetic scenes, with true boxes and noisy joints."""
+
+    def people() -> Iterator[tuple[Array, Detections]]:
+        index = 0
+        while True:
+            scene = held_out(SEED, index)
+            yield scene.image_bgr, scene.given[np.flatnonzero(scene.counted)]
+            index += 1
+
+    return _collected(people(), count, side, f"synthetic scenes of seed {SEED}", [], progress)
+
+
+def crops_of_pictures(
+    bundle: Bundle,
+    source: Path,
+    keypoints: Path | None,
+    count: int,
+    progress: Progress = lambda step, done, total: None,
+) -> CropSet:
+    """Everybody in pictures, until there are `count`: by keypoints, else by the bundle's networks, else whole frames.
+
+    Pictures that cannot be read are left out and named in the result.
+
+    Raises:
+        JotrDeployError: nothing can be read, or nobody is found.
+    """
+    skipped: list[str] = []
+    with ExitStack() as stack:
+        frames = stack.enter_context(open_source(source, skipped))
+        roles = ("detector", "pose") if keypoints is None and bundle.has("detector") else ()
+        networks = stack.enter_context(open_people_networks(bundle, roles, device="cpu"))
+        find = open_people_source(frames, keypoints, None, None, networks)
+        people = ((frame.image_bgr, find(frame.image_bgr, frame.name, frame.index)) for frame in frames)
+        side = bundle.manifest.model.crop_side
+        return _collected(people, count, side, f"pictures of {frames.name}", skipped, progress)
+
+
+def _collected(
+    people: Iterator[tuple[Array, Detections]], count: int, side: int, what: str, skipped: list[str], progress: Progress
+) -> CropSet:
+    parts: list[Crops] = []
+    found = 0
+    progress("crops", 0, count)
+    for image_bgr, detections in people:
+        parts.append(make_crops(image_bgr, detections, side))
+        found += len(parts[-1])
+        progress("crops", min(found, count), count)
+        if found >= count:
+            break
+    if not found:
+        raise JotrDeployError(f"{what}: nobody to calibrate with", "give pictures of people, or --synthetic 256")
+    arrays = {name: np.concatenate([part.feeds[name] for part in parts])[:count] for name in parts[0].feeds}
+    return CropSet(**arrays, what=what, skipped=tuple(skipped))

@@ -1,0 +1,191 @@
+"""Explicit quantisation: a copy of a float32 network with symmetric Q/DQ pairs around the chosen blocks.
+
+One file for every engine. A weight is stored as int8 with a scale for each output channel; an activation has one
+scale. A convolution, its folded norm and its ReLU stay together: the pair stands behind the last of them. Biases stay
+float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from jotr_deploy.calibration.placement import chosen_nodes
+
+Array = NDArray[Any]
+
+LARGEST = 127.0
+"""Of int8 as it is used here: symmetric, so -128 never occurs."""
+
+
+@dataclass(frozen=True)
+class Sites:
+    """Where the pairs of a set of blocks stand."""
+
+    inputs: Mapping[tuple[str, int], str]  # (node, slot) that reads through a pair -> tensor
+    results: Collection[str]  # tensors that everybody reads through the pair
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Every quantised activation, each once, in the order of the graph."""
+        return tuple(dict.fromkeys([*self.inputs.values(), *self.results]))
+
+
+def sites(model: onnx.ModelProto, blocks: Collection[str] | None = None) -> Sites:
+    """Where pairs stand for these blocks; by default for all.
+
+    Raises:
+        BundleError: see `placement.chosen_nodes`.
+    """
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    inputs: dict[tuple[str, int], str] = {}
+    results: dict[str, None] = {}
+    for block, chosen in chosen_nodes(model).items():
+        if blocks is not None and block not in blocks:
+            continue
+        for node in chosen.weighted:
+            inputs[node.name, 0] = node.input[0]
+            if node.op_type == "Conv":
+                results[_result(node, readers)] = None
+        for node in chosen.sums:
+            inputs.update({(node.name, slot): name for slot, name in enumerate(node.input)})
+            results[_result(node, readers)] = None
+    return Sites(inputs, tuple(results))
+
+
+def _result(node: onnx.NodeProto, readers: Mapping[str, list[onnx.NodeProto]]) -> str:
+    """The tensor that leaves a node, behind the ReLU that follows it alone."""
+    behind = readers.get(node.output[0], [])
+    return str(behind[0].output[0] if len(behind) == 1 and behind[0].op_type == "Relu" else node.output[0])
+
+
+def quantize(model: onnx.ModelProto, largest: Mapping[str, float], blocks: Collection[str]) -> onnx.ModelProto:
+    """The network with these blocks in int8, checked, deterministic to the byte.
+
+    Args:
+        model: the fp32 network as `export_onnx` gives it, its weights float32.
+        largest: absolute value of each of `sites(model, blocks).tensors` that the largest int8 stands for.
+        blocks: of `placement.chosen_nodes`.
+    """
+    quantized = onnx.ModelProto()
+    quantized.CopyFrom(model)
+    _Writer(quantized.graph, sites(model, blocks), largest).write(chosen_nodes(model), blocks)
+    onnx.checker.check_model(quantized, full_check=True)
+    return quantized
+
+
+class _Writer:
+    """Rewrites a graph in place."""
+
+    def __init__(self, graph: onnx.GraphProto, where: Sites, largest: Mapping[str, float]) -> None:
+        self.graph, self.where, self.largest = graph, where, largest
+        self.weights = {tensor.name: tensor for tensor in graph.initializer}
+        self.pairs: dict[str, str] = {}  # activation -> its dequantised name
+        self.stored: set[str] = set()
+
+    def write(self, chosen: Mapping[str, Any], blocks: Collection[str]) -> None:
+        names = {node.name for block in blocks for node in chosen[block].weighted}
+        nodes = list(self.graph.node)
+        del self.graph.node[:]
+        outputs = {value.name for value in self.graph.output}
+        for node in nodes:
+            for slot, name in enumerate(node.input):
+                if self.where.inputs.get((node.name, slot)) == name or (name in self.where.results):
+                    node.input[slot] = self._pair(name, node.name)
+            if node.name in names:
+                node.input[1] = self._weight(node)
+            self.graph.node.append(node)
+        assert outputs.isdisjoint(self.where.results)
+        kept = {name for node in self.graph.node for name in node.input}
+        left = [tensor for tensor in self.graph.initializer if tensor.name in kept]
+        del self.graph.initializer[:]
+        self.graph.initializer.extend(left)
+
+    def _pair(self, name: str, reader: str) -> str:
+        """The dequantised form of an activation; its pair is written before the first reader."""
+        if name not in self.pairs:
+            amount = self.largest[name]
+            scale = np.array(amount / LARGEST if amount > 0 else 1.0, np.float32)
+            scales = self._constants(name, scale, np.int8(0))
+            label = reader.rpartition("/")[0]
+            codes, self.pairs[name] = f"{name}.int8", f"{name}.dequantized"
+            self.graph.node.append(
+                helper.make_node("QuantizeLinear", [name, *scales], [codes], f"{label}/QuantizeLinear({name})")
+            )
+            self.graph.node.append(
+                helper.make_node(
+                    "DequantizeLinear", [codes, *scales], [self.pairs[name]], f"{label}/DequantizeLinear({name})"
+                )
+            )
+        return self.pairs[name]
+
+    def _weight(self, node: onnx.NodeProto) -> str:
+        """The dequantised form of a weight, stored as int8 with a scale for each output channel."""
+        name = node.input[1]
+        dequantized = f"{name}.dequantized"
+        if name not in self.stored:
+            self.stored.add(name)
+            axis = channel_axis(node)
+            codes, scale = quantized_weight(numpy_helper.to_array(self.weights[name]), axis)
+            scales = self._constants(name, scale, np.zeros(scale.shape, np.int8))
+            self.graph.initializer.append(numpy_helper.from_array(codes, f"{name}.int8"))
+            label = f"{node.name.rpartition('/')[0]}/DequantizeLinear({name})"
+            inputs = [f"{name}.int8", *scales]
+            self.graph.node.append(helper.make_node("DequantizeLinear", inputs, [dequantized], label, axis=axis))
+        return dequantized
+
+    def _constants(self, name: str, scale: Array, zero: Any) -> tuple[str, str]:
+        scales = f"{name}.scale", f"{name}.zero_point"
+        for label, value in zip(scales, (scale, np.asarray(zero)), strict=True):
+            self.graph.initializer.append(numpy_helper.from_array(value, label))
+        return scales
+
+
+def channel_axis(node: onnx.NodeProto) -> int:
+    """The axis of a node's weight that counts output channels."""
+    if node.op_type == "Conv":
+        return 0
+    if node.op_type == "Gemm":
+        return 0 if any(attribute.name == "transB" and attribute.i for attribute in node.attribute) else 1
+    return 1
+
+
+def quantized_weight(weight: Array, axis: int) -> tuple[Array, Array]:
+    """A float weight -> int8 codes of the same shape and a float32 scale for each channel; codes * scale ~ weight."""
+    others = tuple(a for a in range(weight.ndim) if a != axis)
+    largest = np.abs(weight).max(others, initial=0)
+    scale = np.where(largest > 0, largest / LARGEST, 1).astype(np.float32)
+    shape = [-1 if a == axis else 1 for a in range(weight.ndim)]
+    codes = np.clip(np.rint(weight / scale.reshape(shape)), -LARGEST, LARGEST)
+    return codes.astype(np.int8), scale
+
+
+def widen_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of a model whose float16 weights, each cast to float32, are stored as float32: the same numbers."""
+    wide = onnx.ModelProto()
+    wide.CopyFrom(model)
+    graph = wide.graph
+    halves = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT16}
+    kept = []
+    for node in graph.node:
+        if node.op_type == "Cast" and node.input[0] in halves:
+            values = numpy_helper.to_array(halves[node.input[0]]).astype(np.float32)
+            graph.initializer.append(numpy_helper.from_array(values, node.output[0]))
+        else:
+            kept.append(node)
+    del graph.node[:]
+    graph.node.extend(kept)
+    read = {name for node in kept for name in node.input}
+    left = [tensor for tensor in graph.initializer if tensor.name in read]
+    del graph.initializer[:]
+    graph.initializer.extend(left)
+    return wide

@@ -1,0 +1,119 @@
+"""What each block costs in eight bits, in millimetres, and which blocks a budget allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from jotr_deploy.calibration.placement import chosen_nodes
+from jotr_deploy.calibration.quantize import quantize
+from jotr_deploy.errors import JotrDeployError, VerificationError
+from jotr_deploy.evaluation.metrics import mpjpe_mm
+from jotr_deploy.runtime.sessions.onnxruntime import onnxruntime
+
+Array = NDArray[Any]
+Feeds = Mapping[str, Array]
+Progress = Callable[[str, int, "int | None"], None]
+
+
+@dataclass(frozen=True)
+class Block:
+    """One row of the table."""
+
+    name: str
+    alone_mm: float  # drift with this block in eight bits and all others in float
+    bits: int  # 8, or 32 where the budget needed it
+
+
+@dataclass(frozen=True)
+class Search:
+    """What fits into the budget."""
+
+    blocks: tuple[Block, ...]  # the costliest first
+    drift_mm: float  # mean root-relative distance of the 30 joints from fp32
+    p95_mm: float  # of people
+    all_mm: float  # drift with every block in eight bits
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """The blocks in eight bits."""
+        return tuple(block.name for block in self.blocks if block.bits == 8)
+
+
+class DriftMeter:
+    """Runs networks over the held-out crops and compares them with fp32.
+
+    Raises:
+        VerificationError: on a call, an output that is not finite.
+    """
+
+    def __init__(self, reference: onnx.ModelProto, batches: Sequence[Feeds]) -> None:
+        self._batches = batches
+        self._reference = self._joints(reference)
+
+    def __call__(self, model: onnx.ModelProto) -> Array:
+        """(N,) mean distance of each person's 30 joints from fp32, millimetres."""
+        drift: Array = mpjpe_mm(self._joints(model), self._reference)
+        return drift
+
+    def _joints(self, model: onnx.ModelProto) -> Array:
+        options = onnxruntime().SessionOptions()
+        options.log_severity_level = 3
+        session = onnxruntime().InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        names = [value.name for value in session.get_outputs()]
+        joints = []
+        for feeds in self._batches:
+            out = dict(zip(names, session.run(None, dict(feeds)), strict=True))
+            wrong = [name for name, value in out.items() if not np.isfinite(value).all()]
+            if wrong:
+                raise VerificationError(f"output {wrong[0]} is not finite", "report this with the versions of `doctor`")
+            joints.append(out["joints3d"])
+        return np.concatenate(joints)
+
+
+def search(
+    model: onnx.ModelProto,
+    largest: Mapping[str, float],
+    meter: Callable[[onnx.ModelProto], Array],
+    budget_mm: float,
+    progress: Progress = lambda step, done, total: None,
+) -> tuple[onnx.ModelProto, Search]:
+    """Quantise every block, then give the costliest back to float until the drift is within the budget.
+
+    Args:
+        model: fp32, weights float32.
+        largest: see `quantize`, for all blocks.
+        meter: a network -> (N,) drift of each person, mm.
+        budget_mm: largest mean drift.
+        progress: called with a step, steps done and all known steps.
+
+    Raises:
+        JotrDeployError: not even the cheapest block alone is within the budget; it says what was reached.
+        VerificationError: an output is not finite.
+    """
+    names = list(chosen_nodes(model))
+    alone: dict[str, float] = {}
+    for done, name in enumerate(names):
+        progress(f"drift of {name}", done, len(names))
+        alone[name] = float(meter(quantize(model, largest, [name])).mean())
+    ranked = sorted(names, key=lambda name: -alone[name])
+    all_mm = None
+    for kept_float in range(len(ranked)):
+        progress(f"budget: {kept_float} of {len(ranked)} blocks in float", kept_float, None)
+        chosen = [name for name in names if name in ranked[kept_float:]]
+        quantized = quantize(model, largest, chosen)
+        drift = meter(quantized)
+        all_mm = float(drift.mean()) if all_mm is None else all_mm
+        if drift.mean() <= budget_mm:
+            blocks = tuple(Block(name, alone[name], 8 if name in chosen else 32) for name in ranked)
+            return quantized, Search(blocks, float(drift.mean()), float(np.percentile(drift, 95)), all_mm)
+    raise JotrDeployError(
+        f"no block fits into {budget_mm:g} mm: {ranked[-1]} alone drifts {alone[ranked[-1]]:.2g} mm, all together "
+        f"{all_mm:.2g} mm, most of it in {ranked[0]} ({alone[ranked[0]]:.2g} mm)",
+        "allow more with --budget-mm, try another --method, or stay with fp32",
+    )

@@ -1,0 +1,93 @@
+"""The command line of eight-bit networks: `calibrate`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from jotr_deploy.errors import JotrDeployError
+from jotr_deploy.terminal import bar, choice, console, count, done, errors, needs, print_json
+
+if TYPE_CHECKING:
+    from jotr_deploy.calibration.calibrate import Calibrated
+
+METHODS = ("minmax", "entropy", "percentile", "mse")
+_BAR = 30  # characters of the longest bar
+
+
+def calibrate(
+    bundle: Annotated[Path, typer.Argument(help="Bundle directory.")],
+    images: Annotated[Path | None, typer.Option(help="Image, folder, glob or video to take people from.")] = None,
+    keypoints: Annotated[
+        Path | None, typer.Option(help="Joints of the people in --images; by default those in the file's own folder.")
+    ] = None,
+    synthetic: Annotated[int | None, typer.Option(min=1, help="Take this many people of synthetic scenes.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Add the file to a copy of the bundle, made here.")
+    ] = None,
+    crops: Annotated[int, typer.Option(min=1, help="How many people of --images at most.")] = 256,
+    method: Annotated[str, typer.Option(help=f"How ranges are chosen: {', '.join(METHODS)}.")] = "mse",
+    budget_mm: Annotated[
+        float, typer.Option("--budget-mm", min=0.0, help="Largest mean distance of the joints from fp32.")
+    ] = 4.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Add an int8 network that stays within a budget of millimetres."""
+    choice("--method", method, METHODS)
+    if (images is None and keypoints is None) == (synthetic is None):
+        raise JotrDeployError("not one thing to calibrate with", "give --images, --keypoints or --synthetic 256")
+    needs("calibrate", "onnxruntime")
+    errors.print(f"[dim]calibrating[/] {escape(str(bundle))}", highlight=False, soft_wrap=True)
+    from jotr_deploy.bundle import to_write
+    from jotr_deploy.calibration.calibrate import calibrate as calibrated
+    from jotr_deploy.calibration.frames import crops_of_pictures, synthetic_crops
+    from jotr_deploy.engines.int8 import INT8
+
+    with to_write(bundle, output) as opened, bar() as progress:
+        if synthetic is not None:
+            found = synthetic_crops(synthetic, opened.manifest.model.crop_side, progress)
+        else:
+            source = images or cast(Path, keypoints).parent
+            found = crops_of_pictures(opened, source, keypoints, crops, progress)
+        result = calibrated(opened, found, cast(Any, method), budget_mm, progress)
+    if found.skipped:
+        names = ", ".join(found.skipped[:5]) + (", ..." if len(found.skipped) > 5 else "")
+        errors.print(f"[yellow]skipped[/] {count(len(found.skipped), 'picture')} that cannot be read: {escape(names)}",
+                     highlight=False, soft_wrap=True)  # fmt: skip
+    target = output or bundle
+    if as_json:
+        print_json(as_dict(result, found.skipped))
+        return
+    console.print(block_table(result))
+    size = f"{result.size_bytes / 1e6:.1f} MB, fp32 {result.float_bytes / 1e6:.1f} MB"
+    done(target / INT8, f"{result.search.drift_mm:.2f} mm from fp32, 95 % below {result.search.p95_mm:.2f} mm; {size}",
+         f"jotr-deploy eval {target} --drift")  # fmt: skip
+
+
+def as_dict(result: Calibrated, skipped: tuple[str, ...]) -> dict[str, Any]:
+    """What `--json` prints."""
+    search = asdict(result.search)
+    return {**search, "crops": result.crops, "held_out": result.held_out, "skipped": list(skipped),
+            "size_bytes": result.size_bytes, "float_bytes": result.float_bytes}  # fmt: skip
+
+
+def block_table(result: Calibrated) -> Table:
+    """Every block by what it costs alone, as bars."""
+    table = Table(
+        title=f"drift of each block alone in int8, {result.held_out} held-out crops; all together "
+        f"{result.search.all_mm:.2f} mm",
+        title_justify="left",
+    )
+    for name, side in (("block", "left"), ("mm", "right"), ("", "left"), ("kept in", "left")):
+        table.add_column(name, justify=cast(Any, side))
+    longest = max(block.alone_mm for block in result.search.blocks) or 1.0
+    for block in result.search.blocks:
+        bars = "█" * max(1, round(_BAR * block.alone_mm / longest))
+        kind, colour = ("int8", "cyan") if block.bits == 8 else ("float", "yellow")
+        table.add_row(block.name, f"{block.alone_mm:.2f}", f"[{colour}]{bars}[/]", f"[{colour}]{kind}[/]")
+    return table

@@ -1,0 +1,129 @@
+"""The same quantisation in the forms that engines fuse best: derived from the portable file, with its scales."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from jotr_deploy.bundle import Bundle
+from jotr_deploy.errors import BundleError
+
+Array = NDArray[Any]
+
+INT8 = "mesh.int8.onnx"
+
+_ZERO, _MIDDLE = np.uint8(0), np.uint8(128)
+
+
+def calibrated(bundle: Bundle) -> Path:
+    """The portable int8 file of a bundle.
+
+    Raises:
+        BundleError: it was never calibrated, or the file is not intact.
+    """
+    if not any(entry.name == INT8 for entry in bundle.manifest.files):
+        raise BundleError(
+            f"{bundle.path}: no network in it is calibrated", f"jotr-deploy calibrate {bundle.path} --synthetic 256"
+        )
+    return bundle.file("mesh", INT8)
+
+
+def for_onnxruntime(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Unsigned activations and int32 biases, without which ONNX Runtime's CPU does not fuse to integer kernels.
+
+    An activation that a ReLU made has zero point 0 and keeps its scale, so that the ReLU becomes a part of the
+    rounding; all others have 128, which is the same grid as before.
+    """
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    graph = changed.graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    producers = {name: node for node in graph.node for name in node.output}
+    activations = [node for node in graph.node if node.op_type == "QuantizeLinear"]
+    for node in activations:
+        source = producers.get(node.input[0])
+        zero = _ZERO if source is not None and source.op_type == "Relu" else _MIDDLE
+        constants[node.input[2]].CopyFrom(numpy_helper.from_array(np.asarray(zero), node.input[2]))
+    nodes = list(graph.node)
+    del graph.node[:]
+    for node in nodes:
+        if node.op_type == "Conv" and len(node.input) > 2 and node.input[2] in constants:
+            data, weight = (producers.get(name) for name in node.input[:2])
+            if data is not None and weight is not None and data.op_type == weight.op_type == "DequantizeLinear":
+                scales = [numpy_helper.to_array(constants[pair.input[1]]) for pair in (data, weight)]
+                graph.node.append(_integer_bias(graph, node, constants, scales[0] * scales[1]))
+        graph.node.append(node)
+    _forget_unread(graph)
+    onnx.checker.check_model(changed, full_check=True)
+    return changed
+
+
+def _integer_bias(
+    graph: onnx.GraphProto, node: onnx.NodeProto, constants: dict[str, TensorProto], scale: Array
+) -> onnx.NodeProto:
+    """Give a convolution its bias as int32 in units of its products; the node that dequantises it."""
+    name = node.input[2]
+    limit = float(np.iinfo(np.int32).max // 2)
+    codes = np.clip(np.rint(numpy_helper.to_array(constants[name]) / scale.astype(np.float64)), -limit, limit)
+    zero = np.zeros(codes.shape, np.int32)
+    values = {"int32": codes.astype(np.int32), "scale": scale.astype(np.float32), "zero_point": zero}
+    inputs = [f"{name}.{part}" for part in values]
+    graph.initializer.extend(map(numpy_helper.from_array, values.values(), inputs))
+    node.input[2] = f"{name}.dequantized"
+    label = f"{node.name.rpartition('/')[0]}/DequantizeLinear({name})"
+    return helper.make_node("DequantizeLinear", inputs, [node.input[2]], label, axis=0)
+
+
+def for_tensorrt(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Pairs only where TensorRT's fusions look for them: before products, and on the skip branch of a sum.
+
+    Without the pair between a convolution and the sum behind it the two, and the ReLU, become one kernel.
+    """
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    graph = changed.graph
+    producers = {name: node for node in graph.node for name in node.output}
+    for node in graph.node:
+        direct = None
+        if node.op_type == "Add":
+            direct = next((slot for slot, name in enumerate(node.input) if _convolved(name, producers)), None)
+        for slot, name in enumerate(node.input):
+            pair = producers.get(name)
+            if pair is None or pair.op_type != "DequantizeLinear" or pair.input[0] not in producers:
+                continue
+            if node.op_type not in _PRODUCTS and not (node.op_type == "Add" and direct is not None and slot != direct):
+                node.input[slot] = producers[pair.input[0]].input[0]
+    _forget_unread(graph)
+    onnx.checker.check_model(changed, full_check=True)
+    return changed
+
+
+_PRODUCTS = ("Conv", "MatMul", "Gemm", "QuantizeLinear", "DequantizeLinear")
+
+
+def _convolved(name: str, producers: dict[str, onnx.NodeProto]) -> bool:
+    """Whether a dequantised tensor comes straight from a convolution."""
+    pair = producers.get(name)
+    if pair is None or pair.op_type != "DequantizeLinear" or pair.input[0] not in producers:
+        return False
+    source = producers.get(producers[pair.input[0]].input[0])
+    return source is not None and source.op_type == "Conv"
+
+
+def _forget_unread(graph: onnx.GraphProto) -> None:
+    """Take out nodes and constants that nothing leads to an output from."""
+    wanted = {value.name for value in graph.output}
+    nodes = []
+    for node in reversed(graph.node):
+        if wanted.intersection(node.output):
+            wanted.update(node.input)
+            nodes.append(node)
+    constants = [tensor for tensor in graph.initializer if tensor.name in wanted]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(reversed(nodes))
+    graph.initializer.extend(constants)

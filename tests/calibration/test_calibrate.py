@@ -1,0 +1,248 @@
+"""From crops to a file in the bundle: frames, sensitivity, budget, cache, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+
+from jotr_deploy.bundle import Bundle, open_bundle, sha256_of
+from jotr_deploy.cache import user_cache
+from jotr_deploy.calibration import calibrate as module
+from jotr_deploy.calibration.calibrate import calibrate
+from jotr_deploy.calibration.frames import CropSet, crops_of_pictures, synthetic_crops
+from jotr_deploy.calibration.placement import chosen_nodes
+from jotr_deploy.calibration.quantize import sites
+from jotr_deploy.calibration.sensitivity import DriftMeter, search
+from jotr_deploy.errors import BundleError, JotrDeployError, VerificationError
+from jotr_deploy.runtime.sessions import open_session
+
+ANY_MM = 1e6
+
+
+@pytest.fixture
+def photos(tmp_path: Path, rng: np.random.Generator) -> Path:
+    """Three pictures, and one that is none, in natural order between them."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("1.png", "3.png", "10.png"):
+        cv2.imwrite(str(folder / name), rng.integers(0, 255, (60, 40, 3), np.uint8))
+    (folder / "2.png").write_bytes(b"not a picture")
+    return folder
+
+
+# ── crops ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_synthetic_crops_are_the_same_again() -> None:
+    first, again, more = (synthetic_crops(count, 32) for count in (3, 3, 5))
+    assert len(first) == 3
+    assert first.sha256 == again.sha256 != more.sha256
+    np.testing.assert_array_equal(first.image, more.image[:3])
+    assert first.image.shape == (3, 3, 32, 32)
+
+
+def test_every_fourth_crop_is_held_out(crops: CropSet) -> None:
+    used, held = crops.split()
+    assert held.tolist() == [3, 7, 11, 15]
+    assert sorted([*used, *held]) == list(range(16))
+
+
+def test_batches(crops: CropSet) -> None:
+    assert [len(feeds["image"]) for feeds in crops.batches(np.arange(11))] == [8, 3]
+    assert crops.batches(np.arange(0)) == []
+    assert crops.batches(np.arange(2))[0].keys() == {"image", "joints", "joints_mask"}
+
+
+def test_a_picture_that_cannot_be_read_is_left_out_and_named(bundle: Bundle, photos: Path) -> None:
+    found = crops_of_pictures(bundle, photos, None, 8)
+    assert found.skipped == ("2.png",)
+    assert len(found) == 3
+    shutil.copy(photos / "1.png", photos / "2.png")
+    whole = crops_of_pictures(bundle, photos, None, 8)
+    assert whole.skipped == ()
+    assert len(whole) == 4
+    assert len(crops_of_pictures(bundle, photos, None, 2)) == 2
+
+
+def test_no_picture_can_be_read(bundle: Bundle, photos: Path) -> None:
+    for path in photos.iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(JotrDeployError, match="none of 4 images can be read"):
+        crops_of_pictures(bundle, photos, None, 8)
+
+
+def test_nobody_in_the_pictures(bundle: Bundle, photos: Path) -> None:
+    (photos / "2.png").unlink()
+    nobody = photos / "nobody.json"
+    nobody.write_text("[]")
+    with pytest.raises(JotrDeployError, match="nobody to calibrate with"):
+        crops_of_pictures(bundle, photos, nobody, 8)
+
+
+# ── what blocks cost ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_blocks_go_back_to_float_from_the_costliest(network: onnx.ModelProto) -> None:
+    names = list(chosen_nodes(network))
+    cost = {name: float(place + 1) for place, name in enumerate(names)}
+    largest = dict.fromkeys(sites(network).tensors, 1.0)
+
+    def meter(model: onnx.ModelProto) -> np.ndarray:
+        stored = {tensor.name for tensor in model.graph.initializer}
+        blocks = chosen_nodes(network).items()
+        present = [name for name, found in blocks if f"{found.weighted[0].input[1]}.int8" in stored]
+        return np.full(4, sum(cost[name] for name in present))
+
+    _, found = search(network, largest, meter, budget_mm=6.0)
+    assert [block.name for block in found.blocks] == names[::-1]
+    assert found.chosen == tuple(names[2::-1])  # 1 + 2 + 3
+    assert found.drift_mm == found.p95_mm == 6
+    assert found.all_mm == sum(cost.values())
+    assert {block.name: block.alone_mm for block in found.blocks} == cost
+    with pytest.raises(JotrDeployError) as caught:
+        search(network, largest, meter, budget_mm=0.5)
+    assert caught.value.cause == (
+        f"no block fits into 0.5 mm: {names[0]} alone drifts 1 mm, all together {sum(cost.values()):.2g} mm, "
+        f"most of it in {names[-1]} ({cost[names[-1]]:.2g} mm)"
+    )
+
+
+def test_drift_of_the_network_itself(network: onnx.ModelProto, crops: CropSet, everything: np.ndarray) -> None:
+    meter = DriftMeter(network, crops.batches(everything))
+    np.testing.assert_array_equal(meter(network), np.zeros(16))
+
+
+def test_an_output_that_is_not_finite(network: onnx.ModelProto, crops: CropSet, everything: np.ndarray) -> None:
+    meter = DriftMeter(network, crops.batches(everything))
+    broken = onnx.ModelProto()
+    broken.CopyFrom(network)
+    head = next(node for node in broken.graph.node if node.name == "heads.betas.0/Gemm")
+    weight = next(tensor for tensor in broken.graph.initializer if tensor.name == head.input[1])
+    weight.CopyFrom(onnx.numpy_helper.from_array(np.full(tuple(weight.dims), np.nan, np.float32), weight.name))
+    with pytest.raises(VerificationError, match="betas is not finite"):
+        meter(broken)
+
+
+# ── the file ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_calibrated(bundle: Bundle, crops: CropSet, caplog: pytest.LogCaptureFixture) -> None:
+    result = calibrate(bundle, crops, "minmax", ANY_MM)
+    assert "only 16 crops" in caplog.text
+    entry = result.bundle.entry("mesh", "mesh.int8.onnx")
+    assert (entry.precision, entry.backend, entry.batch) == ("int8", "onnx", "dynamic")
+    assert entry.error_mm is not None
+    assert entry.error_mm.mean > 0
+    assert entry.recipe["crops"] == {"what": "noise", "used": 12, "held_out": 4, "sha256": crops.sha256}
+    assert entry.recipe["drift_mm"] == pytest.approx(result.search.drift_mm, rel=0.01)
+    assert {block["bits"] for block in entry.recipe["blocks"]} == {8}
+    assert result.size_bytes < result.float_bytes
+    assert open_bundle(bundle.path).manifest == result.bundle.manifest
+    with open_session(result.bundle.file("mesh", "mesh.int8.onnx"), device="cpu") as session:
+        assert all(np.isfinite(v).all() for v in session(crops.batches(np.arange(3))[0]).values())
+
+
+def test_same_bytes_and_the_cache_again(bundle: Bundle, crops: CropSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = sha256_of(calibrate(bundle, crops, "mse", ANY_MM).bundle.file("mesh", "mesh.int8.onnx"))
+
+    def collect(*_: Any) -> Any:
+        raise AssertionError("the cache should have answered")
+
+    monkeypatch.setattr(module, "collect", collect)
+    assert sha256_of(calibrate(bundle, crops, "mse", ANY_MM).bundle.file("mesh", "mesh.int8.onnx")) == first
+    with pytest.raises(AssertionError):
+        calibrate(bundle, replace(crops, joints=crops.joints + 1), "mse", ANY_MM)
+
+
+@pytest.mark.parametrize("damage", ["empty", "text", "another network"])
+def test_a_cache_that_does_not_fit_is_made_anew(bundle: Bundle, crops: CropSet, damage: str) -> None:
+    first = sha256_of(calibrate(bundle, crops, "mse", ANY_MM).bundle.file("mesh", "mesh.int8.onnx"))
+    (stored,) = (user_cache() / "calibration").iterdir()
+    if damage == "another network":
+        np.savez(stored, tensors=np.array(["x"]), largest=np.ones(1), counts=np.ones((1, 2048), np.int64))
+    else:
+        stored.write_bytes(b"" if damage == "empty" else b"no archive")
+    assert sha256_of(calibrate(bundle, crops, "mse", ANY_MM).bundle.file("mesh", "mesh.int8.onnx")) == first
+    with np.load(stored) as again:
+        assert len(again["tensors"]) > 1
+
+
+def test_too_few_crops(bundle: Bundle, crops: CropSet) -> None:
+    few = CropSet(crops.image[:7], crops.joints[:7], crops.joints_mask[:7], "noise")
+    with pytest.raises(JotrDeployError, match="noise: 7 crops are too few"):
+        calibrate(bundle, few)
+    assert not any(entry.precision == "int8" for entry in open_bundle(bundle.path).manifest.files)
+
+
+def test_a_budget_that_nothing_meets_leaves_the_bundle_alone(bundle: Bundle, crops: CropSet) -> None:
+    with pytest.raises(JotrDeployError, match="no block fits into 1e-06 mm"):
+        calibrate(bundle, crops, budget_mm=1e-6)
+    assert not (bundle.path / "mesh.int8.onnx").exists()
+
+
+# ── the command line ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_command(bundle: Bundle, cli: Callable[..., Any], photos: Path) -> None:
+    for number in range(11, 20):
+        shutil.copy(photos / "1.png", photos / f"{number}.png")
+    result = cli("calibrate", bundle.path, "--images", photos, "--budget-mm", ANY_MM)
+    assert result.code == 0, result.err
+    assert "skipped 1 picture that cannot be read: 2.png" in result.err
+    assert "backbone.layer1.0" in result.out
+    assert f"done {bundle.path}/mesh.int8.onnx" in result.out
+    assert "jotr-deploy eval" in result.out
+
+
+def test_command_as_json(bundle: Bundle, cli: Callable[..., Any], tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    result = cli("calibrate", bundle.path, "--synthetic", 8, "--budget-mm", ANY_MM, "-o", copy, "--json")
+    assert result.code == 0, result.err
+    found = json.loads(result.out)
+    assert (found["crops"], found["held_out"], found["skipped"]) == (6, 2, [])
+    assert (copy / "mesh.int8.onnx").is_file()
+    assert not (bundle.path / "mesh.int8.onnx").exists()
+    built = cli("build-engine", copy, "--backend", "onnxruntime", "--precision", "int8", "--json")
+    assert built.code == 0, built.err
+    assert json.loads(built.out)["file"] == "mesh.int8.onnxruntime.onnx"
+    assert cli("build-engine", copy, "--precision", "int8", "--check-only").code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cause"),
+    [
+        ((), "not one thing to calibrate with"),
+        (("--synthetic", 8, "--images", "x"), "not one thing to calibrate with"),
+        (("--synthetic", 8, "--method", "best"), "--method: 'best' is not known"),
+        (("--images", "nowhere"), "nowhere: no such file or folder"),
+        (("--keypoints", "nowhere/joints.json"), "nowhere: no such file or folder"),
+        (("--synthetic", 1), "synthetic scenes of seed 3000: 1 crops are too few"),
+    ],
+)
+def test_refused(bundle: Bundle, cli: Callable[..., Any], arguments: tuple[Any, ...], cause: str) -> None:
+    result = cli("calibrate", bundle.path, *arguments)
+    assert result.code == 2
+    assert cause in result.err
+
+
+def test_engines_of_a_bundle_that_was_never_calibrated(bundle: Bundle, cli: Callable[..., Any]) -> None:
+    for arguments in (("--backend", "onnxruntime"), ("--check-only",)):
+        result = cli("build-engine", bundle.path, "--precision", "int8", *arguments)
+        assert result.code == 2
+        assert "no network in it is calibrated" in result.err
+        assert f"jotr-deploy calibrate {bundle.path} --synthetic 256" in result.err
+
+
+def test_a_bundle_without_an_fp32_network(bundle: Bundle, crops: CropSet) -> None:
+    (bundle.path / "mesh.onnx").unlink()
+    with pytest.raises(BundleError, match=r"mesh\.onnx is listed in the manifest but missing"):
+        calibrate(bundle, crops)
