@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from jotr_deploy.bundle import Bundle
-from jotr_deploy.datasets.joint_errors import DEVIATION, NOT_FOUND
+from jotr_deploy.datasets.joint_errors import DEVIATION, HIDDEN_FACTOR, NOT_FOUND
 from jotr_deploy.evaluation import synthetic
 from jotr_deploy.evaluation.drift import file_drift
 from jotr_deploy.evaluation.files import OpenFile, OpenFiles, open_files
@@ -127,9 +127,9 @@ def synthetic_protocol(options: SyntheticOptions, drawn: int, counted: int) -> P
         alignment="MPJPE and PVE: pelvis (of the 30-joint set) on pelvis, the truth in the frame of a camera that "
         "looks at the middle of the box; PA-MPJPE: a similarity for each person",
         box=f"true box of the whole body, square about its centre, longer side times {SQUARE_MARGIN}",
-        joints_given=f"visible joints of COCO-17, {NOT_FOUND:.0%} missing, the others off by normal errors of "
-        f"{DEVIATION:.1%} of the crop's side, drawn by seed, scene and person; pelvis and neck as midpoints; hidden "
-        "joints withheld",
+        joints_given=f"joints of COCO-17 in the picture, {NOT_FOUND:.0%} missing, the others off by normal errors of "
+        f"{DEVIATION:.1%} of the crop's side, hidden ones of {HIDDEN_FACTOR:g} times that, drawn by seed, scene and "
+        "person; pelvis and neck as midpoints",
         confidence=f"joints above {VALID_CONFIDENCE} and inside the crop are given to the network",
         occlusion=f"hardly occluded: at least {HARDLY_OCCLUDED:.0%} of the silhouette visible; a joint is hidden when "
         "a thing, another person or the own body is in front of it, or when it lies outside the picture",

@@ -50,13 +50,15 @@ def held_out(seed: int, index: int) -> HeldOut:
     truth = Truth(joints_m, vertices_m, known.joints_visible, known.visible_fraction)
     tall = boxes_px[:, 3] - boxes_px[:, 1] >= LEAST_HEIGHT_PX
     crops_px, count = square_box(boxes_px), len(boxes_px)
-    keypoints_px = noisy_joints(seed, index, crops_px, known.joints_px, known.joints_visible)
+    height, width = rendered.image_bgr.shape[:2]
+    inside = np.asarray(((known.joints_px >= 0) & (known.joints_px < (width, height))).all(-1))
+    keypoints_px = noisy_joints(seed, index, crops_px, known.joints_px, known.joints_visible, inside)
     given = Detections(crops_px, keypoints_px, np.ones(count), np.full(count, -1))
     counted = tall & (truth.visible_fraction >= LEAST_VISIBLE)
     return HeldOut(rendered.image_bgr, boxes_px, truth, given, tall, counted)
 
 
-def noisy_joints(seed: int, index: int, crops_px: Array, joints_px: Array, visible: Array) -> Array:
+def noisy_joints(seed: int, index: int, crops_px: Array, joints_px: Array, visible: Array, inside: Array) -> Array:
     """What a 2-D pose network would say of the people of one picture: COCO-17 with normal errors.
 
     Args:
@@ -64,7 +66,8 @@ def noisy_joints(seed: int, index: int, crops_px: Array, joints_px: Array, visib
         index: of the scene.
         crops_px: (P, 4) square crop boxes.
         joints_px: (P, 30, 2) true joints in the picture.
-        visible: (P, 30) bool; hidden joints are not given.
+        visible: (P, 30) bool; hidden joints are guessed, with larger errors.
+        inside: (P, 30) bool; joints beyond the picture are not given.
 
     Returns:
         (P, 30, 3) x, y, confidence 1 for what is given and 0 for what is not.
@@ -72,5 +75,7 @@ def noisy_joints(seed: int, index: int, crops_px: Array, joints_px: Array, visib
     joints = np.zeros((len(crops_px), 30, 3), np.float32)
     for person, (left, _, right, _) in enumerate(crops_px):
         rng = np.random.default_rng([seed, index, person])
-        joints[person] = joints_with_normal_errors(rng, joints_px[person], visible[person], right - left)
+        joints[person] = joints_with_normal_errors(
+            rng, joints_px[person], visible[person], inside[person], right - left
+        )
     return joints

@@ -32,8 +32,8 @@ DEPTH_BOX_M = 2.0
 LEAST_VISIBLE = 0.15
 """Of a person's silhouette; who shows less is not trained on while the scene has somebody else."""
 HIDDEN_GIVEN = 0.3
-"""How many of the hidden joints in the picture are given all the same: a detector guesses some of them."""
-PUBLISHED = 0.5
+"""With errors of the published kinds: how many of the hidden joints in the picture are given all the same."""
+PUBLISHED = 0.25
 """How many of the samples have errors of the published kinds; the others have normal ones."""
 USES, LAG = 8, 256
 """Of a drawn person: how often it is trained on, and how many people apart."""
@@ -198,16 +198,14 @@ def turned_root(turn: Array, pose_rad: Array) -> Array:
 def given_joints(rng: np.random.Generator, person: Person, crop_side: int) -> tuple[Array, Array]:
     """The joints as a 2-D detector would give them, a good one or one that is often quite wrong.
 
-    Visible joints are given, and `HIDDEN_GIVEN` of the hidden ones that are in the scene's picture.
-
     Returns:
         joints (30, 2) in grid cells and the mask (30,), both float32.
     """
-    given = person.visible | (person.inside & (rng.random(len(person.inside)) < HIDDEN_GIVEN))
     if rng.random() < PUBLISHED:
+        given = person.visible | (person.inside & (rng.random(len(person.inside)) < HIDDEN_GIVEN))
         joints = detected_joints(rng, person.joints_px, person.inside, given, person.area_px2, person.others_px)
     else:
-        joints = joints_with_normal_errors(rng, person.joints_px, given, crop_side)
+        joints = joints_with_normal_errors(rng, person.joints_px, person.visible, person.inside, crop_side)
     cells = (joints[:, :2] / PX_PER_CELL).astype(np.float32)
     in_grid = ((cells >= 0) & (cells < crop_side / PX_PER_CELL)).all(-1)
     return cells, (in_grid & (joints[:, 2] > 0)).astype(np.float32)

@@ -57,7 +57,12 @@ def test_what_is_written_is_what_was_read(tmp_path: Path) -> None:
     ("text", "overrides", "cause", "remedy"),
     [
         ("task = ", [], "{path}: not TOML (Invalid value", "correct it; https://toml.io"),
-        (PLAIN + "[other]\na = 1\n", [], "other: unknown key", "known are batch, beta2, checkpoint_minutes, clip_norm, lr"),
+        (
+            PLAIN + "[other]\na = 1\n",
+            [],
+            "other: unknown key",
+            "known are batch, beta2, checkpoint_minutes, clip_norm, lr",
+        ),
         (PLAIN, ["speed=3"], "speed: unknown key", "known are batch"),
         (PLAIN, ["lr=-1"], "lr: Input should be greater than 0", "correct it in the configuration"),
         (PLAIN, ["precision=fp8"], "precision: Input should be 'fp32', 'bf16' or 'fp16'", "correct it"),
