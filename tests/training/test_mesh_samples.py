@@ -144,7 +144,7 @@ def test_variations_are_of_the_same_body_in_the_same_frame(person: Person, seed:
     assert np.sin(turn - turn_m) == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize(("visible", "inside", "share"), [(1, 1, 0.925), (0, 1, 0.2775), (0, 0, 0.0)])
+@pytest.mark.parametrize(("visible", "inside", "share"), [(1, 1, 0.8875), (0, 1, 0.7125), (0, 0, 0.0)])
 def test_which_joints_are_given(visible: int, inside: int, share: float) -> None:
     rng, flags = np.random.default_rng(0), np.ones(30, bool)
     person = Person(
