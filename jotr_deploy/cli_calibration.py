@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from jotr_deploy.errors import JotrDeployError
-from jotr_deploy.terminal import bar, choice, console, count, done, errors, needs, print_json
+from jotr_deploy.terminal import bar, choice, console, count, done, errors, exclusive, needs, print_json
 
 if TYPE_CHECKING:
     from jotr_deploy.calibration.calibrate import Calibrated
@@ -30,7 +30,7 @@ def calibrate(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Add the file to a copy of the bundle, made here.")
     ] = None,
-    crops: Annotated[int, typer.Option(min=1, help="How many people of --images at most.")] = 256,
+    crops: Annotated[int | None, typer.Option(min=1, help="How many people of --images at most; 256.")] = None,
     method: Annotated[str, typer.Option(help=f"How ranges are chosen: {', '.join(METHODS)}.")] = "mse",
     budget_mm: Annotated[
         float, typer.Option("--budget-mm", min=0.0, help="Largest mean distance of the joints from fp32.")
@@ -41,19 +41,20 @@ def calibrate(
     choice("--method", method, METHODS)
     if (images is None and keypoints is None) == (synthetic is None):
         raise JotrDeployError("not one thing to calibrate with", "give --images, --keypoints or --synthetic 256")
+    exclusive("--synthetic", synthetic is not None, {"--crops": crops})
     needs("calibrate", "onnxruntime")
     errors.print(f"[dim]calibrating[/] {escape(str(bundle))}", highlight=False, soft_wrap=True)
     from jotr_deploy.bundle import to_write
     from jotr_deploy.calibration.calibrate import calibrate as calibrated
     from jotr_deploy.calibration.frames import crops_of_pictures, synthetic_crops
-    from jotr_deploy.engines.int8 import INT8
+    from jotr_deploy.engines.derived import INT8
 
     with to_write(bundle, output) as opened, bar() as progress:
         if synthetic is not None:
             found = synthetic_crops(synthetic, opened.manifest.model.crop_side, progress)
         else:
             source = images or cast(Path, keypoints).parent
-            found = crops_of_pictures(opened, source, keypoints, crops, progress)
+            found = crops_of_pictures(opened, source, keypoints, crops or 256, progress)
         result = calibrated(opened, found, cast(Any, method), budget_mm, progress)
     if found.skipped:
         names = ", ".join(found.skipped[:5]) + (", ..." if len(found.skipped) > 5 else "")

@@ -6,7 +6,7 @@ import importlib.util
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,7 +77,7 @@ def difference_table(
     return table
 
 
-def exclusive(option: str, given: bool, others: dict[str, Path | None]) -> None:
+def exclusive(option: str, given: bool, others: Mapping[str, object]) -> None:
     """Refuse what would be ignored silently."""
     for other, value in others.items():
         if given and value is not None:

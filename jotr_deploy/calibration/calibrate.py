@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import onnx
@@ -15,19 +16,19 @@ from numpy.typing import NDArray
 from jotr_deploy.bundle import Bundle, Error, FileEntry, replace_file
 from jotr_deploy.cache import user_cache
 from jotr_deploy.calibration.frames import ENOUGH, CropSet
-from jotr_deploy.calibration.quantize import sites, widen_weights
+from jotr_deploy.calibration.quantize import sites
 from jotr_deploy.calibration.ranges import BINS, Histogram, Method, collect
 from jotr_deploy.calibration.sensitivity import DriftMeter, Search, search
-from jotr_deploy.engines.int8 import INT8
-from jotr_deploy.errors import JotrDeployError
+from jotr_deploy.engines.derived import INT8, MESH
+from jotr_deploy.errors import BundleError, JotrDeployError
 from jotr_deploy.evaluation.metrics import distances_mm
+from jotr_deploy.export.halved import widen_weights
 from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.writing import written_aside
 
 Array = NDArray[Any]
 Progress = Callable[[str, int, "int | None"], None]
 
-MESH = "mesh.onnx"
 LEAST = 8
 """Crops; with fewer none would be held out to measure with."""
 
@@ -56,7 +57,7 @@ def calibrate(
     Ranges come from three of four crops, the drift is measured on the fourth.
 
     Raises:
-        BundleError: no intact fp32 network, or one that is quantised already.
+        BundleError: no intact fp32 network, one without a body, or one that is quantised already.
         JotrDeployError: too few crops, or a budget that no block fits into.
         VerificationError: an output is not finite.
     """
@@ -68,6 +69,10 @@ def calibrate(
         )
     source = bundle.file("mesh", MESH)
     model = widen_weights(onnx.load(source))
+    if "vertices" not in {value.name for value in model.graph.output}:
+        raise BundleError(
+            f"{source}: exported with --no-body, no drift can be measured", "export it again without --no-body"
+        )
     used, held = crops.split()
     wanted = sites(model).tensors
     key = f"{bundle.entry('mesh', MESH).sha256[:16]}-{crops.sha256[:16]}"
@@ -115,7 +120,7 @@ def _cached(key: str, tensors: tuple[str, ...], make: Callable[[], Mapping[str, 
             names, largest, counts = (stored[name] for name in ("tensors", "largest", "counts"))
         if tuple(names) == tensors and counts.shape == (len(tensors), BINS) and largest.shape == (len(tensors),):
             return {name: Histogram(float(e), c) for name, e, c in zip(tensors, largest, counts, strict=True)}
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         pass
     found = make()
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,27 +35,25 @@ BATCH = 8
 class CropSet:
     """Crops in a fixed order."""
 
-    image: Array  # (N, 3, S, S) float32
-    joints: Array  # (N, 30, 2)
-    joints_mask: Array  # (N, 30)
+    feeds: Mapping[str, Array]  # the network's inputs by name, N of each
     what: str  # where they come from, for people
     skipped: tuple[str, ...] = ()  # pictures that could not be read
 
     def __len__(self) -> int:
-        return len(self.image)
+        return len(self.feeds["image"])
 
     @property
     def sha256(self) -> str:
         """Of all numbers: two sets with the same hash calibrate alike."""
         digest = hashlib.sha256()
-        for array in (self.image, self.joints, self.joints_mask):
+        for array in self.feeds.values():
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
     def batches(self, chosen: Array) -> list[dict[str, Array]]:
         """Feeds of the network for these crops, `BATCH` at a time."""
         parts = [chosen[start : start + BATCH] for start in range(0, len(chosen), BATCH)]
-        return [{name: getattr(self, name)[part] for name in ("image", "joints", "joints_mask")} for part in parts]
+        return [{name: feed[part] for name, feed in self.feeds.items()} for part in parts]
 
     def split(self) -> tuple[Array, Array]:
         """Numbers of the crops to calibrate with and of those held out to measure the drift: every fourth."""
@@ -115,5 +113,5 @@ def _collected(
             break
     if not found:
         raise JotrDeployError(f"{what}: nobody to calibrate with", "give pictures of people, or --synthetic 256")
-    arrays = {name: np.concatenate([part.feeds[name] for part in parts])[:count] for name in parts[0].feeds}
-    return CropSet(**arrays, what=what, skipped=tuple(skipped))
+    feeds = {name: np.concatenate([part.feeds[name] for part in parts])[:count] for name in parts[0].feeds}
+    return CropSet(feeds, what, tuple(skipped))

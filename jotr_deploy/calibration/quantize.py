@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
-from jotr_deploy.calibration.placement import chosen_nodes
+from jotr_deploy.calibration.placement import Chosen, chosen_nodes
+from jotr_deploy.engines.int8 import forget_unread
 
 Array = NDArray[Any]
 
@@ -92,23 +93,19 @@ class _Writer:
         self.pairs: dict[str, str] = {}  # activation -> its dequantised name
         self.stored: set[str] = set()
 
-    def write(self, chosen: Mapping[str, Any], blocks: Collection[str]) -> None:
+    def write(self, chosen: Mapping[str, Chosen], blocks: Collection[str]) -> None:
+        """Every node again, reading through pairs and stored weights where that is wanted."""
         names = {node.name for block in blocks for node in chosen[block].weighted}
         nodes = list(self.graph.node)
         del self.graph.node[:]
-        outputs = {value.name for value in self.graph.output}
         for node in nodes:
             for slot, name in enumerate(node.input):
-                if self.where.inputs.get((node.name, slot)) == name or (name in self.where.results):
+                if (node.name, slot) in self.where.inputs or name in self.where.results:
                     node.input[slot] = self._pair(name, node.name)
             if node.name in names:
                 node.input[1] = self._weight(node)
             self.graph.node.append(node)
-        assert outputs.isdisjoint(self.where.results)
-        kept = {name for node in self.graph.node for name in node.input}
-        left = [tensor for tensor in self.graph.initializer if tensor.name in kept]
-        del self.graph.initializer[:]
-        self.graph.initializer.extend(left)
+        forget_unread(self.graph)
 
     def _pair(self, name: str, reader: str) -> str:
         """The dequantised form of an activation; its pair is written before the first reader."""
@@ -167,25 +164,3 @@ def quantized_weight(weight: Array, axis: int) -> tuple[Array, Array]:
     shape = [-1 if a == axis else 1 for a in range(weight.ndim)]
     codes = np.clip(np.rint(weight / scale.reshape(shape)), -LARGEST, LARGEST)
     return codes.astype(np.int8), scale
-
-
-def widen_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of a model whose float16 weights, each cast to float32, are stored as float32: the same numbers."""
-    wide = onnx.ModelProto()
-    wide.CopyFrom(model)
-    graph = wide.graph
-    halves = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT16}
-    kept = []
-    for node in graph.node:
-        if node.op_type == "Cast" and node.input[0] in halves:
-            values = numpy_helper.to_array(halves[node.input[0]]).astype(np.float32)
-            graph.initializer.append(numpy_helper.from_array(values, node.output[0]))
-        else:
-            kept.append(node)
-    del graph.node[:]
-    graph.node.extend(kept)
-    read = {name for node in kept for name in node.input}
-    left = [tensor for tensor in graph.initializer if tensor.name in read]
-    del graph.initializer[:]
-    graph.initializer.extend(left)
-    return wide

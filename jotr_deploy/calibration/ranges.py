@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from jotr_deploy.runtime.sessions.onnxruntime import onnxruntime
+from jotr_deploy.runtime.sessions.onnxruntime import CPU, load
 
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
@@ -57,9 +57,7 @@ def collect(
     probed.CopyFrom(model)
     del probed.graph.output[:]
     probed.graph.output.extend(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in tensors)
-    options = onnxruntime().SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime().InferenceSession(probed.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = load(probed.SerializeToString(), [CPU])
     largest, counts = np.zeros(len(tensors)), np.zeros((len(tensors), BINS), np.int64)
     for done, feeds in enumerate(batches):
         progress("ranges", done, 2 * len(batches))

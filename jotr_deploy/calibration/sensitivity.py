@@ -14,7 +14,7 @@ from jotr_deploy.calibration.placement import chosen_nodes
 from jotr_deploy.calibration.quantize import quantize
 from jotr_deploy.errors import JotrDeployError, VerificationError
 from jotr_deploy.evaluation.metrics import mpjpe_mm
-from jotr_deploy.runtime.sessions.onnxruntime import onnxruntime
+from jotr_deploy.runtime.sessions.onnxruntime import CPU, load
 
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
@@ -62,9 +62,7 @@ class DriftMeter:
         return drift
 
     def _joints(self, model: onnx.ModelProto) -> Array:
-        options = onnxruntime().SessionOptions()
-        options.log_severity_level = 3
-        session = onnxruntime().InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        session = load(model.SerializeToString(), [CPU])
         names = [value.name for value in session.get_outputs()]
         joints = []
         for feeds in self._batches:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,27 +9,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from jotr_deploy.bundle import Bundle
-from jotr_deploy.errors import BundleError
-
 Array = NDArray[Any]
 
-INT8 = "mesh.int8.onnx"
-
 _ZERO, _MIDDLE = np.uint8(0), np.uint8(128)
-
-
-def calibrated(bundle: Bundle) -> Path:
-    """The portable int8 file of a bundle.
-
-    Raises:
-        BundleError: it was never calibrated, or the file is not intact.
-    """
-    if not any(entry.name == INT8 for entry in bundle.manifest.files):
-        raise BundleError(
-            f"{bundle.path}: no network in it is calibrated", f"jotr-deploy calibrate {bundle.path} --synthetic 256"
-        )
-    return bundle.file("mesh", INT8)
 
 
 def for_onnxruntime(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -58,7 +39,7 @@ def for_onnxruntime(model: onnx.ModelProto) -> onnx.ModelProto:
                 scales = [numpy_helper.to_array(constants[pair.input[1]]) for pair in (data, weight)]
                 graph.node.append(_integer_bias(graph, node, constants, scales[0] * scales[1]))
         graph.node.append(node)
-    _forget_unread(graph)
+    forget_unread(graph)
     onnx.checker.check_model(changed, full_check=True)
     return changed
 
@@ -98,7 +79,7 @@ def for_tensorrt(model: onnx.ModelProto) -> onnx.ModelProto:
                 continue
             if node.op_type not in _PRODUCTS and not (node.op_type == "Add" and direct is not None and slot != direct):
                 node.input[slot] = producers[pair.input[0]].input[0]
-    _forget_unread(graph)
+    forget_unread(graph)
     onnx.checker.check_model(changed, full_check=True)
     return changed
 
@@ -115,7 +96,7 @@ def _convolved(name: str, producers: dict[str, onnx.NodeProto]) -> bool:
     return source is not None and source.op_type == "Conv"
 
 
-def _forget_unread(graph: onnx.GraphProto) -> None:
+def forget_unread(graph: onnx.GraphProto) -> None:
     """Take out nodes and constants that nothing leads to an output from."""
     wanted = {value.name for value in graph.output}
     nodes = []

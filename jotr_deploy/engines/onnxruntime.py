@@ -8,13 +8,11 @@ from pathlib import Path
 import onnx
 
 from jotr_deploy.bundle import Bundle, FileEntry, replace_file
-from jotr_deploy.engines.int8 import calibrated, for_onnxruntime
+from jotr_deploy.engines.derived import MESH, calibrated, measured
+from jotr_deploy.engines.int8 import for_onnxruntime
 from jotr_deploy.engines.precision import to_low_precision
-from jotr_deploy.engines.verify import BATCHES, Difference, measure, require, require_as_good, vertices_error
+from jotr_deploy.engines.verify import BATCHES, Difference, vertices_error
 from jotr_deploy.errors import JotrDeployError
-from jotr_deploy.runtime.sessions import open_session
-
-MESH = "mesh.onnx"
 
 
 def build_onnxruntime(
@@ -49,14 +47,7 @@ def build_onnxruntime(
     def write(path: Path) -> FileEntry:
         onnx.save(typed, path)
         say(f"comparing with {MESH} at batch {', '.join(map(str, BATCHES))}")
-        with open_session(bundle.file("mesh", MESH), device="cpu") as expected:
-            with open_session(path, device="cpu") as found:
-                differences.extend(measure(expected, found, bundle.manifest.model))
-            if precision == "int8":
-                with open_session(source, device="cpu") as own:
-                    require_as_good(differences, measure(expected, own, bundle.manifest.model), name)
-            else:
-                require(differences, precision, name)
+        differences.extend(measured(bundle, path, precision, BATCHES, name))
         entry = bundle.entry("mesh", source.name)
         return FileEntry(
             role="mesh",

@@ -11,7 +11,8 @@ from typing import cast, get_args
 import onnx
 
 from jotr_deploy.bundle import Bundle, FileEntry, replace_file
-from jotr_deploy.engines.int8 import calibrated, for_tensorrt
+from jotr_deploy.engines.derived import MESH, calibrated, measured
+from jotr_deploy.engines.int8 import for_tensorrt
 from jotr_deploy.engines.precision import Precision, to_low_precision
 from jotr_deploy.engines.tensorrt_build import BATCH, BuildError, Progress, Recipe, Shapes, build_plan
 from jotr_deploy.engines.tensorrt_inspect import Layers, inspect
@@ -20,11 +21,10 @@ from jotr_deploy.engines.tensorrt_plugin import WORDS, default_plugin, register
 from jotr_deploy.engines.tensorrt_rules import Finding, check
 from jotr_deploy.engines.tensorrt_timings import timing_cache_path
 from jotr_deploy.engines.tensorrt_trtexec import trtexec_command
-from jotr_deploy.engines.verify import Difference, measure, require, require_as_good, vertices_error
+from jotr_deploy.engines.verify import Difference, vertices_error
 from jotr_deploy.errors import MissingDependency
 from jotr_deploy.plugins import DOMAIN, NAME
 from jotr_deploy.plugins.kernel import SOURCE
-from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.runtime.sessions.tensorrt_engine import environment, mismatch, tensorrt
 
 __all__ = [
@@ -41,7 +41,6 @@ __all__ = [
     "trtexec_command",
 ]
 
-MESH = "mesh.onnx"
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
 PLUGINS = get_args(Plugin)
 Batch = tuple[int, int, int]
@@ -266,15 +265,7 @@ def _verified(bundle: Bundle, engine: Path, precision: str, batch: Batch, say: S
     """The engine against the bundle's network in ONNX Runtime, every output, at the ends and the best of the range."""
     sizes = sorted(set(batch))
     say(f"comparing with ONNX Runtime at batch {', '.join(map(str, sizes))}")
-    with open_session(bundle.file("mesh", MESH), device="cpu") as expected:
-        with open_session(engine, device="cuda") as found:
-            rows = measure(expected, found, bundle.manifest.model, sizes)
-        if precision == "int8":
-            with open_session(calibrated(bundle), device="cpu") as own:
-                require_as_good(rows, measure(expected, own, bundle.manifest.model, sizes), "the int8 engine")
-        else:
-            require(rows, precision, f"the {precision} engine")
-    return rows
+    return measured(bundle, engine, precision, sizes, f"the {precision} engine", device="cuda")
 
 
 def _copy_name(precision: str) -> str:

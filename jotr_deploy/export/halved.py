@@ -41,3 +41,17 @@ def halve_weights(
     del graph.node[:]
     graph.node.extend(nodes)
     return halved
+
+
+def widen_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The reverse: a copy of a model whose float16 weights, each cast to float32, are stored as float32."""
+    wide = onnx.ModelProto()
+    wide.CopyFrom(model)
+    graph = wide.graph
+    halves = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT16}
+    casts = [node for node in graph.node if node.op_type == "Cast" and node.input[0] in halves]
+    for node in casts:
+        weight, name = halves[node.input[0]], node.output[0]
+        weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight).astype(np.float32), name))
+        graph.node.remove(node)
+    return wide

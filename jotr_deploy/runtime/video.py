@@ -37,7 +37,7 @@ class FrameSource(ABC):
     kind: str  # "image", "images" or "video"
     name: str  # of the file or folder, or the glob
     fps: float  # frames per second; 0 for images, and for a video that does not say
-    count: int | None  # how many frames, None where a video does not say
+    count: int | None  # how many frames, those that are skipped too; None where a video does not say
     size_px: tuple[int, int]  # width, height of the first frame
 
     _under_way: Generator[Frame, None, None] | None = None
@@ -71,19 +71,22 @@ class _Images(FrameSource):
     def __init__(self, kind: str, name: str, paths: list[Path], skipped: list[str] | None = None) -> None:
         self.kind, self.name, self.fps, self.count = kind, name, 0.0, len(paths)
         self._paths, self._skipped = paths, skipped
-        self._first = next(self._frames(), None)  # read once, handed out once
-        if self._first is None:
+        self._first: Frame | None = None
+        first = next(self._frames(), None)
+        if first is None:
             raise SourceError(f"{name}: none of {len(paths)} images can be read", "save them as PNG or JPEG")
-        self.size_px = _size_px(self._first.image_bgr)
+        self._first, self.size_px = first, _size_px(first.image_bgr)  # read once, handed out once
 
     def frame_names(self) -> Iterator[str]:
         return (path.name for path in self._paths)
 
     def _frames(self) -> Generator[Frame, None, None]:
-        first, self._first = getattr(self, "_first", None), None
-        if first is not None:
-            yield first
-        for index, path in list(enumerate(self._paths))[0 if first is None else first.index + 1 :]:
+        first, self._first = self._first, None
+        for index, path in enumerate(self._paths):
+            if first is not None and index <= first.index:
+                if index == first.index:
+                    yield first
+                continue
             try:
                 yield Frame(index, path.name, read_image(path))
             except SourceError:

@@ -211,11 +211,8 @@ class _Log:
                 'lower lr, lengthen warmup, or take precision = "fp32"; --resume goes on from the newest checkpoint',
             )
         if self.writer is not None:
-            for name, value in {
-                **values,
-                "lr": run.config.lr * schedule(run.config, run.step - 1),
-                "samples/s": rate,
-            }.items():
+            values |= {"lr": run.config.lr * schedule(run.config, run.step - 1), "samples/s": rate}
+            for name, value in values.items():
                 self.writer.add_scalar(name, value, run.step)
         self.text = f"loss {values['loss']:.4g}, {rate:.3g} samples/s"
         self.sums, self.count, self.start = {}, 0, time.perf_counter()
@@ -248,7 +245,7 @@ def optimizers(model: nn.Module, config: TrainConfig) -> dict[str, torch.optim.O
 
 
 def schedule(config: TrainConfig, step: int) -> float:
-    """The share of the full rates at a step (from 0): linear warm-up, then one or half a cosine to 0 after the last."""
+    """The share of the full rates at a step (from 0): linear warm-up, then 1 or half a cosine to 0."""
     if step < config.warmup:
         return (step + 1) / config.warmup
     if config.schedule == "constant":

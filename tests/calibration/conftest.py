@@ -29,7 +29,7 @@ def bundle(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture(scope="session")
 def crops() -> CropSet:
-    return CropSet(**random_crops(TINY, 16), what="noise")
+    return CropSet(random_crops(TINY, 16), "noise")
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import pytest
 
-from jotr_deploy.bundle import Bundle, open_bundle, sha256_of
+from jotr_deploy.bundle import Bundle, FileEntry, open_bundle, replace_file, sha256_of
 from jotr_deploy.cache import user_cache
 from jotr_deploy.calibration import calibrate as module
 from jotr_deploy.calibration.calibrate import calibrate
@@ -46,8 +46,8 @@ def test_synthetic_crops_are_the_same_again() -> None:
     first, again, more = (synthetic_crops(count, 32) for count in (3, 3, 5))
     assert len(first) == 3
     assert first.sha256 == again.sha256 != more.sha256
-    np.testing.assert_array_equal(first.image, more.image[:3])
-    assert first.image.shape == (3, 3, 32, 32)
+    np.testing.assert_array_equal(first.feeds["image"], more.feeds["image"][:3])
+    assert first.feeds["image"].shape == (3, 3, 32, 32)
 
 
 def test_every_fourth_crop_is_held_out(crops: CropSet) -> None:
@@ -160,24 +160,24 @@ def test_same_bytes_and_the_cache_again(bundle: Bundle, crops: CropSet, monkeypa
     monkeypatch.setattr(module, "collect", collect)
     assert sha256_of(calibrate(bundle, crops, "mse", ANY_MM).bundle.file("mesh", "mesh.int8.onnx")) == first
     with pytest.raises(AssertionError):
-        calibrate(bundle, replace(crops, joints=crops.joints + 1), "mse", ANY_MM)
+        calibrate(bundle, replace(crops, feeds={**crops.feeds, "joints": crops.feeds["joints"] + 1}), "mse", ANY_MM)
 
 
-@pytest.mark.parametrize("damage", ["empty", "text", "another network"])
+@pytest.mark.parametrize("damage", ["empty", "text", "truncated", "another network"])
 def test_a_cache_that_does_not_fit_is_made_anew(bundle: Bundle, crops: CropSet, damage: str) -> None:
     first = sha256_of(calibrate(bundle, crops, "mse", ANY_MM).bundle.file("mesh", "mesh.int8.onnx"))
     (stored,) = (user_cache() / "calibration").iterdir()
     if damage == "another network":
         np.savez(stored, tensors=np.array(["x"]), largest=np.ones(1), counts=np.ones((1, 2048), np.int64))
     else:
-        stored.write_bytes(b"" if damage == "empty" else b"no archive")
+        stored.write_bytes({"empty": b"", "text": b"no archive", "truncated": stored.read_bytes()[:-40]}[damage])
     assert sha256_of(calibrate(bundle, crops, "mse", ANY_MM).bundle.file("mesh", "mesh.int8.onnx")) == first
     with np.load(stored) as again:
         assert len(again["tensors"]) > 1
 
 
 def test_too_few_crops(bundle: Bundle, crops: CropSet) -> None:
-    few = CropSet(crops.image[:7], crops.joints[:7], crops.joints_mask[:7], "noise")
+    few = CropSet(crops.batches(np.arange(7))[0], "noise")
     with pytest.raises(JotrDeployError, match="noise: 7 crops are too few"):
         calibrate(bundle, few)
     assert not any(entry.precision == "int8" for entry in open_bundle(bundle.path).manifest.files)
@@ -222,6 +222,7 @@ def test_command_as_json(bundle: Bundle, cli: Callable[..., Any], tmp_path: Path
     [
         ((), "not one thing to calibrate with"),
         (("--synthetic", 8, "--images", "x"), "not one thing to calibrate with"),
+        (("--synthetic", 8, "--crops", 8), "--synthetic and --crops are both given"),
         (("--synthetic", 8, "--method", "best"), "--method: 'best' is not known"),
         (("--images", "nowhere"), "nowhere: no such file or folder"),
         (("--keypoints", "nowhere/joints.json"), "nowhere: no such file or folder"),
@@ -246,3 +247,17 @@ def test_a_bundle_without_an_fp32_network(bundle: Bundle, crops: CropSet) -> Non
     (bundle.path / "mesh.onnx").unlink()
     with pytest.raises(BundleError, match=r"mesh\.onnx is listed in the manifest but missing"):
         calibrate(bundle, crops)
+
+
+def test_a_network_without_a_body(bundle: Bundle, crops: CropSet) -> None:
+    def write(path: Path) -> FileEntry:
+        model = onnx.load(bundle.path / "mesh.onnx")
+        bare = [value for value in model.graph.output if value.name in ("joints_img", "pose", "betas", "cam")]
+        del model.graph.output[:]
+        model.graph.output.extend(bare)
+        onnx.save(model, path)
+        return bundle.entry("mesh")
+
+    bare = replace_file(bundle, "mesh.onnx", write)
+    with pytest.raises(BundleError, match="exported with --no-body, no drift can be measured"):
+        calibrate(bare, crops)

@@ -16,13 +16,13 @@ from onnx import numpy_helper, parser
 
 from jotr_deploy.calibration.frames import CropSet
 from jotr_deploy.calibration.placement import BLOCKS, block_of, chosen_nodes
-from jotr_deploy.calibration.quantize import channel_axis, quantize, quantized_weight, sites, widen_weights
+from jotr_deploy.calibration.quantize import channel_axis, quantize, quantized_weight, sites
 from jotr_deploy.calibration.ranges import collect
 from jotr_deploy.engines.int8 import for_onnxruntime, for_tensorrt
 from jotr_deploy.engines.tensorrt_onnx import tensorrt_copy
 from jotr_deploy.engines.tensorrt_rules import check
 from jotr_deploy.errors import BundleError
-from jotr_deploy.export.halved import halve_weights
+from jotr_deploy.export.halved import halve_weights, widen_weights
 
 FLOAT_SCOPES = ("heads", "vposer", "body", "fusion.decoder.joint_img_regress", "fusion.decoder.fc_pos_3d")
 

@@ -76,8 +76,8 @@ def onnxruntime() -> ModuleType:
     return onnxruntime
 
 
-def load(path: Path, providers: list[Any], threads: int | None) -> Any:
-    """An `InferenceSession`.
+def load(network: Path | bytes, providers: list[Any], threads: int | None = None) -> Any:
+    """An `InferenceSession` of a file, or of a model in memory.
 
     Raises:
         SessionError: ONNX Runtime refuses the file.
@@ -87,10 +87,12 @@ def load(path: Path, providers: list[Any], threads: int | None) -> Any:
     if threads:
         options.intra_op_num_threads = threads
     try:
-        return onnxruntime().InferenceSession(str(path), options, providers=providers)
+        source = network if isinstance(network, bytes) else str(network)
+        return onnxruntime().InferenceSession(source, options, providers=providers)
     except Exception as error:  # ONNX Runtime's own classes derive from Exception only
+        where = "the network" if isinstance(network, bytes) else network
         raise SessionError(
-            f"{path}: ONNX Runtime cannot load it ({first_line(error)})", "check the file; export it again"
+            f"{where}: ONNX Runtime cannot load it ({first_line(error)})", "check the file; export it again"
         ) from None
 
 
