@@ -25,7 +25,7 @@ from jotr_deploy.export.load import STAND_IN_BODY, load_network
 from jotr_deploy.export.onnx import export_onnx
 from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.training.tiny_detector import export_detector
-from jotr_deploy.training.tiny_pose import export_pose
+from jotr_deploy.training.tiny_pose import SKELETON, THRESHOLD, export_pose
 
 LICENCE = Licence(
     asset="starter networks",
@@ -33,7 +33,7 @@ LICENCE = Licence(
     redistributable=True,
 )
 DETECTOR_RECIPE = {"format": "yolox", "threshold": 0.5, "iou": 0.6}
-POSE_RECIPE = {"format": "simcc", "skeleton": "coco17", "threshold": 0.2}
+POSE_RECIPE = {"format": "simcc", "skeleton": SKELETON, "threshold": THRESHOLD}
 
 
 def main() -> None:

@@ -88,7 +88,7 @@ def joints_with_normal_errors(
     deviation_px = DEVIATION * side_px * np.where(visible, 1, HIDDEN_FACTOR)[COCO17_IN_SMPL30, None]
     found_px = joints_px[COCO17_IN_SMPL30] + deviation_px * rng.standard_normal((_JOINTS, 2))
     found = inside[COCO17_IN_SMPL30] & (rng.random(_JOINTS) >= NOT_FOUND)
-    return _to_smpl30(found_px, found)
+    return as_given(found_px, found)
 
 
 def detected_joints(
@@ -109,10 +109,11 @@ def detected_joints(
     """
     found_px = disturb_joints(rng, joints_px[COCO17_IN_SMPL30], labelled[COCO17_IN_SMPL30], area_px2, others_px)
     found = given[COCO17_IN_SMPL30] & found_px.any(-1)
-    return _to_smpl30(found_px, found)
+    return as_given(found_px, found)
 
 
-def _to_smpl30(joints_px: Array, found: Array) -> Array:
+def as_given(joints_px: Array, found: Array) -> Array:
+    """COCO-17 joints (17, 2) of one person and which are found (17,), as the network is given them: (30, 3)."""
     return to_smpl30(np.concatenate([np.where(found[:, None], joints_px, 0), found[:, None]], 1)[None], "coco17")[0]
 
 

@@ -22,6 +22,7 @@ from jotr_deploy.model.jotr import JOTR, place_joints
 from jotr_deploy.skeletons import JOTR15_IN_SMPL30
 from jotr_deploy.training.config import TrainingError
 from jotr_deploy.training.contrastive import contrast
+from jotr_deploy.training.found_joints import FoundJoints
 from jotr_deploy.training.losses import AutomaticWeighting, Found, Truth, mesh_losses, nearer_turn
 from jotr_deploy.training.mesh_samples import SceneSamples
 from jotr_deploy.training.parallel import gathered
@@ -41,6 +42,8 @@ class Options(BaseModel):
     model: ModelConfig = ModelConfig()
     start: Path | None = None
     """Checkpoint of this package to start from; random weights without it."""
+    pose: Path | None = None
+    """Weights of a run of the task `pose`, which then finds the joints of some samples."""
     drop_joints: Annotated[float, Field(ge=0, le=1)] = 0.1
     intra: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the joint-to-joint contrastive loss; published: 0.1, in a fine-tuning only."""
@@ -156,5 +159,6 @@ def make(options: Options, seed: int) -> MeshTask:
     network.vposer.requires_grad_(False)
     # Convolutions are up to a third faster so, also on CPUs.
     network.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    samples: Any = SceneSamples(seed, options.model.crop_side, options.drop_joints)
+    pose = None if options.pose is None else FoundJoints(options.pose)
+    samples: Any = SceneSamples(seed, options.model.crop_side, options.drop_joints, pose)
     return MeshTask(MeshModel(network, stand_in(), options.freeze_bn), options, seed, samples)

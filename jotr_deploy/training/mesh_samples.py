@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from jotr_deploy.datasets.joint_errors import (
     COCO17_IN_SMPL30,
     OVERLAPPING_IOU,
+    as_given,
     detected_joints,
     joints_with_normal_errors,
 )
@@ -24,17 +25,24 @@ from jotr_deploy.geometry.camera import looking_at
 from jotr_deploy.geometry.crop import PX_PER_CELL, crop_from_image, transform_px
 from jotr_deploy.geometry.rotations import axis_angle_from_matrix, matrix_from_axis_angle
 from jotr_deploy.skeletons import SKELETONS, SMPL30, mirrored_order
+from jotr_deploy.training.pose_samples import as_detected
 from jotr_deploy.training.reuse import Reused
 
 Array = NDArray[Any]
+Pose = Callable[[Array, Array], Array]
+"""A picture (H, W, 3) uint8 BGR and a box (4,) -> COCO-17 joints (17, 3) x, y, confidence."""
 
 DEPTH_BOX_M = 2.0
 LEAST_VISIBLE = 0.15
 """Of a person's silhouette; who shows less is not trained on while the scene has somebody else."""
 HIDDEN_GIVEN = 0.3
 """With errors of the published kinds: how many of the hidden joints in the picture are given all the same."""
+FOUND = 0.6
+"""How many of the samples have the joints that a pose network has found, where there is one."""
 PUBLISHED = 0.25
-"""How many of the samples have errors of the published kinds; the others have normal ones."""
+"""How many of the others have errors of the published kinds; the rest has normal ones."""
+BOX_ERROR = 0.06
+"""Of the box that the pose network is given: deviation of each edge, of the side it belongs to."""
 USES, LAG = 8, 256
 """Of a drawn person: how often it is trained on, and how many people apart."""
 _MARGIN = 1.3  # of the drawn picture over the crop, for turning and moving
@@ -59,6 +67,8 @@ class Person:
     joints_m: Array  # (30, 3) relative to the pelvis
     pose_rad: Array  # (24, 3)
     betas: Array  # (10,)
+    found_px: Array  # (17, 2) COCO-17 joints as a pose network finds them
+    found: Array  # (17,) bool, which of them; none without a pose network
 
 
 @dataclass(frozen=True)
@@ -68,10 +78,11 @@ class SceneSamples:
     seed: int
     crop_side: int  # pixels
     drop_joints: float  # probability that a joint which is given is withheld
+    pose: Pose | None = None  # finds the joints of some samples; without one all have drawn errors
     _people: Reused[Person] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        draw = partial(draw_person, self.seed, side=round(self.crop_side * _MARGIN))
+        draw = partial(draw_person, self.seed, side=round(self.crop_side * _MARGIN), pose=self.pose)
         object.__setattr__(self, "_people", Reused(draw, USES, LAG))
 
     def __call__(self, indices: Sequence[int]) -> dict[str, Array]:
@@ -105,7 +116,7 @@ class SceneSamples:
 # ── drawing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def draw_person(seed: int, number: int, side: int) -> Person:
+def draw_person(seed: int, number: int, side: int, pose: Pose | None = None) -> Person:
     """Somebody of a scene, in a picture of `side` pixels that shows `_MARGIN` times the crop."""
     rng = np.random.default_rng((seed, number, 0))
     scene = draw_scene(seed, number)
@@ -115,6 +126,11 @@ def draw_person(seed: int, number: int, side: int) -> Person:
     overlapping = iou(boxes_px[person : person + 1], boxes_px)[0] >= OVERLAPPING_IOU
     overlapping[person] = False
     affine = crop_from_image(cut.box_px, side)
+    found = np.zeros((len(COCO17_IN_SMPL30), 3))
+    if pose is not None:
+        box_px = np.clip(boxes_px[person].reshape(2, 2), -0.5, np.array((width, height)) - 0.5).reshape(4)
+        box_px = transform_px(affine, as_detected(rng, box_px, BOX_ERROR).reshape(2, 2)).reshape(4)
+        found = pose(cut.image_bgr, box_px)
     turn = looking_at((cut.box_px[:2] + cut.box_px[2:]) / 2, known.focal_px, known.principal_px)
     return Person(
         image=np.ascontiguousarray(cut.image_bgr[..., ::-1]),
@@ -126,6 +142,8 @@ def draw_person(seed: int, number: int, side: int) -> Person:
         joints_m=(known.joints_m[0] - known.joints_m[0, 0]) @ turn.T,
         pose_rad=turned_root(turn, known.pose_rad[0]),
         betas=known.betas[0],
+        found_px=found[:, :2],
+        found=found[:, 2] > 0,
     )
 
 
@@ -156,6 +174,8 @@ def mirrored(person: Person) -> Person:
         others_px=_mirrored_px(person.others_px[:, _COCO17_MIRRORED], last),
         joints_m=person.joints_m[_MIRRORED] * (-1, 1, 1),
         pose_rad=person.pose_rad[_MIRRORED[: len(person.pose_rad)]] * (1, -1, -1),
+        found_px=_mirrored_px(person.found_px[_COCO17_MIRRORED], last),
+        found=person.found[_COCO17_MIRRORED],
     )
 
 
@@ -180,6 +200,7 @@ def vary(rng: np.random.Generator, person: Person, crop_side: int) -> Person:
         image=np.clip(image * colour.astype(np.float32), 0, 255).astype(np.uint8),
         joints_px=transform_px(affine, person.joints_px),
         others_px=transform_px(affine, person.others_px),
+        found_px=transform_px(affine, person.found_px),
         area_px2=person.area_px2 * scale**2,
         joints_m=person.joints_m @ turn.T,
         pose_rad=turned_root(turn, person.pose_rad),
@@ -196,12 +217,14 @@ def turned_root(turn: Array, pose_rad: Array) -> Array:
 
 
 def given_joints(rng: np.random.Generator, person: Person, crop_side: int) -> tuple[Array, Array]:
-    """The joints as a 2-D detector would give them, a good one or one that is often quite wrong.
+    """The joints as a pose network has found them, or as one would: a good one, or one that is often quite wrong.
 
     Returns:
         joints (30, 2) in grid cells and the mask (30,), both float32.
     """
-    if rng.random() < PUBLISHED:
+    if person.found.any() and rng.random() < FOUND:
+        joints = as_given(person.found_px, person.found)
+    elif rng.random() < PUBLISHED:
         given = person.visible | (person.inside & (rng.random(len(person.inside)) < HIDDEN_GIVEN))
         joints = detected_joints(rng, person.joints_px, person.inside, given, person.area_px2, person.others_px)
     else:

@@ -20,6 +20,8 @@ SPLIT_RATIO = 2
 """Bins a pixel."""
 SPREAD_BINS = 3.0
 """Deviation of the distributions it is trained towards."""
+THRESHOLD = 0.1
+"""A joint that is found has a confidence above it."""
 SKELETON = "coco17"
 JOINTS = len(SKELETONS[SKELETON])
 _STRIDE = 4
@@ -65,7 +67,9 @@ class TinyPose(nn.Module):
         return (seen.flatten(2) * cell.flatten(2).softmax(-1)).sum(-1)
 
 
-class _Exported(nn.Module):
+class Heights(nn.Module):
+    """(B, 3, H, W) normalised RGB -> what the file gives: heights of x (B, 17, 2 W) and of y (B, 17, 2 H)."""
+
     def __init__(self, network: TinyPose) -> None:
         super().__init__()
         self.network = network
@@ -84,7 +88,7 @@ def export_pose(weights: Path) -> onnx.ModelProto:
         TrainingError: not such a file.
     """
     width, height = SIZE_PX
-    return export_network(TinyPose(), _Exported, weights, {"input": (3, height, width)}, ("simcc_x", "simcc_y"))
+    return export_network(TinyPose(), Heights, weights, {"input": (3, height, width)}, ("simcc_x", "simcc_y"))
 
 
 def soft_cross_entropy(logits: Tensor, centre_bins: Tensor) -> Tensor:

@@ -150,9 +150,38 @@ def test_which_joints_are_given(visible: int, inside: int, share: float) -> None
     person = Person(
         np.zeros((4, 4, 3), np.uint8), rng.uniform(20, 44, (30, 2)), flags & bool(visible), flags & bool(inside),
         np.zeros((0, 17, 2)), 100.0, np.zeros((30, 3)), np.zeros((24, 3)), np.zeros(10),
+        np.zeros((17, 2)), np.zeros(17, bool),
     )  # fmt: skip
     drawn = [given_joints(rng, person, SIDE)[1][COCO] for _ in range(60)]
     assert np.mean(drawn) == pytest.approx(share, abs=0.05)
+
+
+def test_joints_of_a_pose_network() -> None:
+    """They are found in the picture as it is drawn, in a box near the true one, and vary with the person."""
+    asked = []
+
+    def pose(image_bgr: np.ndarray, box_px: np.ndarray) -> np.ndarray:
+        asked.append((image_bgr, box_px))
+        inside = box_px[:2] + (box_px[2:] - box_px[:2]) * np.linspace(0.2, 0.8, 17)[:, None]
+        return np.concatenate([inside, np.ones((17, 1))], 1) * (np.arange(17) != 3)[:, None]
+
+    person = draw_person(7, 3, 83, pose)
+    ((image_bgr, box_px),) = asked
+    np.testing.assert_array_equal(person.image, image_bgr[..., ::-1])
+    seen = person.joints_px[COCO][person.visible[COCO]]
+    assert (seen > box_px[:2] - 8).all()
+    assert (seen < box_px[2:] + 8).all()
+    np.testing.assert_array_equal(np.flatnonzero(~person.found), [3])
+    for varied in (person, mirrored(mirrored(person)), vary(np.random.default_rng(0), person, 83)):
+        low, high = (varied.found_px[joint] for joint in (0, 16))
+        where = np.linalg.norm(varied.found_px - low, axis=1) / np.linalg.norm(high - low)
+        np.testing.assert_allclose(np.delete(where, 3), np.delete(np.linspace(0, 1, 17), 3), atol=1e-6)
+    rng = np.random.default_rng(1)
+    cells = [given_joints(rng, person, 83)[0][COCO] for _ in range(200)]
+    found = [np.allclose(each, np.where(person.found[:, None], person.found_px / 4, 0), atol=1e-5) for each in cells]
+    assert 0.5 < np.mean(found) < 0.7
+    assert not person.found[3]
+    assert not draw_person(7, 3, 83).found.any()
 
 
 def test_what_is_true_of_a_centred_person() -> None:

@@ -18,6 +18,8 @@ from jotr_deploy.runtime.pose.top_down import cut, input_from_image
 from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.training import pose_samples
 from jotr_deploy.training.config import TrainingError, read_config
+from jotr_deploy.training.found_joints import FoundJoints
+from jotr_deploy.training.onnx_files import save_weights
 from jotr_deploy.training.pose import Options, make, normalised
 from jotr_deploy.training.pose_samples import AWAY, HIDDEN, SEEN, as_detected, draw_person, mirrored, vary
 from jotr_deploy.training.tasks import make_task
@@ -25,6 +27,7 @@ from jotr_deploy.training.tiny_pose import (
     SIZE_PX,
     SPLIT_RATIO,
     SPREAD_BINS,
+    THRESHOLD,
     TinyPose,
     export_pose,
     soft_cross_entropy,
@@ -170,6 +173,23 @@ def test_what_it_has_learned_by_heart_its_file_finds(tmp_path: Path):
     assert found[..., 2][kind == SEEN].mean() > 0.6
     assert found[..., 2][kind == AWAY].mean() < 0.3
     assert found[..., 2].max() <= 1
+
+
+def test_training_finds_what_the_runtime_finds(tmp_path: Path):
+    torch.manual_seed(0)
+    network, weights, file = TinyPose(), tmp_path / "weights.pt", tmp_path / "pose.onnx"
+    with torch.no_grad():
+        network.votes.weight.mul_(30)  # heights above the threshold, and some below
+    save_weights(network, weights)
+    onnx.save(export_pose(weights), file)
+    image = render(draw_scene(5, 0)).image_bgr
+    box_px = np.array([100.0, 60, 220, 300])
+    with open_session(file, device="cpu") as session:
+        (expected,) = open_pose_network(session, {"threshold": THRESHOLD})(image, box_px[None])
+    found = FoundJoints(weights)(image, box_px)
+    assert 0 < (found[:, 2] > 0).sum() < 17
+    np.testing.assert_array_equal(found[:, 2] > 0, expected[:, 2] > 0)
+    assert np.mean(np.abs(found[:, :2] - expected[:, :2]).max(-1) < 1e-3) > 0.8  # weights of the file are float16
 
 
 def test_other_weights_are_refused(tmp_path: Path):
