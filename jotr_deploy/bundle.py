@@ -57,6 +57,11 @@ class FileEntry(_Strict):
     built_with: dict[str, str] = {}
     error_mm: Error | None = None
 
+    @property
+    def only_parsed(self) -> bool:
+        """An ONNX file that a TensorRT engine was built from, in that parser's dialect: not to be run."""
+        return self.backend == "tensorrt" and self.name.endswith(".onnx")
+
 
 class Manifest(_Strict):
     """`bundle.json`: no timestamps, no timings; unknown fields are refused."""

@@ -24,7 +24,7 @@ def build_engine(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Add the engine to a copy of the bundle, made here.")
     ] = None,
-    backend: Annotated[str, typer.Option(help="tensorrt or onnxruntime.")] = "tensorrt",
+    backend: Annotated[str, typer.Option(help="tensorrt, onnxruntime or openvino.")] = "tensorrt",
     precision: Annotated[str, typer.Option(help="fp32, fp16, bf16, or int8 of a calibrated bundle.")] = "fp16",
     batch: Annotated[str, typer.Option(help="MIN:OPT:MAX people in one call, or one fixed number.")] = "1:4:16",
     plugin: Annotated[str | None, typer.Option(help="aot, library or none; by default the first there is.")] = None,
@@ -35,16 +35,16 @@ def build_engine(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Build a verified engine into a bundle."""
-    choice("--backend", backend, ("tensorrt", "onnxruntime"))
+    choice("--backend", backend, ("tensorrt", "onnxruntime", "openvino"))
     choice("--precision", precision, ("fp32", "fp16", "bf16", "int8", "fp8"))
     if plugin is not None:
         choice("--plugin", plugin, ("aot", "library", "none"))
     if check_only:
         _check(bundle, precision, plugin, as_json)
-    elif backend == "onnxruntime":
-        _onnxruntime(bundle, output, precision, as_json)
-    else:
+    elif backend == "tensorrt":
         _tensorrt(bundle, output, precision, batch, plugin, workspace, timing_cache, level, as_json)
+    else:
+        _on_cpu(bundle, output, backend, precision, as_json)
 
 
 def _check(bundle: Path, precision: str, plugin: str | None, as_json: bool) -> None:
@@ -66,13 +66,15 @@ def _check(bundle: Path, precision: str, plugin: str | None, as_json: bool) -> N
              f"jotr-deploy build-engine {bundle} --precision {precision}")  # fmt: skip
 
 
-def _onnxruntime(bundle: Path, output: Path | None, precision: str, as_json: bool) -> None:
-    needs("build-engine", "onnxruntime")
+def _on_cpu(bundle: Path, output: Path | None, backend: str, precision: str, as_json: bool) -> None:
+    needs("build-engine", "onnxruntime", *(["openvino"] if backend == "openvino" else []))
     from jotr_deploy.bundle import to_write
     from jotr_deploy.engines.onnxruntime import build_onnxruntime
+    from jotr_deploy.engines.openvino import build_openvino
 
+    build = build_openvino if backend == "openvino" else build_onnxruntime
     with steps() as say, to_write(bundle, output) as opened:
-        _, name, differences = build_onnxruntime(opened, precision, say)
+        _, name, differences = build(opened, precision, say)
     _report(output or bundle, name, differences, precision, [], as_json)
 
 

@@ -31,6 +31,7 @@ class Finding:
 # extra -> (distributions, what it is for)
 _EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "cpu": (("onnxruntime",), "running bundles on the CPU"),
+    "openvino": (("openvino",), "the fastest engine on most CPUs"),
     "gpu": (("onnxruntime-gpu", "cuda-bindings"), "running bundles on an NVIDIA GPU"),
     "tensorrt": (("tensorrt", "cuda-bindings"), "building and running TensorRT engines"),
     "export": (("torch", "onnxscript"), "export"),

@@ -94,6 +94,7 @@ def needs(verb: str, *modules: str) -> None:
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
         extra = {"export": "export,cpu", "train": "train"}.get(verb, "cpu")
+        extra += ",openvino" if "openvino" in missing else ""
         raise MissingDependency(f"{verb} needs {', '.join(missing)}", f"pip install 'jotr-deploy[{extra}]'")
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from jotr_deploy.bundle import Bundle
-from jotr_deploy.engines.verify import Difference, measure, require, require_as_good
+import onnx
+
+from jotr_deploy.bundle import Bundle, FileEntry, replace_file
+from jotr_deploy.engines.verify import BATCHES, Difference, measure, require, require_as_good, vertices_error
 from jotr_deploy.errors import BundleError
 from jotr_deploy.runtime.sessions import open_session
 
@@ -27,16 +29,22 @@ def calibrated(bundle: Bundle) -> Path:
 
 
 def measured(
-    bundle: Bundle, path: Path, precision: str, batches: Sequence[int], what: str, device: str = "cpu"
+    bundle: Bundle,
+    path: Path,
+    precision: str,
+    batches: Sequence[int],
+    what: str,
+    backend: str = "auto",
+    device: str = "cpu",
 ) -> list[Difference]:
-    """A derived file or engine against the bundle's network in ONNX Runtime, within its limits.
+    """A derived file or engine, in its own engine, against the bundle's network in ONNX Runtime, within its limits.
 
     Raises:
         VerificationError: above the limits; an int8 form: clearly further away than the calibrated file.
     """
     config = bundle.manifest.model
     with open_session(bundle.file("mesh", MESH), device="cpu") as reference:
-        with open_session(path, device=device) as found:
+        with open_session(path, backend, device) as found:
             rows = measure(reference, found, config, batches)
         if precision == "int8":
             with open_session(calibrated(bundle), device="cpu") as own:
@@ -44,3 +52,44 @@ def measured(
         else:
             require(rows, precision, what)
     return rows
+
+
+def source_of(bundle: Bundle, precision: str) -> Path:
+    """What a file of this precision is made from: the calibrated network for int8, else the exported one.
+
+    Raises:
+        BundleError: it was never calibrated, or the file is not intact.
+    """
+    return calibrated(bundle) if precision == "int8" else bundle.file("mesh", MESH)
+
+
+def add_model(
+    bundle: Bundle, name: str, model: onnx.ModelProto, precision: str, backend: str, say: Callable[[str], None]
+) -> tuple[Bundle, list[Difference]]:
+    """Add an ONNX file made from `source_of(precision)` to the bundle, verified in the engine that will run it.
+
+    Returns:
+        The bundle as it now is, and every output's difference.
+
+    Raises:
+        VerificationError: see `measured`; nothing is kept.
+    """
+    differences: list[Difference] = []
+
+    def write(path: Path) -> FileEntry:
+        onnx.save(model, path)
+        say(f"comparing with {MESH} at batch {', '.join(map(str, BATCHES))}")
+        differences.extend(measured(bundle, path, precision, BATCHES, name, backend))
+        source = bundle.entry("mesh", source_of(bundle, precision).name)
+        return FileEntry(
+            role="mesh",
+            name=name,
+            sha256="",
+            precision=precision,
+            backend="onnx" if backend == "onnxruntime" else backend,
+            recipe=source.recipe,
+            batch="dynamic",
+            error_mm=source.error_mm if precision == "int8" else vertices_error(differences),
+        )
+
+    return replace_file(bundle, name, write), differences

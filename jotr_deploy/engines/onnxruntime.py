@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import onnx
 
-from jotr_deploy.bundle import Bundle, FileEntry, replace_file
-from jotr_deploy.engines.derived import MESH, calibrated, measured
-from jotr_deploy.engines.int8 import for_onnxruntime
+from jotr_deploy.bundle import Bundle
+from jotr_deploy.engines.derived import add_model, source_of
+from jotr_deploy.engines.int8 import for_cpu
 from jotr_deploy.engines.precision import to_low_precision
-from jotr_deploy.engines.verify import BATCHES, Difference, vertices_error
+from jotr_deploy.engines.verify import Difference
 from jotr_deploy.errors import JotrDeployError
 
 
@@ -37,27 +36,9 @@ def build_onnxruntime(
             f"--backend onnxruntime --precision {precision}: its CPU cannot execute it, so it cannot be verified",
             "give --precision fp16 or int8, or --backend tensorrt",
         )
-    source = calibrated(bundle) if precision == "int8" else bundle.file("mesh", MESH)
     name = f"mesh.{precision}.onnxruntime.onnx" if precision == "int8" else f"mesh.{precision}.onnx"
     say(f"typing the network as {precision}")
-    plain = onnx.load(source)
-    typed = for_onnxruntime(plain) if precision == "int8" else to_low_precision(plain, "fp16")
-    differences: list[Difference] = []
-
-    def write(path: Path) -> FileEntry:
-        onnx.save(typed, path)
-        say(f"comparing with {MESH} at batch {', '.join(map(str, BATCHES))}")
-        differences.extend(measured(bundle, path, precision, BATCHES, name))
-        entry = bundle.entry("mesh", source.name)
-        return FileEntry(
-            role="mesh",
-            name=name,
-            sha256="",
-            precision=precision,
-            backend="onnx",
-            recipe=entry.recipe,
-            batch="dynamic",
-            error_mm=entry.error_mm if precision == "int8" else vertices_error(differences),
-        )
-
-    return replace_file(bundle, name, write), name, differences
+    plain = onnx.load(source_of(bundle, precision))
+    typed = for_cpu(plain) if precision == "int8" else to_low_precision(plain, "fp16")
+    bundle, differences = add_model(bundle, name, typed, precision, "onnxruntime", say)
+    return bundle, name, differences

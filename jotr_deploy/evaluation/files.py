@@ -75,7 +75,7 @@ def open_files(
             if entry == chosen:
                 compared.append(measured)
                 continue
-            if _only_for_a_parser(entry):
+            if entry.only_parsed:
                 not_run[entry.name] = f"made for the parser of {entry.backend}, not to be run"
                 continue
             try:
@@ -87,14 +87,9 @@ def open_files(
 
 def _reference(bundle: Bundle) -> FileEntry:
     for entry in bundle.manifest.files:
-        if entry.role == "mesh" and entry.precision == REFERENCE_PRECISION and not _only_for_a_parser(entry):
+        if entry.role == "mesh" and entry.precision == REFERENCE_PRECISION and not entry.only_parsed:
             return entry
     raise BundleError(
         f"{bundle.path}: the bundle has no fp32 mesh file to compare the others with",
         "export it again: jotr-deploy export CHECKPOINT -o BUNDLE",
     )
-
-
-def _only_for_a_parser(entry: FileEntry) -> bool:
-    """An ONNX file that an engine was built from, with that engine's own operators."""
-    return entry.backend not in (None, "onnx") and entry.name.endswith(".onnx")

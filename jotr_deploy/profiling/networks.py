@@ -56,8 +56,8 @@ def open_networks(
         networks, sessions, notes = [], [], []
         failure: JotrDeployError | None = None
         for entry in bundle.manifest.files:
-            if entry.role != "mesh" or (entry.backend not in (None, "onnx") and entry.name.endswith(".onnx")):
-                continue  # what an engine was built from is for that engine's parser only
+            if entry.role != "mesh" or entry.only_parsed:
+                continue
             path = bundle.file("mesh", entry.name)
             try:
                 session = stack.enter_context(open_session(path, device=device, threads=threads))
@@ -111,9 +111,11 @@ def without_body(path: Path, directory: Path) -> Path:
 
     model = onnx.load(path)
     inputs = [value.name for value in model.graph.input]
-    pruned = directory / f"{path.stem}.no-body.onnx"
+    pruned = directory / f"no-body.{path.name}"
     with _room_for(pruned):
-        onnx.save(onnx.utils.Extractor(model).extract_model(inputs, list(_WITHOUT_BODY)), pruned)
+        extracted = onnx.utils.Extractor(model).extract_model(inputs, list(_WITHOUT_BODY))
+        onnx.helper.set_model_props(extracted, {each.key: each.value for each in model.metadata_props})
+        onnx.save(extracted, pruned)
     return pruned
 
 

@@ -211,9 +211,10 @@ def test_command_as_json(bundle: Bundle, cli: Callable[..., Any], tmp_path: Path
     assert (found["crops"], found["held_out"], found["skipped"]) == (6, 2, [])
     assert (copy / "mesh.int8.onnx").is_file()
     assert not (bundle.path / "mesh.int8.onnx").exists()
-    built = cli("build-engine", copy, "--backend", "onnxruntime", "--precision", "int8", "--json")
-    assert built.code == 0, built.err
-    assert json.loads(built.out)["file"] == "mesh.int8.onnxruntime.onnx"
+    for backend in ("onnxruntime", "openvino"):
+        built = cli("build-engine", copy, "--backend", backend, "--precision", "int8", "--json")
+        assert built.code == 0, built.err
+        assert json.loads(built.out)["file"] == f"mesh.int8.{backend}.onnx"
     assert cli("build-engine", copy, "--precision", "int8", "--check-only").code == 0
 
 

@@ -18,7 +18,7 @@ from jotr_deploy.calibration.frames import CropSet
 from jotr_deploy.calibration.placement import BLOCKS, block_of, chosen_nodes
 from jotr_deploy.calibration.quantize import channel_axis, quantize, quantized_weight, sites
 from jotr_deploy.calibration.ranges import collect
-from jotr_deploy.engines.int8 import for_onnxruntime, for_tensorrt
+from jotr_deploy.engines.int8 import for_cpu, for_tensorrt
 from jotr_deploy.engines.tensorrt_onnx import tensorrt_copy
 from jotr_deploy.engines.tensorrt_rules import check
 from jotr_deploy.errors import BundleError
@@ -189,7 +189,7 @@ def test_a_tensor_that_is_always_zero(network: onnx.ModelProto, crops: CropSet) 
 def test_onnxruntime_fuses_every_convolution_and_sum(
     quantized: onnx.ModelProto, crops: CropSet, tmp_path: Path
 ) -> None:
-    form = for_onnxruntime(quantized)
+    form = for_cpu(quantized)
     run(form, crops, tmp_path / "optimized.onnx")
     kinds = Counter(node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node)
     convolutions = Counter(node.op_type for node in quantized.graph.node)["Conv"]
@@ -198,7 +198,7 @@ def test_onnxruntime_fuses_every_convolution_and_sum(
     assert kinds["Conv"] == kinds["FusedConv"] == 0
 
 
-@pytest.mark.parametrize("form", [for_onnxruntime, for_tensorrt])
+@pytest.mark.parametrize("form", [for_cpu, for_tensorrt])
 def test_a_form_is_the_same_network(form, network: onnx.ModelProto, quantized: onnx.ModelProto, crops: CropSet) -> None:
     fp32, int8, found = (run(model, crops)["joints3d"] for model in (network, quantized, form(quantized)))
     drift, apart = np.abs(int8 - fp32).mean(), np.abs(found - int8).mean()

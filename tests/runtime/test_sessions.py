@@ -118,7 +118,7 @@ def test_another_backend(tmp_path: Path) -> None:
     with pytest.raises(SessionError) as refusal:
         open_session(path, backend="tensorrt")
     assert (refusal.value.cause, refusal.value.remedy) == (
-        f"{path}: tensorrt cannot open '.onnx'", "use --backend onnxruntime",
+        f"{path}: tensorrt cannot open '.onnx'", "use --backend onnxruntime or openvino",
     )  # fmt: skip
 
 

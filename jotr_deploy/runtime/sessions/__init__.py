@@ -9,15 +9,16 @@ from jotr_deploy.runtime.sessions.contract import Session, TensorSpec
 
 __all__ = ["Session", "TensorSpec", "open_session"]
 
-_BACKENDS = {".onnx": "onnxruntime", ".engine": "tensorrt", ".plan": "tensorrt"}
+OPENVINO_FILE = ".openvino.onnx"
+_BACKENDS = {".onnx": ("onnxruntime", "openvino"), ".engine": ("tensorrt",), ".plan": ("tensorrt",)}
 
 
 def open_session(path: Path, backend: str = "auto", device: str = "auto", threads: int | None = None) -> Session:
     """Load a network.
 
     Args:
-        path: the file; its suffix chooses the engine when `backend` is "auto".
-        backend: "auto", "onnxruntime" or "tensorrt".
+        path: the file; how its name ends chooses the engine when `backend` is "auto".
+        backend: "auto", "onnxruntime", "openvino" or "tensorrt".
         device: "auto" (CUDA where the engine has it), "cpu" or "cuda".
         threads: width of the session on the CPU; by default all cores.
 
@@ -30,13 +31,20 @@ def open_session(path: Path, backend: str = "auto", device: str = "auto", thread
         raise SessionError(f"{path}: no such network file", f"give a file that ends in {known}")
     if path.suffix not in _BACKENDS:
         raise SessionError(f"{path}: cannot open '{path.suffix}'", f"give a file that ends in {known}")
-    chosen = _BACKENDS[path.suffix] if backend == "auto" else backend
-    if chosen != _BACKENDS[path.suffix]:
-        raise SessionError(f"{path}: {backend} cannot open '{path.suffix}'", f"use --backend {_BACKENDS[path.suffix]}")
+    able = _BACKENDS[path.suffix]
+    chosen = backend
+    if backend == "auto":
+        chosen = "openvino" if path.name.endswith(OPENVINO_FILE) else able[0]
+    if chosen not in able:
+        raise SessionError(f"{path}: {backend} cannot open '{path.suffix}'", f"use --backend {' or '.join(able)}")
     if chosen == "tensorrt":
         from jotr_deploy.runtime.sessions.tensorrt import TensorRTSession
 
         return TensorRTSession(path, device)
+    if chosen == "openvino":
+        from jotr_deploy.runtime.sessions.openvino import OpenVINOSession
+
+        return OpenVINOSession(path, device, threads)
     from jotr_deploy.runtime.sessions.onnxruntime import open_onnxruntime
 
     return open_onnxruntime(path, device, threads)

@@ -1,0 +1,73 @@
+"""`build-engine --backend openvino`: files that OpenVINO loads as they are, and computes in less than float32."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import onnx
+
+from jotr_deploy.bundle import Bundle
+from jotr_deploy.engines.derived import add_model, source_of
+from jotr_deploy.engines.int8 import for_cpu
+from jotr_deploy.engines.verify import Difference
+from jotr_deploy.errors import BundleError, JotrDeployError
+from jotr_deploy.plugins.onnx_function import inline
+from jotr_deploy.runtime.sessions.openvino_stages import STAGES
+
+HEATMAPS = "heatmaps"
+LOW_PRECISION = (("f32", (HEATMAPS,)), ("bf16", ("pose", "betas", "cam")), ("f32", ()))
+"""The peaks of heat maps lie between bfloat16's numbers, and a body a metre wide is known to 4 mm in it."""
+
+
+def build_openvino(
+    bundle: Bundle, precision: str, say: Callable[[str], None] = lambda step: None
+) -> tuple[Bundle, str, list[Difference]]:
+    """Add a file for OpenVINO to a bundle, verified there.
+
+    fp32 is the exported network without the operator of this package, so that it loads faster. bf16 computes it in
+    bfloat16 where the CPU has that, but for heat maps and body. int8 is the calibrated network, its float part in
+    bfloat16 likewise.
+
+    Returns:
+        The bundle as it now is, the name of the file, and every output's difference.
+
+    Raises:
+        JotrDeployError: a precision that OpenVINO's CPU does not have.
+        BundleError: int8 of a bundle that was never calibrated.
+        VerificationError: above the limits; nothing is kept.
+    """
+    if precision not in ("fp32", "bf16", "int8"):
+        raise JotrDeployError(
+            f"--backend openvino --precision {precision}: its CPU does not compute in it",
+            "give --precision fp32, bf16 or int8",
+        )
+    name = f"mesh.{precision}.openvino.onnx"
+    say("writing the network for OpenVINO")
+    plain = onnx.load(source_of(bundle, precision))
+    model = for_openvino(for_cpu(plain) if precision == "int8" else plain, low_precision=precision != "fp32")
+    bundle, differences = add_model(bundle, name, model, precision, "openvino", say)
+    return bundle, name, differences
+
+
+def for_openvino(model: onnx.ModelProto, low_precision: bool) -> onnx.ModelProto:
+    """A copy of standard operators only; with the stages of `LOW_PRECISION` in its metadata."""
+    plain = inline(model)
+    if low_precision:
+        _name_heatmaps(plain.graph)
+        onnx.helper.set_model_props(plain, {STAGES: json.dumps(LOW_PRECISION)})
+    return plain
+
+
+def _name_heatmaps(graph: onnx.GraphProto) -> None:
+    """Call the tensor that joins the picture's features `HEATMAPS`."""
+    inside = {name for node in graph.node if node.name.startswith("backbone") for name in node.output}
+    joined = [node for node in graph.node if node.name.startswith("backbone") and node.op_type == "Concat"]
+    outside = [name for node in joined for name in node.input if name not in inside]
+    if len(outside) != 1:
+        raise BundleError("no heat maps join the backbone: not a mesh network of this version", "export it again")
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for slot, name in enumerate(names):
+                if name == outside[0]:
+                    names[slot] = HEATMAPS

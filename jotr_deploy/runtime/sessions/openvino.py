@@ -1,0 +1,157 @@
+"""OpenVINO behind the session contract: static shapes, and less than float32 where the file says so.
+
+OpenVINO has one precision for a whole model; a file that wants several is cut into stages (`openvino_stages`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from jotr_deploy.errors import MissingDependency, SessionError, first_line
+from jotr_deploy.runtime.sessions.contract import Array, Session, TensorSpec
+from jotr_deploy.runtime.sessions.openvino_stages import stages
+
+PARTS = (8, 4, 2, 1)
+"""Batch sizes that are compiled, each when it is first needed; other batches are put together from them."""
+BATCH = "batch"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A compiled model of one batch size."""
+
+    request: Any
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    def __call__(self, values: Mapping[str, Array]) -> dict[str, Array]:
+        results = self.request.infer({name: values[name] for name in self.inputs}, share_inputs=True)
+        return {name: results[name] for name in self.outputs}
+
+
+class OpenVINOSession(Session):
+    """An ONNX file in OpenVINO on the CPU."""
+
+    device = "cpu"
+
+    def __init__(self, path: Path, device: str = "auto", threads: int | None = None) -> None:
+        if device == "cuda":
+            raise SessionError(f"{path}: OpenVINO is for the CPU here", "use --device cpu, or another backend")
+        self.path = path
+        self._core = openvino().Core()
+        self._options = {"PERFORMANCE_HINT": "LATENCY", **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
+        model = _read(self._core, path)
+        self.inputs = {port.any_name: _spec(path, port) for port in model.inputs}
+        self.outputs = {port.any_name: _spec(path, port) for port in model.outputs}
+        self._batched = all(
+            spec.shape[:1] == (BATCH,) and "?" not in spec.shape
+            for spec in (*self.inputs.values(), *self.outputs.values())
+        )
+        self._models = [("f32", model)]
+        if "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):  # elsewhere it would be emulated
+            self._models = stages(path, model)
+        self._stages: dict[int, list[Stage]] = {}
+
+    def _run(self, feeds: dict[str, Array]) -> dict[str, Array]:
+        if not self._batched:
+            return self._call(0, feeds)
+        batch, results, start = len(next(iter(feeds.values()))), [], 0
+        for size in parts(batch):
+            results.append(self._call(size, {name: feed[start : start + size] for name, feed in feeds.items()}))
+            start += size
+        if len(results) == 1:
+            return results[0]
+        none = {name: np.zeros((0, *map(int, spec.shape[1:])), spec.dtype) for name, spec in self.outputs.items()}
+        return {name: np.concatenate([none[name], *(result[name] for result in results)]) for name in self.outputs}
+
+    def _call(self, batch: int, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """One call of the stages compiled for this batch; 0: for any shape."""
+        if batch not in self._stages:
+            self._stages[batch] = [self._compiled(model, precision, batch) for precision, model in self._models]
+        values = dict(feeds)
+        for stage in self._stages[batch]:
+            values |= stage(values)
+        return {name: values[name] for name in self.outputs}
+
+    def _compiled(self, model: Any, precision: str, batch: int) -> Stage:
+        if batch:
+            model = model.clone()
+            model.reshape({port.any_name: [batch, *list(port.partial_shape)[1:]] for port in model.inputs})
+        try:
+            compiled = self._core.compile_model(model, "CPU", {**self._options, "INFERENCE_PRECISION_HINT": precision})
+        except RuntimeError as error:
+            raise _refused(self.path, error) from None
+        names = (tuple(port.any_name for port in ports) for ports in (model.inputs, model.outputs))
+        return Stage(compiled.create_infer_request(), *names)
+
+    def _free(self) -> None:
+        self._stages, self._models = {}, []
+
+
+def openvino() -> ModuleType:
+    """The module `openvino`.
+
+    Raises:
+        MissingDependency: it is not installed.
+    """
+    try:
+        import openvino
+    except ImportError:
+        raise MissingDependency("OpenVINO is not installed", "pip install 'jotr-deploy[openvino]'") from None
+    return openvino
+
+
+def parts(batch: int) -> list[int]:
+    """The batch as sizes out of `PARTS`, the largest first."""
+    found = []
+    for size in PARTS:
+        count, batch = divmod(batch, size)
+        found += [size] * count
+    return found
+
+
+def _read(core: Any, path: Path) -> Any:
+    """The file as OpenVINO's model; the operator of this package is written out if it is in there."""
+    try:
+        return core.read_model(path)
+    except RuntimeError as error:
+        refused = _refused(path, error)
+    import onnx
+
+    from jotr_deploy.plugins.onnx_function import inline
+
+    try:
+        model = onnx.load(path)
+        if not model.functions:
+            raise refused
+        return core.read_model(inline(model).SerializeToString())
+    except SessionError:
+        raise
+    except Exception:  # damaged in a way that only the protobuf reader notices, each version with its own class
+        raise refused from None
+
+
+def _refused(path: Path, error: Exception) -> SessionError:
+    lines = [line for line in str(error).splitlines() if line and not line.startswith("Exception from")]
+    reason = lines[0] if lines else first_line(error)
+    return SessionError(f"{path}: OpenVINO cannot load it ({reason})", "check the file; export it again")
+
+
+def _spec(path: Path, port: Any) -> TensorSpec:
+    try:
+        dtype = np.dtype(port.element_type.to_dtype())
+    except RuntimeError:
+        kind = port.element_type.get_type_name()
+        raise SessionError(
+            f"{path}: {port.any_name} is a {kind}, which NumPy does not have", "give another network"
+        ) from None
+    sizes = [size.get_length() if size.is_static else "?" for size in port.partial_shape]
+    if sizes[:1] == ["?"]:
+        sizes[0] = BATCH
+    return TensorSpec(dtype, tuple(sizes))
