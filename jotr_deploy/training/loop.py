@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from jotr_deploy.errors import MissingDependency
 from jotr_deploy.training.config import TrainConfig, TrainingError
 from jotr_deploy.training.data import batches
+from jotr_deploy.training.optimizers import optimizers, schedule
 from jotr_deploy.training.run_directory import EVENTS, WEIGHTS, begin_run, read_checkpoint, write_checkpoint
 from jotr_deploy.training.tasks import Task
 from jotr_deploy.writing import output_errors
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 LOG_EVERY = 20  # steps between two rows of TensorBoard
-MATRIX = 64  # fewest rows and columns of what Muon moves: layers between layers, not queries or heads
 
 
 @dataclass(frozen=True)
@@ -216,42 +216,6 @@ class _Log:
                 self.writer.add_scalar(name, value, run.step)
         self.text = f"loss {values['loss']:.4g}, {rate:.3g} samples/s"
         self.sums, self.count, self.start = {}, 0, time.perf_counter()
-
-
-def optimizers(model: nn.Module, config: TrainConfig) -> dict[str, torch.optim.Optimizer]:
-    """AdamW, and Muon where the configuration has a rate for it, under their names in a checkpoint.
-
-    Matrices and kernels are decayed, everything of fewer dimensions is not. Muon takes the matrices with `MATRIX` rows
-    and columns or more; its steps are scaled to be as long as AdamW's.
-    """
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    large = [p for p in trained if p.ndim == 2 and min(p.shape) >= MATRIX] if config.matrix_lr is not None else []
-    taken = {id(p) for p in large}
-    groups = [
-        {"params": [p for p in trained if p.ndim >= 2 and id(p) not in taken], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    made: dict[str, torch.optim.Optimizer] = {
-        "optimizer": torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, config.beta2), fused=True)
-    }
-    if config.matrix_lr is not None and large:
-        made["matrices"] = torch.optim.Muon(
-            large, lr=config.matrix_lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
-        )
-    for optimizer in made.values():
-        for group in optimizer.param_groups:
-            group["initial_lr"] = group["lr"]
-    return made
-
-
-def schedule(config: TrainConfig, step: int) -> float:
-    """The share of the full rates at a step (from 0): linear warm-up, then 1 or half a cosine to 0."""
-    if step < config.warmup:
-        return (step + 1) / config.warmup
-    if config.schedule == "constant":
-        return 1.0
-    share = (step - config.warmup) / max(1, config.steps - config.warmup)
-    return (1 + math.cos(math.pi * share)) / 2
 
 
 def _accelerator(config: TrainConfig) -> Accelerator:

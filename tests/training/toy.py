@@ -1,4 +1,4 @@
-"""The smallest task: a regression with dropout, a batch norm and a frozen layer."""
+"""The smallest task: a regression with dropout, a batch norm, a convolution and a frozen layer."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ class Toy:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             self.model: nn.Module = nn.Sequential(
-                nn.Linear(8, 16), nn.BatchNorm1d(16), nn.Dropout(0.5), nn.Linear(16, 4), nn.Linear(4, 1)
-            )
-        self.model[4].requires_grad_(False)
+                nn.Linear(8, 16), nn.BatchNorm1d(16), nn.Dropout(0.5), nn.Unflatten(1, (2, 8)), nn.Conv1d(2, 4, 8),
+                nn.Flatten(), nn.Linear(4, 4), nn.Linear(4, 1),
+            )  # fmt: skip
+        self.model[-1].requires_grad_(False)
         self.during = during
         self.seen: list[int] = []
 
