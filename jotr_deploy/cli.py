@@ -203,6 +203,9 @@ def bench(
     source: Annotated[Path | None, typer.Option(help="Picture in place of the one in this package.")] = None,
     keypoints: Annotated[Path | None, typer.Option(help="2-D joints of that picture.")] = None,
     no_eager: Annotated[bool, typer.Option("--no-eager", help="Leave PyTorch eager out.")] = False,
+    choose: Annotated[
+        bool, typer.Option("--choose", help="Only find the faster engine for every file here, and remember it.")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Cores for every engine; all by default.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -211,8 +214,11 @@ def bench(
     choice("--device", device, ("auto", "cpu", "cuda"))
     if not all(part.strip().isdecimal() and int(part) > 0 for part in batches.split(",")):
         raise JotrDeployError(f"--batches {batches}: not a list of batch sizes", "give one such as 1,4,16")
-    needs("bench", "onnxruntime")
+    needs("bench", "onnxruntime", *(["openvino"] if choose else []))
     errors.print(f"[dim]measuring[/] {escape(str(bundle))}", highlight=False, soft_wrap=True)
+    if choose:
+        _choose(bundle, threads, seconds, as_json)
+        return
     from jotr_deploy.bundle import open_bundle
     from jotr_deploy.profiling.bench import bench as measure
     from jotr_deploy.profiling.table import report
@@ -228,6 +234,21 @@ def bench(
         return
     console.print(report(result))
     done(bundle, "measured; nothing was written", f"jotr-deploy bench {bundle} --json > bench.json")
+
+
+def _choose(bundle: Path, threads: int | None, seconds: float, as_json: bool) -> None:
+    from jotr_deploy.bundle import open_bundle
+    from jotr_deploy.profiling.choose import choose
+    from jotr_deploy.profiling.table import choices_report
+    from jotr_deploy.runtime.sessions.choice import choices
+
+    with bar() as progress:
+        found = choose(open_bundle(bundle), threads, seconds, progress)
+    if as_json:
+        print_json([asdict(each) for each in found])
+        return
+    console.print(choices_report(found))
+    done(choices(), "remembered for this processor and these files", f"jotr-deploy run {bundle} IMAGE -o DIR")
 
 
 app.command()(cli_doctor.doctor)

@@ -8,16 +8,12 @@ import platform
 import shutil
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path
+
+from jotr_deploy.processor import processor
 
 _DISTRIBUTIONS = (
     "jotr-deploy", "numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "torch",
     "opencv-python-headless",
-)  # fmt: skip
-# Instructions that decide the speed of matrix products, as Linux names them: x86, then Arm.
-_FLAGS = (
-    "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8",
-    "asimd", "asimdhp", "asimddp", "bf16", "i8mm", "sve",
 )  # fmt: skip
 
 
@@ -26,7 +22,7 @@ class Environment:
     """Where something was measured."""
 
     cpu: str
-    flags: tuple[str, ...]  # of `_FLAGS`, those this processor has
+    flags: tuple[str, ...]  # instructions that decide the speed of matrix products
     cores: int  # physical
     hardware_threads: int
     memory_gb: float
@@ -48,7 +44,7 @@ def environment(threads: int | None, cuda: bool, load: tuple[float, float, float
     """
     import psutil
 
-    cpu, flags = _processor(Path("/proc/cpuinfo"))
+    cpu, flags = processor()
     return Environment(
         cpu=cpu,
         flags=flags,
@@ -68,21 +64,6 @@ def load_average() -> tuple[float, float, float]:
     """Runnable processes over the last 1, 5 and 15 minutes."""
     one, five, fifteen = os.getloadavg()
     return round(one, 2), round(five, 2), round(fifteen, 2)
-
-
-def _processor(cpuinfo: Path) -> tuple[str, tuple[str, ...]]:
-    """Name and telling flags; where there is no such file, only the name."""
-    try:
-        text = cpuinfo.read_text()
-    except OSError:
-        text = ""
-    values: dict[str, str] = {}
-    for line in text.splitlines():
-        field, _, value = line.partition(":")
-        values.setdefault(field.strip(), value.strip())
-    present = set((values.get("flags") or values.get("Features") or "").split())
-    name = values.get("model name") or platform.processor() or platform.machine()
-    return name, tuple(flag for flag in _FLAGS if flag in present)
 
 
 def _version(distribution: str) -> str | None:

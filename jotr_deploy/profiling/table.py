@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from jotr_deploy.profiling.choose import Choice
 from jotr_deploy.profiling.environment import Environment
 from jotr_deploy.profiling.results import GPU_PARTS, BenchResult, NetworkResult, StageResult, Timing
 
@@ -26,6 +27,23 @@ def report(result: BenchResult) -> Group:
     parts += [_files(result.networks), Text(), _stages(result.stages)]
     parts += [Text(), *_lines(result), Text(), _environment(result.environment)]
     return Group(*parts)
+
+
+def choices_report(choices: Sequence[Choice]) -> Group:
+    """Every file in every engine, the chosen one marked; below it what was left out, and why."""
+    engines = tuple(dict.fromkeys(engine for choice in choices for engine in (*choice.timings, *choice.left_out)))
+    table = _table("One person, milliseconds a call, p50", "network", *engines)
+    for choice in choices:
+        figures = []
+        for engine in engines:
+            timing = choice.timings.get(engine)
+            figure = NOTHING if timing is None else _milliseconds(timing.p50_ms)
+            figures.append(f"[bold green]{figure} chosen[/]" if engine == choice.chosen else figure)
+        table.add_row(escape(choice.file), *figures)
+    notes = [f"{choice.file} not in {name}: {why}" for choice in choices for name, why in choice.left_out.items()]
+    busy = any(timing.busy for choice in choices for timing in choice.timings.values())
+    warnings = ["the rest of the machine was busy nearly all the time: choose again when it is quiet"] if busy else []
+    return Group(table, Text(), *_remarks(notes, warnings))
 
 
 def _networks(result: BenchResult) -> Table:
@@ -124,10 +142,11 @@ def _lines(result: BenchResult) -> Iterator[Text]:
     timings += [stage.timing for stage in result.stages]
     if any(timing and timing.kept < P99_SAMPLES for timing in timings):
         yield Text(f"*: p99 of fewer than {P99_SAMPLES} samples is little else than the slowest one.")
-    for kind, style, texts in (
-        ("note", "yellow", (*result.notes, *result.labels)),
-        ("warning", "bold red", result.warnings),
-    ):
+    yield from _remarks((*result.notes, *result.labels), result.warnings)
+
+
+def _remarks(notes: Sequence[str], warnings: Sequence[str]) -> Iterator[Text]:
+    for kind, style, texts in (("note", "yellow", notes), ("warning", "bold red", warnings)):
         for text in texts:
             yield Text.assemble((kind, style), f" {text}")
 

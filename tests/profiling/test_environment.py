@@ -3,7 +3,7 @@ from dataclasses import asdict
 
 import pytest
 
-from jotr_deploy.profiling import environment as module
+from jotr_deploy.processor import processor
 from jotr_deploy.profiling.environment import environment, load_average
 
 X86 = "processor\t: 0\nmodel name\t: AMD EPYC\nflags\t\t: fpu avx2 avx512f amx_int8\n\nmodel name\t: other\n"
@@ -20,10 +20,10 @@ ARM = "processor\t: 0\nBogoMIPS\t: 62.50\nFeatures\t: fp asimd asimddp i8mm\n"
     ],
 )
 def test_processor(tmp_path, monkeypatch, text, name, flags):
-    monkeypatch.setattr(module.platform, "processor", lambda: "of the platform")
+    monkeypatch.setattr("platform.processor", lambda: "of the platform")
     if text is not None:
         (tmp_path / "cpuinfo").write_text(text)
-    assert module._processor(tmp_path / "cpuinfo") == (name, flags)
+    assert processor(tmp_path / "cpuinfo") == (name, flags)
 
 
 def test_this_machine_as_json():

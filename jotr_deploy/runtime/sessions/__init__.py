@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 from jotr_deploy.errors import SessionError
@@ -18,7 +19,8 @@ def open_session(path: Path, backend: str = "auto", device: str = "auto", thread
 
     Args:
         path: the file; how its name ends chooses the engine when `backend` is "auto".
-        backend: "auto", "onnxruntime", "openvino" or "tensorrt".
+        backend: "auto", "onnxruntime", "openvino" or "tensorrt". Of two that can open a file "auto" takes the one
+            that `bench --choose` found faster here, and ONNX Runtime where nothing was measured.
         device: "auto" (CUDA where the engine has it), "cpu" or "cuda".
         threads: width of the session on the CPU; by default all cores.
 
@@ -34,7 +36,7 @@ def open_session(path: Path, backend: str = "auto", device: str = "auto", thread
     able = _BACKENDS[path.suffix]
     chosen = backend
     if backend == "auto":
-        chosen = "openvino" if path.name.endswith(OPENVINO_FILE) else able[0]
+        chosen = "openvino" if path.name.endswith(OPENVINO_FILE) else _chosen(path, device) or able[0]
     if chosen not in able:
         raise SessionError(f"{path}: {backend} cannot open '{path.suffix}'", f"use --backend {' or '.join(able)}")
     if chosen == "tensorrt":
@@ -48,3 +50,13 @@ def open_session(path: Path, backend: str = "auto", device: str = "auto", thread
     from jotr_deploy.runtime.sessions.onnxruntime import open_onnxruntime
 
     return open_onnxruntime(path, device, threads)
+
+
+def _chosen(path: Path, device: str) -> str | None:
+    """What was measured for the CPU, where the file is to run there."""
+    if path.suffix != ".onnx" or device == "cuda" or importlib.util.find_spec("openvino") is None:
+        return None
+    from jotr_deploy.runtime.sessions import cuda
+    from jotr_deploy.runtime.sessions.choice import remembered
+
+    return None if device == "auto" and cuda.available() else remembered(path)
