@@ -192,14 +192,15 @@ def _timed(scene: Scene, smallest: int, on_gpu: bool) -> tuple[str, ...]:
     people = "1 person" if count == 1 else f"{count} people"
     return (
         "network: wall clock of one call, crops in memory to all outputs in memory, body included; people/s = batch / "
-        "p50. All take turns in the same rounds, and each starts when the threads of the one before are idle.",
+        "p50; gain: p50 of PyTorch eager / p50. All take turns in the same rounds, and each starts when the threads of "
+        "the one before are idle.",
         *((_GPU_LINE,) if on_gpu else ()),
         f"body: what of it the body takes at batch {smallest}: the p10 of the same file without body against its own, "
         "because the median repeats less well than the body is long.",
         f"stages: one frame of {width} x {height} with {people}, from a file in the disk cache to meshes drawn.",
-        f"cold start: start of a process to its first result at batch 1, files in the disk cache, median of "
-        f"{COLD_STARTS}; peak memory: resident, of that process.",
-        f"dropped: samples taken while the rest of the machine used more than {BUSY_SHARE:.0%} of its cores.",
+        f"cold: start of a process to its first result at batch 1, files in the disk cache, median of "
+        f"{COLD_STARTS}; peak: resident memory of that process.",
+        f"busy: samples dropped because the rest of the machine then used over {BUSY_SHARE:.0%} of its cores.",
     )
 
 

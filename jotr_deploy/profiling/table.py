@@ -1,4 +1,4 @@
-"""A benchmark as text for a terminal 100 columns wide."""
+"""A benchmark as text for a terminal 80 columns wide; the mean and full names are in its JSON."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def choices_report(choices: Sequence[Choice]) -> Group:
             timing = choice.timings.get(engine)
             figure = NOTHING if timing is None else _milliseconds(timing.p50_ms)
             figures.append(f"[bold green]{figure} chosen[/]" if engine == choice.chosen else figure)
-        table.add_row(escape(choice.file), *figures)
+        table.add_row(_name(choice.file), *figures)
     notes = [f"{choice.file} not in {name}: {why}" for choice in choices for name, why in choice.left_out.items()]
     busy = any(timing.busy for choice in choices for timing in choice.timings.values())
     warnings = ["the rest of the machine was busy nearly all the time: choose again when it is quiet"] if busy else []
@@ -49,7 +49,7 @@ def choices_report(choices: Sequence[Choice]) -> Group:
 def _networks(result: BenchResult) -> Table:
     table = _table(
         "Network, milliseconds a call",
-        "batch", "network", "p50", "p90", "p99", "mean", "people/s", "n", "dropped", "vs eager",
+        "batch", "network", "p50", "p90", "p99", "people/s", "n", "busy", "gain",
     )  # fmt: skip
     rows = [(row, network) for network in result.networks for row in network.batches]
     for batch in dict.fromkeys(row.batch for row, _ in rows):
@@ -58,8 +58,8 @@ def _networks(result: BenchResult) -> Table:
         for row, network in (pair for pair in rows if pair[0].batch == batch):
             table.add_row(
                 shown,
-                escape(network.name),
-                *_figures(row.timing),
+                _name(network.name),
+                *_figures(row.timing)[:-1],
                 _number(row.people_per_s, ".1f"),
                 *_counts(row.timing),
                 _number(row.speed_up, ".2f", "x"),
@@ -76,18 +76,18 @@ def _on_gpu(result: BenchResult) -> Table:
     for row, network in sorted(rows, key=lambda pair: pair[0].batch):
         if row.gpu_ms and row.timing:
             times = (*(row.gpu_ms[part] for part in GPU_PARTS), row.timing.p50_ms)
-            table.add_row(str(row.batch), escape(network.name), *map(_milliseconds, times))
+            table.add_row(str(row.batch), _name(network.name), *map(_milliseconds, times))
     return table
 
 
 def _files(networks: tuple[NetworkResult, ...]) -> Table:
     table = _table(
         "Start and memory",
-        "network", "precision", "device", "file MB", "cold start s", "peak memory MB", "body",
+        "network", "precision", "device", "file MB", "cold s", "peak MB", "body",
     )  # fmt: skip
     for network in networks:
         table.add_row(
-            escape(network.name),
+            _name(network.name),
             network.precision or NOTHING,
             network.device,
             _number(network.size_mb, ".0f"),
@@ -99,7 +99,7 @@ def _files(networks: tuple[NetworkResult, ...]) -> Table:
 
 
 def _stages(stages: tuple[StageResult, ...]) -> Table:
-    table = _table("Stages, milliseconds a frame", "stage", "p50", "p90", "p99", "mean", "n", "dropped", "share")
+    table = _table("Stages, milliseconds a frame", "stage", "p50", "p90", "p99", "mean", "n", "busy", "share")
     for stage in stages:
         table.add_row(stage.name, *_figures(stage.timing), *_counts(stage.timing), _number(stage.share, ".1%"))
     return table
@@ -111,6 +111,10 @@ def _table(title: str, *columns: str) -> Table:
         words = column in ("network", "stage", "precision", "device")
         table.add_column(column, justify="left" if words else "right", overflow="fold", no_wrap=not words)
     return table
+
+
+def _name(file: str) -> str:
+    return escape(file.removesuffix(".onnx"))
 
 
 def _figures(timing: Timing | None) -> tuple[str, ...]:

@@ -13,15 +13,13 @@ from jotr_deploy.training.config import TrainConfig
 
 MATRIX = 64
 """Fewest rows and columns of a matrix that Muon moves: layers between layers, not queries or heads."""
-KERNEL = 24
-"""Fewest outputs of a convolution that Muon moves."""
 
 
 def optimizers(model: nn.Module, config: TrainConfig) -> dict[str, torch.optim.Optimizer]:
     """AdamW, and Muon for what the configuration has a rate for, under their names in a checkpoint.
 
-    Matrices and kernels are decayed, everything of fewer dimensions is not. Muon's steps are scaled to be as long as
-    AdamW's.
+    Matrices and kernels are decayed, everything of fewer dimensions is not. Muon takes kernels of more than one pixel:
+    those of one are heads as a rule, whose outputs would grow without end. Its steps are as long as AdamW's.
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     by_muon: dict[str, torch.optim.Optimizer] = {}
@@ -33,7 +31,7 @@ def optimizers(model: nn.Module, config: TrainConfig) -> dict[str, torch.optim.O
             config.matrix_lr,
             [p for p in trained if p.ndim == 2 and min(p.shape) >= MATRIX],
         ),
-        ("kernels", KernelMuon, config.kernel_lr, [p for p in trained if p.ndim > 2 and len(p) >= KERNEL]),
+        ("kernels", KernelMuon, config.kernel_lr, [p for p in trained if p.ndim > 2 and p[0, 0].numel() > 1]),
     ):
         if rate is not None and chosen:
             by_muon[name] = kind(chosen, lr=rate, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw")

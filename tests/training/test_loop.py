@@ -43,7 +43,6 @@ def test_resumed_to_the_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, precision: str, muon: float | None
 ) -> None:
     monkeypatch.setattr(optimizers, "MATRIX", 4)
-    monkeypatch.setattr(optimizers, "KERNEL", 4)
     config = toy_config(precision=precision, matrix_lr=muon, kernel_lr=muon, schedule="cosine", warmup=3, seed=5)
     assert fit(Toy(), config, tmp_path / "whole") == Fitted(12, True)
     assert fit(Toy(interrupt_at(4, number)), config, tmp_path / "parts") == Fitted(5, False)

@@ -8,7 +8,7 @@ from torch import nn
 from toy import toy_config
 
 from jotr_deploy.training.config import TrainConfig
-from jotr_deploy.training.optimizers import KERNEL, MATRIX, KernelMuon, optimizers, schedule
+from jotr_deploy.training.optimizers import MATRIX, KernelMuon, optimizers, schedule
 
 
 def config_of(**values: object) -> TrainConfig:
@@ -56,13 +56,13 @@ def test_muon_moves_large_matrices_alone() -> None:
 
 
 def test_muon_moves_kernels_alone() -> None:
-    layers = [nn.Conv2d(3, KERNEL, 3), nn.Conv2d(3, KERNEL - 1, 3), nn.Linear(MATRIX, MATRIX)]
+    layers = [nn.Conv2d(3, 4, 3), nn.Conv2d(4, 8, 1), nn.Linear(MATRIX, MATRIX)]
     made = optimizers(nn.Sequential(*layers), toy_config(lr=1e-3, kernel_lr=2e-3, weight_decay=0.1))
     (group,) = made["kernels"].param_groups
-    assert [tuple(p.shape) for p in group["params"]] == [(KERNEL, 27)]
+    assert [tuple(p.shape) for p in group["params"]] == [(4, 27)]
     assert (group["lr"], group["initial_lr"], group["weight_decay"]) == (2e-3, 2e-3, 0.1)
     decayed = made["optimizer"].param_groups[0]["params"]
-    assert [tuple(p.shape) for p in decayed] == [(KERNEL - 1, 3, 3, 3), (MATRIX, MATRIX)]
+    assert [tuple(p.shape) for p in decayed] == [(8, 4, 1, 1), (MATRIX, MATRIX)]
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
