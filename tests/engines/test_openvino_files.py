@@ -24,6 +24,12 @@ from jotr_deploy.runtime.sessions.openvino_stages import STAGES
 pytest.importorskip("openvino", reason="pip install 'jotr-deploy[openvino]'")
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "jotr-deploy" / "openvino"
+
+
 @pytest.fixture
 def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))

@@ -24,6 +24,12 @@ from jotr_deploy.runtime.sessions.openvino_stages import STAGES
 openvino = pytest.importorskip("openvino", reason="pip install 'jotr-deploy[openvino]'")
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "jotr-deploy" / "openvino"
+
+
 def opened(path: Path, **options: Any) -> Session:
     return open_session(path, backend="openvino", **options)
 
@@ -158,3 +164,21 @@ def test_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingDependency) as refusal:
         opened(pair(tmp_path / "pair.onnx"))
     assert refusal.value.remedy == "pip install 'jotr-deploy[openvino]'"
+
+
+def test_compiled_models_are_kept(tmp_path: Path, cache: Path) -> None:
+    path = pair(tmp_path / "pair.onnx")
+    for _ in range(2):
+        with opened(path) as session:
+            session(feeds(3))
+        kept = sorted(cache.glob("*.blob"))
+        assert len(kept) == 2  # of batches of 2 and of 1
+    for blob in kept:
+        blob.write_bytes(b"damaged")
+    check_session(opened(path))
+
+
+def test_a_cache_that_cannot_be_written(tmp_path: Path, cache: Path) -> None:
+    cache.parent.parent.mkdir()
+    cache.parent.write_text("a file in its place")
+    check_session(opened(pair(tmp_path / "pair.onnx")))

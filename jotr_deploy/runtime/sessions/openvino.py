@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from jotr_deploy.cache import user_cache
 from jotr_deploy.errors import MissingDependency, SessionError, first_line
 from jotr_deploy.runtime.sessions.contract import Array, Session, TensorSpec
 from jotr_deploy.runtime.sessions.openvino_stages import stages
@@ -83,10 +84,14 @@ class OpenVINOSession(Session):
         if batch:
             model = model.clone()
             model.reshape({port.any_name: [batch, *list(port.partial_shape)[1:]] for port in model.inputs})
+        options = {**self._options, "INFERENCE_PRECISION_HINT": precision}
         try:
-            compiled = self._core.compile_model(model, "CPU", {**self._options, "INFERENCE_PRECISION_HINT": precision})
-        except RuntimeError as error:
-            raise _refused(self.path, error) from None
+            compiled = self._core.compile_model(model, "CPU", {**options, "CACHE_DIR": str(user_cache() / "openvino")})
+        except RuntimeError:  # perhaps of the cache alone: no room, or it may not be written
+            try:
+                compiled = self._core.compile_model(model, "CPU", options)
+            except RuntimeError as error:
+                raise _refused(self.path, error) from None
         names = (tuple(port.any_name for port in ports) for ports in (model.inputs, model.outputs))
         return Stage(compiled.create_infer_request(), *names)
 
