@@ -1,4 +1,4 @@
-"""An evaluation as text for a terminal 100 columns wide."""
+"""An evaluation as text for a terminal 80 columns wide."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def report(result: Evaluation) -> Group:
     if result.pixels:
         parts += [Text(), _joints(result.pixels.errors, PIXELS), Text(), *_found(result.pixels)]
     if result.drift:
-        parts += [Text(), _drift(result.drift), *_not_run(result.drift.not_run)]
+        parts += [Text(), _drift(result.drift), Text(), _drift_parts(result.drift), *_not_run(result.drift.not_run)]
     parts += [Text(), *_notes(result), Text(), _protocol(result.protocol)]
     return Group(*parts)
 
@@ -69,14 +69,19 @@ def _found(pixels: PixelResult) -> Iterator[Text]:
 
 
 def _drift(drift: Drift) -> Table:
-    title = f"Distance of the joints from {drift.reference} and change of MPJPE, millimetres, {drift.people} people"
-    table = _table(title, "file", "mean", "p95", *BODY_PARTS, "change", "95 %")
+    title = f"Joints from those of {drift.reference}, change of MPJPE, mm, {drift.people} people"
+    table = _table(title, "file", "mean", "p95", "change", "95 %")
     for file in drift.files:
         interval = NOTHING if file.interval_mm is None else f"{file.interval_mm[0]:+.2f} .. {file.interval_mm[1]:+.2f}"
-        parts = (_number(value, ".2f") for value in file.parts_mm.values())
         mean, p95 = _number(file.mean_mm, ".2f"), _number(file.p95_mm, ".2f")
-        change = _number(file.mpjpe_change_mm, "+.2f")
-        table.add_row(escape(file.name), mean, p95, *parts, change, interval)
+        table.add_row(escape(file.name), mean, p95, _number(file.mpjpe_change_mm, "+.2f"), interval)
+    return table
+
+
+def _drift_parts(drift: Drift) -> Table:
+    table = _table("The same distance by part of the body", "file", *BODY_PARTS)
+    for file in drift.files:
+        table.add_row(escape(file.name), *(_number(value, ".2f") for value in file.parts_mm.values()))
     return table
 
 

@@ -94,7 +94,7 @@ def test_drift(cli: Cli, two_files: Path) -> None:
     assert (row["mpjpe_change_mm"], row["interval_mm"], row["not_finite"]) == (0, [0, 0], 0)
     assert list(drift["not_run"]) == ["mesh.engine"]
     table = cli("eval", two_files, *SMALL, "--drift").out
-    assert "Distance of the joints from mesh.onnx and change of MPJPE, millimetres, " in table
+    assert "Joints from those of mesh.onnx, change of MPJPE, mm, " in table
     assert "not run mesh.engine: " in table
     assert "+0.00 .. +0.00" in table
 
