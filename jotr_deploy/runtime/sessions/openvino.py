@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -45,7 +46,7 @@ class OpenVINOSession(Session):
         if device == "cuda":
             raise SessionError(f"{path}: OpenVINO is for the CPU here", "use --device cpu, or another backend")
         self.path = path
-        self._core = openvino().Core()
+        self._core = _core()
         self._options = {"PERFORMANCE_HINT": "LATENCY", **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
         model = _read(self._core, path)
         self.inputs = {port.any_name: _spec(path, port) for port in model.inputs}
@@ -110,6 +111,12 @@ def openvino() -> ModuleType:
     except ImportError:
         raise MissingDependency("OpenVINO is not installed", "pip install 'jotr-deploy[openvino]'") from None
     return openvino
+
+
+@cache
+def _core() -> Any:
+    """One for the process: its plugin is loaded once."""
+    return openvino().Core()
 
 
 def parts(batch: int) -> list[int]:
