@@ -102,7 +102,8 @@ def calibrate(
 
 
 def _vertices_error(source: Path, path: Path, batches: list[dict[str, Array]]) -> Error:
-    with open_session(source, device="cpu") as expected, open_session(path, device="cpu") as found:
+    expected, found = (open_session(network, "onnxruntime", "cpu") for network in (source, path))
+    with expected, found:
         gaps = [distances_mm(found(feeds)["vertices"], expected(feeds)["vertices"]) for feeds in batches]
     gap = np.concatenate(gaps)
     return Error(mean=_rounded(float(gap.mean())), max=_rounded(float(gap.max())))

@@ -43,11 +43,11 @@ def measured(
         VerificationError: above the limits; an int8 form: clearly further away than the calibrated file.
     """
     config = bundle.manifest.model
-    with open_session(bundle.file("mesh", MESH), device="cpu") as reference:
+    with open_session(bundle.file("mesh", MESH), "onnxruntime", "cpu") as reference:
         with open_session(path, backend, device) as found:
             rows = measure(reference, found, config, batches)
         if precision == "int8":
-            with open_session(calibrated(bundle), device="cpu") as own:
+            with open_session(calibrated(bundle), "onnxruntime", "cpu") as own:
                 require_as_good(rows, measure(reference, own, config, batches), what)
         else:
             require(rows, precision, what)

@@ -19,7 +19,7 @@ def optimizers(model: nn.Module, config: TrainConfig) -> dict[str, torch.optim.O
     """AdamW, and Muon for what the configuration has a rate for, under their names in a checkpoint.
 
     Matrices and kernels are decayed, everything of fewer dimensions is not. Muon takes kernels of more than one pixel:
-    those of one are heads as a rule, whose outputs would grow without end. Its steps are as long as AdamW's.
+    those of one are heads as a rule, and a run whose head it moved as well diverged. Its steps are as long as AdamW's.
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     by_muon: dict[str, torch.optim.Optimizer] = {}
