@@ -16,6 +16,7 @@ from jotr_deploy.terminal import bar, choice, console, count, done, errors, excl
 if TYPE_CHECKING:
     from jotr_deploy.calibration.calibrate import Calibrated
 
+PRECISIONS = ("int8", "fp8")
 METHODS = ("minmax", "entropy", "percentile", "mse")
 _BAR = 30  # characters of the longest bar
 
@@ -31,13 +32,17 @@ def calibrate(
         Path | None, typer.Option("-o", "--output", help="Add the file to a copy of the bundle, made here.")
     ] = None,
     crops: Annotated[int | None, typer.Option(min=1, help="How many people of --images at most; 256.")] = None,
+    precision: Annotated[
+        str, typer.Option(help="int8; or fp8 for GPUs that have it: Ada, Hopper, Blackwell.")
+    ] = "int8",
     method: Annotated[str, typer.Option(help=f"How ranges are chosen: {', '.join(METHODS)}.")] = "mse",
     budget_mm: Annotated[
         float, typer.Option("--budget-mm", min=0.0, help="Largest mean distance of the joints from fp32.")
     ] = 4.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Add an int8 network that stays within a budget of millimetres."""
+    """Add an eight-bit network that stays within a budget of millimetres."""
+    choice("--precision", precision, PRECISIONS)
     choice("--method", method, METHODS)
     if (images is None and keypoints is None) == (synthetic is None):
         raise JotrDeployError("not one thing to calibrate with", "give --images, --keypoints or --synthetic 256")
@@ -47,7 +52,7 @@ def calibrate(
     from jotr_deploy.bundle import to_write
     from jotr_deploy.calibration.calibrate import calibrate as calibrated
     from jotr_deploy.calibration.frames import crops_of_pictures, synthetic_crops
-    from jotr_deploy.engines.derived import INT8
+    from jotr_deploy.engines.derived import CALIBRATED
 
     with to_write(bundle, output) as opened, bar() as progress:
         if synthetic is not None:
@@ -55,7 +60,7 @@ def calibrate(
         else:
             source = images or cast(Path, keypoints).parent
             found = crops_of_pictures(opened, source, keypoints, crops or 256, progress)
-        result = calibrated(opened, found, cast(Any, method), budget_mm, progress)
+        result = calibrated(opened, found, cast(Any, method), budget_mm, precision, progress)
     if found.skipped:
         names = ", ".join(found.skipped[:5]) + (", ..." if len(found.skipped) > 5 else "")
         errors.print(f"[yellow]skipped[/] {count(len(found.skipped), 'picture')} that cannot be read: {escape(names)}",
@@ -66,8 +71,8 @@ def calibrate(
         return
     console.print(block_table(result))
     size = f"{result.size_bytes / 1e6:.1f} MB, fp32 {result.float_bytes / 1e6:.1f} MB"
-    done(target / INT8, f"{result.search.drift_mm:.2f} mm from fp32, 95 % below {result.search.p95_mm:.2f} mm; {size}",
-         f"jotr-deploy eval {target} --drift")  # fmt: skip
+    drift = f"{result.search.drift_mm:.2f} mm from fp32, 95 % below {result.search.p95_mm:.2f} mm; {size}"
+    done(target / CALIBRATED[precision], drift, f"jotr-deploy eval {target} --drift")
 
 
 def as_dict(result: Calibrated, skipped: tuple[str, ...]) -> dict[str, Any]:
@@ -80,7 +85,7 @@ def as_dict(result: Calibrated, skipped: tuple[str, ...]) -> dict[str, Any]:
 def block_table(result: Calibrated) -> Table:
     """Every block by what it costs alone, as bars."""
     table = Table(
-        title=f"drift of each block alone in int8, {result.held_out} held-out crops; all together "
+        title=f"drift of each block alone in {result.precision}, {result.held_out} held-out crops; all together "
         f"{result.search.all_mm:.2f} mm",
         title_justify="left",
     )
@@ -89,6 +94,6 @@ def block_table(result: Calibrated) -> Table:
     longest = max(block.alone_mm for block in result.search.blocks) or 1.0
     for block in result.search.blocks:
         bars = "█" * max(1, round(_BAR * block.alone_mm / longest))
-        kind, colour = ("int8", "cyan") if block.bits == 8 else ("float", "yellow")
+        kind, colour = (result.precision, "cyan") if block.bits == 8 else ("float", "yellow")
         table.add_row(block.name, f"{block.alone_mm:.2f}", f"[{colour}]{bars}[/]", f"[{colour}]{kind}[/]")
     return table

@@ -25,7 +25,7 @@ def build_engine(
         Path | None, typer.Option("-o", "--output", help="Add the engine to a copy of the bundle, made here.")
     ] = None,
     backend: Annotated[str, typer.Option(help="tensorrt, onnxruntime or openvino.")] = "tensorrt",
-    precision: Annotated[str, typer.Option(help="fp32, fp16, bf16, or int8 of a calibrated bundle.")] = "fp16",
+    precision: Annotated[str, typer.Option(help="fp32, fp16, bf16, or int8 or fp8 of a calibrated bundle.")] = "fp16",
     batch: Annotated[str, typer.Option(help="MIN:OPT:MAX people in one call, or one fixed number.")] = "1:4:16",
     plugin: Annotated[str | None, typer.Option(help="aot, library or none; by default the first there is.")] = None,
     workspace: Annotated[str | None, typer.Option(help="Scratch memory, such as 1GiB; default the whole GPU.")] = None,

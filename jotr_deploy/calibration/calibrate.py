@@ -1,4 +1,4 @@
-"""`calibrate`: an int8 copy of a bundle's network whose drift stays within a budget of millimetres."""
+"""`calibrate`: an eight-bit copy of a bundle's network whose drift stays within a budget of millimetres."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from jotr_deploy.bundle import Bundle, Error, FileEntry, replace_file
 from jotr_deploy.cache import user_cache
+from jotr_deploy.calibration.codes import CODES
 from jotr_deploy.calibration.frames import ENOUGH, CropSet
 from jotr_deploy.calibration.quantize import sites
 from jotr_deploy.calibration.ranges import BINS, Histogram, Method, collect
 from jotr_deploy.calibration.sensitivity import DriftMeter, Search, search
-from jotr_deploy.engines.derived import INT8, MESH
+from jotr_deploy.engines.derived import CALIBRATED, MESH
 from jotr_deploy.errors import BundleError, JotrDeployError
 from jotr_deploy.evaluation.metrics import distances_mm
 from jotr_deploy.export.halved import widen_weights
@@ -38,6 +39,7 @@ class Calibrated:
     """What `calibrate` made."""
 
     bundle: Bundle
+    precision: str
     search: Search
     crops: int  # that the ranges come from
     held_out: int  # that the drift was measured on
@@ -50,17 +52,23 @@ def calibrate(
     crops: CropSet,
     method: Method = "mse",
     budget_mm: float = 4.0,
+    precision: str = "int8",
     progress: Progress = lambda step, done, total: None,
 ) -> Calibrated:
-    """Write `mesh.int8.onnx` into a bundle; equal crops and options give equal bytes.
+    """Write `mesh.int8.onnx`, or `mesh.fp8.onnx`, into a bundle; equal crops and options give equal bytes.
 
     Ranges come from three of four crops, the drift is measured on the fourth.
 
     Raises:
         BundleError: no intact fp32 network, one without a body, or one that is quantised already.
-        JotrDeployError: too few crops, or a budget that no block fits into.
+        JotrDeployError: too few crops, a method that the precision lacks, or a budget that no block fits into.
         VerificationError: an output is not finite.
     """
+    codes, name = CODES[precision], CALIBRATED[precision]
+    if method == "entropy" and not codes.whole:
+        raise JotrDeployError(
+            f"--method entropy: it counts the equal steps of integers, {precision} has others", "use mse"
+        )
     if len(crops) < LEAST:
         raise JotrDeployError(f"{crops.what}: {len(crops)} crops are too few", f"give {ENOUGH} or more")
     if len(crops) < ENOUGH:
@@ -77,9 +85,9 @@ def calibrate(
     wanted = sites(model).tensors
     key = f"{bundle.entry('mesh', MESH).sha256[:16]}-{crops.sha256[:16]}"
     histograms = _cached(key, wanted, lambda: collect(model, wanted, crops.batches(used), progress))
-    largest = {name: histogram.range_by(method) for name, histogram in histograms.items()}
+    largest = {name: histogram.range_by(method, codes) for name, histogram in histograms.items()}
     meter = DriftMeter(model, crops.batches(held))
-    quantized, found = search(model, largest, meter, budget_mm, progress)
+    quantized, found = search(model, largest, meter, budget_mm, codes, progress)
     recipe = {
         "sampling": bundle.entry("mesh", MESH).recipe.get("sampling"),
         "method": method,
@@ -92,13 +100,13 @@ def calibrate(
     def write(path: Path) -> FileEntry:
         onnx.save(quantized, path)
         return FileEntry(
-            role="mesh", name=INT8, sha256="", precision="int8", backend="onnx", recipe=recipe, batch="dynamic",
+            role="mesh", name=name, sha256="", precision=precision, backend="onnx", recipe=recipe, batch="dynamic",
             error_mm=_vertices_error(source, path, crops.batches(held)),
         )  # fmt: skip
 
-    written = replace_file(bundle, INT8, write)
-    sizes = [(bundle.path / name).stat().st_size for name in (INT8, MESH)]
-    return Calibrated(written, found, len(used), len(held), *sizes)
+    written = replace_file(bundle, name, write)
+    sizes = [(bundle.path / file).stat().st_size for file in (name, MESH)]
+    return Calibrated(written, precision, found, len(used), len(held), *sizes)
 
 
 def _vertices_error(source: Path, path: Path, batches: list[dict[str, Array]]) -> Error:

@@ -1,6 +1,6 @@
 """Explicit quantisation: a copy of a float32 network with symmetric Q/DQ pairs around the chosen blocks.
 
-One file for every engine. A weight is stored as int8 with a scale for each output channel; an activation has one
+One file for every engine. A weight is stored in eight bits with a scale for each output channel; an activation has one
 scale. A convolution, its folded norm and its ReLU stay together: the pair stands behind the last of them. Biases stay
 float32.
 """
@@ -16,13 +16,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from jotr_deploy.calibration.codes import INT8, Codes
 from jotr_deploy.calibration.placement import Chosen, chosen_nodes
 from jotr_deploy.engines.int8 import forget_unread
 
 Array = NDArray[Any]
-
-LARGEST = 127.0
-"""Of int8 as it is used here: symmetric, so -128 never occurs."""
 
 
 @dataclass(frozen=True)
@@ -69,17 +67,20 @@ def _result(node: onnx.NodeProto, readers: Mapping[str, list[onnx.NodeProto]]) -
     return str(behind[0].output[0] if len(behind) == 1 and behind[0].op_type == "Relu" else node.output[0])
 
 
-def quantize(model: onnx.ModelProto, largest: Mapping[str, float], blocks: Collection[str]) -> onnx.ModelProto:
-    """The network with these blocks in int8, checked, deterministic to the byte.
+def quantize(
+    model: onnx.ModelProto, largest: Mapping[str, float], blocks: Collection[str], codes: Codes = INT8
+) -> onnx.ModelProto:
+    """The network with these blocks in eight bits, checked, deterministic to the byte.
 
     Args:
         model: the fp32 network as `export_onnx` gives it, its weights float32.
-        largest: absolute value of each of `sites(model, blocks).tensors` that the largest int8 stands for.
+        largest: absolute value of each of `sites(model, blocks).tensors` that the largest code stands for.
         blocks: of `placement.chosen_nodes`.
+        codes: what eight bits stand for.
     """
     quantized = onnx.ModelProto()
     quantized.CopyFrom(model)
-    _Writer(quantized.graph, sites(model, blocks), largest).write(chosen_nodes(model), blocks)
+    _Writer(quantized.graph, sites(model, blocks), largest, codes).write(chosen_nodes(model), blocks)
     onnx.checker.check_model(quantized, full_check=True)
     return quantized
 
@@ -87,8 +88,8 @@ def quantize(model: onnx.ModelProto, largest: Mapping[str, float], blocks: Colle
 class _Writer:
     """Rewrites a graph in place."""
 
-    def __init__(self, graph: onnx.GraphProto, where: Sites, largest: Mapping[str, float]) -> None:
-        self.graph, self.where, self.largest = graph, where, largest
+    def __init__(self, graph: onnx.GraphProto, where: Sites, largest: Mapping[str, float], codes: Codes) -> None:
+        self.graph, self.where, self.largest, self.codes = graph, where, largest, codes
         self.weights = {tensor.name: tensor for tensor in graph.initializer}
         self.pairs: dict[str, str] = {}  # activation -> its dequantised name
         self.stored: set[str] = set()
@@ -111,10 +112,9 @@ class _Writer:
         """The dequantised form of an activation; its pair is written before the first reader."""
         if name not in self.pairs:
             amount = self.largest[name]
-            scale = np.array(amount / LARGEST if amount > 0 else 1.0, np.float32)
-            scales = self._constants(name, scale, np.int8(0))
+            scales = self._constants(name, np.array(amount / self.codes.largest if amount > 0 else 1.0, np.float32))
             label = reader.rpartition("/")[0]
-            codes, self.pairs[name] = f"{name}.int8", f"{name}.dequantized"
+            codes, self.pairs[name] = f"{name}.{self.codes.name}", f"{name}.dequantized"
             self.graph.node.append(
                 helper.make_node("QuantizeLinear", [name, *scales], [codes], f"{label}/QuantizeLinear({name})")
             )
@@ -126,23 +126,25 @@ class _Writer:
         return self.pairs[name]
 
     def _weight(self, node: onnx.NodeProto) -> str:
-        """The dequantised form of a weight, stored as int8 with a scale for each output channel."""
+        """The dequantised form of a weight, stored in eight bits with a scale for each output channel."""
         name = node.input[1]
         dequantized = f"{name}.dequantized"
         if name not in self.stored:
             self.stored.add(name)
             axis = channel_axis(node)
-            codes, scale = quantized_weight(numpy_helper.to_array(self.weights[name]), axis)
-            scales = self._constants(name, scale, np.zeros(scale.shape, np.int8))
-            self.graph.initializer.append(numpy_helper.from_array(codes, f"{name}.int8"))
+            values, scale = quantized_weight(numpy_helper.to_array(self.weights[name]), axis, self.codes)
+            scales, stored = self._constants(name, scale), f"{name}.{self.codes.name}"
+            self.graph.initializer.append(numpy_helper.from_array(values, stored))
             label = f"{node.name.rpartition('/')[0]}/DequantizeLinear({name})"
-            inputs = [f"{name}.int8", *scales]
-            self.graph.node.append(helper.make_node("DequantizeLinear", inputs, [dequantized], label, axis=axis))
+            self.graph.node.append(
+                helper.make_node("DequantizeLinear", [stored, *scales], [dequantized], label, axis=axis)
+            )
         return dequantized
 
-    def _constants(self, name: str, scale: Array, zero: Any) -> tuple[str, str]:
+    def _constants(self, name: str, scale: Array) -> tuple[str, str]:
+        """A scale and the zero point that belongs to it, in the graph; their names."""
         scales = f"{name}.scale", f"{name}.zero_point"
-        for label, value in zip(scales, (scale, np.asarray(zero)), strict=True):
+        for label, value in zip(scales, (scale, np.zeros(scale.shape, self.codes.dtype)), strict=True):
             self.graph.initializer.append(numpy_helper.from_array(value, label))
         return scales
 
@@ -156,11 +158,10 @@ def channel_axis(node: onnx.NodeProto) -> int:
     return 1
 
 
-def quantized_weight(weight: Array, axis: int) -> tuple[Array, Array]:
-    """A float weight -> int8 codes of the same shape and a float32 scale for each channel; codes * scale ~ weight."""
+def quantized_weight(weight: Array, axis: int, codes: Codes = INT8) -> tuple[Array, Array]:
+    """A float weight -> codes of the same shape and a float32 scale for each channel; codes * scale ~ weight."""
     others = tuple(a for a in range(weight.ndim) if a != axis)
     largest = np.abs(weight).max(others, initial=0)
-    scale = np.where(largest > 0, largest / LARGEST, 1).astype(np.float32)
+    scale = np.where(largest > 0, largest / codes.largest, 1).astype(np.float32)
     shape = [-1 if a == axis else 1 for a in range(weight.ndim)]
-    codes = np.clip(np.rint(weight / scale.reshape(shape)), -LARGEST, LARGEST)
-    return codes.astype(np.int8), scale
+    return codes.nearest(weight / scale.reshape(shape)), scale

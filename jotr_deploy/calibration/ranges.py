@@ -11,6 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
+from jotr_deploy.calibration.codes import INT8, Codes
 from jotr_deploy.runtime.sessions.onnxruntime import CPU, load
 
 Array = NDArray[Any]
@@ -20,7 +21,7 @@ METHODS: tuple[Method, ...] = get_args(Method)
 
 BINS = 2048
 PERCENTILE = 99.99
-_LEVELS = 128  # of the absolute value in int8
+_LEVELS = 128  # of the absolute value of an integer
 _STEP = 16  # bins between two candidate ranges
 Progress = Callable[[str, int, int], None]
 
@@ -32,11 +33,11 @@ class Histogram:
     largest: float
     counts: Array  # (BINS,) int64, equal bins from 0 to `largest`
 
-    def range_by(self, method: Method) -> float:
-        """The absolute value that the largest int8 stands for; what is larger is clipped to it."""
+    def range_by(self, method: Method, codes: Codes = INT8) -> float:
+        """The absolute value that the largest code stands for; what is larger is clipped to it."""
         if not self.counts.any() or self.largest == 0:
             return 0.0
-        return self.largest * _SHARES[method](self.counts.astype(np.float64))
+        return self.largest * _SHARES[method](self.counts.astype(np.float64), codes)
 
 
 def collect(
@@ -70,32 +71,32 @@ def collect(
     return {name: Histogram(float(end), row) for name, end, row in zip(tensors, largest, counts, strict=True)}
 
 
-def _all(counts: Array) -> float:
+def _all(counts: Array, codes: Codes) -> float:
     return 1.0
 
 
-def _percentile(counts: Array) -> float:
+def _percentile(counts: Array, codes: Codes) -> float:
     """Up to the bin within which the percentile lies."""
     below = np.cumsum(counts) / counts.sum()
     return float(np.searchsorted(below, PERCENTILE / 100) + 1) / BINS
 
 
-def _mse(counts: Array) -> float:
+def _mse(counts: Array, codes: Codes) -> float:
     """The range whose rounding and clipping cost the least squared error."""
     middles = np.arange(BINS) + 0.5
 
     def error(end: int) -> float:
-        step = end / (_LEVELS - 1)
-        rounded = np.minimum(np.rint(middles / step), _LEVELS - 1) * step
+        step = end / codes.largest
+        rounded = codes.nearest(middles / step).astype(np.float64) * step
         return float((counts * (middles - rounded) ** 2).sum())
 
     return min(_candidates(), key=error) / BINS
 
 
-def _entropy(counts: Array) -> float:
+def _entropy(counts: Array, codes: Codes) -> float:
     """The range whose quantised histogram diverges least from the clipped one (Kullback-Leibler).
 
-    Zeros are no evidence: ReLU makes them in any number.
+    Zeros are no evidence: ReLU makes them in any number. The steps are those of integers, equal ones.
     """
     counts = counts.copy()
     counts[0] = counts[1]
@@ -123,7 +124,7 @@ def _candidates() -> range:
     return range(BINS, _LEVELS - 1, -_STEP)  # the widest first: it wins where all are equal
 
 
-_SHARES: Mapping[Method, Callable[[Array], float]] = {
+_SHARES: Mapping[Method, Callable[[Array, Codes], float]] = {
     "minmax": _all,
     "entropy": _entropy,
     "percentile": _percentile,

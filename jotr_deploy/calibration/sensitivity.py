@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from jotr_deploy.calibration.codes import INT8, Codes
 from jotr_deploy.calibration.placement import chosen_nodes
 from jotr_deploy.calibration.quantize import quantize
 from jotr_deploy.errors import JotrDeployError, VerificationError
@@ -79,6 +80,7 @@ def search(
     largest: Mapping[str, float],
     meter: Callable[[onnx.ModelProto], Array],
     budget_mm: float,
+    codes: Codes = INT8,
     progress: Progress = lambda step, done, total: None,
 ) -> tuple[onnx.ModelProto, Search]:
     """Quantise every block, then give the costliest back to float until the drift is within the budget.
@@ -88,6 +90,7 @@ def search(
         largest: see `quantize`, for all blocks.
         meter: a network -> (N,) drift of each person, mm.
         budget_mm: largest mean drift.
+        codes: what eight bits stand for.
         progress: called with a step, steps done and all known steps.
 
     Raises:
@@ -98,13 +101,13 @@ def search(
     alone: dict[str, float] = {}
     for done, name in enumerate(names):
         progress(f"drift of {name}", done, len(names))
-        alone[name] = float(meter(quantize(model, largest, [name])).mean())
+        alone[name] = float(meter(quantize(model, largest, [name], codes)).mean())
     ranked = sorted(names, key=lambda name: -alone[name])
     all_mm = None
     for kept_float in range(len(ranked)):
         progress(f"budget: {kept_float} of {len(ranked)} blocks in float", kept_float, None)
         chosen = [name for name in names if name in ranked[kept_float:]]
-        quantized = quantize(model, largest, chosen)
+        quantized = quantize(model, largest, chosen, codes)
         drift = meter(quantized)
         all_mm = float(drift.mean()) if all_mm is None else all_mm
         if drift.mean() <= budget_mm:

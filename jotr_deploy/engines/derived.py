@@ -12,20 +12,25 @@ from jotr_deploy.engines.verify import BATCHES, Difference, measure, require, re
 from jotr_deploy.errors import BundleError
 from jotr_deploy.runtime.sessions import open_session
 
-MESH, INT8 = "mesh.onnx", "mesh.int8.onnx"
+MESH = "mesh.onnx"
+CALIBRATED = {"int8": "mesh.int8.onnx", "fp8": "mesh.fp8.onnx"}
+"""What `calibrate` makes, by precision."""
 
 
-def calibrated(bundle: Bundle) -> Path:
-    """The portable int8 file of a bundle.
+def calibrated(bundle: Bundle, precision: str) -> Path:
+    """The portable eight-bit file of a bundle.
 
     Raises:
         BundleError: it was never calibrated, or the file is not intact.
     """
-    if not any(entry.name == INT8 for entry in bundle.manifest.files):
+    name = CALIBRATED[precision]
+    if not any(entry.name == name for entry in bundle.manifest.files):
+        option = "" if precision == "int8" else f" --precision {precision}"
         raise BundleError(
-            f"{bundle.path}: no network in it is calibrated", f"jotr-deploy calibrate {bundle.path} --synthetic 256"
+            f"{bundle.path}: no network in it is calibrated for {precision}",
+            f"jotr-deploy calibrate {bundle.path} --synthetic 256{option}",
         )
-    return bundle.file("mesh", INT8)
+    return bundle.file("mesh", name)
 
 
 def measured(
@@ -40,14 +45,14 @@ def measured(
     """A derived file or engine, in its own engine, against the bundle's network in ONNX Runtime, within its limits.
 
     Raises:
-        VerificationError: above the limits; an int8 form: clearly further away than the calibrated file.
+        VerificationError: above the limits; an eight-bit form: clearly further away than the calibrated file.
     """
     config = bundle.manifest.model
     with open_session(bundle.file("mesh", MESH), "onnxruntime", "cpu") as reference:
         with open_session(path, backend, device) as found:
             rows = measure(reference, found, config, batches)
-        if precision == "int8":
-            with open_session(calibrated(bundle), "onnxruntime", "cpu") as own:
+        if precision in CALIBRATED:
+            with open_session(calibrated(bundle, precision), "onnxruntime", "cpu") as own:
                 require_as_good(rows, measure(reference, own, config, batches), what)
         else:
             require(rows, precision, what)
@@ -55,12 +60,12 @@ def measured(
 
 
 def source_of(bundle: Bundle, precision: str) -> Path:
-    """What a file of this precision is made from: the calibrated network for int8, else the exported one.
+    """What a file of this precision is made from: the calibrated network for eight bits, else the exported one.
 
     Raises:
         BundleError: it was never calibrated, or the file is not intact.
     """
-    return calibrated(bundle) if precision == "int8" else bundle.file("mesh", MESH)
+    return calibrated(bundle, precision) if precision in CALIBRATED else bundle.file("mesh", MESH)
 
 
 def add_model(
@@ -89,7 +94,7 @@ def add_model(
             backend="onnx" if backend == "onnxruntime" else backend,
             recipe=source.recipe,
             batch="dynamic",
-            error_mm=source.error_mm if precision == "int8" else vertices_error(differences),
+            error_mm=source.error_mm if precision in CALIBRATED else vertices_error(differences),
         )
 
     return replace_file(bundle, name, write), differences

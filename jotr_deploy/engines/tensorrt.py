@@ -11,7 +11,7 @@ from typing import cast, get_args
 import onnx
 
 from jotr_deploy.bundle import Bundle, FileEntry, replace_file
-from jotr_deploy.engines.derived import MESH, calibrated, measured
+from jotr_deploy.engines.derived import CALIBRATED, MESH, calibrated, measured
 from jotr_deploy.engines.int8 import for_tensorrt
 from jotr_deploy.engines.precision import Precision, to_low_precision
 from jotr_deploy.engines.tensorrt_build import BATCH, BuildError, Progress, Recipe, Shapes, build_plan
@@ -43,6 +43,7 @@ __all__ = [
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
 PLUGINS = get_args(Plugin)
+_SINCE = {"bf16": (8, 0), "fp8": (8, 9)}  # compute capability
 Batch = tuple[int, int, int]
 Say = Callable[[str], None]
 
@@ -129,7 +130,7 @@ def build_engine(
 
     Args:
         bundle: gains `mesh.<precision>.sm<capability>.engine` and the TensorRT copy of its ONNX.
-        precision: "fp32", "fp16" or "bf16", written into the ONNX, or "int8" of a calibrated bundle.
+        precision: "fp32", "fp16" or "bf16", written into the ONNX, or "int8" or "fp8" of a calibrated bundle.
         batch: smallest, best and largest number of people; kernels are chosen for the best.
         plugin: who samples the volume; None takes the first that is there: "aot", "library", "none".
         workspace_bytes: scratch memory the builder may use; None is the whole GPU.
@@ -191,10 +192,8 @@ def plan_network(
 
 
 def _typed_network(bundle: Bundle, precision: str) -> onnx.ModelProto:
-    if precision == "fp8":
-        raise BuildError(f"{bundle.path}: this version calibrates no network for fp8", "build int8, fp16, bf16 or fp32")
-    if precision == "int8":
-        return for_tensorrt(onnx.load(calibrated(bundle)))
+    if precision in CALIBRATED:
+        return for_tensorrt(onnx.load(calibrated(bundle, precision)))
     model = onnx.load(bundle.file("mesh", MESH))
     return model if precision == "fp32" else to_low_precision(model, cast("Precision", precision))
 
@@ -214,8 +213,12 @@ def _refuse(findings: Sequence[Finding]) -> None:
 
 
 def _refuse_hardware(precision: str, here: Mapping[str, str]) -> None:
-    if precision == "bf16" and float(here["capability"]) < 8:
-        raise BuildError(f"{here['gpu']} (compute capability {here['capability']}) has no bf16", "build fp16")
+    major, minor = map(int, here["capability"].split("."))
+    if (major, minor) < _SINCE.get(precision, (0, 0)):
+        raise BuildError(
+            f"{here['gpu']} (compute capability {here['capability']}) has no {precision}",
+            "build int8 or fp16" if precision == "fp8" else "build fp16",
+        )
 
 
 def _shapes(model: onnx.ModelProto, batch: Batch) -> Shapes:

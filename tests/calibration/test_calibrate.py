@@ -23,6 +23,7 @@ from jotr_deploy.calibration.frames import CropSet, crops_of_pictures, synthetic
 from jotr_deploy.calibration.placement import chosen_nodes
 from jotr_deploy.calibration.quantize import sites
 from jotr_deploy.calibration.sensitivity import DriftMeter, search
+from jotr_deploy.engines.tensorrt import check_network
 from jotr_deploy.errors import BundleError, JotrDeployError, VerificationError
 from jotr_deploy.runtime.sessions import open_session
 
@@ -152,6 +153,23 @@ def test_calibrated(bundle: Bundle, crops: CropSet, caplog: pytest.LogCaptureFix
         assert all(np.isfinite(v).all() for v in session(crops.batches(np.arange(3))[0]).values())
 
 
+def test_calibrated_for_fp8(bundle: Bundle, crops: CropSet) -> None:
+    result = calibrate(bundle, crops, "minmax", ANY_MM, "fp8")
+    entry = result.bundle.entry("mesh", "mesh.fp8.onnx")
+    assert (entry.precision, entry.backend) == ("fp8", "onnx")
+    network = onnx.load(result.bundle.file("mesh", "mesh.fp8.onnx"))
+    kinds = {tensor.data_type for tensor in network.graph.initializer if tensor.name.endswith((".fp8", ".zero_point"))}
+    assert kinds == {onnx.TensorProto.FLOAT8E4M3FN}
+    with open_session(result.bundle.file("mesh", "mesh.fp8.onnx"), device="cpu") as session:
+        assert all(np.isfinite(v).all() for v in session(crops.batches(np.arange(3))[0]).values())
+    assert not check_network(result.bundle, "fp8", "none")
+
+
+def test_entropy_counts_integers_only(bundle: Bundle, crops: CropSet) -> None:
+    with pytest.raises(JotrDeployError, match="--method entropy: it counts the equal steps of integers"):
+        calibrate(bundle, crops, "entropy", ANY_MM, "fp8")
+
+
 def test_same_bytes_and_the_cache_again(bundle: Bundle, crops: CropSet, monkeypatch: pytest.MonkeyPatch) -> None:
     first = sha256_of(calibrate(bundle, crops, "mse", ANY_MM).bundle.file("mesh", "mesh.int8.onnx"))
 
@@ -225,6 +243,7 @@ def test_command_as_json(bundle: Bundle, cli: Callable[..., Any], tmp_path: Path
         ((), "not one thing to calibrate with"),
         (("--synthetic", 8, "--images", "x"), "not one thing to calibrate with"),
         (("--synthetic", 8, "--crops", 8), "--synthetic and --crops are both given"),
+        (("--synthetic", 8, "--precision", "fp4"), "--precision: 'fp4' is not known"),
         (("--synthetic", 8, "--method", "best"), "--method: 'best' is not known"),
         (("--images", "nowhere"), "nowhere: no such file or folder"),
         (("--keypoints", "nowhere/joints.json"), "nowhere: no such file or folder"),

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper, parser
 
+from jotr_deploy.calibration.codes import FP8
 from jotr_deploy.calibration.frames import CropSet
 from jotr_deploy.calibration.placement import BLOCKS, block_of, chosen_nodes
 from jotr_deploy.calibration.quantize import channel_axis, quantize, quantized_weight, sites
@@ -123,6 +124,17 @@ def test_quantized_weight(weight: np.ndarray, codes: list, scale: list) -> None:
     found = quantized_weight(weight.astype(np.float32), 0)
     np.testing.assert_array_equal(found[0], codes)
     np.testing.assert_allclose(found[1], scale, rtol=1e-6)
+
+
+@given(seed=st.integers(0, 99), size=st.sampled_from([1e-6, 1.0, 1e4]))
+@settings(max_examples=30, deadline=None)
+def test_a_floating_code_is_off_by_a_sixteenth_of_its_value(seed: int, size: float) -> None:
+    weight = np.random.default_rng(seed).normal(0, size, (5, 7)).astype(np.float32)
+    codes, scale = quantized_weight(weight, 0, FP8)
+    assert codes.dtype == FP8.dtype
+    found, step = codes.astype(np.float32) * scale[:, None], scale[:, None]
+    half_the_least = 2.0**-10
+    assert (np.abs(found - weight) <= np.maximum(np.abs(weight) / 15.9, half_the_least * step)).all()
 
 
 def test_channel_axis() -> None:

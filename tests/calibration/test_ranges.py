@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from onnx import parser
 
+from jotr_deploy.calibration.codes import FP8
 from jotr_deploy.calibration.ranges import BINS, METHODS, Histogram, Method, collect
 
 MODEL = (
@@ -53,6 +54,11 @@ def test_uniform_values_keep_their_range(method: Method, least: float, rng: np.r
 def test_one_outlier(method: Method, share: float, rng: np.random.Generator) -> None:
     values = np.concatenate([rng.normal(size=100_000), [100.0]])
     assert histogram(values).range_by(method) <= share * 100
+
+
+def test_floating_codes_keep_a_far_outlier_that_integers_clip(rng: np.random.Generator) -> None:
+    found = histogram(np.concatenate([rng.normal(size=100_000), [20.0]]))
+    assert found.range_by("mse") < 15 < found.range_by("mse", FP8) <= 20
 
 
 @pytest.mark.parametrize("method", ["entropy", "mse"])

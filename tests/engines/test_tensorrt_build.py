@@ -18,7 +18,7 @@ from tiny import TINY
 
 from jotr_deploy.bundle import Bundle, open_bundle
 from jotr_deploy.engines import tensorrt_plugin, verify
-from jotr_deploy.engines.tensorrt import build_engine, check_network
+from jotr_deploy.engines.tensorrt import Options, build_engine, check_network, plan_network
 from jotr_deploy.engines.tensorrt_build import BuildError
 from jotr_deploy.engines.tensorrt_onnx import sampling_nodes
 from jotr_deploy.errors import BundleError, SessionError
@@ -160,26 +160,28 @@ def test_a_second_build_replaces_the_first(bundle: Bundle, machine: Any) -> None
 # ── before any GPU is touched ────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_network_that_is_not_calibrated(bundle: Bundle) -> None:
+@pytest.mark.parametrize(("precision", "option"), [("int8", ""), ("fp8", " --precision fp8")])
+def test_a_network_that_is_not_calibrated(bundle: Bundle, precision: str, option: str) -> None:
     with pytest.raises(BundleError) as caught:
-        build_engine(bundle, precision="int8")
-    assert caught.value.cause == f"{bundle.path}: no network in it is calibrated"
-    assert caught.value.remedy == f"jotr-deploy calibrate {bundle.path} --synthetic 256"
+        build_engine(bundle, precision=precision)
+    assert caught.value.cause == f"{bundle.path}: no network in it is calibrated for {precision}"
+    assert caught.value.remedy == f"jotr-deploy calibrate {bundle.path} --synthetic 256{option}"
 
 
-def test_fp8_is_not_calibrated_yet(bundle: Bundle) -> None:
-    with pytest.raises(BuildError) as caught:
-        build_engine(bundle, precision="fp8")
-    assert caught.value.cause == f"{bundle.path}: this version calibrates no network for fp8"
-    assert caught.value.remedy == "build int8, fp16, bf16 or fp32"
-
-
-def test_bf16_needs_a_gpu_that_has_it(bundle: Bundle, machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = {"tensorrt": "10.16.1.11", "gpu": "Tesla T4", "capability": "7.5"}
+@pytest.mark.parametrize(
+    ("precision", "capability", "instead"),
+    [("bf16", "7.5", "fp16"), ("fp8", "7.5", "int8 or fp16"), ("fp8", "8.7", "int8 or fp16")],
+)
+def test_a_gpu_that_lacks_the_type(
+    bundle: Bundle, machine: Any, monkeypatch: pytest.MonkeyPatch, precision: str, capability: str, instead: str
+) -> None:
+    here = {"tensorrt": "10.16.1.11", "gpu": "Some GPU", "capability": capability}
     monkeypatch.setattr("jotr_deploy.engines.tensorrt.environment", lambda: here)
     with machine() as m:
-        with pytest.raises(BuildError, match=r"Tesla T4 \(compute capability 7.5\) has no bf16"):
-            build_engine(bundle, precision="bf16", plugin="none")
+        with pytest.raises(BuildError) as caught:
+            plan_network(onnx.load(bundle.file("mesh")), precision, (1, 1, 1), Options(plugin="none"))
+        assert caught.value.cause == f"Some GPU (compute capability {capability}) has no {precision}"
+        assert caught.value.remedy == f"build {instead}"
         assert "Builder.__init__" not in m.trt.calls
 
 

@@ -79,6 +79,9 @@ def onnxruntime() -> ModuleType:
 def load(network: Path | bytes, providers: list[Any], threads: int | None = None) -> Any:
     """An `InferenceSession` of a file, or of a model in memory.
 
+    A network in float8 is computed in float32 between its codes: ONNX Runtime's later optimisations would make integer
+    kernels of it, which it then refuses, so only the basic ones are left on.
+
     Raises:
         SessionError: ONNX Runtime refuses the file.
     """
@@ -86,9 +89,15 @@ def load(network: Path | bytes, providers: list[Any], threads: int | None = None
     options.log_severity_level = 3
     if threads:
         options.intra_op_num_threads = threads
+    source = network if isinstance(network, bytes) else str(network)
     try:
-        source = network if isinstance(network, bytes) else str(network)
-        return onnxruntime().InferenceSession(source, options, providers=providers)
+        try:
+            return onnxruntime().InferenceSession(source, options, providers=providers)
+        except Exception as error:
+            if "float8" not in str(error):
+                raise
+            options.graph_optimization_level = onnxruntime().GraphOptimizationLevel.ORT_ENABLE_BASIC
+            return onnxruntime().InferenceSession(source, options, providers=providers)
     except Exception as error:  # ONNX Runtime's own classes derive from Exception only
         where = "the network" if isinstance(network, bytes) else network
         raise SessionError(

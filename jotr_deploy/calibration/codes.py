@@ -1,0 +1,33 @@
+"""What eight bits stand for: integers, or floating-point numbers of three binary digits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Codes:
+    """A symmetric type of eight bits."""
+
+    name: str
+    dtype: np.dtype[Any]
+    largest: float
+    whole: bool  # integers
+
+    def nearest(self, values: Array) -> Array:
+        """The code of each value that is given in units of its scale; what is beyond the largest is clipped."""
+        inside = np.clip(values, -self.largest, self.largest)
+        return (np.rint(inside) if self.whole else inside).astype(self.dtype)
+
+
+INT8 = Codes("int8", np.dtype(np.int8), 127.0, whole=True)  # symmetric, so -128 never occurs
+FP8 = Codes("fp8", np.dtype(ml_dtypes.float8_e4m3fn), 448.0, whole=False)
+CODES: Mapping[str, Codes] = {codes.name: codes for codes in (INT8, FP8)}
