@@ -15,10 +15,9 @@ from jotr_deploy.evaluation.matching import clipped, match
 from jotr_deploy.evaluation.results import Errors, Figures, PixelResult, rounded
 from jotr_deploy.evaluation.samples import Collector, Samples
 from jotr_deploy.evaluation.synthetic import HeldOut
-from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.mesh import MeshNetwork
 from jotr_deploy.runtime.people_networks import open_people_networks
-from jotr_deploy.runtime.people_source import DetectedPeople, with_crop_boxes
+from jotr_deploy.runtime.people_source import DetectedPeople
 
 Array = NDArray[Any]
 
@@ -56,10 +55,8 @@ class FromPixels:
 
     def add(self, scene: HeldOut, counted_before: int) -> None:
         """Look at a scene; `counted_before` people counted in the scenes before it."""
-        boxes_px, scores = self._source.detector(scene.image_bgr)
-        # The same as a call of the source, but the detector's boxes are needed too: crop boxes follow the joints.
-        people = with_crop_boxes(scene.image_bgr, Detections.from_boxes(boxes_px, scores), self._source.pose)
-        found, true = match(boxes_px, scores, clipped(scene.boxes_px, scene.image_bgr)).T
+        people, boxes_px = self._source.find(scene.image_bgr)
+        found, true = match(boxes_px, people.scores, clipped(scene.boxes_px, scene.image_bgr)).T
         wanted = scene.tall & (scene.truth.visible_fraction >= HALF_VISIBLE)
         self._wanted += int(wanted.sum())
         self._found_of_wanted += int(wanted[true].sum())

@@ -15,6 +15,7 @@ from jotr_deploy.geometry.crop import VALID_CONFIDENCE, box_from_joints, clip_bo
 from jotr_deploy.runtime.box_files import BoxFile, read_boxes
 from jotr_deploy.runtime.detection import Detector
 from jotr_deploy.runtime.detections import Detections
+from jotr_deploy.runtime.duplicates import distinct
 from jotr_deploy.runtime.keypoint_files import KeypointFile, read_keypoints
 from jotr_deploy.runtime.people_networks import PeopleNetworks
 from jotr_deploy.runtime.pose import PoseNetwork
@@ -86,14 +87,24 @@ class BoxPeople:
 
 @dataclass(frozen=True)
 class DetectedPeople:
-    """People by a detector; without a pose network their joints stay unknown."""
+    """People by a detector, and joints of a pose network, which also tell who was found twice.
+
+    Without a pose network joints stay unknown.
+    """
 
     detector: Detector
     pose: PoseNetwork | None = None
 
     def __call__(self, image_bgr: Array, name: str, frame: int) -> Detections:
         """See `PeopleSource`."""
-        return with_crop_boxes(image_bgr, Detections.from_boxes(*self.detector(image_bgr)), self.pose)
+        return self.find(image_bgr)[0]
+
+    def find(self, image_bgr: Array) -> tuple[Detections, Array]:
+        """The people of a picture (H, W, 3) uint8, and the box (N, 4) of each as the detector gave it."""
+        boxes_px, scores = self.detector(image_bgr)
+        people = with_crop_boxes(image_bgr, Detections.from_boxes(boxes_px, scores), self.pose)
+        kept = distinct(people.keypoints_px, boxes_px)
+        return people[kept], boxes_px[kept]
 
 
 class WholeFrame:
