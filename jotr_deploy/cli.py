@@ -206,6 +206,9 @@ def bench(
     choose: Annotated[
         bool, typer.Option("--choose", help="Only find the faster engine for every file here, and remember it.")
     ] = False,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Only say where a call on the CPU spends its time, for the first batch.")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Cores for every engine; all by default.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -216,14 +219,18 @@ def bench(
         raise JotrDeployError(f"--batches {batches}: not a list of batch sizes", "give one such as 1,4,16")
     needs("bench", "onnxruntime", *(["openvino"] if choose else []))
     errors.print(f"[dim]measuring[/] {escape(str(bundle))}", highlight=False, soft_wrap=True)
+    sizes = [int(part) for part in batches.split(",")]
     if choose:
         _choose(bundle, threads, seconds, as_json)
+        return
+    if layers:
+        _layers(bundle, sizes[0], threads, as_json)
         return
     from jotr_deploy.bundle import open_bundle
     from jotr_deploy.profiling.bench import bench as measure
     from jotr_deploy.profiling.table import report
 
-    opened, sizes = open_bundle(bundle), [int(part) for part in batches.split(",")]
+    opened = open_bundle(bundle)
     with bar() as progress:
         result = measure(
             opened, batches=sizes, threads=threads, device=device, seconds=seconds, source=source,
@@ -234,6 +241,21 @@ def bench(
         return
     console.print(report(result))
     done(bundle, "measured; nothing was written", f"jotr-deploy bench {bundle} --json > bench.json")
+
+
+def _layers(bundle: Path, batch: int, threads: int | None, as_json: bool) -> None:
+    from jotr_deploy.bundle import open_bundle
+    from jotr_deploy.profiling.layers import profile
+    from jotr_deploy.profiling.table import layers_report
+
+    with bar() as progress:
+        found = profile(open_bundle(bundle), batch, threads, progress)
+    if as_json:
+        print_json(asdict(found))
+        return
+    console.print(layers_report(found))
+    done(bundle, "profiled; nothing was written",
+         f"jotr-deploy bench {bundle} --layers --json for every kernel")  # fmt: skip
 
 
 def _choose(bundle: Path, threads: int | None, seconds: float, as_json: bool) -> None:

@@ -234,7 +234,7 @@ def typing_report(model: onnx.ModelProto) -> list[Typing]:
         if result.elem_type in TYPE_NAMES:
             key = row, "cast" if node.op_type == "Cast" else TYPE_NAMES[result.elem_type]
             nodes[key] += 1
-            flops[key] += _flops(node, types)
+            flops[key] += flops_of(node, types)
         for name in unseen.intersection(node.input):
             unseen.remove(name)
             if types[name].elem_type in TYPE_NAMES:
@@ -257,7 +257,8 @@ def _shape(value: onnx.TypeProto.Tensor) -> list[int]:
     return [dim.dim_value or 1 for dim in value.shape.dim]
 
 
-def _flops(node: onnx.NodeProto, types: Mapping[str, onnx.TypeProto.Tensor]) -> int:
+def flops_of(node: onnx.NodeProto, types: Mapping[str, onnx.TypeProto.Tensor]) -> int:
+    """Arithmetic of a node at batch 1: convolutions, matrix products and sampling; a multiply-add is two."""
     results = math.prod(_shape(types[node.output[0]]))
     if node.op_type == "Conv":
         return 2 * results * math.prod(_shape(types[node.input[1]])[1:])

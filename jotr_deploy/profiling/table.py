@@ -12,9 +12,11 @@ from rich.text import Text
 
 from jotr_deploy.profiling.choose import Choice
 from jotr_deploy.profiling.environment import Environment
+from jotr_deploy.profiling.layers import Profile
 from jotr_deploy.profiling.results import GPU_PARTS, BenchResult, NetworkResult, StageResult, Timing
 
 NOTHING = "-"
+_LITTLE_MS = 0.1  # a block without arithmetic that takes less everywhere is not shown
 P99_SAMPLES = 100
 """Fewer than these make p99 little else than the slowest sample."""
 
@@ -44,6 +46,31 @@ def choices_report(choices: Sequence[Choice]) -> Group:
     busy = any(timing.busy for choice in choices for timing in choice.timings.values())
     warnings = ["the rest of the machine was busy nearly all the time: choose again when it is quiet"] if busy else []
     return Group(table, Text(), *_remarks(notes, warnings))
+
+
+def layers_report(found: Profile) -> Group:
+    """Every block in every file, then what all kernels take and what they cannot be faster than."""
+    table = _table(f"Kernels, milliseconds a call, batch {found.batch}", "block", "GFLOP")
+    for layers in found.files:
+        table.add_column(_name(layers.file).replace(".", "\n"), justify="right")
+    by_file = [{block.name: block for block in layers.blocks} for layers in found.files]
+    for name, block in {block.name: block for layers in found.files for block in layers.blocks}.items():
+        if not block.gflop and max(blocks[name].ms for blocks in by_file if name in blocks) < _LITTLE_MS:
+            continue
+        figures = [_milliseconds(blocks[name].ms) if name in blocks else NOTHING for blocks in by_file]
+        table.add_row(name, f"{block.gflop:.2f}" if block.gflop else NOTHING, *figures)
+    table.add_section()
+    gflop = sum(block.gflop for block in found.files[0].blocks)
+    table.add_row("all", f"{gflop:.2f}", *(_milliseconds(layers.ms) for layers in found.files))
+    for what in ("computing", "weights"):
+        table.add_row(what, "", *(_milliseconds(getattr(layers, f"{what}_ms")) for layers in found.files))
+    table.add_row("all / floor", "", *(f"{layers.ms / layers.floor_ms:.1f}x" for layers in found.files))
+    speeds = ", ".join(f"{name} {speed:.0f}" for name, speed in found.peaks.items())
+    lines = (
+        f"computing: the arithmetic at the speed of a large matrix product, GFLOP/s: {speeds}.",
+        f"weights: reading them once at {found.memory_gb_per_s:.1f} GB/s. The larger of the two is the floor.",
+    )
+    return Group(table, Text(), *map(Text, lines), *_remarks(found.notes, ()))
 
 
 def _networks(result: BenchResult) -> Table:
@@ -108,7 +135,7 @@ def _stages(stages: tuple[StageResult, ...]) -> Table:
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in columns:
-        words = column in ("network", "stage", "precision", "device")
+        words = column in ("network", "stage", "precision", "device", "block")
         table.add_column(column, justify="left" if words else "right", overflow="fold", no_wrap=not words)
     return table
 

@@ -28,6 +28,15 @@ class TensorSpec:
         return f"{self.dtype.name} [{', '.join(map(str, self.shape))}]"
 
 
+@dataclass(frozen=True)
+class Kernel:
+    """One step of a call as an engine ran it: several nodes made one, or glue between them."""
+
+    name: str
+    kind: str
+    ms: float
+
+
 class Session(ABC):
     """One loaded network.
 

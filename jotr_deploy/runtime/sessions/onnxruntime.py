@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,7 +14,7 @@ import numpy as np
 
 from jotr_deploy.errors import MissingDependency, SessionError, first_line
 from jotr_deploy.runtime.sessions import cuda
-from jotr_deploy.runtime.sessions.contract import Array, Session, TensorSpec
+from jotr_deploy.runtime.sessions.contract import Array, Kernel, Session, TensorSpec
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
@@ -76,8 +79,30 @@ def onnxruntime() -> ModuleType:
     return onnxruntime
 
 
-def load(network: Path | bytes, providers: list[Any], threads: int | None = None) -> Any:
-    """An `InferenceSession` of a file, or of a model in memory.
+def profiled(path: Path, feeds: Mapping[str, Array], calls: int, threads: int | None = None) -> list[list[Kernel]]:
+    """The steps of some calls on the CPU, after one that is not among them.
+
+    Raises:
+        SessionError: the file cannot be loaded.
+        MissingDependency: ONNX Runtime is not installed.
+    """
+    with tempfile.TemporaryDirectory(prefix="jotr-deploy-profile-") as directory:
+        session = load(path, [CPU], threads, profile=Path(directory))
+        for _ in range(calls + 1):
+            session.run(None, dict(feeds))
+        events = json.loads(Path(session.end_profiling()).read_text())
+    ends = [event["ts"] + event["dur"] for event in events if event["name"] == "model_run"]
+    steps: list[list[Kernel]] = [[] for _ in ends]
+    for event in events:
+        name, kernel, _ = event["name"].partition("_kernel_time")
+        if kernel:
+            call = next(number for number, end in enumerate(ends) if event["ts"] <= end)
+            steps[call].append(Kernel(name, event["args"]["op_name"], event["dur"] / 1000))
+    return steps[1:]
+
+
+def load(network: Path | bytes, providers: list[Any], threads: int | None = None, profile: Path | None = None) -> Any:
+    """An `InferenceSession` of a file, or of a model in memory; `profile` is a folder to write the times of steps to.
 
     A network in float8 is computed in float32 between its codes: ONNX Runtime's later optimisations would make integer
     kernels of it, which it then refuses, so only the basic ones are left on.
@@ -87,6 +112,8 @@ def load(network: Path | bytes, providers: list[Any], threads: int | None = None
     """
     options = onnxruntime().SessionOptions()
     options.log_severity_level = 3
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile / "profile")
     if threads:
         options.intra_op_num_threads = threads
     source = network if isinstance(network, bytes) else str(network)

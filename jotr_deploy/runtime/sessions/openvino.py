@@ -16,7 +16,7 @@ import numpy as np
 
 from jotr_deploy.cache import user_cache
 from jotr_deploy.errors import MissingDependency, SessionError, first_line
-from jotr_deploy.runtime.sessions.contract import Array, Session, TensorSpec
+from jotr_deploy.runtime.sessions.contract import Array, Kernel, Session, TensorSpec
 from jotr_deploy.runtime.sessions.openvino_stages import stages
 
 PARTS = (8, 4, 2, 1)
@@ -36,18 +36,27 @@ class Stage:
         results = self.request.infer({name: values[name] for name in self.inputs}, share_inputs=True)
         return {name: results[name] for name in self.outputs}
 
+    def steps(self) -> list[Kernel]:
+        """Those of the last call; their times are zero unless the model was compiled to count them."""
+        ran = [step for step in self.request.get_profiling_info() if step.status == step.Status.EXECUTED]
+        return [Kernel(step.node_name, step.node_type, step.real_time.total_seconds() * 1000) for step in ran]
+
 
 class OpenVINOSession(Session):
     """An ONNX file in OpenVINO on the CPU."""
 
     device = "cpu"
 
-    def __init__(self, path: Path, device: str = "auto", threads: int | None = None) -> None:
+    def __init__(self, path: Path, device: str = "auto", threads: int | None = None, profile: bool = False) -> None:
         if device == "cuda":
             raise SessionError(f"{path}: OpenVINO is for the CPU here", "use --device cpu, or another backend")
         self.path = path
         self._core = _core()
-        self._options = {"PERFORMANCE_HINT": "LATENCY", **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
+        self._options = {
+            "PERFORMANCE_HINT": "LATENCY",
+            **({"INFERENCE_NUM_THREADS": threads} if threads else {}),
+            **({"PERF_COUNT": True} if profile else {}),
+        }
         model = _read(self._core, path)
         self.inputs = {port.any_name: _spec(path, port) for port in model.inputs}
         self.outputs = {port.any_name: _spec(path, port) for port in model.outputs}
@@ -55,9 +64,8 @@ class OpenVINOSession(Session):
             spec.shape[:1] == (BATCH,) and "?" not in spec.shape
             for spec in (*self.inputs.values(), *self.outputs.values())
         )
-        self._models = [("f32", model)]
-        if "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):  # elsewhere it would be emulated
-            self._models = stages(path, model)
+        self.halves = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")  # else it is emulated
+        self._models = stages(path, model) if self.halves else [("f32", model)]
         self._stages: dict[int, list[Stage]] = {}
 
     def _run(self, feeds: dict[str, Array]) -> dict[str, Array]:
@@ -71,6 +79,11 @@ class OpenVINOSession(Session):
             return results[0]
         none = {name: np.zeros((0, *map(int, spec.shape[1:])), spec.dtype) for name, spec in self.outputs.items()}
         return {name: np.concatenate([none[name], *(result[name] for result in results)]) for name in self.outputs}
+
+    def steps(self, batch: int) -> list[Kernel]:
+        """Those of the last call, which had this batch, in a session that was opened to profile."""
+        sizes = parts(batch) if self._batched else [0]
+        return [step for size in sizes for stage in self._stages[size] for step in stage.steps()]
 
     def _call(self, batch: int, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """One call of the stages compiled for this batch; 0: for any shape."""
@@ -98,6 +111,22 @@ class OpenVINOSession(Session):
 
     def _free(self) -> None:
         self._stages, self._models = {}, []
+
+
+def profiled(path: Path, feeds: Mapping[str, Array], calls: int, threads: int | None = None) -> list[list[Kernel]]:
+    """The steps of some calls, after one that is not among them.
+
+    Raises:
+        SessionError: the file cannot be loaded.
+        MissingDependency: OpenVINO is not installed.
+    """
+    session, found = OpenVINOSession(path, threads=threads, profile=True), []
+    with session:
+        session(feeds)
+        for _ in range(calls):
+            session(feeds)
+            found.append(session.steps(len(next(iter(feeds.values())))))
+    return found
 
 
 def openvino() -> ModuleType:
