@@ -1,0 +1,97 @@
+"""The same network by what others put together: plain export, a library's quantiser, OpenVINO with static shapes.
+
+Nothing of this package's export, calibration or sessions is in it, but for the sampling operator written out in
+standard ones, which OpenVINO needs. Used by `cpu.py --by-hand`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+
+from jotr_deploy.export.onnx import traced
+from jotr_deploy.model.jotr import INPUTS, JOTR, MeshOutput
+from jotr_deploy.plugins.onnx_function import attach, inline, translation
+
+Array = np.ndarray[Any, Any]
+Feeds = Mapping[str, Array]
+Call = Callable[[Feeds], dict[str, Array]]
+
+
+def plain_export(model: JOTR, path: Path) -> None:
+    """What `torch.onnx.export` makes of the network as it is written."""
+    side, cells = model.config.crop_side, model.config.heatmap_side
+    example = (torch.zeros(2, 3, side, side), torch.full((2, 30, 2), cells / 2.0), torch.ones(2, 30))
+    operator = {torch.ops.jotr.trilinear_sample_3d.default: translation()}
+    proto = traced(model.eval(), example, INPUTS, MeshOutput._fields, operator)
+    attach(proto)
+    onnx.save(inline(proto), path)
+
+
+def openvino_call(model: Any, batch: int, precision: str, threads: int | None) -> Call:
+    """An OpenVINO model at one batch, whole in one precision."""
+    import openvino
+
+    model = model.clone()
+    model.reshape({port.any_name: [batch, *list(port.partial_shape)[1:]] for port in model.inputs})
+    options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
+    if threads:
+        options["INFERENCE_NUM_THREADS"] = threads
+    compiled = openvino.Core().compile_model(model, "CPU", options)
+    names, request = [port.any_name for port in model.outputs], compiled.create_infer_request()
+
+    def call(feeds: Feeds) -> dict[str, Array]:
+        results = request.infer(dict(feeds), share_inputs=True)
+        return {name: results[name] for name in names}
+
+    return call
+
+
+def by_nncf(path: Path, batches: Sequence[Feeds]) -> Any | None:
+    """NNCF's post-training quantisation with its setting for transformers; None where NNCF is not installed."""
+    if importlib.util.find_spec("nncf") is None:
+        return None
+    import nncf
+    import openvino
+
+    singles = [
+        {name: feed[person : person + 1] for name, feed in feeds.items()}
+        for feeds in batches
+        for person in range(len(feeds["image"]))
+    ]
+    return nncf.quantize(
+        openvino.Core().read_model(path),
+        nncf.Dataset(singles),
+        model_type=nncf.ModelType.TRANSFORMER,
+        subset_size=len(singles),
+    )
+
+
+def by_quantize_static(path: Path, quantized: Path, batches: Sequence[Feeds]) -> Any:
+    """ONNX Runtime's quantiser, read by OpenVINO: symmetric, because that compiles nothing else with static shapes."""
+    import openvino
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.waiting = iter(batches)
+
+        def get_next(self) -> Feeds | None:
+            return next(self.waiting, None)
+
+    prepared = quantized.with_suffix(".prepared.onnx")
+    quant_pre_process(path, prepared, skip_symbolic_shape=True)
+    quantize_static(
+        prepared, quantized, Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
+        activation_type=QuantType.QInt8, weight_type=QuantType.QInt8,
+        op_types_to_quantize=["Conv", "MatMul", "Gemm", "Add"],
+        extra_options={"ActivationSymmetric": True, "WeightSymmetric": True},
+    )  # fmt: skip
+    return openvino.Core().read_model(quantized)
