@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from jotr_deploy.runtime.detection.yolox import cells
 from jotr_deploy.training.assign import assign, iou
 from jotr_deploy.training.detector_samples import IGNORED, PERSON, draw_picture, vary
-from jotr_deploy.training.onnx_files import save_weights
+from jotr_deploy.training.onnx_files import load_weights, save_weights
 from jotr_deploy.training.reuse import Reused
 from jotr_deploy.training.tasks import Array
 from jotr_deploy.training.tiny_detector import SIZE_PX, STRIDES, TinyDetector
@@ -32,6 +32,8 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    start: Path | None = None
+    """Weights of a run of this task to start from; random ones without it."""
     parts: Annotated[float, Field(ge=0, le=1)] = 0.6
     """How many of the pictures are parts of scenes, of other shapes and with people cut off."""
 
@@ -42,6 +44,8 @@ class DetectorTask:
     def __init__(self, options: Options, seed: int) -> None:
         torch.manual_seed(seed)
         self.model = TinyDetector().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if options.start is not None:
+            load_weights(self.model, options.start)
         self._options, self._seed = options, seed
         cell, stride = (torch.from_numpy(each) for each in cells(SIZE_PX, STRIDES))
         self._cell, self._stride = cell, stride

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from jotr_deploy.runtime.pose.simcc import DEVIATION_RGB, MEAN_RGB
-from jotr_deploy.training.onnx_files import save_weights
+from jotr_deploy.training.onnx_files import load_weights, save_weights
 from jotr_deploy.training.pose_samples import AWAY, SEEN, draw_person, vary
 from jotr_deploy.training.reuse import Reused
 from jotr_deploy.training.tasks import Array
@@ -30,6 +30,8 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    start: Path | None = None
+    """Weights of a run of this task to start from; random ones without it."""
     box_error: Annotated[float, Field(ge=0, le=0.3)] = 0.06
     """Deviation of each edge of the boxes, of the side they belong to: what a detector is wrong by."""
 
@@ -40,6 +42,8 @@ class PoseTask:
     def __init__(self, options: Options, seed: int) -> None:
         torch.manual_seed(seed)
         self.model = TinyPose().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if options.start is not None:
+            load_weights(self.model, options.start)
         self._options, self._seed = options, seed
         self._people = Reused(partial(draw_person, seed), USES, LAG)
 

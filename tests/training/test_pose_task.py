@@ -203,3 +203,14 @@ def test_the_configuration_of_the_starter_bundle_makes_the_task():
     task, config = make_task(read_config(CONFIG))
     assert isinstance(task.model, TinyPose)
     assert config.options == {"box_error": 0.06}
+
+
+def test_starting_from_the_weights_of_a_run(tmp_path):
+    first = make(Options(), 1)
+    first.save(tmp_path / "weights.pt")
+    started, other = make(Options(start=tmp_path / "weights.pt"), 2), make(Options(), 2)
+    for name, value in first.model.state_dict().items():
+        assert torch.equal(started.model.state_dict()[name], value), name
+    assert not torch.equal(next(other.model.parameters()), next(first.model.parameters()))
+    with pytest.raises(TrainingError, match="no such file"):
+        make(Options(start=tmp_path / "nothing.pt"), 2)
