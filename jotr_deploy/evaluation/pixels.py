@@ -33,14 +33,13 @@ def open_people(bundle: Bundle, device: str = "auto", threads: int | None = None
         BundleError: the bundle lacks one of them, or a file is not intact.
         SessionError: a file cannot be opened here, or is of an unknown format.
     """
-    for role, name in (("detector", "detector"), ("pose", "pose network")):
-        if not bundle.has(role):
+    with open_people_networks(bundle, device=device, threads=threads) as networks:
+        missing = "detector" if networks.detector is None else "pose network" if networks.skeleton is None else None
+        if networks.detector is None or missing is not None:
             raise BundleError(
-                f"{bundle.path}: the bundle has no {name}, so nobody is measured from pixels alone",
+                f"{bundle.path}: the bundle has no {missing}, so nobody is measured from pixels alone",
                 "leave --pixels out, or take a bundle with a detector and a pose network",
             )
-    with open_people_networks(bundle, device=device, threads=threads) as networks:
-        assert networks.detector is not None  # the bundle has it
         yield DetectedPeople(networks.detector, networks.pose)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from jotr_deploy.bundle import Bundle
 from jotr_deploy.runtime.detection import Detector, open_detector
+from jotr_deploy.runtime.detection.one_stage import OneStage
 from jotr_deploy.runtime.pose import PoseNetwork, open_pose_network
 from jotr_deploy.runtime.sessions import Session, open_session
 
@@ -22,6 +23,13 @@ class PeopleNetworks:
 
     detector: Detector | None = None
     pose: PoseNetwork | None = None
+
+    @property
+    def skeleton(self) -> str | None:
+        """The order of the joints that they find, a key of `SKELETONS`; None where none finds joints."""
+        if self.pose is not None:
+            return self.pose.skeleton
+        return self.detector.skeleton if isinstance(self.detector, OneStage) else None
 
 
 @contextmanager

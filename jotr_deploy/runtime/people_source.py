@@ -14,6 +14,7 @@ from jotr_deploy.errors import KeypointFileError
 from jotr_deploy.geometry.crop import VALID_CONFIDENCE, box_from_joints, clip_box, square_box
 from jotr_deploy.runtime.box_files import BoxFile, read_boxes
 from jotr_deploy.runtime.detection import Detector
+from jotr_deploy.runtime.detection.one_stage import OneStage
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.duplicates import distinct
 from jotr_deploy.runtime.keypoint_files import KeypointFile, read_keypoints
@@ -25,7 +26,7 @@ from jotr_deploy.skeletons import to_smpl30
 Array = NDArray[Any]
 
 LEAST_JOINTS = 16
-"""Of the 30-joint set, for the joints of a pose network to give the crop box; with fewer the person's box gives it."""
+"""Of the 30-joint set, for the joints of a network to give the crop box; with fewer the person's box gives it."""
 
 
 class PeopleSource(Protocol):
@@ -89,7 +90,7 @@ class BoxPeople:
 class DetectedPeople:
     """People by a detector, and joints of a pose network, which also tell who was found twice.
 
-    Without a pose network joints stay unknown.
+    Without a pose network the joints are those of a detector that finds them as well, and of any other stay unknown.
     """
 
     detector: Detector
@@ -101,8 +102,13 @@ class DetectedPeople:
 
     def find(self, image_bgr: Array) -> tuple[Detections, Array]:
         """The people of a picture (H, W, 3) uint8, and the box (N, 4) of each as the detector gave it."""
-        boxes_px, scores = self.detector(image_bgr)
-        people = with_crop_boxes(image_bgr, Detections.from_boxes(boxes_px, scores), self.pose)
+        if self.pose is None and isinstance(self.detector, OneStage):
+            boxes_px, scores, joints = self.detector.people(image_bgr)
+            people = Detections.from_boxes(boxes_px, scores)
+            people = with_joints(people, joints, self.detector.skeleton, (image_bgr.shape[1], image_bgr.shape[0]))
+        else:
+            boxes_px, scores = self.detector(image_bgr)
+            people = with_crop_boxes(image_bgr, Detections.from_boxes(boxes_px, scores), self.pose)
         kept = distinct(people.keypoints_px, boxes_px)
         return people[kept], boxes_px[kept]
 
@@ -136,19 +142,27 @@ def with_joint_boxes(people: Detections, size_px: tuple[int, int]) -> Detections
 
 
 def with_crop_boxes(image_bgr: Array, people: Detections, pose: PoseNetwork | None) -> Detections:
-    """Give people, of whom boxes are known, their joints and their square crop boxes.
+    """Give people, of whom boxes are known, the joints of a pose network and their square crop boxes.
 
-    The crop box is that of the joints, as for joints from a file; where the pose network finds fewer than
-    `LEAST_JOINTS`, or without one, it is the square about the person's box.
+    Without one the crop box is the square about the person's box.
+    """
+    if pose is None:
+        return replace(people, boxes_px=square_box(people.boxes_px))
+    height, width = image_bgr.shape[:2]
+    return with_joints(people, pose(image_bgr, people.boxes_px), pose.skeleton, (width, height))
+
+
+def with_joints(people: Detections, joints: Array, skeleton: str, size_px: tuple[int, int]) -> Detections:
+    """Give people, of whom boxes are known, joints (N, J, 3) that a network found, and their square crop boxes.
+
+    The crop box is that of the joints, as for joints from a file; with fewer than `LEAST_JOINTS` it is the square
+    about the person's box.
     """
     boxes_px = square_box(people.boxes_px)
-    if pose is None:
-        return replace(people, boxes_px=boxes_px)
-    keypoints_px = to_smpl30(pose(image_bgr, people.boxes_px), pose.skeleton)
+    keypoints_px = to_smpl30(joints, skeleton)
     valid: Array = keypoints_px[..., 2] > VALID_CONFIDENCE
     enough = np.flatnonzero(valid.sum(1) >= LEAST_JOINTS)
-    height, width = image_bgr.shape[:2]
-    by_joints_px = square_box(clip_box(box_from_joints(keypoints_px[enough], valid[enough]), (width, height)))
+    by_joints_px = square_box(clip_box(box_from_joints(keypoints_px[enough], valid[enough]), size_px))
     has_area = by_joints_px[:, 2] > by_joints_px[:, 0]
     boxes_px[enough[has_area]] = by_joints_px[has_area]
     return replace(people, boxes_px=boxes_px, keypoints_px=keypoints_px)

@@ -67,7 +67,7 @@ class RunSummary:
     frames: int
     people: int
     people_per_frame: list[int]
-    skeleton: str | None  # joint order of the bundle's pose network; None where it was not used
+    skeleton: str | None  # joint order of the networks that found people; None where none was used
     milliseconds_per_frame: dict[str, float]  # mean of every stage
     files: list[str]  # relative to the output directory
 
@@ -116,7 +116,7 @@ def run(
             frames=len(counts),
             people=sum(counts),
             people_per_frame=counts,
-            skeleton=networks.pose.skeleton if networks.pose else None,
+            skeleton=networks.skeleton,
             milliseconds_per_frame={s: round(1000 * spans.total(s) / len(counts), 3) for s in spans.seconds},
             files=[*files, f"{results.stem}.json"],
         )

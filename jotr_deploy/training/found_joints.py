@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from jotr_deploy.runtime.pose.simcc import decode, normalised
+from jotr_deploy.runtime.pose.simcc import decode
 from jotr_deploy.runtime.pose.top_down import cut, image_from_input, input_from_image
+from jotr_deploy.runtime.pose.top_down_network import normalised
 from jotr_deploy.training.onnx_files import load_weights
 from jotr_deploy.training.tiny_pose import SIZE_PX, SPLIT_RATIO, THRESHOLD, Heights, TinyPose
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from jotr_deploy.runtime.pose.simcc import DEVIATION_RGB, MEAN_RGB
+from jotr_deploy.runtime.pose.top_down_network import DEVIATION_RGB, MEAN_RGB
 from jotr_deploy.training.onnx_files import load_weights, save_weights
 from jotr_deploy.training.pose_samples import AWAY, SEEN, draw_person, vary
 from jotr_deploy.training.reuse import Reused
@@ -76,7 +76,7 @@ class PoseTask:
 
 
 def normalised(images_bgr: Tensor) -> Tensor:
-    """(B, H, W, 3) uint8 BGR -> (B, 3, H, W) float32 as `runtime.pose.simcc.normalised` gives it, channels last."""
+    """(B, H, W, 3) uint8 BGR -> (B, 3, H, W) float32 as `top_down_network.normalised` gives it, channels last."""
     mean, deviation = (torch.from_numpy(each).to(images_bgr.device) for each in (MEAN_RGB, DEVIATION_RGB))
     return ((images_bgr.flip(-1).float() - mean) / deviation).permute(0, 3, 1, 2)
 

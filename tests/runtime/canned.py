@@ -126,3 +126,124 @@ def _write(path: Path, nodes: list, constants: dict, inputs: dict, outputs: dict
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
     return path
+
+
+def always(name: str, size_px: tuple[int, int], answers: dict[str, np.ndarray], batch: int | str = "batch") -> Canned:
+    """A network with input `name` that answers the same for every picture, in the types of the answers."""
+    session = Canned({name: (batch, 3, size_px[1], size_px[0])}, {})
+    session.answer = lambda images: {out: np.stack([rows] * len(images)) for out, rows in answers.items()}
+    session.outputs = {out: TensorSpec(rows.dtype, (batch, *rows.shape)) for out, rows in answers.items()}
+    return session
+
+
+def write_always(
+    path: Path, name: str, size_px: tuple[int, int], answers: dict[str, np.ndarray], batch: int | str = "batch"
+) -> Path:
+    """`always` as a file."""
+    described, weights = helper.make_tensor_value_info, []
+    nodes, outputs = [helper.make_node("Shape", [name], ["rows"], start=0, end=1)], []
+    for out, rows in answers.items():
+        kind = helper.np_dtype_to_tensor_dtype(rows.dtype)
+        weights += [
+            numpy_helper.from_array(rows, f"{out}_one"),
+            numpy_helper.from_array(np.array(rows.shape), out + "_"),
+        ]
+        nodes.append(helper.make_node("Concat", ["rows", f"{out}_"], [f"{out}_shape"], axis=0))
+        nodes.append(helper.make_node("Expand", [f"{out}_one", f"{out}_shape"], [out]))
+        outputs.append(described(out, kind, [batch, *rows.shape]))
+    image = described(name, TensorProto.FLOAT, [batch, 3, size_px[1], size_px[0]])
+    graph = helper.make_graph(nodes, "always", [image], outputs, weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+    return path
+
+
+def mmdeploy_answers(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Outputs for boxes (N, 4) on the canvas and scores (N,), by default of people, and two rows of padding."""
+    dets = np.zeros((len(boxes) + 2, 5), np.float32)
+    dets[:-2, :4], dets[:-2, 4], dets[-1] = boxes, scores, -1
+    known = np.zeros(len(boxes)) if labels is None else labels
+    return {"dets": dets, "labels": np.array([*known, 0, -1], np.int64)}
+
+
+def on_centred_canvas(boxes_px: np.ndarray, image_size_px: tuple[int, int], size_px: tuple[int, int]) -> np.ndarray:
+    """Boxes (N, 4) of a picture where Ultralytics' own letterbox puts them."""
+    ratio = min(size_px[0] / image_size_px[0], size_px[1] / image_size_px[1])
+    fitted = [max(round(side * ratio), 1) for side in image_size_px]
+    left_top = [round((whole - part) / 2 - 0.1) for whole, part in zip(size_px, fitted, strict=True)]
+    edges = (np.asarray(boxes_px, float).reshape(-1, 2, 2) + 0.5) * fitted / image_size_px + left_top
+    return edges.reshape(-1, 4)
+
+
+def ultralytics_raw(
+    boxes: np.ndarray, scores: np.ndarray, size_px: tuple[int, int], classes: int = 1
+) -> dict[str, np.ndarray]:
+    """Output [4 + C, A] for boxes (N, 4) on the canvas, in cells over all levels."""
+    out = np.zeros((4 + classes, rows_of(size_px)), np.float32)
+    at = np.linspace(0, out.shape[1] - 1, len(boxes)).astype(int)
+    out[:2, at], out[2:4, at] = (boxes[:, :2] + boxes[:, 2:]).T / 2, (boxes[:, 2:] - boxes[:, :2]).T
+    out[4, at] = scores
+    return {"output0": out}
+
+
+def ultralytics_end_to_end(boxes: np.ndarray, scores: np.ndarray, rows: int = 20) -> dict[str, np.ndarray]:
+    """Output [n, 6] for people's boxes (N, 4) on the canvas; the other rows are unused."""
+    out = np.zeros((rows, 6), np.float32)
+    out[: len(boxes), :4], out[: len(boxes), 4] = boxes, scores
+    return {"output0": out}
+
+
+def rtmo_answers(boxes: np.ndarray, scores: np.ndarray, joints: np.ndarray) -> dict[str, np.ndarray]:
+    """Outputs for boxes (N, 4) and joints (N, K, 3) on the canvas, scores (N,), and two rows of padding."""
+    keypoints = np.concatenate([joints, np.full((2, *joints.shape[1:]), 0.9)]).astype(np.float32)
+    return {"dets": mmdeploy_answers(boxes, scores)["dets"], "keypoints": keypoints}
+
+
+def ultralytics_pose(
+    boxes: np.ndarray, scores: np.ndarray, joints: np.ndarray, size_px: tuple[int, int], end_to_end: bool
+) -> dict[str, np.ndarray]:
+    """Output [56, A] or [20, 57] for boxes (N, 4) and joints (N, 17, 3) on the canvas and scores (N,)."""
+    flat = joints.reshape(len(joints), 51).astype(np.float32)
+    if end_to_end:
+        rows = ultralytics_end_to_end(boxes, scores)["output0"]
+        return {"output0": np.hstack([rows, np.vstack([flat, np.zeros((len(rows) - len(flat), 51), np.float32)])])}
+    out = ultralytics_raw(boxes, scores, size_px, 52)["output0"]
+    out[5:, np.linspace(0, out.shape[1] - 1, len(boxes)).astype(int)] = flat.T
+    return {"output0": out}
+
+
+def joints_on_canvas(joints_px: np.ndarray, boxes_on_canvas: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Joints (N, J, 3) of a picture, from the centre of the canvas's first pixel, by what takes boxes (N, 4) there."""
+    points = joints_px[..., :2].reshape(-1, 2)
+    edges = boxes_on_canvas(np.concatenate([points, points], 1))[:, :2]
+    return np.concatenate([(edges - 0.5).reshape(*joints_px.shape[:2], 2), joints_px[..., 2:]], -1)
+
+
+def heatmaps_session(
+    answer: Callable | None, size_px: tuple[int, int], joints: int = 17, batch: int | str = "batch"
+) -> Canned:
+    width, height = size_px
+    outputs = {"output": (batch, joints, height // 4, width // 4)}
+    return Canned({"input": (batch, 3, height, width)}, outputs, answer)
+
+
+def write_heatmaps(path: Path, size_px: tuple[int, int], joints: int = 17, udp: bool = False) -> Path:
+    """A network in HRNet's format whose every map is how red the picture is, 0..1, at the places of the cells."""
+    width, height = size_px
+    mean, deviation = 123.675 / 255, 58.395 / 255
+    constants = {"red": np.array([0]), "mean": np.float32([mean]), "deviation": np.float32([deviation]),
+                 "joints": np.ones((1, joints, 1, 1), np.float32),
+                 "size": np.array([1, height // 4, width // 4])}  # fmt: skip
+    nodes = [
+        helper.make_node("Gather", ["input", "red"], ["normalised"], axis=1),
+        helper.make_node("Mul", ["normalised", "deviation"], ["varied"]),
+        helper.make_node("Add", ["varied", "mean"], ["redness"]),
+        helper.make_node("Shape", ["input"], ["rows"], start=0, end=1),
+        helper.make_node("Concat", ["rows", "size"], ["sizes"], axis=0),
+        helper.make_node("Resize", ["redness", "", "", "sizes"], ["map"], mode="linear",
+                         coordinate_transformation_mode="align_corners" if udp else "asymmetric"),
+        helper.make_node("Mul", ["map", "joints"], ["output"]),
+    ]  # fmt: skip
+    outputs = {"output": ["batch", joints, height // 4, width // 4]}
+    return _write(path, nodes, constants, {"input": ["batch", 3, height, width]}, outputs)

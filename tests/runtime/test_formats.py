@@ -10,6 +10,7 @@ from jotr_deploy.errors import SessionError
 from jotr_deploy.runtime import detection, formats
 from jotr_deploy.runtime.detection import open_detector
 from jotr_deploy.runtime.detection.contract import Detector
+from jotr_deploy.runtime.detection.yolox import Yolox
 
 SIZE = (96, 64)
 
@@ -48,7 +49,7 @@ def test_a_listed_format_is_found_by_its_tensors(monkeypatch):
 
 
 def test_a_named_format_must_fit(monkeypatch):
-    monkeypatch.setattr(detection, "FORMATS", (*detection.FORMATS, EndToEnd))
+    monkeypatch.setattr(detection, "FORMATS", (Yolox, EndToEnd))
     with pytest.raises(SessionError) as refusal:
         open_detector(ready(), {"format": "yolox"})
     assert refusal.value.cause.endswith("tried yolox)")

@@ -9,6 +9,7 @@ from jotr_deploy.errors import KeypointFileError
 from jotr_deploy.geometry.crop import square_box
 from jotr_deploy.runtime.crops import make_crops
 from jotr_deploy.runtime.detection import open_detector
+from jotr_deploy.runtime.detection.one_stage import OneStage
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.keypoint_files import write_keypoints_npz
 from jotr_deploy.runtime.people_networks import PeopleNetworks
@@ -305,3 +306,51 @@ def test_the_joints_below_the_recipes_threshold_are_absent(photo):
     coco17 = [SMPL30_INDEX[name] for name in SKELETONS["coco17"]]
     assert (people.keypoints_px[:, coco17, 2] > 0).tolist() == [[False] * 9 + [True] * 8] * 2
     assert not people.keypoints_px[people.keypoints_px[..., 2] == 0].any()
+
+
+class FakeOneStage(OneStage):
+    """Finds the same people and their joints (N, 17, 3) in every picture."""
+
+    name, skeleton = "fake", "coco17"
+
+    def __init__(self, boxes_px, joints):
+        self.found = (np.float32(boxes_px), np.float32(SCORES[: len(boxes_px)]), np.float32(joints))
+
+    @staticmethod
+    def fits(session):
+        return True
+
+    def people(self, image_bgr):
+        return self.found
+
+
+def one_stage(boxes_px=BOXES_PX, joints=None):
+    return FakeOneStage(boxes_px, FakePose(body() if joints is None else joints)(IMAGE, boxes_px))
+
+
+@pytest.mark.parametrize("boxes", [BOXES_PX, BOXES_PX[:1], BOXES_PX[:0]])
+@pytest.mark.parametrize("valid", [17, LEAST_JOINTS - 2, LEAST_JOINTS - 3, 0])
+def test_joints_of_the_detector_are_taken_as_those_of_a_pose_network(photo, boxes, valid):
+    found = PeopleNetworks(one_stage(boxes, body(valid)))
+    (people,) = everyone(photo, open_people_source(photo, networks=found))
+    asked = PeopleNetworks(detector(boxes, SCORES[: len(boxes)]), FakePose(body(valid)))
+    (expected,) = everyone(photo, open_people_source(photo, networks=asked))
+    np.testing.assert_allclose(people.boxes_px, expected.boxes_px, atol=1e-2)
+    np.testing.assert_allclose(people.keypoints_px, expected.keypoints_px, atol=1e-2)
+    np.testing.assert_allclose(people.scores, expected.scores, rtol=1e-5)
+    assert people.keypoints_px.any() == (valid > 0 and len(boxes) > 0)
+
+
+def test_joints_of_a_pose_network_win_over_those_of_the_detector(photo):
+    pose = FakePose(body(seed=1))
+    (people,) = everyone(photo, open_people_source(photo, networks=PeopleNetworks(one_stage(), pose)))
+    expected = by_joints(BOXES_PX, body(seed=1))
+    np.testing.assert_allclose(people.keypoints_px, expected.keypoints_px, atol=1e-3)
+    np.testing.assert_allclose(people.boxes_px, expected.boxes_px, atol=1e-2)
+    assert len(pose.boxes_px) == 1
+
+
+def test_joints_of_the_detector_tell_who_was_found_twice(photo):
+    boxes_px = BOXES_PX[[0, 0]] + [[0], [1]]
+    (people,) = everyone(photo, open_people_source(photo, networks=PeopleNetworks(one_stage(boxes_px))))
+    assert people.scores.tolist() == pytest.approx([0.9])

@@ -200,8 +200,8 @@ def test_a_file_of_this_format(tmp_path: Path):
 
 
 OTHERS = {
-    "heat maps": ({"input": (1, 3, 256, 192)}, {"output": (1, 17, 64, 48)}),
-    "decoded": ({"input": (1, 3, 256, 192)}, {"keypoints": (1, 17, 2), "scores": (1, 17)}),
+    "one axis": ({"input": (1, 3, 256, 192)}, {"simcc_x": (1, 17, 384)}),
+    "other names": ({"input": (1, 3, 256, 192)}, {"x": (1, 17, 384), "y": (1, 17, 512)}),
     "ratios differ": ({"input": (1, 3, 256, 192)}, {"simcc_x": (1, 17, 384), "simcc_y": (1, 17, 256)}),
     "joints differ": ({"input": (1, 3, 256, 192)}, {"simcc_x": (1, 17, 384), "simcc_y": (1, 26, 512)}),
     "size unknown": ({"input": (1, 3, "h", "w")}, {"simcc_x": (1, 17, 384), "simcc_y": (1, 17, 512)}),
@@ -213,15 +213,17 @@ OTHERS = {
 def test_other_formats_are_refused(name):
     with pytest.raises(SessionError, match="not a pose network of a known format") as refusal:
         open_pose_network(Canned(*OTHERS[name]))
-    assert refusal.value.remedy == "give a file in one of the formats simcc, as its exporter writes it"
+    assert (
+        refusal.value.remedy == "give a file in one of the formats simcc, decoded, heatmaps, as its exporter writes it"
+    )
 
 
 def test_a_refusal_lists_what_was_found_and_what_was_tried():
     with pytest.raises(SessionError) as refusal:
-        open_pose_network(Canned(*OTHERS["decoded"]))
+        open_pose_network(Canned(*OTHERS["other names"]))
     assert refusal.value.cause == (
         "canned.onnx: not a pose network of a known format (inputs input float32 [1, 3, 256, 192]; "
-        "outputs keypoints float32 [1, 17, 2], scores float32 [1, 17]; tried simcc)"
+        "outputs x float32 [1, 17, 384], y float32 [1, 17, 512]; tried simcc, decoded, heatmaps)"
     )
 
 
@@ -235,7 +237,7 @@ KNOWN = "known: body25, coco17, coco18, crowdpose14, halpe26, smpl30"
         (17, {"skeleton": "hand"}, "recipe: unknown skeleton 'hand'", KNOWN),
         (17, {"skeleton": "body25"}, "recipe: body25 has 25 joints, the file 17",
          "name the skeleton of the file, or none"),
-        (17, {"format": "dark"}, "unknown pose network format 'dark'", "known: simcc"),
+        (17, {"format": "dark"}, "unknown pose network format 'dark'", "known: simcc, decoded, heatmaps"),
         (17, {"threshold": -1}, "recipe: threshold: Input should be greater than or equal to 0",
          "a recipe of simcc has format, threshold, skeleton"),
     ],

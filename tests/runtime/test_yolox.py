@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jotr_deploy.errors import BundleError, SessionError
-from jotr_deploy.runtime.detection import open_detector
+from jotr_deploy.runtime.detection import FORMATS, open_detector
 from jotr_deploy.runtime.sessions import open_session
 
 SIZE = (96, 64)
+NAMES = ", ".join(each.name for each in FORMATS)
 SHAPES = [(480, 360), (360, 480), (96, 64), (640, 640), (1, 1), (20, 600), (600, 20), (3, 2000)]
 
 
@@ -183,17 +184,17 @@ OTHERS = {
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_formats_are_refused(name):
     with pytest.raises(SessionError, match="not a detector of a known format"):
-        open_detector(Canned(*OTHERS[name]))
+        open_detector(Canned(*OTHERS[name]), {"format": "yolox"})
 
 
 def test_a_refusal_lists_what_was_found_and_what_was_tried():
     with pytest.raises(SessionError) as refusal:
-        open_detector(Canned(*OTHERS["ultralytics"]))
+        open_detector(Canned(*OTHERS["ultralytics"]), {"format": "yolox"})
     assert refusal.value.cause == (
         "canned.onnx: not a detector of a known format (inputs images float32 [1, 3, 640, 640]; "
         "outputs output0 float32 [1, 84, 8400]; tried yolox)"
     )
-    assert refusal.value.remedy == "give a file in one of the formats yolox, as its exporter writes it"
+    assert refusal.value.remedy == f"give a file in one of the formats {NAMES}, as its exporter writes it"
 
 
 KNOWN = "a recipe of yolox has format, threshold, iou, decoded"
@@ -202,7 +203,7 @@ KNOWN = "a recipe of yolox has format, threshold, iou, decoded"
 @pytest.mark.parametrize(
     ("recipe", "cause", "remedy"),
     [
-        ({"format": "detr"}, "unknown detector format 'detr'", "known: yolox"),
+        ({"format": "detr"}, "unknown detector format 'detr'", f"known: {NAMES}"),
         ({"treshold": 1}, "recipe: treshold: Extra inputs are not permitted", KNOWN),
         ({"threshold": 2}, "recipe: threshold: Input should be less than or equal to 1", KNOWN),
         ({"decoded": "maybe"}, "recipe: decoded: Input should be a valid boolean, unable to interpret input", KNOWN),

@@ -13,7 +13,7 @@ import torch
 from jotr_deploy.datasets.synthetic.render import render
 from jotr_deploy.datasets.synthetic.scene import draw_scene
 from jotr_deploy.geometry.crop import transform_px
-from jotr_deploy.runtime.pose import open_pose_network, simcc
+from jotr_deploy.runtime.pose import open_pose_network, top_down_network
 from jotr_deploy.runtime.pose.top_down import cut, input_from_image
 from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.training import pose_samples
@@ -104,7 +104,8 @@ def test_a_mirror_twice_is_none(rng):
 
 def test_colours_are_those_of_the_runtime(rng):
     images = rng.integers(0, 256, (2, HEIGHT, WIDTH, 3), np.uint8)
-    np.testing.assert_allclose(normalised(torch.from_numpy(images)), simcc.normalised(images), rtol=1e-5, atol=1e-6)
+    expected = top_down_network.normalised(images)
+    np.testing.assert_allclose(normalised(torch.from_numpy(images)), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_the_cross_entropy_is_least_for_the_distribution_itself():

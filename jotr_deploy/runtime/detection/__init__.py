@@ -6,13 +6,24 @@ from collections.abc import Mapping
 from typing import Any
 
 from jotr_deploy.runtime.detection.contract import Detector
+from jotr_deploy.runtime.detection.mmdeploy import Mmdeploy
+from jotr_deploy.runtime.detection.rtmo import Rtmo
+from jotr_deploy.runtime.detection.ultralytics import Ultralytics
+from jotr_deploy.runtime.detection.ultralytics_pose import UltralyticsPose
 from jotr_deploy.runtime.detection.yolox import Yolox
 from jotr_deploy.runtime.formats import open_format
 from jotr_deploy.runtime.sessions import Session
 
 __all__ = ["FORMATS", "Detector", "open_detector"]
 
-FORMATS: tuple[type[Detector], ...] = (Yolox,)
+# Who knows a file by the names of its outputs comes before who knows it by shapes alone.
+FORMATS: tuple[type[Detector], ...] = (
+    Mmdeploy,
+    Rtmo,
+    Ultralytics,
+    UltralyticsPose,
+    Yolox,
+)
 
 
 def open_detector(session: Session, recipe: Mapping[str, Any] | None = None) -> Detector:

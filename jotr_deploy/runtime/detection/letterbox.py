@@ -1,12 +1,13 @@
-"""A picture into a canvas of fixed size: aspect kept, at the top left, the rest padded.
+"""A picture into a canvas of fixed size: aspect kept, at the top left or in the middle, the rest padded.
 
 Detectors count from the edge of the first pixel: their canvas begins at 0, pixel i covers i..i+1, as in boxes of COCO.
 In this project the first pixel's centre is 0. Resizing keeps the picture's edges, so what is 0 on the canvas is -0.5
-here: `image_px = canvas / scale - 0.5`.
+here: `image_px = (canvas - left_top) / scale - 0.5`, where the picture begins at `left_top`, 0 at the top left.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -30,23 +31,50 @@ def letterbox(image_bgr: Array, size_px: tuple[int, int]) -> tuple[Array, Array]
     """
     height, width = image_bgr.shape[:2]
     fitted = fitted_size_px((width, height), size_px)
-    canvas = np.full((size_px[1], size_px[0], 3), PAD, np.uint8)
-    canvas[: fitted[1], : fitted[0]] = cv2.resize(image_bgr, fitted, interpolation=cv2.INTER_LINEAR)
-    return canvas, np.array(fitted) / (width, height)
+    return _pasted(image_bgr, size_px, fitted, (0, 0)), np.array(fitted) / (width, height)
 
 
-def fitted_size_px(image_size_px: tuple[int, int], size_px: tuple[int, int]) -> tuple[int, int]:
-    """Width and height of the picture on the canvas."""
+def letterbox_centred(image_bgr: Array, size_px: tuple[int, int]) -> tuple[Array, Array, Array]:
+    """As `letterbox`, in the middle and rounded to the nearest size, halves to even.
+
+    Returns:
+        The canvas and the scale as `letterbox`, and `left_top` (2,), where on the canvas the picture begins.
+    """
+    height, width = image_bgr.shape[:2]
+    fitted = fitted_size_px((width, height), size_px, round)
+    # Half of the rest, less 0.1 and rounded, as detectors with this rule have it: an odd pixel goes right, below.
+    left, top = ((whole - part) // 2 for whole, part in zip(size_px, fitted, strict=True))
+    canvas = _pasted(image_bgr, size_px, fitted, (left, top))
+    return canvas, np.array(fitted) / (width, height), np.array([left, top])
+
+
+def fitted_size_px(
+    image_size_px: tuple[int, int], size_px: tuple[int, int], whole: Callable[[float], int] = int
+) -> tuple[int, int]:
+    """Width and height of the picture on the canvas, made whole numbers by `whole`."""
     ratio = min(size_px[0] / image_size_px[0], size_px[1] / image_size_px[1])
-    return max(int(image_size_px[0] * ratio), 1), max(int(image_size_px[1] * ratio), 1)
+    return max(whole(image_size_px[0] * ratio), 1), max(whole(image_size_px[1] * ratio), 1)
 
 
-def boxes_in_image(boxes: Array, scale: Array, image_size_px: tuple[int, int]) -> Array:
-    """Boxes (N, 4) x0 y0 x1 y1 on the canvas, from its edge -> (N, 4) float32 in the picture, clipped to it."""
-    edges = np.clip(boxes.reshape(-1, 2, 2) / scale, 0, image_size_px)
+def _pasted(image_bgr: Array, size_px: tuple[int, int], fitted_px: tuple[int, int], left_top: tuple[int, int]) -> Array:
+    (width, height), (left, top) = fitted_px, left_top
+    canvas = np.full((size_px[1], size_px[0], 3), PAD, np.uint8)
+    resized = cv2.resize(image_bgr, fitted_px, interpolation=cv2.INTER_LINEAR)
+    canvas[top : top + height, left : left + width] = resized
+    return canvas
+
+
+def boxes_in_image(boxes: Array, scale: Array, image_size_px: tuple[int, int], left_top: Array | int = 0) -> Array:
+    """Boxes (N, 4) x0 y0 x1 y1 on the canvas, from its edge -> (N, 4) float32 in the picture, clipped to it.
+
+    Numbers that are not finite become NaN.
+    """
+    edges = (boxes.reshape(-1, 2, 2) - left_top) / scale
+    edges = np.clip(np.where(np.isfinite(edges), edges, np.nan), 0, image_size_px)
     return (edges.reshape(-1, 4) - 0.5).astype(np.float32)
 
 
-def boxes_on_canvas(boxes_px: Array, scale: Array) -> Array:
+def boxes_on_canvas(boxes_px: Array, scale: Array, left_top: Array | int = 0) -> Array:
     """The inverse of `boxes_in_image`, without clipping; (N, 4) float64."""
-    return ((np.asarray(boxes_px, np.float64).reshape(-1, 2, 2) + 0.5) * scale).reshape(-1, 4)
+    edges = np.asarray(boxes_px, np.float64).reshape(-1, 2, 2) + 0.5
+    return (edges * scale + left_top).reshape(-1, 4)

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from jotr_deploy.runtime import formats
+from jotr_deploy.runtime.detection.chosen import chosen
 from jotr_deploy.runtime.detection.contract import Detector
 from jotr_deploy.runtime.detection.letterbox import boxes_in_image, letterbox
-from jotr_deploy.runtime.detection.nms import nms
 from jotr_deploy.runtime.sessions import Session
 
 Array = NDArray[Any]
@@ -63,13 +63,9 @@ class Yolox(Detector):
         canvas, scale = letterbox(image_bgr, self.size_px)
         (output,) = formats.in_batches(self.session, canvas.transpose(2, 0, 1)[None]).values()
         boxes, scores = self._decode(output[0].astype(np.float32))
-        good = (scores > self.options.threshold) & np.isfinite(boxes).all(1)
-        boxes_px = boxes_in_image(boxes[good], scale, (image_bgr.shape[1], image_bgr.shape[0]))
-        scores = np.minimum(scores[good], np.float32(1))
-        has_area = (boxes_px[:, 2:] > boxes_px[:, :2]).all(1)
-        boxes_px, scores = boxes_px[has_area], scores[has_area]
-        kept = nms(boxes_px, scores, self.options.iou)
-        return boxes_px[kept], scores[kept]
+        boxes_px = boxes_in_image(boxes, scale, (image_bgr.shape[1], image_bgr.shape[0]))
+        kept = chosen(boxes_px, scores, self.options.threshold, self.options.iou)
+        return boxes_px[kept], np.minimum(scores[kept], np.float32(1))
 
     def _decode(self, rows: Array) -> tuple[Array, Array]:
         """(A, 5 + C) -> corners (A, 4) on the canvas and scores of a person (A,)."""

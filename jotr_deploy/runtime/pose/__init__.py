@@ -7,12 +7,14 @@ from typing import Any
 
 from jotr_deploy.runtime.formats import open_format
 from jotr_deploy.runtime.pose.contract import PoseNetwork
+from jotr_deploy.runtime.pose.decoded import Decoded
+from jotr_deploy.runtime.pose.heatmaps import HeatMaps
 from jotr_deploy.runtime.pose.simcc import SimCC
 from jotr_deploy.runtime.sessions import Session
 
 __all__ = ["FORMATS", "PoseNetwork", "open_pose_network"]
 
-FORMATS: tuple[type[PoseNetwork], ...] = (SimCC,)
+FORMATS: tuple[type[PoseNetwork], ...] = (SimCC, Decoded, HeatMaps)
 
 
 def open_pose_network(session: Session, recipe: Mapping[str, Any] | None = None) -> PoseNetwork:

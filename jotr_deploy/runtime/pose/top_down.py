@@ -2,7 +2,7 @@
 
 Pixel centres are at integer coordinates in pictures here and in the inputs of these networks, so no half pixel is added
 anywhere. The centre of a box goes to (W / 2, H / 2) of the input, half a pixel beyond its middle, (W - 1) / 2: that is
-the published warp, and what networks are trained with.
+the published warp, and what networks are trained with, but for those of UDP (`corners_aligned`).
 """
 
 from __future__ import annotations
@@ -42,9 +42,21 @@ def input_from_image(boxes_px: Array, size_px: tuple[int, int]) -> Array:
     return affine
 
 
+def corners_aligned(affines: Array, size_px: tuple[int, int]) -> Array:
+    """The affines of UDP: what an input shows ends in the centre of its last pixel, not one pixel beyond.
+
+    Args:
+        affines: (N, 2, 3), those of `input_from_image`.
+        size_px: width, height of the input.
+    """
+    size = np.asarray(size_px, np.float64)
+    aligned: Array = affines * ((size - 1) / size)[:, None]
+    return aligned
+
+
 def image_from_input(affines: Array, points: Array) -> Array:
-    """Take (N, J, 2) points of the inputs back into the picture; `affines` are those of `input_from_image`."""
-    scale = affines[:, 0, 0][:, None, None]
+    """Take (N, J, 2) points of the inputs back into the picture; `affines` are those of the functions above."""
+    scale = affines[:, None, [0, 1], [0, 1]]
     back: Array = (points - affines[:, None, :, 2]) / scale
     return back
 

@@ -1,0 +1,85 @@
+"""YOLOX and RTMDet as mmdeploy exports them: boxes decoded and told apart inside the network.
+
+Input [B, 3, H, W] BGR, letterboxed at the top left; outputs `dets` [B, n, 5]: x0 y0 x1 y1 on the canvas and a score,
+and `labels` [B, n] of an integer type. n may differ from call to call and counts rows of padding, with a score of 0 or
+-1. Person is class 0.
+
+RTMDet takes its pixels by ImageNet's mean and deviation, YOLOX as they are. Nothing in a file tells which of the two
+it is, and the wrong pixels find fewer people without a word: the recipe has to say `"family": "rtmdet"`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from jotr_deploy.errors import SessionError
+from jotr_deploy.runtime import formats
+from jotr_deploy.runtime.detection.chosen import chosen
+from jotr_deploy.runtime.detection.contract import Detector
+from jotr_deploy.runtime.detection.letterbox import boxes_in_image, letterbox
+from jotr_deploy.runtime.sessions import Session
+
+Array = NDArray[Any]
+
+PERSON = 0
+MEAN_BGR = np.array([103.53, 116.28, 123.675], np.float32)
+DEVIATION_BGR = np.array([57.375, 57.12, 58.395], np.float32)
+_BOX, _SCORE, _COLUMNS = slice(0, 4), 4, 5
+
+
+class Recipe(formats.Recipe):
+    """See `formats.Recipe`."""
+
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.3
+    """A person's score is above it; the one inside the file has left out some already."""
+    family: Literal["yolox", "rtmdet"] = "yolox"
+    """Which pixels the network takes; see the module."""
+
+
+class Mmdeploy(Detector):
+    """See the module and `Detector`."""
+
+    name = "mmdeploy"
+    recipe = Recipe
+
+    def __init__(self, session: Session, recipe: Recipe) -> None:
+        size_px = formats.image_size_px(session)
+        if size_px is None:
+            raise ValueError("the session does not fit; ask `fits` first")
+        self.session, self.options, self.size_px = session, recipe, size_px
+
+    @staticmethod
+    def fits(session: Session) -> bool:
+        """One image in; `dets` of five columns and a whole number for each row in `labels` out."""
+        if formats.image_size_px(session) is None or set(session.outputs) != {"dets", "labels"}:
+            return False
+        dets, labels = session.outputs["dets"], session.outputs["labels"]
+        if (len(dets.shape), dets.dtype.kind, len(labels.shape), labels.dtype.kind) != (3, "f", 2, "i"):
+            return False
+        return dets.shape[2] == _COLUMNS or isinstance(dets.shape[2], str)  # the exporter often leaves it open
+
+    def __call__(self, image_bgr: Array) -> tuple[Array, Array]:
+        """See `Detector`.
+
+        Raises:
+            SessionError: `dets`, where the file leaves their number open, have other than five columns.
+        """
+        canvas, scale = letterbox(image_bgr, self.size_px)
+        out = formats.in_batches(self.session, self._pixels(canvas).transpose(2, 0, 1)[None])
+        dets, labels = out["dets"][0].astype(np.float32), out["labels"][0]
+        if dets.shape[1] != _COLUMNS:
+            raise SessionError(
+                f"{self.session.path}: dets have {dets.shape[1]} columns, {_COLUMNS} were expected",
+                "give a file that finds upright boxes, as its exporter writes it",
+            )
+        dets = dets[labels == PERSON]
+        boxes_px = boxes_in_image(dets[:, _BOX], scale, (image_bgr.shape[1], image_bgr.shape[0]))
+        kept = chosen(boxes_px, dets[:, _SCORE], self.options.threshold)
+        return boxes_px[kept], np.minimum(dets[kept, _SCORE], np.float32(1))
+
+    def _pixels(self, canvas: Array) -> Array:
+        return canvas if self.options.family == "yolox" else (canvas - MEAN_BGR) / DEVIATION_BGR

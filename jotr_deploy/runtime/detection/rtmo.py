@@ -1,0 +1,83 @@
+"""RTMO as mmdeploy exports it: people told apart inside the network.
+
+Input [B, 3, H, W] BGR 0..255, letterboxed at the top left; outputs `dets` [B, n, 5]: x0 y0 x1 y1 on the canvas and a
+score, and `keypoints` [B, n, K, 3]: x, y on the canvas and how visible. n may differ from call to call and counts rows
+of padding, with a score of 0 or -1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.errors import SessionError
+from jotr_deploy.runtime import formats
+from jotr_deploy.runtime.detection import one_stage
+from jotr_deploy.runtime.detection.chosen import chosen
+from jotr_deploy.runtime.detection.letterbox import boxes_in_image, letterbox
+from jotr_deploy.runtime.detection.one_stage import OneStage, joints_in_image
+from jotr_deploy.runtime.joints import skeleton_of
+from jotr_deploy.runtime.sessions import Session
+from jotr_deploy.skeletons import SKELETONS
+
+Array = NDArray[Any]
+
+JOINTS = 17
+"""Where the file leaves their number open."""
+_BOX, _SCORE, _COLUMNS = slice(0, 4), 4, 5
+
+
+class Recipe(one_stage.Recipe):
+    """See `formats.Recipe`."""
+
+    skeleton: str | None = None
+    """The order of the joints; by default their number tells it."""
+
+
+class Rtmo(OneStage):
+    """See the module and `OneStage`."""
+
+    name = "rtmo"
+    recipe = Recipe
+
+    def __init__(self, session: Session, recipe: Recipe) -> None:
+        size_px = formats.image_size_px(session)
+        if size_px is None:
+            raise ValueError("the session does not fit; ask `fits` first")
+        self.session, self.options, self.size_px = session, recipe, size_px
+        joints = session.outputs["keypoints"].shape[2]
+        self.skeleton = skeleton_of(session, joints if isinstance(joints, int) else JOINTS, recipe.skeleton)
+
+    @staticmethod
+    def fits(session: Session) -> bool:
+        """One image in; `dets` of five columns and `keypoints` of three out."""
+        if formats.image_size_px(session) is None or set(session.outputs) != {"dets", "keypoints"}:
+            return False
+        dets, keypoints = (session.outputs[name].shape for name in ("dets", "keypoints"))
+        if (len(dets), len(keypoints)) != (3, 4):
+            return False
+        # The exporter often leaves sizes open.
+        return all(isinstance(size, str) or size == own for size, own in ((dets[2], _COLUMNS), (keypoints[3], 3)))
+
+    def people(self, image_bgr: Array) -> tuple[Array, Array, Array]:
+        """See `OneStage`.
+
+        Raises:
+            SessionError: the outputs have other sizes than the file, which left them open, let expect.
+        """
+        canvas, scale = letterbox(image_bgr, self.size_px)
+        out = formats.in_batches(self.session, canvas.transpose(2, 0, 1)[None])
+        dets, keypoints = (out[name][0].astype(np.float32) for name in ("dets", "keypoints"))
+        joints = len(SKELETONS[self.skeleton])
+        if dets.shape[1:] != (_COLUMNS,) or keypoints.shape[1:] != (joints, 3):
+            raise SessionError(
+                f"{self.session.path}: a person of {dets.shape[1:]} and {keypoints.shape[1:]} numbers, "
+                f"{(_COLUMNS,)} and {(joints, 3)} were expected",
+                "name the skeleton of the file in its recipe",
+            )
+        boxes_px = boxes_in_image(dets[:, _BOX], scale, (image_bgr.shape[1], image_bgr.shape[0]))
+        kept = chosen(boxes_px, dets[:, _SCORE], self.options.threshold)
+        joints_px = joints_in_image(keypoints[kept], scale, self.options.joint_threshold)
+        return boxes_px[kept], np.minimum(dets[kept, _SCORE], np.float32(1)), joints_px

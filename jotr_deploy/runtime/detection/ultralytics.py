@@ -1,0 +1,97 @@
+"""YOLOv8, YOLO11 and their kin as Ultralytics exports them, with and without the choice of boxes inside.
+
+Input [B, 3, H, W] RGB 0..1, letterboxed in the middle; output `output0`, boxes on the canvas:
+
+* raw [B, 4 + C, A]: a column for each cell of every level, with centre, size and C classes, no objectness;
+* end to end [B, n, 6]: corners, score, class; n is less than the number of cells, unused rows have a score of 0.
+
+Person is class 0: the names of the classes are in the file's metadata, which sessions do not give. Pose files have the
+same name and 56 rows or 57 columns and are not taken; neither is, by that, a raw detector of exactly 52 classes.
+
+Ultralytics' code and weights are under the AGPL; nothing of either is in this project, which only reads files that
+users bring.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from jotr_deploy.runtime import formats
+from jotr_deploy.runtime.detection.chosen import chosen
+from jotr_deploy.runtime.detection.contract import Detector
+from jotr_deploy.runtime.detection.letterbox import boxes_in_image, letterbox_centred
+from jotr_deploy.runtime.sessions import Session
+
+Array = NDArray[Any]
+
+STRIDES = ((8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32))
+PERSON = 0
+POSE_ROWS = 4 + 1 + 17 * 3
+_END_TO_END = 6
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Recipe(formats.Recipe):
+    """See `formats.Recipe`."""
+
+    threshold: Share = 0.25
+    """A person's score is above it."""
+    iou: Share = 0.45
+    """Two people share at most this; without effect on end-to-end files, which have told them apart."""
+
+
+class Ultralytics(Detector):
+    """See the module and `Detector`."""
+
+    name = "ultralytics"
+    recipe = Recipe
+
+    def __init__(self, session: Session, recipe: Recipe) -> None:
+        size_px = formats.image_size_px(session)
+        if size_px is None:
+            raise ValueError("the session does not fit; ask `fits` first")
+        self.session, self.options, self.size_px = session, recipe, size_px
+        self.end_to_end = session.outputs["output0"].shape[2] == _END_TO_END
+
+    @staticmethod
+    def fits(session: Session) -> bool:
+        """One image in; `output0` out, of a column for each cell or of a few rows of six numbers."""
+        size_px = formats.image_size_px(session)
+        if size_px is None or set(session.outputs) != {"output0"}:
+            return False
+        shape = session.outputs["output0"].shape
+        if len(shape) != 3 or not isinstance(shape[1], int) or not isinstance(shape[2], int):
+            return False
+        cells = [sum((size_px[0] // s) * (size_px[1] // s) for s in strides) for strides in STRIDES]
+        # As many rows of six as cells is one row for each: another decoding, with an objectness.
+        end_to_end = shape[2] == _END_TO_END and shape[1] < min(cells)
+        raw = shape[2] in cells and 4 < shape[1] != POSE_ROWS
+        return end_to_end or raw
+
+    def __call__(self, image_bgr: Array) -> tuple[Array, Array]:
+        """See `Detector`."""
+        canvas, scale, left_top = letterbox_centred(image_bgr, self.size_px)
+        rgb = canvas[..., ::-1].transpose(2, 0, 1)[None].astype(np.float32) / 255
+        output = formats.in_batches(self.session, rgb)["output0"][0].astype(np.float32)
+        boxes, scores = from_end_to_end(output) if self.end_to_end else from_raw(output)
+        boxes_px = boxes_in_image(boxes, scale, (image_bgr.shape[1], image_bgr.shape[0]), left_top)
+        kept = chosen(boxes_px, scores, self.options.threshold, 1.0 if self.end_to_end else self.options.iou)
+        return boxes_px[kept], np.minimum(scores[kept], np.float32(1))
+
+
+def from_raw(output: Array) -> tuple[Array, Array]:
+    """(4 + C, A) -> corners (A, 4) on the canvas and scores of a person (A,)."""
+    rows = output.T
+    centre, size = rows[:, 0:2], rows[:, 2:4]
+    return np.concatenate([centre - size / 2, centre + size / 2], 1), rows[:, 4 + PERSON]
+
+
+def from_end_to_end(output: Array) -> tuple[Array, Array]:
+    """(n, 6) -> corners (P, 4) on the canvas and scores (P,) of those that are people."""
+    found = output[output[:, 5] == PERSON]
+    return found[:, 0:4], found[:, 4]

@@ -1,0 +1,36 @@
+"""RTMPose exported with the decoding inside: `keypoints` [B, K, 2] in input pixels and `scores` [B, K].
+
+Input as `TopDown` has it; pixel centres are at integers, as in `simcc`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
+from jotr_deploy.runtime import formats
+from jotr_deploy.runtime.joints import as_confidence
+from jotr_deploy.runtime.pose.top_down_network import TopDown
+from jotr_deploy.runtime.sessions import Session
+
+Array = NDArray[Any]
+
+
+class Decoded(TopDown):
+    """See the module and `PoseNetwork`."""
+
+    name = "decoded"
+
+    @staticmethod
+    def fits(session: Session) -> bool:
+        """One image in; `keypoints` and `scores` out, of one number of joints."""
+        if formats.image_size_px(session) is None or set(session.outputs) != {"keypoints", "scores"}:
+            return False
+        keypoints, scores = (session.outputs[name].shape[1:] for name in ("keypoints", "scores"))
+        return len(keypoints) == 2 and isinstance(keypoints[0], int) and keypoints == (*scores, 2)
+
+    def points(self, outputs: Mapping[str, Array]) -> tuple[Array, Array]:
+        """See `TopDown`."""
+        return outputs["keypoints"], as_confidence(outputs["scores"])

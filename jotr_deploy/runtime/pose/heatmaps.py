@@ -1,0 +1,119 @@
+"""HRNet, SimpleBaseline, ViTPose: one heat map a joint.
+
+Input as `TopDown` has it; the only output [B, K, H / 4, W / 4]. Where between its cells a peak lies, and where a cell
+lies in the input, is as the weights were trained, which the file does not tell:
+
+- quarter: a quarter of a cell towards the higher neighbour; cell c is the input pixel 4 c.
+- dark: the peak of the Gaussian through the smoothed map; cell c is the input pixel 4 c.
+- udp: the same peak; the corner cells are the corner pixels of the input, and those the corners of what it shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.runtime import formats
+from jotr_deploy.runtime.joints import as_confidence
+from jotr_deploy.runtime.pose import top_down_network
+from jotr_deploy.runtime.pose.top_down import corners_aligned
+from jotr_deploy.runtime.pose.top_down_network import TopDown
+from jotr_deploy.runtime.sessions import Session
+
+Array = NDArray[Any]
+
+PX_PER_CELL = 4
+KERNEL_CELLS = {2: 11, 3: 17}
+"""Width of the smoothing as published, by the deviation of the Gaussians; OpenCV derives its deviation from it."""
+_LEAST = 1e-10  # of which there is a logarithm
+
+
+class Recipe(top_down_network.Recipe):
+    """See `formats.Recipe`."""
+
+    decode: Literal["quarter", "dark", "udp"] = "quarter"
+    """As the weights were trained, see the module."""
+    sigma: Literal[2, 3] = 2
+    """Deviation in cells of the Gaussians that it was trained with; for "dark" and "udp"."""
+
+
+class HeatMaps(TopDown):
+    """See the module and `PoseNetwork`."""
+
+    name = "heatmaps"
+    recipe = Recipe
+    options: Recipe
+
+    @staticmethod
+    def fits(session: Session) -> bool:
+        """One image in; one output of a quarter of its size, a map for each joint."""
+        size_px = formats.image_size_px(session)
+        if size_px is None or len(session.outputs) != 1:
+            return False
+        (spec,) = session.outputs.values()
+        width, height = size_px
+        return (
+            len(spec.shape) == 4
+            and isinstance(spec.shape[1], int)
+            and spec.shape[2:] == (height / PX_PER_CELL, width / PX_PER_CELL)
+        )
+
+    def input_from_image(self, boxes_px: Array) -> Array:
+        """See `TopDown`."""
+        affines = super().input_from_image(boxes_px)
+        return corners_aligned(affines, self.size_px) if self.options.decode == "udp" else affines
+
+    def points(self, outputs: Mapping[str, Array]) -> tuple[Array, Array]:
+        """See `TopDown`. Of a map with a number that is not finite the joint has no confidence."""
+        ((_, maps),) = outputs.items()
+        maps = np.where(np.isfinite(maps).all((2, 3), keepdims=True), maps, 0).astype(np.float32)
+        if self.options.decode == "quarter":
+            cells = peaks_by_quarters(maps)
+        else:
+            cells = peaks_by_newton(maps, KERNEL_CELLS[self.options.sigma])
+        px_per_cell: Array = np.full(2, float(PX_PER_CELL))
+        if self.options.decode == "udp":
+            px_per_cell = (np.array(self.size_px) - 1) / (np.array(maps.shape[:1:-1]) - 1)
+        return cells * px_per_cell, as_confidence(maps.max((2, 3)))
+
+
+def peaks_by_quarters(maps: Array) -> Array:
+    """Maps (N, J, h, w) -> x, y (N, J, 2) of the highest cell, 1/4 nearer to the higher neighbour along each axis.
+
+    At the border, where there is but one neighbour, it stays.
+    """
+    cells, around = _highest(maps)
+    rise = np.stack([around[..., 1, 2] - around[..., 1, 0], around[..., 2, 1] - around[..., 0, 1]], -1)
+    return cells + 0.25 * np.sign(np.nan_to_num(rise))
+
+
+def peaks_by_newton(maps: Array, kernel_cells: int) -> Array:
+    """Maps (N, J, h, w) -> x, y (N, J, 2) of the peak of the Gaussian through the highest cell of the smoothed map.
+
+    The logarithm of a Gaussian is a parabola, so its top is one step of Newton's method away. The step is not taken at
+    the border, nor where it leads beyond the neighbours: there is no such peak then.
+    """
+    flat, kernel = maps.reshape(-1, *maps.shape[2:]), (kernel_cells, kernel_cells)
+    smooth = np.stack([cv2.GaussianBlur(each, kernel, 0, borderType=cv2.BORDER_CONSTANT) for each in flat])
+    cells, around = _highest(smooth.reshape(maps.shape))
+    log = np.log(np.maximum(around, _LEAST))
+    dx, dy = (log[..., 1, 2] - log[..., 1, 0]) / 2, (log[..., 2, 1] - log[..., 0, 1]) / 2
+    dxx = log[..., 1, 2] - 2 * log[..., 1, 1] + log[..., 1, 0]
+    dyy = log[..., 2, 1] - 2 * log[..., 1, 1] + log[..., 0, 1]
+    dxy = (log[..., 2, 2] - log[..., 2, 0] - log[..., 0, 2] + log[..., 0, 0]) / 4
+    with np.errstate(divide="ignore", invalid="ignore"):
+        step = np.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], -1) / (dxx * dyy - dxy**2)[..., None]
+    return cells + np.where((np.abs(step) <= 1).all(-1, keepdims=True), step, 0)
+
+
+def _highest(maps: Array) -> tuple[Array, Array]:
+    """x, y (N, J, 2) int of the highest cell, and it with its neighbours (N, J, 3, 3), NaN beyond the border."""
+    y, x = np.divmod(maps.reshape(*maps.shape[:2], -1).argmax(-1), maps.shape[3])
+    padded = np.pad(maps, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=np.nan)
+    person, joint = (index[..., None, None] for index in np.indices(x.shape))
+    row, column = np.ogrid[:3, :3]
+    return np.stack([x, y], -1), padded[person, joint, y[..., None, None] + row, x[..., None, None] + column]
