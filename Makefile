@@ -15,20 +15,19 @@ lint: .venv-test/ready
 
 demo: .venv-demo/ready
 	rm -rf demo
-	.venv-demo/bin/python scripts/draw_scene.py -o demo
-	.venv-demo/bin/jotr-deploy export --stand-in -o demo/bundle
-	.venv-demo/bin/jotr-deploy run demo/bundle demo/scene.jpg --keypoints demo/scene_keypoints.json --save-2d --glb -o demo/result
-	.venv-demo/bin/jotr-deploy bench demo/bundle --seconds 20
-	@echo "look at demo/result/scene_overlay.jpg and demo/result/scene_2d.jpg"
+	.venv-demo/bin/python examples/04_against_the_truth.py starter -o demo
+	.venv-demo/bin/jotr-deploy run starter demo/picture.jpg --save-2d --glb -o demo/result
+	.venv-demo/bin/jotr-deploy bench starter --seconds 10
+	@echo "look at demo/compared.jpg (the picture, what was found, the truth) and demo/result/picture_overlay.jpg"
 
 .venv-test/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear .venv-test
-	.venv-test/bin/pip install -q $(PIP_OPTIONS) -c constraints.txt -e '.[cpu,train,dev]'
+	.venv-test/bin/pip install -q $(PIP_OPTIONS) -c constraints.txt -e '.[cpu,openvino,train,dev]'
 	touch $@
 
 .venv-demo/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear .venv-demo
-	.venv-demo/bin/pip install -q $(PIP_OPTIONS) -c constraints.txt '.[cpu,export]'
+	.venv-demo/bin/pip install -q $(PIP_OPTIONS) -c constraints.txt '.[cpu]'
 	touch $@
 
 clean:

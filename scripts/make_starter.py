@@ -1,6 +1,6 @@
 """Make the starter bundle of this package from finished training runs.
 
-    jotr-deploy train configs/starter/prior.toml -o runs/prior        # then mesh, detector and pose
+    jotr-deploy train configs/starter/prior.toml -o runs/prior     # and the others of configs/starter
     python scripts/make_starter.py runs -o jotr_deploy/starter
 
 Weights are stored as float16 and computed as float32, but for those of the skinning, whose errors a metre of arm would
@@ -27,18 +27,20 @@ from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.training.tiny_detector import export_detector
 from jotr_deploy.training.tiny_pose import SKELETON, THRESHOLD, export_pose
 
+FROM = {"mesh": "mesh_found", "detector": "detector_longer", "pose": "pose"}
+"""The run that each network comes from."""
 LICENCE = Licence(
     asset="starter networks",
     terms="Apache-2.0, trained by jotr-deploy on its own synthetic scenes",
     redistributable=True,
 )
-DETECTOR_RECIPE = {"format": "yolox", "threshold": 0.5, "iou": 0.6}
+DETECTOR_RECIPE = {"format": "yolox", "threshold": 0.1, "iou": 0.75}
 POSE_RECIPE = {"format": "simcc", "skeleton": SKELETON, "threshold": THRESHOLD}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make the starter bundle from training runs.")
-    parser.add_argument("runs", type=Path, help="folder with mesh, detector and pose, each with weights.pt")
+    parser.add_argument("runs", type=Path, help="folder of the runs, each with weights.pt")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--card", type=Path, help="model card, to lie beside the files as CARD.md")
     arguments = parser.parse_args()
@@ -52,7 +54,7 @@ def main() -> None:
 
 def make(runs: Path, directory: Path) -> None:
     """Everything of the bundle, written into an empty directory."""
-    loaded = load_network(runs / "mesh" / "weights.pt", Path("stand-in"))
+    loaded = load_network(runs / FROM["mesh"] / "weights.pt", Path("stand-in"))
     onnx.save(halve_weights(export_onnx(loaded.model), lambda weight: weight.name != "body.weights"), directory / MESH)
     with open_session(directory / MESH, device="cpu") as session:
         rows = measure(torch_network(loaded.model), session, loaded.model.config)
@@ -67,7 +69,7 @@ def make(runs: Path, directory: Path) -> None:
         ("detector", export_detector, DETECTOR_RECIPE),
         ("pose", export_pose, POSE_RECIPE),
     ):
-        onnx.save(export(runs / role / "weights.pt"), directory / f"{role}.onnx")
+        onnx.save(export(runs / FROM[role] / "weights.pt"), directory / f"{role}.onnx")
         entries.append(entry(directory, role, f"{role}.onnx", precision="fp32", recipe=recipe))
     write_manifest(
         directory,

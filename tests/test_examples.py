@@ -14,7 +14,7 @@ from jotr_deploy.model.checkpoint import load_checkpoint
 from jotr_deploy.model.jotr import MeshOutput
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
-IMAGE_TO_MESH, SMALL_NETWORK, ANY_RUNTIME = EXAMPLES
+IMAGE_TO_MESH, SMALL_NETWORK, ANY_RUNTIME, AGAINST_THE_TRUTH = EXAMPLES
 
 # Runs a script as `python SCRIPT ARGUMENTS` does and says whether it needed this package.
 WITNESS = """
@@ -64,6 +64,14 @@ def test_any_runtime_needs_nothing_of_this_package(made: tuple[Path, str], tmp_p
     assert [line.split()[0] for line in printed[:-2]] == list(MeshOutput._fields)
     assert printed[-2].startswith("camera and network agree within ")
     assert printed[-1] == "package used: False"
+
+
+def test_against_the_truth(tmp_path: Path) -> None:
+    printed = run(tmp_path, AGAINST_THE_TRUTH, "starter", "-o", "compared").splitlines()
+    assert printed[0].startswith("2 people in the picture, ")
+    assert printed[1].split()[:2] == ["person", "visible"]
+    assert printed[-1] == "look at compared/compared.jpg"
+    assert sorted(path.name for path in (tmp_path / "compared").iterdir()) == ["compared.jpg", "picture.jpg"]
 
 
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)

@@ -1,0 +1,60 @@
+"""The bundle inside this package: whole, small, free, and as good as its card says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jotr_deploy.bundle import Bundle, open_bundle, starter_path
+from jotr_deploy.evaluation.protocols import SyntheticOptions, evaluate_synthetic
+
+CARD = (starter_path() / "CARD.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def starter() -> Bundle:
+    return open_bundle(Path("starter"))
+
+
+def test_everything_is_there_and_small(starter: Bundle) -> None:
+    for role in ("mesh", "detector", "pose", "faces"):
+        assert starter.file(role).is_file()
+    assert sum(path.stat().st_size for path in starter.path.iterdir()) <= 10e6
+    listed = {entry.name for entry in starter.manifest.files}
+    assert {path.name for path in starter.path.iterdir()} == listed | {"bundle.json", "CARD.md"}
+
+
+def test_it_may_be_passed_on_and_says_that_it_is_trained(starter: Bundle) -> None:
+    assert all(licence.redistributable for licence in starter.manifest.licences)
+    assert not any("untrained" in label for label in starter.manifest.labels)
+
+
+def test_the_card_is_reproduced(starter: Bundle) -> None:
+    command = re.search(r"jotr-deploy eval starter --pixels --seed (\d+) --scenes (\d+)", CARD)
+    assert command
+    seed, scenes = map(int, command.groups())
+    result = evaluate_synthetic(starter, SyntheticOptions(seed=seed, scenes=scenes, pixels=True))
+    assert result.pixels is not None
+    rows = {f"true boxes, noisy joints, {who}": found for who, found in result.errors.people.items()}
+    rows |= {f"from pixels, {who}": found for who, found in result.pixels.errors.people.items()}
+    for name, found in rows.items():
+        row = re.search(rf"^\| {name} \| (\d+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", CARD, re.MULTILINE)
+        assert row, name
+        assert found.people == int(row[1]), name
+        figures = [found.mpjpe_mm, found.pa_mpjpe_mm, found.pve_mm]
+        np.testing.assert_allclose(figures, [float(row[k]) for k in (2, 3, 4)], atol=0.6, err_msg=name)
+    recall = re.search(r"recall ([\d.]+) %", CARD)
+    assert recall
+    assert result.pixels.recall == pytest.approx(float(recall[1]) / 100, abs=0.0006)
+
+
+def test_two_people_in_a_picture(starter: Bundle, cli: Callable[..., Any], tmp_path: Path) -> None:
+    scene = Path(__file__).parents[1] / "jotr_deploy" / "visual" / "scene.jpg"
+    result = cli("run", "starter", scene, "-o", tmp_path / "out")
+    assert result.code == 0, result.err
+    assert "2 people" in result.out + result.err
