@@ -18,9 +18,9 @@ import numpy as np
 import onnx
 
 from jotr_deploy.bundle import FileEntry, Licence, Manifest, new_directory, sha256_of, write_manifest
+from jotr_deploy.engines.halved import halve_weights
 from jotr_deploy.engines.verify import measure, require, vertices_error
 from jotr_deploy.export.export import FACES, MESH, torch_network
-from jotr_deploy.export.halved import halve_weights
 from jotr_deploy.export.load import STAND_IN_BODY, load_network
 from jotr_deploy.export.onnx import export_onnx
 from jotr_deploy.runtime.sessions import open_session

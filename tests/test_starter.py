@@ -53,6 +53,13 @@ def test_the_card_is_reproduced(starter: Bundle) -> None:
     assert result.pixels.recall == pytest.approx(float(recall[1]) / 100, abs=0.0006)
 
 
+def test_engines_are_made_of_weights_that_are_stored_as_halves(cli: Callable[..., Any], tmp_path: Path) -> None:
+    result = cli("build-engine", "starter", "--backend", "onnxruntime", "-o", tmp_path / "copy")
+    assert result.code == 0, result.err
+    for precision in ("fp32", "fp16", "bf16"):
+        assert cli("build-engine", "starter", "--precision", precision, "--check-only").code == 0
+
+
 def test_two_people_in_a_picture(starter: Bundle, cli: Callable[..., Any], tmp_path: Path) -> None:
     scene = Path(__file__).parents[1] / "jotr_deploy" / "visual" / "scene.jpg"
     result = cli("run", "starter", scene, "-o", tmp_path / "out")

@@ -21,9 +21,9 @@ from jotr_deploy.calibration.quantize import sites
 from jotr_deploy.calibration.ranges import BINS, Histogram, Method, collect
 from jotr_deploy.calibration.sensitivity import DriftMeter, Search, search
 from jotr_deploy.engines.derived import CALIBRATED, MESH
+from jotr_deploy.engines.halved import widen_weights
 from jotr_deploy.errors import BundleError, JotrDeployError
 from jotr_deploy.evaluation.metrics import distances_mm
-from jotr_deploy.export.halved import widen_weights
 from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.writing import written_aside
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import onnx
 
 from jotr_deploy.bundle import Bundle, FileEntry, replace_file
+from jotr_deploy.engines.halved import widen_weights
 from jotr_deploy.engines.verify import BATCHES, Difference, measure, require, require_as_good, vertices_error
 from jotr_deploy.errors import BundleError
 from jotr_deploy.runtime.sessions import open_session
@@ -66,6 +67,15 @@ def source_of(bundle: Bundle, precision: str) -> Path:
         BundleError: it was never calibrated, or the file is not intact.
     """
     return calibrated(bundle, precision) if precision in CALIBRATED else bundle.file("mesh", MESH)
+
+
+def load_source(bundle: Bundle, precision: str) -> onnx.ModelProto:
+    """`source_of`, with the weights in float32 that it stores as float16.
+
+    Raises:
+        BundleError: as `source_of`.
+    """
+    return widen_weights(onnx.load(source_of(bundle, precision)))
 
 
 def add_model(

@@ -62,9 +62,10 @@ def _integer_bias(
 
 
 def for_tensorrt(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Pairs only where TensorRT's fusions look for them: before products, and on the skip branch of a sum.
+    """Pairs only where TensorRT's fusions look for them: before products in eight bits, on the skip branch of a sum.
 
-    Without the pair between a convolution and the sum behind it the two, and the ReLU, become one kernel.
+    Without the pair between a convolution and the sum behind it the two, and the ReLU, become one kernel. Products that
+    stayed in float read what is in float.
     """
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
@@ -74,26 +75,30 @@ def for_tensorrt(model: onnx.ModelProto) -> onnx.ModelProto:
         direct = None
         if node.op_type == "Add":
             direct = next((slot for slot, name in enumerate(node.input) if _convolved(name, producers)), None)
+        whole = node.op_type in _PRODUCTS and all(_dequantized(name, producers) for name in node.input[:2])
         for slot, name in enumerate(node.input):
-            pair = producers.get(name)
-            if pair is None or pair.op_type != "DequantizeLinear" or pair.input[0] not in producers:
+            if not _dequantized(name, producers) or producers[name].input[0] not in producers:
                 continue
-            if node.op_type not in _PRODUCTS and not (node.op_type == "Add" and direct is not None and slot != direct):
-                node.input[slot] = producers[pair.input[0]].input[0]
+            skipped = node.op_type == "Add" and direct is not None and slot != direct
+            if not (whole or skipped or node.op_type in _PAIR):
+                node.input[slot] = producers[producers[name].input[0]].input[0]
     forget_unread(graph)
     onnx.checker.check_model(changed, full_check=True)
     return changed
 
 
-_PRODUCTS = ("Conv", "MatMul", "Gemm", "QuantizeLinear", "DequantizeLinear")
+_PRODUCTS, _PAIR = ("Conv", "MatMul", "Gemm"), ("QuantizeLinear", "DequantizeLinear")
+
+
+def _dequantized(name: str, producers: dict[str, onnx.NodeProto]) -> bool:
+    return name in producers and producers[name].op_type == "DequantizeLinear"
 
 
 def _convolved(name: str, producers: dict[str, onnx.NodeProto]) -> bool:
     """Whether a dequantised tensor comes straight from a convolution."""
-    pair = producers.get(name)
-    if pair is None or pair.op_type != "DequantizeLinear" or pair.input[0] not in producers:
+    if not _dequantized(name, producers) or producers[name].input[0] not in producers:
         return False
-    source = producers.get(producers[pair.input[0]].input[0])
+    source = producers.get(producers[producers[name].input[0]].input[0])
     return source is not None and source.op_type == "Conv"
 
 

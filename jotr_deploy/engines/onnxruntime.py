@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import onnx
-
 from jotr_deploy.bundle import Bundle
-from jotr_deploy.engines.derived import add_model, source_of
+from jotr_deploy.engines.derived import add_model, load_source
 from jotr_deploy.engines.int8 import for_cpu
 from jotr_deploy.engines.precision import to_low_precision
 from jotr_deploy.engines.verify import Difference
@@ -38,7 +36,7 @@ def build_onnxruntime(
         )
     name = f"mesh.{precision}.onnxruntime.onnx" if precision == "int8" else f"mesh.{precision}.onnx"
     say(f"typing the network as {precision}")
-    plain = onnx.load(source_of(bundle, precision))
+    plain = load_source(bundle, precision)
     typed = for_cpu(plain) if precision == "int8" else to_low_precision(plain, "fp16")
     bundle, differences = add_model(bundle, name, typed, precision, "onnxruntime", say)
     return bundle, name, differences

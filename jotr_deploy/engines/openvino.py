@@ -8,7 +8,7 @@ from collections.abc import Callable
 import onnx
 
 from jotr_deploy.bundle import Bundle
-from jotr_deploy.engines.derived import add_model, source_of
+from jotr_deploy.engines.derived import add_model, load_source
 from jotr_deploy.engines.int8 import for_cpu
 from jotr_deploy.engines.verify import Difference
 from jotr_deploy.errors import BundleError, JotrDeployError
@@ -44,7 +44,7 @@ def build_openvino(
         )
     name = f"mesh.{precision}.openvino.onnx"
     say("writing the network for OpenVINO")
-    plain = onnx.load(source_of(bundle, precision))
+    plain = load_source(bundle, precision)
     model = for_openvino(for_cpu(plain) if precision == "int8" else plain, low_precision=precision != "fp32")
     bundle, differences = add_model(bundle, name, model, precision, "openvino", say)
     return bundle, name, differences

@@ -11,7 +11,7 @@ from typing import cast, get_args
 import onnx
 
 from jotr_deploy.bundle import Bundle, FileEntry, replace_file
-from jotr_deploy.engines.derived import CALIBRATED, MESH, calibrated, measured
+from jotr_deploy.engines.derived import CALIBRATED, load_source, measured
 from jotr_deploy.engines.int8 import for_tensorrt
 from jotr_deploy.engines.precision import Precision, to_low_precision
 from jotr_deploy.engines.tensorrt_build import BATCH, BuildError, Progress, Recipe, Shapes, build_plan
@@ -192,9 +192,9 @@ def plan_network(
 
 
 def _typed_network(bundle: Bundle, precision: str) -> onnx.ModelProto:
+    model = load_source(bundle, precision)
     if precision in CALIBRATED:
-        return for_tensorrt(onnx.load(calibrated(bundle, precision)))
-    model = onnx.load(bundle.file("mesh", MESH))
+        return for_tensorrt(model)
     return model if precision == "fp32" else to_low_precision(model, cast("Precision", precision))
 
 

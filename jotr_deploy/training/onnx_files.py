@@ -11,8 +11,8 @@ import onnx
 import torch
 from torch import nn
 
+from jotr_deploy.engines.halved import halve_weights
 from jotr_deploy.errors import first_line
-from jotr_deploy.export.halved import halve_weights
 from jotr_deploy.export.onnx import forget_where_it_came_from, traced
 from jotr_deploy.training.config import TrainingError
 from jotr_deploy.writing import written_aside

@@ -19,11 +19,11 @@ from jotr_deploy.calibration.frames import CropSet
 from jotr_deploy.calibration.placement import BLOCKS, block_of, chosen_nodes
 from jotr_deploy.calibration.quantize import channel_axis, quantize, quantized_weight, sites
 from jotr_deploy.calibration.ranges import collect
+from jotr_deploy.engines.halved import halve_weights, widen_weights
 from jotr_deploy.engines.int8 import for_cpu, for_tensorrt
 from jotr_deploy.engines.tensorrt_onnx import tensorrt_copy
 from jotr_deploy.engines.tensorrt_rules import check
 from jotr_deploy.errors import BundleError
-from jotr_deploy.export.halved import halve_weights, widen_weights
 
 FLOAT_SCOPES = ("heads", "vposer", "body", "fusion.decoder.joint_img_regress", "fusion.decoder.fc_pos_3d")
 
@@ -221,6 +221,13 @@ def test_a_form_is_the_same_network(form, network: onnx.ModelProto, quantized: o
 def test_tensorrt_takes_its_form_and_not_the_portable_one(quantized: onnx.ModelProto) -> None:
     assert not check(tensorrt_copy(for_tensorrt(quantized), "none"))
     assert {finding.rule for finding in check(tensorrt_copy(quantized, "none"))} == {"placement"}
+
+
+def test_tensorrt_takes_it_with_any_block_in_float(network: onnx.ModelProto, largest: dict[str, float]) -> None:
+    blocks = list(chosen_nodes(network))
+    for left_out in [[block] for block in blocks] + [blocks[::2], blocks[1::2]]:
+        form = for_tensorrt(quantize(network, largest, [block for block in blocks if block not in left_out]))
+        assert not check(tensorrt_copy(form, "none")), left_out
 
 
 def test_tensorrt_quantises_the_skip_branch_alone(quantized: onnx.ModelProto) -> None:
