@@ -219,6 +219,7 @@ def bench(
         raise JotrDeployError(f"--batches {batches}: not a list of batch sizes", "give one such as 1,4,16")
     needs("bench", "onnxruntime", *(["openvino"] if choose else []))
     errors.print(f"[dim]measuring[/] {escape(str(bundle))}", highlight=False, soft_wrap=True)
+    exclusive("--layers", layers, {"--choose": choose or None})
     sizes = [int(part) for part in batches.split(",")]
     if choose:
         _choose(bundle, threads, seconds, as_json)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -96,6 +96,8 @@ def profile(
                 notes.append(f"{entry.name} left out: {error.cause}")
     if failure is not None and not files:
         raise failure
+    if not files:
+        bundle.entry("mesh")  # raises: there is none
     return Profile(batch, tuple(files), found, peaks.memory_gb_per_s(), tuple(notes))
 
 
@@ -174,13 +176,13 @@ def _block(node: str) -> str:
 
 def median_kernels(calls: Sequence[Sequence[Kernel]]) -> list[Kernel]:
     """The median time of every kernel over calls; an engine may leave out one that took no time it can count."""
-    by_call: list[Counter[tuple[str, str]]] = []
+    by_call: list[dict[tuple[str, str], float]] = []
     for steps in calls:
-        by_call.append(Counter())
+        by_call.append(defaultdict(float))
         for step in steps:
-            by_call[-1][step.name, step.kind] += step.ms  # type: ignore[assignment]  # counters add floats as well
+            by_call[-1][step.name, step.kind] += step.ms
     every = dict.fromkeys(key for found in by_call for key in found)
-    return [Kernel(*key, float(np.median([found[key] for found in by_call]))) for key in every]
+    return [Kernel(*key, float(np.median([found.get(key, 0.0) for found in by_call]))) for key in every]
 
 
 def _by_block(

@@ -33,9 +33,12 @@ class Format(ABC):
     name: ClassVar[str]
     recipe: ClassVar[type[Recipe]]
 
-    @abstractmethod
     def __init__(self, session: Session, recipe: Any) -> None:
-        """`session` fits; `recipe` is of the class above."""
+        """`session` fits; `recipe` is of the class above. `size_px` is width and height of the input."""
+        size_px = image_size_px(session)
+        if size_px is None or not self.fits(session):
+            raise ValueError("the session does not fit; ask `fits` first")
+        self.session, self.options, self.size_px = session, recipe, size_px
 
     @staticmethod
     @abstractmethod

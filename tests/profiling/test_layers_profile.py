@@ -103,7 +103,6 @@ def test_every_kernel_is_in_a_block(bundle: Path) -> None:
     assert sum(block.kernels for block in mesh.blocks) == len(mesh.kernels)
     assert mesh.ms == pytest.approx(sum(kernel.ms for kernel in mesh.kernels))
     assert blocks["backbone.layer1"].gflop > 0
-    assert blocks["backbone.layer1"].ms > blocks[GLUE].ms / 100
     assert mesh.floor_ms == max(mesh.computing_ms, mesh.weights_ms) > 0
     once = profile(open_bundle(bundle), batch=1, threads=1).files[0]
     assert sum(block.gflop for block in once.blocks) == pytest.approx(sum(block.gflop for block in mesh.blocks) / 2)
@@ -124,8 +123,19 @@ def test_command(bundle: Path, cli: Callable[..., Any]) -> None:
     assert files[0]["kernels"][0]["ms"] >= files[0]["kernels"][-1]["ms"]
 
 
+def test_one_thing_at_a_time(bundle: Path, cli: Callable[..., Any]) -> None:
+    result = cli("bench", bundle, "--layers", "--choose")
+    assert result.code == 2
+    assert "--layers and --choose are both given" in result.err
+
+
 def test_no_file_that_runs(bundle: Path, cli: Callable[..., Any]) -> None:
     (bundle / "mesh.onnx").write_bytes(b"")
     result = cli("bench", bundle, "--layers")
     assert result.code == 2
     assert "mesh.onnx" in result.err
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    manifest["files"] = [entry for entry in manifest["files"] if entry["role"] != "mesh"]
+    (bundle / "bundle.json").write_text(json.dumps(manifest))
+    result = cli("bench", bundle, "--layers")
+    assert result.code == 2

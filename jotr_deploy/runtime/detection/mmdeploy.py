@@ -45,12 +45,7 @@ class Mmdeploy(Detector):
 
     name = "mmdeploy"
     recipe = Recipe
-
-    def __init__(self, session: Session, recipe: Recipe) -> None:
-        size_px = formats.image_size_px(session)
-        if size_px is None:
-            raise ValueError("the session does not fit; ask `fits` first")
-        self.session, self.options, self.size_px = session, recipe, size_px
+    options: Recipe
 
     @staticmethod
     def fits(session: Session) -> bool:

@@ -43,10 +43,7 @@ class Rtmo(OneStage):
     recipe = Recipe
 
     def __init__(self, session: Session, recipe: Recipe) -> None:
-        size_px = formats.image_size_px(session)
-        if size_px is None:
-            raise ValueError("the session does not fit; ask `fits` first")
-        self.session, self.options, self.size_px = session, recipe, size_px
+        super().__init__(session, recipe)
         joints = session.outputs["keypoints"].shape[2]
         self.skeleton = skeleton_of(session, joints if isinstance(joints, int) else JOINTS, recipe.skeleton)
 

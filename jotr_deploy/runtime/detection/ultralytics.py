@@ -24,6 +24,7 @@ from jotr_deploy.runtime import formats
 from jotr_deploy.runtime.detection.chosen import chosen
 from jotr_deploy.runtime.detection.contract import Detector
 from jotr_deploy.runtime.detection.letterbox import boxes_in_image, letterbox_centred
+from jotr_deploy.runtime.detection.yolox import cells_of
 from jotr_deploy.runtime.sessions import Session
 
 Array = NDArray[Any]
@@ -52,36 +53,43 @@ class Ultralytics(Detector):
     recipe = Recipe
 
     def __init__(self, session: Session, recipe: Recipe) -> None:
-        size_px = formats.image_size_px(session)
-        if size_px is None:
-            raise ValueError("the session does not fit; ask `fits` first")
-        self.session, self.options, self.size_px = session, recipe, size_px
+        super().__init__(session, recipe)
         self.end_to_end = session.outputs["output0"].shape[2] == _END_TO_END
 
     @staticmethod
     def fits(session: Session) -> bool:
         """One image in; `output0` out, of a column for each cell or of a few rows of six numbers."""
-        size_px = formats.image_size_px(session)
-        if size_px is None or set(session.outputs) != {"output0"}:
-            return False
-        shape = session.outputs["output0"].shape
-        if len(shape) != 3 or not isinstance(shape[1], int) or not isinstance(shape[2], int):
-            return False
-        cells = [sum((size_px[0] // s) * (size_px[1] // s) for s in strides) for strides in STRIDES]
+        rows, columns, cells = layout(session)
         # As many rows of six as cells is one row for each: another decoding, with an objectness.
-        end_to_end = shape[2] == _END_TO_END and shape[1] < min(cells)
-        raw = shape[2] in cells and 4 < shape[1] != POSE_ROWS
+        end_to_end = columns == _END_TO_END and rows < min(cells)
+        raw = columns in cells and 4 < rows != POSE_ROWS
         return end_to_end or raw
 
     def __call__(self, image_bgr: Array) -> tuple[Array, Array]:
         """See `Detector`."""
-        canvas, scale, left_top = letterbox_centred(image_bgr, self.size_px)
-        rgb = canvas[..., ::-1].transpose(2, 0, 1)[None].astype(np.float32) / 255
-        output = formats.in_batches(self.session, rgb)["output0"][0].astype(np.float32)
+        output, scale, left_top = answer(self.session, image_bgr, self.size_px)
         boxes, scores = from_end_to_end(output) if self.end_to_end else from_raw(output)
         boxes_px = boxes_in_image(boxes, scale, (image_bgr.shape[1], image_bgr.shape[0]), left_top)
         kept = chosen(boxes_px, scores, self.options.threshold, 1.0 if self.end_to_end else self.options.iou)
         return boxes_px[kept], np.minimum(scores[kept], np.float32(1))
+
+
+def layout(session: Session) -> tuple[int, int, list[int]]:
+    """Rows and columns of `output0`, and how many cells the input has by each of `STRIDES`; 0, 0 of other files."""
+    size_px = formats.image_size_px(session)
+    if size_px is None or set(session.outputs) != {"output0"}:
+        return 0, 0, [0]
+    shape = session.outputs["output0"].shape
+    if len(shape) != 3 or not isinstance(shape[1], int) or not isinstance(shape[2], int):
+        return 0, 0, [0]
+    return shape[1], shape[2], [cells_of(size_px, strides) for strides in STRIDES]
+
+
+def answer(session: Session, image_bgr: Array, size_px: tuple[int, int]) -> tuple[Array, Array, Array]:
+    """What the network says of a picture: `output0` without its batch, and scale and place of `letterbox_centred`."""
+    canvas, scale, left_top = letterbox_centred(image_bgr, size_px)
+    rgb = canvas[..., ::-1].transpose(2, 0, 1)[None].astype(np.float32) / 255
+    return formats.in_batches(session, rgb)["output0"][0].astype(np.float32), scale, left_top
 
 
 def from_raw(output: Array) -> tuple[Array, Array]:

@@ -15,13 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.runtime import formats
 from jotr_deploy.runtime.detection import one_stage
 from jotr_deploy.runtime.detection.chosen import chosen
-from jotr_deploy.runtime.detection.letterbox import boxes_in_image, letterbox_centred
+from jotr_deploy.runtime.detection.letterbox import boxes_in_image
 from jotr_deploy.runtime.detection.one_stage import OneStage, Share, joints_in_image
-from jotr_deploy.runtime.detection.ultralytics import PERSON, POSE_ROWS, STRIDES, from_end_to_end, from_raw
-from jotr_deploy.runtime.detection.yolox import cells
+from jotr_deploy.runtime.detection.ultralytics import PERSON, POSE_ROWS, answer, from_end_to_end, from_raw, layout
 from jotr_deploy.runtime.sessions import Session
 
 Array = NDArray[Any]
@@ -47,31 +45,20 @@ class UltralyticsPose(OneStage):
     skeleton = "coco17"
 
     def __init__(self, session: Session, recipe: Recipe) -> None:
-        size_px = formats.image_size_px(session)
-        if size_px is None:
-            raise ValueError("the session does not fit; ask `fits` first")
-        self.session, self.options, self.size_px = session, recipe, size_px
+        super().__init__(session, recipe)
         self.end_to_end = session.outputs["output0"].shape[2] == _END_TO_END
 
     @staticmethod
     def fits(session: Session) -> bool:
         """One image in; `output0` out, of a column for each cell or of a few rows."""
-        size_px = formats.image_size_px(session)
-        if size_px is None or set(session.outputs) != {"output0"}:
-            return False
-        shape = session.outputs["output0"].shape
-        if len(shape) != 3 or not isinstance(shape[1], int) or not isinstance(shape[2], int):
-            return False
-        columns = [len(cells(size_px, strides)[0]) for strides in STRIDES]
+        rows, columns, cells = layout(session)
         # As many rows as cells is one for each: another decoding, with an objectness.
-        end_to_end = shape[2] == _END_TO_END and shape[1] < min(columns)
-        return end_to_end or (shape[1] == POSE_ROWS and shape[2] in columns)
+        end_to_end = columns == _END_TO_END and rows < min(cells)
+        return end_to_end or (rows == POSE_ROWS and columns in cells)
 
     def people(self, image_bgr: Array) -> tuple[Array, Array, Array]:
         """See `OneStage`."""
-        canvas, scale, left_top = letterbox_centred(image_bgr, self.size_px)
-        rgb = canvas[..., ::-1].transpose(2, 0, 1)[None].astype(np.float32) / 255
-        output = formats.in_batches(self.session, rgb)["output0"][0].astype(np.float32)
+        output, scale, left_top = answer(self.session, image_bgr, self.size_px)
         if self.end_to_end:
             rows, iou = output[output[:, _CLASS] == PERSON], 1.0
             boxes, scores = from_end_to_end(rows)

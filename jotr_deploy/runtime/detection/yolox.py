@@ -47,16 +47,13 @@ class Yolox(Detector):
     recipe = Recipe
 
     def __init__(self, session: Session, recipe: Recipe) -> None:
-        layout = _layout(session)
-        if layout is None:
-            raise ValueError("the session does not fit; ask `fits` first")
-        self.session, self.options, self.size_px = session, recipe, layout[0]
-        self._cell, self._stride = cells(*layout)
+        super().__init__(session, recipe)
+        self._cell, self._stride = cells(self.size_px, _strides(session))
 
     @staticmethod
     def fits(session: Session) -> bool:
         """One image in; one row a cell out, with a box, objectness and at least one class."""
-        return _layout(session) is not None
+        return bool(_strides(session))
 
     def __call__(self, image_bgr: Array) -> tuple[Array, Array]:
         """See `Detector`."""
@@ -87,15 +84,17 @@ def cells(size_px: tuple[int, int], strides: tuple[int, ...]) -> tuple[Array, Ar
     return np.concatenate(grids).astype(np.float32), stride[:, None].astype(np.float32)
 
 
-def _layout(session: Session) -> tuple[tuple[int, int], tuple[int, ...]] | None:
-    """Input size and strides of a file of this format, None of any other."""
+def cells_of(size_px: tuple[int, int], strides: tuple[int, ...]) -> int:
+    """How many rows `cells` has."""
+    return sum((size_px[0] // s) * (size_px[1] // s) for s in strides)
+
+
+def _strides(session: Session) -> tuple[int, ...]:
+    """Of the levels of a file of this format, none of any other."""
     size_px = formats.image_size_px(session)
     if size_px is None or len(session.outputs) != 1:
-        return None
+        return ()
     (spec,) = session.outputs.values()
     if len(spec.shape) != 3 or not isinstance(spec.shape[2], int) or spec.shape[2] <= _CLASSES:
-        return None
-    for strides in STRIDES:
-        if spec.shape[1] == sum((size_px[0] // s) * (size_px[1] // s) for s in strides):
-            return size_px, strides
-    return None
+        return ()
+    return next((strides for strides in STRIDES if spec.shape[1] == cells_of(size_px, strides)), ())

@@ -41,10 +41,7 @@ class TopDown(PoseNetwork):
     recipe = Recipe
 
     def __init__(self, session: Session, recipe: Recipe) -> None:
-        size_px = formats.image_size_px(session)
-        if size_px is None or not self.fits(session):
-            raise ValueError("the session does not fit; ask `fits` first")
-        self.session, self.options, self.size_px = session, recipe, size_px
+        super().__init__(session, recipe)
         joints = next(iter(session.outputs.values())).shape[1]
         self.skeleton = skeleton_of(session, int(joints), recipe.skeleton)
 
