@@ -21,8 +21,8 @@ from jotr_deploy.training.reuse import Reused
 from jotr_deploy.training.tasks import Array
 from jotr_deploy.training.tiny_detector import SIZE_PX, STRIDES, TinyDetector
 
-USES, LAG = 8, 64
-"""Of a drawn picture: how often it is trained on, and how many pictures apart."""
+KEPT = 512
+"""How many drawn pictures are in use at a time."""
 _BOX_WEIGHT = 5.0
 _LARGEST_LOG = 8.0  # of a size in strides, before exp
 
@@ -34,6 +34,8 @@ class Options(BaseModel):
 
     start: Path | None = None
     """Weights of a run of this task to start from; random ones without it."""
+    uses: Annotated[int, Field(ge=1, le=64)] = 8
+    """How often a drawn picture is trained on."""
     parts: Annotated[float, Field(ge=0, le=1)] = 0.6
     """How many of the pictures are parts of scenes, of other shapes and with people cut off."""
 
@@ -49,7 +51,7 @@ class DetectorTask:
         self._options, self._seed = options, seed
         cell, stride = (torch.from_numpy(each) for each in cells(SIZE_PX, STRIDES))
         self._cell, self._stride = cell, stride
-        self._pictures = Reused(partial(draw_picture, seed), USES, LAG)
+        self._pictures = Reused(partial(draw_picture, seed), options.uses, KEPT // options.uses)
 
     def samples(self, indices: Sequence[int]) -> dict[str, Array]:
         """See `detector_samples.vary`."""

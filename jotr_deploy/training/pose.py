@@ -20,8 +20,8 @@ from jotr_deploy.training.reuse import Reused
 from jotr_deploy.training.tasks import Array
 from jotr_deploy.training.tiny_pose import SIZE_PX, SPLIT_RATIO, TinyPose, soft_cross_entropy
 
-USES, LAG = 8, 256
-"""Of a drawn person: how often it is trained on, and how many people apart."""
+KEPT = 2048
+"""How many drawn people are in use at a time."""
 _HIDDEN_WEIGHT = 0.3  # in where a joint is, beside one that is seen
 
 
@@ -32,6 +32,8 @@ class Options(BaseModel):
 
     start: Path | None = None
     """Weights of a run of this task to start from; random ones without it."""
+    uses: Annotated[int, Field(ge=1, le=64)] = 8
+    """How often a drawn person is trained on."""
     box_error: Annotated[float, Field(ge=0, le=0.3)] = 0.06
     """Deviation of each edge of the boxes, of the side they belong to: what a detector is wrong by."""
 
@@ -45,7 +47,7 @@ class PoseTask:
         if options.start is not None:
             load_weights(self.model, options.start)
         self._options, self._seed = options, seed
-        self._people = Reused(partial(draw_person, seed), USES, LAG)
+        self._people = Reused(partial(draw_person, seed), options.uses, KEPT // options.uses)
 
     def samples(self, indices: Sequence[int]) -> dict[str, Array]:
         """See `pose_samples.vary`."""

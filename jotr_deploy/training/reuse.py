@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 Drawn = TypeVar("Drawn")
 
 _BEFORE = 1 << 40
-"""Numbers of the pictures that stand in for those before the first one."""
+"""What is added to the negative numbers of the pictures before the first one."""
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Reused(Generic[Drawn]):
         """The picture of a sample, and which of its uses this is."""
         age, use = divmod(index, self.uses)
         number = age - use * self.lag
-        return self._kept(number if number >= 0 else _BEFORE + index), use
+        return self._kept(number if number >= 0 else _BEFORE + number), use
 
     def __getstate__(self) -> dict[str, object]:
         """What goes to a worker process: not what is kept."""
