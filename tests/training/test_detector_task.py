@@ -127,11 +127,13 @@ def test_what_it_has_learned_by_heart_its_file_finds(tmp_path: Path):
     samples = task.samples([n for n in range(8) if apart(task.samples([n]))][:2])
     batch = tensors(samples)
     optimizer = torch.optim.AdamW(task.model.parameters(), lr=5e-3)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=120)
     losses = []
-    for step in range(80):
+    for step in range(120):
         loss, _ = task.loss(batch, step)
         loss.backward()
         optimizer.step()
+        schedule.step()
         optimizer.zero_grad()
         losses.append(float(loss.detach()))
     assert losses[-1] < losses[0] / 4
@@ -172,7 +174,7 @@ def test_the_configuration_of_the_starter_bundle_makes_the_task():
     task, config = make_task(read_config(CONFIG))
     assert isinstance(config, TrainConfig)
     assert isinstance(task.model, TinyDetector)
-    assert config.options == {"parts": 0.6}
+    assert config.options == {"uses": 8, "parts": 0.6}
 
 
 def test_starting_from_the_weights_of_a_run(tmp_path):

@@ -203,7 +203,7 @@ def test_other_weights_are_refused(tmp_path: Path):
 def test_the_configuration_of_the_starter_bundle_makes_the_task():
     task, config = make_task(read_config(CONFIG))
     assert isinstance(task.model, TinyPose)
-    assert config.options == {"box_error": 0.06}
+    assert config.options == {"uses": 8, "box_error": 0.06}
 
 
 def test_starting_from_the_weights_of_a_run(tmp_path):
