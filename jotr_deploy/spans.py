@@ -2,34 +2,79 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections import defaultdict
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
+
+KEPT = 200_000
+"""Spans that are remembered; of an endless source the last ones, some 20,000 frames or 40 MB. Totals know all."""
+NO_FRAME = -1
+
+
+class Span(NamedTuple):
+    """One stage of one frame, by `time.perf_counter`."""
+
+    stage: str
+    frame: int  # 0-based position in the source, NO_FRAME for what belongs to none
+    start_s: float
+    end_s: float
+    thread: str  # name of the thread that did it; threads that work at once have different ones
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return self.end_s - self.start_s
 
 
 class Spans:
-    """Durations by stage, in the order they were first seen.
+    """Spans of many frames, recorded by any number of threads at once.
 
     >>> spans = Spans()
-    >>> with spans("crop"):
+    >>> with spans("crop", frame=0):
     ...     pass
-    >>> list(spans.seconds)
-    ['crop']
+    >>> [span.stage for span in spans.spans], list(spans.seconds)
+    (['crop'], ['crop'])
     """
 
     def __init__(self) -> None:
-        self.seconds: dict[str, list[float]] = defaultdict(list)
+        self._kept: deque[Span] = deque(maxlen=KEPT)
+        self._totals_s: dict[str, float] = {}
+        self._lock = threading.Lock()
 
     @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        """Time the body of the `with` under a stage's name."""
-        start = time.perf_counter()
+    def __call__(self, stage: str, frame: int = NO_FRAME) -> Iterator[None]:
+        """Time the body of the `with` under a stage's name; a body that raises counts as well."""
+        start_s = time.perf_counter()
         try:
             yield
         finally:
-            self.seconds[stage].append(time.perf_counter() - start)
+            self.record(stage, frame, start_s)
+
+    def record(self, stage: str, frame: int, start_s: float) -> None:
+        """A span from `start_s` until now, for who learns the number of a frame only at its end."""
+        span = Span(stage, frame, start_s, time.perf_counter(), threading.current_thread().name)
+        with self._lock:
+            self._kept.append(span)
+            self._totals_s[stage] = self._totals_s.get(stage, 0.0) + span.seconds
 
     def total(self, stage: str) -> float:
-        """Seconds spent in a stage so far."""
-        return sum(self.seconds.get(stage, ()))
+        """Seconds spent in a stage so far, also in spans that are no longer kept."""
+        return self._totals_s.get(stage, 0.0)
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """The last `KEPT` spans, in the order they ended."""
+        with self._lock:
+            return tuple(self._kept)
+
+    @property
+    def seconds(self) -> dict[str, list[float]]:
+        """Durations of the kept spans by stage, the stages in the order they were first seen."""
+        with self._lock:
+            found: dict[str, list[float]] = {stage: [] for stage in self._totals_s}
+            for span in self._kept:
+                found[span.stage].append(span.seconds)
+        return found

@@ -30,6 +30,7 @@ from jotr_deploy.profiling.results import (
     timings,
 )
 from jotr_deploy.profiling.scene import Scene, frame_job, open_scene
+from jotr_deploy.runtime.people_networks import PeopleNetworks, open_people_networks
 
 COLD_STARTS = 3
 _FRAME, _COLD = "frame", "cold"
@@ -61,7 +62,8 @@ def bench(
         device: "auto", "cpu" or "cuda".
         seconds: about how long to measure, at most twice that; warm-up and cold starts come on top.
         source: a picture in place of the one in this package.
-        keypoints: its joints; without them the whole picture is one person.
+        keypoints: its joints; without them people are found by the bundle's detector, and without one the whole
+            picture is one person.
         eager: also measure PyTorch eager, where PyTorch is installed.
         progress: told what is going on.
 
@@ -70,10 +72,13 @@ def bench(
     """
     load, batches = load_average(), tuple(dict.fromkeys(batches))
     with ExitStack() as stack:
-        scene = stack.enter_context(open_scene(source, keypoints, bundle.manifest.model.crop_side))
+        finders = PeopleNetworks()
+        if keypoints is None and bundle.has("detector"):
+            finders = stack.enter_context(open_people_networks(bundle, device=device, threads=threads))
+        scene = stack.enter_context(open_scene(source, keypoints, bundle.manifest.model.crop_side, finders))
         opened = stack.enter_context(open_networks(bundle, device, threads, eager))
         faces = np.load(bundle.file("faces")) if "vertices" in opened.first.outputs else None
-        frame, notes = frame_job(scene, opened.first, faces), list(opened.notes)
+        frame, notes = frame_job(scene, opened.first, faces), [*opened.notes, *scene.notes]
         groups = {_FRAME: [frame]}
         for batch in batches:
             groups[f"batch {batch}"] = _network_jobs(opened, scene, batch, batch == min(batches), notes)
@@ -169,6 +174,7 @@ def _network_result(
     cold, peak = found.get((_COLD, network.name)), peaks.get(network.name)
     return NetworkResult(
         name=network.name,
+        engine=network.engine,
         precision=network.precision,
         device=network.device,
         size_mb=None if network.size_bytes is None else round(network.size_bytes / 1e6, 1),
@@ -190,6 +196,7 @@ def _stage_results(frame: Job, found: Mapping[Key, Timing]) -> tuple[StageResult
 def _timed(scene: Scene, smallest: int, on_gpu: bool) -> tuple[str, ...]:
     (width, height), count = scene.size_px, len(scene.people)
     people = "1 person" if count == 1 else f"{count} people"
+    people += " found by the bundle's detector" if scene.finder else ""
     return (
         "network: wall clock of one call, crops in memory to all outputs in memory, body included; people/s = batch / "
         "p50; gain: p50 of PyTorch eager / p50. All take turns in the same rounds, and each starts when the threads of "

@@ -56,7 +56,7 @@ def choose(
         MissingDependency: an engine is not installed.
         OutputError: the user's cache cannot be written.
     """
-    paths = {entry.name: bundle.file(entry.role, entry.name) for entry in bundle.manifest.files if _open_to_all(entry)}
+    paths = {entry.name: bundle.file(entry.role, entry.name) for entry in bundle.manifest.files if open_to_all(entry)}
     left_out: dict[str, dict[str, str]] = {}
     with ExitStack() as stack:
         groups = {}
@@ -75,7 +75,7 @@ def choose(
     return choices
 
 
-def _open_to_all(entry: FileEntry) -> bool:
+def open_to_all(entry: FileEntry) -> bool:
     """An ONNX file that was not made for one engine."""
     made_for_one = entry.only_parsed or entry.name.endswith((OPENVINO_FILE, ".onnxruntime.onnx"))
     return entry.name.endswith(".onnx") and not made_for_one

@@ -15,6 +15,12 @@ from jotr_deploy.errors import JotrDeployError, MissingDependency, OutputError, 
 from jotr_deploy.profiling.eager import EAGER, Call, random_network, torch_threads, under_session_call
 from jotr_deploy.runtime.sessions import Session, open_session
 
+_ENGINES = {
+    "OnnxRuntimeSession": "ONNX Runtime",
+    "OnnxRuntimeCudaSession": "ONNX Runtime",
+    "OpenVINOSession": "OpenVINO",
+    "TensorRTSession": "TensorRT",
+}
 _WITHOUT_BODY = ("joints_img", "pose", "betas", "cam")
 
 
@@ -23,6 +29,7 @@ class Network:
     """Something that takes the network's feeds, ready to be called."""
 
     name: str
+    engine: str
     precision: str
     device: str
     size_bytes: int | None
@@ -80,6 +87,12 @@ def open_networks(
         yield Opened(tuple(networks), sessions[0], tuple(notes))
 
 
+def engine_of(session: Session) -> str:
+    """The name of what executes a session."""
+    name = type(session).__name__
+    return _ENGINES.get(name, name)
+
+
 def _of_file(
     entry: FileEntry, session: Session, device: str, threads: int | None, directory: Path, stack: ExitStack
 ) -> Network:
@@ -90,6 +103,7 @@ def _of_file(
     arguments = ["--file", str(session.path), "--device", device]
     return Network(
         name=entry.name,
+        engine=engine_of(session),
         precision=entry.precision or "",
         device=getattr(session, "device", "cpu"),
         size_bytes=session.path.stat().st_size,
@@ -134,6 +148,7 @@ def _eager(
     arguments = ["--weights", str(weights), "--config", config.model_dump_json(), "--device", device]
     return Network(
         name=EAGER,
+        engine="PyTorch",
         precision="fp32",
         device=device,
         size_bytes=None,

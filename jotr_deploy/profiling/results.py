@@ -13,6 +13,8 @@ from jotr_deploy.profiling.environment import Environment
 from jotr_deploy.profiling.interleave import Job, enough
 from jotr_deploy.profiling.quiet import Judge, Key
 
+QUANTILES = tuple(range(0, 101, 5))
+"""Per cent, of `Timing.quantiles_ms`."""
 GPU_PARTS = ("enqueue", "gpu", "h2d", "d2h")
 GPU_PART = "{} {}"
 """Key of what a GPU session measures itself, by network and part."""
@@ -30,14 +32,15 @@ class Timing:
     kept: int
     dropped: int  # taken while the rest of the machine was busy
     busy: bool  # it was busy nearly all the time: nothing was dropped, and the figures are upper bounds
+    quantiles_ms: tuple[float, ...] = ()  # of the kept samples at `QUANTILES`: their whole distribution
 
     @classmethod
     def of(cls, seconds: Sequence[float], dropped: int = 0, busy: bool = False) -> Timing:
         """Percentiles of the kept samples, at least one."""
         milliseconds = np.asarray(seconds, np.float64) * 1000
-        figures = [*np.percentile(milliseconds, (10, 50, 90, 99)), milliseconds.mean()]
-        p10, p50, p90, p99, mean = (round(float(figure), 3) for figure in figures)
-        return cls(p10, p50, p90, p99, mean, len(seconds), dropped, busy)
+        figures = [*np.percentile(milliseconds, (10, 50, 90, 99, *QUANTILES)), milliseconds.mean()]
+        p10, p50, p90, p99, *quantiles, mean = (round(float(figure), 3) for figure in figures)
+        return cls(p10, p50, p90, p99, mean, len(seconds), dropped, busy, tuple(quantiles))
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class NetworkResult:
     """One file of the bundle, or PyTorch eager."""
 
     name: str
+    engine: str
     precision: str
     device: str
     size_mb: float | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from jotr_deploy.runtime.crops import make_crops
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.images import read_image
 from jotr_deploy.runtime.mesh import MeshNetwork
-from jotr_deploy.runtime.people_source import open_people_source
+from jotr_deploy.runtime.people_networks import PeopleNetworks
+from jotr_deploy.runtime.people_source import DetectedPeople, PeopleSource, WholeFrame, open_people_source
 from jotr_deploy.runtime.sessions import Session
 from jotr_deploy.runtime.video import open_source
 from jotr_deploy.spans import Spans
@@ -27,7 +28,10 @@ from jotr_deploy.visual.overlay import draw_people
 
 Array = NDArray[Any]
 
-STAGES = ("decode", "crop", "network", "draw")
+FOUND_NOBODY = (
+    "the bundle's detector finds nobody in the picture of this package: its people are taken from a file, and no "
+    "detection is timed"
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class Scene:
     size_px: tuple[int, int]  # width, height
     people: Detections
     feeds: Mapping[str, Array]  # of the network: everyone in the picture
+    finder: DetectedPeople | None = None  # who has found them; None where a file says who is there
+    notes: tuple[str, ...] = ()
 
     def batch(self, count: int) -> dict[str, Array]:
         """Feeds of so many people: those of the picture, over and over."""
@@ -57,8 +63,20 @@ def default_scene() -> Iterator[tuple[Path, Path]]:
 
 
 @contextmanager
-def open_scene(source: Path | None, keypoints: Path | None, crop_side: int) -> Iterator[Scene]:
+def open_scene(
+    source: Path | None,
+    keypoints: Path | None,
+    crop_side: int,
+    networks: PeopleNetworks = PeopleNetworks(),  # noqa: B008
+) -> Iterator[Scene]:
     """The user's picture, or the one inside this package.
+
+    Args:
+        source: the user's.
+        keypoints: who is in it; without them people are found by the networks, and without a detector a file says
+            who is in the picture of this package, and any other is one person as a whole.
+        crop_side: of the network.
+        networks: what the bundle has to find people with.
 
     Raises:
         SourceError, KeypointFileError: what cannot be read, does not belong together, or shows nobody.
@@ -67,24 +85,42 @@ def open_scene(source: Path | None, keypoints: Path | None, crop_side: int) -> I
         if keypoints is not None:
             raise KeypointFileError(f"{keypoints}: keypoints without their picture", "give the picture: --source IMAGE")
         with default_scene() as (picture, joints):
-            yield _read(picture, joints, crop_side)
+            if networks.detector is None:
+                yield _read(picture, joints, crop_side, networks)
+                return
+            try:
+                scene = _read(picture, None, crop_side, networks)
+            except SourceError:
+                scene = replace(_read(picture, joints, crop_side, networks), notes=(FOUND_NOBODY,))
+            yield scene
     else:
-        yield _read(source, keypoints, crop_side)
+        yield _read(source, keypoints, crop_side, networks)
 
 
-def _read(path: Path, keypoints: Path | None, crop_side: int) -> Scene:
+def _read(path: Path, keypoints: Path | None, crop_side: int, networks: PeopleNetworks) -> Scene:
+    finder = None
     with open_source(str(path)) as source:
         if source.kind != "image":
             raise SourceError(
                 f"{path}: one picture is timed, not a folder or a video", "give a picture: --source IMAGE"
             )
-        people_source = open_people_source(source, keypoints)
+        people_source: PeopleSource = WholeFrame()
+        if keypoints is not None:
+            people_source = open_people_source(source, keypoints)
+        elif networks.detector is not None:
+            people_source = finder = DetectedPeople(networks.detector, networks.pose)
     image_bgr = read_image(path)
     people = people_source(image_bgr, path.name, 0)
     if not len(people):
         raise SourceError(f"{path}: nobody is in this picture", "give one with people: --source IMAGE --keypoints FILE")
     size_px = (image_bgr.shape[1], image_bgr.shape[0])
-    return Scene(path, size_px, people, make_crops(image_bgr, people, crop_side).feeds)
+    return Scene(path, size_px, people, make_crops(image_bgr, people, crop_side).feeds, finder)
+
+
+def stages(scene: Scene, draws: bool) -> tuple[str, ...]:
+    """What a frame of this scene goes through, in turn."""
+    finds = () if scene.finder is None else ("detect",) if scene.finder.pose is None else ("detect", "pose")
+    return ("decode", *finds, "crop", "network", *(("draw",) if draws else ()))
 
 
 def frame_job(scene: Scene, session: Session, faces: Array | None) -> Job:
@@ -96,20 +132,21 @@ def frame_job(scene: Scene, session: Session, faces: Array | None) -> Job:
         faces: (F, 3) of the body, None where the network has none.
     """
     crop_side = int(session.inputs["image"].shape[-1])
-    keys = tuple(("stage", name) for name in STAGES if faces is not None or name != "draw")
+    keys = tuple(("stage", name) for name in stages(scene, draws=faces is not None))
 
     def run() -> Mapping[Key, float]:
         spans = Spans()
         with spans("decode"):
             image_bgr = read_image(scene.path)
+        found = scene.people if scene.finder is None else replace(scene.finder, spans=spans)(image_bgr, "", 0)
         with spans("crop"):
-            crops = make_crops(image_bgr, scene.people, crop_side)
+            crops = make_crops(image_bgr, found, crop_side)
         if faces is None:
             with spans("network"):
                 session(crops.feeds)
         else:
             with spans("network"):
-                people = MeshNetwork(session)(crops, scene.people)
+                people = MeshNetwork(session)(crops, found)
             with spans("draw"):
                 draw_people(image_bgr, people, faces)
         return {("stage", name): spans.total(name) for name in spans.seconds}

@@ -12,13 +12,17 @@ from rich.text import Text
 
 from jotr_deploy.profiling.choose import Choice
 from jotr_deploy.profiling.environment import Environment
+from jotr_deploy.profiling.frames import FrameProfile
 from jotr_deploy.profiling.layers import Profile
 from jotr_deploy.profiling.results import GPU_PARTS, BenchResult, NetworkResult, StageResult, Timing
+from jotr_deploy.profiling.target_results import TargetResult
 
 NOTHING = "-"
 _LITTLE_MS = 0.1  # a block without arithmetic that takes less everywhere is not shown
 P99_SAMPLES = 100
 """Fewer than these make p99 little else than the slowest sample."""
+
+RARE = f"*: p99 of fewer than {P99_SAMPLES} samples is little else than the slowest one."
 
 
 def report(result: BenchResult) -> Group:
@@ -39,13 +43,64 @@ def choices_report(choices: Sequence[Choice]) -> Group:
         figures = []
         for engine in engines:
             timing = choice.timings.get(engine)
-            figure = NOTHING if timing is None else _milliseconds(timing.p50_ms)
+            figure = NOTHING if timing is None else milliseconds(timing.p50_ms)
             figures.append(f"[bold green]{figure} chosen[/]" if engine == choice.chosen else figure)
         table.add_row(_name(choice.file), *figures)
     notes = [f"{choice.file} not in {name}: {why}" for choice in choices for name, why in choice.left_out.items()]
     busy = any(timing.busy for choice in choices for timing in choice.timings.values())
     warnings = ["the rest of the machine was busy nearly all the time: choose again when it is quiet"] if busy else []
     return Group(table, Text(), *_remarks(notes, warnings))
+
+
+def target_report(result: TargetResult) -> Group:
+    """Everything that was tried, the chosen one marked; `~` is a probe of a few calls."""
+    table = _table(
+        f"Within {result.p99_ms:g} ms, milliseconds a call",
+        "network", "format", "engine", "batch", "p99", "people/s", "",
+    )  # fmt: skip
+    for each in result.tried:
+        verdict = "fits" if each.fits(result.p99_ms) else "slow" if each.measured else "~"
+        mark = {id(result.chosen): "[bold green]chosen[/]", id(result.nearest): "[yellow]nearest[/]"}
+        table.add_row(
+            _name(each.file), escape(each.precision) or NOTHING, each.engine, str(each.batch),
+            figures(each.timing)[2], f"{each.people_per_s:.1f}", mark.get(id(each), verdict),
+        )  # fmt: skip
+    lines = ["~: a probe of a few calls, which promise too little or too slow ones.", RARE]
+    return Group(table, Text(), *map(Text, lines), *_remarks(result.notes, result.warnings), Text(),
+                 _environment(result.environment))  # fmt: skip
+
+
+def frames_report(profile: FrameProfile) -> Group:
+    """What every stage of a run takes of a frame, a frame's way through them, and what sets the rate."""
+    table = _table("Stages, milliseconds a frame", "stage", "p50", "p90", "p99", "mean", "n", "share", "waits")
+    waits_ms = {link.stage: link.waits_ms for link in profile.path}
+    for stage in profile.stages:
+        tally, waits = (str(stage.timing.kept), f"{stage.share:.1%}"), waits_ms.get(stage.name)
+        table.add_row(escape(stage.name), *figures(stage.timing), *tally, _optional_ms(waits))
+    table.add_section()
+    if profile.latency:
+        tally = (str(profile.latency.kept), NOTHING)
+        table.add_row("frame", *figures(profile.latency), *tally, milliseconds(sum(waits_ms.values())))
+    return Group(table, Text(), *map(Text, _frame_lines(profile)))
+
+
+def _frame_lines(profile: FrameProfile) -> Iterator[str]:
+    yield "frame: from the start of its first stage to the end of its last; waits: for its turn in that stage, mean."
+    timings = [stage.timing for stage in profile.stages] + ([profile.latency] if profile.latency else [])
+    if any(timing.kept < P99_SAMPLES for timing in timings):
+        yield RARE
+    if profile.path:
+        links = [
+            part
+            for link in profile.path
+            for part in (("waits", link.waits_ms), (link.stage, link.ms))
+            if part[0] != "waits" or part[1] >= _LITTLE_MS
+        ]
+        yield f"critical path of a frame, ms: {', '.join(f'{name} {milliseconds(ms)}' for name, ms in links)}"
+    if profile.frames_per_s is not None:
+        yield f"{profile.frames_per_s:.1f} frames/s over {profile.frames} frames."
+    if profile.bound:
+        yield profile.bound
 
 
 def layers_report(found: Profile) -> Group:
@@ -57,13 +112,13 @@ def layers_report(found: Profile) -> Group:
     for name, block in {block.name: block for layers in found.files for block in layers.blocks}.items():
         if not block.gflop and max(blocks[name].ms for blocks in by_file if name in blocks) < _LITTLE_MS:
             continue
-        figures = [_milliseconds(blocks[name].ms) if name in blocks else NOTHING for blocks in by_file]
+        figures = [milliseconds(blocks[name].ms) if name in blocks else NOTHING for blocks in by_file]
         table.add_row(name, f"{block.gflop:.2f}" if block.gflop else NOTHING, *figures)
     table.add_section()
     gflop = sum(block.gflop for block in found.files[0].blocks)
-    table.add_row("all", f"{gflop:.2f}", *(_milliseconds(layers.ms) for layers in found.files))
+    table.add_row("all", f"{gflop:.2f}", *(milliseconds(layers.ms) for layers in found.files))
     for what in ("computing", "weights"):
-        table.add_row(what, "", *(_milliseconds(getattr(layers, f"{what}_ms")) for layers in found.files))
+        table.add_row(what, "", *(milliseconds(getattr(layers, f"{what}_ms")) for layers in found.files))
     table.add_row("all / floor", "", *(f"{layers.ms / layers.floor_ms:.1f}x" for layers in found.files))
     speeds = ", ".join(f"{name} {speed:.0f}" for name, speed in found.peaks.items())
     lines = (
@@ -86,10 +141,10 @@ def _networks(result: BenchResult) -> Table:
             table.add_row(
                 shown,
                 _name(network.name),
-                *_figures(row.timing)[:-1],
-                _number(row.people_per_s, ".1f"),
-                *_counts(row.timing),
-                _number(row.speed_up, ".2f", "x"),
+                *figures(row.timing)[:-1],
+                number(row.people_per_s, ".1f"),
+                *counts(row.timing),
+                number(row.speed_up, ".2f", "x"),
             )
             shown = ""
     return table
@@ -103,7 +158,7 @@ def _on_gpu(result: BenchResult) -> Table:
     for row, network in sorted(rows, key=lambda pair: pair[0].batch):
         if row.gpu_ms and row.timing:
             times = (*(row.gpu_ms[part] for part in GPU_PARTS), row.timing.p50_ms)
-            table.add_row(str(row.batch), _name(network.name), *map(_milliseconds, times))
+            table.add_row(str(row.batch), _name(network.name), *map(milliseconds, times))
     return table
 
 
@@ -117,10 +172,10 @@ def _files(networks: tuple[NetworkResult, ...]) -> Table:
             _name(network.name),
             network.precision or NOTHING,
             network.device,
-            _number(network.size_mb, ".0f"),
-            _number(network.cold_start_s, ".2f"),
-            _number(network.peak_memory_mb, ".0f"),
-            _number(network.body_share, ".1%"),
+            number(network.size_mb, ".0f"),
+            number(network.cold_start_s, ".2f"),
+            number(network.peak_memory_mb, ".0f"),
+            number(network.body_share, ".1%"),
         )
     return table
 
@@ -128,14 +183,14 @@ def _files(networks: tuple[NetworkResult, ...]) -> Table:
 def _stages(stages: tuple[StageResult, ...]) -> Table:
     table = _table("Stages, milliseconds a frame", "stage", "p50", "p90", "p99", "mean", "n", "busy", "share")
     for stage in stages:
-        table.add_row(stage.name, *_figures(stage.timing), *_counts(stage.timing), _number(stage.share, ".1%"))
+        table.add_row(stage.name, *figures(stage.timing), *counts(stage.timing), number(stage.share, ".1%"))
     return table
 
 
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in columns:
-        words = column in ("network", "stage", "precision", "device", "block")
+        words = column in ("network", "stage", "precision", "device", "block", "engine", "format", "")
         table.add_column(column, justify="left" if words else "right", overflow="fold", no_wrap=not words)
     return table
 
@@ -144,25 +199,37 @@ def _name(file: str) -> str:
     return escape(file.removesuffix(".onnx"))
 
 
-def _figures(timing: Timing | None) -> tuple[str, ...]:
+def rare(timing: Timing) -> str:
+    """The mark of a p99 of too few samples."""
+    return "" if timing.kept >= P99_SAMPLES else "*"
+
+
+def figures(timing: Timing | None) -> tuple[str, ...]:
+    """p50, p90, p99 and mean."""
     if timing is None:
         return (NOTHING,) * 4
-    rare = "" if timing.kept >= P99_SAMPLES else "*"
-    p50, p90, p99, mean = map(_milliseconds, (timing.p50_ms, timing.p90_ms, timing.p99_ms, timing.mean_ms))
-    return p50, p90, f"{p99}{rare}", mean
+    p50, p90, p99, mean = map(milliseconds, (timing.p50_ms, timing.p90_ms, timing.p99_ms, timing.mean_ms))
+    return p50, p90, f"{p99}{rare(timing)}", mean
 
 
-def _milliseconds(value: float) -> str:
+def milliseconds(value: float) -> str:
+    """Three digits or so, whatever the size."""
     return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 1000 else f"{value:.0f}"
 
 
-def _counts(timing: Timing | None) -> tuple[str, str]:
+def _optional_ms(value: float | None) -> str:
+    return NOTHING if value is None else milliseconds(value)
+
+
+def counts(timing: Timing | None) -> tuple[str, str]:
+    """Samples kept, and those dropped because the machine was busy."""
     if timing is None:
         return "0", NOTHING
     return str(timing.kept), "busy" if timing.busy else str(timing.dropped)
 
 
-def _number(value: float | None, form: str, unit: str = "") -> str:
+def number(value: float | None, form: str, unit: str = "") -> str:
+    """A figure, or the sign for none."""
     return NOTHING if value is None else f"{value:{form}}{unit}"
 
 
@@ -172,7 +239,7 @@ def _lines(result: BenchResult) -> Iterator[Text]:
     timings = [row.timing for network in result.networks for row in network.batches]
     timings += [stage.timing for stage in result.stages]
     if any(timing and timing.kept < P99_SAMPLES for timing in timings):
-        yield Text(f"*: p99 of fewer than {P99_SAMPLES} samples is little else than the slowest one.")
+        yield Text(RARE)
     yield from _remarks((*result.notes, *result.labels), result.warnings)
 
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from functools import partial
 from itertools import count
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -152,6 +153,14 @@ def test_everything_is_measured(made, quick):
     assert all(0 <= done < total for _, done, total in steps)
     assert json.loads(json.dumps(found.as_dict())) == found.as_dict()
     assert found.as_dict()["networks"][0]["batches"][0]["timing"]["p50_ms"] == mesh.batches[0].timing.p50_ms
+
+
+def test_people_are_found_by_the_networks_of_the_bundle(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # where no engine was chosen
+    found = bench(open_bundle(Path("starter")), batches=(1,), seconds=0, threads=1, eager=False)
+    assert [stage.name for stage in found.stages] == ["decode", "detect", "pose", "crop", "network", "draw"]
+    assert any("2 people found by the bundle's detector" in line for line in found.timed)
+    assert [(network.name, network.engine) for network in found.networks] == [("mesh.onnx", "ONNX Runtime")]
 
 
 def test_without_pytorch_it_is_left_out(made, monkeypatch, quick):

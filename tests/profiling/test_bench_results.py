@@ -21,7 +21,8 @@ def at(p50_ms):
 
 def test_percentiles_in_milliseconds():
     timing = Timing.of(list(np.arange(101) / 1000), dropped=3)
-    assert timing == Timing(10.0, 50.0, 90.0, 99.0, 50.0, kept=101, dropped=3, busy=False)
+    every_5th = tuple(map(float, range(0, 101, 5)))
+    assert timing == Timing(10.0, 50.0, 90.0, 99.0, 50.0, kept=101, dropped=3, busy=False, quantiles_ms=every_5th)
 
 
 @pytest.mark.parametrize(

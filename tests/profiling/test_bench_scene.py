@@ -1,11 +1,17 @@
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from jotr_deploy.bundle import open_bundle
 from jotr_deploy.errors import KeypointFileError, SourceError
-from jotr_deploy.profiling.scene import default_scene, open_scene
+from jotr_deploy.profiling.scene import FOUND_NOBODY, default_scene, frame_job, open_scene, stages
+from jotr_deploy.runtime.people_networks import PeopleNetworks, open_people_networks
+from jotr_deploy.runtime.people_source import DetectedPeople
+from jotr_deploy.runtime.sessions import open_session
+from jotr_deploy.spans import Spans
 
 JOINTS = np.random.default_rng(0).uniform([20, 10, 0.5], [180, 90, 1], (17, 3))
 
@@ -76,3 +82,58 @@ def test_a_folder_is_not_a_picture(picture):
     assert str(caught.value) == (
         f"{picture.parent}: one picture is timed, not a folder or a video\ngive a picture: --source IMAGE"
     )
+
+
+def detector(*boxes_px):
+    """One who always finds the same."""
+    return lambda image_bgr: (np.array(boxes_px, np.float32).reshape(-1, 4), np.ones(len(boxes_px), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("networks", "keypoints_given", "draws", "expected"),
+    [
+        (PeopleNetworks(), False, True, "decode crop network draw"),
+        (PeopleNetworks(), False, False, "decode crop network"),
+        (PeopleNetworks(detector([20, 10, 90, 80])), False, True, "decode detect crop network draw"),
+        (PeopleNetworks(detector([20, 10, 90, 80])), True, True, "decode crop network draw"),
+    ],
+)
+def test_what_a_frame_goes_through(picture, keypoints, networks, keypoints_given, draws, expected):
+    with open_scene(picture, keypoints if keypoints_given else None, 64, networks) as scene:
+        assert " ".join(stages(scene, draws)) == expected
+
+
+def test_the_networks_of_the_starter_find_people_and_are_timed():
+    bundle = open_bundle(Path("starter"))
+    with (
+        open_people_networks(bundle, threads=1) as networks,
+        open_session(bundle.file("mesh"), threads=1) as session,
+        open_scene(None, None, bundle.manifest.model.crop_side, networks) as scene,
+    ):
+        assert (len(scene.people), scene.notes) == (2, ())
+        assert (scene.people.keypoints_px[..., 2] > 0).sum(1).min() >= 16
+        job = frame_job(scene, session, np.load(bundle.file("faces")))
+        seconds = job.run()
+    names = ("decode", "detect", "pose", "crop", "network", "draw")
+    assert job.keys == tuple(("stage", name) for name in names)
+    assert list(seconds) == list(job.keys)
+    assert all(value > 0 for value in seconds.values())
+
+
+def test_a_detector_that_finds_nobody_in_the_picture_of_this_package():
+    with open_scene(None, None, 64, PeopleNetworks(detector())) as scene:
+        assert (len(scene.people), scene.finder, scene.notes) == (2, None, (FOUND_NOBODY,))
+
+
+def test_a_detector_that_finds_nobody_in_a_picture_of_the_user(picture):
+    with (
+        pytest.raises(SourceError, match="nobody is in this picture"),
+        open_scene(picture, None, 64, PeopleNetworks(detector())),
+    ):
+        pass
+
+
+def test_who_finds_people_tells_the_spans(picture):
+    image_bgr, spans = cv2.imread(str(picture)), Spans()
+    DetectedPeople(detector([20, 10, 90, 80]), spans=spans)(image_bgr, "a.jpg", 3)
+    assert [(span.stage, span.frame) for span in spans.spans] == [("detect", 3)]
