@@ -81,9 +81,9 @@ class ImageIndex:
         Raises:
             KeypointFileError.
         """
-        if None in self.rows and source.count != 1:
+        if None in self.rows and source.total != 1:
             raise KeypointFileError(
-                f"{self.path}: names no image, but '{source.name}' has {source.count or 'many'}",
+                f"{self.path}: names no image, but '{source.name}' has {source.total or 'many'}",
                 "write the name of its image with every entry",
             )
         video = source.kind == "video"
@@ -102,10 +102,10 @@ class ImageIndex:
     def _warn_beyond(self, source: FrameSource) -> None:
         """Frames numbered from 1, or another video's, would be used silently: what gives them away is the last one."""
         numbers = [*self._by_number, *(key for key in self.rows if isinstance(key, int))]
-        if source.kind == "video" and source.count and max(numbers, default=0) >= source.count:
+        if source.kind == "video" and source.total and max(numbers, default=0) >= source.total:
             logging.getLogger("jotr_deploy").warning(
                 "%s: has an entry for frame %d, but '%s' ends with frame %d; frames are counted from 0",
-                *(self.path, max(numbers), source.name, source.count - 1),
+                *(self.path, max(numbers), source.name, source.total - 1),
             )
 
 

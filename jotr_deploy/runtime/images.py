@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import cv2
@@ -21,6 +22,9 @@ Array = NDArray[Any]
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 KNOWN_SUFFIXES = f"known image suffixes: {' '.join(IMAGE_SUFFIXES)}"
 
+# The log level belongs to the process: the first of several threads lowers it, the last one puts it back.
+_lock = Lock()
+_quiet, _level_before = 0, 0
 # The log level lives here or there, by release (4.10: at the top; 4.14: below).
 _opencv_log = cv2 if hasattr(cv2, "getLogLevel") else cv2.utils.logging
 
@@ -84,10 +88,17 @@ def write_image(path: Path, image_bgr: Array) -> None:
 @contextmanager
 def quiet_opencv() -> Iterator[None]:
     """What goes wrong is raised in one line; OpenCV and FFmpeg would print it as well."""
+    global _quiet, _level_before
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    level = _opencv_log.getLogLevel()
-    _opencv_log.setLogLevel(0)
+    with _lock:
+        if _quiet == 0:
+            _level_before = _opencv_log.getLogLevel()
+            _opencv_log.setLogLevel(0)
+        _quiet += 1
     try:
         yield
     finally:
-        _opencv_log.setLogLevel(level)
+        with _lock:
+            _quiet -= 1
+            if _quiet == 0:
+                _opencv_log.setLogLevel(_level_before)

@@ -1,88 +1,63 @@
-"""Images, folders, globs and video files as one iterator of numbered frames; videos out again."""
+"""Images, folders, globs, videos, cameras and URLs as one iterator of numbered frames."""
 
 from __future__ import annotations
 
 import glob
 import logging
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import re
+import time
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 from numpy.typing import NDArray
 
-from jotr_deploy.errors import OutputError, SourceError
+from jotr_deploy.errors import SourceError
+from jotr_deploy.runtime.captures import (
+    READS_TO_END,
+    Capture,
+    capture_of_camera,
+    capture_of_file,
+    capture_of_url,
+    frame_count,
+    frame_rate,
+    name_of_url,
+    released,
+    shown,
+)
+from jotr_deploy.runtime.frames import Frame, FrameSource, size_of
 from jotr_deploy.runtime.images import IMAGE_SUFFIXES, KNOWN_SUFFIXES, natural_order, quiet_opencv, read_image
-from jotr_deploy.writing import aside_of, discard, written_aside
+from jotr_deploy.runtime.stream import Stream
+from jotr_deploy.runtime.video_writer import VideoWriter
+
+__all__ = ["Frame", "FrameSource", "VideoWriter", "open_source"]
 
 Array = NDArray[Any]
 
-
-@dataclass(frozen=True)
-class Frame:
-    """One image of a source."""
-
-    index: int  # 0-based position in the source
-    name: str  # file name of a still; `<video>_<12 digits of the index>` for a frame of a video
-    image_bgr: Array  # (H, W, 3) uint8
-
-
-class FrameSource(ABC):
-    """Numbered frames. Iterating again starts anew and ends the iteration under way; leaving `with` ends it too."""
-
-    kind: str  # "image", "images" or "video"
-    name: str  # of the file or folder, or the glob
-    fps: float  # frames per second; 0 for images, and for a video that does not say
-    count: int | None  # how many frames, those that are skipped too; None where a video does not say
-    size_px: tuple[int, int]  # width, height of the first frame
-
-    _under_way: Generator[Frame, None, None] | None = None
-
-    @abstractmethod
-    def frame_names(self) -> Iterator[str]:
-        """The names of all frames, without reading them; none where `count` is None."""
-
-    @abstractmethod
-    def _frames(self) -> Generator[Frame, None, None]:
-        """The frames, from the first one on."""
-
-    def __iter__(self) -> Iterator[Frame]:
-        self.close()
-        self._under_way = self._frames()
-        return self._under_way
-
-    def __enter__(self) -> FrameSource:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the iteration under way, which closes its file."""
-        if self._under_way is not None:
-            self._under_way.close()
+STALL_S = 10.0
+"""How long a camera or a URL may take to answer, and then for every frame."""
 
 
 class _Images(FrameSource):
-    def __init__(self, kind: str, name: str, paths: list[Path], skipped: list[str] | None = None) -> None:
-        self.kind, self.name, self.fps, self.count = kind, name, 0.0, len(paths)
+    def __init__(self, kind: str, name: str, paths: list[Path], skipped: list[str] | None, every: int) -> None:
+        self.kind, self.name, self.fps, self.every = kind, name, 0.0, every
+        self.total, self.count = len(paths), -(-len(paths) // every)
         self._paths, self._skipped = paths, skipped
         self._first: Frame | None = None
         first = next(self._frames(), None)
         if first is None:
-            raise SourceError(f"{name}: none of {len(paths)} images can be read", "save them as PNG or JPEG")
-        self._first, self.size_px = first, _size_px(first.image_bgr)  # read once, handed out once
+            raise SourceError(f"{name}: none of {self.count} images can be read", "save them as PNG or JPEG")
+        self._first, self.size_px = first, size_of(first.image_bgr)  # read once, handed out once
 
     def frame_names(self) -> Iterator[str]:
         return (path.name for path in self._paths)
 
     def _frames(self) -> Generator[Frame, None, None]:
         first, self._first = self._first, None
-        for index, path in enumerate(self._paths):
+        for index in range(0, len(self._paths), self.every):
+            path = self._paths[index]
             if first is not None and index <= first.index:
                 if index == first.index:
                     yield first
@@ -97,68 +72,136 @@ class _Images(FrameSource):
 
 
 class _Video(FrameSource):
-    def __init__(self, path: Path) -> None:
-        self.kind, self.name, self._path = "video", path.name, path
-        with _capture(path) as capture:
-            fps, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
-            read, first = capture.read()
-        if not read:
-            raise SourceError(f"{path}: the video has no frame that can be read", "check that a video player shows it")
-        # Containers that do not know answer 0, a negative or an absurd number.
-        self.fps = float(fps) if math.isfinite(fps) and 0 < fps <= 1000 else 0.0
-        self.count = int(count) if 0 < count < 1e9 else None
-        self.size_px = _size_px(first)
+    """A video file, a URL that says how many frames it has, or the one image behind a URL."""
+
+    def __init__(
+        self,
+        opened: Callable[[], Capture],
+        shown: str,
+        name: str,
+        skipped: list[str] | None,
+        every: int,
+        limit_s: float = math.inf,
+    ) -> None:
+        self.kind, self.name, self.every = "video", name, every
+        self._opened, self._shown, self._skipped, self._limit_s = opened, shown, skipped, limit_s
+        with released(opened()) as capture:
+            self.fps, self.total = frame_rate(capture), frame_count(capture)
+            if Path(name).suffix.lower() in IMAGE_SUFFIXES:
+                self.kind, self.fps, self.total = "image", 0.0, 1
+            first = next(self._read(capture), None)
+        if first is None:
+            raise SourceError(f"{shown}: the video has no frame that can be read", "check that a video player shows it")
+        self.count = None if self.total is None else -(-self.total // every)
+        self.size_px = size_of(first.image_bgr)
 
     def frame_names(self) -> Iterator[str]:
-        return (self._frame_name(index) for index in range(self.count or 0))
+        return (self._frame_name(index) for index in range(self.total or 0))
 
     def _frame_name(self, index: int) -> str:
-        return f"{self._path.stem}_{index:012d}"  # as OpenPose names the frames of a video
+        # As OpenPose names the frames of a video.
+        return self.name if self.kind == "image" else f"{Path(self.name).stem}_{index:012d}"
 
     def _frames(self) -> Generator[Frame, None, None]:
-        index = 0
-        with _capture(self._path) as capture:
-            while True:
-                read, image = capture.read()
-                if not read:
+        with released(self._opened()) as capture:
+            end, stalled = yield from self._read(capture)
+        if self.total is None or end >= self.total:
+            return
+        cause = f"{self._shown}: ends after {end} of {self.total} frames"
+        if stalled:
+            self.fault = SourceError(f"{cause}, nothing for {self._limit_s:g} s", "check the connection")
+            logging.getLogger("jotr_deploy").warning("%s", self.fault.cause)
+        else:
+            logging.getLogger("jotr_deploy").warning("%s; the file may be damaged", cause)
+
+    def _read(self, capture: Capture) -> Generator[Frame, None, tuple[int, bool]]:
+        """The frames of a capture; returns the number after the last good one, and whether the capture stalled."""
+        index, stalled = 0, False
+        lost: list[int] = []  # frames that failed since the last good one: broken, or the end
+        while len(lost) < READS_TO_END:
+            start_s = time.monotonic()
+            read, image_bgr = _next_image(capture, wanted=index % self.every == 0)
+            stalled |= time.monotonic() - start_s >= self._limit_s
+            if read:
+                self._leave_out(lost)
+                lost = []
+            else:
+                lost.append(index)
+                if stalled or (self.total is not None and index >= self.total):
                     break
-                yield Frame(index, self._frame_name(index), image)
-                index += 1
-        if self.count is not None and index < self.count:
-            logging.getLogger("jotr_deploy").warning(
-                "%s: ends after %d of %d frames; the file may be damaged", self._path, index, self.count
-            )
+            if image_bgr is not None:
+                yield Frame(index, self._frame_name(index), image_bgr, index / self.fps if self.fps else None)
+            index += 1
+        return lost[0], stalled
+
+    def _leave_out(self, broken: list[int]) -> None:
+        for index in broken:
+            name = self._frame_name(index)
+            if index % self.every or name in (self._skipped or ()):
+                continue
+            if self._skipped is None:
+                raise SourceError(
+                    f"{self._shown}: frame {index} cannot be decoded",
+                    "repair the video (ffmpeg writes a sound copy), or leave such frames out: --keep-going",
+                )
+            self._skipped.append(name)
 
 
-def open_source(path_or_glob: str | Path, skipped: list[str] | None = None) -> FrameSource:
-    """Open an image, a folder of images, a glob of images, or a video file.
+def _next_image(capture: Capture, wanted: bool) -> tuple[bool, Array | None]:
+    """Whether there was a frame, and its pixels if they are wanted."""
+    with quiet_opencv():
+        if not capture.grab():
+            return False, None
+        return capture.retrieve() if wanted else (True, None)
 
-    The suffix tells an image from a video. Folders and globs are in natural order (2 before 10).
+
+def open_source(
+    path_or_url: str | Path, skipped: list[str] | None = None, *, every: int = 1, stall_s: float = STALL_S
+) -> FrameSource:
+    """Open an image, a folder of images, a glob of images, a video file, a camera or a URL.
+
+    The suffix tells an image from a video. Folders and globs are in natural order (2 before 10). A number of up to
+    three digits that is no file is a camera. A URL is anything with `://` that OpenCV opens through FFmpeg.
 
     Args:
-        path_or_glob: of files.
-        skipped: gets the names of images that cannot be read, which are then left out; without it they are errors.
+        path_or_url: of one of these.
+        skipped: gets the names of frames that cannot be read, which are then left out; without it they are errors.
+        every: give only frames 0, every, 2 * every ...
+        stall_s: how long a camera or a URL may take to answer, and then for every frame.
 
     Raises:
         SourceError: nothing there, or nothing in it that can be read.
     """
-    path = Path(path_or_glob)
+    if every < 1:
+        raise ValueError(f"every {every}. frame: give 1 or more")
+    name, path = str(path_or_url), Path(path_or_url)
+    if "://" in name:
+        return _open_url(name, skipped, every, stall_s)
     try:
         if path.is_dir():
-            return _Images("images", path.resolve().name, _images_in(path), skipped)
+            return _Images("images", path.resolve().name, _images_in(path), skipped, every)
         if path.is_file():
             if path.stat().st_size == 0:
                 raise SourceError(f"{path}: the file is empty", "give an image or a video")
-            return _Images("image", path.name, [path]) if path.suffix.lower() in IMAGE_SUFFIXES else _Video(path)
+            if path.suffix.lower() in IMAGE_SUFFIXES:
+                return _Images("image", path.name, [path], None, every)
+            return _Video(partial(capture_of_file, path), str(path), path.name, skipped, every)
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror})", "check the path and its permissions") from error
-    if not glob.has_magic(str(path)):
-        raise SourceError(f"{path}: no such file or folder", "give an image, a folder, a glob in quotes, or a video")
-    matches = [Path(match) for match in glob.glob(str(path), recursive=True)]  # noqa: PTH207 (Path.glob: no absolute)
-    files = [match for match in matches if match.is_file()]
-    if not files:
-        raise SourceError(f"{path}: no file matches", "check the pattern, and put it in quotes")
-    return _Images("images", str(path), natural_order(files), skipped)
+    if re.fullmatch(r"[0-9]{1,3}", name):
+        index = int(name)
+        return Stream(capture_of_camera(index), f"camera_{index}", f"camera {index}", every, stall_s)
+    return _Images("images", name, _images_of_glob(path), skipped, every)
+
+
+def _open_url(url: str, skipped: list[str] | None, every: int, stall_s: float) -> FrameSource:
+    """Frames are dropped, as a live picture wants it, where the URL does not say how many there are."""
+    name = name_of_url(url)
+    capture = capture_of_url(url, stall_s)
+    if frame_count(capture) is None and Path(name).suffix.lower() not in IMAGE_SUFFIXES:
+        return Stream(capture, name, shown(url), every, stall_s)
+    capture.release()
+    return _Video(partial(capture_of_url, url, stall_s), shown(url), name, skipped, every, stall_s)
 
 
 def _images_in(folder: Path) -> list[Path]:
@@ -168,90 +211,14 @@ def _images_in(folder: Path) -> list[Path]:
     return natural_order(images)
 
 
-class VideoWriter:
-    """Frames into an mp4 file; the file appears whole when `with` ends well, and not at all otherwise.
-
-    The first frame sets the size. Odd sizes grow by one pixel, because the codec wants even ones.
-    """
-
-    def __init__(self, path: Path, fps: float) -> None:
-        if not fps > 0:
-            raise ValueError(f"a video needs a frame rate above 0, not {fps}")
-        self.path, self.fps, self.count = path, fps, 0
-        self._writer: Any = None
-        self._size_px = (0, 0)
-
-    def __enter__(self) -> VideoWriter:
-        return self
-
-    def write(self, image_bgr: Array) -> None:
-        """Append (H, W, 3) uint8 BGR.
-
-        Raises:
-            OutputError: the file cannot be opened, or the size differs from the first frame's.
-        """
-        size_px = _size_px(image_bgr)
-        if self._writer is None:
-            self._open(size_px)
-        if size_px != self._size_px:
-            raise OutputError(
-                f"{self.path}: frame {self.count} is {_text(size_px)} px, the video is {_text(self._size_px)} px",
-                "write images to a folder instead, or give frames of one size",
-            )
-        width, height = size_px
-        self._writer.write(cv2.copyMakeBorder(image_bgr, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE))
-        self.count += 1
-
-    def _open(self, size_px: tuple[int, int]) -> None:
-        width, height = size_px
-        even = (width + width % 2, height + height % 2)
-        with quiet_opencv():
-            self._writer = cv2.VideoWriter(str(aside_of(self.path)), cv2.VideoWriter.fourcc(*"mp4v"), self.fps, even)
-        if not self._writer.isOpened():
-            raise OutputError(
-                f"{self.path}: no video of {_text(size_px)} px can be opened for writing",
-                "give a name that ends in .mp4 in a folder that exists and may be written; 8190 px a side at most",
-            )
-        self._size_px = size_px
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._writer is None:
-            return
-        self._writer.release()
-        if kind is not None:
-            discard(aside_of(self.path))
-            return
-        with written_aside(self.path) as aside:
-            self._check(aside)
-
-    def _check(self, aside: Path) -> None:
-        # The encoder keeps quiet about a full disk.
-        try:
-            with _capture(aside) as capture:
-                arrived = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        except SourceError:
-            arrived = 0
-        if arrived != self.count:
-            raise OutputError(
-                f"{self.path}: only {arrived} of {self.count} frames could be written", "make room on the disk"
-            )
-
-
-@contextmanager
-def _capture(path: Path) -> Iterator[Any]:
-    with quiet_opencv():
-        capture = cv2.VideoCapture(str(path))
-    try:
-        if not capture.isOpened():
-            raise SourceError(f"{path}: neither an image nor a video that can be read", KNOWN_SUFFIXES)
-        yield capture
-    finally:
-        capture.release()
-
-
-def _size_px(image_bgr: Array) -> tuple[int, int]:
-    return image_bgr.shape[1], image_bgr.shape[0]
-
-
-def _text(size_px: tuple[int, int]) -> str:
-    return f"{size_px[0]} x {size_px[1]}"
+def _images_of_glob(pattern: Path) -> list[Path]:
+    if not glob.has_magic(str(pattern)):
+        raise SourceError(
+            f"{pattern}: no such file or folder",
+            "give an image, a folder, a glob in quotes, a video, a camera's number or a URL",
+        )
+    matches = glob.glob(str(pattern), recursive=True)  # noqa: PTH207 (Path.glob: no absolute)
+    files = [Path(match) for match in matches if Path(match).is_file()]
+    if not files:
+        raise SourceError(f"{pattern}: no file matches", "check the pattern, and put it in quotes")
+    return natural_order(files)

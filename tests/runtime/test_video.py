@@ -10,6 +10,7 @@ from jotr_deploy.errors import OutputError, SourceError
 from jotr_deploy.runtime.video import VideoWriter, open_source
 
 IMAGES = "known image suffixes: .jpg .jpeg .png .bmp .tif .tiff .webp"
+NOTHING = "give an image, a folder, a glob in quotes, a video, a camera's number or a URL"
 OPEN = "give a name that ends in .mp4 in a folder that exists and may be written; 8190 px a side at most"
 
 
@@ -89,18 +90,10 @@ def test_leaving_a_source_ends_its_iteration(tmp_path):
     assert list(frames) == []
 
 
-def test_a_video_that_ends_early_is_told(tmp_path, caplog):
-    path = write_video(tmp_path / "a.mp4", 4)
-    source = open_source(path)
-    source.count = 9
-    assert len(list(source)) == 4
-    assert caplog.messages == [f"{path}: ends after 4 of 9 frames; the file may be damaged"]
-
-
 @pytest.mark.parametrize(
     ("name", "content", "cause", "remedy"),
     [
-        ("none.png", None, "{}: no such file or folder", "give an image, a folder, a glob in quotes, or a video"),
+        ("none.png", None, "{}: no such file or folder", NOTHING),
         ("none*.png", None, "{}: no file matches", "check the pattern, and put it in quotes"),
         ("empty.png", b"", "{}: the file is empty", "give an image or a video"),
         ("empty.mp4", b"", "{}: the file is empty", "give an image or a video"),
@@ -186,12 +179,40 @@ def test_a_video_that_cannot_be_opened_for_writing(tmp_path, name, size_px, capf
     assert capfd.readouterr().err == ""
 
 
-def test_frames_of_another_size_are_refused(tmp_path):
-    with pytest.raises(OutputError) as caught:
-        write_all(tmp_path / "a.mp4", iter([np.zeros((16, 32, 3), np.uint8), np.zeros((16, 30, 3), np.uint8)]))
-    assert caught.value.cause == f"{tmp_path / 'a.mp4'}: frame 1 is 30 x 16 px, the video is 32 x 16 px"
-    assert caught.value.remedy == "write images to a folder instead, or give frames of one size"
-    assert list(tmp_path.iterdir()) == []
+def test_frames_of_another_size_are_fitted_into_the_first_ones(tmp_path, caplog):
+    path = tmp_path / "a.mp4"
+    sizes_px = [(64, 32), (32, 32), (128, 64), (64, 8), (1, 500), (64, 32)]
+    with VideoWriter(path, 12) as writer:
+        for width, height in sizes_px:
+            writer.write(np.full((height, width, 3), 200, np.uint8))
+    with open_source(path) as source:
+        assert (source.size_px, source.count) == ((64, 32), 6)
+        bright = [frame.image_bgr.mean(2) > 100 for frame in source]
+    sides = [(mask.any(0).sum(), mask.any(1).sum()) for mask in bright]
+    assert sides == [(64, 32), (32, 32), (64, 32), (64, 8), (1, 32), (64, 32)]
+    for mask in bright[:4]:
+        np.testing.assert_array_equal(mask, mask[::-1, ::-1])
+    change = "the picture changes from 64 x 32 to 32 x 32 px"
+    assert caplog.messages == [f"{path}: {change}; such frames are fitted into the video's size"]
+
+
+@pytest.mark.parametrize(
+    ("times_s", "greys"),
+    [
+        ([0], [0]),
+        ([0, 0.1, 0.2], [0, 1, 2]),
+        ([0, 0.5, 0.6], [0, 1, 1, 1, 1, 1, 2]),  # a wait is filled
+        ([0, 0.01, 0.02, 0.1], [0, 3]),  # what comes too fast is left out
+        ([0.0, 0.14, 0.26, 0.34], [0, 1, 2, 2]),
+    ],
+)
+def test_a_video_keeps_the_time_of_its_frames(tmp_path, times_s, greys):
+    path = tmp_path / "a.mp4"
+    with VideoWriter(path, 10) as writer:
+        for index, time_s in enumerate(times_s):
+            writer.write(np.full((16, 32, 3), 40 * index, np.uint8), time_s)
+    with open_source(path) as source:
+        assert [round(frame.image_bgr.mean() / 40) for frame in source] == greys
 
 
 @pytest.mark.parametrize("fps", [0, -1, float("nan")])

@@ -1,0 +1,73 @@
+"""What every source of frames is, whatever it reads."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from jotr_deploy.errors import SourceError
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One image of a source."""
+
+    index: int  # 0-based position in the source
+    name: str  # file name of a still; `<video>_<12 digits of the index>` for a frame of a video or stream
+    image_bgr: Array  # (H, W, 3) uint8; one source may give several sizes
+    time_s: float | None = None  # since frame 0 of a video, since the first frame of a stream; None where unknown
+
+
+class FrameSource(ABC):
+    """Numbered frames. Iterating again starts anew and ends the iteration under way; leaving `with` ends it too."""
+
+    kind: str  # "image", "images", "video", or "stream": a camera or a URL that does not say where it ends
+    name: str  # of the file or folder, the glob, the last part of a URL, `camera_0`
+    fps: float  # frames per second of the source, of a stream perhaps a guess; 0 for images, and where nothing says
+    total: int | None  # how many frames there are; None for a stream, and where a video does not say
+    count: int | None  # how many frames are asked for, those that are skipped too: one in `every` of `total`
+    every: int  # only frames 0, every, 2 * every ... are given
+    size_px: tuple[int, int]  # width, height of the first frame
+    dropped: int = 0  # frames of the iteration under way that came faster than they were taken; 0 but for streams
+    fault: SourceError | None = None  # why the last iteration ended before its time; what was given is sound
+
+    _under_way: Generator[Frame, None, None] | None = None
+
+    @abstractmethod
+    def frame_names(self) -> Iterator[str]:
+        """The names of all `total` frames in order, without reading them; none where `total` is None."""
+
+    @abstractmethod
+    def _frames(self) -> Generator[Frame, None, None]:
+        """The frames, from the first one on."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        self._end_iteration()
+        self.fault, self.dropped = None, 0
+        self._under_way = self._frames()
+        return self._under_way
+
+    def __enter__(self) -> FrameSource:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the iteration under way and close what is open."""
+        self._end_iteration()
+
+    def _end_iteration(self) -> None:
+        if self._under_way is not None:
+            self._under_way.close()
+
+
+def size_of(image_bgr: Array) -> tuple[int, int]:
+    """Width and height, px."""
+    return image_bgr.shape[1], image_bgr.shape[0]

@@ -1,0 +1,162 @@
+"""Cameras and endless URLs: the newest frame, read beside the work that is done on the last one."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Condition, Thread
+
+from jotr_deploy.errors import SourceError
+from jotr_deploy.runtime.captures import READS_TO_END, Capture, frame_rate
+from jotr_deploy.runtime.frames import Array, Frame, FrameSource, size_of
+from jotr_deploy.runtime.images import quiet_opencv
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A frame as it came."""
+
+    index: int  # of all that came, taken or not
+    at_s: float  # by the monotonic clock
+    image_bgr: Array
+
+
+class NewestFrame:
+    """Reads a capture in a thread of its own and keeps one frame: a newer one takes the place of one nobody took.
+
+    Only the thread touches the capture after construction, and releases it, because a read cannot be interrupted.
+    """
+
+    def __init__(self, capture: Capture, every: int, stall_s: float) -> None:
+        self.dropped = 0  # frames that were wanted and that nobody took
+        self.stalled = False  # the end is that of waiting
+        self._capture, self._every, self._stall_s = capture, every, stall_s
+        self._newest: Arrival | None = None
+        self._arrived = 0
+        self._last_s = time.monotonic()
+        self._stopped, self._ended = False, False
+        self._error: Exception | None = None
+        self._changed = Condition()
+        self._thread = Thread(target=self._read, name="frames", daemon=True)
+        self._thread.start()
+
+    def wait(self) -> Arrival | None:
+        """The newest frame, which stays; None when the capture has ended or nothing came for `stall_s`."""
+        with self._changed:
+            while self._newest is None and not self._ended:
+                left_s = self._last_s + self._stall_s - time.monotonic()
+                if left_s <= 0:
+                    self.stalled = True
+                    return None
+                self._changed.wait(left_s)
+            if self._newest is None and self._error is not None:
+                raise self._error
+            return self._newest
+
+    def take(self) -> Arrival | None:
+        """The newest frame, which is then gone; else as `wait`."""
+        with self._changed:
+            arrival, self._newest = self.wait(), None
+            return arrival
+
+    def count_anew(self) -> None:
+        """The frame that waits, or else the next one, becomes frame 0."""
+        with self._changed:
+            self.dropped, self._arrived = 0, 0
+            if self._newest is not None:
+                self._newest, self._arrived = Arrival(0, self._newest.at_s, self._newest.image_bgr), 1
+
+    def stop(self) -> None:
+        """End the thread. One that hangs in a read is left alone: it ends with that read, or with the process."""
+        self._stopped = True
+        self._thread.join(timeout=1.0)
+
+    def _read(self) -> None:
+        failed = 0
+        try:
+            while not self._stopped and failed < READS_TO_END:
+                start_s = time.monotonic()
+                if self._capture.grab():
+                    failed = 0
+                    self._arrive()
+                elif time.monotonic() - start_s >= self._stall_s:  # FFmpeg's own limit
+                    self.stalled = True
+                    return
+                else:
+                    failed += 1
+        except Exception as error:  # for whoever waits
+            self._error = error
+        finally:
+            self._capture.release()
+            with self._changed:
+                self._ended = True
+                self._changed.notify_all()
+
+    def _arrive(self) -> None:
+        wanted = self._arrived % self._every == 0
+        image_bgr = self._capture.retrieve()[1] if wanted else None
+        with self._changed:
+            if image_bgr is not None or not wanted:  # frames that never can be shown are a stall too
+                self._last_s = time.monotonic()
+            if (
+                image_bgr is not None and self._arrived % self._every == 0
+            ):  # still: the count may have begun anew meanwhile
+                self.dropped += self._newest is not None
+                self._newest = Arrival(self._arrived, self._last_s, image_bgr)
+            self._arrived += 1
+            self._changed.notify_all()
+
+
+class Stream(FrameSource):
+    """A camera, or a URL that does not say how many frames it has.
+
+    Between two frames that are given, older ones are dropped and counted, so what is shown is never late. The index
+    of a frame counts those too. An iteration starts with the newest frame; a second one goes on, as time does.
+
+    Raises:
+        SourceError: no frame comes within `stall_s`.
+    """
+
+    kind, total, count = "stream", None, None
+
+    def __init__(self, capture: Capture, name: str, shown: str, every: int, stall_s: float) -> None:
+        self.name, self.every, self.fps = name, every, frame_rate(capture)
+        self._shown, self._stall_s = shown, stall_s
+        self._open = ExitStack()
+        self._open.enter_context(quiet_opencv())
+        self._reader = NewestFrame(capture, every, stall_s)
+        self._open.callback(self._reader.stop)
+        try:
+            first = self._reader.wait()
+            if first is None:
+                within = f" within {stall_s:g} s" if self._reader.stalled else ""
+                raise SourceError(f"{shown}: no frame{within}", "check the camera and its connection")
+        except BaseException:
+            self._open.close()
+            raise
+        self.size_px = size_of(first.image_bgr)
+
+    def frame_names(self) -> Iterator[str]:
+        """None: a stream has no end."""
+        return iter(())
+
+    def close(self) -> None:
+        """End the iteration under way and leave the camera."""
+        super().close()
+        self._open.close()
+
+    def _frames(self) -> Generator[Frame, None, None]:
+        self._reader.count_anew()
+        given, start_s = 0, 0.0
+        while (arrival := self._reader.take()) is not None:
+            given, start_s = given + 1, start_s if given else arrival.at_s
+            self.dropped = self._reader.dropped
+            name = f"{Path(self.name).stem}_{arrival.index:012d}"
+            yield Frame(arrival.index, name, arrival.image_bgr, arrival.at_s - start_s)
+        why = f"no frame for {self._stall_s:g} s" if self._reader.stalled else "the stream ended"
+        self.fault = SourceError(f"{self._shown}: {why}, after {given} frames", "check the camera and its connection")
+        logging.getLogger("jotr_deploy").warning("%s", self.fault.cause)

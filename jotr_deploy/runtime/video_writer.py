@@ -1,0 +1,117 @@
+"""Frames into a video file."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import cv2
+from numpy.typing import NDArray
+
+from jotr_deploy.errors import OutputError, SourceError
+from jotr_deploy.runtime.captures import capture_of_file, frame_count, released
+from jotr_deploy.runtime.frames import size_of
+from jotr_deploy.runtime.images import quiet_opencv
+from jotr_deploy.writing import aside_of, discard, written_aside
+
+Array = NDArray[Any]
+
+
+class VideoWriter:
+    """Frames into an mp4 file; the file appears whole when `with` ends well, and not at all otherwise.
+
+    The first frame sets the size. Odd sizes grow by one pixel, because the codec wants even ones. A later frame of
+    another size is scaled to fit into the first one's, its aspect kept, between black bars.
+    """
+
+    def __init__(self, path: Path, fps: float) -> None:
+        if not fps > 0:
+            raise ValueError(f"a video needs a frame rate above 0, not {fps}")
+        self.path, self.fps = path, fps
+        self.count = 0  # frames in the file
+        self._writer: Any = None
+        self._size_px = (0, 0)
+        self._told = False
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def write(self, image_bgr: Array, time_s: float | None = None) -> None:
+        """Append (H, W, 3) uint8 BGR.
+
+        With the time since the first frame it is written as often as the video needs to get there, which is not at
+        all for frames that come faster than `fps`: a stream then plays as fast as it was.
+
+        Raises:
+            OutputError: the file cannot be opened.
+        """
+        if self._writer is None:
+            self._open(size_of(image_bgr))
+        if size_of(image_bgr) != self._size_px:
+            self._tell(size_of(image_bgr))
+            image_bgr = fitted(image_bgr, self._size_px)
+        width, height = self._size_px
+        even = cv2.copyMakeBorder(image_bgr, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+        for _ in range(1 if time_s is None else round(time_s * self.fps) + 1 - self.count):
+            self._writer.write(even)
+            self.count += 1
+
+    def _open(self, size_px: tuple[int, int]) -> None:
+        width, height = size_px
+        even = (width + width % 2, height + height % 2)
+        with quiet_opencv():
+            self._writer = cv2.VideoWriter(str(aside_of(self.path)), cv2.VideoWriter.fourcc(*"mp4v"), self.fps, even)
+        if not self._writer.isOpened():
+            raise OutputError(
+                f"{self.path}: no video of {_text(size_px)} px can be opened for writing",
+                "give a name that ends in .mp4 in a folder that exists and may be written; 8190 px a side at most",
+            )
+        self._size_px = size_px
+
+    def _tell(self, size_px: tuple[int, int]) -> None:
+        if not self._told:
+            logging.getLogger("jotr_deploy").warning(
+                "%s: the picture changes from %s to %s px; such frames are fitted into the video's size",
+                *(self.path, _text(self._size_px), _text(size_px)),
+            )
+        self._told = True
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._writer is None:
+            return
+        self._writer.release()
+        if kind is not None:
+            discard(aside_of(self.path))
+            return
+        with written_aside(self.path) as aside:
+            self._check(aside)
+
+    def _check(self, aside: Path) -> None:
+        # The encoder keeps quiet about a full disk.
+        try:
+            with released(capture_of_file(aside)) as capture:
+                arrived = frame_count(capture) or 0
+        except SourceError:
+            arrived = 0
+        if arrived != self.count:
+            raise OutputError(
+                f"{self.path}: only {arrived} of {self.count} frames could be written", "make room on the disk"
+            )
+
+
+def fitted(image_bgr: Array, size_px: tuple[int, int]) -> Array:
+    """An image (H, W, 3) scaled into a size (width, height), its aspect kept, centred between black bars."""
+    (width, height), (old_width, old_height) = size_px, size_of(image_bgr)
+    scale = min(width / old_width, height / old_height)
+    new_width, new_height = max(1, round(scale * old_width)), max(1, round(scale * old_height))
+    left, top = (width - new_width) // 2, (height - new_height) // 2
+    image_bgr = cv2.resize(
+        image_bgr, (new_width, new_height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    )
+    borders = (top, height - new_height - top, left, width - new_width - left)
+    return cv2.copyMakeBorder(image_bgr, *borders, cv2.BORDER_CONSTANT, value=(0, 0, 0))
+
+
+def _text(size_px: tuple[int, int]) -> str:
+    return f"{size_px[0]} x {size_px[1]}"
