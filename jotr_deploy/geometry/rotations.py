@@ -25,13 +25,29 @@ def matrix_from_axis_angle(axis_angle_rad: Array) -> Array:
 
 
 def axis_angle_from_matrix(rotations: Array) -> Array:
-    """(..., 3, 3) -> (..., 3) radians, angle below pi; a turn of exactly pi has no one axis and is not handled."""
+    """(..., 3, 3) -> (..., 3) radians, angle in 0..pi; at exactly pi either of the two axes."""
     skew = np.stack([rotations[..., 2, 1], rotations[..., 0, 2], rotations[..., 1, 0]], -1)
     skew = skew - np.stack([rotations[..., 1, 2], rotations[..., 2, 0], rotations[..., 0, 1]], -1)
     sine = np.linalg.norm(skew, axis=-1) / 2
-    angle = np.arctan2(sine, (np.trace(rotations, axis1=-2, axis2=-1) - 1) / 2)
+    cosine = (np.trace(rotations, axis1=-2, axis2=-1) - 1) / 2
+    angle = np.arctan2(sine, cosine)
     vector: Array = skew / 2 * np.where(sine > 1e-9, angle / np.maximum(sine, 1e-9), 1.0)[..., None]
+    half_turn = (sine < 1e-4) & (cosine < 0)  # the skew part, which holds the axis, vanishes
+    if half_turn.any():
+        axis = _longest_column(rotations[half_turn] - cosine[half_turn][..., None, None] * np.eye(3))
+        sign = np.where((axis * skew[half_turn]).sum(-1) < 0, -1, 1)
+        vector[half_turn] = axis * (sign * angle[half_turn])[..., None]
     return vector
+
+
+def _longest_column(matrices: Array) -> Array:
+    """Of the symmetric part of matrices, as a unit vector: (K, 3, 3) near c a a^T -> (K, 3) unit a or -a."""
+    columns = (matrices + np.swapaxes(matrices, -1, -2)) / 2
+    lengths = np.linalg.norm(columns, axis=-1)
+    longest = lengths.argmax(-1)
+    rows = np.arange(len(longest))
+    axis: Array = columns[rows, longest] / lengths[rows, longest][:, None]
+    return axis
 
 
 def angle_between(a_rad: Array, b_rad: Array) -> Array:

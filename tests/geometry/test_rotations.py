@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from jotr_deploy.geometry.rotations import angle_between, matrix_from_axis_angle
+from jotr_deploy.geometry.rotations import angle_between, axis_angle_from_matrix, matrix_from_axis_angle
 
 angles = st.one_of(
     st.floats(0, 2 * np.pi), st.sampled_from([0.0, 1e-12, 1e-7, 1e-3, np.pi - 1e-7, np.pi, np.pi + 1e-7, 2 * np.pi])
@@ -36,6 +36,20 @@ def test_a_matrix_is_a_rotation_about_its_axis(vector: np.ndarray) -> None:
 def test_half_the_angle_twice_is_the_angle(vector: np.ndarray) -> None:
     half = matrix_from_axis_angle(vector / 2)
     np.testing.assert_allclose(half @ half, matrix_from_axis_angle(vector), atol=1e-12)
+
+
+@given(vectors())
+def test_a_matrix_and_back(vector: np.ndarray) -> None:
+    matrix = matrix_from_axis_angle(vector)
+    found = axis_angle_from_matrix(matrix)
+    assert np.linalg.norm(found) <= np.pi + 1e-12
+    np.testing.assert_allclose(matrix_from_axis_angle(found), matrix, atol=1e-8)
+
+
+@given(axes, st.sampled_from([0.0, 1e-12, 1e-8, 1e-5, 1e-4, 1e-3]))
+def test_and_back_near_half_a_turn(axis: tuple[float, ...], short: float) -> None:
+    matrix = matrix_from_axis_angle(np.array(axis) / np.linalg.norm(axis) * (np.pi - short))
+    np.testing.assert_allclose(matrix_from_axis_angle(axis_angle_from_matrix(matrix)), matrix, atol=1e-11)
 
 
 @given(vectors(), vectors())

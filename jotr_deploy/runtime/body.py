@@ -1,0 +1,90 @@
+"""The body alone, out of a bundle's network: pose and shape in, mesh and joints out.
+
+Who changes a pose needs its mesh again, and a bundle has skinning only inside `mesh.onnx`. The part of that graph
+between pose and mesh is run by itself.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.bundle import Bundle
+from jotr_deploy.errors import BundleError
+from jotr_deploy.people import LAYOUT
+from jotr_deploy.runtime.sessions import Session, open_session
+
+Array = NDArray[Any]
+
+INPUTS = ("pose", "betas")
+OUTPUTS = ("vertices", "joints3d")
+
+
+class Body:
+    """A body as a function; a context manager that frees its session."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def __call__(self, pose_rad: Array, betas: Array) -> tuple[Array, Array]:
+        """Pose (N, 24, 3) axis-angle and shape (N, 10) to vertices (N, 6890, 3) and the 30-joint set (N, 30, 3).
+
+        Metres, camera axes, relative to the pelvis, float32: as `People` has them. N may be 0.
+        """
+        if not len(pose_rad):
+            return (
+                np.zeros((0, *LAYOUT["vertices_m"][0]), np.float32),
+                np.zeros((0, *LAYOUT["joints_m"][0]), np.float32),
+            )
+        out = self.session({"pose": pose_rad.astype(np.float32), "betas": betas.astype(np.float32)})
+        return out["vertices"], out["joints3d"]
+
+    def __enter__(self) -> Body:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.session.close()
+
+
+def open_body(bundle: Bundle, threads: int | None = None) -> Body:
+    """The body inside a bundle's `mesh.onnx`, on the CPU, whatever file of the bundle recovers the people.
+
+    Raises:
+        BundleError: the file is missing, has changed, or was exported without a body.
+        MissingDependency: no engine that opens ONNX files is installed.
+    """
+    import onnx
+
+    path = bundle.file("mesh", "mesh.onnx")
+    with tempfile.TemporaryDirectory(prefix="jotr-deploy-body-") as folder:  # engines read it when they open it
+        alone = Path(folder) / "body.onnx"
+        onnx.save(_body_of(onnx.load(path), path), alone)
+        return Body(open_session(alone, device="cpu", threads=threads))
+
+
+def _body_of(model: Any, path: Path) -> Any:
+    """The part of a network, an `onnx.ModelProto`, that leads from `INPUTS` to `OUTPUTS`."""
+    import onnx
+
+    graph = model.graph
+    infos = {info.name: info for info in graph.output}
+    if not {*INPUTS, *OUTPUTS} <= infos.keys():
+        raise BundleError(f"{path}: exported with --no-body, it makes no meshes", "export it again without --no-body")
+    needed, nodes = set(OUTPUTS), []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output) - set(INPUTS):
+            nodes.append(node)
+            needed.update(node.input)
+    if needed.intersection(info.name for info in graph.input):
+        raise BundleError(f"{path}: its body needs more than pose and shape", "export it again")
+    weights = [weight for weight in graph.initializer if weight.name in needed]
+    inputs, outputs = ([infos[name] for name in names] for names in (INPUTS, OUTPUTS))
+    body = onnx.helper.make_graph(nodes[::-1], "body", inputs, outputs, weights)
+    return onnx.helper.make_model(body, opset_imports=model.opset_import, ir_version=model.ir_version)

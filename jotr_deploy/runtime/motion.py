@@ -1,0 +1,154 @@
+"""What of a person is smoothed, and how to reckon with it: rotations in their tangent space, the rest as it is.
+
+Where a person is, is told as the image shows it: the pixel of the pelvis, and how long the limbs are in pixels. Every
+frame has a camera of its own that follows the crop box, and depth in it jumps with the box.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.geometry.camera import project_px
+from jotr_deploy.geometry.rotations import axis_angle_from_matrix, matrix_from_axis_angle
+from jotr_deploy.people import People
+from jotr_deploy.runtime.body import Body
+from jotr_deploy.skeletons import SMPL30_INDEX
+
+Array = NDArray[Any]
+
+_LIMBS = tuple(
+    (SMPL30_INDEX[f"{side}_{start}"], SMPL30_INDEX[f"{side}_{end}"])
+    for side in "LR"
+    for start, end in (("Hip", "Knee"), ("Knee", "Ankle"), ("Shoulder", "Elbow"), ("Elbow", "Wrist"))
+)
+
+
+class Motion(NamedTuple):
+    """What changes from frame to frame of a person. `SPACES` says where each part lies."""
+
+    rotations: Array  # (24, 3, 3) float64 of the joints, root first
+    pelvis_px: Array  # (2,) in the image
+    log_limb_px: Array  # (1,) logarithm of the mean length of a limb in the image, were it parallel to it
+
+
+class Space(NamedTuple):
+    """Steps between values are vectors along the last axis."""
+
+    between: Callable[[Array, Array], Array]
+    moved: Callable[[Array, Array], Array]
+    reach: float  # of a step that is still one motion, and not a jump
+
+
+def _rotation_between(start: Array, end: Array) -> Array:
+    return axis_angle_from_matrix(np.swapaxes(start, -1, -2) @ end)
+
+
+def _rotated(start: Array, step_rad: Array) -> Array:
+    rotation: Array = start @ matrix_from_axis_angle(step_rad)
+    return rotation
+
+
+ROTATIONS = Space(_rotation_between, _rotated, math.pi / 2)
+FLAT = Space(lambda start, end: end - start, lambda start, step: start + step, math.inf)
+SPACES = (ROTATIONS, FLAT, FLAT)
+
+
+def on_line(space: Space, values: Array, centre: int, seconds: Array, weights: Array) -> Array:
+    """The value at time 0 of the steady motion that fits some values best; in `ROTATIONS` that is a steady turn.
+
+    Only values within the reach of one another are one motion. What is beyond that of the centre does not count, unless
+    more weight agrees on it: then the centre is a mistake of a frame or two, and itself does not count.
+
+    Args:
+        space: of the values.
+        values: (K, ...).
+        centre: which of them is at time 0.
+        seconds: (K,) times.
+        weights: (K,), the largest at the centre.
+    """
+    found: Array = values[centre]
+    near = _near(space, found, values)
+    times, weights = (each.reshape(-1, *[1] * (near.ndim - 1)) for each in (seconds, weights))
+    if not near.all():
+        nearest = np.argmax(~near * weights, 0)  # in time
+        shape = (*nearest.shape, *[1] * (found.ndim - nearest.ndim))
+        other: Array = np.take_along_axis(values, nearest.reshape(1, *shape), 0)[0]
+        near_other = _near(space, other, values)
+        better = (near_other * weights).sum(0) > (near * weights).sum(0)
+        found, near = np.where(better.reshape(shape), other, found), np.where(better, near_other, near)
+    counted = near * weights
+    s0, s1, s2 = (np.sum(counted * times**power, 0) for power in (0, 1, 2))
+    spread = s0 * s2 - s1 * s1
+    line = spread > 1e-9 * s0 * s2  # else only one counts, and has no slope
+    for _ in range(2):  # the tangent space at the start, then at what was found there
+        steps = space.between(found, values)
+        y0, y1 = np.sum(counted * steps, 0), np.sum(counted * times * steps, 0)
+        found = space.moved(found, np.where(line, (s2 * y0 - s1 * y1) / np.where(line, spread, 1), y0 / s0))
+    return found
+
+
+def _near(space: Space, found: Array, values: Array) -> Array:
+    """(K, ..., 1) which values are within the reach of one."""
+    near: Array = np.linalg.norm(space.between(found, values), axis=-1, keepdims=True) < space.reach
+    return near
+
+
+def tracked(people: People) -> Array:
+    """(K,) places of those whose motion can be followed: with a track id, the first of it, before their camera."""
+    _, first = np.unique(people.track_ids, return_index=True)
+    follow = np.zeros(len(people), np.bool_)
+    follow[first] = True
+    return np.flatnonzero(follow & (people.track_ids >= 0) & (people.translation_m[:, 2] > 0))
+
+
+def motions_of(people: People) -> list[Motion]:
+    """The motion of each of N people at this moment."""
+    place_m = people.translation_m[:, None].astype(np.float64)
+    pelvis_px = project_px(place_m, people.focal_px, people.principal_px)[:, 0]
+    log_limb_px = np.log(_limb_m(people.joints_m) * people.focal_px / place_m[:, 0, 2])
+    rotations = matrix_from_axis_angle(people.pose_rad)
+    return [Motion(*parts) for parts in zip(rotations, pelvis_px, log_limb_px[:, None], strict=True)]
+
+
+def with_motions(people: People, at: Array, motions: Sequence[Motion], betas: Array, body: Body) -> People:
+    """The people of a frame, K of them at other motions and with other shapes.
+
+    Cameras stay; the translation is the one that puts pelvis and size where the motion has them.
+
+    Args:
+        people: N of one frame.
+        at: (K,) places of those who change.
+        motions: K.
+        betas: (K, 10).
+        body: makes the meshes of the new poses.
+    """
+    if not len(at):
+        return people
+    rotations, pelvis_px, log_limb_px = (np.stack(part) for part in zip(*motions, strict=True))
+    pose_rad = axis_angle_from_matrix(rotations)
+    vertices_m, joints_m = body(pose_rad, betas)
+    px_per_m = np.exp(log_limb_px) / _limb_m(joints_m)[:, None]
+    offset_px = np.column_stack([pelvis_px - people.principal_px[at], people.focal_px[at]])
+    new = {
+        "pose_rad": pose_rad,
+        "betas": betas,
+        "translation_m": offset_px / px_per_m,
+        "joints_m": joints_m,
+        "vertices_m": vertices_m,
+    }
+    fields = {name: getattr(people, name).copy() for name in new}
+    for name, values in new.items():
+        fields[name][at] = values
+    return replace(people, **fields)
+
+
+def _limb_m(joints_m: Array) -> Array:
+    """(N, 30, 3) -> (N,) mean length of a limb: a size of the body that no pose changes."""
+    start, end = np.transpose(_LIMBS)
+    return np.linalg.norm(joints_m[:, start].astype(np.float64) - joints_m[:, end], axis=-1).mean(-1)

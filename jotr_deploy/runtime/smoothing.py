@@ -1,0 +1,212 @@
+"""People of a clip without the jitter of single frames: at once, or offline with a look at what comes after.
+
+See `docs/tracking.md` for the formulas.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.people import People
+from jotr_deploy.runtime.body import Body
+from jotr_deploy.runtime.frames import Frame
+from jotr_deploy.runtime.motion import SPACES, Motion, motions_of, on_line, tracked, with_motions
+
+Array = NDArray[Any]
+Mode = Literal["one-euro", "two-sided"]
+
+RESTART_S = 1.0
+"""Who was gone for longer starts anew."""
+SHAPE_S = 2.0
+"""A shape is the mean over about this long: it does not change, only what is known of it."""
+SPREAD_S = 0.05
+"""Standard deviation of the two-sided window, which ends at three of them."""
+SPEED_HZ = 2.0
+"""Cut-off of the velocity that chooses the cut-off of a One-Euro filter."""
+
+
+class Cutoff(NamedTuple):
+    """Of a One-Euro filter: what hardly moves is smoothed much, what moves fast is followed."""
+
+    least_hz: float
+    hz_per_speed: float  # by part of `Motion`: of rad/s, limbs/s, 1/s
+
+
+CUTOFFS = (Cutoff(1.0, 2.0), Cutoff(2.0, 2.0), Cutoff(1.0, 5.0))
+
+
+class Smoother(Protocol):
+    """Takes frames in order and gives them back in order, each once, with smoothed people.
+
+    Smoothed are `pose_rad`, `betas` and `translation_m`; `vertices_m` and `joints_m` are the body's at these. The
+    camera stays that of the frame's crop box, and boxes, `keypoints_px`, `joints_img` and the raw `cam` stay as
+    measured. People without a track id pass unchanged.
+    """
+
+    def push(self, frame: Frame, people: People) -> list[tuple[Frame, People]]:
+        """Take a frame that comes after those before; what is ready now, perhaps nothing."""
+        ...
+
+    def flush(self) -> list[tuple[Frame, People]]:
+        """What is still held back, at the end of the clip."""
+        ...
+
+
+def open_smoother(mode: Mode, body: Body, fps: float) -> Smoother:
+    """A smoother by its name; `fps`: frame numbers in a second of the source, above 0 (else ValueError)."""
+    return OneEuro(body, fps) if mode == "one-euro" else TwoSided(body, fps)
+
+
+class OneEuro:
+    """One-Euro filters (Casiez, Roussel and Vogel 2012), one for every joint and one each for place and size.
+
+    Causal: every frame comes back at once.
+    """
+
+    def __init__(self, body: Body, fps: float) -> None:
+        self._body, self._fps, self._shapes = body, _checked(fps), Shapes(fps)
+        self._people: dict[int, _Followed] = {}
+
+    def push(self, frame: Frame, people: People) -> list[tuple[Frame, People]]:
+        """See `Smoother`."""
+        at = tracked(people)
+        ids = people.track_ids[at].tolist()
+        self._shapes.see(frame.index, ids, people.betas[at])
+        oldest = frame.index - RESTART_S * self._fps
+        before = {track: each for track, each in self._people.items() if each.frame >= oldest}
+        for track, motion in zip(ids, motions_of(people[at]), strict=True):
+            known = before.get(track)
+            before[track] = (
+                known.next(frame.index, motion, self._fps) if known else _Followed.start(frame.index, motion)
+            )
+        self._people = before
+        smooth = [before[track].smooth for track in ids]
+        return [(frame, with_motions(people, at, smooth, self._shapes.of(ids), self._body))]
+
+    def flush(self) -> list[tuple[Frame, People]]:
+        """Nothing is held back."""
+        return []
+
+
+class _Followed(NamedTuple):
+    """The One-Euro filters of a person."""
+
+    frame: int
+    raw: Motion
+    smooth: Motion
+    velocity: tuple[Array, ...]  # a second, of each part of the motion
+
+    @classmethod
+    def start(cls, frame: int, motion: Motion) -> _Followed:
+        """Somebody seen for the first time."""
+        at_rest = tuple(space.between(part, part) for space, part in zip(SPACES, motion, strict=True))
+        return cls(frame, motion, motion, at_rest)
+
+    def next(self, frame: int, raw: Motion, fps: float) -> _Followed:
+        """The filters after one more measurement."""
+        seconds = (frame - self.frame) / fps
+        units = (1.0, np.exp(raw.log_limb_px), 1.0)
+        smooth, velocity = [], []
+        for part, (space, cutoff, unit) in enumerate(zip(SPACES, CUTOFFS, units, strict=True)):
+            now = space.between(self.raw[part], raw[part]) / seconds
+            velocity.append(self.velocity[part] + low_pass(SPEED_HZ, seconds) * (now - self.velocity[part]))
+            speed = np.linalg.norm(velocity[part], axis=-1, keepdims=True) / unit
+            taken = low_pass(cutoff.least_hz + cutoff.hz_per_speed * speed, seconds)
+            smooth.append(space.moved(self.smooth[part], taken * space.between(self.smooth[part], raw[part])))
+        return _Followed(frame, raw, Motion(*smooth), tuple(velocity))
+
+
+class TwoSided:
+    """Every value on a straight line over time through the window about it, with Gaussian weights.
+
+    In the tangent space a straight line is a steady turn, so steady turns and steady motion stay as they are, without
+    lag; at the ends of a track and beside gaps too, where the window has one side only.
+
+    Offline: a frame comes back `reach` frame numbers later; until then it is held, with its image.
+    """
+
+    def __init__(self, body: Body, fps: float) -> None:
+        self._body, self._fps, self._shapes = body, _checked(fps), Shapes(fps)
+        self.reach = math.ceil(3 * SPREAD_S * fps)
+        self._seen: deque[tuple[int, dict[int, Motion]]] = deque()  # by frame number and track
+        self._waiting: deque[tuple[Frame, People]] = deque()
+
+    def push(self, frame: Frame, people: People) -> list[tuple[Frame, People]]:
+        """See `Smoother`."""
+        at = tracked(people)
+        ids = people.track_ids[at].tolist()
+        self._shapes.see(frame.index, ids, people.betas[at])
+        self._seen.append((frame.index, dict(zip(ids, motions_of(people[at]), strict=True))))
+        self._waiting.append((frame, people))
+        return self._up_to(frame.index - self.reach)
+
+    def flush(self) -> list[tuple[Frame, People]]:
+        """See `Smoother`."""
+        return self._up_to(self._waiting[-1][0].index) if self._waiting else []
+
+    def _up_to(self, last: int) -> list[tuple[Frame, People]]:
+        """Those up to a frame number, smoothed; what no later one needs is forgotten."""
+        done = []
+        while self._waiting and self._waiting[0][0].index <= last:
+            frame, people = self._waiting.popleft()
+            while self._seen[0][0] < frame.index - self.reach:
+                self._seen.popleft()
+            at = tracked(people)
+            ids = people.track_ids[at].tolist()
+            smooth = [self._smooth(frame.index, track) for track in ids]
+            done.append((frame, with_motions(people, at, smooth, self._shapes.of(ids), self._body)))
+        return done
+
+    def _smooth(self, frame: int, track: int) -> Motion:
+        window = {n: seen[track] for n, seen in self._seen if n <= frame + self.reach and track in seen}
+        seconds = (np.array(list(window)) - frame) / self._fps
+        weights = np.exp(-np.square(seconds / SPREAD_S) / 2)
+        centre = list(window).index(frame)
+        parts = [np.stack(values) for values in zip(*window.values(), strict=True)]
+        return Motion(*(on_line(s, each, centre, seconds, weights) for s, each in zip(SPACES, parts, strict=True)))
+
+
+class Shapes:
+    """The shape of every tracked person: the mean of what was seen, of which the last `SHAPE_S` count most."""
+
+    def __init__(self, fps: float) -> None:
+        self._fps = fps
+        self._means: dict[int, tuple[int, int, Array]] = {}  # of a track: last frame, frames seen, mean (10,)
+        self._last_frame = -1
+
+    def see(self, frame: int, tracks: Sequence[int], betas: Array) -> None:
+        """Take the shapes (K, 10) of a frame's people.
+
+        Raises:
+            ValueError: the frame does not come after the one before.
+        """
+        if frame <= self._last_frame:
+            raise ValueError(f"frame {frame} does not come after frame {self._last_frame}")
+        self._last_frame = frame
+        oldest = frame - RESTART_S * self._fps
+        self._means = {track: each for track, each in self._means.items() if each[0] >= oldest}
+        for track, measured in zip(tracks, betas.astype(np.float64), strict=True):
+            last, count, mean = self._means.get(track, (frame, 0, measured))
+            taken = max(1 / (count + 1), 1 - math.exp((last - frame) / self._fps / SHAPE_S))
+            self._means[track] = (frame, count + 1, mean + taken * (measured - mean))
+
+    def of(self, tracks: Sequence[int]) -> Array:
+        """(K, 10) of people seen within `RESTART_S`."""
+        return np.array([self._means[track][2] for track in tracks]).reshape(-1, 10)
+
+
+def low_pass(cutoff_hz: Any, seconds: float) -> Any:
+    """How much of a new value a first-order low-pass takes after so long, 0..1."""
+    return 1 / (1 + 1 / (2 * math.pi * cutoff_hz * seconds))
+
+
+def _checked(fps: float) -> float:
+    if not fps > 0:
+        raise ValueError(f"smoothing needs a frame rate above 0, not {fps}")
+    return fps
