@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from jotr_deploy.errors import KeypointFileError
 from jotr_deploy.geometry.crop import crop_from_image, joints_in_grid
 from jotr_deploy.runtime.detections import Detections, box_text
+from jotr_deploy.runtime.sessions.device_array import DeviceArray
 
 Array = NDArray[Any]
 
@@ -23,7 +25,7 @@ _MAX_SPAN_PX = 30000
 class Crops:
     """The people of one image, ready for the network. The first three fields are its inputs, by name."""
 
-    image: Array  # (N, 3, S, S) float32, RGB in 0..1
+    image: Array | DeviceArray  # (N, 3, S, S) float32, RGB in 0..1; where the network is to read it
     joints: Array  # (N, 30, 2) float32, x, y in grid cells (crop pixels / 4)
     joints_mask: Array  # (N, 30) float32, 1 = use this joint
     boxes_px: Array  # (N, 4) float32, square crop boxes in the image
@@ -32,9 +34,13 @@ class Crops:
         return len(self.boxes_px)
 
     @property
-    def feeds(self) -> dict[str, Array]:
+    def feeds(self) -> dict[str, Any]:
         """The network's inputs by name."""
         return {"image": self.image, "joints": self.joints, "joints_mask": self.joints_mask}
+
+
+Cropper = Callable[[Array, Detections, int], Crops]
+"""`make_crops`, or what is called like it: an image, its people, the side of the crops in pixels."""
 
 
 def make_crops(image_bgr: Array, people: Detections, crop_side: int) -> Crops:
@@ -48,9 +54,7 @@ def make_crops(image_bgr: Array, people: Detections, crop_side: int) -> Crops:
     Raises:
         KeypointFileError: a box without area or with a number that is not finite.
     """
-    if image_bgr.dtype != np.uint8 or image_bgr.ndim != 3 or image_bgr.shape[2] != 3:
-        raise ValueError(f"image is {image_bgr.dtype} {image_bgr.shape}, expected uint8 (H, W, 3)")
-    _check_boxes(people.boxes_px)
+    require_croppable(image_bgr, people.boxes_px)
     images = np.zeros((len(people), 3, crop_side, crop_side), np.float32)
     for out, box in zip(images, people.boxes_px, strict=True):
         _fill_crop(out, image_bgr, box)
@@ -58,7 +62,14 @@ def make_crops(image_bgr: Array, people: Detections, crop_side: int) -> Crops:
     return Crops(images, joints, mask, people.boxes_px)
 
 
-def _check_boxes(boxes_px: Array) -> None:
+def require_croppable(image_bgr: Array, boxes_px: Array) -> None:
+    """Refuse what `make_crops` refuses.
+
+    Raises:
+        KeypointFileError: a box without area or with a number that is not finite.
+    """
+    if image_bgr.dtype != np.uint8 or image_bgr.ndim != 3 or image_bgr.shape[2] != 3:
+        raise ValueError(f"image is {image_bgr.dtype} {image_bgr.shape}, expected uint8 (H, W, 3)")
     for person, box in enumerate(boxes_px):
         width, height = box[2:] - box[:2]
         if not (np.isfinite(box).all() and width > 0 and height > 0):
@@ -70,19 +81,37 @@ def _check_boxes(boxes_px: Array) -> None:
             raise ValueError(f"person {person}: crop box {box_text(box)} is not square")
 
 
-def _fill_crop(out: Array, image_bgr: Array, box_px: Array) -> None:
-    """Warp one box into `out` (3, S, S), which is zero: bilinear, black outside the image."""
-    crop_side = out.shape[-1]
-    # Only what the box covers is converted to float: exact rounding needs a float source, a whole photo would be slow.
+@dataclass(frozen=True)
+class Region:
+    """The pixels of an image that a crop is made of: a window of it, of a vast box only every `step`-th pixel."""
+
+    x_px: range
+    y_px: range
+    crop_from_region: Array  # (2, 3) float64
+
+
+def covered_region(box_px: Array, image_size_px: tuple[int, int], crop_side: int) -> Region | None:
+    """What a square box covers of an image of (width, height), with a little around it; None where that is nothing."""
     first = np.maximum(np.floor(box_px[:2].astype(np.float64)) - 2, 0)
-    last = np.minimum(np.ceil(box_px[2:].astype(np.float64)) + 3, image_bgr.shape[1::-1])
+    last = np.minimum(np.ceil(box_px[2:].astype(np.float64)) + 3, image_size_px)
     if (first >= last).any():
-        return
+        return None
     (x0, y0), (x1, y1) = first.astype(int), last.astype(int)
     step = int(np.ceil((box_px[2:] - box_px[:2]).max() / _MAX_SPAN_PX))
-    region = image_bgr[y0:y1:step, x0:x1:step].astype(np.float32)
     crop_from_region = crop_from_image(box_px, crop_side)
     crop_from_region[:, 2] += crop_from_region[:, :2] @ first
     crop_from_region[:, :2] *= step
-    crop_bgr = cv2.warpAffine(region, crop_from_region, (crop_side, crop_side), flags=cv2.INTER_LINEAR)
+    return Region(range(x0, x1, step), range(y0, y1, step), crop_from_region)
+
+
+def _fill_crop(out: Array, image_bgr: Array, box_px: Array) -> None:
+    """Warp one box into `out` (3, S, S), which is zero: bilinear, black outside the image."""
+    crop_side = out.shape[-1]
+    region = covered_region(box_px, (image_bgr.shape[1], image_bgr.shape[0]), crop_side)
+    if region is None:
+        return
+    x_px, y_px = region.x_px, region.y_px
+    # Only what the box covers is converted to float: exact rounding needs a float source, a whole photo would be slow.
+    source = image_bgr[y_px.start : y_px.stop : y_px.step, x_px.start : x_px.stop : x_px.step].astype(np.float32)
+    crop_bgr = cv2.warpAffine(source, region.crop_from_region, (crop_side, crop_side), flags=cv2.INTER_LINEAR)
     np.divide(crop_bgr[..., ::-1].transpose(2, 0, 1), 255, out=out)

@@ -57,7 +57,7 @@ class OnnxRuntimeCudaSession(CudaSession):
 
     def _load(self, graphs: bool) -> None:
         """Load the network, without graphs where ONNX Runtime does not allow them for it."""
-        _load_libraries()
+        load_libraries()
         try:
             self._session: Any = load(self.path, self._providers(graphs), self._threads)
         except SessionError as error:
@@ -131,7 +131,7 @@ def _options(entries: dict[str, str]) -> Any:
     return options
 
 
-def _load_libraries() -> None:
+def load_libraries() -> None:
     """Let ONNX Runtime find CUDA and cuDNN among pip's packages; what it misses, loading the network will say."""
     if hasattr(onnxruntime(), "preload_dlls"):  # from 1.21
         with redirect_stdout(io.StringIO()):
