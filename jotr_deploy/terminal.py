@@ -93,7 +93,7 @@ def needs(verb: str, *modules: str) -> None:
     """Say which packages a verb lacks before any of its work starts."""
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
-        extra = {"export": "export,cpu", "train": "train"}.get(verb, "cpu")
+        extra = {"export": "export,cpu", "train": "train", "view": "viewer"}.get(verb, "cpu")
         extra += ",openvino" if "openvino" in missing else ""
         raise MissingDependency(f"{verb} needs {', '.join(missing)}", f"pip install 'jotr-deploy[{extra}]'")
 

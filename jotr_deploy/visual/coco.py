@@ -1,0 +1,76 @@
+"""People as COCO results: one list, an entry a person, as evaluation and annotation tools read it.
+
+`image_id` is the file name of a still and the number of a frame of a video; `keypoints` are the 17 joints of COCO of
+the recovered body, projected, so hidden ones too, each as x, y, 1; `bbox` is x, y, width and height of the mesh in the
+picture; `score` is the confidence of the detection; `track_id` is there for who is tracked.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.geometry.camera import project_px
+from jotr_deploy.people import People
+from jotr_deploy.skeletons import SKELETONS, SMPL30_INDEX
+from jotr_deploy.writing import written_aside
+
+Array = NDArray[Any]
+
+_COCO_IN_SMPL30 = [SMPL30_INDEX[name] for name in SKELETONS["coco17"]]
+_PERSON = 1
+_DECIMALS = 2
+
+
+@contextmanager
+def coco_file(path: Path) -> Iterator[Callable[[str | int, People], None]]:
+    """A file that takes the people of one picture after the other, and appears whole when the block ends well.
+
+    Raises:
+        OutputError: where it cannot be written, as on a full disk.
+    """
+    with written_aside(path) as aside, aside.open("w", encoding="utf-8") as file:
+        between = "[\n"
+
+        def append(image_id: str | int, people: People) -> None:
+            nonlocal between
+            for entry in coco_people(image_id, people):
+                file.write(between + json.dumps(entry))
+                between = ",\n"
+
+        yield append
+        file.write("[]\n" if between == "[\n" else "\n]\n")
+
+
+def coco_people(image_id: str | int, people: People) -> list[dict[str, Any]]:
+    """The entries of one picture's people."""
+    joints_px = _in_picture(people.joints_camera_m[:, _COCO_IN_SMPL30], people)
+    vertices_px = _in_picture(people.vertices_camera_m, people)
+    entries = []
+    for person in range(len(people)):
+        first, last = vertices_px[person].min(0), vertices_px[person].max(0)
+        entry: dict[str, Any] = {
+            "image_id": image_id,
+            "category_id": _PERSON,
+            "keypoints": _numbers(np.column_stack([joints_px[person], np.ones(len(_COCO_IN_SMPL30))])),
+            "bbox": _numbers(np.concatenate([first, last - first])),
+            "score": round(float(people.scores[person]), 4),
+        }
+        if people.track_ids[person] >= 0:
+            entry["track_id"] = int(people.track_ids[person])
+        entries.append(entry)
+    return entries
+
+
+def _in_picture(points_m: Array, people: People) -> Array:
+    return project_px(points_m.astype(np.float64), people.focal_px, people.principal_px)
+
+
+def _numbers(values: Array) -> list[float]:
+    return [round(float(value), _DECIMALS) for value in values.ravel()]

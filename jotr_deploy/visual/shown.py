@@ -1,0 +1,229 @@
+"""What the viewer shows of a result, as plain values: who is in a frame, where, in which colour, on which picture."""
+
+from __future__ import annotations
+
+import glob
+import json
+import math
+import zipfile
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.errors import SourceError
+from jotr_deploy.geometry.scene import scene_focal_px, scene_translation_m
+from jotr_deploy.people import People
+from jotr_deploy.visual.files import PeopleFile
+from jotr_deploy.visual.overlay import draw_keypoints
+from jotr_deploy.visual.palette import person_colours
+
+Array = NDArray[Any]
+Image = NDArray[np.uint8]
+
+# The longer side of a picture in the viewer. Kept as JPEG: about as many bytes as one mesh, which is kept as well.
+PICTURE_SIDE_PX = 800
+# The picture stands this far behind the last person, so that nobody is inside it.
+BEHIND_M = 1.5
+# Where the picture stands when there is nobody.
+EMPTY_DEPTH_M = 4.0
+
+
+@dataclass(frozen=True)
+class SceneCamera:
+    """The one camera all people of a clip stand before: at the origin, x right, y down, z into the scene."""
+
+    focal_px: float
+    size_px: tuple[int, int]  # width, height of the picture
+    people_m: float  # depth where people stand
+    picture_m: float  # depth where the picture stands
+
+    @property
+    def fov_rad(self) -> float:
+        """The vertical angle the picture fills."""
+        return 2 * math.atan(self.size_px[1] / 2 / self.focal_px)
+
+    @property
+    def aspect(self) -> float:
+        """Width of the picture over its height."""
+        return self.size_px[0] / self.size_px[1]
+
+    def fov_around_rad(self, window_aspect: float) -> float:
+        """The vertical angle with which a window of this aspect shows the whole picture, and a narrow rim."""
+        return 2 * math.atan(1.03 * math.tan(self.fov_rad / 2) * max(1.0, self.aspect / window_aspect))
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The N people of one frame."""
+
+    people: People
+    names: tuple[str, ...]  # N
+    colours_rgb: Array  # (N, 3) uint8, as in the overlay
+    places_m: Array  # (N, 3) float32: `people.vertices_m + place` is the mesh before the scene camera, approximate
+
+
+def frame_indices(recording: PeopleFile) -> range:
+    """The frames there are to show: all, or each n-th where the run took each n-th."""
+    last = int(recording.frame[-1]) if len(recording.frame) else -1
+    step = max(1, int(np.gcd.reduce(recording.frame))) if last >= recording.frames else 1
+    return range(0, max(recording.frames, last // step + 1) * step, step)
+
+
+def scene_camera(recording: PeopleFile) -> SceneCamera:
+    """The camera of a whole clip; one with a usual angle where there is nobody."""
+    width, height = (max(side, 1) for side in recording.image_size_px)
+    people = recording.people
+    if not len(people):
+        return SceneCamera(float(max(width, height)), (width, height), EMPTY_DEPTH_M, EMPTY_DEPTH_M)
+    depth_m = scene_translation_m(people, (width, height))[:, 2]
+    nearest_to_all, farthest = float(np.median(depth_m)), float(depth_m.max())
+    return SceneCamera(scene_focal_px(people), (width, height), nearest_to_all, farthest + BEHIND_M)
+
+
+def shown_at(recording: PeopleFile, camera: SceneCamera, frame_index: int) -> Shown:
+    """The people of a frame before the clip's camera; nobody where there was nobody."""
+    people = recording.at(frame_index)
+    places_m = scene_translation_m(people, camera.size_px, camera.focal_px)
+    return Shown(people, person_names(people.track_ids), person_colours(people.track_ids), places_m)
+
+
+def person_names(track_ids: Array) -> tuple[str, ...]:
+    """`track 7`, or `person 0` for the first without a track in the frame, as in a GLB."""
+    loose = np.cumsum(track_ids < 0) - 1
+    pairs = zip(track_ids.tolist(), loose.tolist(), strict=True)
+    return tuple(f"track {track}" if track >= 0 else f"person {place}" for track, place in pairs)
+
+
+def all_names(recording: PeopleFile) -> tuple[str, ...]:
+    """Everybody of a clip once: tracks by number, then the places of those without a track."""
+    track_ids = recording.people.track_ids
+    tracks = np.unique(track_ids[track_ids >= 0]).tolist()
+    _, loose_a_frame = np.unique(recording.frame[track_ids < 0], return_counts=True)
+    return (*(f"track {track}" for track in tracks), *(f"person {k}" for k in range(max(loose_a_frame, default=0))))
+
+
+def ground_m(recording: PeopleFile, camera: SceneCamera) -> float:
+    """How far below the camera's axis people stand: the middle of their lowest points; 1 where there is nobody."""
+    people = recording.people
+    if not len(people):
+        return 1.0
+    places_m = scene_translation_m(people, camera.size_px, camera.focal_px)
+    return float(np.median(people.vertices_m[:, :, 1].max(1) + places_m[:, 1]))
+
+
+def description(shown: Shown, picked: str | None) -> str:
+    """Markdown about the picked person, or a line about everybody."""
+    people = shown.people
+    if picked is not None and picked not in shown.names:
+        return f"{picked} is not in this frame."
+    if not len(people):
+        return "Nobody is in this frame."
+    if picked is None:
+        rows = [
+            f"| {name} | {people.scores[k]:.2f} | {people.joints_used[k]} | {shown.places_m[k, 2]:.1f} |"
+            for k, name in enumerate(shown.names)
+        ]
+        return "\n".join(["| who | score | joints | depth, m |", "|---|---|---|---|", *rows])
+    k = shown.names.index(picked)
+    betas = ", ".join(f"{beta:.2f}" for beta in people.betas[k])
+    facts = {
+        "score": f"{people.scores[k]:.2f}",
+        "joints used": f"{people.joints_used[k]} of {people.keypoints_px.shape[1]}",
+        "depth": f"{shown.places_m[k, 2]:.1f} m before the scene camera",
+        "own camera": f"{people.translation_m[k, 2]:.1f} m at {people.focal_px[k]:.0f} px",
+        "betas": betas,
+    }
+    return "\n".join([f"| {picked} | |", "|---|---|", *(f"| {fact} | {value} |" for fact, value in facts.items())])
+
+
+class Pictures:
+    """The pictures of a clip, small, read once from the first to the last.
+
+    A video is exact only in its order, so no frame is sought: reading goes on while nothing else is to be done, and
+    what was read stays, as JPEG.
+    """
+
+    def __init__(self, frames: Iterator[tuple[int, Image]], indices: range) -> None:
+        """`frames` gives (0-based index, (H, W, 3) uint8 BGR), ascending; those of `indices` are kept."""
+        self._frames, self._indices = frames, indices
+        self._small: dict[int, tuple[bytes, tuple[int, int]]] = {}
+        self.complete = False
+
+    def read_next(self) -> int | None:
+        """Read one more picture and return its index; None, and `complete`, where no more is wanted."""
+        import cv2
+
+        index, image_bgr = next(self._frames, (self._indices.stop, None))
+        while image_bgr is not None and index < self._indices.stop and index not in self._indices:
+            index, image_bgr = next(self._frames, (self._indices.stop, None))
+        if image_bgr is None or index >= self._indices.stop:
+            self.complete = True
+            return None
+        height, width = image_bgr.shape[:2]
+        share = min(1.0, PICTURE_SIDE_PX / max(width, height))
+        side_px = max(1, round(width * share)), max(1, round(height * share))
+        small = cv2.resize(image_bgr, side_px, interpolation=cv2.INTER_AREA)
+        self._small[index] = cv2.imencode(".jpg", small)[1].tobytes(), (width, height)
+        return index
+
+    def has(self, frame_index: int) -> bool:
+        """Whether this picture was read."""
+        return frame_index in self._small
+
+    def at(self, frame_index: int) -> tuple[Image, tuple[int, int]] | None:
+        """The small picture, (h, w, 3) uint8 BGR, and width and height of the whole one; None if not read (yet)."""
+        import cv2
+
+        if frame_index not in self._small:
+            return None
+        data, size_px = self._small[frame_index]
+        return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)), size_px
+
+
+def with_joints(small_bgr: Image, size_px: tuple[int, int], people: People) -> Image:
+    """A small picture with the 2-D joints of people, which are given in pixels of the whole one of `size_px`."""
+    share = np.array([small_bgr.shape[1] / size_px[0], small_bgr.shape[0] / size_px[1]], np.float32)
+    keypoints, boxes = people.keypoints_px.copy(), people.boxes_px.reshape(-1, 2, 2)
+    keypoints[..., :2] = (keypoints[..., :2] + 0.5) * share - 0.5  # pixel centres are whole numbers
+    boxes_px = ((boxes + 0.5) * share - 0.5).reshape(-1, 4)
+    return draw_keypoints(small_bgr, replace(people, keypoints_px=keypoints, boxes_px=boxes_px))
+
+
+def find_result(path: Path) -> Path:
+    """The file of people: the path itself, or the only one in a directory of `run`.
+
+    Raises:
+        SourceError: a directory with none or several.
+    """
+    if not path.is_dir():
+        return path
+    found = sorted(file for file in path.glob("*.npz") if _holds_people(file))
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise SourceError(f"{path}: no file of people in this directory", "give the -o of jotr-deploy run, or its .npz")
+    names = ", ".join(file.name for file in found[:3]) + (", ..." if len(found) > 3 else "")
+    raise SourceError(f"{path}: {len(found)} files of people in this directory ({names})", "give one of them")
+
+
+def _holds_people(file: Path) -> bool:
+    """By the names in it: `NAME_2d.npz` holds joints alone."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return "vertices_m.npy" in archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def likely_sources(result: Path, recording: PeopleFile) -> list[Path]:
+    """Where the frames of a result may still be: what `run` was given, or a file of that name near the result."""
+    given = []
+    with suppress(OSError, ValueError, KeyError, TypeError):  # the summary is not there, or is something else
+        given.append(Path(json.loads(result.with_suffix(".json").read_text())["source"]))
+    near = [folder / recording.source for folder in (result.parent, result.parent.parent, Path()) if recording.source]
+    return [path for path in (*given, *near) if path.exists() or next(glob.iglob(str(path)), None)]  # noqa: PTH207

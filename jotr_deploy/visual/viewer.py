@@ -1,0 +1,278 @@
+"""A page in the browser that shows a result over time: meshes before their camera, its picture and the 2-D joints.
+
+The page shows one frame at a time. Every place in the list of people has one mesh, whose vertices are replaced from
+frame to frame, so what the browser holds does not grow with the clip. Everybody who has the page open sees the same
+frame and picks for all; each looks at it from where they like.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import socket
+import threading
+import time
+from contextlib import redirect_stdout
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.errors import JotrDeployError
+from jotr_deploy.visual.files import PeopleFile
+from jotr_deploy.visual.shown import (
+    Pictures,
+    SceneCamera,
+    Shown,
+    all_names,
+    description,
+    frame_indices,
+    ground_m,
+    scene_camera,
+    shown_at,
+    with_joints,
+)
+
+Array = NDArray[Any]
+
+EVERYONE = "everyone"
+# The picked person stays as they are, the others become this much see-through.
+OTHERS_OPACITY = 0.25
+# Grey at the top and at the bottom of the window.
+BACKGROUND = (236, 206)
+PORTS_TRIED = 100
+
+
+class Viewer:
+    """The page of one result. A context manager: leaving it closes the page.
+
+    >>> with Viewer(read_people(Path("out/clip.npz"))) as viewer:  # doctest: +SKIP
+    ...     print(viewer.url)
+    ...     viewer.serve()
+    """
+
+    def __init__(
+        self, recording: PeopleFile, pictures: Pictures | None = None, host: str = "127.0.0.1", port: int = 8080
+    ) -> None:
+        """Open the page at the first free port from `port` on; 0 is any.
+
+        Raises:
+            JotrDeployError: no port can be opened at this host.
+        """
+        import viser
+
+        self._recording, self._pictures = recording, pictures
+        self._camera = self._clip_camera = scene_camera(recording)
+        self._changed = threading.Event()
+        self._changed.set()
+        port = free_port(host, port)
+        with redirect_stdout(io.StringIO()):  # its own banner
+            self.server: Any = viser.ViserServer(host, port, label=recording.source or "jotr-deploy", verbose=False)
+        name = {"0.0.0.0": "localhost", "::": "localhost"}.get(host, f"[{host}]" if ":" in host else host)
+        self.url = f"http://{name}:{self.server.get_port()}"
+        self.people: list[Any] = []  # a mesh for each place in the list of people, or points without faces
+        self._names: tuple[str, ...] = ()  # of the people in sight, for clicks
+        self._playing = self._closed = False
+        self._add_controls()
+        self._add_scene()
+        self.server.on_client_connect(self._look_through_camera)
+        self.refresh()
+
+    def __enter__(self) -> Viewer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed = True
+        self._changed.set()
+        with redirect_stdout(io.StringIO()):
+            self.server.stop()
+
+    def serve(self) -> None:
+        """Show what the page asks for, and play, until interrupted or closed."""
+        next_s = time.monotonic()
+        while not self._closed:
+            if self._changed.is_set():
+                self.refresh()
+            elif self._reading():
+                self._read_picture()
+            if self._playing and time.monotonic() >= next_s:
+                next_s = max(next_s + 1 / self.fps.value, time.monotonic())
+                self._advance()
+            elif not self._changed.is_set() and not self._reading():
+                self._changed.wait(max(0.0, next_s - time.monotonic()) if self._playing else None)
+
+    def refresh(self) -> None:
+        """Bring the page up to what its controls say."""
+        self._changed.clear()
+        shown, picture = self._frame_shown()
+        picked = None if self.who.value == EVERYONE else self.who.value
+        with self.server.atomic():
+            for k in range(max(len(shown.people), len(self.people))):
+                self._show_person(k, shown, picked)
+            self.frustum.fov, self.frustum.aspect = self._camera.fov_rad, self._camera.aspect
+            self.frustum.scale = _frustum_scale(self._camera)
+            self.frustum.image = picture
+            self.frustum.visible = self.show_camera.value
+            self.ground.visible = self.show_grid.value
+        self.about.content = description(shown, picked)
+        self._names = shown.names
+
+    def _frame_shown(self) -> tuple[Shown, Array | None]:
+        """The people of the frame, and its picture, RGB, as far as it is there and wanted."""
+        frame_index = self.frame.value if self.frame else 0
+        found = self._pictures.at(frame_index) if self._pictures else None
+        # Pictures of a folder may differ in size.
+        self._camera = replace(self._clip_camera, size_px=found[1]) if found else self._clip_camera
+        shown = shown_at(self._recording, self._camera, frame_index)
+        if found is None or not self.show_picture.value:
+            return shown, None
+        small_bgr, size_px = found
+        if self.show_joints.value:
+            small_bgr = with_joints(small_bgr, size_px, shown.people)
+        return shown, small_bgr[..., ::-1]
+
+    def _show_person(self, k: int, shown: Shown, picked: str | None) -> None:
+        """Show the k-th person of the frame, or hide the mesh where there are fewer."""
+        if k == len(self.people):
+            self.people.append(self._add_person(k))
+        person = self.people[k]
+        person.visible = k < len(shown.people) and self.show_people.value
+        if k >= len(shown.people):
+            return
+        person.position = shown.places_m[k]
+        if not len(self._recording.faces):
+            person.points, person.colors = shown.people.vertices_m[k], shown.colours_rgb[k]
+            return
+        person.vertices = shown.people.vertices_m[k]
+        person.color = tuple(shown.colours_rgb[k].tolist())
+        person.opacity = None if picked in (None, shown.names[k]) else OTHERS_OPACITY
+
+    def _add_person(self, k: int) -> Any:
+        corners, faces = np.zeros(self._recording.people.vertices_m.shape[1:], np.float32), self._recording.faces
+        if not len(faces):
+            return self.server.scene.add_point_cloud(
+                f"/people/{k}", corners, (0, 0, 0), point_size=0.012, precision="float32"
+            )
+        mesh = self.server.scene.add_mesh_simple(f"/people/{k}", corners, faces)
+        mesh.on_click(lambda _: self._pick(k))
+        return mesh
+
+    def _pick(self, k: int) -> None:
+        """Pick the k-th person in sight, or everyone again."""
+        if k < len(self._names):
+            self.who.value = EVERYONE if self.who.value == self._names[k] else self._names[k]
+
+    def _add_controls(self) -> None:
+        gui, recording = self.server.gui, self._recording
+        gui.configure_theme(show_logo=False, show_share_button=False)
+        gui.main_panel.dock_right()
+        frames = frame_indices(recording)
+        notes = [*recording.labels, *([] if frames else ["no frames in this file"])]
+        if notes:
+            words = html.escape(" · ".join(notes))  # Markdown would show tags in a label as what they mean
+            gui.add_html(f'<div style="padding: 0.3em 0.9em; font-size: 0.9em; font-weight: 600">{words}</div>')
+        self.frame = gui.add_slider("Frame", 0, frames[-1], frames.step, 0) if len(frames) > 1 else None
+        if self.frame:
+            self.play = gui.add_button("Play", icon="player-play")
+            self.fps = gui.add_slider("Frames/s", 1, 60, 1, int(np.clip(round(recording.fps), 1, 60)))
+            self.play.on_click(self._play_or_pause)
+            self.frame.on_update(self._request)
+        self.who = gui.add_dropdown("Person", (EVERYONE, *all_names(recording)))
+        self.about = gui.add_markdown("")
+        pictures = self._pictures is not None
+        self.show_people = gui.add_checkbox("Meshes" if len(recording.faces) else "Vertices", True)
+        self.show_picture = gui.add_checkbox("Picture", pictures, disabled=not pictures)
+        self.show_joints = gui.add_checkbox("2-D joints", pictures, disabled=not pictures)
+        self.show_camera = gui.add_checkbox("Camera", True, hint="with its picture")
+        self.show_grid = gui.add_checkbox("Level ground", False)
+        shows = (self.show_people, self.show_picture, self.show_joints, self.show_camera, self.show_grid)
+        for control in shows:
+            control.on_update(self._request)
+        self.who.on_update(self._turn_to_picked)
+        gui.add_button("Look through the camera").on_click(
+            lambda event: self._look_through_camera(event.client) if event.client else None
+        )
+        gui.add_markdown("*Depths are those before one camera for all, which is approximate.*")
+
+    def _add_scene(self) -> None:
+        scene, camera = self.server.scene, self._camera
+        scene.set_up_direction("-y")
+        scene.set_background_image(np.linspace(*BACKGROUND, 64).astype(np.uint8)[:, None, None].repeat(3, 2))
+        self.frustum = scene.add_camera_frustum(
+            "/camera", camera.fov_rad, camera.aspect, thickness=1.5, thickness_units="screen", cast_shadow=False
+        )
+        self.ground = scene.add_grid(
+            "/ground", 12.0, 12.0, plane="xz", cell_size=0.5, section_size=1.0, visible=False,
+            position=(0.0, ground_m(self._recording, camera), camera.people_m),
+        )  # fmt: skip
+
+    def _look_through_camera(self, client: Any) -> None:
+        """Put a visitor's eye where the camera was; turning it turns around the people."""
+        camera = self._camera
+        with client.atomic():
+            eye = client.camera
+            eye.up_direction, eye.position, eye.look_at = (0.0, -1.0, 0.0), (0.0, 0.0, 0.0), (0.0, 0.0, camera.people_m)
+            eye.fov = camera.fov_around_rad(eye.aspect)
+            eye.near, eye.far = camera.people_m / 100, camera.picture_m * 10  # people stand far off: 40 m and more
+
+    def _turn_to_picked(self, _: Any) -> None:
+        """Everybody's eye stays where it is and turns to the picked person: turning it further turns around them."""
+        self._changed.set()
+        shown = shown_at(self._recording, self._camera, self.frame.value if self.frame else 0)
+        if self.who.value in shown.names:
+            for client in self.server.get_clients().values():
+                client.camera.look_at = shown.places_m[shown.names.index(self.who.value)]
+
+    def _request(self, _: Any) -> None:
+        self._changed.set()
+
+    def _play_or_pause(self, _: Any) -> None:
+        self._playing = not self._playing
+        self.play.label, self.play.icon = ("Pause", "player-pause") if self._playing else ("Play", "player-play")
+        self._changed.set()
+
+    def _advance(self) -> None:
+        """To the next frame; playing waits for pictures that are not read yet."""
+        assert self.frame is not None
+        frames = frame_indices(self._recording)
+        following = (self.frame.value + frames.step) % frames.stop
+        if self._pictures is None or self._pictures.complete or self._pictures.has(following):
+            self.frame.value = following
+
+    def _reading(self) -> bool:
+        return self._pictures is not None and not self._pictures.complete
+
+    def _read_picture(self) -> None:
+        assert self._pictures is not None
+        if self._pictures.read_next() == (self.frame.value if self.frame else 0):
+            self._changed.set()
+
+
+def _frustum_scale(camera: SceneCamera) -> float:
+    """The scale with which viser's frustum ends at the depth of the picture: its volume is scale cubed."""
+    half_height = np.tan(camera.fov_rad / 2)
+    return float(camera.picture_m * np.cbrt(half_height * half_height * camera.aspect / 3))
+
+
+def free_port(host: str, port: int) -> int:
+    """The first port from this one on that can be opened at a host; any free one for 0.
+
+    Raises:
+        JotrDeployError: there is none, or the host is not this machine.
+    """
+    said = "no free port"
+    for candidate in range(port, min(port + PORTS_TRIED, 65536)) if port else (0,):
+        try:
+            with socket.create_server((host, candidate), family=_family(host)) as opened:
+                return int(opened.getsockname()[1])
+        except OSError as error:
+            said = error.strerror or str(error)
+    raise JotrDeployError(
+        f"{host}:{port}: cannot be opened for a page ({said})",
+        "give a free --port above 1023; --host is 127.0.0.1 for this machine alone, 0.0.0.0 for whoever can reach it",
+    )
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
