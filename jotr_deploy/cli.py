@@ -7,21 +7,18 @@ import io
 import sys
 import traceback
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Annotated, cast
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
-from jotr_deploy import cli_calibration, cli_doctor, cli_engines, cli_evaluation, cli_training
+from jotr_deploy import cli_calibration, cli_doctor, cli_engines, cli_evaluation, cli_run, cli_training, cli_view
 from jotr_deploy.errors import JotrDeployError
 from jotr_deploy.terminal import (
     bar,
     choice,
     console,
-    count,
     difference_table,
     done,
     errors,
@@ -144,58 +141,6 @@ def export(
 
 
 @app.command()
-def run(
-    bundle: Annotated[Path, typer.Argument(help="Bundle directory.")],
-    source: Annotated[str, typer.Argument(help="Image, folder of images, glob in quotes, or video.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Directory of the results.")],
-    keypoints: Annotated[
-        Path | None, typer.Option(help="2-D joints: COCO results, OpenPose, AlphaPose, or .npz of --save-2d.")
-    ] = None,
-    boxes: Annotated[Path | None, typer.Option(help="Boxes as JSON; joints stay unknown.")] = None,
-    skeleton: Annotated[str | None, typer.Option(help="Force the joint order of the keypoint file.")] = None,
-    no_overlay: Annotated[bool, typer.Option("--no-overlay", help="Write no pictures.")] = False,
-    save_2d: Annotated[bool, typer.Option("--save-2d", help="Also draw and keep the joints that were used.")] = False,
-    obj: Annotated[bool, typer.Option("--obj", help="Also write meshes as OBJ.")] = False,
-    glb: Annotated[bool, typer.Option("--glb", help="Also write an (animated) GLB.")] = False,
-    file: Annotated[str | None, typer.Option(help="Network file of the bundle; mesh.onnx by default.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="Cores for the network; all by default.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
-) -> None:
-    """Recover the people in an image, a folder, a glob or a video."""
-    choice("--device", device, ("auto", "cpu", "cuda"))
-    if skeleton is not None and keypoints is None:
-        raise JotrDeployError("--skeleton is given without --keypoints", "it names the joint order of a keypoint file")
-    needs("run", "onnxruntime")
-    errors.print(f"[dim]reading[/] {escape(source)}", highlight=False, soft_wrap=True)
-    from jotr_deploy.bundle import open_bundle
-    from jotr_deploy.runtime.run import RunOptions
-    from jotr_deploy.runtime.run import run as run_source
-
-    options = RunOptions(keypoints, boxes, skeleton, not no_overlay, save_2d, obj, glb, file, device, threads)
-    with bar() as progress:
-        summary = run_source(open_bundle(bundle), source, output, options, partial(progress, "frames"))
-    if as_json:
-        print_json(asdict(summary))
-        return
-    table = Table(title="milliseconds a frame, mean", title_justify="left")
-    for stage in (*summary.milliseconds_per_frame, "all"):
-        table.add_column(stage, justify="right")
-    times = list(summary.milliseconds_per_frame.values())
-    table.add_row(*(f"{value:.1f}" for value in (*times, sum(times))))
-    console.print(table)
-    for label in summary.labels:
-        console.print(f"[yellow]note[/] {escape(label)}", highlight=False, soft_wrap=True)
-    if summary.people == 0:
-        given = keypoints is not None or boxes is not None
-        doubt = "; are the joints or boxes those of this source?" if given else " by the bundle's detector"
-        console.print(f"[yellow]note[/] nobody was found{doubt}", highlight=False)
-    shown = next((f for f in summary.files if "_overlay" in f), summary.files[0])
-    people, frames = count(summary.people, "person", "people"), count(summary.frames, "frame")
-    done(output, f"{people} in {frames}, {len(summary.files)} files", f"look at {output / shown}")
-
-
-@app.command()
 def bench(
     bundle: Annotated[Path, typer.Argument(help="Bundle directory.")],
     batches: Annotated[str, typer.Option(help="People in one call of the network, comma separated.")] = "1,4,16",
@@ -274,6 +219,8 @@ def _choose(bundle: Path, threads: int | None, seconds: float, as_json: bool) ->
     done(choices(), "remembered for this processor and these files", f"jotr-deploy run {bundle} IMAGE -o DIR")
 
 
+app.command()(cli_run.run)
+app.command()(cli_view.view)
 app.command()(cli_doctor.doctor)
 app.command("build-engine")(cli_engines.build_engine)
 app.command()(cli_calibration.calibrate)

@@ -1,9 +1,11 @@
 import errno
+import signal
+import threading
 
 import pytest
 
 from jotr_deploy.errors import OutputError
-from jotr_deploy.writing import aside_of, written_aside
+from jotr_deploy.writing import aside_of, uninterrupted, written_aside
 
 REMEDY = "give a place in a folder that exists, may be written and has room"
 
@@ -54,3 +56,32 @@ def test_the_name_aside_is_hidden_and_keeps_the_suffix(tmp_path):
     assert aside.parent == tmp_path
     assert aside.name.startswith(".mesh.int8.")
     assert aside.suffix == ".onnx"
+
+
+def interrupted_work(done):
+    with uninterrupted():
+        signal.raise_signal(signal.SIGINT)
+        done.append("whole")
+    done.append("after")
+
+
+def test_an_interrupt_waits_for_the_end_of_the_block():
+    done, before = [], signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_work(done)
+    assert done == ["whole"]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_without_an_interrupt_nothing_happens_in_any_thread():
+    done = []
+
+    def work():
+        with uninterrupted():
+            done.append("whole")
+
+    work()
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done == ["whole", "whole"]

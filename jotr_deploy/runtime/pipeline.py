@@ -1,20 +1,29 @@
-"""Image to `People`: who is there, their crops, their meshes."""
+"""Image to `People`: who is there, their crops, their meshes; one picture at a time or a stream of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
 from jotr_deploy.people import People
-from jotr_deploy.runtime.crops import make_crops
+from jotr_deploy.runtime.ahead import ahead
+from jotr_deploy.runtime.crops import Cropper, make_crops
+from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.mesh import MeshNetwork
 from jotr_deploy.runtime.people_source import PeopleSource
+from jotr_deploy.runtime.smoothing import Smoother
+from jotr_deploy.runtime.tracking import Tracker
 from jotr_deploy.runtime.video import Frame, FrameSource
 from jotr_deploy.spans import Spans
 
 Array = NDArray[Any]
+Known = TypeVar("Known")
+Found = TypeVar("Found")
+Failed = Callable[[Frame, Exception], None]
 
 
 class Pipeline:
@@ -26,25 +35,96 @@ class Pipeline:
     ...         print(frame.name, len(people))  # doctest: +SKIP
     """
 
-    def __init__(self, mesh: MeshNetwork, people_source: PeopleSource, spans: Spans | None = None) -> None:
+    def __init__(
+        self,
+        mesh: MeshNetwork,
+        people_source: PeopleSource,
+        spans: Spans | None = None,
+        crop: Cropper = make_crops,
+        tracker: Tracker | None = None,
+        smoother: Smoother | None = None,
+    ) -> None:
         self.mesh, self.people_source = mesh, people_source
-        self.spans = spans or Spans()
+        self.spans, self.crop = spans or Spans(), crop
+        self.tracker, self.smoother = tracker, smoother
 
     def __call__(self, image_bgr: Array, name: str = "", frame: int = 0) -> People:
         """Recover everyone of one (H, W, 3) uint8 image; name and number only matter to files of joints or boxes."""
-        with self.spans("people"):
-            detections = self.people_source(image_bgr, name, frame)
-        with self.spans("crop"):
-            crops = make_crops(image_bgr, detections, self.mesh.crop_side)
-        with self.spans("network"):
-            return self.mesh(crops, detections)
+        return self._recover(Frame(frame, name, image_bgr), self.people_source(image_bgr, name, frame))
 
-    def stream(self, source: FrameSource) -> Iterator[tuple[Frame, People]]:
-        """Every frame of a source with its people, in order."""
+    def stream(
+        self, source: FrameSource, overlap: bool = False, failed: Failed | None = None
+    ) -> Generator[tuple[Frame, People], None, None]:
+        """Every frame of a source with its people, in order, tracked and smoothed where that was asked for.
+
+        Args:
+            source: of the frames.
+            overlap: reading, finding people and recovering them work in a thread each, on frames of their own, while
+                the caller uses those before. What comes out is the same to the bit.
+            failed: told of a frame that raised, which is then left out; without it the error is raised.
+        """
+        frames: Iterator[tuple[Frame, None]] = self._read(source)
+        if overlap and source.kind != "stream":  # which reads in a thread of its own, and whose newest frame counts
+            frames = ahead(frames, "decode")
+        found = self._each(self._find, frames, failed)
+        if overlap:
+            found = ahead(found, "people")
+        recovered = self._each(self._recover, found, failed)
+        if self.smoother is not None:
+            recovered = self._smoothed(self.smoother, recovered)
+        if overlap:
+            recovered = ahead(recovered, "mesh")
+        with closing(recovered):
+            yield from recovered
+
+    def _read(self, source: FrameSource) -> Generator[tuple[Frame, None], None, None]:
         frames = iter(source)
         while True:
-            with self.spans("decode"):
-                frame = next(frames, None)
+            start_s = time.perf_counter()
+            frame = next(frames, None)
             if frame is None:
                 return
-            yield frame, self(frame.image_bgr, frame.name, frame.index)
+            self.spans.record("decode", frame.index, start_s)
+            yield frame, None
+
+    def _find(self, frame: Frame, _: None) -> Detections:
+        people = self.people_source(frame.image_bgr, frame.name, frame.index)
+        if self.tracker is None:
+            return people
+        with self.spans("track", frame.index):
+            return self.tracker(people, frame.index)
+
+    def _recover(self, frame: Frame, people: Detections) -> People:
+        with self.spans("crop", frame.index):
+            crops = self.crop(frame.image_bgr, people, self.mesh.crop_side)
+        with self.spans("network", frame.index):
+            return self.mesh(crops, people)
+
+    def _smoothed(
+        self, smoother: Smoother, recovered: Generator[tuple[Frame, People], None, None]
+    ) -> Generator[tuple[Frame, People], None, None]:
+        with closing(recovered):
+            for frame, people in recovered:
+                with self.spans("smooth", frame.index):
+                    ready = smoother.push(frame, people)
+                yield from ready
+        yield from smoother.flush()
+
+    @staticmethod
+    def _each(
+        stage: Callable[[Frame, Known], Found], frames: Iterator[tuple[Frame, Known]], failed: Failed | None
+    ) -> Generator[tuple[Frame, Found], None, None]:
+        """What a stage makes of every frame; closing the result closes `frames`."""
+        try:
+            for frame, known in frames:
+                try:
+                    found = stage(frame, known)
+                except Exception as error:
+                    if failed is None:
+                        raise
+                    failed(frame, error)
+                    continue
+                yield frame, found
+        finally:
+            if isinstance(frames, Generator):
+                frames.close()

@@ -4,72 +4,73 @@ from __future__ import annotations
 
 import errno
 import json
-import re
+import logging
 import shutil
 import tempfile
-from collections import Counter
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.bundle import MANIFEST, Bundle
-from jotr_deploy.errors import OutputError
-from jotr_deploy.geometry.scene import scene_translation_m
-from jotr_deploy.people import People
-from jotr_deploy.runtime.detections import Detections
-from jotr_deploy.runtime.image_index import image_stem
-from jotr_deploy.runtime.images import write_image
-from jotr_deploy.runtime.keypoint_files import write_keypoints_npz
+from jotr_deploy.errors import JotrDeployError, OutputError, SourceError, first_line
+from jotr_deploy.runtime.body import open_body
+from jotr_deploy.runtime.captures import shown
+from jotr_deploy.runtime.crop_graph import open_cropper
 from jotr_deploy.runtime.mesh import MeshNetwork
-from jotr_deploy.runtime.people_networks import open_people_networks
-from jotr_deploy.runtime.people_source import open_people_source
+from jotr_deploy.runtime.people_networks import PeopleNetworks, open_people_networks
+from jotr_deploy.runtime.people_source import DetectedPeople, KeypointPeople, PeopleBy, PeopleSource, open_people_source
 from jotr_deploy.runtime.pipeline import Pipeline
+from jotr_deploy.runtime.region import MostPeople, WithinRegion
+from jotr_deploy.runtime.results import USUAL_FPS, Results, Wanted, stem_of
 from jotr_deploy.runtime.sessions import open_session
-from jotr_deploy.runtime.video import Frame, FrameSource, VideoWriter, open_source
+from jotr_deploy.runtime.smoothing import Mode, open_smoother
+from jotr_deploy.runtime.tracking import Tracker
+from jotr_deploy.runtime.video import Frame, FrameSource, open_source
 from jotr_deploy.spans import Spans
-from jotr_deploy.visual.files import PeopleWriter, read_people, write_obj
-from jotr_deploy.visual.gltf import write_glb
-from jotr_deploy.visual.overlay import draw_keypoints, draw_people
-from jotr_deploy.writing import folder_made, output_errors
+from jotr_deploy.writing import folder_made, output_errors, uninterrupted
 
-Array = NDArray[Any]
 Progress = Callable[[int, "int | None"], None]
 
 
 @dataclass(frozen=True)
-class RunOptions:
+class RunOptions(Wanted):
     """What the user asked for beside bundle, source and directory."""
 
     keypoints: Path | None = None
     boxes: Path | None = None
     skeleton: str | None = None
-    overlay: bool = True
-    save_2d: bool = False
-    obj: bool = False
-    glb: bool = False
+    people: PeopleBy = "auto"
+    every: int = 1
+    roi_px: tuple[int, int, int, int] | None = None  # x0, y0, x1, y1: who is elsewhere does not count
+    max_people: int | None = None
+    smooth: Mode | None = None  # of videos and streams
+    keep_going: bool = False  # a frame that fails is named and left out
+    overlap: bool | None = None  # stages of several frames at once; None where it helps
     file: str | None = None  # of role mesh in the bundle; None is the first
     device: str = "auto"
     threads: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class RunSummary:
     """What a run did; written as `NAME.json` beside its results."""
 
     source: str
     bundle: str
     labels: list[str]
-    frames: int
-    people: int
-    people_per_frame: list[int]
-    skeleton: str | None  # joint order of the networks that found people; None where none was used
-    milliseconds_per_frame: dict[str, float]  # mean of every stage
-    files: list[str]  # relative to the output directory
+    frames: int = 0
+    people: int = 0
+    people_per_frame: list[int] = field(default_factory=list)
+    tracks: int = 0  # how many different people, where they are tracked
+    skeleton: str | None = None  # joint order of the networks that found people; None where none was used
+    skipped: list[str] = field(default_factory=list)  # frames that failed, each with its cause
+    dropped: int = 0  # frames of a camera that came faster than they could be taken
+    ended: str | None = None  # why before the end of the source; what is written is complete up to there
+    seconds: float = 0.0
+    milliseconds_per_frame: dict[str, float] = field(default_factory=dict)  # mean of every stage
+    files: list[str] = field(default_factory=list)  # relative to the output directory
 
 
 def run(
@@ -78,49 +79,52 @@ def run(
     output: Path,
     options: RunOptions,
     progress: Progress = lambda done, total: None,
+    spans: Spans | None = None,
 ) -> RunSummary:
-    """Recover everyone in an image, a folder, a glob or a video.
+    """Recover everyone in an image, a folder, a glob, a video, a camera or a URL.
 
     Writes `NAME.npz` (see `visual.files`), overlays, what else the options ask for, and `NAME.json`. Until all is
-    done the files lie in a hidden directory inside `output`; any failure takes it away again.
+    done the files lie in a hidden directory inside `output`; any failure takes it away again. After Ctrl-C, and where
+    a camera or stream ends before its time, what there is so far is finished and kept.
+
+    Args:
+        bundle: opened.
+        source_name: see `open_source`.
+        output: directory of the results.
+        options: see there.
+        progress: told of every frame that is written.
+        spans: gets the time of every stage.
 
     Raises:
         JotrDeployError: a bundle, source, keypoint file or output that cannot be used.
+        KeyboardInterrupt: before anything was done.
     """
-    faces = np.load(bundle.file("faces"), allow_pickle=False) if bundle.has("faces") else np.zeros((0, 3), np.int32)
-    spans = Spans()
+    start_s, spans = time.perf_counter(), spans or Spans()
+    summary = RunSummary(shown(source_name), str(bundle.path), list(bundle.manifest.labels))
     with ExitStack() as stack:
         with spans("decode"):  # the first image is read here
-            source = stack.enter_context(open_source(source_name))
-        _spare_what_is_read(output, _stem(source), options)
+            unread: list[str] | None = [] if options.keep_going else None
+            source = stack.enter_context(open_source(source_name, unread, every=options.every))
+        stem = stem_of(source)
+        _spare_what_is_read(output, stem, options)
         networks = stack.enter_context(
             open_people_networks(bundle, _roles_needed(bundle, options), options.device, options.threads)
         )
-        people_source = open_people_source(source, options.keypoints, options.boxes, options.skeleton, networks)
-        mesh_file = bundle.file("mesh", options.file)
-        session = stack.enter_context(open_session(mesh_file, device=options.device, threads=options.threads))
-        pipeline = Pipeline(MeshNetwork(session), people_source, spans)
+        pipeline = _opened(stack, bundle, source, networks, options, spans)
         aside = stack.enter_context(_filled_directory(output))
-        results = _Results(bundle, source, aside, faces, options, spans)
+        results = Results(bundle, source, aside, options)
         with results:
-            for done, (frame, people) in enumerate(pipeline.stream(source), 1):
-                results.add(frame, people)
-                progress(done, source.count)
-        results.finish()
-        files = sorted(path.name for path in aside.iterdir())
-        counts = results.counts
-        summary = RunSummary(
-            source=source_name,
-            bundle=str(bundle.path),
-            labels=list(bundle.manifest.labels),
-            frames=len(counts),
-            people=sum(counts),
-            people_per_frame=counts,
-            skeleton=networks.skeleton,
-            milliseconds_per_frame={s: round(1000 * spans.total(s) / len(counts), 3) for s in spans.seconds},
-            files=[*files, f"{results.stem}.json"],
-        )
-        (aside / f"{results.stem}.json").write_text(json.dumps(summary.__dict__, indent=2) + "\n")
+            _write_all(pipeline, source, results, options, summary, progress)
+        with uninterrupted():
+            results.finish()
+            summary.skeleton, summary.dropped = networks.skeleton, source.dropped
+            summary.skipped += unread or []
+            summary.milliseconds_per_frame = {
+                stage: round(1000 * spans.total(stage) / summary.frames, 3) for stage in spans.seconds
+            }
+            summary.seconds = round(time.perf_counter() - start_s, 3)
+            summary.files = [*sorted(path.name for path in aside.iterdir()), f"{stem}.json"]
+            (aside / f"{stem}.json").write_text(json.dumps(asdict(summary), indent=2) + "\n")
     return summary
 
 
@@ -128,90 +132,85 @@ def _roles_needed(bundle: Bundle, options: RunOptions) -> tuple[str, ...]:
     """Which networks of a bundle find people, beside what the user gave."""
     if options.keypoints is not None:
         return ()
-    if options.boxes is not None:
-        return ("pose",)
-    return ("detector", "pose") if bundle.has("detector") else ()
+    by_detector = options.boxes is None and options.people in ("auto", "detector")
+    return ("detector", "pose") if by_detector else ("pose",)
 
 
-class _Results:
-    """Everything that is written of a run, frame by frame."""
-
-    def __init__(
-        self, bundle: Bundle, source: FrameSource, directory: Path, faces: Array, options: RunOptions, spans: Spans
-    ) -> None:
-        self.stem = _stem(source)
-        self.counts: list[int] = []
-        self._directory, self._source, self._options, self._spans = directory, source, options, spans
-        self._faces, self._caption = faces, " · ".join(bundle.manifest.labels) or None
-        self._joints: list[tuple[int, Detections]] = []
-        self._stack = ExitStack()
-        self._writer = PeopleWriter(
-            directory / f"{self.stem}.npz",
-            faces=faces,
-            source=source.name,
-            image_size_px=source.size_px,
-            fps=source.fps,
-            labels=bundle.manifest.labels,
-            crop_side=bundle.manifest.model.crop_side,
-        )
-        self._videos: dict[str, VideoWriter] = {}
-        self._stems = Counter(Path(name).stem for name in source.frame_names()) if source.kind == "images" else {}
-
-    def __enter__(self) -> _Results:
-        self._stack.__enter__()
-        self._stack.enter_context(self._writer)
-        return self
-
-    def __exit__(self, *error: Any) -> bool | None:
-        return self._stack.__exit__(*error)
-
-    def add(self, frame: Frame, people: People) -> None:
-        """Draw and write one frame."""
-        self.counts.append(len(people))
-        if self._options.overlay:
-            with self._spans("draw"):
-                picture = draw_people(frame.image_bgr, people, self._faces, caption=self._caption)
-            with self._spans("write"):
-                self._picture("overlay", frame, picture)
-        if self._options.save_2d:
-            self._joints.append((frame.index, _detections(people)))
-            self._picture("2d", frame, draw_keypoints(frame.image_bgr, people))
-        with self._spans("write"):
-            self._writer.append(frame.index, people)
-
-    def finish(self) -> None:
-        """Write what is made of the whole clip."""
-        result = self._directory / f"{self.stem}.npz"
-        if self._options.save_2d:
-            write_keypoints_npz(self._directory / f"{self.stem}_2d.npz", self._joints)
-        if self._options.glb:
-            write_glb(self._directory / f"{self.stem}.glb", read_people(result))
-        if self._options.obj:
-            recording = read_people(result)
-            for index in np.unique(recording.frame):
-                people = recording.at(int(index))
-                number = "" if recording.frames == 1 else f"_{index:06d}"
-                placed_m = people.vertices_m + scene_translation_m(people, self._source.size_px)[:, None]
-                write_obj(self._directory / f"{self.stem}{number}.obj", placed_m, self._faces)
-
-    def _picture(self, kind: str, frame: Frame, picture: Array) -> None:
-        if self._source.kind != "video":
-            stem = Path(frame.name).stem
-            shared = self._stems.get(stem, 1) > 1  # a.jpg and a.png, x/a.jpg and y/a.jpg
-            number = f"_{frame.index:06d}" if shared else ""
-            write_image(self._directory / f"{stem}{number}_{kind}.jpg", picture)
-            return
-        if kind not in self._videos:
-            writer = VideoWriter(self._directory / f"{self.stem}_{kind}.mp4", self._source.fps or 25.0)
-            self._videos[kind] = self._stack.enter_context(writer)
-        self._videos[kind].write(picture)
+def _opened(
+    stack: ExitStack,
+    bundle: Bundle,
+    source: FrameSource,
+    networks: PeopleNetworks,
+    options: RunOptions,
+    spans: Spans,
+) -> Pipeline:
+    people_source: PeopleSource = open_people_source(
+        source, options.keypoints, options.boxes, options.skeleton, networks, options.people
+    )
+    if isinstance(people_source, DetectedPeople):
+        people_source = replace(people_source, spans=spans)
+    known = isinstance(people_source, KeypointPeople) and (people_source.file.people.track_ids >= 0).any()
+    if options.roi_px is not None:
+        people_source = WithinRegion(people_source, options.roi_px)
+    if options.max_people is not None:
+        people_source = MostPeople(people_source, options.max_people)
+    mesh_file = bundle.file("mesh", options.file)
+    session = stack.enter_context(open_session(mesh_file, device=options.device, threads=options.threads))
+    moving = source.kind in ("video", "stream")
+    fps = source.fps or USUAL_FPS
+    smoother = None
+    if moving and options.smooth is not None:
+        smoother = open_smoother(options.smooth, stack.enter_context(open_body(bundle, options.threads)), fps)
+    return Pipeline(
+        MeshNetwork(session),
+        people_source,
+        spans,
+        crop=stack.enter_context(open_cropper(session)),
+        tracker=Tracker(fps) if moving and not known else None,
+        smoother=smoother,
+    )
 
 
-def _stem(source: FrameSource) -> str:
-    """What the results of a source are called: a glob without its magic, `frame` of `shots/frame_*.jpg`."""
-    if source.kind != "images":
-        return Path(source.name).stem
-    return re.sub(r"[*?\[\]]+", "_", image_stem(source.name)).strip("_") or "images"
+def _write_all(
+    pipeline: Pipeline,
+    source: FrameSource,
+    results: Results,
+    options: RunOptions,
+    summary: RunSummary,
+    progress: Progress,
+) -> None:
+    """Every frame through the pipeline into the results, until the source ends or Ctrl-C."""
+    failures: list[Exception] = []
+    ids: set[int] = set()
+
+    def failed(frame: Frame, error: Exception) -> None:
+        why = error.cause if isinstance(error, JotrDeployError) else first_line(error)
+        logging.getLogger("jotr_deploy").warning("%s: skipped (%s)", frame.name, why)
+        failures.append(error)
+        summary.skipped.append(f"{frame.name}: {why}")
+
+    overlap = bool(options.overlap)
+    stream = pipeline.stream(source, overlap, failed if options.keep_going else None)
+    try:
+        with closing(stream):
+            for frame, people in stream:
+                with pipeline.spans("draw", frame.index):
+                    pictures = results.draw(frame, people)
+                with uninterrupted(), pipeline.spans("write", frame.index):
+                    results.add(frame, people, pictures)
+                    summary.people_per_frame.append(len(people))
+                    ids.update(people.track_ids[people.track_ids >= 0].tolist())
+                progress(len(summary.people_per_frame), source.count)
+    except KeyboardInterrupt:
+        if not summary.people_per_frame:
+            raise
+        summary.ended = "interrupted"
+    summary.frames, summary.people = len(summary.people_per_frame), sum(summary.people_per_frame)
+    summary.tracks = len(ids)
+    if source.fault is not None:
+        summary.ended = source.fault.cause
+    if summary.frames == 0:
+        raise (failures or [source.fault or SourceError(f"{source.name}: has no frame", "give another source")])[0]
 
 
 def _spare_what_is_read(output: Path, stem: str, options: RunOptions) -> None:
@@ -221,10 +220,6 @@ def _spare_what_is_read(output: Path, stem: str, options: RunOptions) -> None:
         for result in (output / f"{stem}.json", output / f"{stem}.npz"):
             if given is not None and given.resolve() == result.resolve():
                 raise OutputError(f"{given}: a result of that name would replace it", "choose another -o")
-
-
-def _detections(people: People) -> Detections:
-    return Detections(people.boxes_px, people.keypoints_px, people.scores, people.track_ids)
 
 
 @contextmanager

@@ -99,7 +99,7 @@ def test_an_interrupt_leaves_nothing(cli: Cli, place: Path, monkeypatch: pytest.
         raise KeyboardInterrupt
 
     before = tree(place)
-    monkeypatch.setattr("jotr_deploy.runtime.run.draw_people", stop)
+    monkeypatch.setattr("jotr_deploy.runtime.results.draw_people", stop)
     outcome = cli("run", place / "bundle", place / "photo.png", "-o", place / "deep" / "new")
     assert outcome.code == 130
     assert outcome.err.endswith("interrupted\n")
@@ -111,7 +111,7 @@ def test_a_bug_is_a_traceback_and_leaves_nothing(cli: Cli, place: Path, monkeypa
         raise ZeroDivisionError("a bug")
 
     before = tree(place)
-    monkeypatch.setattr("jotr_deploy.runtime.run.draw_people", bug)
+    monkeypatch.setattr("jotr_deploy.runtime.results.draw_people", bug)
     with pytest.raises(ZeroDivisionError, match="a bug"):
         cli("run", place / "bundle", place / "photo.png", "-o", place / "out")
     assert tree(place) == before

@@ -20,7 +20,7 @@ Refused = Callable[..., tuple[str, str]]
 AGAIN = "export it again: jotr-deploy export CHECKPOINT -o BUNDLE"
 MAKE = "make one: jotr-deploy export CHECKPOINT -o BUNDLE"
 SUFFIXES = "known image suffixes: .jpg .jpeg .png .bmp .tif .tiff .webp"
-SOURCES = "give an image, a folder, a glob in quotes, or a video"
+SOURCES = "give an image, a folder, a glob in quotes, a video, a camera's number or a URL"
 LAYOUTS = "give COCO or AlphaPose results, OpenPose files, or the .npz that --save-2d writes"
 BOXES = "give [[x0, y0, x1, y1], ...], {image name: [[x0, y0, x1, y1], ...]}, or COCO results with bbox and image_id"
 LENGTHS = "known lengths: 42 (crowdpose14), 51 (coco17), 54 (coco18), 75 (body25), 78 (halpe26), 90 (smpl30)"
@@ -151,7 +151,7 @@ def test_box_files(refused: Refused, place: Path, content: Any, cause: str, reme
          "it names the joint order of a keypoint file"),
         (["--device", "gpu"], "--device: 'gpu' is not known", "give one of auto, cpu, cuda"),
         (["--threads", "0"], "Invalid value for '--threads': ", "jotr-deploy run --help says what it takes"),
-        (["--colour"], "No such option: --colour", "jotr-deploy run --help says what it takes"),
+        (["-Z"], "No such option: -Z", "jotr-deploy run --help says what it takes"),
     ],
 )  # fmt: skip
 def test_options(refused: Refused, place: Path, options: list[str], cause: str, remedy: str) -> None:

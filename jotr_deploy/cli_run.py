@@ -1,0 +1,163 @@
+"""`jotr-deploy run`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast, get_args
+
+import typer
+from rich.markup import escape
+
+from jotr_deploy.errors import JotrDeployError
+from jotr_deploy.terminal import bar, choice, console, count, done, errors, needs, print_json
+
+if TYPE_CHECKING:
+    from jotr_deploy.runtime.run import RunSummary
+    from jotr_deploy.spans import Spans
+
+INTERRUPTED = 130
+
+
+def run(
+    bundle: Annotated[Path, typer.Argument(help="Bundle directory.")],
+    source: Annotated[
+        str, typer.Argument(help="Image, folder of images, glob in quotes, video, number of a camera, or URL.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Directory of the results.")],
+    keypoints: Annotated[
+        Path | None, typer.Option(help="2-D joints: COCO results, OpenPose, AlphaPose, or .npz of --save-2d.")
+    ] = None,
+    boxes: Annotated[
+        Path | None, typer.Option(help="Boxes as JSON; the bundle's pose network finds the joints.")
+    ] = None,
+    skeleton: Annotated[str | None, typer.Option(help="Force the joint order of the keypoint file.")] = None,
+    people: Annotated[
+        str,
+        typer.Option(help="How people are found without a file: auto, detector, hog, or frame: the whole."),
+    ] = "auto",
+    every: Annotated[int, typer.Option(min=1, help="Take one frame in so many.")] = 1,
+    max_people: Annotated[int | None, typer.Option(min=1, help="Most people of a frame, the surest.")] = None,
+    roi: Annotated[
+        str | None, typer.Option(help="X0,Y0,X1,Y1 in pixels: only people of this part of the picture.")
+    ] = None,
+    smooth: Annotated[
+        str | None, typer.Option(help="Of a video: one-euro, without delay, or two-sided, without lag.")
+    ] = None,
+    no_overlay: Annotated[bool, typer.Option("--no-overlay", help="Write no pictures.")] = False,
+    save_2d: Annotated[bool, typer.Option("--save-2d", help="Also draw and keep the joints that were used.")] = False,
+    obj: Annotated[bool, typer.Option("--obj", help="Also write meshes as OBJ.")] = False,
+    glb: Annotated[bool, typer.Option("--glb", help="Also write an (animated) GLB.")] = False,
+    coco: Annotated[bool, typer.Option("--coco", help="Also write people as COCO results.")] = False,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="Name a frame that fails, and leave it out.")
+    ] = False,
+    live: Annotated[bool, typer.Option("--live", help="Show rate and times of the stages while it runs.")] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Say where the time went; write it as a trace for a browser.")
+    ] = False,
+    overlap: Annotated[
+        bool | None, typer.Option("--overlap/--no-overlap", help="Stages of several frames at once; where it helps.")
+    ] = None,
+    file: Annotated[str | None, typer.Option(help="Network file of the bundle; mesh.onnx by default.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="Cores for the network; all by default.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Recover the people in an image, a folder, a glob, a video, or what a camera sees."""
+    choice("--device", device, ("auto", "cpu", "cuda"))
+    if skeleton is not None and keypoints is None:
+        raise JotrDeployError("--skeleton is given without --keypoints", "it names the joint order of a keypoint file")
+    needs("run", "onnxruntime")
+    from jotr_deploy.runtime.captures import shown
+
+    errors.print(f"[dim]reading[/] {escape(shown(source))}", highlight=False, soft_wrap=True)
+    from jotr_deploy.bundle import open_bundle
+    from jotr_deploy.runtime.people_source import PeopleBy
+    from jotr_deploy.runtime.run import RunOptions
+    from jotr_deploy.runtime.run import run as run_source
+    from jotr_deploy.runtime.smoothing import Mode
+    from jotr_deploy.spans import Spans
+
+    choice("--people", people, get_args(PeopleBy))
+    if smooth is not None:
+        choice("--smooth", smooth, get_args(Mode))
+    options = RunOptions(
+        overlay=not no_overlay, save_2d=save_2d, obj=obj, glb=glb, coco=coco, keypoints=keypoints, boxes=boxes,
+        skeleton=skeleton, people=cast(PeopleBy, people), every=every, roi_px=_region(roi), max_people=max_people,
+        smooth=cast(Mode, smooth), keep_going=keep_going, overlap=overlap, file=file, device=device, threads=threads,
+    )  # fmt: skip
+    spans = Spans()
+    with _watched(live, spans) as progress:
+        summary = run_source(open_bundle(bundle), source, output, options, progress, spans)
+    if profile:
+        _profile(spans, output / f"{Path(summary.files[-1]).stem}_trace.json", as_json)
+    if as_json:
+        print_json(asdict(summary))
+    else:
+        _report(summary, output, with_table=not profile, given=keypoints is not None or boxes is not None)
+    if summary.ended == "interrupted":
+        raise typer.Exit(INTERRUPTED)
+
+
+def _region(text: str | None) -> tuple[int, int, int, int] | None:
+    if text is None:
+        return None
+    parts = text.split(",")
+    if len(parts) != 4 or not all(part.strip().lstrip("-").isdecimal() for part in parts):
+        raise JotrDeployError(
+            f"--roi {text}: not four whole numbers", "give X0,Y0,X1,Y1 in pixels, such as 0,0,640,480"
+        )
+    x0, y0, x1, y1 = map(int, parts)
+    return x0, y0, x1, y1
+
+
+@contextmanager
+def _watched(live: bool, spans: Spans) -> Iterator[Callable[[int, int | None], None]]:
+    """What is told of every frame: a bar, or with `live` a table of the last second."""
+    if live:
+        from jotr_deploy.live import shown
+
+        with shown(spans) as progress:
+            yield progress
+    else:
+        with bar() as tell:
+            yield partial(tell, "frames")
+
+
+def _profile(spans: Spans, trace: Path, quiet: bool) -> None:
+    from jotr_deploy.profiling.frames import frame_profile
+    from jotr_deploy.profiling.table import frames_report
+    from jotr_deploy.profiling.trace import write_trace
+
+    write_trace(spans.spans, trace)
+    if not quiet:
+        console.print(frames_report(frame_profile(spans.spans)))
+        console.print(f"[dim]trace[/] {escape(str(trace))}: open it at chrome://tracing", highlight=False)
+
+
+def _report(summary: RunSummary, output: Path, with_table: bool, given: bool) -> None:
+    if with_table:
+        from rich.table import Table
+
+        table = Table(title="milliseconds a frame, mean", title_justify="left")
+        times = summary.milliseconds_per_frame
+        for stage in (*times, "all"):
+            table.add_column(stage, justify="right")
+        table.add_row(*(f"{value:.1f}" for value in (*times.values(), sum(times.values()))))
+        console.print(table)
+    for label in summary.labels:
+        console.print(f"[yellow]note[/] {escape(label)}", highlight=False, soft_wrap=True)
+    if summary.people == 0:
+        doubt = "; are the joints or boxes those of this source?" if given else ""
+        console.print(f"[yellow]note[/] nobody was found{doubt}", highlight=False)
+    for what, why in (("skipped", summary.skipped), ("ended early", [summary.ended] if summary.ended else [])):
+        if why:
+            more = f" and {len(why) - 1} more" if len(why) > 1 else ""
+            console.print(f"[yellow]{what}[/] {escape(why[0])}{more}", highlight=False, soft_wrap=True)
+    picture = next((f for f in summary.files if "_overlay" in f), summary.files[0])
+    found, frames = count(summary.people, "person", "people"), count(summary.frames, "frame")
+    done(output, f"{found} in {frames}, {count(len(summary.files), 'file')}", f"look at {output / picture}")

@@ -1,0 +1,57 @@
+"""`run --live`: rate and times of the stages in the terminal while frames go by."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import takewhile
+from statistics import median
+
+from rich.console import RenderableType
+from rich.live import Live
+from rich.table import Table
+
+from jotr_deploy.spans import Spans
+from jotr_deploy.terminal import errors
+
+WINDOW_S = 2.0
+"""What is shown is of this long."""
+_REFRESH_S = 0.25
+
+
+@contextmanager
+def shown(spans: Spans) -> Iterator[Callable[[int, int | None], None]]:
+    """To be told of every frame that is done; draws a few times a second, and a last time at the end."""
+    done, total, drawn_s = 0, None, 0.0
+    with Live(console=errors, auto_refresh=False) as live:
+
+        def progress(now_done: int, of: int | None) -> None:
+            nonlocal done, total, drawn_s
+            done, total = now_done, of
+            if time.perf_counter() - drawn_s >= _REFRESH_S:
+                drawn_s = time.perf_counter()
+                live.update(table(spans, done, total), refresh=True)
+
+        yield progress
+        live.update(table(spans, done, total), refresh=True)
+
+
+def table(spans: Spans, done: int, total: int | None) -> RenderableType:
+    """Frames done, frames a second, and the median of every stage, milliseconds, over the last `WINDOW_S`."""
+    kept = spans.spans
+    since_s = (kept[-1].end_s if kept else 0.0) - WINDOW_S
+    recent = list(takewhile(lambda span: span.end_s >= since_s, reversed(kept)))
+    seconds: dict[str, list[float]] = {}
+    for span in reversed(recent):
+        seconds.setdefault(span.stage, []).append(span.seconds)
+    ends_s = sorted(span.end_s for span in recent if span.stage == recent[0].stage)
+    rate = (len(ends_s) - 1) / (ends_s[-1] - ends_s[0]) if len(ends_s) > 1 and ends_s[-1] > ends_s[0] else None
+    found = Table(title=f"frame {done}" + (f" of {total}" if total else ""), title_justify="left")
+    found.add_column("frames/s", justify="right")
+    cells = ["-" if rate is None else f"{rate:.1f}"]
+    for stage, samples in seconds.items():
+        found.add_column(f"{stage} ms", justify="right")
+        cells.append(f"{1000 * median(samples):.1f}")
+    found.add_row(*cells)
+    return found

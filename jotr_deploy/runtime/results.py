@@ -1,0 +1,146 @@
+"""Everything that is written of a run, frame by frame."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.bundle import Bundle
+from jotr_deploy.geometry.scene import scene_translation_m
+from jotr_deploy.people import People
+from jotr_deploy.runtime.detections import Detections
+from jotr_deploy.runtime.image_index import image_stem
+from jotr_deploy.runtime.images import write_image
+from jotr_deploy.runtime.keypoint_files import write_keypoints_npz
+from jotr_deploy.runtime.video import Frame, FrameSource, VideoWriter
+from jotr_deploy.visual.coco import coco_file
+from jotr_deploy.visual.files import PeopleWriter, read_people, write_obj
+from jotr_deploy.visual.gltf import write_glb
+from jotr_deploy.visual.overlay import draw_keypoints, draw_people
+
+Array = NDArray[Any]
+Pictures = dict[str, Array]
+"""What is drawn of a frame, by kind: the end of the file's name."""
+
+USUAL_FPS = 25.0
+"""Of a video that does not say."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which results there are beside the `.npz`."""
+
+    overlay: bool = True
+    save_2d: bool = False
+    obj: bool = False
+    glb: bool = False
+    coco: bool = False
+
+
+class Results:
+    """The files of one run in a directory; a context manager, and after it `finish` makes what needs the whole clip."""
+
+    def __init__(self, bundle: Bundle, source: FrameSource, directory: Path, wanted: Wanted) -> None:
+        self.stem = stem_of(source)
+        self._directory, self._source, self._wanted = directory, source, wanted
+        faces = np.load(bundle.file("faces"), allow_pickle=False) if bundle.has("faces") else None
+        self._faces: Array = np.zeros((0, 3), np.int32) if faces is None else faces
+        self._caption = " · ".join(bundle.manifest.labels) or None
+        self._joints: list[tuple[int, Detections]] = []
+        self._stack = ExitStack()
+        self._writer = PeopleWriter(
+            directory / f"{self.stem}.npz",
+            faces=self._faces,
+            source=source.name,
+            image_size_px=source.size_px,
+            fps=source.fps,
+            labels=bundle.manifest.labels,
+            crop_side=bundle.manifest.model.crop_side,
+        )
+        self._videos: dict[str, VideoWriter] = {}
+        self._stems = Counter(Path(name).stem for name in source.frame_names()) if self._stills else {}
+
+    @property
+    def _stills(self) -> bool:
+        return self._source.kind in ("image", "images")
+
+    def __enter__(self) -> Results:
+        with ExitStack() as stack:
+            stack.enter_context(self._writer)
+            if self._wanted.coco:
+                self._coco = stack.enter_context(coco_file(self._directory / f"{self.stem}_coco.json"))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> bool | None:
+        return self._stack.__exit__(*error)
+
+    def draw(self, frame: Frame, people: People) -> Pictures:
+        """The pictures that are wanted of a frame."""
+        pictures = {}
+        if self._wanted.overlay:
+            pictures["overlay"] = draw_people(frame.image_bgr, people, self._faces, caption=self._caption)
+        if self._wanted.save_2d:
+            pictures["2d"] = draw_keypoints(frame.image_bgr, people)
+        return pictures
+
+    def add(self, frame: Frame, people: People, pictures: Pictures) -> None:
+        """Write the next frame.
+
+        Raises:
+            OutputError.
+        """
+        for kind, picture in pictures.items():
+            self._picture(kind, frame, picture)
+        if self._wanted.save_2d:
+            seen = Detections(people.boxes_px, people.keypoints_px, people.scores, people.track_ids)
+            self._joints.append((frame.index, seen))
+        if self._wanted.coco:
+            self._coco(frame.name if self._stills else frame.index, people)
+        self._writer.append(frame.index, people)
+
+    def finish(self) -> None:
+        """Write what is made of the whole clip.
+
+        Raises:
+            OutputError.
+        """
+        result = self._directory / f"{self.stem}.npz"
+        if self._wanted.save_2d:
+            write_keypoints_npz(self._directory / f"{self.stem}_2d.npz", self._joints)
+        if self._wanted.glb:
+            write_glb(self._directory / f"{self.stem}.glb", read_people(result))
+        if self._wanted.obj:
+            recording = read_people(result)
+            for index in np.unique(recording.frame):
+                people = recording.at(int(index))
+                number = "" if recording.frames == 1 else f"_{index:06d}"
+                placed_m = people.vertices_m + scene_translation_m(people, self._source.size_px)[:, None]
+                write_obj(self._directory / f"{self.stem}{number}.obj", placed_m, self._faces)
+
+    def _picture(self, kind: str, frame: Frame, picture: Array) -> None:
+        if self._stills:
+            stem = Path(frame.name).stem
+            shared = self._stems.get(stem, 1) > 1  # a.jpg and a.png, x/a.jpg and y/a.jpg
+            number = f"_{frame.index:06d}" if shared else ""
+            write_image(self._directory / f"{stem}{number}_{kind}.jpg", picture)
+            return
+        if kind not in self._videos:
+            fps = (self._source.fps or USUAL_FPS) / self._source.every
+            writer = VideoWriter(self._directory / f"{self.stem}_{kind}.mp4", fps)
+            self._videos[kind] = self._stack.enter_context(writer)
+        self._videos[kind].write(picture, frame.time_s if self._source.kind == "stream" else None)
+
+
+def stem_of(source: FrameSource) -> str:
+    """What the results of a source are called: a glob without its magic, `frame` of `shots/frame_*.jpg`."""
+    if source.kind != "images":
+        return Path(source.name).stem
+    return re.sub(r"[*?\[\]]+", "_", image_stem(source.name)).strip("_") or "images"
