@@ -6,8 +6,8 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -91,7 +91,7 @@ class Bundle:
         found = [e for e in self.manifest.files if e.role == role and name in (None, e.name)]
         if not found:
             wanted = f"{name} of role {role}" if name else f"{role} file"
-            raise BundleError(f"{self.path}: the bundle has no {wanted}", _EXPORT_AGAIN)
+            raise BundleError(f"{self.path}: the bundle has no {wanted}", _again(role))
         return found[0]
 
     def file(self, role: str, name: str | None = None) -> Path:
@@ -103,14 +103,19 @@ class Bundle:
         entry = self.entry(role, name)
         path = self.path / entry.name
         if not path.is_file():
-            raise BundleError(f"{self.path}: {entry.name} is listed in the manifest but missing", _EXPORT_AGAIN)
+            raise BundleError(f"{self.path}: {entry.name} is listed in the manifest but missing", _again(role))
         try:
             unchanged = sha256_of(path) == entry.sha256
         except OSError as error:
             raise BundleError(f"{path}: cannot be read ({error.strerror})", "check its permissions") from error
         if not unchanged:
-            raise BundleError(f"{path}: the file has changed since it was made (sha256 differs)", _EXPORT_AGAIN)
+            raise BundleError(f"{path}: the file has changed since it was made (sha256 differs)", _again(role))
         return path
+
+
+def _again(role: str) -> str:
+    """How a file of a role comes into a bundle."""
+    return f"put it in: jotr-deploy add BUNDLE --{role} FILE" if role in ("detector", "pose") else _EXPORT_AGAIN
 
 
 def open_bundle(path: Path) -> Bundle:
@@ -201,23 +206,44 @@ def new_directory(path: Path, replace: bool = False) -> Iterator[Path]:
 
 
 def replace_file(bundle: Bundle, name: str, make: Callable[[Path], FileEntry]) -> Bundle:
-    """Make or replace one derived file; at no moment does the manifest describe bytes that are not there.
+    """Make or replace one file, see `replace_files`."""
+    return replace_files(bundle, {name: make})
+
+
+def replace_files(
+    bundle: Bundle,
+    files: Mapping[str, Callable[[Path], FileEntry]],
+    old: Collection[str] = (),
+    licences: Sequence[Licence] | None = None,
+) -> Bundle:
+    """Make files and take others out; at no moment does the manifest describe bytes that are not there.
 
     Args:
         bundle: as opened; the result is the bundle as it then is.
-        name: of the file inside the bundle.
-        make: writes the file at the path it is given and returns its entry, whose `sha256` is filled in here.
+        files: by name inside the bundle, what writes each at the path it is given and returns its entry, whose
+            `sha256` is filled in here.
+        old: names of the files that go; those of `files` that are there go in any case.
+        licences: of the bundle as it then is; by default what they were.
 
     Raises:
-        OutputError: not writable; the old file and its entry are as they were, or, once the old bytes are gone, both
+        OutputError: not writable; the old files and their entries are as they were, or, once old bytes are gone, both
             are out of the bundle.
     """
-    with written_aside(bundle.path / name) as aside:
-        entry = make(aside)
-        entry = entry.model_copy(update={"name": name, "sha256": sha256_of(aside)})
-        others = tuple(e for e in bundle.manifest.files if e.name != name)
+    gone = {*old, *files}
+    with ExitStack() as stack:
+        asides = {name: stack.enter_context(written_aside(bundle.path / name)) for name in files}
+        made = []
+        for name, aside in asides.items():
+            with output_errors(bundle.path / name):  # of several files the one that failed
+                entry = files[name](aside)
+                made.append(entry.model_copy(update={"name": name, "sha256": sha256_of(aside)}))
+        others = tuple(entry for entry in bundle.manifest.files if entry.name not in gone)
         write_manifest(bundle.path, bundle.manifest.model_copy(update={"files": others}))
-    manifest = bundle.manifest.model_copy(update={"files": (*others, entry)})
+    for name in gone - files.keys():
+        with output_errors(bundle.path / name):
+            (bundle.path / name).unlink(missing_ok=True)
+    changes: dict[str, Any] = {"files": (*others, *made)}
+    manifest = bundle.manifest.model_copy(update=changes if licences is None else {**changes, "licences": (*licences,)})
     write_manifest(bundle.path, manifest)
     return Bundle(bundle.path, manifest)
 

@@ -13,10 +13,19 @@ from typing import Annotated, cast
 import typer
 from rich.markup import escape
 
-from jotr_deploy import cli_calibration, cli_doctor, cli_engines, cli_evaluation, cli_run, cli_training, cli_view
+from jotr_deploy import (
+    cli_add,
+    cli_bench,
+    cli_calibration,
+    cli_doctor,
+    cli_engines,
+    cli_evaluation,
+    cli_run,
+    cli_training,
+    cli_view,
+)
 from jotr_deploy.errors import JotrDeployError
 from jotr_deploy.terminal import (
-    bar,
     choice,
     console,
     difference_table,
@@ -140,86 +149,9 @@ def export(
     done(exported.path, f"{exported.size_bytes / 1e6:.0f} MB", f"jotr-deploy {following}")
 
 
-@app.command()
-def bench(
-    bundle: Annotated[Path, typer.Argument(help="Bundle directory.")],
-    batches: Annotated[str, typer.Option(help="People in one call of the network, comma separated.")] = "1,4,16",
-    seconds: Annotated[float, typer.Option(min=1, help="About how long to measure.")] = 30.0,
-    source: Annotated[Path | None, typer.Option(help="Picture in place of the one in this package.")] = None,
-    keypoints: Annotated[Path | None, typer.Option(help="2-D joints of that picture.")] = None,
-    no_eager: Annotated[bool, typer.Option("--no-eager", help="Leave PyTorch eager out.")] = False,
-    choose: Annotated[
-        bool, typer.Option("--choose", help="Only find the faster engine for every file here, and remember it.")
-    ] = False,
-    layers: Annotated[
-        bool, typer.Option("--layers", help="Only say where a call on the CPU spends its time, for the first batch.")
-    ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="Cores for every engine; all by default.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-) -> None:
-    """Measure the latency of every engine of a bundle and the stages of a frame."""
-    choice("--device", device, ("auto", "cpu", "cuda"))
-    if not all(part.strip().isdecimal() and int(part) > 0 for part in batches.split(",")):
-        raise JotrDeployError(f"--batches {batches}: not a list of batch sizes", "give one such as 1,4,16")
-    needs("bench", "onnxruntime", *(["openvino"] if choose else []))
-    errors.print(f"[dim]measuring[/] {escape(str(bundle))}", highlight=False, soft_wrap=True)
-    exclusive("--layers", layers, {"--choose": choose or None})
-    sizes = [int(part) for part in batches.split(",")]
-    if choose:
-        _choose(bundle, threads, seconds, as_json)
-        return
-    if layers:
-        _layers(bundle, sizes[0], threads, as_json)
-        return
-    from jotr_deploy.bundle import open_bundle
-    from jotr_deploy.profiling.bench import bench as measure
-    from jotr_deploy.profiling.table import report
-
-    opened = open_bundle(bundle)
-    with bar() as progress:
-        result = measure(
-            opened, batches=sizes, threads=threads, device=device, seconds=seconds, source=source,
-            keypoints=keypoints, eager=not no_eager, progress=progress,
-        )  # fmt: skip
-    if as_json:
-        print_json(result.as_dict())
-        return
-    console.print(report(result))
-    done(bundle, "measured; nothing was written", f"jotr-deploy bench {bundle} --json > bench.json")
-
-
-def _layers(bundle: Path, batch: int, threads: int | None, as_json: bool) -> None:
-    from jotr_deploy.bundle import open_bundle
-    from jotr_deploy.profiling.layers import profile
-    from jotr_deploy.profiling.table import layers_report
-
-    with bar() as progress:
-        found = profile(open_bundle(bundle), batch, threads, progress)
-    if as_json:
-        print_json(asdict(found))
-        return
-    console.print(layers_report(found))
-    done(bundle, "profiled; nothing was written",
-         f"jotr-deploy bench {bundle} --layers --json for every kernel")  # fmt: skip
-
-
-def _choose(bundle: Path, threads: int | None, seconds: float, as_json: bool) -> None:
-    from jotr_deploy.bundle import open_bundle
-    from jotr_deploy.profiling.choose import choose
-    from jotr_deploy.profiling.table import choices_report
-    from jotr_deploy.runtime.sessions.choice import choices
-
-    with bar() as progress:
-        found = choose(open_bundle(bundle), threads, seconds, progress)
-    if as_json:
-        print_json([asdict(each) for each in found])
-        return
-    console.print(choices_report(found))
-    done(choices(), "remembered for this processor and these files", f"jotr-deploy run {bundle} IMAGE -o DIR")
-
-
+app.command()(cli_add.add)
 app.command()(cli_run.run)
+app.command()(cli_bench.bench)
 app.command()(cli_view.view)
 app.command()(cli_doctor.doctor)
 app.command("build-engine")(cli_engines.build_engine)

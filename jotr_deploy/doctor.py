@@ -163,7 +163,7 @@ def _files(bundle: Bundle) -> Iterator[Finding]:
         except BundleError as error:
             yield Finding("bundle", entry.name, "problem", error.cause, error.remedy)
             continue
-        facts = [f"{size / 1e6:.1f} MB", entry.precision, "unchanged"]
+        facts = [f"{size / 1e6:.1f} MB", entry.precision, entry.recipe.get("format"), "unchanged"]
         if entry.error_mm:
             facts.append(f"at most {entry.error_mm.max:g} mm from PyTorch when made")
         yield Finding("bundle", entry.name, "ok", ", ".join(fact for fact in facts if fact))

@@ -39,3 +39,18 @@ def person(image_id: str | int, seed: int = 0, joints: int = 17) -> dict[str, An
 def write(path: Path, content: Any) -> Path:
     path.write_text(content if isinstance(content, str) else json.dumps(content))
     return path
+
+
+def figure(size_px: tuple[int, int], height_px: int, top_px: tuple[int, int]) -> np.ndarray:
+    """Someone dark before a bright wall, upright, the top of the head at `top_px`."""
+    image, dark, unit = np.full((size_px[1], size_px[0], 3), 200, np.uint8), (40, 40, 40), height_px / 96
+
+    def at(x: float, y: float) -> tuple[int, int]:
+        return round(top_px[0] + x * unit), round(top_px[1] + y * unit)
+
+    cv2.ellipse(image, at(0, 8), (round(6 * unit), round(8 * unit)), 0, 0, 360, dark, -1)
+    cv2.fillPoly(image, [np.array([at(-12, 18), at(12, 18), at(10, 52), at(-10, 52)])], dark)
+    for side in (-1, 1):
+        cv2.line(image, at(side * 12, 20), at(side * 16, 52), dark, round(5 * unit))
+        cv2.line(image, at(side * 5, 50), at(side * 8, 96), dark, round(8 * unit))
+    return image

@@ -19,6 +19,8 @@ from jotr_deploy.bundle import (
     Manifest,
     new_directory,
     open_bundle,
+    replace_file,
+    replace_files,
     sha256_of,
     starter_path,
     to_write,
@@ -270,6 +272,80 @@ def test_a_bundle_is_added_to_where_it_is(tmp_path: Path) -> None:
     path = bundle_in(tmp_path / "b", "mesh.onnx")
     with to_write(path) as bundle:
         assert bundle.path == path
+
+
+def making(content: str, role: str = "detector", failure: BaseException | None = None) -> Any:
+    def make(path: Path) -> FileEntry:
+        path.write_text(content)
+        if failure is not None:
+            raise failure
+        return FileEntry(role=role, name="", sha256="")  # type: ignore[arg-type]
+
+    return make
+
+
+def listed(path: Path) -> list[tuple[str, str]]:
+    """Role and name of what a bundle lists; each is intact, and there is nothing else."""
+    bundle = open_bundle(path)
+    for entry in bundle.manifest.files:
+        bundle.file(entry.role, entry.name)
+    assert set(tree(path)) == {"bundle.json", *(entry.name for entry in bundle.manifest.files)}
+    return [(entry.role, entry.name) for entry in bundle.manifest.files]
+
+
+def test_a_file_is_replaced_in_place(tmp_path: Path) -> None:
+    bundle = replace_file(open_bundle(bundle_in(tmp_path, "mesh.onnx")), "d.onnx", making("one"))
+    bundle = replace_file(bundle, "d.onnx", making("two"))
+    assert bundle == open_bundle(tmp_path)
+    assert listed(tmp_path) == [("mesh", "mesh.onnx"), ("detector", "d.onnx")]
+    assert bundle.file("detector").read_text() == "two"
+
+
+def test_files_come_and_go_at_once(tmp_path: Path) -> None:
+    bundle = replace_file(open_bundle(bundle_in(tmp_path, "mesh.onnx")), "d.onnx", making("one"))
+    terms = (Licence(asset="x", terms="MIT", redistributable=True),)
+    files = {"d.engine": making("two"), "p.onnx": making("three", "pose")}
+    bundle = replace_files(bundle, files, ["d.onnx"], terms)
+    assert bundle == open_bundle(tmp_path)
+    assert listed(tmp_path) == [("mesh", "mesh.onnx"), ("detector", "d.engine"), ("pose", "p.onnx")]
+    assert bundle.manifest.licences == terms
+    assert replace_files(bundle, {}, ["p.onnx"]).manifest.licences == terms
+    assert listed(tmp_path) == [("mesh", "mesh.onnx"), ("detector", "d.engine")]
+
+
+@pytest.mark.parametrize("failing", ["d.onnx", "p.onnx"])
+def test_if_one_of_several_cannot_be_made_all_is_as_it_was(tmp_path: Path, failing: str) -> None:
+    bundle = replace_file(open_bundle(bundle_in(tmp_path, "mesh.onnx")), "d.onnx", making("one"))
+    before = tree(tmp_path)
+    files = {name: making("new", failure=OSError(28, "No space left on device") if name == failing else None)
+             for name in ("d.onnx", "p.onnx")}  # fmt: skip
+    with pytest.raises(OutputError) as error:
+        replace_files(bundle, files, ["mesh.onnx"])
+    assert (error.value.cause, error.value.remedy) == (
+        f"{tmp_path / failing}: cannot be written (No space left on device)", PLACE,
+    )  # fmt: skip
+    assert tree(tmp_path) == before
+
+
+def test_an_old_file_that_cannot_be_removed_is_out_of_the_manifest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = replace_file(open_bundle(bundle_in(tmp_path, "mesh.onnx")), "d.onnx", making("one"))
+    unlink = Path.unlink
+    monkeypatch.setattr(Path, "unlink", lambda p, **o: full_disk() if p.name == "d.onnx" else unlink(p, **o))
+    with pytest.raises(OutputError, match=r"d\.onnx: cannot be written"):
+        replace_files(bundle, {"d.engine": making("two")}, ["d.onnx"])
+    assert [entry.name for entry in open_bundle(tmp_path).manifest.files] == ["mesh.onnx"]
+
+
+@pytest.mark.parametrize("role", ["detector", "pose"])
+def test_networks_of_others_have_a_verb_of_their_own(tmp_path: Path, role: str) -> None:
+    bundle = open_bundle(bundle_in(tmp_path, "mesh.onnx"))
+    add = f"put it in: jotr-deploy add BUNDLE --{role} FILE"
+    assert refusal(bundle.file, role) == (f"{tmp_path}: the bundle has no {role} file", add)
+    bundle = replace_file(bundle, "n.onnx", making("one", role))
+    (tmp_path / "n.onnx").unlink()
+    assert refusal(bundle.file, role) == (f"{tmp_path}: n.onnx is listed in the manifest but missing", add)
 
 
 def test_the_starter_is_not_changed(starter: Path) -> None:

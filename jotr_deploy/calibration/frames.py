@@ -81,7 +81,7 @@ def crops_of_pictures(
     count: int,
     progress: Progress = lambda step, done, total: None,
 ) -> CropSet:
-    """Everybody in pictures, until there are `count`: by keypoints, else by the bundle's networks, else whole frames.
+    """Everybody in pictures, until there are `count`: by keypoints, else as `open_people_source` finds them.
 
     Pictures that cannot be read are left out and named in the result.
 
@@ -91,7 +91,7 @@ def crops_of_pictures(
     skipped: list[str] = []
     with ExitStack() as stack:
         frames = stack.enter_context(open_source(source, skipped))
-        roles = ("detector", "pose") if keypoints is None and bundle.has("detector") else ()
+        roles = ("detector", "pose") if keypoints is None else ()
         networks = stack.enter_context(open_people_networks(bundle, roles, device="cpu"))
         find = open_people_source(frames, keypoints, None, None, networks)
         people = ((frame.image_bgr, find(frame.image_bgr, frame.name, frame.index)) for frame in frames)

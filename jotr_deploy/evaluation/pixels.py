@@ -38,7 +38,7 @@ def open_people(bundle: Bundle, device: str = "auto", threads: int | None = None
         if networks.detector is None or missing is not None:
             raise BundleError(
                 f"{bundle.path}: the bundle has no {missing}, so nobody is measured from pixels alone",
-                "leave --pixels out, or take a bundle with a detector and a pose network",
+                "leave --pixels out, or put one in: jotr-deploy add BUNDLE --detector FILE --pose FILE",
             )
         yield DetectedPeople(networks.detector, networks.pose)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jotr_deploy.errors import BundleError, SessionError
+from jotr_deploy.runtime.open_size import of_one_size
 from jotr_deploy.runtime.sessions import Session, TensorSpec
 
 Array = NDArray[Any]
@@ -19,12 +20,18 @@ MAX_BATCH = 16
 """Rows in one call at most where a file takes any number."""
 
 
+Side = Annotated[int, Field(gt=0, multiple_of=32)]
+
+
 class Recipe(BaseModel):
     """What a bundle may say about a network of others, and what holds where it says nothing."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: str | None = None
+    """The name of a format; by default the first that fits."""
+    size_px: tuple[Side, Side] | None = None
+    """Width and height of the input, where the file leaves them open."""
 
 
 class Format(ABC):
@@ -45,26 +52,44 @@ class Format(ABC):
     def fits(session: Session) -> bool:
         """Whether names and shapes are those of this format."""
 
+    def facts(self) -> tuple[str, ...]:
+        """What else there is to know of this file, for people, in a few words each."""
+        return ()
+
+    @property
+    def about(self) -> str:
+        """The file in one line, for people."""
+        return ", ".join((self.name, f"{self.size_px[0]} x {self.size_px[1]} px", *self.facts()))
+
 
 AnyFormat = TypeVar("AnyFormat", bound=Format)
+AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 
 
 def open_format(
-    kind: str, formats: Sequence[type[AnyFormat]], session: Session, recipe: Mapping[str, Any]
+    kind: str,
+    formats: Sequence[type[AnyFormat]],
+    session: Session,
+    recipe: Mapping[str, Any],
+    usual_px: tuple[int, int],
 ) -> AnyFormat:
     """The network of a session in the first format that fits, or in the one that the recipe names.
 
+    `usual_px` is width and height of the input where neither file nor recipe tell.
+
     Raises:
-        SessionError: the file fits none of them.
+        SessionError: the file fits none of them, or does not run at that size.
         BundleError: the recipe says what the format does not know.
     """
     wanted, names = recipe.get("format"), ", ".join(each.name for each in formats)
     named = [each for each in formats if wanted in (None, each.name)]
     if not named:
         raise BundleError(f"{session.path}: unknown {kind} format '{wanted}'", f"known: {names}")
+    size_px = _checked("any format", Recipe, session, {key: recipe[key] for key in recipe if key == "size_px"}).size_px
+    sized = of_one_size(session, size_px, usual_px)
     for each in named:
-        if each.fits(session):
-            return each(session, _checked(each, session, recipe))
+        if each.fits(sized):
+            return each(sized, _checked(each.name, each.recipe, session, recipe))
     tried = ", ".join(each.name for each in named)
     raise SessionError(
         f"{session.path}: not a {kind} of a known format (inputs {_listed(session.inputs)}; "
@@ -73,15 +98,15 @@ def open_format(
     )
 
 
-def _checked(chosen: type[Format], session: Session, recipe: Mapping[str, Any]) -> Recipe:
+def _checked(name: str, wanted: type[AnyRecipe], session: Session, recipe: Mapping[str, Any]) -> AnyRecipe:
     try:
-        return chosen.recipe.model_validate(recipe)
+        return wanted.model_validate(recipe)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        known = ", ".join(chosen.recipe.model_fields)
+        known = ", ".join(wanted.model_fields)
         raise BundleError(
-            f"{session.path}: recipe: {where}: {first['msg']}", f"a recipe of {chosen.name} has {known}"
+            f"{session.path}: recipe: {where}: {first['msg']}", f"a recipe of {name} has {known}"
         ) from None
 
 

@@ -1,19 +1,21 @@
-"""Who is a person in a frame: joints or boxes from a file, a detector's people, or the whole frame."""
+"""Who is a person in a frame: joints or boxes from a file, a detector's people, OpenCV's, or the whole frame."""
 
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.errors import KeypointFileError
+from jotr_deploy.errors import BundleError, KeypointFileError, MissingDependency
 from jotr_deploy.geometry.crop import VALID_CONFIDENCE, box_from_joints, clip_box, square_box
 from jotr_deploy.runtime.box_files import BoxFile, read_boxes
-from jotr_deploy.runtime.detection import Detector
+from jotr_deploy.runtime.detection.contract import FindsPeople
+from jotr_deploy.runtime.detection.hog import HogDetector
 from jotr_deploy.runtime.detection.one_stage import OneStage
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.duplicates import distinct
@@ -22,8 +24,12 @@ from jotr_deploy.runtime.people_networks import PeopleNetworks
 from jotr_deploy.runtime.pose import PoseNetwork
 from jotr_deploy.runtime.video import FrameSource
 from jotr_deploy.skeletons import to_smpl30
+from jotr_deploy.spans import NO_FRAME, Spans
 
 Array = NDArray[Any]
+
+PeopleBy = Literal["auto", "detector", "hog", "frame"]
+"""How people are found where neither joints nor boxes are given; "auto" is the first of the others that there is."""
 
 LEAST_JOINTS = 16
 """Of the 30-joint set, for the joints of a network to give the crop box; with fewer the person's box gives it."""
@@ -93,39 +99,62 @@ class DetectedPeople:
     Without a pose network the joints are those of a detector that finds them as well, and of any other stay unknown.
     """
 
-    detector: Detector
+    detector: FindsPeople
     pose: PoseNetwork | None = None
+    spans: Spans | None = None  # told of the stages "detect" and "pose"
 
     def __call__(self, image_bgr: Array, name: str, frame: int) -> Detections:
         """See `PeopleSource`."""
-        return self.find(image_bgr)[0]
+        return self.find(image_bgr, frame)[0]
 
-    def find(self, image_bgr: Array) -> tuple[Detections, Array]:
+    def find(self, image_bgr: Array, frame: int = NO_FRAME) -> tuple[Detections, Array]:
         """The people of a picture (H, W, 3) uint8, and the box (N, 4) of each as the detector gave it."""
+        span = self.spans or Spans()
         if self.pose is None and isinstance(self.detector, OneStage):
-            boxes_px, scores, joints = self.detector.people(image_bgr)
+            with span("detect", frame):
+                boxes_px, scores, joints = self.detector.people(image_bgr)
             people = Detections.from_boxes(boxes_px, scores)
             people = with_joints(people, joints, self.detector.skeleton, (image_bgr.shape[1], image_bgr.shape[0]))
         else:
-            boxes_px, scores = self.detector(image_bgr)
-            people = with_crop_boxes(image_bgr, Detections.from_boxes(boxes_px, scores), self.pose)
+            with span("detect", frame):
+                boxes_px, scores = self.detector(image_bgr)
+            with span("pose", frame) if self.pose else nullcontext():
+                people = with_crop_boxes(image_bgr, Detections.from_boxes(boxes_px, scores), self.pose)
         kept = distinct(people.keypoints_px, boxes_px)
         return people[kept], boxes_px[kept]
 
 
+@dataclass(frozen=True)
 class WholeFrame:
-    """One person who fills the frame: the last resort, so it warns once."""
+    """One person who fills the frame; without a pose network the joints stay unknown."""
 
-    def __init__(self) -> None:
-        logging.getLogger("jotr_deploy").warning(
-            "no keypoints, no boxes, no detector: the whole frame is taken as one person without joints, "
-            "which costs accuracy"
-        )
+    pose: PoseNetwork | None = None
 
     def __call__(self, image_bgr: Array, name: str, frame: int) -> Detections:
         """See `PeopleSource`."""
         height, width = image_bgr.shape[:2]
-        return Detections.from_boxes(square_box(np.array([[0, 0, width, height]])))
+        return with_crop_boxes(image_bgr, Detections.from_boxes(np.array([[0, 0, width, height]])), self.pose)
+
+
+@dataclass
+class OrWholePicture:
+    """People of still pictures: where a source finds nobody, the whole picture is one person. Warns of the first."""
+
+    found: PeopleSource
+    whole: WholeFrame
+    warned: bool = field(default=False, init=False)
+
+    def __call__(self, image_bgr: Array, name: str, frame: int) -> Detections:
+        """See `PeopleSource`."""
+        people = self.found(image_bgr, name, frame)
+        if len(people):
+            return people
+        if not self.warned:
+            logging.getLogger("jotr_deploy").warning(
+                "nobody is found in '%s': a picture without anybody is taken as one person as a whole", name
+            )
+        self.warned = True
+        return self.whole(image_bgr, name, frame)
 
 
 def with_joint_boxes(people: Detections, size_px: tuple[int, int]) -> Detections:
@@ -174,16 +203,26 @@ def open_people_source(
     boxes: Path | None = None,
     skeleton: str | None = None,
     networks: PeopleNetworks = PeopleNetworks(),  # noqa: B008
+    people: PeopleBy = "auto",
+    spans: Spans | None = None,
 ) -> PeopleSource:
-    """The people of a source by what the user gave, keypoints or boxes; else by what the networks find.
+    """The people of a source by what the user gave, keypoints or boxes; else as `people` says.
 
-    Boxes get joints from the pose network, if there is one. Without a detector the whole frame is one person.
+    Boxes, OpenCV's HOG and the whole frame get joints from the pose network, if there is one. "auto" takes the
+    detector, without one HOG, and says so once; a still picture in which HOG finds nobody is one person as a whole, a
+    frame of a video or a stream has nobody then. Where OpenCV has no HOG every frame is one person. `spans` are told
+    of detector and pose network.
 
     Raises:
-        KeypointFileError: both are given, a file cannot be read, or it does not belong to the source.
+        KeypointFileError: two ways are given, a file cannot be read, or it does not belong to the source.
+        BundleError: people are to be found by a detector and there is none.
+        MissingDependency: by HOG, which this OpenCV lacks.
     """
     if keypoints is not None and boxes is not None:
         raise KeypointFileError("both keypoints and boxes are given", "give one: joints bring their own boxes")
+    given = "keypoints" if keypoints is not None else "boxes" if boxes is not None else None
+    if people != "auto" and given is not None:
+        raise KeypointFileError(f"people by {people!r} and {given} are given", "give one: the file says who is there")
     video = source.kind == "video"
     if keypoints is not None:
         keypoint_file = read_keypoints(keypoints, skeleton)
@@ -193,6 +232,38 @@ def open_people_source(
         box_file = read_boxes(boxes)
         box_file.index.check(source)
         return BoxPeople(box_file, video, networks.pose)
-    if networks.detector is not None:
-        return DetectedPeople(networks.detector, networks.pose)
-    return WholeFrame()
+    return _found_in(source, networks, people, spans)
+
+
+def _found_in(
+    source: FrameSource, networks: PeopleNetworks, people: PeopleBy, spans: Spans | None
+) -> DetectedPeople | OrWholePicture | WholeFrame:
+    if people == "detector" and networks.detector is None:
+        raise BundleError(
+            "people are to be found by a detector, and the bundle has none",
+            "put one in: jotr-deploy add BUNDLE --detector FILE",
+        )
+    if people in ("auto", "detector") and networks.detector is not None:
+        return DetectedPeople(networks.detector, networks.pose, spans)
+    whole = WholeFrame(networks.pose)
+    if people == "frame":
+        return whole
+    try:
+        found = DetectedPeople(HogDetector(), networks.pose, spans)
+    except MissingDependency as error:
+        if people == "hog":
+            raise
+        _say_fallback(f"every frame is taken as one person, because {error.cause}")
+        return whole
+    if people == "hog":
+        return found
+    _say_fallback(
+        "people are found by OpenCV's HOG, which is for demonstrations and knows upright people in full view only"
+    )
+    return OrWholePicture(found, whole) if source.kind in ("image", "images") else found
+
+
+def _say_fallback(what: str) -> None:
+    logging.getLogger("jotr_deploy").warning(
+        "no keypoints, no boxes, no detector: %s; a detector goes in with jotr-deploy add BUNDLE --detector FILE", what
+    )

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from jotr_deploy.bundle import MANIFEST, Bundle
@@ -20,7 +20,7 @@ from jotr_deploy.runtime.captures import shown
 from jotr_deploy.runtime.crop_graph import open_cropper
 from jotr_deploy.runtime.mesh import MeshNetwork
 from jotr_deploy.runtime.people_networks import PeopleNetworks, open_people_networks
-from jotr_deploy.runtime.people_source import DetectedPeople, KeypointPeople, PeopleBy, PeopleSource, open_people_source
+from jotr_deploy.runtime.people_source import KeypointPeople, PeopleBy, PeopleSource, open_people_source
 from jotr_deploy.runtime.pipeline import Pipeline
 from jotr_deploy.runtime.region import MostPeople, WithinRegion
 from jotr_deploy.runtime.results import USUAL_FPS, Results, Wanted, stem_of
@@ -145,10 +145,8 @@ def _opened(
     spans: Spans,
 ) -> Pipeline:
     people_source: PeopleSource = open_people_source(
-        source, options.keypoints, options.boxes, options.skeleton, networks, options.people
+        source, options.keypoints, options.boxes, options.skeleton, networks, options.people, spans
     )
-    if isinstance(people_source, DetectedPeople):
-        people_source = replace(people_source, spans=spans)
     known = isinstance(people_source, KeypointPeople) and (people_source.file.people.track_ids >= 0).any()
     if options.roi_px is not None:
         people_source = WithinRegion(people_source, options.roi_px)

@@ -247,3 +247,50 @@ def write_heatmaps(path: Path, size_px: tuple[int, int], joints: int = 17, udp: 
     ]  # fmt: skip
     outputs = {"output": ["batch", joints, height // 4, width // 4]}
     return _write(path, nodes, constants, {"input": ["batch", 3, height, width]}, outputs)
+
+
+def write_yolox_of_any_size(path: Path, batch: int | str = "batch") -> Path:
+    """A network in YOLOX's format that sees: every cell of every level is a person who fills it, if it is white."""
+    constants = {
+        "flat": np.array([0, 3, -1]),
+        "colours": np.zeros((3, 6), np.float32),
+        "nothing": np.float32([0.5, 0.5, 0, 0, 0, 1]),
+    }  # the middle of the cell, its size, of class 0
+    constants["colours"][:, 4] = 1 / 255 / 3
+    nodes = []
+    for stride in STRIDES:
+        pool = {"kernel_shape": [stride, stride], "strides": [stride, stride]}
+        nodes += [
+            helper.make_node("AveragePool", ["images"], [f"cells{stride}"], **pool),
+            helper.make_node("Reshape", [f"cells{stride}", "flat"], [f"row{stride}"]),
+        ]
+    nodes += [
+        helper.make_node("Concat", [f"row{stride}" for stride in STRIDES], ["rows"], axis=2),
+        helper.make_node("Transpose", ["rows"], ["columns"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["columns", "colours"], ["seen"]),
+        helper.make_node("Add", ["seen", "nothing"], ["output"]),
+    ]
+    return _write(path, nodes, constants, {"images": [batch, 3, "height", "width"]}, {"output": [batch, "cells", 6]})
+
+
+def write_heatmaps_of_any_size(path: Path, joints: int = 17) -> Path:
+    """A network in HRNet's format whose every map is how bright the picture is."""
+    nodes = [
+        helper.make_node("AveragePool", ["input"], ["cells"], kernel_shape=[4, 4], strides=[4, 4]),
+        helper.make_node("Conv", ["cells", "mean"], ["output"]),
+    ]
+    constants = {"mean": np.full((joints, 3, 1, 1), 1 / 3, np.float32)}
+    return _write(path, nodes, constants, {"input": ["batch", 3, "h", "w"]}, {"output": ["batch", joints, "y", "x"]})
+
+
+def write_of_one_hidden_size(path: Path, size_px: tuple[int, int]) -> Path:
+    """A network in Ultralytics' format that says it takes any size, and does not."""
+    nodes = [
+        helper.make_node("Flatten", ["input"], ["row"]),
+        helper.make_node("MatMul", ["row", "weights"], ["numbers"]),
+        helper.make_node("Reshape", ["numbers", "shape"], ["output0"]),
+    ]
+    cells = rows_of(size_px)
+    constants = {"weights": np.zeros((3 * size_px[0] * size_px[1], 5 * cells), np.float32),
+                 "shape": np.array([0, 5, cells])}  # fmt: skip
+    return _write(path, nodes, constants, {"input": [1, 3, "h", "w"]}, {"output0": [1, "five", "cells"]})

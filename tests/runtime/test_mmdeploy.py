@@ -159,14 +159,7 @@ def test_other_formats_are_refused(name):
         open_detector(session, {"format": "mmdeploy"})
 
 
-def test_an_input_of_open_size_is_refused():
-    session = always("input", SIZE, mmdeploy_answers(ONE, np.ones(1)))
-    session.inputs = {"input": spec(("batch", 3, "height", "width"))}
-    with pytest.raises(SessionError, match="not a detector of a known format"):
-        open_detector(session)
-
-
-KNOWN = "a recipe of mmdeploy has format, threshold, family"
+KNOWN = "a recipe of mmdeploy has format, size_px, threshold, family"
 
 
 @pytest.mark.parametrize(

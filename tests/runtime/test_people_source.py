@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 import pytest
 from canned import simcc_session, yolox_rows, yolox_session
+from pictures import figure
 
-from jotr_deploy.errors import KeypointFileError
+from jotr_deploy.errors import BundleError, KeypointFileError, MissingDependency
 from jotr_deploy.geometry.crop import square_box
 from jotr_deploy.runtime.crops import make_crops
 from jotr_deploy.runtime.detection import open_detector
@@ -17,12 +18,16 @@ from jotr_deploy.runtime.people_source import LEAST_JOINTS, WholeFrame, open_peo
 from jotr_deploy.runtime.pose import open_pose_network
 from jotr_deploy.runtime.video import VideoWriter, open_source
 from jotr_deploy.skeletons import SKELETONS, SMPL30_INDEX, to_smpl30
+from jotr_deploy.spans import Spans
 
 SIZE_PX = (200, 100)
 IMAGE = np.zeros((100, 200, 3), np.uint8)
-WARNING = (
-    "no keypoints, no boxes, no detector: the whole frame is taken as one person without joints, which costs accuracy"
+ADD = "a detector goes in with jotr-deploy add BUNDLE --detector FILE"
+HOG = (
+    "no keypoints, no boxes, no detector: people are found by OpenCV's HOG, which is for demonstrations and knows "
+    f"upright people in full view only; {ADD}"
 )
+WHOLE = "nobody is found in 'a.png': a picture without anybody is taken as one person as a whole"
 
 
 @pytest.fixture
@@ -145,12 +150,98 @@ def test_an_empty_file_says_that_nobody_is_there(video, tmp_path, kind):
     assert [len(people) for people in everyone(video, people_of)] == [0, 0, 0]
 
 
-def test_without_anything_the_whole_frame_is_one_person_and_that_is_said_once(video, caplog):
-    frames = everyone(video, open_people_source(video))
-    for people in frames:
+def test_without_anything_a_frame_of_a_video_in_which_hog_finds_nobody_has_nobody(video, caplog):
+    assert [len(people) for people in everyone(video, open_people_source(video))] == [0, 0, 0]
+    assert caplog.messages == [HOG]
+
+
+def test_the_spans_are_told_whoever_finds(someone):
+    spans = Spans()
+    for people, networks in (("auto", PeopleNetworks(detector(), FakePose(body()))), ("hog", PeopleNetworks())):
+        everyone(someone, open_people_source(someone, networks=networks, people=people, spans=spans))
+    assert [span.stage for span in spans.spans] == ["detect", "pose", "detect"]
+
+
+def folder_of_pictures(folder, *names):
+    for name in names:
+        cv2.imwrite(str(folder / name), IMAGE)
+    return open_source(folder)
+
+
+def test_without_anything_a_picture_in_which_hog_finds_nobody_is_one_person_and_that_is_said_once(tmp_path, caplog):
+    pictures = folder_of_pictures(tmp_path, "a.png", "b.png", "c.png")
+    for people in everyone(pictures, open_people_source(pictures)):
         np.testing.assert_allclose(people.boxes_px, [[-10, -60, 210, 160]])
         assert not make_crops(IMAGE, people, 64).joints_mask.any()
-    assert caplog.messages == [WARNING]
+    assert caplog.messages == [HOG, WHOLE]
+
+
+@pytest.fixture
+def someone(tmp_path):
+    cv2.imwrite(str(tmp_path / "s.png"), figure((500, 400), 260, (250, 60)))
+    return open_source(tmp_path / "s.png")
+
+
+@pytest.mark.parametrize("people", ["auto", "hog"])
+def test_hog_finds_who_stands_there(someone, caplog, people):
+    (found,) = everyone(someone, open_people_source(someone, people=people))
+    assert len(found) == 1
+    assert not found.keypoints_px.any()
+    np.testing.assert_allclose(found.boxes_px[0, :2] + found.boxes_px[0, 2:], [500, 380], atol=25)
+    assert caplog.messages == ([HOG] if people == "auto" else [])  # who asks for it knows
+
+
+@pytest.mark.parametrize("people", ["auto", "hog", "frame"])
+def test_whoever_is_found_has_the_joints_of_the_pose_network(someone, people):
+    pose = FakePose(body())
+    (found,) = everyone(someone, open_people_source(someone, networks=PeopleNetworks(None, pose), people=people))
+    assert found.keypoints_px[0, SMPL30_INDEX["Nose"], 2] > 0
+    assert len(pose.boxes_px) == 1
+    if people == "frame":
+        assert pose.boxes_px[0].tolist() == [[0, 0, 500, 400]]
+
+
+def test_hog_asked_for_is_not_replaced_by_the_whole_picture(photo, caplog):
+    (found,) = everyone(photo, open_people_source(photo, people="hog"))
+    assert len(found) == 0
+    assert caplog.messages == []
+
+
+def test_the_frame_asked_for_comes_before_the_detector(video, caplog):
+    source = open_people_source(video, networks=PeopleNetworks(detector()), people="frame")
+    for people in everyone(video, source):
+        np.testing.assert_allclose(people.boxes_px, [[-10, -60, 210, 160]])
+    assert caplog.messages == []
+
+
+def test_the_detector_asked_for(photo):
+    (people,) = everyone(photo, open_people_source(photo, networks=PeopleNetworks(detector()), people="detector"))
+    assert len(people) == 2
+    with pytest.raises(BundleError) as caught:
+        open_people_source(photo, people="detector")
+    assert caught.value.cause == "people are to be found by a detector, and the bundle has none"
+    assert caught.value.remedy == "put one in: jotr-deploy add BUNDLE --detector FILE"
+
+
+@pytest.mark.parametrize("given", ["keypoints", "boxes"])
+@pytest.mark.parametrize("people", ["detector", "hog", "frame"])
+def test_a_file_and_another_way_are_refused(photo, tmp_path, given, people):
+    with pytest.raises(KeypointFileError) as caught:
+        open_people_source(photo, people=people, **{given: tmp_path / "f.json"})
+    assert caught.value.cause == f"people by '{people}' and {given} are given"
+    assert caught.value.remedy == "give one: the file says who is there"
+
+
+def test_an_opencv_without_hog(video, caplog, monkeypatch):
+    monkeypatch.delattr(cv2, "HOGDescriptor")
+    for people in everyone(video, open_people_source(video)):
+        np.testing.assert_allclose(people.boxes_px, [[-10, -60, 210, 160]])
+    lacks = f"OpenCV {cv2.__version__} has no HOG detector of people"
+    assert caplog.messages == [
+        f"no keypoints, no boxes, no detector: every frame is taken as one person, because {lacks}; {ADD}"
+    ]
+    with pytest.raises(MissingDependency, match=lacks):
+        open_people_source(video, people="hog")
 
 
 def test_a_one_pixel_frame_has_a_box():
@@ -286,12 +377,6 @@ def test_given_joints_ask_no_network(photo, tmp_path):
     beside = everyone(photo, open_people_source(photo, path, networks=PeopleNetworks(detector(), pose)))
     assert pose.boxes_px == []
     np.testing.assert_array_equal(alone[0].keypoints_px, beside[0].keypoints_px)
-
-
-def test_a_pose_network_alone_finds_nobody(photo, caplog):
-    (people,) = everyone(photo, open_people_source(photo, networks=PeopleNetworks(None, FakePose(body()))))
-    np.testing.assert_allclose(people.boxes_px, [[-10, -60, 210, 160]])
-    assert caplog.messages == [WARNING]
 
 
 def test_the_joints_below_the_recipes_threshold_are_absent(photo):

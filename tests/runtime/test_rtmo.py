@@ -185,7 +185,6 @@ def test_a_file_of_this_format(tmp_path: Path, rng):
 
 OTHERS = {
     "grey": ({"input": (1, 1, 64, 96)}, {"dets": (1, "n", 5), "keypoints": (1, "n", 17, 3)}),
-    "size unknown": ({"input": (1, 3, "h", "w")}, {"dets": (1, "n", 5), "keypoints": (1, "n", 17, 3)}),
     "without scores": ({"input": (1, 3, 64, 96)}, {"dets": (1, "n", 4), "keypoints": (1, "n", 17, 3)}),
     "without confidence": ({"input": (1, 3, 64, 96)}, {"dets": (1, "n", 5), "keypoints": (1, "n", 17, 2)}),
     "flat": ({"input": (1, 3, 64, 96)}, {"dets": (1, "n", 5), "keypoints": (1, "n", 51)}),

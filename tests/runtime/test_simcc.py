@@ -204,7 +204,6 @@ OTHERS = {
     "other names": ({"input": (1, 3, 256, 192)}, {"x": (1, 17, 384), "y": (1, 17, 512)}),
     "ratios differ": ({"input": (1, 3, 256, 192)}, {"simcc_x": (1, 17, 384), "simcc_y": (1, 17, 256)}),
     "joints differ": ({"input": (1, 3, 256, 192)}, {"simcc_x": (1, 17, 384), "simcc_y": (1, 26, 512)}),
-    "size unknown": ({"input": (1, 3, "h", "w")}, {"simcc_x": (1, 17, 384), "simcc_y": (1, 17, 512)}),
     "bins unknown": ({"input": (1, 3, 256, 192)}, {"simcc_x": (1, 17, "x"), "simcc_y": (1, 17, "y")}),
 }
 
@@ -239,7 +238,7 @@ KNOWN = "known: body25, coco17, coco18, crowdpose14, halpe26, smpl30"
          "name the skeleton of the file, or none"),
         (17, {"format": "dark"}, "unknown pose network format 'dark'", "known: simcc, decoded, heatmaps"),
         (17, {"threshold": -1}, "recipe: threshold: Input should be greater than or equal to 0",
-         "a recipe of simcc has format, threshold, skeleton"),
+         "a recipe of simcc has format, size_px, threshold, skeleton"),
     ],
 )  # fmt: skip
 def test_recipes_that_are_refused(joints, recipe, cause, remedy):

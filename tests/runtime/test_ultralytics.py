@@ -192,7 +192,6 @@ OTHERS = {
     "another name": ({"images": (1, 3, 640, 640)}, {"out": (1, 84, 8400)}),
     "another size": ({"images": (1, 3, 416, 416)}, {"output0": (1, 84, 8400)}),
     "no class": ({"images": (1, 3, 640, 640)}, {"output0": (1, 4, 8400)}),
-    "size unknown": ({"images": (1, 3, "height", "width")}, {"output0": (1, 84, "anchors")}),
     "cells unknown": ({"images": (1, 3, 640, 640)}, {"output0": (1, 84, "anchors")}),
     "classifier": ({"images": (1, 3, 224, 224)}, {"output0": (1, 1000)}),
     "grey": ({"images": (1, 1, 640, 640)}, {"output0": (1, 84, 8400)}),
@@ -205,7 +204,7 @@ def test_other_formats_are_refused(name):
         open_detector(Canned(*OTHERS[name]), {"format": "ultralytics"})
 
 
-KNOWN = "a recipe of ultralytics has format, threshold, iou"
+KNOWN = "a recipe of ultralytics has format, size_px, threshold, iou"
 
 
 @pytest.mark.parametrize(

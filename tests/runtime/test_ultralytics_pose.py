@@ -199,4 +199,4 @@ def test_recipes_that_are_refused():
     with pytest.raises(BundleError) as refusal:
         open_detector(network("raw", APART, np.full((3, 17, 3), 0.5), [0.9] * 3), {"skeleton": "coco17"})
     assert refusal.value.cause == "canned.onnx: recipe: skeleton: Extra inputs are not permitted"
-    assert refusal.value.remedy == "a recipe of ultralytics-pose has format, threshold, joint_threshold, iou"
+    assert refusal.value.remedy == "a recipe of ultralytics-pose has format, size_px, threshold, joint_threshold, iou"

@@ -60,6 +60,20 @@ FILES = {
 }
 
 
+FACTS = {
+    "yolox": "classes: 1",
+    "yolox, 80 classes": "classes: 80",
+    "yolox, decoded inside": "classes: 1",
+    "mmdeploy": "pixels as yolox takes them",
+    "ultralytics, one class": "classes: 1",
+    "ultralytics, 80 classes": "classes: 80",
+    "ultralytics, end to end": "end to end",
+    "rtmo": "joints of coco17",
+    "ultralytics, pose": "joints of coco17",
+    "ultralytics, pose end to end": "joints of coco17",
+}
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_is_of_one_format_and_no_other(tmp_path, name):
     expected, write = FILES[name]
@@ -68,6 +82,7 @@ def test_a_file_is_of_one_format_and_no_other(tmp_path, name):
         detector = open_detector(session)
         boxes_px, scores = detector(np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
     assert detector.name == expected
+    assert detector.about == f"{expected}, 96 x 64 px, {FACTS[name]}"
     np.testing.assert_allclose(boxes_px, BOXES - 0.5, atol=1e-3)
     np.testing.assert_allclose(scores, SCORES, rtol=1e-5)
 

@@ -171,7 +171,6 @@ def test_a_file_of_this_format(tmp_path: Path):
 
 OTHERS = {
     "ultralytics": ({"images": (1, 3, 640, 640)}, {"output0": (1, 84, 8400)}),
-    "size unknown": ({"images": (1, 3, "height", "width")}, {"output": (1, 8400, 85)}),
     "another size": ({"images": (1, 3, 416, 416)}, {"output": (1, 8400, 85)}),
     "no class": ({"images": (1, 3, 640, 640)}, {"output": (1, 8400, 5)}),
     "with nms": ({"input": (1, 3, 640, 640)}, {"dets": (1, 100, 5), "labels": (1, 100)}),
@@ -197,7 +196,7 @@ def test_a_refusal_lists_what_was_found_and_what_was_tried():
     assert refusal.value.remedy == f"give a file in one of the formats {NAMES}, as its exporter writes it"
 
 
-KNOWN = "a recipe of yolox has format, threshold, iou, decoded"
+KNOWN = "a recipe of yolox has format, size_px, threshold, iou, decoded"
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,9 @@ FORMATS: tuple[type[Detector], ...] = (
     Yolox,
 )
 
+USUAL_PX = (640, 640)
+"""Width and height of the input where a file leaves them open and its recipe says nothing."""
+
 
 def open_detector(session: Session, recipe: Mapping[str, Any] | None = None) -> Detector:
     """The detector of a session.
@@ -37,4 +40,4 @@ def open_detector(session: Session, recipe: Mapping[str, Any] | None = None) -> 
         SessionError: the file fits no format.
         BundleError: a recipe that its format does not know.
     """
-    return open_format("detector", FORMATS, session, recipe or {})
+    return open_format("detector", FORMATS, session, recipe or {}, USUAL_PX)

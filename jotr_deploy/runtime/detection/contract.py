@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 from numpy.typing import NDArray
@@ -10,6 +11,9 @@ from numpy.typing import NDArray
 from jotr_deploy.runtime.formats import Format
 
 Array = NDArray[Any]
+
+FindsPeople = Callable[[Array], tuple[Array, Array]]
+"""What is called as a `Detector` is, whether there is a network behind it or not."""
 
 
 class Detector(Format):

@@ -57,6 +57,10 @@ class Mmdeploy(Detector):
             return False
         return dets.shape[2] == _COLUMNS or isinstance(dets.shape[2], str)  # the exporter often leaves it open
 
+    def facts(self) -> tuple[str, ...]:
+        """See `Format`."""
+        return (f"pixels as {self.options.family} takes them",)
+
     def __call__(self, image_bgr: Array) -> tuple[Array, Array]:
         """See `Detector`.
 

@@ -32,6 +32,10 @@ class OneStage(Detector):
     skeleton: str
     """A key of `SKELETONS`: the order of its joints."""
 
+    def facts(self) -> tuple[str, ...]:
+        """See `Format`."""
+        return (f"joints of {self.skeleton}",)
+
     @abstractmethod
     def people(self, image_bgr: Array) -> tuple[Array, Array, Array]:
         """The people of one picture, best first.

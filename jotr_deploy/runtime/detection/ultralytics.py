@@ -65,6 +65,11 @@ class Ultralytics(Detector):
         raw = columns in cells and 4 < rows != POSE_ROWS
         return end_to_end or raw
 
+    def facts(self) -> tuple[str, ...]:
+        """See `Format`."""
+        rows = self.session.outputs["output0"].shape[1]
+        return ("end to end",) if self.end_to_end else (f"classes: {int(rows) - 4}",)
+
     def __call__(self, image_bgr: Array) -> tuple[Array, Array]:
         """See `Detector`."""
         output, scale, left_top = answer(self.session, image_bgr, self.size_px)

@@ -55,6 +55,11 @@ class Yolox(Detector):
         """One image in; one row a cell out, with a box, objectness and at least one class."""
         return bool(_strides(session))
 
+    def facts(self) -> tuple[str, ...]:
+        """See `Format`."""
+        (spec,) = self.session.outputs.values()
+        return (f"classes: {int(spec.shape[2]) - _CLASSES}",)
+
     def __call__(self, image_bgr: Array) -> tuple[Array, Array]:
         """See `Detector`."""
         canvas, scale = letterbox(image_bgr, self.size_px)

@@ -16,6 +16,9 @@ __all__ = ["FORMATS", "PoseNetwork", "open_pose_network"]
 
 FORMATS: tuple[type[PoseNetwork], ...] = (SimCC, Decoded, HeatMaps)
 
+USUAL_PX = (192, 256)
+"""Width and height of the input where a file leaves them open and its recipe says nothing."""
+
 
 def open_pose_network(session: Session, recipe: Mapping[str, Any] | None = None) -> PoseNetwork:
     """The pose network of a session.
@@ -28,4 +31,4 @@ def open_pose_network(session: Session, recipe: Mapping[str, Any] | None = None)
         SessionError: the file fits no format.
         BundleError: a recipe that its format does not know, or joints of which no order is known.
     """
-    return open_format("pose network", FORMATS, session, recipe or {})
+    return open_format("pose network", FORMATS, session, recipe or {}, USUAL_PX)

@@ -18,6 +18,10 @@ class PoseNetwork(Format):
     skeleton: str
     """A key of `SKELETONS`: the order of its joints."""
 
+    def facts(self) -> tuple[str, ...]:
+        """See `Format`."""
+        return (f"joints of {self.skeleton}",)
+
     @abstractmethod
     def __call__(self, image_bgr: Array, boxes_px: Array) -> Array:
         """The joints of everybody in one picture, in as few calls of the network as it allows.

@@ -62,6 +62,10 @@ class HeatMaps(TopDown):
             and spec.shape[2:] == (height / PX_PER_CELL, width / PX_PER_CELL)
         )
 
+    def facts(self) -> tuple[str, ...]:
+        """See `Format`."""
+        return (*super().facts(), f"peaks by {self.options.decode}")
+
     def input_from_image(self, boxes_px: Array) -> Array:
         """See `TopDown`."""
         affines = super().input_from_image(boxes_px)

@@ -1,0 +1,205 @@
+"""`add`: a detector and a 2-D pose network of others into a bundle, each tried before anything is written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import onnx
+from numpy.typing import NDArray
+
+from jotr_deploy.bundle import Bundle, FileEntry, Licence, replace_files
+from jotr_deploy.errors import BundleError, JotrDeployError, SessionError, first_line
+from jotr_deploy.geometry.crop import VALID_CONFIDENCE, box_from_joints
+from jotr_deploy.profiling.scene import default_scene
+from jotr_deploy.runtime.detection import open_detector
+from jotr_deploy.runtime.images import read_image
+from jotr_deploy.runtime.keypoint_files import read_keypoints
+from jotr_deploy.runtime.people_networks import ROLES
+from jotr_deploy.runtime.pose import open_pose_network
+from jotr_deploy.runtime.sessions import OPENVINO_FILE, Session, open_session
+
+Array = NDArray[Any]
+Role = Literal["detector", "pose"]
+
+NOT_STATED = "unknown: not stated"
+
+
+@dataclass(frozen=True)
+class NewNetwork:
+    """A file that is to become the detector or the pose network of a bundle."""
+
+    role: Role
+    file: Path
+    recipe: Mapping[str, Any]  # what the user says: the format and its options
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What a file showed when it was opened and ran once."""
+
+    about: str  # its format, size, classes or joints
+    found: str  # in the picture inside this package
+    recipe: dict[str, Any]
+    batch: str  # `dynamic` or a number
+
+
+@dataclass(frozen=True)
+class Added:
+    """A network as it is in the bundle now."""
+
+    role: Role
+    name: str
+    about: str
+    found: str
+    size_bytes: int
+    licence: Licence
+    replaced: tuple[str, ...]  # files of the role that were there before
+
+
+def add_networks(
+    bundle: Bundle,
+    networks: Sequence[NewNetwork],
+    terms: str | None = None,
+    redistributable: bool = False,
+    say: Callable[[str], None] = lambda step: None,
+) -> list[Added]:
+    """Try the files, then put them into the bundle in place of what had their roles; all of them or none.
+
+    Args:
+        bundle: see `bundle.to_write`.
+        networks: at most one a role.
+        terms: under which the files are; unknown without.
+        redistributable: whether they may be passed on.
+        say: is told of every step.
+
+    Raises:
+        SessionError: a file that cannot be opened, is of no known format, or does not run.
+        BundleError: options that the format does not know.
+        OutputError: the bundle cannot be written.
+    """
+    tried = []
+    for each in networks:
+        say(f"trying {each.file}")
+        tried.append(_tried(each))
+    say(f"writing {bundle.path}")
+    names = [f"{each.role}{_suffix(each.file)}" for each in networks]
+    roles = {each.role for each in networks}
+    old = {entry.name: entry.role for entry in bundle.manifest.files if entry.role in roles}
+    new = [_licence(each, terms, redistributable) for each in networks]
+    others = [known for known in bundle.manifest.licences if known.asset.split(":")[0] not in roles]
+    makers = {name: _maker(each, found) for name, each, found in zip(names, networks, tried, strict=True)}
+    replace_files(bundle, makers, old.keys(), [*others, *new])
+    return [
+        Added(
+            role=each.role, name=name, about=found.about, found=found.found, licence=licence,
+            size_bytes=(bundle.path / name).stat().st_size,
+            replaced=tuple(file for file, role in old.items() if role == each.role),
+        )
+        for each, name, found, licence in zip(networks, names, tried, new, strict=True)
+    ]  # fmt: skip
+
+
+def recipes_of(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """`ROLE.KEY=VALUE` each -> the recipe of every role; a value that is JSON is what it says, else text.
+
+    Raises:
+        BundleError: a setting that is not so, or given twice.
+
+    >>> recipes_of(["detector.threshold=0.4", "pose.decode=udp"])
+    {'detector': {'threshold': 0.4}, 'pose': {'decode': 'udp'}}
+    """
+    recipes: dict[str, dict[str, Any]] = {role: {} for role in ROLES}
+    for setting in settings:
+        place, equals, value = setting.partition("=")
+        role, dot, key = place.partition(".")
+        if not (equals and dot and key) or role not in recipes:
+            raise BundleError(f"--set {setting}: not ROLE.KEY=VALUE", "give one such as detector.threshold=0.4")
+        if key in recipes[role]:
+            raise BundleError(f"{place} is given twice", "leave one of them out")
+        try:
+            recipes[role][key] = json.loads(value)
+        except ValueError:
+            recipes[role][key] = value
+    return recipes
+
+
+def _tried(network: NewNetwork) -> Tried:
+    with open_session(network.file) as session:
+        try:
+            return (_tried_detector if network.role == "detector" else _tried_pose)(session, network.recipe)
+        except JotrDeployError:
+            raise
+        except Exception as error:  # engines raise classes of their own
+            raise SessionError(
+                f"{network.file}: opens, but does not run ({first_line(error)})",
+                "check that its exporter knows this engine, and export it again",
+            ) from error
+
+
+def _tried_detector(session: Session, recipe: Mapping[str, Any]) -> Tried:
+    detector = open_detector(session, recipe)
+    image_bgr, known_px = _scene()
+    boxes_px, _ = detector(image_bgr)
+    found = f"people found in the picture inside this package: {len(boxes_px)}, it shows {len(known_px)}"
+    return Tried(detector.about, found, {"format": detector.name, **recipe}, _batch(session))
+
+
+def _tried_pose(session: Session, recipe: Mapping[str, Any]) -> Tried:
+    network = open_pose_network(session, recipe)
+    joints = network(*_scene())
+    mean = (joints[..., 2] > 0).sum(1).mean()
+    found = f"joints found of a person in the picture inside this package: {mean:.1f} of {joints.shape[1]}"
+    return Tried(network.about, found, {"format": network.name, **recipe}, _batch(session))
+
+
+def _scene() -> tuple[Array, Array]:
+    """The picture inside this package, (H, W, 3) uint8, and boxes (N, 4) of the people in it."""
+    with default_scene() as (picture, keypoints):
+        image_bgr = read_image(picture)
+        people = read_keypoints(keypoints).for_image(picture.name)
+    return image_bgr, box_from_joints(people.keypoints_px, people.keypoints_px[..., 2] > VALID_CONFIDENCE)
+
+
+def _batch(session: Session) -> str:
+    rows = next(iter(session.inputs.values())).shape[0]
+    return str(rows) if isinstance(rows, int) else "dynamic"
+
+
+def _suffix(file: Path) -> str:
+    return OPENVINO_FILE if file.name.endswith(OPENVINO_FILE) else file.suffix
+
+
+def _licence(network: NewNetwork, terms: str | None, redistributable: bool) -> Licence:
+    name = network.file.name.encode(errors="backslashreplace").decode()  # file names need not be text
+    return Licence(asset=f"{network.role}: {name}", terms=terms or NOT_STATED, redistributable=redistributable)
+
+
+def _maker(network: NewNetwork, tried: Tried) -> Callable[[Path], FileEntry]:
+    def make(path: Path) -> FileEntry:
+        backend = "onnx" if network.file.suffix == ".onnx" else "tensorrt"
+        if backend == "onnx":
+            _copy_onnx(network.file, path)
+        else:
+            shutil.copyfile(network.file, path)
+        return FileEntry(role=network.role, name="", sha256="", backend=backend, recipe=tried.recipe, batch=tried.batch)
+
+    return make
+
+
+def _copy_onnx(file: Path, path: Path) -> None:
+    """The same bytes; weights that lie in files beside it are taken in."""
+    alone, whole = onnx.load(file, load_external_data=False), onnx.load(file)
+    if alone == whole:
+        shutil.copyfile(file, path)
+        return
+    try:
+        onnx.save(whole, path)
+    except ValueError as error:
+        raise SessionError(
+            f"{file}: the weights beside it do not fit into one file ({first_line(error)})", "give a file below 2 GB"
+        ) from error

@@ -1,0 +1,65 @@
+"""The command line of networks of others: `add`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.markup import escape
+
+from jotr_deploy.errors import JotrDeployError
+from jotr_deploy.terminal import console, done, print_json, steps
+
+
+def add(
+    bundle: Annotated[Path, typer.Argument(help="Bundle directory.")],
+    detector: Annotated[Path | None, typer.Option(help="Detector of people: .onnx, .engine or .plan.")] = None,
+    pose: Annotated[Path | None, typer.Option(help="2-D pose network: .onnx, .engine or .plan.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Add to a copy of the bundle, made here.")
+    ] = None,
+    detector_format: Annotated[str | None, typer.Option(help="By default what the file's tensors tell.")] = None,
+    pose_format: Annotated[str | None, typer.Option(help="By default what the file's tensors tell.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="ROLE.KEY=VALUE of the recipe, such as detector.threshold=0.4.")
+    ] = None,
+    licence: Annotated[str | None, typer.Option(help="Terms of the files, as doctor lists them.")] = None,
+    redistributable: Annotated[
+        bool, typer.Option("--redistributable", help="Those terms let the files be passed on.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Put a detector and a 2-D pose network of your own into a bundle."""
+    files: dict[Literal["detector", "pose"], Path | None] = {"detector": detector, "pose": pose}
+    formats = {"detector": detector_format, "pose": pose_format}
+    if detector is None and pose is None:
+        raise JotrDeployError(
+            "neither a detector nor a pose network is given", "give --detector FILE, --pose FILE or both"
+        )
+    if redistributable and not licence:
+        raise JotrDeployError("--redistributable is given without --licence", "say which terms allow it")
+    from jotr_deploy.add import NewNetwork, add_networks, recipes_of
+    from jotr_deploy.bundle import to_write
+
+    named = [f"{role}.format={name}" for role, name in formats.items() if name is not None]
+    recipes = recipes_of([*named, *(settings or [])])
+    for role, file in files.items():
+        if recipes[role] and file is None:
+            raise JotrDeployError(f"{role}.{next(iter(recipes[role]))} is given without --{role}", "give the file too")
+    networks = [NewNetwork(role, file, recipes[role]) for role, file in files.items() if file is not None]
+    with steps() as say, to_write(bundle, output) as opened:
+        added = add_networks(opened, networks, licence, redistributable, say)
+    target = output or bundle
+    if as_json:
+        print_json([{**vars(each), "licence": each.licence.model_dump()} for each in added])
+        return
+    for each in added:
+        lines = [f"[bold]{each.name}[/] {escape(each.about)}; {escape(each.found)}"]
+        lines += [f"[dim]replaced[/] {escape(name)}" for name in each.replaced]
+        may = "may be passed on" if each.licence.redistributable else "may NOT be passed on"
+        lines.append(f"[dim]licence[/] {escape(each.licence.asset)}: {escape(each.licence.terms)}; {may}")
+        for line in lines:
+            console.print(line, highlight=False, soft_wrap=True)
+    what = " and ".join(f"{each.name}, {each.size_bytes / 1e6:.1f} MB" for each in added)
+    done(target, what, f"jotr-deploy run {target} IMAGE -o DIR")

@@ -1,0 +1,147 @@
+"""`jotr-deploy bench`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from jotr_deploy.errors import JotrDeployError
+from jotr_deploy.terminal import bar, choice, console, done, errors, exclusive, needs, print_json
+
+BATCHES = [1, 4, 16]
+
+
+def bench(
+    bundle: Annotated[Path, typer.Argument(help="Bundle directory.")],
+    batches: Annotated[
+        str | None, typer.Option(help="People in one call of the network, comma separated; 1,4,16 by default.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="About how long to measure.")] = 30.0,
+    source: Annotated[Path | None, typer.Option(help="Picture in place of the one in this package.")] = None,
+    keypoints: Annotated[Path | None, typer.Option(help="2-D joints of that picture.")] = None,
+    no_eager: Annotated[bool, typer.Option("--no-eager", help="Leave PyTorch eager out.")] = False,
+    choose: Annotated[
+        bool, typer.Option("--choose", help="Only find the faster engine for every file here, and remember it.")
+    ] = False,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Only say where a call on the CPU spends its time, for the first batch.")
+    ] = False,
+    report: Annotated[Path | None, typer.Option(help="Also write a page with charts: one HTML file.")] = None,
+    target_p99: Annotated[
+        str | None,
+        typer.Option("--target-p99", help="Only search for what serves most people within this time a call, as 20ms."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="Cores for every engine; all by default.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Measure the latency of every engine of a bundle and the stages of a frame."""
+    choice("--device", device, ("auto", "cpu", "cuda"))
+    sizes = _batches(batches)
+    needs("bench", "onnxruntime", *(["openvino"] if choose else []))
+    errors.print(f"[dim]measuring[/] {escape(str(bundle))}", highlight=False, soft_wrap=True)
+    for_networks = {"--report": report, "--source": source, "--keypoints": keypoints}
+    exclusive("--layers", layers, {"--choose": choose or None, "--target-p99": target_p99, **for_networks})
+    exclusive("--choose", choose, {"--target-p99": target_p99, **for_networks})
+    exclusive("--target-p99", target_p99 is not None, for_networks)
+    if choose:
+        _choose(bundle, threads, seconds, as_json)
+        return
+    if layers:
+        _layers(bundle, (sizes or BATCHES)[0], threads, as_json)
+        return
+    if target_p99 is not None:
+        _target(bundle, target_p99, sizes, threads, device, seconds, as_json)
+        return
+    from jotr_deploy.bundle import open_bundle
+    from jotr_deploy.profiling.bench import bench as measure
+    from jotr_deploy.profiling.report import write_report
+    from jotr_deploy.profiling.table import report as table
+
+    opened = open_bundle(bundle)
+    with bar() as progress:
+        result = measure(
+            opened, batches=sizes or BATCHES, threads=threads, device=device, seconds=seconds, source=source,
+            keypoints=keypoints, eager=not no_eager, progress=progress,
+        )  # fmt: skip
+    if report is not None:
+        write_report(result, report)
+    if as_json:
+        print_json(result.as_dict())
+        return
+    console.print(table(result))
+    if report is not None:
+        done(report, "one page, opens without a network", f"open {report} in a browser")
+    else:
+        done(bundle, "measured; nothing was written", f"jotr-deploy bench {bundle} --report report.html")
+
+
+def _batches(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise JotrDeployError(f"--batches {text}: not a list of batch sizes", "give one such as 1,4,16")
+    return [int(part) for part in parts]
+
+
+def _target(
+    bundle: Path, p99: str, batches: list[int] | None, threads: int | None, device: str, seconds: float, as_json: bool
+) -> None:
+    from jotr_deploy.bundle import open_bundle
+    from jotr_deploy.profiling.table import target_report
+    from jotr_deploy.profiling.target import BATCHES, find, remember_chosen
+    from jotr_deploy.profiling.target_results import parse_target
+    from jotr_deploy.runtime.sessions.choice import choices
+
+    opened, target_ms = open_bundle(bundle), parse_target(p99)
+    with bar() as progress:
+        found = find(
+            opened, target_ms, batches=batches or BATCHES, device=device, threads=threads, seconds=seconds,
+            progress=progress,
+        )  # fmt: skip
+    if as_json:
+        print_json(found.as_dict())
+    else:
+        console.print(target_report(found))
+    if error := found.error():
+        raise error
+    assert found.chosen is not None
+    assert found.command is not None
+    remember_chosen(opened, found.chosen)
+    if not as_json:
+        done(choices(), f"the engine of {found.chosen.file} is remembered for this processor", found.command)
+
+
+def _layers(bundle: Path, batch: int, threads: int | None, as_json: bool) -> None:
+    from jotr_deploy.bundle import open_bundle
+    from jotr_deploy.profiling.layers import profile
+    from jotr_deploy.profiling.table import layers_report
+
+    with bar() as progress:
+        found = profile(open_bundle(bundle), batch, threads, progress)
+    if as_json:
+        print_json(asdict(found))
+        return
+    console.print(layers_report(found))
+    done(bundle, "profiled; nothing was written",
+         f"jotr-deploy bench {bundle} --layers --json for every kernel")  # fmt: skip
+
+
+def _choose(bundle: Path, threads: int | None, seconds: float, as_json: bool) -> None:
+    from jotr_deploy.bundle import open_bundle
+    from jotr_deploy.profiling.choose import choose
+    from jotr_deploy.profiling.table import choices_report
+    from jotr_deploy.runtime.sessions.choice import choices
+
+    with bar() as progress:
+        found = choose(open_bundle(bundle), threads, seconds, progress)
+    if as_json:
+        print_json([asdict(each) for each in found])
+        return
+    console.print(choices_report(found))
+    done(choices(), "remembered for this processor and these files", f"jotr-deploy run {bundle} IMAGE -o DIR")
