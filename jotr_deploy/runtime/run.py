@@ -25,6 +25,7 @@ from jotr_deploy.runtime.pipeline import Pipeline
 from jotr_deploy.runtime.region import MostPeople, WithinRegion
 from jotr_deploy.runtime.results import USUAL_FPS, Results, Wanted, stem_of
 from jotr_deploy.runtime.sessions import open_session
+from jotr_deploy.runtime.sessions.cuda_session import CudaSession
 from jotr_deploy.runtime.smoothing import Mode, open_smoother
 from jotr_deploy.runtime.tracking import Tracker
 from jotr_deploy.runtime.video import Frame, FrameSource, open_source
@@ -187,7 +188,9 @@ def _write_all(
         failures.append(error)
         summary.skipped.append(f"{frame.name}: {why}")
 
-    overlap = bool(options.overlap)
+    # On the processor networks use every core already: overlap only makes them wait for one another there.
+    on_gpu = isinstance(pipeline.mesh.session, CudaSession)
+    overlap = on_gpu if options.overlap is None else options.overlap
     stream = pipeline.stream(source, overlap, failed if options.keep_going else None)
     try:
         with closing(stream):
