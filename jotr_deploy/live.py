@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from itertools import takewhile
 from statistics import median
 
+from rich import box
 from rich.console import RenderableType
 from rich.live import Live
 from rich.table import Table
@@ -47,11 +48,10 @@ def table(spans: Spans, done: int, total: int | None) -> RenderableType:
         seconds.setdefault(span.stage, []).append(span.seconds)
     ends_s = sorted(span.end_s for span in recent if span.stage == recent[0].stage)
     rate = (len(ends_s) - 1) / (ends_s[-1] - ends_s[0]) if len(ends_s) > 1 and ends_s[-1] > ends_s[0] else None
-    found = Table(title=f"frame {done}" + (f" of {total}" if total else ""), title_justify="left")
-    found.add_column("frames/s", justify="right")
-    cells = ["-" if rate is None else f"{rate:.1f}"]
-    for stage, samples in seconds.items():
-        found.add_column(f"{stage} ms", justify="right")
-        cells.append(f"{1000 * median(samples):.1f}")
-    found.add_row(*cells)
+    title = f"frame {done}" + (f" of {total}" if total else "") + ("" if rate is None else f", {rate:.1f} frames/s")
+    found = Table(title=f"{title}; milliseconds a frame", title_justify="left", box=box.SIMPLE_HEAD)
+    stages = [stage for stage in spans.stages if stage in seconds]
+    for stage in stages:
+        found.add_column(stage, justify="right", no_wrap=True)
+    found.add_row(*(f"{1000 * median(seconds[stage]):.1f}" for stage in stages))
     return found

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-KEPT = 200_000
-"""Spans that are remembered; of an endless source the last ones, some 20,000 frames or 40 MB. Totals know all."""
+KEPT = 50_000
+"""Spans that are remembered; of an endless source the last ones, some 5,000 frames or 10 MB. Totals know all."""
 NO_FRAME = -1
 
 
@@ -63,6 +63,12 @@ class Spans:
     def total(self, stage: str) -> float:
         """Seconds spent in a stage so far, also in spans that are no longer kept."""
         return self._totals_s.get(stage, 0.0)
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Their names, in the order they were first seen."""
+        with self._lock:
+            return tuple(self._totals_s)
 
     @property
     def spans(self) -> tuple[Span, ...]:

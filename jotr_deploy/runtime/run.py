@@ -121,7 +121,7 @@ def run(
             summary.skeleton, summary.dropped = networks.skeleton, source.dropped
             summary.skipped += unread or []
             summary.milliseconds_per_frame = {
-                stage: round(1000 * spans.total(stage) / summary.frames, 3) for stage in spans.seconds
+                stage: round(1000 * spans.total(stage) / summary.frames, 3) for stage in spans.stages
             }
             summary.seconds = round(time.perf_counter() - start_s, 3)
             summary.files = [*sorted(path.name for path in aside.iterdir()), f"{stem}.json"]

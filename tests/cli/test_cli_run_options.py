@@ -1,0 +1,85 @@
+"""`run`'s options for moving pictures, from the command line."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from outcome import Outcome, tree
+from pictures import person, video, write
+from streams import plays, served
+
+from jotr_deploy.visual.files import read_people
+
+Cli = Callable[..., Outcome]
+
+REGION = "give X0,Y0,X1,Y1 in pixels, such as 0,0,640,480"
+
+
+@pytest.mark.parametrize(
+    ("options", "cause", "remedy"),
+    [
+        (["--roi", "1,2,3"], "--roi 1,2,3: not four whole numbers", REGION),
+        (["--roi", "0,0,a,9"], "--roi 0,0,a,9: not four whole numbers", REGION),
+        (["--roi", "9,9,9,20"], "the region (9, 9, 9, 20) is empty", "give x0,y0,x1,y1 with x0 < x1 and y0 < y1"),
+        (["--smooth", "much"], "--smooth: 'much' is not known", "give one of one-euro, two-sided"),
+        (["--people", "eyes"], "--people: 'eyes' is not known", "give one of auto, detector, hog, frame"),
+        (["--people", "detector"], "people are to be found by a detector, and the bundle has none",
+         "put one in: jotr-deploy add BUNDLE --detector FILE"),
+    ],
+)  # fmt: skip
+def test_refused(refused: Callable[..., tuple[str, str]], options: list[str], cause: str, remedy: str) -> None:
+    assert refused(*options) == (cause, remedy)
+
+
+def test_everything_at_once(cli: Cli, place: Path) -> None:
+    clip = video(place / "clip.mp4", 6)
+    joints = write(place / "k.json", [person(frame, frame) for frame in range(6)])
+    out = place / "new"
+    outcome = cli("run", place / "bundle", clip, "-o", out, "--keypoints", joints, "--every", 2, "--max-people", 1,
+                  "--roi", "0,0,80,60", "--smooth", "two-sided", "--coco", "--live", "--profile", "--keep-going",
+                  "--overlap")  # fmt: skip
+    assert outcome.code == 0
+    assert set(tree(out)) == {"clip.npz", "clip.json", "clip_coco.json", "clip_overlay.mp4", "clip_trace.json"}
+    assert read_people(out / "clip.npz").frame.tolist() == [0, 2, 4]
+    trace = json.loads((out / "clip_trace.json").read_text())["traceEvents"]
+    stages = {event["name"] for event in trace if event["ph"] == "X"}
+    assert stages == {"decode", "track", "crop", "network", "smooth", "draw", "write"}
+    assert "critical path of a frame" in outcome.out
+    assert "frame 3 of 3, " in outcome.err
+    assert "frames/s; milliseconds a frame" in outcome.err
+
+
+def test_after_an_interrupt_the_files_are_whole_and_the_code_says_so(
+    cli: Cli, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jotr_deploy.runtime.results import Results
+
+    add = Results.add
+
+    def stop_in_the_middle(self: Results, frame, people, pictures) -> None:  # type: ignore[no-untyped-def]
+        add(self, frame, people, pictures)
+        if frame.index == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Results, "add", stop_in_the_middle)
+    clip, out = video(place / "clip.mp4", 8), place / "new"
+    outcome = cli("run", place / "bundle", clip, "-o", out, "--people", "frame")
+    assert outcome.code == 130
+    assert "ended early interrupted" in outcome.out
+    assert "(2 people in 2 frames, 3 files)" in outcome.out
+    assert read_people(out / "clip.npz").frames == 2
+    assert json.loads((out / "clip.json").read_text())["ended"] == "interrupted"
+
+
+def test_a_url_keeps_its_password_to_itself(cli: Cli, place: Path) -> None:
+    with served(plays(video(place / "clip.mp4", 3).read_bytes())) as url:
+        secret = url.replace("//", "//me:secret@") + "/clip.mp4"
+        outcome = cli("run", place / "bundle", secret, "-o", place / "new", "--people", "frame")
+    assert outcome.code == 0
+    assert "secret" not in outcome.out + outcome.err + (place / "new" / "clip.json").read_text()
+    assert threading.active_count() < 20
