@@ -160,4 +160,4 @@ def _report(summary: RunSummary, output: Path, with_table: bool, given: bool) ->
             console.print(f"[yellow]{what}[/] {escape(why[0])}{more}", highlight=False, soft_wrap=True)
     picture = next((f for f in summary.files if "_overlay" in f), summary.files[0])
     found, frames = count(summary.people, "person", "people"), count(summary.frames, "frame")
-    done(output, f"{found} in {frames}, {count(len(summary.files), 'file')}", f"look at {output / picture}")
+    done(output, f"{found} in {frames}, {count(len(summary.files), 'file')}", f"look at {output / picture}, or jotr-deploy view {output}")

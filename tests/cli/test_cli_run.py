@@ -40,7 +40,8 @@ def test_an_image(cli: Cli, tmp_path: Path, tiny_bundle: Path) -> None:
     lines = outcome.out.splitlines()
     assert lines[0].rstrip() == "milliseconds a frame, mean"
     assert [line for line in lines if line.startswith("note")] == [f"note {label}" for label in LABELS]
-    assert lines[-1] == f"done {output} (2 people in 1 frame, 7 files). Next: look at {output}/photo_overlay.jpg"
+    following = f"look at {output}/photo_overlay.jpg, or jotr-deploy view {output}"
+    assert lines[-1] == f"done {output} (2 people in 1 frame, 7 files). Next: {following}"
 
 
 def test_json_is_the_summary_that_is_written(cli: Cli, tmp_path: Path, tiny_bundle: Path) -> None:
@@ -94,7 +95,9 @@ def test_no_overlay(cli: Cli, tmp_path: Path, tiny_bundle: Path) -> None:
     photo = picture(tmp_path / "photo.png")
     outcome = cli("run", tiny_bundle, photo, "--no-overlay", "-o", tmp_path / "out")
     assert set(tree(tmp_path / "out")) == {"photo.npz", "photo.json"}
-    assert outcome.out.splitlines()[-1].endswith(f"Next: look at {tmp_path}/out/photo.npz")
+    assert outcome.out.splitlines()[-1].endswith(
+        f"Next: look at {tmp_path}/out/photo.npz, or jotr-deploy view {tmp_path}/out"
+    )
 
 
 @pytest.mark.parametrize("name", ["[b]:cat:.png", "two words.png", "größe.png", "bad\udcff.png"])
@@ -105,7 +108,9 @@ def test_names_of_all_kinds(cli: Cli, tmp_path: Path, tiny_bundle: Path, name: s
     outcome = cli("run", tiny_bundle, photo, "-o", tmp_path / "out", "--save-2d", "--obj", "--glb")
     assert outcome.code == 0, outcome.err
     shown = photo.stem.encode("utf-8", "backslashreplace").decode()
-    assert outcome.out.splitlines()[-1].endswith(f"Next: look at {tmp_path}/out/{shown}_overlay.jpg")
+    assert outcome.out.splitlines()[-1].endswith(
+        f"Next: look at {tmp_path}/out/{shown}_overlay.jpg, or jotr-deploy view {tmp_path}/out"
+    )
     assert (tmp_path / "out" / f"{photo.stem}_overlay.jpg").is_file()
 
 

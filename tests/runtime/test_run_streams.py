@@ -118,9 +118,10 @@ def test_real_footage_goes_through(
     film = FOOTAGE / name
     if not film.is_file():
         pytest.skip(f"no {name}: put videos of people into a folder and name it in JOTR_DEPLOY_FOOTAGE")
-    summary = run(added(bundle, networks(tmp_path)), str(film), tmp_path / "out", RunOptions(every=10))
-    assert summary.frames == 4
-    assert summary.people == sum(summary.people_per_frame) > 0
+    for number, opened in enumerate((added(bundle, networks(tmp_path)), open_bundle(Path("starter")))):
+        summary = run(opened, str(film), tmp_path / str(number), RunOptions(every=10))
+        assert summary.frames == 4
+        assert summary.people == sum(summary.people_per_frame) > 0
 
 
 @pytest.mark.parametrize("smooth", [None, "one-euro", "two-sided"])
