@@ -56,7 +56,10 @@ class TinyPose(nn.Module):
         coarse = self.from_coarse(self.coarse(middle))
         middle = self.join_middle(middle + F.interpolate(coarse, scale_factor=2.0))
         fine = self.join_fine(self.from_fine(fine) + F.interpolate(self.from_middle(middle), scale_factor=2.0))
-        votes = self.votes(fine).unflatten(1, (JOINTS, _VOTES))
+        # In float32: a shift of all cells changes nothing, so its gradient is rounding alone, which AdamW scales up. In
+        # bfloat16 that made the votes grow until a long run diverged.
+        with torch.autocast(fine.device.type, enabled=False):
+            votes = self.votes(fine.float()).unflatten(1, (JOINTS, _VOTES))
         cell, seen, columns, rows = votes.split((1, 1, _BINS_A_CELL, _BINS_A_CELL), 2)  # (B, J, votes, h, w)
         x = (cell + columns.log_softmax(2)).logsumexp(3).transpose(2, 3).flatten(2)
         y = (cell + rows.log_softmax(2)).logsumexp(4).transpose(2, 3).flatten(2)
