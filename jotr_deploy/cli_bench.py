@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from jotr_deploy.errors import JotrDeployError
+from jotr_deploy.errors import JotrDeployError, OutputError
 from jotr_deploy.terminal import bar, choice, console, done, errors, exclusive, needs, print_json
 
 BATCHES = [1, 4, 16]
@@ -44,10 +44,11 @@ def bench(
     sizes = _batches(batches)
     needs("bench", "onnxruntime", *(["openvino"] if choose else []))
     errors.print(f"[dim]measuring[/] {escape(str(bundle))}", highlight=False, soft_wrap=True)
-    for_networks = {"--report": report, "--source": source, "--keypoints": keypoints}
-    exclusive("--layers", layers, {"--choose": choose or None, "--target-p99": target_p99, **for_networks})
-    exclusive("--choose", choose, {"--target-p99": target_p99, **for_networks})
-    exclusive("--target-p99", target_p99 is not None, for_networks)
+    for_all = {"--report": report, "--source": source, "--keypoints": keypoints, "--no-eager": no_eager or None}
+    where = {"--device": None if device == "auto" else device}
+    exclusive("--layers", layers, {"--choose": choose or None, "--target-p99": target_p99, **for_all, **where})
+    exclusive("--choose", choose, {"--target-p99": target_p99, "--batches": batches, **for_all, **where})
+    exclusive("--target-p99", target_p99 is not None, for_all)
     if choose:
         _choose(bundle, threads, seconds, as_json)
         return
@@ -63,17 +64,21 @@ def bench(
     from jotr_deploy.profiling.table import report as table
 
     opened = open_bundle(bundle)
+    if report is not None and not report.resolve().parent.is_dir():
+        raise OutputError(f"{report}: its folder does not exist", "give a file in a folder that does")
     with bar() as progress:
         result = measure(
             opened, batches=sizes or BATCHES, threads=threads, device=device, seconds=seconds, source=source,
             keypoints=keypoints, eager=not no_eager, progress=progress,
         )  # fmt: skip
+    if as_json:
+        print_json(result.as_dict())
+    else:
+        console.print(table(result))
     if report is not None:
         write_report(result, report)
     if as_json:
-        print_json(result.as_dict())
         return
-    console.print(table(result))
     if report is not None:
         done(report, "one page, opens without a network", f"open {report} in a browser")
     else:

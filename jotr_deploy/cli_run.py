@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast, get_args
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 from rich.markup import escape
@@ -69,6 +71,10 @@ def run(
 ) -> None:
     """Recover the people in an image, a folder, a glob, a video, or what a camera sees."""
     choice("--device", device, ("auto", "cpu", "cuda"))
+    if not source:
+        raise JotrDeployError(
+            "SOURCE is empty", "give an image, a folder, a glob in quotes, a video, a camera's number or a URL"
+        )
     if skeleton is not None and keypoints is None:
         raise JotrDeployError("--skeleton is given without --keypoints", "it names the joint order of a keypoint file")
     needs("run", "onnxruntime")
@@ -93,12 +99,12 @@ def run(
     spans = Spans()
     with _watched(live, spans) as progress:
         summary = run_source(open_bundle(bundle), source, output, options, progress, spans)
-    if profile:
-        _profile(spans, output / f"{Path(summary.files[-1]).stem}_trace.json", as_json)
+    result = output / Path(summary.files[-1]).with_suffix(".npz")
+    profiled = _profile(spans, result.with_name(f"{result.stem}_trace.json"), as_json) if profile else {}
     if as_json:
-        print_json(asdict(summary))
+        print_json({**asdict(summary), **profiled})
     else:
-        _report(summary, output, with_table=not profile, given=keypoints is not None or boxes is not None)
+        _report(summary, output, result, with_table=not profile, given=keypoints is not None or boxes is not None)
     if summary.ended == "interrupted":
         raise typer.Exit(INTERRUPTED)
 
@@ -107,7 +113,7 @@ def _region(text: str | None) -> tuple[int, int, int, int] | None:
     if text is None:
         return None
     parts = text.split(",")
-    if len(parts) != 4 or not all(part.strip().lstrip("-").isdecimal() for part in parts):
+    if len(parts) != 4 or not all(re.fullmatch(r"\s*-?[0-9]+\s*", part) for part in parts):
         raise JotrDeployError(
             f"--roi {text}: not four whole numbers", "give X0,Y0,X1,Y1 in pixels, such as 0,0,640,480"
         )
@@ -128,25 +134,31 @@ def _watched(live: bool, spans: Spans) -> Iterator[Callable[[int, int | None], N
             yield partial(tell, "frames")
 
 
-def _profile(spans: Spans, trace: Path, quiet: bool) -> None:
+def _profile(spans: Spans, trace: Path, quiet: bool) -> dict[str, Any]:
+    """Write the trace, print the figures unless `quiet`; what of it belongs into the JSON."""
     from jotr_deploy.profiling.frames import frame_profile
     from jotr_deploy.profiling.table import frames_report
     from jotr_deploy.profiling.trace import write_trace
 
     write_trace(spans.spans, trace)
+    found = frame_profile(spans.spans)
     if not quiet:
-        console.print(frames_report(frame_profile(spans.spans)))
+        console.print(frames_report(found))
         console.print(f"[dim]trace[/] {escape(str(trace))}: open it at chrome://tracing", highlight=False)
+    return {"profile": found.as_dict(), "trace": str(trace)}
 
 
-def _report(summary: RunSummary, output: Path, with_table: bool, given: bool) -> None:
+def _report(summary: RunSummary, output: Path, result: Path, with_table: bool, given: bool) -> None:
     if with_table:
+        from rich import box
         from rich.table import Table
 
-        table = Table(title="milliseconds a frame, mean", title_justify="left")
+        table = Table(
+            title="milliseconds a frame, mean", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+        )
         times = summary.milliseconds_per_frame
         for stage in (*times, "all"):
-            table.add_column(stage, justify="right")
+            table.add_column(stage, justify="right", no_wrap=True)
         table.add_row(*(f"{value:.1f}" for value in (*times.values(), sum(times.values()))))
         console.print(table)
     for label in summary.labels:
@@ -154,10 +166,14 @@ def _report(summary: RunSummary, output: Path, with_table: bool, given: bool) ->
     if summary.people == 0:
         doubt = "; are the joints or boxes those of this source?" if given else ""
         console.print(f"[yellow]note[/] nobody was found{doubt}", highlight=False)
-    for what, why in (("skipped", summary.skipped), ("ended early", [summary.ended] if summary.ended else [])):
+    for what, why in (("skipped", summary.skipped), ("ended early", [summary.ended or ""][: bool(summary.ended)])):
         if why:
             more = f" and {len(why) - 1} more" if len(why) > 1 else ""
             console.print(f"[yellow]{what}[/] {escape(why[0])}{more}", highlight=False, soft_wrap=True)
-    picture = next((f for f in summary.files if "_overlay" in f), summary.files[0])
+    picture = next((output / f for f in summary.files if "_overlay" in f), None)
     found, frames = count(summary.people, "person", "people"), count(summary.frames, "frame")
-    done(output, f"{found} in {frames}, {count(len(summary.files), 'file')}", f"look at {output / picture}, or jotr-deploy view {output}")
+    if summary.tracks:
+        found = f"{count(summary.tracks, 'person', 'people')}, {count(summary.people, 'mesh', 'meshes')}"
+    look = "" if picture is None else f"look at {quote(str(picture))}, or "
+    files = count(len(summary.files), "file")
+    done(output, f"{found} in {frames}, {files}", f"{look}jotr-deploy view {quote(str(result))}")

@@ -28,7 +28,7 @@ def view(
     """Show the meshes of a run over time in the browser, with camera, pictures and joints."""
     needs("view", "viser")
     from jotr_deploy.visual.files import read_people
-    from jotr_deploy.visual.shown import Pictures, find_result, frame_indices
+    from jotr_deploy.visual.shown import Pictures, find_result
     from jotr_deploy.visual.viewer import Viewer
 
     file = find_result(result)
@@ -43,10 +43,10 @@ def view(
             )  # fmt: skip
         else:
             stack.enter_context(frames)
-            pictures = Pictures(((frame.index, frame.image_bgr) for frame in frames), frame_indices(recording))
+            pictures = Pictures(((frame.index, frame.image_bgr) for frame in frames), recording.numbers)
         viewer = stack.enter_context(Viewer(recording, pictures, host, port))
         people = count(len(recording.people), "mesh", "meshes")
-        shown = f"{people} in {count(len(frame_indices(recording)), 'frame')}; Ctrl-C ends it"
+        shown = f"{people} in {count(recording.frames, 'frame')}; Ctrl-C ends it"
         with suppress(KeyboardInterrupt):
             console.print(f"[bold green]open[/] {viewer.url} ({shown})", highlight=False, soft_wrap=True)
             viewer.serve()
@@ -65,6 +65,8 @@ def _open_frames(file: Path, recording: PeopleFile, source: str | None) -> Frame
     if source is not None:
         frames = open_source(source, unread)
         if frames.size_px != recording.image_size_px:
+            frames = open_source(source, unread, upright=True)
+        if frames.size_px != recording.image_size_px:
             (width, height), (wide, high) = frames.size_px, recording.image_size_px
             raise SourceError(
                 f"{source}: its pictures are {width} x {height} px, those of {file} were {wide} x {high} px",
@@ -72,8 +74,9 @@ def _open_frames(file: Path, recording: PeopleFile, source: str | None) -> Frame
             )
         return frames
     for path in likely_sources(file, recording):
-        with suppress(SourceError):
-            frames = open_source(path, unread)
-            if frames.size_px == recording.image_size_px:
-                return frames
+        for upright in (True, False):
+            with suppress(SourceError):
+                frames = open_source(path, unread, upright=upright)
+                if frames.size_px == recording.image_size_px:
+                    return frames
     return None

@@ -36,6 +36,8 @@ def shown(spans: Spans) -> Iterator[Callable[[int, int | None], None]]:
 
         yield progress
         live.update(table(spans, done, total), refresh=True)
+    if not errors.is_terminal:
+        errors.print()  # the table ends without one there
 
 
 def table(spans: Spans, done: int, total: int | None) -> RenderableType:

@@ -99,5 +99,5 @@ def uninterrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-        if asked:
-            signal.raise_signal(signal.SIGINT)
+    if asked:
+        signal.raise_signal(signal.SIGINT)

@@ -55,7 +55,7 @@ class FrameProfile:
     @property
     def bound(self) -> str | None:
         """What sets the rate, in a line."""
-        if not self.workers or not self.workers[0].stages:
+        if self.frames == 1 or not self.workers or not self.workers[0].stages:
             return None
         busiest = self.workers[0]
         stage = next(iter(busiest.stages))

@@ -165,13 +165,13 @@ def _on_gpu(result: BenchResult) -> Table:
 def _files(networks: tuple[NetworkResult, ...]) -> Table:
     table = _table(
         "Start and memory",
-        "network", "precision", "device", "file MB", "cold s", "peak MB", "body",
+        "network", "format", "engine", "file MB", "cold s", "peak MB", "body",
     )  # fmt: skip
     for network in networks:
         table.add_row(
             _name(network.name),
             network.precision or NOTHING,
-            network.device,
+            network.engine if network.device == "cpu" else f"{network.engine}, {network.device}",
             number(network.size_mb, ".0f"),
             number(network.cold_start_s, ".2f"),
             number(network.peak_memory_mb, ".0f"),
@@ -190,7 +190,7 @@ def _stages(stages: tuple[StageResult, ...]) -> Table:
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in columns:
-        words = column in ("network", "stage", "precision", "device", "block", "engine", "format", "")
+        words = column in ("network", "stage", "format", "engine", "block", "engine", "format", "")
         table.add_column(column, justify="left" if words else "right", overflow="fold", no_wrap=not words)
     return table
 

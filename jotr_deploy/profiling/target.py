@@ -88,6 +88,7 @@ def find(
     return TargetResult(
         bundle=str(bundle.path),
         p99_ms=p99_ms,
+        device=device,
         tried=tuple(sorted(tried, key=lambda each: -each.people_per_s)),
         chosen=chosen,
         nearest=nearest,
@@ -228,5 +229,5 @@ def remember_chosen(bundle: Bundle, chosen: Tried) -> None:
     Raises:
         OutputError: the user's cache cannot be written.
     """
-    if chosen.backend != "auto":
+    if chosen.backend != "auto" and chosen.device == "cpu":  # what is remembered is the processor's choice
         remember(bundle.file("mesh", chosen.file), chosen.backend)

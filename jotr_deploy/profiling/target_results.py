@@ -44,6 +44,7 @@ class TargetResult:
 
     bundle: str
     p99_ms: float  # the limit
+    device: str  # as asked for
     tried: tuple[Tried, ...]  # the most people a second first
     chosen: Tried | None  # None: nothing keeps to the limit
     nearest: Tried | None  # what came nearest to it, where nothing does
@@ -60,7 +61,11 @@ class TargetResult:
         """How to run the chosen file; `target.remember_chosen` sees to its engine."""
         if self.chosen is None:
             return None
-        return f"jotr-deploy run {quote(self.bundle)} IMAGE -o DIR --file {quote(self.chosen.file)}"
+        threads = self.environment.threads
+        where = ("" if self.device == "auto" else f" --device {self.device}") + (
+            f" --threads {threads}" if threads else ""
+        )
+        return f"jotr-deploy run {quote(self.bundle)} IMAGE -o DIR --file {quote(self.chosen.file)}{where}"
 
     def error(self) -> JotrDeployError | None:
         """What to raise where nothing keeps to the limit."""

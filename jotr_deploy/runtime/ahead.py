@@ -7,6 +7,8 @@ from queue import Empty, Queue
 from threading import Event, Thread
 from typing import Any, TypeVar
 
+from jotr_deploy.writing import uninterrupted
+
 Item = TypeVar("Item")
 
 DEPTH = 2
@@ -53,10 +55,11 @@ def ahead(items: Iterator[Item], name: str, depth: int = DEPTH) -> Generator[Ite
                 raise value
             yield value
     finally:
-        stop.set()
-        while thread.is_alive():  # make room for what it still wants to put
-            try:
-                waiting.get(timeout=_STOPPING_S)
-            except Empty:
-                continue
-        thread.join()
+        with uninterrupted():  # who closes what a thread still draws from breaks both
+            stop.set()
+            while thread.is_alive():  # make room for what it still wants to put
+                try:
+                    waiting.get(timeout=_STOPPING_S)
+                except Empty:
+                    continue
+            thread.join()

@@ -39,10 +39,15 @@ def natural_order(paths: Iterable[Path]) -> list[Path]:
     return sorted(sorted(paths), key=key)
 
 
-def read_image(path: Path) -> Array:
+def read_image(path: Path, upright: bool = False) -> Array:
     """Read an image as (H, W, 3) uint8 BGR.
 
-    The EXIF rotation is ignored, as the published code does. Grey becomes BGR, alpha is dropped, 16 bits become 8.
+    Grey becomes BGR, alpha is dropped, 16 bits become 8.
+
+    Args:
+        path: of the file.
+        upright: turn it as its EXIF data say, as every viewer does; without it they are ignored, as the published code
+            does and as files of joints and boxes may expect.
 
     Raises:
         SourceError.
@@ -51,7 +56,7 @@ def read_image(path: Path) -> Array:
         data = np.frombuffer(path.read_bytes(), np.uint8)
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror})", "check the path and its permissions") from error
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
     try:
         with quiet_opencv():
             image: Array | None = cv2.imdecode(data, flags) if data.size else None

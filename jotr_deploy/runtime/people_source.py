@@ -84,12 +84,14 @@ class BoxPeople:
     file: BoxFile
     video: bool = False  # frames are looked up by number, not only by name
     pose: PoseNetwork | None = None
+    spans: Spans | None = None  # told of the stage "pose"
 
     def __call__(self, image_bgr: Array, name: str, frame: int) -> Detections:
         """See `PeopleSource`."""
         height, width = image_bgr.shape[:2]
         people = self.file.for_image(name, frame=frame if self.video else None, size_px=(width, height))
-        return with_crop_boxes(image_bgr, people, self.pose)
+        with (self.spans or Spans())("pose", frame) if self.pose else nullcontext():
+            return with_crop_boxes(image_bgr, people, self.pose)
 
 
 @dataclass(frozen=True)
@@ -129,11 +131,13 @@ class WholeFrame:
     """One person who fills the frame; without a pose network the joints stay unknown."""
 
     pose: PoseNetwork | None = None
+    spans: Spans | None = None  # told of the stage "pose"
 
     def __call__(self, image_bgr: Array, name: str, frame: int) -> Detections:
         """See `PeopleSource`."""
         height, width = image_bgr.shape[:2]
-        return with_crop_boxes(image_bgr, Detections.from_boxes(np.array([[0, 0, width, height]])), self.pose)
+        with (self.spans or Spans())("pose", frame) if self.pose else nullcontext():
+            return with_crop_boxes(image_bgr, Detections.from_boxes(np.array([[0, 0, width, height]])), self.pose)
 
 
 @dataclass
@@ -231,7 +235,7 @@ def open_people_source(
     if boxes is not None:
         box_file = read_boxes(boxes)
         box_file.index.check(source)
-        return BoxPeople(box_file, video, networks.pose)
+        return BoxPeople(box_file, video, networks.pose, spans)
     return _found_in(source, networks, people, spans)
 
 
@@ -245,7 +249,7 @@ def _found_in(
         )
     if people in ("auto", "detector") and networks.detector is not None:
         return DetectedPeople(networks.detector, networks.pose, spans)
-    whole = WholeFrame(networks.pose)
+    whole = WholeFrame(networks.pose, spans)
     if people == "frame":
         return whole
     try:

@@ -84,7 +84,8 @@ class Pipeline:
             frame = next(frames, None)
             if frame is None:
                 return
-            self.spans.record("decode", frame.index, start_s)
+            if source.kind != "stream":  # there it is waiting
+                self.spans.record("decode", frame.index, start_s)
             yield frame, None
 
     def _find(self, frame: Frame, _: None) -> Detections:

@@ -102,10 +102,11 @@ def run(
     """
     start_s, spans = time.perf_counter(), spans or Spans()
     summary = RunSummary(shown(source_name), str(bundle.path), list(bundle.manifest.labels))
-    with ExitStack() as stack:
-        with spans("decode"):  # the first image is read here
+    with ExitStack() as held_back, ExitStack() as stack:
+        with spans("open"):  # the first image is read here
             unread: list[str] | None = [] if options.keep_going else None
-            source = stack.enter_context(open_source(source_name, unread, every=options.every))
+            upright = options.keypoints is None and options.boxes is None  # whose coordinates may be of either
+            source = stack.enter_context(open_source(source_name, unread, every=options.every, upright=upright))
         stem = stem_of(source)
         _spare_what_is_read(output, stem, options)
         networks = stack.enter_context(
@@ -116,16 +117,16 @@ def run(
         results = Results(bundle, source, aside, options)
         with results:
             _write_all(pipeline, source, results, options, summary, progress)
-        with uninterrupted():
-            results.finish()
-            summary.skeleton, summary.dropped = networks.skeleton, source.dropped
-            summary.skipped += unread or []
-            summary.milliseconds_per_frame = {
-                stage: round(1000 * spans.total(stage) / summary.frames, 3) for stage in spans.stages
-            }
-            summary.seconds = round(time.perf_counter() - start_s, 3)
-            summary.files = [*sorted(path.name for path in aside.iterdir()), f"{stem}.json"]
-            (aside / f"{stem}.json").write_text(json.dumps(asdict(summary), indent=2) + "\n")
+            held_back.enter_context(uninterrupted())  # until the files are in their place and all is closed
+        results.finish()
+        summary.skeleton, summary.dropped = networks.skeleton, source.dropped
+        summary.skipped += [f"{name}: cannot be read" for name in unread or ()]
+        summary.milliseconds_per_frame = {
+            stage: round(1000 * spans.total(stage) / summary.frames, 3) for stage in spans.stages
+        }
+        summary.seconds = round(time.perf_counter() - start_s, 3)
+        summary.files = [*sorted(path.name for path in aside.iterdir()), f"{stem}.json"]
+        (aside / f"{stem}.json").write_text(json.dumps(asdict(summary), indent=2) + "\n")
     return summary
 
 
@@ -158,6 +159,8 @@ def _opened(
     moving = source.kind in ("video", "stream")
     fps = source.fps or USUAL_FPS
     smoother = None
+    if options.smooth is not None and not moving:
+        logging.getLogger("jotr_deploy").warning("%s: still pictures are not smoothed", source.name)
     if moving and options.smooth is not None:
         smoother = open_smoother(options.smooth, stack.enter_context(open_body(bundle, options.threads)), fps)
     return Pipeline(
@@ -165,7 +168,7 @@ def _opened(
         people_source,
         spans,
         crop=stack.enter_context(open_cropper(session)),
-        tracker=Tracker(fps) if moving and not known else None,
+        tracker=Tracker(fps, source.every) if moving and not known else None,
         smoother=smoother,
     )
 
@@ -186,11 +189,12 @@ def _write_all(
         why = error.cause if isinstance(error, JotrDeployError) else first_line(error)
         logging.getLogger("jotr_deploy").warning("%s: skipped (%s)", frame.name, why)
         failures.append(error)
-        summary.skipped.append(f"{frame.name}: {why}")
+        summary.skipped.append(why if why.startswith(frame.name) else f"{frame.name}: {why}")
 
-    # On the processor networks use every core already: overlap only makes them wait for one another there.
-    on_gpu = isinstance(pipeline.mesh.session, CudaSession)
-    overlap = on_gpu if options.overlap is None else options.overlap
+    # On the processor networks use every core already: overlap only makes them wait for one another there. Frames of a
+    # camera would wait between the stages, and be late.
+    helps = isinstance(pipeline.mesh.session, CudaSession) and source.kind != "stream"
+    overlap = helps if options.overlap is None else options.overlap
     stream = pipeline.stream(source, overlap, failed if options.keep_going else None)
     try:
         with closing(stream):
@@ -218,7 +222,8 @@ def _spare_what_is_read(output: Path, stem: str, options: RunOptions) -> None:
     if (output / MANIFEST).is_file():
         raise OutputError(f"{output}: is a bundle, results do not belong in it", "choose another -o")
     for given in (options.keypoints, options.boxes):
-        for result in (output / f"{stem}.json", output / f"{stem}.npz"):
+        for end in (".json", ".npz", "_2d.npz", "_coco.json", "_trace.json"):
+            result = output / f"{stem}{end}"
             if given is not None and given.resolve() == result.resolve():
                 raise OutputError(f"{given}: a result of that name would replace it", "choose another -o")
 

@@ -141,10 +141,11 @@ class TwoSided:
         """See `Smoother`."""
         at = tracked(people)
         ids = people.track_ids[at].tolist()
+        before = self._up_to(frame.index - self.reach - 1)  # their window is full, and shapes may be forgotten now
         self._shapes.see(frame.index, ids, people.betas[at])
         self._seen.append((frame.index, dict(zip(ids, motions_of(people[at]), strict=True))))
         self._waiting.append((frame, people))
-        return self._up_to(frame.index - self.reach)
+        return before + self._up_to(frame.index - self.reach)
 
     def flush(self) -> list[tuple[Frame, People]]:
         """See `Smoother`."""

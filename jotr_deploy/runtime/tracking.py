@@ -60,11 +60,11 @@ class Tracker:
     Everything follows from the frames so far: equal clips get equal ids.
     """
 
-    def __init__(self, fps: float) -> None:
-        """`fps`: frame numbers in a second of the source, above 0 (else ValueError)."""
+    def __init__(self, fps: float, every: int = 1) -> None:
+        """`fps`: frame numbers in a second of the source, above 0 (else ValueError); one frame in `every` is given."""
         if not fps > 0:
             raise ValueError(f"tracking needs a frame rate above 0, not {fps}")
-        self.fps = fps
+        self.fps, self.every = fps, every
         self._tracks: list[_Track] = []
         self._given = 0
         self._last_frame = -1
@@ -79,7 +79,7 @@ class Tracker:
         if frame <= self._last_frame:
             raise ValueError(f"frame {frame} does not come after frame {self._last_frame}")
         self._last_frame = frame
-        self._tracks = [track for track in self._tracks if frame - track.frame <= MEMORY_S * self.fps]
+        self._tracks = [track for track in self._tracks if frame - track.frame <= max(MEMORY_S * self.fps, self.every)]
         ids = np.full(len(people), -1)
         for at, person in pairs(self._alike(people, frame)):
             track = self._tracks[at]

@@ -36,15 +36,19 @@ __all__ = ["Frame", "FrameSource", "VideoWriter", "open_source"]
 
 Array = NDArray[Any]
 
+_REMEDY_URL = "check that a video player shows it; an mp4 needs its index first: ffmpeg -movflags +faststart"
 STALL_S = 10.0
 """How long a camera or a URL may take to answer, and then for every frame."""
 
 
 class _Images(FrameSource):
-    def __init__(self, kind: str, name: str, paths: list[Path], skipped: list[str] | None, every: int) -> None:
+    def __init__(
+        self, kind: str, name: str, paths: list[Path], skipped: list[str] | None, every: int, upright: bool
+    ) -> None:
         self.kind, self.name, self.fps, self.every = kind, name, 0.0, every
         self.total, self.count = len(paths), -(-len(paths) // every)
-        self._paths, self._skipped = paths, skipped
+        self._paths, self._skipped, self._upright = paths, skipped, upright
+        self._left_out: set[int] = set()
         self._first: Frame | None = None
         first = next(self._frames(), None)
         if first is None:
@@ -63,11 +67,12 @@ class _Images(FrameSource):
                     yield first
                 continue
             try:
-                yield Frame(index, path.name, read_image(path))
+                yield Frame(index, path.name, read_image(path, self._upright))
             except SourceError:
                 if self._skipped is None:
                     raise
-                if path.name not in self._skipped:
+                if index not in self._left_out:  # the first one is read twice where none before it can be
+                    self._left_out.add(index)
                     self._skipped.append(path.name)
 
 
@@ -91,7 +96,10 @@ class _Video(FrameSource):
                 self.kind, self.fps, self.total = "image", 0.0, 1
             first = next(self._read(capture), None)
         if first is None:
-            raise SourceError(f"{shown}: the video has no frame that can be read", "check that a video player shows it")
+            raise SourceError(
+                f"{shown}: the video has no frame that can be read",
+                _REMEDY_URL if "://" in shown else "check that a video player shows it",
+            )
         self.count = None if self.total is None else -(-self.total // every)
         self.size_px = size_of(first.image_bgr)
 
@@ -156,7 +164,12 @@ def _next_image(capture: Capture, wanted: bool) -> tuple[bool, Array | None]:
 
 
 def open_source(
-    path_or_url: str | Path, skipped: list[str] | None = None, *, every: int = 1, stall_s: float = STALL_S
+    path_or_url: str | Path,
+    skipped: list[str] | None = None,
+    *,
+    every: int = 1,
+    stall_s: float = STALL_S,
+    upright: bool = False,
 ) -> FrameSource:
     """Open an image, a folder of images, a glob of images, a video file, a camera or a URL.
 
@@ -168,6 +181,7 @@ def open_source(
         skipped: gets the names of frames that cannot be read, which are then left out; without it they are errors.
         every: give only frames 0, every, 2 * every ...
         stall_s: how long a camera or a URL may take to answer, and then for every frame.
+        upright: turn image files as their EXIF data say.
 
     Raises:
         SourceError: nothing there, or nothing in it that can be read.
@@ -179,19 +193,19 @@ def open_source(
         return _open_url(name, skipped, every, stall_s)
     try:
         if path.is_dir():
-            return _Images("images", path.resolve().name, _images_in(path), skipped, every)
+            return _Images("images", path.resolve().name, _images_in(path), skipped, every, upright)
         if path.is_file():
             if path.stat().st_size == 0:
                 raise SourceError(f"{path}: the file is empty", "give an image or a video")
             if path.suffix.lower() in IMAGE_SUFFIXES:
-                return _Images("image", path.name, [path], None, every)
+                return _Images("image", path.name, [path], None, every, upright)
             return _Video(partial(capture_of_file, path), str(path), path.name, skipped, every)
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror})", "check the path and its permissions") from error
     if re.fullmatch(r"[0-9]{1,3}", name):
         index = int(name)
         return Stream(capture_of_camera(index), f"camera_{index}", f"camera {index}", every, stall_s)
-    return _Images("images", name, _images_of_glob(path), skipped, every)
+    return _Images("images", name, _images_of_glob(path), skipped, every, upright)
 
 
 def _open_url(url: str, skipped: list[str] | None, every: int, stall_s: float) -> FrameSource:

@@ -4,7 +4,7 @@ The `.npz` of people, format 1, is an uncompressed zip of NumPy arrays; none of 
 
     every field of `People`  (M, ...)   the people of all frames, one row each, in the order of the frames
     frame                    (M,) int64 0-based frame of each row
-    frames                   () int64   how many frames were processed; those with nobody count
+    numbers                  (K,) int64 0-based frames that were processed, ascending; those with nobody too
     faces                    (F, 3) int32 triangles of the body, counter-clockwise from outside
     format                   () int64   1
     source                   () str     what the frames came from
@@ -42,13 +42,18 @@ class PeopleFile:
 
     people: People  # all M rows
     frame: Array  # (M,) int64 0-based frame of each row, ascending
-    frames: int  # how many frames were processed; those with nobody count
+    numbers: Array  # (K,) int64 0-based frames that were processed, ascending; those with nobody too
     faces: Array  # (F, 3) int32
     source: str
     image_size_px: tuple[int, int]  # width, height
     fps: float  # 0 where there is no such thing
     labels: tuple[str, ...]
     crop_side: int
+
+    @property
+    def frames(self) -> int:
+        """How many frames were processed."""
+        return len(self.numbers)
 
     def at(self, frame_index: int) -> People:
         """The people of one frame; nobody where there was nobody."""
@@ -84,8 +89,8 @@ class PeopleWriter:
             "crop_side": np.array(crop_side, np.int64),
             "faces": np.asarray(faces, np.int32),
         }
-        self._frames = self._rows = 0
-        self._last_frame = -1
+        self._numbers: list[int] = []
+        self._rows = 0
 
     def __enter__(self) -> PeopleWriter:
         """Raises OutputError where the folder of the file is missing or not writable."""
@@ -99,14 +104,13 @@ class PeopleWriter:
             OutputError: where they cannot be written, as on a full disk.
             ValueError: where the frame does not come after the one before.
         """
-        if frame_index <= self._last_frame:
-            raise ValueError(f"frame {frame_index} does not come after frame {self._last_frame}")
+        if self._numbers and frame_index <= self._numbers[-1]:
+            raise ValueError(f"frame {frame_index} does not come after frame {self._numbers[-1]}")
         with output_errors(self._path):
             for name in LAYOUT:
                 self._spill(name, getattr(people, name))
             self._spill("frame", np.full(len(people), frame_index, np.int64))
-        self._last_frame = frame_index
-        self._frames += 1
+        self._numbers.append(frame_index)
         self._rows += len(people)
 
     def __exit__(
@@ -128,7 +132,7 @@ class PeopleWriter:
     def _assemble(self, target: Path) -> None:
         """One zip out of the spilled columns, each removed as soon as it is in."""
         with zipfile.ZipFile(target, "w") as archive:
-            for name, array in {**self._about, "frames": np.array(self._frames, np.int64)}.items():
+            for name, array in {**self._about, "numbers": np.array(self._numbers, np.int64)}.items():
                 with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as member:
                     np.lib.format.write_array(member, array, allow_pickle=False)
             for name, (shape, dtype) in {**LAYOUT, "frame": ((), np.int64)}.items():
@@ -171,7 +175,7 @@ def _people_file(archive: Mapping[str, Array]) -> PeopleFile:
     content = PeopleFile(
         people=People(**{name: archive[name] for name in LAYOUT}),
         frame=archive["frame"].astype(np.int64),
-        frames=int(archive["frames"]),
+        numbers=archive["numbers"].astype(np.int64),
         faces=archive["faces"].astype(np.int32),
         source=str(archive["source"]),
         image_size_px=(width, height),
@@ -181,6 +185,8 @@ def _people_file(archive: Mapping[str, Array]) -> PeopleFile:
     )
     if content.frame.shape != (len(content.people),) or np.any(np.diff(content.frame) < 0):
         raise ValueError("the rows do not follow the frames")
+    if content.numbers.ndim != 1 or np.any(np.diff(content.numbers) <= 0) or set(content.frame) - set(content.numbers):
+        raise ValueError("the frames are not those that were processed")
     if content.faces.ndim != 2 or content.faces.shape[1] != 3:
         raise ValueError(f"faces is {content.faces.shape}, expected (F, 3)")
     return content

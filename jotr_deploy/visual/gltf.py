@@ -134,18 +134,19 @@ def _add_people(document: _Document, recording: PeopleFile) -> None:
 
 
 def _runs(recording: PeopleFile) -> Iterator[tuple[int, Array]]:
-    """Every person's stretches of consecutive frames, cut to RUN_FRAMES: (person, rows of the recording).
+    """Every person's stretches of processed frames without a gap, cut to RUN_FRAMES: (person, rows of the recording).
 
     A person is a track id, or -1 - k for the k-th person without a track in a frame.
     """
     frame, track = recording.frame, recording.people.track_ids
+    place_in_clip = np.searchsorted(recording.numbers, frame)
     loose = np.flatnonzero(track < 0)
     place = np.arange(len(loose)) - np.searchsorted(frame[loose], frame[loose])
     person = track.copy()
     person[loose] = -1 - place
     for one in np.unique(person):
         rows = np.flatnonzero(person == one)
-        for stretch in np.split(rows, np.flatnonzero(np.diff(frame[rows]) != 1) + 1):
+        for stretch in np.split(rows, np.flatnonzero(np.diff(place_in_clip[rows]) != 1) + 1):
             for start in range(0, len(stretch), RUN_FRAMES):
                 yield int(one), stretch[start : start + RUN_FRAMES]
 
@@ -156,9 +157,8 @@ def _animate_run(document: _Document, recording: PeopleFile, run: Array) -> None
     second = 1 / (recording.fps or 1.0)
     if len(run) > 1:
         document.animate(node, "weights", frames * second, np.eye(len(run))[:, 1:].reshape(-1), "LINEAR")
-    begin, end = int(frames[0]), int(frames[-1]) + 1
-    clip_end = max(recording.frames, int(recording.frame[-1]) + 1)
-    shown = [(0, 0.0)] * (begin > 0) + [(begin, 1.0)] + [(end, 0.0)] * (end < clip_end)
+    begin, after = int(frames[0]), recording.numbers[recording.numbers > frames[-1]]  # the next frame ends it
+    shown = [(0, 0.0)] * (begin > 0) + [(begin, 1.0)] + [(int(end), 0.0) for end in after[:1]]
     times, scales = np.array(shown).T
     document.animate(node, "scale", times * second, np.repeat(scales[:, None], 3, axis=1), "STEP")
     if begin > 0:

@@ -67,13 +67,6 @@ class Shown:
     places_m: Array  # (N, 3) float32: `people.vertices_m + place` is the mesh before the scene camera, approximate
 
 
-def frame_indices(recording: PeopleFile) -> range:
-    """The frames there are to show: all, or each n-th where the run took each n-th."""
-    last = int(recording.frame[-1]) if len(recording.frame) else -1
-    step = max(1, int(np.gcd.reduce(recording.frame))) if last >= recording.frames else 1
-    return range(0, max(recording.frames, last // step + 1) * step, step)
-
-
 def scene_camera(recording: PeopleFile) -> SceneCamera:
     """The camera of a whole clip; one with a usual angle where there is nobody."""
     width, height = (max(side, 1) for side in recording.image_size_px)
@@ -148,9 +141,10 @@ class Pictures:
     what was read stays, as JPEG.
     """
 
-    def __init__(self, frames: Iterator[tuple[int, Image]], indices: range) -> None:
-        """`frames` gives (0-based index, (H, W, 3) uint8 BGR), ascending; those of `indices` are kept."""
-        self._frames, self._indices = frames, indices
+    def __init__(self, frames: Iterator[tuple[int, Image]], numbers: Array) -> None:
+        """`frames` gives (0-based index, (H, W, 3) uint8 BGR), ascending; those of `numbers` (K,) are kept."""
+        self._frames, self._wanted = frames, frozenset(numbers.tolist())
+        self._stop = int(numbers[-1]) + 1 if len(numbers) else 0
         self._small: dict[int, tuple[bytes, tuple[int, int]]] = {}
         self.complete = False
 
@@ -158,10 +152,10 @@ class Pictures:
         """Read one more picture and return its index; None, and `complete`, where no more is wanted."""
         import cv2
 
-        index, image_bgr = next(self._frames, (self._indices.stop, None))
-        while image_bgr is not None and index < self._indices.stop and index not in self._indices:
-            index, image_bgr = next(self._frames, (self._indices.stop, None))
-        if image_bgr is None or index >= self._indices.stop:
+        index, image_bgr = next(self._frames, (self._stop, None))
+        while image_bgr is not None and index < self._stop and index not in self._wanted:
+            index, image_bgr = next(self._frames, (self._stop, None))
+        if image_bgr is None or index >= self._stop:
             self.complete = True
             return None
         height, width = image_bgr.shape[:2]

@@ -27,7 +27,6 @@ from jotr_deploy.visual.shown import (
     Shown,
     all_names,
     description,
-    frame_indices,
     ground_m,
     scene_camera,
     shown_at,
@@ -120,7 +119,7 @@ class Viewer:
 
     def _frame_shown(self) -> tuple[Shown, Array | None]:
         """The people of the frame, and its picture, RGB, as far as it is there and wanted."""
-        frame_index = self.frame.value if self.frame else 0
+        frame_index = self._number
         found = self._pictures.at(frame_index) if self._pictures else None
         # Pictures of a folder may differ in size.
         self._camera = replace(self._clip_camera, size_px=found[1]) if found else self._clip_camera
@@ -167,15 +166,14 @@ class Viewer:
         gui, recording = self.server.gui, self._recording
         gui.configure_theme(show_logo=False, show_share_button=False)
         gui.main_panel.dock_right()
-        frames = frame_indices(recording)
-        notes = [*recording.labels, *([] if frames else ["no frames in this file"])]
+        notes = [*recording.labels, *([] if recording.frames else ["no frames in this file"])]
         if notes:
             words = html.escape(" · ".join(notes))  # Markdown would show tags in a label as what they mean
             gui.add_html(f'<div style="padding: 0.3em 0.9em; font-size: 0.9em; font-weight: 600">{words}</div>')
-        self.frame = gui.add_slider("Frame", 0, frames[-1], frames.step, 0) if len(frames) > 1 else None
+        self.frame = gui.add_slider("Frame", 0, recording.frames - 1, 1, 0) if recording.frames > 1 else None
         if self.frame:
             self.play = gui.add_button("Play", icon="player-play")
-            self.fps = gui.add_slider("Frames/s", 1, 60, 1, int(np.clip(round(recording.fps), 1, 60)))
+            self.fps = gui.add_slider("Frames/s", 1, 60, 1, int(np.clip(round(recording.fps / self._step), 1, 60)))
             self.play.on_click(self._play_or_pause)
             self.frame.on_update(self._request)
         self.who = gui.add_dropdown("Person", (EVERYONE, *all_names(recording)))
@@ -219,13 +217,25 @@ class Viewer:
     def _turn_to_picked(self, _: Any) -> None:
         """Everybody's eye stays where it is and turns to the picked person: turning it further turns around them."""
         self._changed.set()
-        shown = shown_at(self._recording, self._camera, self.frame.value if self.frame else 0)
+        shown = shown_at(self._recording, self._camera, self._number)
         if self.who.value in shown.names:
             for client in self.server.get_clients().values():
                 client.camera.look_at = shown.places_m[shown.names.index(self.who.value)]
 
     def _request(self, _: Any) -> None:
         self._changed.set()
+
+    @property
+    def _step(self) -> float:
+        """From one frame there is to the next, as a rule: more than 1 where the run left some out."""
+        numbers = self._recording.numbers
+        return float(np.median(np.diff(numbers))) if len(numbers) > 1 else 1.0
+
+    @property
+    def _number(self) -> int:
+        """The frame that is shown, by its number in the source; the slider counts the frames there are."""
+        place = self.frame.value if self.frame else 0
+        return int(self._recording.numbers[place]) if self._recording.frames else 0
 
     def _play_or_pause(self, _: Any) -> None:
         self._playing = not self._playing
@@ -235,9 +245,9 @@ class Viewer:
     def _advance(self) -> None:
         """To the next frame; playing waits for pictures that are not read yet."""
         assert self.frame is not None
-        frames = frame_indices(self._recording)
-        following = (self.frame.value + frames.step) % frames.stop
-        if self._pictures is None or self._pictures.complete or self._pictures.has(following):
+        following = (self.frame.value + 1) % self._recording.frames
+        number = int(self._recording.numbers[following])
+        if self._pictures is None or self._pictures.complete or self._pictures.has(number):
             self.frame.value = following
 
     def _reading(self) -> bool:
@@ -245,7 +255,7 @@ class Viewer:
 
     def _read_picture(self) -> None:
         assert self._pictures is not None
-        if self._pictures.read_next() == (self.frame.value if self.frame else 0):
+        if self._pictures.read_next() == self._number:
             self._changed.set()
 
 

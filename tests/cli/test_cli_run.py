@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 
 import cv2
 import numpy as np
@@ -18,7 +19,7 @@ from pictures import noise, person, picture, video, write
 Cli = Callable[..., Outcome]
 
 SOURCES = "remedy: give an image, a folder, a glob in quotes, a video, a camera's number or a URL"
-STAGES = ["decode", "track", "crop", "network", "draw", "write"]
+STAGES = ["open", "decode", "track", "crop", "network", "draw", "write"]
 NOBODY = "note nobody was found; are the joints or boxes those of this source?"
 LABELS = ["untrained: pose is meaningless", "stand-in body"]
 
@@ -40,7 +41,7 @@ def test_an_image(cli: Cli, tmp_path: Path, tiny_bundle: Path) -> None:
     lines = outcome.out.splitlines()
     assert lines[0].rstrip() == "milliseconds a frame, mean"
     assert [line for line in lines if line.startswith("note")] == [f"note {label}" for label in LABELS]
-    following = f"look at {output}/photo_overlay.jpg, or jotr-deploy view {output}"
+    following = f"look at {output}/photo_overlay.jpg, or jotr-deploy view {output}/photo.npz"
     assert lines[-1] == f"done {output} (2 people in 1 frame, 7 files). Next: {following}"
 
 
@@ -71,7 +72,7 @@ def test_nobody_is_a_result(cli: Cli, tmp_path: Path, tiny_bundle: Path, option:
     assert outcome.code == 0
     assert NOBODY in outcome.out
     result = arrays(output / f"{Path(source).stem}.npz")
-    assert result["frames"] == (4 if source == "clip.mp4" else 1)
+    assert len(result["numbers"]) == (4 if source == "clip.mp4" else 1)
     for name in ("vertices_m", "boxes_px", "frame", "keypoints_px"):
         assert len(result[name]) == 0
     assert result["vertices_m"].shape == (0, 6890, 3)
@@ -95,9 +96,7 @@ def test_no_overlay(cli: Cli, tmp_path: Path, tiny_bundle: Path) -> None:
     photo = picture(tmp_path / "photo.png")
     outcome = cli("run", tiny_bundle, photo, "--no-overlay", "-o", tmp_path / "out")
     assert set(tree(tmp_path / "out")) == {"photo.npz", "photo.json"}
-    assert outcome.out.splitlines()[-1].endswith(
-        f"Next: look at {tmp_path}/out/photo.npz, or jotr-deploy view {tmp_path}/out"
-    )
+    assert outcome.out.splitlines()[-1].endswith(f"Next: jotr-deploy view {tmp_path}/out/photo.npz")
 
 
 @pytest.mark.parametrize("name", ["[b]:cat:.png", "two words.png", "größe.png", "bad\udcff.png"])
@@ -107,10 +106,9 @@ def test_names_of_all_kinds(cli: Cli, tmp_path: Path, tiny_bundle: Path, name: s
     photo.write_bytes(cv2.imencode(".png", noise())[1].tobytes())
     outcome = cli("run", tiny_bundle, photo, "-o", tmp_path / "out", "--save-2d", "--obj", "--glb")
     assert outcome.code == 0, outcome.err
-    shown = photo.stem.encode("utf-8", "backslashreplace").decode()
-    assert outcome.out.splitlines()[-1].endswith(
-        f"Next: look at {tmp_path}/out/{shown}_overlay.jpg, or jotr-deploy view {tmp_path}/out"
-    )
+    shown, result = (quote(f"{tmp_path}/out/{photo.stem}{end}") for end in ("_overlay.jpg", ".npz"))
+    following = f"Next: look at {shown}, or jotr-deploy view {result}"
+    assert outcome.out.splitlines()[-1].endswith(following.encode("utf-8", "backslashreplace").decode())
     assert (tmp_path / "out" / f"{photo.stem}_overlay.jpg").is_file()
 
 

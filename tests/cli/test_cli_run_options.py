@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import signal
+import struct
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import pytest
 from outcome import Outcome, tree
-from pictures import person, video, write
+from pictures import noise, person, video, write
 from streams import plays, served
 
 from jotr_deploy.visual.files import read_people
@@ -36,6 +38,23 @@ def test_refused(refused: Callable[..., tuple[str, str]], options: list[str], ca
     assert refused(*options) == (cause, remedy)
 
 
+def test_an_empty_source_is_not_the_folder_one_is_in(cli: Cli, place: Path) -> None:
+    assert cli("run", place / "bundle", "", "-o", place / "new").mistake[0] == "SOURCE is empty"
+
+
+def test_a_photo_of_a_phone_stands_upright_where_its_pixels_are_looked_at(cli: Cli, place: Path) -> None:
+    stored = noise()
+    jpeg = cv2.imencode(".jpg", stored)[1].tobytes()
+    turned = b"MM\0*" + struct.pack(">IHHHIHH", 8, 1, 0x0112, 3, 1, 6, 0) + b"\0" * 4
+    exif = b"Exif\0\0" + turned
+    (place / "phone.jpg").write_bytes(jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:])
+    boxes = write(place / "b.json", {"phone.jpg": [[5, 5, 50, 50]]})
+    height, width = stored.shape[:2]
+    for options, size_px in ((["--people", "frame"], (height, width)), (["--boxes", boxes], (width, height))):
+        assert cli("run", place / "bundle", place / "phone.jpg", "-o", place / "new", *options).code == 0
+        assert read_people(place / "new" / "phone.npz").image_size_px == size_px
+
+
 def test_everything_at_once(cli: Cli, place: Path) -> None:
     clip = video(place / "clip.mp4", 6)
     joints = write(place / "k.json", [person(frame, frame) for frame in range(6)])
@@ -48,7 +67,7 @@ def test_everything_at_once(cli: Cli, place: Path) -> None:
     assert read_people(out / "clip.npz").frame.tolist() == [0, 2, 4]
     trace = json.loads((out / "clip_trace.json").read_text())["traceEvents"]
     stages = {event["name"] for event in trace if event["ph"] == "X"}
-    assert stages == {"decode", "track", "crop", "network", "smooth", "draw", "write"}
+    assert stages == {"open", "decode", "track", "crop", "network", "smooth", "draw", "write"}
     assert "critical path of a frame" in outcome.out
     assert "frame 3 of 3, " in outcome.err
     assert "frames/s; milliseconds a frame" in outcome.err
@@ -71,7 +90,7 @@ def test_after_an_interrupt_the_files_are_whole_and_the_code_says_so(
     outcome = cli("run", place / "bundle", clip, "-o", out, "--people", "frame")
     assert outcome.code == 130
     assert "ended early interrupted" in outcome.out
-    assert "(2 people in 2 frames, 3 files)" in outcome.out
+    assert "(1 person, 2 meshes in 2 frames, 3 files)" in outcome.out
     assert read_people(out / "clip.npz").frames == 2
     assert json.loads((out / "clip.json").read_text())["ended"] == "interrupted"
 

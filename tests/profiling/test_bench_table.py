@@ -71,9 +71,9 @@ def test_a_batch_that_was_not_measured():
 
 
 def test_start_and_memory():
-    assert row(result(), "mesh ", "457") == ["mesh", "fp32", "cpu", "165", "1.23", "457", "1.7%"]
+    assert row(result(), "mesh ", "457") == ["mesh", "fp32", "ONNX", "Runtime", "165", "1.23", "457", "1.7%"]
     bare = network("eager", precision="", size_mb=None, body_share=None, cold_start_s=None, peak_memory_mb=None)
-    assert row(result([bare]), "eager", "cpu") == ["eager", "-", "cpu", "-", "-", "-", "-"]
+    assert row(result([bare]), "eager", "ONNX") == ["eager", "-", "ONNX", "Runtime", "-", "-", "-", "-"]
 
 
 def test_stages():

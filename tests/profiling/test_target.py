@@ -75,7 +75,7 @@ def test_the_most_people_a_second_of_what_keeps_to_the_limit(bundle):
         assert each.timing.kept == (10 if each.measured else 2)
         assert each.measured or each.promise_per_s <= found.chosen.people_per_s
     assert (found.nearest, found.error(), found.warnings) == (None, None, ())
-    assert found.command == f"jotr-deploy run {bundle.path} IMAGE -o DIR --file mesh.onnx"
+    assert found.command == f"jotr-deploy run {bundle.path} IMAGE -o DIR --file mesh.onnx --threads 1"
     assert json.loads(json.dumps(found.as_dict()))["chosen"]["file"] == "mesh.onnx"
     printed = text(found)
     assert [line.split()[0] for line in printed.splitlines() if line.rstrip().endswith("chosen")] == ["mesh"]

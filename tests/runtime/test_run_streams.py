@@ -28,15 +28,16 @@ from runtime.canned import (
     write_heatmaps,
     write_simcc,
 )
-from streams import plays, served
+from streams import camera, plays, served
 
 from jotr_deploy.add import NewNetwork, add_networks
 from jotr_deploy.bundle import Bundle, open_bundle
 from jotr_deploy.errors import SourceError
 from jotr_deploy.people import LAYOUT
+from jotr_deploy.runtime.results import Results
 from jotr_deploy.runtime.run import RunOptions, run
 from jotr_deploy.runtime.video import VideoWriter
-from jotr_deploy.visual.files import read_people
+from jotr_deploy.visual.files import PeopleWriter, read_people
 
 FOOTAGE = Path(os.environ.get("JOTR_DEPLOY_FOOTAGE", Path(__file__).parents[3] / "shared" / "data"))
 PICTURE_PX, CANVAS, INPUT = (80, 60), (96, 96), (48, 64)
@@ -208,11 +209,49 @@ def test_an_interrupt_leaves_whole_files_of_what_was_done(
 
 
 def test_a_stream_that_ends_early_keeps_what_came(tmp_path: Path, bundle: Bundle) -> None:
+    pictures = [cv2.imencode(".jpg", noise(seed))[1].tobytes() for seed in range(8)]
+    with served(camera(pictures)) as url:
+        summary = run(bundle, f"{url}/cam.mjpg", tmp_path / "out", RunOptions(people="frame"))
+    assert summary.frames > 0
+    assert summary.ended is not None
+    assert summary.ended.endswith(f"the stream ended, after {summary.frames} frames")
+    assert read_people(tmp_path / "out" / "cam.npz").frames == summary.frames
+
+
+def test_a_video_over_http_is_all_there(tmp_path: Path, bundle: Bundle) -> None:
     data = video(tmp_path / "clip.mp4", 40).read_bytes()
     with served(plays(data)) as url:
         summary = run(bundle, f"{url}/clip.mp4", tmp_path / "out", RunOptions(people="frame", every=4))
     assert (summary.frames, summary.ended) == (10, None)
-    assert read_people(tmp_path / "out" / "clip.npz").frame.tolist() == list(range(0, 40, 4))
+    assert read_people(tmp_path / "out" / "clip.npz").numbers.tolist() == list(range(0, 40, 4))
+
+
+@pytest.mark.parametrize("smooth", [None, "one-euro", "two-sided"])
+def test_one_frame_every_few_seconds(tmp_path: Path, bundle: Bundle, smooth: Any) -> None:
+    clip = video(tmp_path / "clip.mp4", 70)  # 12 frames/s
+    options = RunOptions(people="frame", every=30, smooth=smooth, glb=True)
+    summary = run(bundle, str(clip), tmp_path / "out", options)
+    assert (summary.frames, summary.people, summary.tracks) == (3, 3, 1)
+    assert read_people(tmp_path / "out" / "clip.npz").numbers.tolist() == [0, 30, 60]
+
+
+@pytest.mark.parametrize("when", ["finish", "assemble"])
+def test_an_interrupt_while_files_are_finished_comes_after_them(
+    tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    place, name = {"finish": (Results, "finish"), "assemble": (PeopleWriter, "_assemble")}[when]
+    work = getattr(place, name)
+
+    def interrupted(*arguments: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        work(*arguments)
+
+    monkeypatch.setattr(place, name, interrupted)
+    clip = video(tmp_path / "clip.mp4", 3)
+    with pytest.raises(KeyboardInterrupt):
+        run(bundle, str(clip), tmp_path / "out", RunOptions(people="frame"))
+    assert set(tree(tmp_path / "out")) == {"clip.npz", "clip.json", "clip_overlay.mp4"}
+    assert read_people(tmp_path / "out" / "clip.npz").frames == 3
 
 
 def test_only_so_many_and_only_there(tmp_path: Path, bundle: Bundle) -> None:

@@ -81,7 +81,7 @@ def test_the_format_is_plain_arrays_of_these_names_and_types(good):
         stored = {name: (archive[name].dtype.kind, archive[name].shape) for name in archive.files}
     people = {name: (np.dtype(dtype).kind, (3, *shape)) for name, (shape, dtype) in LAYOUT.items()}
     about = {
-        **{"frame": ("i", (3,)), "frames": ("i", ()), "faces": ("i", (13776, 3)), "format": ("i", ())},
+        **{"frame": ("i", (3,)), "numbers": ("i", (2,)), "faces": ("i", (13776, 3)), "format": ("i", ())},
         **{"source": ("U", ()), "image_size_px": ("i", (2,)), "fps": ("f", ())},
         **{"labels": ("U", (2,)), "crop_side": ("i", ())},
     }
@@ -207,7 +207,7 @@ def without(arrays, name):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda a: without(a, "frames"), "frames is not a file in the archive"),
+        (lambda a: without(a, "numbers"), "numbers is not a file in the archive"),
         (lambda a: without(a, "format"), "format is not a file in the archive"),
         (lambda a: {**a, "betas": a["betas"][:, :5]}, "People.betas is (3, 5), expected (3, 10)"),
         (lambda a: {**a, "frame": a["frame"][::-1]}, "the rows do not follow the frames"),

@@ -30,8 +30,8 @@ def recording(frames, count=None, fps=10.0):
     """The people of numbered frames as a file of people holds them."""
     people = People.concatenate(list(frames.values()))
     frame = np.repeat(np.array(list(frames), np.int64), [len(part) for part in frames.values()])
-    count = max(frames, default=-1) + 1 if count is None else count
-    return PeopleFile(people, frame, count, FACES.astype(np.int32), "clip", SIZE, fps, ("stand-in body",), 256)
+    numbers = np.arange(max(frames, default=-1) + 1 if count is None else count)
+    return PeopleFile(people, frame, numbers, FACES.astype(np.int32), "clip", SIZE, fps, ("stand-in body",), 256)
 
 
 def moving(people, step):

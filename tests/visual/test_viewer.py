@@ -23,7 +23,6 @@ from jotr_deploy.visual.shown import (
     all_names,
     description,
     find_result,
-    frame_indices,
     ground_m,
     likely_sources,
     person_names,
@@ -67,24 +66,6 @@ def test_names_of_a_clip_are_those_of_its_frames_once(frames, names):
     assert set(names) == {name for k in range(clip.frames) for name in shown_at(clip, scene_camera(clip), k).names}
 
 
-@pytest.mark.parametrize(
-    ("frames", "count", "indices"),
-    [
-        ({}, 0, range(0)),
-        ({0: crowd([LEFT])}, 1, range(1)),
-        ({0: crowd([LEFT]), 2: crowd([LEFT])}, 4, range(4)),
-        (
-            {0: crowd([LEFT]), 10: crowd([LEFT]), 15: crowd([LEFT])},
-            4,
-            range(0, 20, 5),
-        ),  # run --every 5, nobody in frame 5
-        ({3: crowd([LEFT]), 4: crowd([LEFT])}, 2, range(5)),  # some could not be read
-    ],
-)
-def test_the_frames_to_show(frames, count, indices):
-    assert frame_indices(recording(frames, count)) == indices
-
-
 def test_the_scene_camera_sees_every_pelvis_where_its_own_camera_does():
     clip = recording(CLIP)
     camera = scene_camera(clip)
@@ -116,7 +97,6 @@ def test_nobody_has_a_camera_and_a_ground(frames):
     assert (camera.focal_px, camera.aspect, camera.people_m) == (640.0, 4 / 3, 4.0)
     assert ground_m(clip, camera) == 1.0
     assert len(shown_at(clip, camera, 0).people) == 0
-    assert frame_indices(clip) == range(len(frames))
 
 
 def test_the_ground_is_below_the_people():
@@ -160,7 +140,7 @@ def test_pictures_are_read_one_by_one_and_stay():
             asked.append(index)
             yield index, plain(40 * index)
 
-    pictures = Pictures(frames(), range(4))
+    pictures = Pictures(frames(), np.arange(4))
     assert pictures.at(0) is None
     assert asked == []
     assert [pictures.read_next() for _ in range(2)] == [0, 1]
@@ -174,7 +154,7 @@ def test_pictures_are_read_one_by_one_and_stay():
 
 
 def test_of_a_run_of_some_frames_only_those_are_kept():
-    pictures = Pictures(((k, plain(0)) for k in range(100)), range(0, 12, 4))
+    pictures = Pictures(((k, plain(0)) for k in range(100)), np.arange(0, 12, 4))
     assert [pictures.read_next() for _ in range(4)] == [0, 4, 8, None]
     assert not pictures.has(1)
 
@@ -183,7 +163,7 @@ def test_of_a_run_of_some_frames_only_those_are_kept():
     ("size", "small"), [((1600, 900), (800, 450)), ((90, 2000), (36, 800)), ((3000, 1), (800, 1)), ((20, 30), (20, 30))]
 )
 def test_pictures_are_kept_small(size, small):
-    pictures = Pictures(iter([(0, plain(9, *size))]), range(1))
+    pictures = Pictures(iter([(0, plain(9, *size))]), np.arange(1))
     pictures.read_next()
     picture, size_px = pictures.at(0)
     assert (picture.shape, size_px) == ((small[1], small[0], 3), size)

@@ -90,7 +90,7 @@ def test_without_faces_people_are_points():
 @needs_viser
 def test_pictures_come_when_they_are_read_and_may_differ_in_size():
     clip = recording(CLIP)
-    pictures = Pictures(iter([(0, plain(99, *SIZE)), (1, plain(99, 320, 480))]), range(4))
+    pictures = Pictures(iter([(0, plain(99, *SIZE)), (1, plain(99, 320, 480))]), np.arange(4))
     with Viewer(clip, pictures, port=0) as viewer:
         assert viewer.frustum.image is None
         pictures.read_next()

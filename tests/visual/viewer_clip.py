@@ -16,8 +16,8 @@ def recording(frames, count=None, faces=FACES, labels=("stand-in body",)):
     """The people of numbered frames as a file of people holds them."""
     people = People.concatenate(list(frames.values()))
     frame = np.repeat(np.array(list(frames), np.int64), [len(part) for part in frames.values()])
-    count = max(frames, default=-1) + 1 if count is None else count
-    return PeopleFile(people, frame, count, faces.astype(np.int32), "clip.mp4", SIZE, 10.0, labels, 256)
+    numbers = np.arange(max(frames, default=-1) + 1 if count is None else count)
+    return PeopleFile(people, frame, numbers, faces.astype(np.int32), "clip.mp4", SIZE, 10.0, labels, 256)
 
 
 CLIP = {0: crowd([LEFT]), 1: crowd([LEFT, RIGHT], z_m=[40.0, 44.0]), 3: crowd([RIGHT])}  # nobody in frame 2
@@ -28,7 +28,7 @@ def write(path, content):
         name: getattr(content, name) for name in ("faces", "source", "image_size_px", "fps", "labels", "crop_side")
     }
     with PeopleWriter(path, **about) as writer:
-        for index in range(content.frames):
+        for index in content.numbers.tolist():
             writer.append(index, content.at(index))
 
 
