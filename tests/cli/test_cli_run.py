@@ -104,7 +104,8 @@ def test_names_of_all_kinds(cli: Cli, tmp_path: Path, tiny_bundle: Path, name: s
     photo = tmp_path / "source" / name
     photo.parent.mkdir(parents=True)
     photo.write_bytes(cv2.imencode(".png", noise())[1].tobytes())
-    outcome = cli("run", tiny_bundle, photo, "-o", tmp_path / "out", "--save-2d", "--obj", "--glb")
+    out = tmp_path / "out"
+    outcome = cli("run", tiny_bundle, photo, "-o", out, "--people", "frame", "--save-2d", "--obj", "--glb")
     assert outcome.code == 0, outcome.err
     shown, result = (quote(f"{tmp_path}/out/{photo.stem}{end}") for end in ("_overlay.jpg", ".npz"))
     following = f"Next: look at {shown}, or jotr-deploy view {result}"
