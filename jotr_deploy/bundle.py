@@ -91,7 +91,9 @@ class Bundle:
         found = [e for e in self.manifest.files if e.role == role and name in (None, e.name)]
         if not found:
             wanted = f"{name} of role {role}" if name else f"{role} file"
-            raise BundleError(f"{self.path}: the bundle has no {wanted}", _again(role))
+            others = ", ".join(e.name for e in self.manifest.files if e.role == role)
+            remedy = f"it has {others}" if name and others else _again(role)
+            raise BundleError(f"{self.path}: the bundle has no {wanted}", remedy)
         return found[0]
 
     def file(self, role: str, name: str | None = None) -> Path:
@@ -167,7 +169,7 @@ def to_write(path: Path, output: Path | None = None) -> Iterator[Bundle]:
     """
     bundle = open_bundle(path)
     if output is not None:
-        with new_directory(output) as directory:
+        with new_directory(output, replace=None) as directory:
             for file in (MANIFEST, *(entry.name for entry in bundle.manifest.files)):
                 shutil.copyfile(bundle.path / file, directory / file)
             yield Bundle(directory, bundle.manifest)
@@ -178,8 +180,12 @@ def to_write(path: Path, output: Path | None = None) -> Iterator[Bundle]:
 
 
 @contextmanager
-def new_directory(path: Path, replace: bool = False) -> Iterator[Path]:
+def new_directory(path: Path, replace: bool | None = False) -> Iterator[Path]:
     """A directory built aside and renamed to `path` at the end; on any failure all is as it was.
+
+    Args:
+        path: of the directory.
+        replace: a bundle that is there already; None where the verb does not offer to.
 
     Raises:
         OutputError: `path` exists (and `replace` is off), or cannot be written.
@@ -189,7 +195,8 @@ def new_directory(path: Path, replace: bool = False) -> Iterator[Path]:
         if place.exists() and not (place / MANIFEST).is_file():
             raise OutputError(f"{path}: already exists and is not a bundle", "choose another -o")
         if place.exists() and not replace:
-            raise OutputError(f"{path}: already exists", "choose another -o, or add --force to replace the bundle")
+            force = "" if replace is None else ", or add --force to replace the bundle"
+            raise OutputError(f"{path}: already exists", f"choose another -o{force}")
     with output_errors(path), folder_made(place.parent):
         aside = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
         new, old = aside / "new", aside / "old"

@@ -155,7 +155,7 @@ def test_numbers_that_are_not_finite(cli: Cli, tiny_bundle: Path, monkeypatch: p
         (
             ("--file", "a.onnx"),
             "{bundle}: the bundle has no a.onnx of role mesh",
-            "export it again: jotr-deploy export CHECKPOINT -o BUNDLE",
+            "it has mesh.onnx",
         ),
         (
             ("--pixels",),
