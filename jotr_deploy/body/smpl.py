@@ -25,22 +25,21 @@ FACE_VERTICES = (331, 2802, 6262, 3489, 3990)
 HEAD_TOP_VERTEX = 412
 """Crown of the head, row 29 where no `J_regressor_extra.npy` is given."""
 
-OFFICIAL_NAMES = tuple(
-    f"{stem}{suffix}"
-    for stem in (
+_STEMS = {
+    "neutral": (
         "SMPL_NEUTRAL",
         "basicModel_neutral_lbs_10_207_0_v1.0.0",
         "basicmodel_neutral_lbs_10_207_0_v1.0.0",
         "basicmodel_neutral_lbs_10_207_0_v1.1.0",
-        "SMPL_MALE",
-        "basicmodel_m_lbs_10_207_0_v1.0.0",
-        "basicmodel_m_lbs_10_207_0_v1.1.0",
-        "SMPL_FEMALE",
-        "basicModel_f_lbs_10_207_0_v1.0.0",
-        "basicmodel_f_lbs_10_207_0_v1.1.0",
-    )
-    for suffix in (".npz", ".pkl")
-)
+    ),
+    "male": ("SMPL_MALE", "basicmodel_m_lbs_10_207_0_v1.0.0", "basicmodel_m_lbs_10_207_0_v1.1.0"),
+    "female": ("SMPL_FEMALE", "basicModel_f_lbs_10_207_0_v1.0.0", "basicmodel_f_lbs_10_207_0_v1.1.0"),
+}
+_NAMES = {
+    gender: tuple(f"{stem}{suffix}" for stem in stems for suffix in (".npz", ".pkl"))
+    for gender, stems in _STEMS.items()
+}
+OFFICIAL_NAMES = tuple(name for names in _NAMES.values() for name in names)
 """What the body's distributors call their files, neutral first; a folder is searched in this order."""
 
 _SHAPES: dict[str, tuple[int, ...]] = {
@@ -90,7 +89,7 @@ def load_body(path: Path, head_top: Array | None = None) -> BodyModel:
     Raises:
         BodyFileError: no such file, not readable without running code, or arrays of other shapes.
     """
-    path = _official_file(path) if path.is_dir() else path
+    path = official_file(path) if path.is_dir() else path
     if not path.is_file():
         raise BodyFileError(f"{path}: no such body file", _REGISTER)
     arrays = _read_pickle(path) if path.suffix == ".pkl" else read_npz(path)
@@ -152,12 +151,27 @@ def read_npz(path: Path) -> dict[str, Array]:
         raise BodyFileError(f"{path}: not a readable .npz file ({first_line(error)})", _REGISTER) from None
 
 
-def _official_file(folder: Path) -> Path:
-    for name in OFFICIAL_NAMES:
+def official_file(folder: Path, gender: str | None = None) -> Path:
+    """The SMPL file in a folder, or in its `smpl/` or `models/`, by its official name.
+
+    Args:
+        folder: to look in.
+        gender: neutral, male or female; None is the first file there is, neutral before the others.
+
+    Raises:
+        BodyFileError: there is none.
+    """
+    for name in OFFICIAL_NAMES if gender is None else _NAMES[gender]:
         for candidate in (folder / name, folder / "smpl" / name, folder / "models" / name):
             if candidate.is_file():
                 return candidate
-    raise BodyFileError(f"{folder}: no SMPL file in this folder (looked for SMPL_NEUTRAL.pkl and its like)", _REGISTER)
+    if gender is None:
+        looked = "looked for SMPL_NEUTRAL.pkl and its like"
+        raise BodyFileError(f"{folder}: no SMPL file in this folder ({looked})", _REGISTER)
+    raise BodyFileError(
+        f"{folder}: no {gender} SMPL file in this folder (looked for SMPL_{gender.upper()}.pkl and its like)",
+        "get SMPL from https://smpl.is.tue.mpg.de and put its neutral, male and female files into one folder",
+    )
 
 
 class _Inert:

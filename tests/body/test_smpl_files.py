@@ -18,6 +18,7 @@ from jotr_deploy.body.smpl import (
     PARENTS,
     load_body,
     load_head_top,
+    official_file,
     stand_in,
 )
 from jotr_deploy.body.vposer import VPoserDecoder, load_vposer
@@ -98,6 +99,28 @@ def test_every_official_name_is_found_in_a_folder(tmp_path: Path, arrays: dict[s
     else:
         (tmp_path / name).write_bytes(pickle.dumps(small))
     assert load_body(tmp_path).v_template.shape == (6890, 3)
+
+
+_GENDERED = {
+    "neutral": "SMPL_NEUTRAL.npz",
+    "male": "smpl/SMPL_MALE.pkl",
+    "female": "basicmodel_f_lbs_10_207_0_v1.1.0.pkl",
+}
+
+
+@pytest.mark.parametrize("gender", _GENDERED)
+def test_one_gender_of_a_folder(tmp_path: Path, gender: str) -> None:
+    with pytest.raises(BodyFileError) as missing:
+        official_file(tmp_path, gender)
+    assert (missing.value.cause, missing.value.remedy) == (
+        f"{tmp_path}: no {gender} SMPL file in this folder (looked for SMPL_{gender.upper()}.pkl and its like)",
+        "get SMPL from https://smpl.is.tue.mpg.de and put its neutral, male and female files into one folder",
+    )
+    (tmp_path / "smpl").mkdir()
+    for name in _GENDERED.values():
+        (tmp_path / name).touch()
+    assert official_file(tmp_path, gender) == tmp_path / _GENDERED[gender]
+    assert official_file(tmp_path) == tmp_path / "SMPL_NEUTRAL.npz"
 
 
 class Malicious:
