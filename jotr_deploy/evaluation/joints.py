@@ -1,8 +1,22 @@
-"""Which joints are measured."""
+"""Which joints are measured, and how they are taken from a person."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.errors import BodyFileError, first_line
 from jotr_deploy.skeletons import H36M14_IN_H36M17, H36M17, SMPL30, SMPL30_INDEX
+
+Array = NDArray[Any]
+
+EvaluatedJoints = Callable[[Array, Array], Array]
+"""Joints (N, 30, 3) and vertices (N, 6890, 3) of people, metres -> the 14 evaluated joints relative to their pelvis."""
 
 # The 14 joints of the published evaluation, found by name in the 30-joint set.
 EVALUATED: tuple[str, ...] = tuple(H36M17[index] for index in H36M14_IN_H36M17)
@@ -20,3 +34,48 @@ _PARTS = [_PART_OF[name.removeprefix("L_").removeprefix("R_")] for name in SMPL3
 BODY_PARTS: dict[str, tuple[int, ...]] = {
     part: tuple(index for index, own in enumerate(_PARTS) if own == part) for part in dict.fromkeys(_PART_OF.values())
 }
+
+
+def by_name(joints_m: Array, vertices_m: Array) -> Array:
+    """The evaluated joints as they stand in the 30-joint set, relative to its pelvis already."""
+    return joints_m[:, list(EVALUATED_IN_SMPL30)]
+
+
+@dataclass(frozen=True)
+class H36MRegressor:
+    """The evaluated joints as the published evaluation takes them: regressed from the vertices."""
+
+    rows: Array  # (17, 6890) joints H36M17 from vertices
+
+    def __call__(self, joints_m: Array, vertices_m: Array) -> Array:
+        """(N, 14, 3) relative to the H36M pelvis; `joints_m` is not looked at."""
+        joints = self.rows @ vertices_m
+        return np.asarray((joints - joints[:, :1])[:, list(H36M14_IN_H36M17)])
+
+
+_SUMS_WITHIN = 0.01
+"""Of the weights of a joint from 1: a joint that moved on its own when the person moves would be no joint."""
+
+
+def load_h36m_regressor(path: Path) -> H36MRegressor:
+    """Read `J_regressor_h36m_correct.npy`; nothing in the file is run.
+
+    Raises:
+        BodyFileError: no such file, not a NumPy array, of another shape, or not weights of joints.
+    """
+    remedy = f"give the published J_regressor_h36m_correct.npy, ({len(H36M17)}, 6890)"
+    try:
+        rows = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise BodyFileError(f"{path}: no such regressor file", remedy) from None
+    except (OSError, ValueError, EOFError) as error:
+        raise BodyFileError(f"{path}: not a NumPy array file ({first_line(error)})", remedy) from None
+    if not isinstance(rows, np.ndarray) or rows.shape != (len(H36M17), 6890) or rows.dtype.kind not in "fiu":
+        found = f"{rows.dtype} {rows.shape}" if isinstance(rows, np.ndarray) else "an archive"
+        raise BodyFileError(f"{path}: the regressor is {found}, expected floats ({len(H36M17)}, 6890)", remedy)
+    sums = rows.sum(1, dtype=np.float64)
+    wrong = np.flatnonzero(~(np.abs(sums - 1) <= _SUMS_WITHIN))
+    if len(wrong):
+        joint = H36M17[wrong[0]]
+        raise BodyFileError(f"{path}: the weights of {joint} add up to {sums[wrong[0]]:g}, not to 1", remedy)
+    return H36MRegressor(rows.astype(np.float64))

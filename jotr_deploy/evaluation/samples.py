@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.evaluation.joints import EVALUATED_IN_SMPL30
+from jotr_deploy.evaluation.joints import EVALUATED_IN_SMPL30, EvaluatedJoints, by_name
 from jotr_deploy.evaluation.metrics import aligned, distances_mm, mpjpe_mm
 from jotr_deploy.people import People
 from jotr_deploy.runtime.crops import Crops, make_crops
@@ -25,8 +25,8 @@ class Truth:
 
     joints_m: Array  # (N, 30, 3)
     vertices_m: Array  # (N, 6890, 3)
-    joints_visible: Array  # (N, 30) bool
-    visible_fraction: Array  # (N,) of the person's own silhouette
+    joints_visible: Array  # (N, 30) bool, all True where it is not known
+    visible_fraction: Array  # (N,) of the person's own silhouette, 1 where it is not known
 
     @classmethod
     def none(cls) -> Truth:
@@ -47,19 +47,20 @@ class Samples:
     vertices_mm: Array  # (N,) mean error of the vertices
     visible: Array  # (N, 14) bool
     visible_fraction: Array  # (N,)
+    gap_m: Array  # (N, 14, 3) the evaluated joints, found minus true, both relative to their pelvis
 
     @classmethod
-    def of(cls, people: People, truth: Truth) -> Samples:
+    def of(cls, people: People, truth: Truth, evaluated: EvaluatedJoints = by_name) -> Samples:
         """Compare; both are relative to the pelvis already."""
-        chosen = list(EVALUATED_IN_SMPL30)
-        found_m, true_m = people.joints_m[:, chosen], truth.joints_m[:, chosen]
+        found_m, true_m = (evaluated(each.joints_m, each.vertices_m) for each in (people, truth))
         return cls(
             people.joints_m,
             distances_mm(found_m, true_m),
             distances_mm(aligned(found_m, true_m), true_m),
             mpjpe_mm(people.vertices_m, truth.vertices_m),
-            np.asarray(truth.joints_visible, bool)[:, chosen],
+            np.asarray(truth.joints_visible, bool)[:, list(EVALUATED_IN_SMPL30)],
             np.asarray(truth.visible_fraction, np.float64),
+            np.asarray(found_m - true_m, np.float64),
         )
 
     @classmethod
@@ -84,8 +85,9 @@ class Samples:
 class Collector:
     """Sends people through one or several networks, those of several pictures in one call."""
 
-    def __init__(self, networks: Sequence[MeshNetwork]) -> None:
+    def __init__(self, networks: Sequence[MeshNetwork], evaluated: EvaluatedJoints = by_name) -> None:
         self._networks = networks
+        self._evaluated = evaluated
         self._samples: list[list[Samples]] = [[] for _ in networks]
         self._waiting: list[tuple[Crops, Detections, Truth]] = []
 
@@ -106,7 +108,7 @@ class Collector:
             return
         crops, people, truth = (_joined(parts) for parts in zip(*self._waiting, strict=True))
         for network, samples in zip(self._networks, self._samples, strict=True):
-            samples.append(Samples.of(network(crops, people), truth))
+            samples.append(Samples.of(network(crops, people), truth, self._evaluated))
         self._waiting = []
 
 

@@ -19,7 +19,8 @@ Array = Any
 def samples(joints_m: Array, errors_mm: Array) -> Samples:
     count = len(joints_m)
     joints_mm = np.broadcast_to(np.asarray(errors_mm, float)[:, None], (count, 14))
-    return Samples(joints_m, joints_mm, joints_mm, np.zeros(count), np.ones((count, 14), bool), np.ones(count))
+    visible, gap_m = np.ones((count, 14), bool), np.zeros((count, 14, 3))
+    return Samples(joints_m, joints_mm, joints_mm, np.zeros(count), visible, np.ones(count), gap_m)
 
 
 def test_the_same_network_does_not_drift() -> None:
