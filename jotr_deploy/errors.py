@@ -33,6 +33,10 @@ class KeypointFileError(JotrDeployError):
     """A keypoint or box file that cannot be read, or does not belong to the source."""
 
 
+class DatasetError(JotrDeployError):
+    """A data set that is not there, or whose files are not as their layout says."""
+
+
 class SourceError(JotrDeployError):
     """An image, video or folder that cannot be read."""
 

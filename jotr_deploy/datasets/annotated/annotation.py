@@ -38,6 +38,13 @@ class Fit:
     gender: Gender = "neutral"
     camera_from_fit: Array | None = None  # (3, 4) rotation and metres; None where the fit is in the camera's frame
 
+    def in_camera(self, points_m: Array) -> Array:
+        """(..., 3) of the posed body, translation included, in the camera's frame."""
+        if self.camera_from_fit is None:
+            return points_m
+        moved: Array = points_m @ self.camera_from_fit[:, :3].T + self.camera_from_fit[:, 3]
+        return moved
+
 
 @dataclass(frozen=True)
 class Annotation:

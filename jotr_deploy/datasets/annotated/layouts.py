@@ -1,0 +1,67 @@
+"""What the files of several sets have in common: boxes, cameras, fits, and joints by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.datasets.annotated.annotation import Camera, Fit, Gender
+from jotr_deploy.datasets.annotated.entries import Entry
+from jotr_deploy.skeletons import SKELETONS, SMPL30, SMPL30_INDEX, to_smpl30
+
+Array = NDArray[Any]
+
+MM = 1000.0
+"""Millimetres in a metre."""
+
+
+def size_of(image: Entry) -> tuple[int, int]:
+    """Width and height of a picture."""
+    return image.whole("width"), image.whole("height")
+
+
+def box_of(person: Entry) -> Array:
+    """(4,) x0 y0 x1 y1 of a `bbox` with x, y, width, height."""
+    x, y, width, height = person.numbers("bbox", 4)
+    return np.array([x, y, x + width, y + height])
+
+
+def camera_of(entry: Entry, focal: str = "focal", principal: str = "princpt") -> Camera:
+    """A camera in pixels."""
+    (fx, fy), (cx, cy) = entry.numbers(focal, 2).tolist(), entry.numbers(principal, 2).tolist()
+    return Camera((fx, fy), (cx, cy))
+
+
+def fit_of(entry: Entry, gender: Gender = "neutral", camera_from_fit: Array | None = None) -> Fit:
+    """The fit of an object with `pose`, `shape` and `trans`: radians and metres, kept as float32."""
+    pose_rad, betas, trans_m = entry.numbers("pose", 24, 3), entry.numbers("shape", 10), entry.numbers("trans", 3)
+    kept = np.concatenate([pose_rad.ravel(), betas, trans_m]).astype(np.float32)
+    return Fit(kept[:72].reshape(24, 3), kept[72:82], kept[82:], gender, camera_from_fit)
+
+
+def labelled(person: Entry, skeleton: str) -> Array:
+    """(30, 3) x, y, 1 where it is labelled, of `keypoints` whose third number is 0 where it is not.
+
+    Pelvis and neck, where the skeleton lacks them, are the midpoints of hips and shoulders if both are labelled.
+    """
+    joints = person.numbers("keypoints", len(SKELETONS[skeleton]), 3)
+    joints[:, 2] = joints[:, 2] > 0
+    out = to_smpl30(joints[None], skeleton)[0]
+    out[out[:, 2] == 0] = 0
+    return out
+
+
+def by_name(values: Array, names: tuple[str, ...]) -> Array:
+    """(J, D) of joints by these names at their places in the 30-joint set: (30, D), zero where there is none."""
+    out = np.zeros((len(SMPL30), values.shape[1]))
+    for value, name in zip(values, names, strict=True):
+        if name in SMPL30_INDEX:
+            out[SMPL30_INDEX[name]] = value
+    return out
+
+
+def known_by_name(names: tuple[str, ...]) -> Array:
+    """(30,) bool, which of the 30 joints are among these names."""
+    return np.array([name in names for name in SMPL30])

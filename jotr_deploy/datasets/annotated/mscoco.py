@@ -1,0 +1,44 @@
+"""MSCOCO: photos of everyday life, joints labelled by hand, fits to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from jotr_deploy.datasets.annotated.annotation import Annotation, Camera, Fit
+from jotr_deploy.datasets.annotated.entries import Entry, each_entry, people_of
+from jotr_deploy.datasets.annotated.layouts import box_of, camera_of, fit_of, labelled, size_of
+
+Array = NDArray[Any]
+
+FILES = ("annotations/person_keypoints_train2017.json", "annotations/MSCOCO_train_SMPL_NeuralAnnot.json")
+
+
+def read_mscoco(folder: Path, files: list[Path]) -> Iterator[Annotation]:
+    """Everybody with a labelled joint who is no crowd; `files` are those of `FILES`. Every fit is taken."""
+    people, fits = files
+    fit_by_person = fits_of(fits)
+    for (file, size_px), (number, box_px, joints_px) in people_of(people, picture_of, _person):
+        fit, camera = fit_by_person.get(str(number), (None, None))
+        image = folder / "images/train2017" / file
+        yield Annotation(str(number), image, size_px, box_px, joints_px, fit=fit, camera=camera)
+
+
+def picture_of(image: Entry) -> tuple[str, tuple[int, int]]:
+    """File name and size."""
+    return image.text("file_name"), size_of(image)
+
+
+def fits_of(path: Path) -> dict[str, tuple[Fit, Camera]]:
+    """The fits of a file by the number of the person, each with the camera that it was made with."""
+    entries = ((key, Entry(f"{path}: {key}", value)) for key, value in each_entry(path))
+    return {key: (fit_of(entry.inside("smpl_param")), camera_of(entry.inside("cam_param"))) for key, entry in entries}
+
+
+def _person(entry: Entry) -> tuple[int, Array, Array] | None:
+    if entry.whole("iscrowd") or not entry.whole("num_keypoints"):
+        return None
+    return entry.whole("id"), box_of(entry), labelled(entry, "coco17")

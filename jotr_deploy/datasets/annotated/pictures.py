@@ -1,0 +1,58 @@
+"""The pictures of a set, read when they are wanted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.datasets.annotated.annotation import Annotation
+from jotr_deploy.errors import DatasetError
+
+Array = NDArray[Any]
+
+SIZE_NOT_SAID = (0, 0)
+"""Of a picture in a set whose files do not give it; the picture itself is asked."""
+
+
+def read_picture(person: Annotation) -> Array:
+    """The picture that somebody is in: (H, W, 3) uint8 BGR, EXIF rotation ignored.
+
+    Raises:
+        DatasetError: there is no such file, it is no image, or of another size than the set says.
+    """
+    image = _read(person.image)
+    size_px = (image.shape[1], image.shape[0])
+    if size_px != person.size_px:
+        raise DatasetError(
+            f"{person.image}: {size_px[0]} x {size_px[1]} px, the annotations are for {person.size_px[0]} x "
+            f"{person.size_px[1]} px",
+            "take the pictures as the set has them, not scaled",
+        )
+    return image
+
+
+def size_of_picture(path: Path) -> tuple[int, int]:
+    """Width and height of a picture.
+
+    Raises:
+        DatasetError: see `read_picture`.
+    """
+    height, width = _read(path).shape[:2]
+    return width, height
+
+
+def _read(path: Path) -> Array:
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise DatasetError(
+            f"{path}: cannot be read ({error.strerror})", "put the pictures of the set where docs/datasets.md says"
+        ) from error
+    image: Array | None = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if data.size else None
+    if image is None:
+        raise DatasetError(f"{path}: no image that can be decoded", "get the picture again")
+    return image

@@ -1,0 +1,105 @@
+"""The sets that can be read, by name. Layouts and where files lie: docs/datasets.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from jotr_deploy.datasets.annotated import crowdpose, human36m, mscoco, muco, three_doh, three_dpw
+from jotr_deploy.datasets.annotated.annotation import Annotation
+from jotr_deploy.datasets.annotated.packed import Annotations
+from jotr_deploy.errors import DatasetError
+
+Recipe = Literal["paper", "code"]
+Reader = Callable[[Path, list[Path]], Iterator[Annotation]]
+"""Folder of the set and files of the split -> its people."""
+
+
+@dataclass(frozen=True)
+class AnnotatedSet:
+    """A set of pictures with people."""
+
+    title: str
+    folder: str  # under the root
+    is_3d: bool  # depths are measured
+    files: Mapping[str, tuple[str, ...]]  # by split, under the folder
+    read: Reader
+    as_code: Reader | None = None  # as the published code reads it, where that differs
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """What it is divided into here."""
+        return tuple(self.files)
+
+    def missing(self, root: Path, split: str) -> list[Path]:
+        """The files of a split that are not there."""
+        return [path for path in self.paths(root, split) if not path.is_file()]
+
+    def paths(self, root: Path, split: str) -> list[Path]:
+        """The files of a split."""
+        return [root / self.folder / file for file in self.files[split]]
+
+
+def _of_3dpw(part: str, split: str, *files: str, read: Reader = three_dpw.read_3dpw) -> AnnotatedSet:
+    return AnnotatedSet(f"3DPW{part}", "3DPW", True, {split: tuple(f"annotations/{file}" for file in files)}, read)
+
+
+_VALIDATION = "3DPW_latest_validation.json"
+_CROWD_JOINTS = "3DPW_validation_crowd_hhrnet_result.json"
+_3DPW_FILES = {"test": ("annotations/3DPW_latest_test.json",), "validation": (f"annotations/{_VALIDATION}",)}
+
+SETS: dict[str, AnnotatedSet] = {
+    "h36m": AnnotatedSet("Human3.6M", "Human36M", True, {"train": human36m.FILES}, human36m.read_human36m),
+    "mscoco": AnnotatedSet("MSCOCO", "MSCOCO", False, {"train": mscoco.FILES}, mscoco.read_mscoco),
+    "muco": AnnotatedSet("MuCo-3DHP", "MuCo", True, {"train": muco.FILES}, muco.read_muco),
+    "crowdpose": AnnotatedSet(
+        "CrowdPose", "CrowdPose", False, {"train": crowdpose.FILES}, crowdpose.read_crowdpose,
+        partial(crowdpose.read_crowdpose, worse_fits=True),
+    ),
+    "3dpw": AnnotatedSet("3DPW", "3DPW", True, _3DPW_FILES, three_dpw.read_3dpw),
+    "3dpw-oc": _of_3dpw("-OC", "test", "3DPW_oc.json"),
+    "3dpw-pc": _of_3dpw("-PC", "test", "3DPW_pc.json"),
+    "3dpw-crowd": _of_3dpw("-Crowd", "validation", _VALIDATION, _CROWD_JOINTS, read=three_dpw.read_3dpw_crowd),
+    "3doh": AnnotatedSet("3DOH50K", "3DOH", True, {"test": three_doh.FILES}, three_doh.read_3doh),
+}  # fmt: skip
+
+
+def read_set(name: str, root: Path, split: str, recipe: Recipe = "paper") -> Annotations:
+    """Everybody of a set, in the order of its files.
+
+    Args:
+        name: a key of `SETS`.
+        root: where the folders of the sets lie.
+        split: one of the set's.
+        recipe: "code" reads what the published code reads, its plain mistakes included: of CrowdPose the worse fits.
+
+    Raises:
+        DatasetError: no such set or split; files are missing, cut off or not as the layout says. Pictures are not
+            looked at: see `pictures.read_picture`.
+    """
+    if name not in SETS:
+        raise DatasetError(f"data set '{name}' is not known", f"known: {', '.join(SETS)}")
+    known = SETS[name]
+    if split not in known.files:
+        raise DatasetError(f"{known.title} has no split '{split}'", f"it has: {', '.join(known.splits)}")
+    if absent := known.missing(root, split):
+        files = ", ".join(str(path.relative_to(root)) for path in absent)
+        raise DatasetError(f"{root}: {known.title} ({split}) is not complete, missing: {files}", _remedy(known, root))
+    read = known.as_code if known.as_code and recipe == "code" else known.read
+    return Annotations(read(root / known.folder, known.paths(root, split)))
+
+
+def there(root: Path) -> list[tuple[str, str]]:
+    """(name, split) of what is complete under a root but for its pictures, which are not looked at."""
+    return [(name, split) for name, known in SETS.items() for split in known.splits if not known.missing(root, split)]
+
+
+def _remedy(known: AnnotatedSet, root: Path) -> str:
+    complete = ", ".join(f"{name} ({split})" for name, split in there(root)) or "none"
+    return (
+        f"register with the authors of {known.title} and put its files where docs/datasets.md says; "
+        f"what needs no data set (synthetic) works without, other sets that are there: {complete}"
+    )
