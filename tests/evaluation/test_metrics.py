@@ -106,6 +106,24 @@ def test_many_people_are_each_by_themselves(seed: int) -> None:
     assert_allclose(aligned(found.reshape(grid), truth.reshape(grid)).reshape(4, 14, 3), aligned(found, truth))
 
 
+@given(SEEDS)
+def test_points_that_do_not_count_are_only_moved_along(seed: int) -> None:
+    found, truth, rng = point_sets(seed)
+    counted = rng.random(truth.shape[:2]) < 0.5
+    counted[:, :4] = True
+    spoilt = np.where(counted[..., None], found, found + rng.normal(size=found.shape))
+    for moved, who, use in zip(aligned(spoilt, truth, counted), range(3), counted, strict=True):
+        assert_allclose(moved[use], aligned(found[who][use], truth[who][use]), atol=1e-9)
+    rotation, shift = matrix_from_axis_angle(rng.normal(size=3)), rng.normal(size=3)
+    assert_allclose(aligned(truth @ rotation + shift, truth, counted), truth, atol=1e-9)
+    assert (aligned(found, truth, np.ones((3, 14), bool)) == aligned(found, truth)).all()
+
+
+def test_one_truth_for_many() -> None:
+    found, truth, _ = point_sets(0)
+    assert_allclose(aligned(found, truth[:1]), aligned(found, np.repeat(truth[:1], 3, 0)))
+
+
 def test_units() -> None:
     found, truth = np.zeros((1, 2, 3)), np.array([[[0.003, 0.004, 0], [0, 0, 0.001]]])
     assert_allclose(distances_mm(found, truth), [[5, 1]])
