@@ -2,21 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from jotr_deploy.evaluation.files import OpenFiles
 from jotr_deploy.evaluation.joints import BODY_PARTS
 from jotr_deploy.evaluation.metrics import distances_mm
-from jotr_deploy.evaluation.results import FileDrift, mean, rounded
+from jotr_deploy.evaluation.results import Drift, FileDrift, mean, rounded
 from jotr_deploy.evaluation.samples import Samples
 
 Array = NDArray[Any]
 
 RESAMPLES = 2000
 _CHUNK = 100  # resamples at a time, so that thousands of people fit into memory
+
+
+def bundle_drift(files: OpenFiles, samples: Mapping[str, Samples], seed: int) -> Drift | None:
+    """Compare all files that were opened with the fp32 file; None where no comparison was asked for.
+
+    Args:
+        files: of the bundle.
+        samples: of every file by its name, all of the same people.
+        seed: of the resamples.
+    """
+    if files.reference is None:
+        return None
+    reference = files.reference.entry.name
+    rows = [
+        file_drift(
+            file.entry.name,
+            file.entry.precision or "",
+            file.device,
+            samples[file.entry.name],
+            samples[reference],
+            seed,
+        )
+        for file in files.compared
+    ]
+    return Drift(reference, len(samples[reference]), tuple(rows), files.not_run)
 
 
 def file_drift(name: str, precision: str, device: str, found: Samples, reference: Samples, seed: int) -> FileDrift:

@@ -6,19 +6,18 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from jotr_deploy.bundle import Bundle
 from jotr_deploy.datasets.joint_errors import DEVIATION, HIDDEN_FACTOR, NOT_FOUND
 from jotr_deploy.evaluation import synthetic
-from jotr_deploy.evaluation.drift import file_drift
-from jotr_deploy.evaluation.files import OpenFile, OpenFiles, open_files
+from jotr_deploy.evaluation.drift import bundle_drift
+from jotr_deploy.evaluation.files import OpenFiles, open_files
 from jotr_deploy.evaluation.joints import EVALUATED
 from jotr_deploy.evaluation.matching import LEAST_IOU
 from jotr_deploy.evaluation.pixels import HALF_VISIBLE, FromPixels, open_people
-from jotr_deploy.evaluation.results import HARDLY_OCCLUDED, Drift, Errors, Evaluation, Protocol
+from jotr_deploy.evaluation.results import HARDLY_OCCLUDED, Errors, Evaluation, Protocol
 from jotr_deploy.evaluation.samples import Collector, Samples
 from jotr_deploy.evaluation.synthetic import held_out
 from jotr_deploy.evaluation.workers import in_order, worker_count
@@ -79,7 +78,7 @@ def evaluate_synthetic(
             errors=Errors.of(own),
             not_finite=int((~own.finite).sum()),
             pixels=from_pixels.result(own) if from_pixels else None,
-            drift=_drift(files, samples, options.seed),
+            drift=bundle_drift(files, samples, options.seed),
         )
 
 
@@ -100,18 +99,6 @@ def _samples(
             drawn, counted = drawn + len(scene.boxes_px), counted + len(chosen)
             progress("scenes", done, options.scenes)
     return dict(zip((file.entry.name for file in files.all), collector.finish(), strict=True)), drawn
-
-
-def _drift(files: OpenFiles, samples: dict[str, Samples], seed: int) -> Drift | None:
-    if files.reference is None:
-        return None
-    name = files.reference.entry.name
-
-    def row(file: OpenFile) -> Any:
-        own = samples[file.entry.name]
-        return file_drift(file.entry.name, file.entry.precision or "", file.device, own, samples[name], seed)
-
-    return Drift(name, len(samples[name]), tuple(row(file) for file in files.compared), files.not_run)
 
 
 def synthetic_protocol(options: SyntheticOptions, drawn: int, counted: int) -> Protocol:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -12,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jotr_deploy.evaluation.joints import BODY_PARTS
-from jotr_deploy.evaluation.results import Drift, Errors, Evaluation, Figures, PixelResult, Protocol
+from jotr_deploy.evaluation.results import Drift, Errors, Evaluation, Figures, PixelResult
 
 NOTHING = "-"
 GIVEN = "true boxes, noisy joints"
@@ -27,14 +28,15 @@ def report(result: Evaluation) -> Group:
     if result.pixels:
         parts += [Text(), _joints(result.pixels.errors, PIXELS), Text(), *_found(result.pixels)]
     if result.drift:
-        parts += [Text(), _drift(result.drift), Text(), _drift_parts(result.drift), *_not_run(result.drift.not_run)]
-    parts += [Text(), *_notes(result), Text(), _protocol(result.protocol)]
+        parts += drift_tables(result.drift)
+    parts += [Text(), *notes(result.file, result.not_finite, result.drift, result.labels), Text()]
+    parts.append(said(result.protocol))
     return Group(*parts)
 
 
 def _people(result: Evaluation) -> Table:
     title = f"{result.file} on {result.device}, millimetres"
-    table = _table(title, "people from", "people", "n", "MPJPE", "PA-MPJPE", "PVE")
+    table = columns_table(title, "people from", "people", "n", "MPJPE", "PA-MPJPE", "PVE")
     groups: dict[str, Mapping[str, Figures]] = {GIVEN: result.errors.people}
     if result.pixels:
         groups[PIXELS] = result.pixels.errors.people
@@ -42,18 +44,20 @@ def _people(result: Evaluation) -> Table:
     for source, rows in groups.items():
         table.add_section()
         for place, (people, row) in enumerate(rows.items()):
-            figures = map(_number, (row.mpjpe_mm, row.pa_mpjpe_mm, row.pve_mm))
+            figures = map(number_text, (row.mpjpe_mm, row.pa_mpjpe_mm, row.pve_mm))
             table.add_row(source if place == 0 else "", people, str(row.people), *figures)
     return table
 
 
 def _joints(errors: Errors, source: str) -> Table:
     columns = ("visible", "MPJPE", "PA-MPJPE", "hidden", "MPJPE", "PA-MPJPE")
-    table = _table(f"Joints that are visible and joints that are hidden, millimetres: {source}", "joint", *columns)
+    table = columns_table(
+        f"Joints that are visible and joints that are hidden, millimetres: {source}", "joint", *columns
+    )
     for name, row in errors.joints.items():
         cells = (
-            *(str(row.visible), _number(row.visible_mpjpe_mm), _number(row.visible_pa_mpjpe_mm)),
-            *(str(row.hidden), _number(row.hidden_mpjpe_mm), _number(row.hidden_pa_mpjpe_mm)),
+            *(str(row.visible), number_text(row.visible_mpjpe_mm), number_text(row.visible_pa_mpjpe_mm)),
+            *(str(row.hidden), number_text(row.hidden_mpjpe_mm), number_text(row.hidden_pa_mpjpe_mm)),
         )
         table.add_row(name, *cells, end_section=name == "all")
     return table
@@ -68,20 +72,25 @@ def _found(pixels: PixelResult) -> Iterator[Text]:
         yield Text.assemble((name, "bold"), f" {percent} ({part} of {whole} {what} at IoU 0.5)")
 
 
+def drift_tables(drift: Drift) -> list[RenderableType]:
+    """How far the files of a bundle are from its fp32 file, as a part of a report."""
+    return [Text(), _drift(drift), Text(), _drift_parts(drift), *_not_run(drift.not_run)]
+
+
 def _drift(drift: Drift) -> Table:
     title = f"Joints from those of {drift.reference}, change of MPJPE, mm, {drift.people} people"
-    table = _table(title, "file", "mean", "p95", "change", "95 %")
+    table = columns_table(title, "file", "mean", "p95", "change", "95 %")
     for file in drift.files:
         interval = NOTHING if file.interval_mm is None else f"{file.interval_mm[0]:+.2f} .. {file.interval_mm[1]:+.2f}"
-        mean, p95 = _number(file.mean_mm, ".2f"), _number(file.p95_mm, ".2f")
-        table.add_row(escape(file.name), mean, p95, _number(file.mpjpe_change_mm, "+.2f"), interval)
+        mean, p95 = number_text(file.mean_mm, ".2f"), number_text(file.p95_mm, ".2f")
+        table.add_row(escape(file.name), mean, p95, number_text(file.mpjpe_change_mm, "+.2f"), interval)
     return table
 
 
 def _drift_parts(drift: Drift) -> Table:
-    table = _table("The same distance by part of the body", "file", *BODY_PARTS)
+    table = columns_table("The same distance by part of the body", "file", *BODY_PARTS)
     for file in drift.files:
-        table.add_row(escape(file.name), *(_number(value, ".2f") for value in file.parts_mm.values()))
+        table.add_row(escape(file.name), *(number_text(value, ".2f") for value in file.parts_mm.values()))
     return table
 
 
@@ -90,18 +99,20 @@ def _not_run(reasons: Mapping[str, str]) -> Iterator[Text]:
         yield Text.assemble(("not run", "yellow"), f" {name}: {reason}")
 
 
-def _notes(result: Evaluation) -> Iterator[Text]:
-    broken = {result.file: result.not_finite}
-    if result.drift:
-        broken.update({file.name: file.not_finite for file in result.drift.files})
+def notes(file: str, not_finite: int, drift: Drift | None, labels: Sequence[str]) -> Iterator[Text]:
+    """What must be said beside the figures of a file: broken numbers, and the labels of the bundle."""
+    broken = {file: not_finite}
+    if drift:
+        broken.update({file.name: file.not_finite for file in drift.files})
     for name, people in broken.items():
         if people:
             yield Text.assemble(("warning", "bold red"), f" {name}: numbers of {people} people are not finite")
-    for label in result.labels:
+    for label in labels:
         yield Text.assemble(("note", "yellow"), f" {label}")
 
 
-def _protocol(protocol: Protocol) -> Table:
+def said(protocol: Any) -> Table:
+    """A protocol, a dataclass of sentences, by the names of its fields."""
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(style="dim")
@@ -111,7 +122,8 @@ def _protocol(protocol: Protocol) -> Table:
     return grid
 
 
-def _table(title: str, *columns: str) -> Table:
+def columns_table(title: str, *columns: str) -> Table:
+    """An empty table; columns of words are to the left and may be folded, those of numbers are to the right."""
     table = Table(
         title=escape(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )
@@ -121,5 +133,6 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def _number(value: float | None, form: str = ".1f") -> str:
+def number_text(value: float | None, form: str = ".1f") -> str:
+    """A number, or `NOTHING`."""
     return NOTHING if value is None else f"{value:{form}}"
