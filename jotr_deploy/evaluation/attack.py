@@ -1,0 +1,185 @@
+"""The adversarial protocol: an opaque patch at every place of a grid, and the place that hurts a person most.
+
+For every person, every network sees the same crops: the clean one, and one for every place with a texture of its own.
+Nothing here knows where people come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.evaluation.joints import EVALUATED_IN_SMPL30, EvaluatedJoints, by_name
+from jotr_deploy.evaluation.metrics import aligned, distances_mm, mpjpe_mm
+from jotr_deploy.evaluation.patches import PatchGrid, covered
+from jotr_deploy.evaluation.samples import Truth
+from jotr_deploy.evaluation.textures import Textures, Window
+from jotr_deploy.geometry.crop import PX_PER_CELL, crop_from_image, transform_px
+from jotr_deploy.people import People
+from jotr_deploy.runtime.crops import Crops, make_crops
+from jotr_deploy.runtime.detections import Detections
+from jotr_deploy.runtime.mesh import MAX_BATCH
+
+Array = NDArray[Any]
+Network = Callable[[Crops, Detections], People]
+
+METRICS = ("MPJPE", "PA-MPJPE", "PVE")
+MPJPE = 0
+
+
+def person_errors_mm(found: People, truth: Truth, counted: Array, evaluated: EvaluatedJoints = by_name) -> Array:
+    """How far N answers for one person are from the truth.
+
+    Args:
+        found: N people, all of them the same person.
+        truth: of that person, N = 1.
+        counted: (N, 14) bool, the evaluated joints that count in each answer.
+        evaluated: gives the 14 joints of people.
+
+    Returns:
+        (N, 3) `METRICS`: MPJPE and PA-MPJPE over the joints that count, which alone decide the alignment; PVE over the
+        whole mesh. NaN where no joint counts, infinity where a number of the answer is not finite.
+    """
+    some, finite = np.asarray(counted.any(1)), _finite(found)
+    use = counted | ~some[:, None]
+    joints_m, vertices_m = (np.where(finite[:, None, None], each, 0) for each in (found.joints_m, found.vertices_m))
+    found_m, true_m = evaluated(joints_m, vertices_m), evaluated(truth.joints_m, truth.vertices_m)
+    errors = np.stack([
+        distances_mm(found_m, true_m).mean(1, where=use),
+        distances_mm(aligned(found_m, true_m, use), true_m).mean(1, where=use),
+        mpjpe_mm(vertices_m, truth.vertices_m),
+    ], -1)  # fmt: skip
+    errors[~some] = np.nan
+    errors[~finite] = np.inf
+    return errors
+
+
+def _finite(found: People) -> Array:
+    return np.asarray(np.isfinite(found.joints_m).all((1, 2)) & np.isfinite(found.vertices_m).all((1, 2)))
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """The errors of one network on N people, millimetres; see `person_errors_mm`."""
+
+    clean_mm: Array  # (N, 3) without a patch
+    patched_mm: tuple[Array, ...]  # for every grid (N, places, 3)
+
+
+class Attack:
+    """Sends every person through one or several networks, clean and with every patch.
+
+    Args:
+        networks: called with up to `MAX_BATCH` crops of `crop_side`, all see the same.
+        crop_side: pixels.
+        grids: one a size of patch.
+        textures: that patches are cut from.
+        seed: with the number of the person, the size and the place it draws a texture.
+        keep_joints: joints under a patch are still given to the network; by default they are withheld.
+        evaluated: gives the 14 joints of people.
+        tick: called with the crops seen so far, all people together.
+    """
+
+    def __init__(
+        self,
+        networks: Sequence[Network],
+        crop_side: int,
+        grids: Sequence[PatchGrid],
+        textures: Textures,
+        seed: int,
+        keep_joints: bool = False,
+        evaluated: EvaluatedJoints = by_name,
+        tick: Callable[[int], None] = lambda crops: None,
+    ) -> None:
+        self.grids, self.textures, self.crop_side = tuple(grids), textures, crop_side
+        self._networks, self._seed = networks, seed
+        self._keep_joints, self._evaluated, self._tick = keep_joints, evaluated, tick
+        # Crop 0 of a person is the clean one: a patch without area.
+        self._boxes_px = np.concatenate([np.zeros((1, 4), np.int64), *(grid.boxes_px for grid in self.grids)])
+        self._found: list[list[Array]] = [[] for _ in networks]
+        self._joints_px: list[Array] = []
+        self.keys: list[str] = []
+
+    @property
+    def crops_each(self) -> int:
+        """Crops of one person, the clean one among them."""
+        return len(self._boxes_px)
+
+    @property
+    def joints_px(self) -> Array:
+        """(N, 30, 2) true joints of everybody in crop pixels."""
+        return np.concatenate([np.zeros((0, 30, 2)), *self._joints_px])
+
+    def window(self, person: int, grid: PatchGrid, index: int) -> Window:
+        """Where the texture of a person's patch comes from."""
+        return self.textures.window((self._seed, person, grid.size, *grid.place(index)), grid.side_px)
+
+    def add(self, image_bgr: Array, people: Detections, truth: Truth, joints_px: Array, keys: Sequence[str]) -> None:
+        """Attack the people of one picture.
+
+        Args:
+            image_bgr: (H, W, 3) uint8.
+            people: N people with square crop boxes and the joints that the networks are given.
+            truth: of the same people, in the same order.
+            joints_px: (N, 30, 2) true joints in the picture; NaN where one is not known, which then never counts.
+            keys: what each person is called in the manifest.
+        """
+        crops = make_crops(image_bgr, people, self.crop_side)
+        in_crop_px = transform_px(crop_from_image(crops.boxes_px, self.crop_side), joints_px)
+        for number, key in enumerate(keys):
+            one = np.array([number])
+            self._person(_chosen(crops, one), people[one], truth[one], in_crop_px[number])
+            self.keys.append(key)
+        self._joints_px.append(in_crop_px)
+
+    def finish(self) -> list[Attacked]:
+        """Everybody added, in order, for every network."""
+        ends = np.cumsum([1, *(len(grid) for grid in self.grids)])[:-1]
+        attacked = []
+        for found in self._found:
+            errors = np.concatenate([np.zeros((0, self.crops_each, len(METRICS))), *(own[None] for own in found)])
+            clean, *patched = np.split(errors, ends, axis=1)
+            attacked.append(Attacked(clean[:, 0], tuple(patched)))
+        return attacked
+
+    def _person(self, crop: Crops, person: Detections, truth: Truth, joints_px: Array) -> None:
+        inside = covered(joints_px, np.array([[0, 0, self.crop_side, self.crop_side]]))
+        counted = (inside & ~covered(joints_px, self._boxes_px))[:, list(EVALUATED_IN_SMPL30)]
+        given = crop.joints_mask
+        if not self._keep_joints:
+            given = given * ~covered(crop.joints[0] * PX_PER_CELL, self._boxes_px)
+        given = np.broadcast_to(given, (self.crops_each, given.shape[1])).astype(np.float32)
+        windows = list(self._windows(len(self.keys)))
+        found: list[list[Array]] = [[] for _ in self._networks]
+        for start in range(0, self.crops_each, MAX_BATCH):
+            batch = np.arange(start, min(start + MAX_BATCH, self.crops_each))
+            same = np.zeros(len(batch), np.int64)
+            images = np.asarray(crop.image)[same]
+            for image, index in zip(images, batch, strict=True):
+                self._paste(image, self._boxes_px[index], windows[index])
+            crops = Crops(images, crop.joints[same], given[batch], crop.boxes_px[same])
+            for network, own in zip(self._networks, found, strict=True):
+                answers = network(crops, person[same])
+                own.append(person_errors_mm(answers, truth, counted[batch], self._evaluated))
+            self._tick(len(self.keys) * self.crops_each + int(batch[-1]) + 1)
+        for everybody, own in zip(self._found, found, strict=True):
+            everybody.append(np.concatenate(own))
+
+    def _windows(self, person: int) -> Iterator[Window | None]:
+        yield None
+        for grid in self.grids:
+            for index in range(len(grid)):
+                yield self.window(person, grid, index)
+
+    def _paste(self, image: Array, box_px: Array, window: Window | None) -> None:
+        if window is not None:
+            x0, y0, x1, y1 = box_px
+            image[:, y0:y1, x0:x1] = self.textures.patch(window, x1 - x0, y1 - y0)
+
+
+def _chosen(crops: Crops, index: Array) -> Crops:
+    return Crops(np.asarray(crops.image)[index], crops.joints[index], crops.joints_mask[index], crops.boxes_px[index])
