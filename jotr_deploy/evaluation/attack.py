@@ -81,7 +81,7 @@ class Attack:
         seed: with the number of the person, the size and the place it draws a texture.
         keep_joints: joints under a patch are still given to the network; by default they are withheld.
         evaluated: gives the 14 joints of people.
-        tick: called with the crops seen so far, all people together.
+        tick: called with the crops seen so far, all people together, and with those to see as far as is known.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Attack:
         seed: int,
         keep_joints: bool = False,
         evaluated: EvaluatedJoints = by_name,
-        tick: Callable[[int], None] = lambda crops: None,
+        tick: Callable[[int, int], None] = lambda crops, all_crops: None,
     ) -> None:
         self.grids, self.textures, self.crop_side = tuple(grids), textures, crop_side
         self._networks, self._seed = networks, seed
@@ -103,6 +103,8 @@ class Attack:
         self._found: list[list[Array]] = [[] for _ in networks]
         self._joints_px: list[Array] = []
         self.keys: list[str] = []
+        self.expected = 0
+        """People in the end, for the progress."""
 
     @property
     def crops_each(self) -> int:
@@ -165,7 +167,8 @@ class Attack:
             for network, own in zip(self._networks, found, strict=True):
                 answers = network(crops, person[same])
                 own.append(person_errors_mm(answers, truth, counted[batch], self._evaluated))
-            self._tick(len(self.keys) * self.crops_each + int(batch[-1]) + 1)
+            expected = max(self.expected, len(self.keys) + 1)
+            self._tick(len(self.keys) * self.crops_each + int(batch[-1]) + 1, expected * self.crops_each)
         for everybody, own in zip(self._found, found, strict=True):
             everybody.append(np.concatenate(own))
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.evaluation.joints import EVALUATED
 from jotr_deploy.evaluation.samples import Samples
+
+if TYPE_CHECKING:
+    from jotr_deploy.evaluation.occlusion import Occlusion
 
 Array = NDArray[Any]
 
@@ -146,6 +149,7 @@ class Evaluation:
     not_finite: int
     pixels: PixelResult | None
     drift: Drift | None
+    occlusion: Occlusion | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, ready for JSON."""

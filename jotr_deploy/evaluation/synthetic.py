@@ -37,6 +37,7 @@ class HeldOut:
     given: Detections  # true boxes made square, noisy joints
     tall: Array  # (P,) bool, the box is at least 64 px tall
     counted: Array  # (P,) bool, tall and at least a quarter visible
+    joints_px: Array  # (P, 30, 2) true joints in the picture, and beyond it
 
 
 def held_out(seed: int, index: int) -> HeldOut:
@@ -55,7 +56,7 @@ def held_out(seed: int, index: int) -> HeldOut:
     keypoints_px = noisy_joints(seed, index, crops_px, known.joints_px, known.joints_visible, inside)
     given = Detections(crops_px, keypoints_px, np.ones(count), np.full(count, -1))
     counted = tall & (truth.visible_fraction >= LEAST_VISIBLE)
-    return HeldOut(rendered.image_bgr, boxes_px, truth, given, tall, counted)
+    return HeldOut(rendered.image_bgr, boxes_px, truth, given, tall, counted, known.joints_px)
 
 
 def noisy_joints(seed: int, index: int, crops_px: Array, joints_px: Array, visible: Array, inside: Array) -> Array:

@@ -36,7 +36,8 @@ def fake_scene(seed: int, index: int) -> HeldOut:
     given = Detections(square_box(boxes_px), keypoints_px, np.ones(count), np.full(count, -1))
     tall = boxes_px[:, 3] - boxes_px[:, 1] >= 64
     image_bgr = np.full((200, 400, 3), 90, np.uint8)
-    return HeldOut(image_bgr, boxes_px.astype(np.float32), known, given, tall, tall & (known.visible_fraction >= 0.25))
+    counted = tall & (known.visible_fraction >= 0.25)
+    return HeldOut(image_bgr, boxes_px.astype(np.float32), known, given, tall, counted, keypoints_px[..., :2])
 
 
 class FakeNetwork:

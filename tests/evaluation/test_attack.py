@@ -231,13 +231,16 @@ def test_nobody() -> None:
 
 
 def test_progress_counts_crops_of_everybody() -> None:
-    seen: list[int] = []
+    seen: list[tuple[int, int]] = []
     image_bgr, given, known, joints_px = scene(2)
     network = Network(known[np.array([0])], near)
-    attack = Attack([network], SIDE, [patch_grid(80, 40, SIDE)], TEXTURES, 0, tick=seen.append)
+    attack = Attack([network], SIDE, [patch_grid(80, 40, SIDE)], TEXTURES, 0, tick=lambda *crops: seen.append(crops))
     attack.add(image_bgr, given, known, joints_px, ["a", "b"])
     assert attack.crops_each == 26
-    assert seen == [16, 26, 42, 52]
+    assert seen == [(16, 26), (26, 26), (42, 52), (52, 52)]
+    attack.expected = 9
+    attack.add(image_bgr, given, known, joints_px, ["c"])
+    assert seen[4:] == [(68, 9 * 26), (78, 9 * 26)]
 
 
 @pytest.mark.parametrize("shift", [(0.0, 0.0), (30.0, -12.0)])

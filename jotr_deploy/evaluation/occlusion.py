@@ -1,0 +1,228 @@
+"""What the adversarial protocol found, as values: every network under its own worst patches and under those of fp32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.evaluation.attack import METRICS, MPJPE, Attack, Attacked
+from jotr_deploy.evaluation.drift import bootstrap_interval
+from jotr_deploy.evaluation.files import OpenFile, OpenFiles
+from jotr_deploy.evaluation.joints import EvaluatedJoints, by_name
+from jotr_deploy.evaluation.patches import REFERENCE_SIDE, SIZES, STRIDE, PatchGrid, patch_grid
+from jotr_deploy.evaluation.results import Figures, mean, rounded
+from jotr_deploy.evaluation.textures import drawn_textures, read_textures
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class OcclusionOptions:
+    """What the user asked for; pixels are those of a crop of 224."""
+
+    sizes: tuple[int, ...] = SIZES
+    stride: int = STRIDE
+    textures: Path | None = None  # a folder of pictures; drawn ones by default
+    keep_joints: bool = False
+    output: Path | None = None  # folder for the manifest and the heat maps
+
+
+@dataclass(frozen=True)
+class OcclusionProtocol:
+    """What the figures mean, in plain words."""
+
+    patches: str
+    textures: str
+    joints_counted: str
+    joints_under_a_patch: str
+    worst: str
+
+
+@dataclass(frozen=True)
+class FileUnderAttack:
+    """One file under the patches of one size."""
+
+    name: str
+    precision: str
+    device: str
+    clean: Figures
+    grid_mean: Figures  # each person's mean over all places
+    worst: Figures  # at each person's own worst place
+    worse_by: float | None  # of the worst MPJPE to the clean one, less 1
+    at_reference_worst: Figures | None  # at the worst places of the fp32 file
+    worst_change_mm: float | None  # of the worst MPJPE, from the fp32 file
+    interval_mm: tuple[float, float] | None  # of that, 95 %, paired bootstrap over people
+    map_mm: tuple[tuple[float | None, ...], ...]  # mean MPJPE over people by row and column of the place
+    not_finite: int  # people with a number that is not finite in any crop, left out
+    nothing_counted: int  # people of whom no joint counts, left out
+
+
+@dataclass(frozen=True)
+class OccluderSize:
+    """All files under the patches of one size."""
+
+    size: int  # pixels of a crop of 224
+    stride: int
+    side_px: int  # pixels of the network's crop
+    step_px: int
+    places_each_way: int
+    files: tuple[FileUnderAttack, ...]
+
+
+@dataclass(frozen=True)
+class WorstPlace:
+    """Where a patch hurts one person most, with all that makes it again."""
+
+    person: str
+    file: str
+    size: int
+    stride: int
+    row: int
+    column: int
+    texture: str
+    texture_xy_px: tuple[int, int]  # first column and row of the window in the texture
+    clean_mm: float
+    error_mm: float  # MPJPE
+
+
+@dataclass(frozen=True)
+class Occlusion:
+    """Everything of an attack."""
+
+    protocol: OcclusionProtocol
+    seed: int
+    people: int
+    reference: str | None  # the fp32 file, where several are compared
+    sizes: tuple[OccluderSize, ...]
+    worst: tuple[WorstPlace, ...]
+    skipped_textures: tuple[str, ...]
+    written: tuple[str, ...] = ()
+
+
+def prepare(
+    options: OcclusionOptions,
+    files: OpenFiles,
+    seed: int,
+    evaluated: EvaluatedJoints = by_name,
+    tick: Callable[[int, int], None] = lambda crops, all_crops: None,
+) -> Attack:
+    """An attack on the files, ready for people.
+
+    Raises:
+        JotrDeployError: a size or stride that is not in 1..224.
+        SourceError: no texture can be read.
+    """
+    side = files.measured.network.crop_side
+    grids = [patch_grid(size, options.stride, side) for size in options.sizes]
+    made = drawn_textures(seed, side) if options.textures is None else read_textures(options.textures, seed, side)
+    networks = [file.network for file in files.all]
+    return Attack(networks, side, grids, made, seed, options.keep_joints, evaluated, tick)
+
+
+def occlusion(attack: Attack, files: OpenFiles, options: OcclusionOptions, seed: int) -> Occlusion:
+    """The figures of an attack on everybody added."""
+    attacked = dict(zip((file.entry.name for file in files.all), attack.finish(), strict=True))
+    reference = files.reference.entry.name if files.reference else None
+    sizes: list[OccluderSize] = []
+    worst: list[WorstPlace] = []
+    for number, grid in enumerate(attack.grids):
+        rows = []
+        for file in files.all:
+            own = attacked[file.entry.name]
+            rows.append(_row(file, own, attacked[reference] if reference else None, number, grid, seed))
+            worst += _places(attack, file.entry.name, own, number, grid)
+        sizes.append(OccluderSize(grid.size, grid.stride, grid.side_px, grid.step_px, grid.count, tuple(rows)))
+    people, protocol = len(attack.keys), occlusion_protocol(attack, options)
+    return Occlusion(protocol, seed, people, reference, tuple(sizes), tuple(worst), attack.textures.skipped)
+
+
+def _row(
+    file: OpenFile, own: Attacked, reference: Attacked | None, number: int, grid: PatchGrid, seed: int
+) -> FileUnderAttack:
+    patched, (fine, not_finite) = own.patched_mm[number], _usable(own, number)
+    clean, worst = own.clean_mm[fine], _at_worst(patched[fine], patched[fine])
+    frozen, change = None, None
+    if reference is not None:
+        both = fine & _usable(reference, number)[0]
+        theirs = reference.patched_mm[number][both]
+        frozen = _figures(_at_worst(patched[both], theirs))
+        change = (_at_worst(patched[both], patched[both]) - _at_worst(theirs, theirs))[:, MPJPE]
+    rows = _mean_known(patched[fine][..., MPJPE], 0).reshape(grid.count, grid.count)
+    return FileUnderAttack(
+        name=file.entry.name,
+        precision=file.entry.precision or "",
+        device=file.device,
+        clean=_figures(clean),
+        grid_mean=_figures(_mean_known(patched[fine], 1)),
+        worst=_figures(worst),
+        worse_by=rounded(worst[:, MPJPE].mean() / clean[:, MPJPE].mean() - 1) if len(clean) else None,
+        at_reference_worst=frozen,
+        worst_change_mm=None if change is None else mean(change),
+        interval_mm=None if change is None else bootstrap_interval(change, seed),
+        map_mm=tuple(tuple(rounded(value) for value in row) for row in rows.tolist()),
+        not_finite=int(not_finite.sum()),
+        nothing_counted=int((~fine & ~not_finite).sum()),
+    )
+
+
+def _usable(own: Attacked, number: int) -> tuple[Array, Array]:
+    """(N,) bool, people with an error; (N,) bool, people with numbers that are not finite."""
+    clean, patched = own.clean_mm[:, MPJPE], own.patched_mm[number][..., MPJPE]
+    not_finite = np.isinf(clean) | np.isinf(patched).any(1)
+    return np.isfinite(clean) & np.isfinite(patched).any(1) & ~not_finite, not_finite
+
+
+def _at_worst(errors: Array, chosen_by: Array) -> Array:
+    """(N, 3) of (N, places, 3) at the place where the MPJPE of the other is largest; the first of several."""
+    if not len(errors):
+        return np.zeros((0, len(METRICS)))
+    return np.asarray(errors[np.arange(len(errors)), np.nanargmax(chosen_by[..., MPJPE], 1)])
+
+
+def _mean_known(values: Array, axis: int) -> Array:
+    """The mean of what is no NaN; NaN of nothing."""
+    known = ~np.isnan(values)
+    count = known.sum(axis)
+    total = np.where(known, values, 0).sum(axis)
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+
+
+def _figures(errors: Array) -> Figures:
+    return Figures(len(errors), *(mean(column) for column in errors.T))
+
+
+def _places(attack: Attack, name: str, own: Attacked, number: int, grid: PatchGrid) -> Sequence[WorstPlace]:
+    found = []
+    for person in np.flatnonzero(_usable(own, number)[0]).tolist():
+        errors = own.patched_mm[number][person, :, MPJPE]
+        index = int(np.nanargmax(errors))
+        window = attack.window(person, grid, index)
+        found.append(WorstPlace(
+            attack.keys[person], name, grid.size, grid.stride, *grid.place(index),
+            attack.textures.names[window.picture], (window.x_px, window.y_px),
+            round(float(own.clean_mm[person, MPJPE]), 3), round(float(errors[index]), 3),
+        ))  # fmt: skip
+    return found
+
+
+def occlusion_protocol(attack: Attack, options: OcclusionOptions) -> OcclusionProtocol:
+    """The adversarial protocol in plain words."""
+    grids = attack.grids
+    sides = ", ".join(f"{grid.size} px (here {grid.side_px}): {grid.count} x {grid.count} places" for grid in grids)
+    return OcclusionProtocol(
+        patches=f"opaque squares pasted into the crop; sides on a crop of {REFERENCE_SIDE}: {sides}; stride "
+        f"{options.stride} px (here {grids[0].step_px}), from the top left, cut by the border",
+        textures=f"for each person, size and place another window, drawn by the seed, of {attack.textures.source}",
+        joints_counted="of the 14, those in the crop and not under the patch, also where a thing or the own body hides "
+        "them; they alone decide the alignment of PA-MPJPE; PVE is of the whole mesh",
+        joints_under_a_patch="given to the network as without the patch"
+        if options.keep_joints
+        else "withheld from the network: what hides a joint from it hides it from a pose network too",
+        worst="each person's place with the largest MPJPE, each file its own; PA-MPJPE and PVE are those of that "
+        "place; means over people",
+    )

@@ -1,0 +1,67 @@
+"""An attack as text for a terminal 80 columns wide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from jotr_deploy.evaluation.occlusion import Occlusion
+from jotr_deploy.evaluation.patches import REFERENCE_SIDE
+from jotr_deploy.evaluation.table import NOTHING, columns_table, number_text, said
+
+
+def occlusion_report(found: Occlusion) -> Group:
+    """Everything of an attack, ready to print."""
+    parts: list[RenderableType] = [_attacked(found)]
+    if found.reference:
+        parts += [Text(), _against(found, found.reference)]
+    return Group(*parts, *_notes(found), Text(), said(found.protocol))
+
+
+def _attacked(found: Occlusion) -> Table:
+    title = f"Under a patch of so many px of a crop of {REFERENCE_SIDE}, {found.people} people, millimetres"
+    columns = ("clean", "mean of places", "worst", "worse by", "PA-MPJPE", "PVE")
+    table = columns_table(title, "file", "patch", *columns)
+    for size in found.sizes:
+        table.add_section()
+        for file in size.files:
+            figures = (file.clean.mpjpe_mm, file.grid_mean.mpjpe_mm, file.worst.mpjpe_mm)
+            at_worst = (file.worst.pa_mpjpe_mm, file.worst.pve_mm)
+            worse_by = number_text(file.worse_by, "+.0%")
+            cells = (*map(number_text, figures), worse_by, *map(number_text, at_worst))
+            table.add_row(escape(file.name), str(size.size), *cells)
+    return table
+
+
+def _against(found: Occlusion, reference: str) -> Table:
+    title = f"Worst MPJPE: at the worst places of {reference}, at one's own, and the change from {reference}"
+    table = columns_table(title, "file", "patch", "at those", "own", "change", "95 %")
+    for size in found.sizes:
+        table.add_section()
+        for file in size.files:
+            if file.name == reference:
+                continue
+            there = file.at_reference_worst.mpjpe_mm if file.at_reference_worst else None
+            low_high = NOTHING if file.interval_mm is None else "{:+.1f} .. {:+.1f}".format(*file.interval_mm)
+            change = number_text(file.worst_change_mm, "+.1f")
+            own = (number_text(there), number_text(file.worst.mpjpe_mm))
+            table.add_row(escape(file.name), str(size.size), *own, change, low_high)
+    return table
+
+
+def _notes(found: Occlusion) -> Iterator[Text]:
+    for size in found.sizes:
+        for file in size.files:
+            for people, why in (
+                (file.not_finite, "numbers of {} people are not finite, they are left out"),
+                (file.nothing_counted, "no joint of {} people counts, they are left out"),
+            ):
+                if people:
+                    said_of = f" {file.name}, patch {size.size}: {why.format(people)}"
+                    yield Text.assemble(("warning", "bold red"), said_of)
+    for cause in found.skipped_textures:
+        yield Text.assemble(("skipped", "yellow"), f" {cause}")
