@@ -90,11 +90,11 @@ def _view(entry: Entry) -> _View:
 
 
 def _project(joints_m: Array, camera: Camera) -> Array:
-    """(30, 3) x, y, 1 of the known joints; zero of the others."""
+    """(30, 3) x, y, 1 of the known joints before the camera; zero of the others."""
     out = np.zeros((len(joints_m), 3))
-    places = joints_m[_KNOWN]
-    out[_KNOWN, :2] = places[:, :2] / places[:, 2:] * camera.focal_px + camera.principal_px
-    out[_KNOWN, 2] = 1
+    shown = _KNOWN & (joints_m[:, 2] > 0)
+    out[shown, :2] = joints_m[shown, :2] / joints_m[shown, 2:] * camera.focal_px + camera.principal_px
+    out[shown, 2] = 1
     return out
 
 

@@ -43,14 +43,6 @@ class AnnotatedSet:
         return [root / self.folder / file for file in self.files[split]]
 
 
-def _of_3dpw(part: str, split: str, *files: str, read: Reader = three_dpw.read_3dpw) -> AnnotatedSet:
-    return AnnotatedSet(f"3DPW{part}", "3DPW", True, {split: tuple(f"annotations/{file}" for file in files)}, read)
-
-
-_VALIDATION = "3DPW_latest_validation.json"
-_CROWD_JOINTS = "3DPW_validation_crowd_hhrnet_result.json"
-_3DPW_FILES = {"test": ("annotations/3DPW_latest_test.json",), "validation": (f"annotations/{_VALIDATION}",)}
-
 SETS: dict[str, AnnotatedSet] = {
     "h36m": AnnotatedSet("Human3.6M", "Human36M", True, {"train": human36m.FILES}, human36m.read_human36m),
     "mscoco": AnnotatedSet("MSCOCO", "MSCOCO", False, {"train": mscoco.FILES}, mscoco.read_mscoco),
@@ -59,10 +51,10 @@ SETS: dict[str, AnnotatedSet] = {
         "CrowdPose", "CrowdPose", False, {"train": crowdpose.FILES}, crowdpose.read_crowdpose,
         partial(crowdpose.read_crowdpose, worse_fits=True),
     ),
-    "3dpw": AnnotatedSet("3DPW", "3DPW", True, _3DPW_FILES, three_dpw.read_3dpw),
-    "3dpw-oc": _of_3dpw("-OC", "test", "3DPW_oc.json"),
-    "3dpw-pc": _of_3dpw("-PC", "test", "3DPW_pc.json"),
-    "3dpw-crowd": _of_3dpw("-Crowd", "validation", _VALIDATION, _CROWD_JOINTS, read=three_dpw.read_3dpw_crowd),
+    "3dpw": AnnotatedSet("3DPW", "3DPW", True, three_dpw.FILES, three_dpw.read_3dpw),
+    "3dpw-oc": AnnotatedSet("3DPW-OC", "3DPW", True, three_dpw.OC_FILES, three_dpw.read_3dpw),
+    "3dpw-pc": AnnotatedSet("3DPW-PC", "3DPW", True, three_dpw.PC_FILES, three_dpw.read_3dpw),
+    "3dpw-crowd": AnnotatedSet("3DPW-Crowd", "3DPW", True, three_dpw.CROWD_FILES, three_dpw.read_3dpw_crowd),
     "3doh": AnnotatedSet("3DOH50K", "3DOH", True, {"test": three_doh.FILES}, three_doh.read_3doh),
 }  # fmt: skip
 

@@ -18,6 +18,14 @@ from jotr_deploy.skeletons import SKELETONS, SMPL30
 
 Array = NDArray[Any]
 
+FILES = {
+    "test": ("annotations/3DPW_latest_test.json",),
+    "validation": ("annotations/3DPW_latest_validation.json",),
+}
+OC_FILES = {"test": ("annotations/3DPW_oc.json",)}
+PC_FILES = {"test": ("annotations/3DPW_pc.json",)}
+CROWD_FILES = {"validation": (*FILES["validation"], "annotations/3DPW_validation_crowd_hhrnet_result.json")}
+"""By split."""
 CROWDS = ("courtyard_hug_00", "courtyard_dancing_00")
 """What the names of the sequences of 3DPW-Crowd contain."""
 GENDERS: dict[str, Gender] = {"m": "male", "male": "male", "f": "female", "female": "female", "neutral": "neutral"}
@@ -46,7 +54,7 @@ def read_3dpw(folder: Path, files: list[Path]) -> Iterator[Annotation]:
 def read_3dpw_crowd(folder: Path, files: list[Path]) -> Iterator[Annotation]:
     """Everybody of the sequences of `CROWDS`, with the joints that HigherHRNet found, else those of OpenPose.
 
-    `files`: that of the validation split, and that with the joints of HigherHRNet.
+    `files` are those of `CROWD_FILES`.
     """
     people, joints = files
     entries = ((key, Entry(f"{joints}: {key}", value)) for key, value in each_entry(joints))
