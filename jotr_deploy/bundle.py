@@ -22,6 +22,8 @@ MANIFEST = "bundle.json"
 STARTER = "starter"
 """The word for the bundle inside this package, where it has one; wherever a bundle is named."""
 FORMAT = 1
+STAND_IN_LABEL = "stand-in body"
+"""Of a bundle whose meshes are of the body inside this package."""
 _EXPORT_AGAIN = "export it again: jotr-deploy export CHECKPOINT -o BUNDLE"
 
 

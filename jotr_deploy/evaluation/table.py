@@ -19,7 +19,7 @@ NOTHING = "-"
 GIVEN = "true boxes, noisy joints"
 PIXELS = "pixels alone"
 
-_WORDS = ("people from", "people", "joint", "file")
+_WORDS = ("people from", "people", "joint", "file", "network", "sequence")
 
 
 def report(result: Evaluation) -> Group:

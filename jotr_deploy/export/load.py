@@ -9,7 +9,7 @@ from pathlib import Path
 from jotr_deploy.body.lbs import SkinnedBody
 from jotr_deploy.body.smpl import HEAD_TOP_VERTEX, Array, BodyModel, load_body, load_head_top, stand_in
 from jotr_deploy.body.vposer import load_vposer
-from jotr_deploy.bundle import Licence
+from jotr_deploy.bundle import STAND_IN_LABEL, Licence
 from jotr_deploy.config import ModelConfig
 from jotr_deploy.errors import CheckpointError
 from jotr_deploy.model.checkpoint import Checkpoint, build_model, load_checkpoint
@@ -32,7 +32,6 @@ WEIGHTS = Licence(
     redistributable=False,
 )
 STAND_IN_BODY = Licence(asset="stand-in body", terms="Apache-2.0, part of jotr-deploy", redistributable=True)
-STAND_IN_LABEL = "stand-in body"
 UNTRAINED_LABEL = "untrained: pose is meaningless"
 STAND_IN_WORD = "stand-in"
 """What `--body` takes for the body inside this package."""

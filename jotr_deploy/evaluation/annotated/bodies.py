@@ -1,0 +1,53 @@
+"""True meshes of people, by SMPL of their gender."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.body.posed import PosedBody
+from jotr_deploy.body.smpl import load_body, official_file
+from jotr_deploy.datasets.annotated.annotation import Annotation
+from jotr_deploy.evaluation.samples import Truth
+
+Array = NDArray[Any]
+
+
+class TrueBodies:
+    """The bodies that the truth of a set is made with. All joints are those of the neutral body's regressor.
+
+    Args:
+        folder: with SMPL's files under their official names.
+        genders: of the people; the neutral body is read in any case.
+
+    Raises:
+        BodyFileError: a file is missing or cannot be read.
+    """
+
+    def __init__(self, folder: Path, genders: Iterable[str]) -> None:
+        wanted = sorted({"neutral", *genders})
+        self._bodies = {gender: PosedBody(load_body(official_file(folder, gender))) for gender in wanted}
+        neutral = self._bodies["neutral"].body
+        self.stand_in = neutral.stand_in
+        self._regressor_30 = neutral.regressor_30().astype(np.float64)
+
+    def truth(self, people: Sequence[Annotation]) -> Truth:
+        """N people, each with a fit, in the camera's frame relative to the pelvis of the 30-joint set.
+
+        What of them is visible is not known.
+        """
+        vertices_m = np.stack([np.zeros((6890, 3)), *map(self._vertices_m, people)])[1:]
+        joints_m = self._regressor_30 @ vertices_m
+        pelvis_m = joints_m[:, :1]
+        count = len(people)
+        return Truth(joints_m - pelvis_m, vertices_m - pelvis_m, np.ones((count, 30), bool), np.ones(count))
+
+    def _vertices_m(self, person: Annotation) -> Array:
+        fit = person.fit
+        assert fit is not None, person.key
+        (vertices_m,) = self._bodies[fit.gender](fit.pose_rad[None], fit.betas[None])
+        return fit.in_camera(vertices_m.astype(np.float64) + fit.trans_m)

@@ -1,0 +1,111 @@
+"""People of a set: in which pictures they are, what the network is given of them, who cannot be evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from jotr_deploy.datasets.annotated.annotation import Annotation
+from jotr_deploy.datasets.annotated.sets import SETS, read_set
+from jotr_deploy.errors import DatasetError
+from jotr_deploy.runtime.detections import Detections
+from jotr_deploy.runtime.people_source import with_joint_boxes
+from jotr_deploy.skeletons import to_smpl30
+
+SPLITS: dict[str, str] = {
+    "3dpw": "test",
+    "3dpw-oc": "test",
+    "3dpw-pc": "test",
+    "3dpw-crowd": "validation",
+    "3doh": "test",
+}
+"""The sets that are evaluated, by protocol, and which part of each."""
+
+NO_JOINT_BOX = "no crop box from the joints found"
+NO_TRUTH = "no true body"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The people of one picture who can be evaluated; row n of `given` is `people[n]`."""
+
+    people: tuple[Annotation, ...]
+    given: Detections
+
+
+@dataclass(frozen=True)
+class Everybody:
+    """A whole set."""
+
+    title: str
+    split: str
+    count: int
+    pictures: tuple[Picture, ...]
+    left_out: Mapping[str, tuple[str, ...]]  # reason -> keys of the people
+
+    @property
+    def people(self) -> tuple[Annotation, ...]:
+        """Who can be evaluated, in the order of the pictures."""
+        return tuple(person for picture in self.pictures for person in picture.people)
+
+
+def read_everybody(protocol: str, root: Path) -> Everybody:
+    """Read a set and find out whom the published evaluation can crop.
+
+    Args:
+        protocol: a key of `SPLITS`.
+        root: where the folders of the sets lie.
+
+    Raises:
+        DatasetError: a file of the set is missing or not as its layout says; a picture is missing.
+    """
+    split = SPLITS[protocol]
+    people = list(read_set(protocol, root, split))
+    by_image: dict[Path, list[Annotation]] = {}
+    for person in people:
+        by_image.setdefault(person.image, []).append(person)
+    require_pictures(list(by_image))
+    pictures, left_out = [], {NO_JOINT_BOX: [], NO_TRUTH: []}  # type: tuple[list[Picture], dict[str, list[str]]]
+    for together in by_image.values():
+        true = [person for person in together if person.fit is not None]
+        given = given_of(true)
+        kept = given.track_ids.tolist()
+        pictures.append(Picture(tuple(true[place] for place in kept), given))
+        left_out[NO_TRUTH] += [person.key for person in together if person.fit is None]
+        left_out[NO_JOINT_BOX] += [person.key for place, person in enumerate(true) if place not in kept]
+    reasons = {reason: tuple(keys) for reason, keys in left_out.items() if keys}
+    return Everybody(SETS[protocol].title, split, len(people), tuple(pictures), reasons)
+
+
+def given_of(people: Sequence[Annotation]) -> Detections:
+    """What is given of the people of one picture: the joints found, shipped with the set, and the crop boxes of these.
+
+    Who has no box is left out; `track_ids` say who the others are, as places in `people`.
+    """
+    joints = [
+        np.zeros((1, 30, 3), np.float32)
+        if person.found_px is None
+        else to_smpl30(person.found_px[None], person.found_skeleton)
+        for person in people
+    ]
+    count = len(people)
+    keypoints_px = np.concatenate([np.zeros((0, 30, 3), np.float32), *joints])
+    found = Detections(np.zeros((count, 4)), keypoints_px, np.ones(count), np.arange(count))
+    return with_joint_boxes(found, people[0].size_px) if people else found
+
+
+def require_pictures(images: Sequence[Path]) -> None:
+    """Before hours of work: an evaluation that lacks pictures is not one of the set.
+
+    Raises:
+        DatasetError: with the first picture that is missing, and how many are.
+    """
+    missing = [image for image in images if not image.is_file()]
+    if missing:
+        raise DatasetError(
+            f"{missing[0]}: no such picture; {len(missing)} of {len(images)} pictures of the set are missing",
+            "put the pictures of the set where docs/datasets.md says: without them the figures are not of the set",
+        )

@@ -1,0 +1,144 @@
+"""Evaluation of a bundle on a set, as the published code does it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from jotr_deploy.bundle import STAND_IN_LABEL, Bundle
+from jotr_deploy.datasets.annotated.pictures import read_picture
+from jotr_deploy.evaluation.annotated.acceleration import acceleration_errors_mm, tracks_of
+from jotr_deploy.evaluation.annotated.bodies import TrueBodies
+from jotr_deploy.evaluation.annotated.people import Everybody, read_everybody
+from jotr_deploy.evaluation.annotated.published import PAPER, PUBLISHED
+from jotr_deploy.evaluation.annotated.results import SetEvaluation, SetProtocol, by_sequence
+from jotr_deploy.evaluation.drift import bundle_drift
+from jotr_deploy.evaluation.files import OpenFiles, open_files
+from jotr_deploy.evaluation.joints import EVALUATED, H36MRegressor, load_h36m_regressor
+from jotr_deploy.evaluation.protocols import Progress
+from jotr_deploy.evaluation.samples import Collector, Samples
+from jotr_deploy.geometry.crop import JOINTS_MARGIN, SQUARE_MARGIN, VALID_CONFIDENCE
+
+_STAND_IN, _SMPL = "the stand-in body", "SMPL"
+
+
+@dataclass(frozen=True)
+class SetOptions:
+    """What the user asked for."""
+
+    protocol: str
+    root: Path  # where the folders of the sets lie
+    h36m_regressor: Path
+    smpl: Path  # folder of the body's files
+    seed: int  # of the resamples of a drift
+    file: str | None = None  # of role mesh in the bundle; None is the first
+    drift: bool = False
+    device: str = "auto"
+    threads: int | None = None
+
+
+def evaluate_set(
+    bundle: Bundle, options: SetOptions, progress: Progress = lambda step, done, total: None
+) -> SetEvaluation:
+    """Measure a bundle on a set; equal options give equal results.
+
+    Args:
+        bundle: as opened.
+        options: see there.
+        progress: called with a step, the pictures done, and all pictures.
+
+    Raises:
+        BodyFileError: the regressor or a body is missing or of another shape.
+        DatasetError: a file or a picture of the set is missing or not as it should be.
+        BundleError: a file that is asked for is missing, changed or without a body.
+        SessionError, MissingDependency: it cannot be opened here.
+    """
+    evaluated = load_h36m_regressor(options.h36m_regressor)
+    everybody = read_everybody(options.protocol, options.root)
+    people = everybody.people
+    bodies = TrueBodies(options.smpl, {person.fit.gender for person in people if person.fit})
+    with open_files(bundle, options.file, options.drift, options.device, options.threads) as files:
+        samples = _samples(files, everybody, bodies, evaluated, progress)
+        entry = files.measured.entry
+        own = samples[entry.name]
+        frames = np.array([person.frame for person in people], np.int64)
+        measured, accelerations_mm = acceleration_errors_mm(own.gap_m, tracks_of(people), frames)
+        sequences = np.array([person.sequence for person in people], np.str_)
+        total, rows = by_sequence(own, sequences, measured, accelerations_mm)
+        return SetEvaluation(
+            bundle=str(bundle.path),
+            file=entry.name,
+            precision=entry.precision or "",
+            device=files.measured.device,
+            labels=bundle.manifest.labels,
+            protocol=set_protocol(options.protocol, everybody, bodies, len(measured)),
+            everybody=total,
+            sequences=rows,
+            published=PUBLISHED[options.protocol],
+            left_out=everybody.left_out,
+            not_finite=int((~own.finite).sum()),
+            warnings=_warnings(bundle, bodies),
+            drift=bundle_drift(files, samples, options.seed),
+        )
+
+
+def _samples(
+    files: OpenFiles, everybody: Everybody, bodies: TrueBodies, evaluated: H36MRegressor, progress: Progress
+) -> dict[str, Samples]:
+    """Everybody who can be evaluated, by file."""
+    collector = Collector([file.network for file in files.all], evaluated)
+    pictures = [picture for picture in everybody.pictures if picture.people]
+    progress("pictures", 0, len(pictures))
+    for done, picture in enumerate(pictures, 1):
+        collector.add(read_picture(picture.people[0]), picture.given, bodies.truth(picture.people))
+        progress("pictures", done, len(pictures))
+    return dict(zip((file.entry.name for file in files.all), collector.finish(), strict=True))
+
+
+def _warnings(bundle: Bundle, bodies: TrueBodies) -> tuple[str, ...]:
+    own = STAND_IN_LABEL in bundle.manifest.labels
+    if own == bodies.stand_in:
+        return ()
+    found, true = (_STAND_IN if stand_in else _SMPL for stand_in in (own, bodies.stand_in))
+    return (
+        f"the meshes of the bundle are of {found}, the true ones of {true}: their vertices are other places of a "
+        "body, so these figures say nothing of the network",
+    )
+
+
+def set_protocol(name: str, everybody: Everybody, bodies: TrueBodies, accelerations: int) -> SetProtocol:
+    """The protocol of a set in plain words."""
+    people, published = everybody.people, PUBLISHED[name]
+    genders = _counts(person.fit.gender for person in people if person.fit)
+    found = _counts(person.found_skeleton for person in people)
+    body = _STAND_IN if bodies.stand_in else _SMPL
+    return SetProtocol(
+        protocol=name,
+        data_set=f"{everybody.title}, {everybody.split} split; {len({p.image for p in people})} pictures",
+        people=f"{len(people)} of {everybody.count}; the paper evaluates {published.people}",
+        joint_set=f"{len(EVALUATED)} joints: {', '.join(EVALUATED)}",
+        regressor="the H36M regressor times the mesh, found and true, relative to the H36M pelvis",
+        alignment="MPJPE: H36M pelvis on H36M pelvis; PVE: pelvis of the 30-joint set on pelvis, true meshes by the "
+        "neutral body's regressor; in the picture's camera frame, nothing turned; PA-MPJPE: a similarity for each "
+        "person",
+        truth=f"{body} of each person's gender, pose, shape and place: {genders}",
+        box=f"the joints found, width and height times {JOINTS_MARGIN}, clipped to the picture as published, square "
+        f"about its centre, longer side times {SQUARE_MARGIN}",
+        joints_given=f"as shipped with the set, found by networks: {found}; pelvis, and neck where it was not "
+        "found, as midpoints, their confidence the product of both",
+        confidence=f"joints above {VALID_CONFIDENCE} make the box; of these, those inside the crop are given to the "
+        "network",
+        pictures="as stored, EXIF rotation ignored",
+        acceleration="of the evaluated joints relative to their pelvis, mm/frame^2: mean length of the second "
+        "difference of found minus true over three consecutive frames, never across a gap; who has the same gender "
+        f"and shape in a sequence is one person; {accelerations} times here",
+        published=f"{PAPER}, {published.table}",
+    )
+
+
+def _counts(words: Iterable[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(Counter(words).items())) or "nobody"

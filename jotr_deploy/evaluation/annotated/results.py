@@ -1,0 +1,94 @@
+"""What the evaluation of a set found, as values; lengths in millimetres."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.evaluation.annotated.published import Published
+from jotr_deploy.evaluation.results import Drift, Figures, mean
+from jotr_deploy.evaluation.samples import Samples
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class SetProtocol:
+    """What the figures mean, in plain words."""
+
+    protocol: str
+    data_set: str
+    people: str
+    joint_set: str
+    regressor: str
+    alignment: str
+    truth: str
+    box: str
+    joints_given: str
+    confidence: str
+    pictures: str
+    acceleration: str
+    published: str
+
+
+@dataclass(frozen=True)
+class MotionFigures(Figures):
+    """Of some people, with the error of their motion."""
+
+    acceleration_mm: float | None  # mm/frame^2
+    accelerations: int  # how many people of how many frames have one
+
+    @classmethod
+    def of_people(cls, samples: Samples, accelerations_mm: Array) -> MotionFigures:
+        """Each person's mean, then the mean over people; `accelerations_mm` (K,) are of some of them."""
+        return cls(
+            **asdict(Figures.of(samples)), acceleration_mm=mean(accelerations_mm), accelerations=len(accelerations_mm)
+        )
+
+
+@dataclass(frozen=True)
+class SetEvaluation:
+    """Everything `eval` prints of a data set."""
+
+    bundle: str
+    file: str
+    precision: str
+    device: str
+    labels: tuple[str, ...]
+    protocol: SetProtocol
+    everybody: MotionFigures
+    sequences: Mapping[str, MotionFigures]  # none in a set without sequences
+    published: Published
+    left_out: Mapping[str, tuple[str, ...]]  # reason -> keys of people who were not evaluated
+    not_finite: int
+    warnings: tuple[str, ...]
+    drift: Drift | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain lists and numbers, ready for JSON."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
+
+
+def by_sequence(
+    samples: Samples, sequences: Array, measured: Array, accelerations_mm: Array
+) -> tuple[MotionFigures, dict[str, MotionFigures]]:
+    """The figures of everybody and of each sequence.
+
+    Args:
+        samples: N people.
+        sequences: (N,) their names.
+        measured: (K,) whose acceleration is known.
+        accelerations_mm: (K,).
+    """
+    everybody = MotionFigures.of_people(samples, accelerations_mm)
+    rows = {}
+    for name in sorted({str(name) for name in sequences if name}):
+        own = sequences == name
+        rows[name] = MotionFigures.of_people(samples[np.flatnonzero(own)], accelerations_mm[own[measured]])
+    return everybody, rows

@@ -1,0 +1,61 @@
+"""The evaluation of a set as text for a terminal 80 columns wide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from jotr_deploy.evaluation.annotated.results import MotionFigures, SetEvaluation
+from jotr_deploy.evaluation.table import NOTHING, columns_table, drift_tables, notes, number_text, said
+
+KEYS_SHOWN = 5
+_FIGURES = ("MPJPE", "PA-MPJPE", "PVE", "accel.")
+
+
+def set_report(result: SetEvaluation) -> Group:
+    """Everything of a result, ready to print."""
+    parts: list[RenderableType] = [_result(result)]
+    if result.sequences:
+        parts += [Text(), _sequences(result)]
+    if result.drift:
+        parts += drift_tables(result.drift)
+    parts += [Text(), *_said_beside(result), Text(), said(result.protocol)]
+    return Group(*parts)
+
+
+def _result(result: SetEvaluation) -> Table:
+    """The measured file above what the paper reports."""
+    title = f"{result.file} on {result.device}, {result.protocol.protocol}: millimetres, accel. mm/frame^2"
+    table = columns_table(title, "network", "n", *_FIGURES)
+    table.add_row(f"[bold]{escape(result.file)}[/]", *_cells(result.everybody))
+    table.add_section()
+    table.add_row(f"[dim]the paper, {result.published.table}:[/]")
+    for row in result.published.rows:
+        figures = map(number_text, (row.mpjpe_mm, row.pa_mpjpe_mm, row.pve_mm))
+        table.add_row(row.method, NOTHING, *figures, NOTHING)
+    return table
+
+
+def _sequences(result: SetEvaluation) -> Table:
+    table = columns_table("By sequence", "sequence", "n", *_FIGURES)
+    for name, row in result.sequences.items():
+        table.add_row(escape(name), *_cells(row))
+    return table
+
+
+def _cells(row: MotionFigures) -> tuple[str, ...]:
+    figures = (row.mpjpe_mm, row.pa_mpjpe_mm, row.pve_mm, row.acceleration_mm)
+    return str(row.people), *map(number_text, figures)
+
+
+def _said_beside(result: SetEvaluation) -> Iterator[Text]:
+    for warning in result.warnings:
+        yield Text.assemble(("warning", "bold red"), f" {warning}")
+    for reason, keys in result.left_out.items():
+        shown = ", ".join(keys[:KEYS_SHOWN]) + (f" and {len(keys) - KEYS_SHOWN} more" if len(keys) > KEYS_SHOWN else "")
+        yield Text.assemble(("not evaluated", "yellow"), f" {len(keys)} of the set, {reason}: {shown}")
+    yield from notes(result.file, result.not_finite, result.drift, result.labels)
