@@ -1,7 +1,8 @@
 """Equal networks that run faster: pure functions JOTR -> JOTR, each the same function of its inputs.
 
-They change no number beyond rounding and need no tracing: weights are multiplied out once, here. The results are for
-inference only.
+They change no number beyond rounding and need no tracing: weights are multiplied out once, here. What is not changed is
+shared with the plain network. Outside `torch.no_grad` gradients flow through the products to the plain weights, so a
+network can be trained in the form that is deployed; nothing drops out, and norms keep their running statistics.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import copy
 import math
 from collections.abc import Callable
 from functools import reduce
+from itertools import pairwise
 from typing import cast
 
 import torch
@@ -24,22 +26,57 @@ from jotr_deploy.model.lifting import Lifting, anchors
 
 def fuse(model: JOTR) -> JOTR:
     """Every rewrite of this module, in order."""
-    rewrites: tuple[Callable[[JOTR], JOTR], ...] = (merge_lifting, fold_encoders, fold_decoder, flatten_body)
+    rewrites: tuple[Callable[[JOTR], JOTR], ...] = (
+        fold_norms, merge_lifting, fold_encoders, fold_decoder, flatten_body,
+    )  # fmt: skip
     return reduce(lambda network, rewrite: rewrite(network), rewrites, model)
 
 
-@torch.no_grad()
+def _sharing(model: JOTR) -> JOTR:
+    """A copy of the modules that holds the same tensors."""
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
+
+
+def _made_of(module: nn.Module, **tensors: Tensor) -> None:
+    """Give a module made weights; through a buffer gradients reach what it was made of, at a parameter they end."""
+    for name, tensor in tensors.items():
+        delattr(module, name)
+        if tensor.requires_grad:
+            module.register_buffer(name, tensor)
+        else:
+            setattr(module, name, nn.Parameter(tensor, requires_grad=False))
+
+
+def fold_norms(model: JOTR) -> JOTR:
+    """A batch norm behind a convolution becomes a part of it, with its running statistics."""
+    model = _sharing(model)
+    for parent in list(model.modules()):
+        children = list(parent.named_children())
+        for (_, plain), (name, norm) in pairwise(children):
+            if isinstance(plain, nn.Conv2d) and isinstance(norm, nn.modules.batchnorm._BatchNorm):
+                _fold(plain, norm)
+                parent.add_module(name, nn.Identity())
+    return model
+
+
+def _fold(plain: nn.Conv2d, norm: nn.modules.batchnorm._BatchNorm) -> None:
+    mean, variance = cast(Tensor, norm.running_mean).double(), cast(Tensor, norm.running_var).double()
+    factor = norm.weight.double() / (variance + norm.eps).sqrt()
+    bias = -mean if plain.bias is None else plain.bias.double() - mean
+    weight = plain.weight.double() * factor[:, None, None, None]
+    _made_of(plain, weight=weight.float(), bias=(bias * factor + norm.bias.double()).float())
+
+
 def merge_lifting(model: JOTR) -> JOTR:
     """The two linear maps of the lifting, with nothing between them, become one; the anchors become a constant."""
-    model = copy.deepcopy(model)
+    model = _sharing(model)
     model.lifting = MergedLifting(model.lifting)  # type: ignore[assignment]
     return model
 
 
-@torch.no_grad()
 def fold_encoders(model: JOTR) -> JOTR:
     """Both encoders: fixed positions go into the projections' biases, q, k and v come from one product."""
-    model = copy.deepcopy(model)
+    model = _sharing(model)
     for encoder, position in (
         (model.lifting.encoder, model.lifting.position),
         (model.fusion.encoder, model.fusion.position),
@@ -49,18 +86,16 @@ def fold_encoders(model: JOTR) -> JOTR:
     return model
 
 
-@torch.no_grad()
 def fold_decoder(model: JOTR) -> JOTR:
     """The decoder: positions folded, the memory projected once for all layers, the unused last sampling dropped."""
-    model = copy.deepcopy(model)
+    model = _sharing(model)
     model.fusion.decoder = FoldedDecoder(model.fusion)  # type: ignore[assignment]
     return model
 
 
-@torch.no_grad()
 def flatten_body(model: JOTR) -> JOTR:
     """Skinning on coordinate planes, joints regressed once from the template; all-zero pose directions are left out."""
-    model = copy.deepcopy(model)
+    model = _sharing(model)
     if model.body is not None:
         model.body = PlanarBody(model.body)  # type: ignore[assignment]
     return model
@@ -71,27 +106,28 @@ class MergedLifting(nn.Module):
 
     position: Tensor
     anchor_bias: Tensor
+    exponent: Tensor
 
     def __init__(self, plain: Lifting) -> None:
         super().__init__()
         self.grid, self.encoder = plain.grid, plain.encoder
-        self._exponent = float(plain.depth_exponent())
         mix = plain.mix.weight.flatten(1).double()  # (C, C + 3)
         width = len(mix)
         lift = plain.to_3d.weight.flatten(1).double().unflatten(0, (width, self.grid))  # (C, D, channels)
         bias = plain.to_3d.bias.double().unflatten(0, (width, self.grid))  # type: ignore[union-attr]
         weight = torch.einsum("oc,cdi->doi", mix[:, :width], lift)  # depth first: one transpose less to tokens
-        self.to_voxels = nn.Conv2d(lift.shape[-1], width * self.grid, 1)
-        self.to_voxels.weight.data = weight.flatten(0, 1)[..., None, None].float()
-        self.to_voxels.bias.data = (mix[:, :width] @ bias).T.flatten().float()  # type: ignore[union-attr]
+        self.to_voxels = nn.Conv2d(lift.shape[-1], width * self.grid, 1, device="meta")
+        merged_bias = (mix[:, :width] @ bias).T.flatten().float()
+        _made_of(self.to_voxels, weight=weight.flatten(0, 1)[..., None, None].float(), bias=merged_bias)
         place = anchors(self.grid, plain.depth_exponent().double()).flatten(1)  # (3, D*H*W)
         anchor_bias = place.T @ mix[:, width:].T + plain.mix.bias.double()  # type: ignore[union-attr]
         self.register_buffer("anchor_bias", anchor_bias.float())
         self.register_buffer("position", plain.position)
+        self.register_buffer("exponent", plain.depth_exponent())
 
     def depth_exponent(self) -> Tensor:
         """See `Lifting`."""
-        return torch.tensor(self._exponent)
+        return self.exponent
 
     def forward(self, features: Tensor) -> Tensor:
         """See `Lifting`."""
@@ -113,9 +149,9 @@ class FoldedAttention(nn.Module):
         self.heads, self.out_proj = plain.heads, plain.out_proj
         weight, bias = _scaled_projection(plain)
         width = weight.shape[1]
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.qkv.weight.data = weight.float()
-        placed = torch.zeros(len(position), 3 * width, dtype=torch.float64)
+        self.qkv = nn.Linear(width, 3 * width, bias=False, device="meta")
+        _made_of(self.qkv, weight=weight.float())
+        placed = bias.new_zeros(len(position), 3 * width)
         placed[:, : 2 * width] = position.double() @ weight[: 2 * width].T  # values carry no position
         self.register_buffer("bias", (placed + bias).float())
 
@@ -134,11 +170,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
 
 def _scaled_projection(plain: Attention) -> tuple[Tensor, Tensor]:
     """Float64 copies of the packed projection (3C, C) and bias (3C,), q's part divided by sqrt(width of a head)."""
-    weight, bias = plain.in_proj_weight.detach().double().clone(), plain.in_proj_bias.detach().double().clone()
-    width = weight.shape[1]
-    for packed in (weight, bias):
-        packed[:width] /= math.sqrt(width // plain.heads)
-    return weight, bias
+    width = plain.in_proj_weight.shape[1]
+    scale = torch.ones(3 * width, dtype=torch.float64, device=plain.in_proj_bias.device)
+    scale[:width] = math.sqrt(width // plain.heads)
+    return plain.in_proj_weight.double() / scale[:, None], plain.in_proj_bias.double() / scale
 
 
 class FoldedEncoderLayer(nn.Module):
@@ -170,8 +205,8 @@ class FoldedDecoderLayer(nn.Module):
         self.norm1, self.norm2, self.norm3 = plain.norm1, plain.norm2, plain.norm3
         weight, bias = _scaled_projection(cross)
         width = weight.shape[1]
-        self.query = nn.Linear(width, width, bias=False)
-        self.query.weight.data = weight[:width].float()
+        self.query = nn.Linear(width, width, bias=False, device="meta")
+        _made_of(self.query, weight=weight[:width].float())
         self.register_buffer("query_bias", (query_position.double() @ weight[:width].T + bias[:width]).float())
 
     def settle(self, t: Tensor) -> Tensor:
@@ -194,7 +229,7 @@ class FoldedDecoder(JointRefiner):
     def __init__(self, fusion: Fusion) -> None:
         plain: Decoder = fusion.decoder
         super().__init__(plain.joint_img_regress, plain.fc_pos_3d)
-        queries = fusion.queries().detach()
+        queries = fusion.queries()
         layers = [cast(DecoderLayer, layer) for layer in plain.layers]
         folded = [FoldedDecoderLayer(layer, queries) for layer in layers]
         self.layers, self.norm = nn.ModuleList(folded), plain.norm
@@ -202,8 +237,8 @@ class FoldedDecoder(JointRefiner):
         self.width = width
         projections = [layer.multihead_attn for layer in layers]
         # Keys and values of every layer from the memory, which no layer changes, in one product.
-        self.memory_kv = nn.Linear(width, 2 * width * len(projections), bias=False)
-        self.memory_kv.weight.data = torch.cat([p.in_proj_weight[width:] for p in projections])
+        self.memory_kv = nn.Linear(width, 2 * width * len(projections), bias=False, device="meta")
+        _made_of(self.memory_kv, weight=torch.cat([p.in_proj_weight[width:] for p in projections]))
         place = fusion.position.double()
         biases = []
         for projection in projections:
@@ -243,6 +278,6 @@ def _part(projection: Attention, part: int) -> nn.Linear:
     """The q (0), k (1) or v (2) map of a packed projection."""
     width = projection.in_proj_weight.shape[1]
     rows = slice(part * width, (part + 1) * width)
-    linear = nn.Linear(width, width)
-    linear.weight.data, linear.bias.data = projection.in_proj_weight[rows], projection.in_proj_bias[rows]
+    linear = nn.Linear(width, width, device="meta")
+    _made_of(linear, weight=projection.in_proj_weight[rows], bias=projection.in_proj_bias[rows])
     return linear

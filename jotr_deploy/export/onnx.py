@@ -31,7 +31,9 @@ def export_onnx(model: JOTR, sampling: Sampling = "function") -> onnx.ModelProto
         sampling: "function" keeps `jotr::TrilinearSample3D` nodes with their local function (any runtime executes
             the body, TensorRT may take the plugin); "inline" leaves standard operators only.
     """
-    proto = _trace(fuse(model.eval()))
+    with torch.no_grad():
+        fused = fuse(model.eval())
+    proto = _trace(fused)
     _name_nodes(proto.graph)
     attach(proto)
     forget_where_it_came_from(proto, "jotr")
