@@ -25,6 +25,8 @@ PIECE = 1 << 22
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder()
+_AFTER = frozenset(" \t\r\n,]}:")
+_LONGEST_WORD = 32  # what is wrong nearer to the end of a piece may be right with the next one
 _BEYOND = 1e9  # no pixel, millimetre or radian of any set; float32 has room for its square
 
 
@@ -95,7 +97,9 @@ def people_of(
     people: list[tuple[int, int, P]] = []
     sections: set[str] = set()
     for section, value in each_entry(path, sections):
-        entry = Entry(f"{path}: {section[:-1]} {value.get('id') if isinstance(value, dict) else ''}".rstrip(), value)
+        entry = Entry(
+            f"{path}: {section[:-1]} {value.get('id', '') if isinstance(value, dict) else ''}".rstrip(), value
+        )
         if section == "images":
             images[entry.whole("id")] = image(entry)
         elif section == "annotations" and (wanted := person(entry)) is not None:
@@ -185,14 +189,16 @@ class _Window:
         while True:
             try:
                 value, end = _DECODER.raw_decode(self.text, self.at)
-                if end < len(self.text) or self.ended:  # else a number may go on
+                if self.ended or self.text[end : end + 1] in _AFTER:  # else a number may go on
                     self.at = end
                     return value
             except json.JSONDecodeError as error:
-                if self.ended:
-                    short = error.pos >= len(self.text.rstrip()) or error.msg.startswith("Unterminated string")
+                open_string = error.msg.startswith("Unterminated string")
+                at_end = error.pos > len(self.text) - _LONGEST_WORD
+                if self.ended or not (open_string or at_end):
+                    cut = open_string or error.pos == len(self.text) or (at_end and self.text[-1] not in "} \n")
                     self.at = error.pos
-                    raise (self.cut() if short else self.wrong(error.msg)) from error
+                    raise (self.cut() if cut else self.wrong(error.msg)) from error
             self._read_on()
 
     def cut(self) -> DatasetError:
