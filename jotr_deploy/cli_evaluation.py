@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
+from jotr_deploy.errors import JotrDeployError
 from jotr_deploy.terminal import bar, choice, console, done, errors, needs, print_json
 
 
 def evaluate(
     bundle: Annotated[Path, typer.Argument(help="Bundle directory.")],
-    protocol: Annotated[str, typer.Option(help="What is measured on what: synthetic.")] = "synthetic",
+    protocol: Annotated[
+        str, typer.Option(help="On what: synthetic, 3dpw, 3dpw-oc, 3dpw-pc, 3dpw-crowd or 3doh.")
+    ] = "synthetic",
+    root: Annotated[Path | None, typer.Option(help="Folder of the data sets, as docs/datasets.md has it.")] = None,
+    h36m_regressor: Annotated[Path | None, typer.Option(help="J_regressor_h36m_correct.npy, for data sets.")] = None,
+    smpl: Annotated[Path | None, typer.Option(help="Folder of SMPL's files, all genders, for data sets.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the scenes; training uses those below 1000.")] = 1000,
     scenes: Annotated[int, typer.Option(min=1, help="How many to draw.")] = 256,
     file: Annotated[str | None, typer.Option(help="Network file of the bundle; mesh.onnx by default.")] = None,
@@ -27,21 +34,59 @@ def evaluate(
     threads: Annotated[int | None, typer.Option(min=1, help="Cores for scenes and network; all by default.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Measure a bundle against the truth of held-out scenes."""
+    """Measure a bundle against the truth of held-out scenes, or of a data set."""
     choice("--device", device, ("auto", "cpu", "cuda"))
-    choice("--protocol", protocol, ("synthetic",))
+    from jotr_deploy.evaluation.protocols import PROTOCOLS, SYNTHETIC, SyntheticOptions, evaluate_synthetic
+    from jotr_deploy.evaluation.synthetic import SCENES
+
+    choice("--protocol", protocol, PROTOCOLS)
+    of_a_set = {"--root": root, "--h36m-regressor": h36m_regressor, "--smpl": smpl}
+    if protocol == SYNTHETIC:
+        _refuse(protocol, of_a_set)
+    else:
+        _refuse(protocol, {"--pixels": pixels or None, "--scenes": None if scenes == SCENES else scenes})
+        _require(protocol, of_a_set)
     needs("eval", "onnxruntime")
     errors.print(f"[dim]measuring[/] {escape(str(bundle))}", highlight=False, soft_wrap=True)
     from jotr_deploy.bundle import open_bundle
-    from jotr_deploy.evaluation.protocols import SyntheticOptions, evaluate_synthetic
+    from jotr_deploy.evaluation.annotated.protocol import SetOptions, evaluate_set
+    from jotr_deploy.evaluation.annotated.results import SetEvaluation
+    from jotr_deploy.evaluation.annotated.table import set_report
+    from jotr_deploy.evaluation.results import Evaluation
     from jotr_deploy.evaluation.table import report
 
-    options = SyntheticOptions(seed, scenes, file, drift, pixels, device, threads)
+    opened = open_bundle(bundle)
     with bar() as progress:
-        result = evaluate_synthetic(open_bundle(bundle), options, progress)
+        if root and h36m_regressor and smpl:
+            files = (root, h36m_regressor, smpl)
+            options = SetOptions(protocol, *files, seed, file, drift, device, threads)
+            result: SetEvaluation | Evaluation = evaluate_set(opened, options, progress)
+            same = f"--protocol {protocol} " + " ".join(f"{option} {path}" for option, path in of_a_set.items())
+        else:
+            drawn = SyntheticOptions(seed, scenes, file, drift, pixels, device, threads)
+            result = evaluate_synthetic(opened, drawn, progress)
+            same = f"--seed {seed} --scenes {scenes}"
     if as_json:
         print_json(result.as_dict())
         return
-    console.print(report(result))
-    same = f"jotr-deploy eval {bundle} --seed {seed} --scenes {scenes}"
-    done(bundle, "measured; nothing was written", f"{same} --json > eval.json")
+    console.print(set_report(result) if isinstance(result, SetEvaluation) else report(result))
+    done(bundle, "measured; nothing was written", f"jotr-deploy eval {bundle} {same} --json > eval.json")
+
+
+_WHERE = {
+    "--root": "give the folder that holds the folders of the sets, docs/datasets.md says how",
+    "--h36m-regressor": "give the published J_regressor_h36m_correct.npy, (17, 6890)",
+    "--smpl": "get SMPL from https://smpl.is.tue.mpg.de and give the folder of its neutral, male and female files",
+}
+
+
+def _refuse(protocol: str, options: Mapping[str, object]) -> None:
+    for option, value in options.items():
+        if value is not None:
+            raise JotrDeployError(f"--protocol {protocol} makes no use of {option}", "leave one of them out")
+
+
+def _require(protocol: str, options: Mapping[str, object]) -> None:
+    for option, value in options.items():
+        if value is None:
+            raise JotrDeployError(f"--protocol {protocol} needs {option}", _WHERE[option])

@@ -12,6 +12,7 @@ import numpy as np
 from jotr_deploy.bundle import Bundle
 from jotr_deploy.datasets.joint_errors import DEVIATION, HIDDEN_FACTOR, NOT_FOUND
 from jotr_deploy.evaluation import synthetic
+from jotr_deploy.evaluation.annotated.people import SPLITS
 from jotr_deploy.evaluation.drift import bundle_drift
 from jotr_deploy.evaluation.files import OpenFiles, open_files
 from jotr_deploy.evaluation.joints import EVALUATED
@@ -23,7 +24,8 @@ from jotr_deploy.evaluation.synthetic import held_out
 from jotr_deploy.evaluation.workers import in_order, worker_count
 from jotr_deploy.geometry.crop import SQUARE_MARGIN, VALID_CONFIDENCE
 
-PROTOCOLS = ("synthetic",)
+SYNTHETIC = "synthetic"
+PROTOCOLS = (SYNTHETIC, *SPLITS)
 _PIXELS = (
     f"boxes by the bundle's detector, joints and crop boxes by its pose network; by score, each takes the free true "
     f"box, clipped to the picture, with the highest IoU of at least {LEAST_IOU}; recall: of people at least "
@@ -104,7 +106,7 @@ def _samples(
 def synthetic_protocol(options: SyntheticOptions, drawn: int, counted: int) -> Protocol:
     """The synthetic protocol in plain words."""
     return Protocol(
-        protocol="synthetic",
+        protocol=SYNTHETIC,
         scenes=f"{options.scenes} drawn scenes of seed {options.seed}; training uses seeds below {synthetic.SEED}",
         people=f"{counted} of {drawn}: at least {synthetic.LEAST_HEIGHT_PX:g} px tall (whole body) and "
         f"{synthetic.LEAST_VISIBLE:.0%} of the silhouette visible",

@@ -150,7 +150,11 @@ def test_numbers_that_are_not_finite(cli: Cli, tiny_bundle: Path, monkeypatch: p
 @pytest.mark.parametrize(
     ("arguments", "cause", "remedy"),
     [
-        (("--protocol", "3dpw"), "--protocol: '3dpw' is not known", "give one of synthetic"),
+        (
+            ("--protocol", "panoptic"),
+            "--protocol: 'panoptic' is not known",
+            "give one of synthetic, 3dpw, 3dpw-oc, 3dpw-pc, 3dpw-crowd, 3doh",
+        ),
         (("--device", "tpu"), "--device: 'tpu' is not known", "give one of auto, cpu, cuda"),
         (
             ("--file", "a.onnx"),
