@@ -13,10 +13,13 @@ from jotr_deploy.bundle import Bundle
 from jotr_deploy.datasets.joint_errors import DEVIATION, HIDDEN_FACTOR, NOT_FOUND
 from jotr_deploy.evaluation import synthetic
 from jotr_deploy.evaluation.annotated.people import SPLITS
+from jotr_deploy.evaluation.attack import Attack
 from jotr_deploy.evaluation.drift import bundle_drift
 from jotr_deploy.evaluation.files import OpenFiles, open_files
 from jotr_deploy.evaluation.joints import EVALUATED
 from jotr_deploy.evaluation.matching import LEAST_IOU
+from jotr_deploy.evaluation.occlusion import OcclusionOptions
+from jotr_deploy.evaluation.occlusion_files import finish_attack, open_attack
 from jotr_deploy.evaluation.pixels import HALF_VISIBLE, FromPixels, open_people
 from jotr_deploy.evaluation.results import HARDLY_OCCLUDED, Errors, Evaluation, Protocol
 from jotr_deploy.evaluation.samples import Collector, Samples
@@ -32,6 +35,7 @@ _PIXELS = (
     f"{synthetic.LEAST_HEIGHT_PX:g} px tall and {HALF_VISIBLE:.0%} visible; errors: of the counted people who are found"
 )
 Progress = Callable[[str, int, "int | None"], None]
+ATTACK_STEP = "people x patches"
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class SyntheticOptions:
     pixels: bool = False
     device: str = "auto"
     threads: int | None = None
+    occlusion: OcclusionOptions | None = None
 
 
 def evaluate_synthetic(
@@ -55,12 +60,12 @@ def evaluate_synthetic(
     Args:
         bundle: as opened.
         options: see there.
-        progress: called with a step, the scenes done, and all scenes.
+        progress: called with a step, the scenes done, and all scenes; of an attack with the crops.
 
     Raises:
         BundleError: a file that is asked for is missing, changed or without a body, or there is no detector.
         SessionError, MissingDependency: it cannot be opened here.
-        JotrDeployError: a process that draws scenes was killed.
+        JotrDeployError: a process that draws scenes was killed; of an attack, see `open_attack`.
     """
     with ExitStack() as stack:
         files = stack.enter_context(open_files(bundle, options.file, options.drift, options.device, options.threads))
@@ -68,7 +73,9 @@ def evaluate_synthetic(
         if options.pixels:
             source = stack.enter_context(open_people(bundle, options.device, options.threads))
             from_pixels = FromPixels(source, files.measured.network)
-        samples, drawn = _samples(files, from_pixels, options, progress)
+        tick = partial(progress, ATTACK_STEP)
+        attack = stack.enter_context(open_attack(options.occlusion, files, options.seed, tick=tick))
+        samples, drawn = _samples(files, from_pixels, attack, options, progress)
         own = samples[files.measured.entry.name]
         return Evaluation(
             bundle=str(bundle.path),
@@ -81,11 +88,16 @@ def evaluate_synthetic(
             not_finite=int((~own.finite).sum()),
             pixels=from_pixels.result(own) if from_pixels else None,
             drift=bundle_drift(files, samples, options.seed),
+            occlusion=finish_attack(attack, options.occlusion, files, options.seed),
         )
 
 
 def _samples(
-    files: OpenFiles, from_pixels: FromPixels | None, options: SyntheticOptions, progress: Progress
+    files: OpenFiles,
+    from_pixels: FromPixels | None,
+    attack: Attack | None,
+    options: SyntheticOptions,
+    progress: Progress,
 ) -> tuple[dict[str, Samples], int]:
     """Everybody who counts, by file, and how many people were drawn."""
     collector = Collector([file.network for file in files.all])
@@ -99,7 +111,12 @@ def _samples(
                 from_pixels.add(scene, counted)
             collector.add(scene.image_bgr, scene.given[chosen], scene.truth[chosen])
             drawn, counted = drawn + len(scene.boxes_px), counted + len(chosen)
-            progress("scenes", done, options.scenes)
+            if attack:
+                attack.expected = round(counted / done * options.scenes)
+                keys = [f"{done - 1}/{person}" for person in chosen]
+                attack.add(scene.image_bgr, scene.given[chosen], scene.truth[chosen], scene.joints_px[chosen], keys)
+            else:
+                progress("scenes", done, options.scenes)
     return dict(zip((file.entry.name for file in files.all), collector.finish(), strict=True)), drawn
 
 
