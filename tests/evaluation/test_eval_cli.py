@@ -73,6 +73,7 @@ def test_json_is_the_same_to_the_byte(cli: Cli, tiny_bundle: Path) -> None:
     found = json.loads(first.out)
     assert list(found) == [
         "bundle", "file", "precision", "device", "labels", "protocol", "errors", "not_finite", "pixels", "drift",
+        "occlusion",
     ]  # fmt: skip
     scenes = [fake_scene(5, index) for index in range(7)]
     counted = sum(scene.counted.sum() for scene in scenes)
@@ -81,7 +82,7 @@ def test_json_is_the_same_to_the_byte(cli: Cli, tiny_bundle: Path) -> None:
     assert (found["protocol"]["seed"], found["protocol"]["scene_count"]) == (5, 7)
     assert list(found["errors"]["joints"]) == ["all", *EVALUATED]
     assert found["errors"]["people"]["all"]["mpjpe_mm"] > found["errors"]["people"]["all"]["pa_mpjpe_mm"] > 0
-    assert (found["pixels"], found["drift"], found["not_finite"]) == (None, None, 0)
+    assert (found["pixels"], found["drift"], found["occlusion"], found["not_finite"]) == (None, None, None, 0)
 
 
 def test_drift(cli: Cli, two_files: Path) -> None:
