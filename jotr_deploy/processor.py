@@ -25,3 +25,9 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, tuple[str, ..
     present = set((values.get("flags") or values.get("Features") or "").split())
     name = values.get("model name") or platform.processor() or platform.machine()
     return name, tuple(flag for flag in _FLAGS if flag in present)
+
+
+def sums_saturate(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether integer kernels are wrong on this processor: x86 without VNNI adds products of 8 bits in 16, clipped."""
+    _, flags = processor(cpuinfo)
+    return "avx2" in flags and not {"avx_vnni", "avx512_vnni"}.intersection(flags)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from jotr_deploy.errors import MissingDependency, SessionError, first_line
+from jotr_deploy.processor import sums_saturate
 from jotr_deploy.runtime.sessions import cuda
 from jotr_deploy.runtime.sessions.contract import Array, Kernel, Session, TensorSpec
 
@@ -112,6 +113,8 @@ def load(network: Path | bytes, providers: list[Any], threads: int | None = None
     """
     options = onnxruntime().SessionOptions()
     options.log_severity_level = 3
+    if sums_saturate():
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile / "profile")
     if threads:

@@ -1,0 +1,55 @@
+"""Sums of full-range int8 products are right, on processors whose integer kernels clip them too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from jotr_deploy.processor import sums_saturate
+from jotr_deploy.runtime.sessions.onnxruntime import CPU, load
+
+
+@pytest.mark.parametrize("zero", [np.int8(0), np.uint8(128)])
+def test_the_largest_sum_of_a_convolution(zero: np.generic) -> None:
+    """288 products of 127 with 127: each is one, in steps of a 127th."""
+    one, whole = np.float32(1 / 127), np.float32(300 / 127)
+    constants = {
+        "one": one, "whole": whole, "zero": zero, "codes": np.full((8, 32, 3, 3), 127, np.int8),
+        "ones": np.full(8, one), "zeros": np.zeros(8, np.int8),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "one", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "one", "zero"], ["rounded"]),
+        helper.make_node("DequantizeLinear", ["codes", "ones", "zeros"], ["weight"], axis=0),
+        helper.make_node("Conv", ["rounded", "weight"], ["sum"]),
+        helper.make_node("QuantizeLinear", ["sum", "whole", "zero"], ["sum.q"]),
+        helper.make_node("DequantizeLinear", ["sum.q", "whole", "zero"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes, "sums",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 32, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    (found,) = load(model.SerializeToString(), [CPU]).run(None, {"x": np.ones((1, 32, 8, 8), np.float32)})
+    np.testing.assert_allclose(found, 288, atol=300 / 127)
+
+
+@pytest.mark.parametrize(
+    ("flags", "clipped"),
+    [
+        ("flags : sse4_2 avx avx2 fma", True),
+        ("flags : avx2 avx512f avx512bw", True),
+        ("flags : avx2 avx512f avx512_vnni", False),
+        ("flags : avx2 avx_vnni", False),
+        ("Features : asimd asimddp", False),
+        ("", False),
+    ],
+)
+def test_whose_sums_are_clipped(tmp_path: Path, flags: str, clipped: bool) -> None:
+    (tmp_path / "cpuinfo").write_text(flags)
+    assert sums_saturate(tmp_path / "cpuinfo") == clipped
