@@ -118,8 +118,9 @@ def as_given(joints_px: Array, found: Array) -> Array:
 
 
 def disturb_joints(
-    rng: np.random.Generator, joints_px: Array, visible: Array, area_px2: float, others_px: Array
-) -> Array:
+    rng: np.random.Generator, joints_px: Array, visible: Array, area_px2: float, others_px: Array,
+    others_known: Array | None = None,
+) -> Array:  # fmt: skip
     """The joints of one person with synthetic errors.
 
     A kind of error for which no point can be found is left out and the other probabilities are renormalised; a joint
@@ -133,11 +134,12 @@ def disturb_joints(
             for a mirror image that is not known.
         area_px2: area of the person's tight box in the same frame.
         others_px: (K, 17, 2) joints of the people whose boxes overlap the person's (IoU of 0.1 or more); K may be 0.
+        others_known: (K, 17) bool, which of them are known; without it all.
 
     Returns:
         (17, 2) float32 in the frame of `joints_px`.
     """
-    candidates, present = _candidates(joints_px, visible, others_px)
+    candidates, present = _candidates(joints_px, visible, others_px, others_known)
     table = error_probabilities(int(np.count_nonzero(visible)), len(others_px))
     # A race: the kinds in the order of exponential waiting times. The first that can be had is then distributed by the
     # probabilities renormalised over those that can be had, without looking for all of them.
@@ -156,13 +158,16 @@ def disturb_joints(
     return out.astype(np.float32)
 
 
-def _candidates(joints_px: Array, visible: Array, others_px: Array) -> tuple[Array, Array]:
+def _candidates(joints_px: Array, visible: Array, others_px: Array, others_known: Array | None) -> tuple[Array, Array]:
     """Where each joint may be seen by mistake: (17, 2 + 2 K, 2), and which of these there are."""
     own, others = np.asarray(joints_px, np.float64), np.asarray(others_px, np.float64).reshape(-1, _JOINTS, 2)
     candidates = np.stack([own, own[_MIRROR], *others, *others[:, _MIRROR]], 1)
     present = np.repeat(_PAIRED[:, None], candidates.shape[1], 1)
     present[:, _OWN] = present[:, _OTHERS : _OTHERS + len(others)] = True
     present[:, _MIRRORED] &= np.asarray(visible, bool)[_MIRROR]
+    if others_known is not None and len(others):
+        known = np.asarray(others_known, bool).T
+        present[:, _OTHERS:] &= np.concatenate([known, known[_MIRROR]], 1)
     return candidates, present
 
 
