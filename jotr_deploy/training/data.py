@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple
 
 import cv2
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from jotr_deploy.errors import JotrDeployError
 from jotr_deploy.training.tasks import Array, Task
 
 
@@ -20,12 +21,23 @@ def indices_of(step: int, batch: int, process: int, processes: int) -> range:
     return range(first, first + batch)
 
 
+class _Failed(NamedTuple):
+    """What a user can mend, instead of a batch."""
+
+    kind: type[JotrDeployError]
+    cause: str
+    remedy: str
+
+
 class _Samples(Dataset[Any]):
     def __init__(self, task: Task) -> None:
         self.task = task
 
-    def __getitems__(self, indices: Sequence[int]) -> dict[str, Array]:
-        return self.task.samples(indices)
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Array] | _Failed:
+        try:
+            return self.task.samples(indices)
+        except JotrDeployError as error:  # the loader would turn it into a traceback on its way from a worker
+            return _Failed(type(error), error.cause, error.remedy)
 
 
 class _Steps(Sampler[list[int]]):
@@ -40,7 +52,11 @@ class _Steps(Sampler[list[int]]):
 def batches(
     task: Task, steps: range, batch: int, process: int = 0, processes: int = 1, workers: int = 0
 ) -> Iterator[dict[str, Tensor]]:
-    """The batch of every step in order, made ahead by `workers` processes."""
+    """The batch of every step in order, made ahead by `workers` processes.
+
+    Raises:
+        JotrDeployError: that of the task's samples.
+    """
     loader = DataLoader(
         _Samples(task),
         batch_sampler=_Steps(steps, batch, process, processes),
@@ -53,10 +69,15 @@ def batches(
         prefetch_factor=4 if workers else None,
         generator=torch.Generator(),  # the loader would draw from the global one
     )
-    return cast(Iterator[dict[str, Tensor]], iter(loader))
+    for made in loader:
+        if isinstance(made, _Failed):
+            raise made.kind(made.cause, made.remedy)
+        yield made
 
 
-def _tensors(arrays: Any) -> dict[str, Tensor]:
+def _tensors(arrays: Any) -> Any:
+    if isinstance(arrays, _Failed):
+        return arrays
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 

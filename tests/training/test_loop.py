@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from toy import Toy, interrupt_at, toy_config
+from toy import Refusing, Toy, interrupt_at, toy_config
 
-from jotr_deploy.errors import MissingDependency, OutputError
+from jotr_deploy.errors import DatasetError, MissingDependency, OutputError
 from jotr_deploy.training import optimizers
 from jotr_deploy.training.config import TrainingError
 from jotr_deploy.training.data import batches, indices_of
@@ -240,3 +240,10 @@ def test_worker_processes_change_nothing() -> None:
     assert len(alone) == 4
     for a, b in zip(alone, helped, strict=True):
         require_equal(a, b)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_a_user_can_mend_is_said_by_workers_too(tmp_path: Path, workers: int) -> None:
+    with pytest.raises(DatasetError) as error:
+        fit(Refusing(), toy_config(workers=workers), tmp_path)
+    assert (error.value.cause, error.value.remedy) == ("5.jpg: cannot be read", "put it there")

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from jotr_deploy.errors import DatasetError
 from jotr_deploy.training.config import TrainConfig
 
 
@@ -42,6 +43,15 @@ class Toy:
 
     def save(self, path: Path) -> None:
         torch.save(self.model.state_dict(), path)
+
+
+class Refusing(Toy):
+    """Has a sample that cannot be made."""
+
+    def samples(self, indices: Sequence[int]) -> dict[str, np.ndarray]:
+        if 5 in indices:
+            raise DatasetError("5.jpg: cannot be read", "put it there")
+        return super().samples(indices)
 
 
 def interrupt_at(step: int, number: signal.Signals) -> Callable[[int], None]:
