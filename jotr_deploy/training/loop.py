@@ -20,6 +20,7 @@ from jotr_deploy.errors import MissingDependency
 from jotr_deploy.training.config import TrainConfig, TrainingError
 from jotr_deploy.training.data import batches
 from jotr_deploy.training.optimizers import optimizers, schedule
+from jotr_deploy.training.parallel import with_shared_statistics
 from jotr_deploy.training.run_directory import EVENTS, WEIGHTS, begin_run, read_checkpoint, write_checkpoint
 from jotr_deploy.training.tasks import Task
 from jotr_deploy.writing import output_errors
@@ -96,7 +97,10 @@ class _Run:
 
     def __init__(self, task: Task, config: TrainConfig, directory: Path, accelerator: Accelerator) -> None:
         self.task, self.config, self.directory, self.accelerator = task, config, directory, accelerator
-        task.model.to(accelerator.device).train()
+        task.model.to(accelerator.device)
+        if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
+            task.model = with_shared_statistics(task.model)
+        task.model.train()
         self.module = accelerator.prepare(_Step(task))
         self.optimizers = {name: accelerator.prepare(made) for name, made in optimizers(task.model, config).items()}
         self.step = 0

@@ -5,30 +5,46 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, local: Tensor) -> Tensor:
+    def forward(ctx: Any, local: Tensor, own_only: bool) -> Tensor:
+        ctx.own_only = own_only
         parts = [torch.empty_like(local) for _ in range(distributed.get_world_size())]
         distributed.all_gather(parts, local.contiguous())
         return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        # Every process has a loss of everybody's rows; the gradient of a row is the sum over those losses.
-        grad = grad.contiguous()
-        distributed.all_reduce(grad)
-        return grad.chunk(distributed.get_world_size())[distributed.get_rank()]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        if not ctx.own_only:
+            # Every process has a loss of everybody's rows; the gradient of a row is the sum over those losses.
+            grad = grad.contiguous()
+            distributed.all_reduce(grad)
+        return grad.chunk(distributed.get_world_size())[distributed.get_rank()], None
 
 
-def gathered(local: Tensor) -> Tensor:
+def gathered(local: Tensor, own_only: bool = False) -> Tensor:
     """(B, ...) of this process -> (processes * B, ...), in the order of the processes; alone, the tensor itself.
 
     A loss of what is gathered, computed alike in every process and averaged over them as gradients are, has the
-    gradient of one process with the whole batch.
+    gradient of one process with the whole batch. With `own_only`, as published, a row has the gradient of the loss of
+    its own process only, which divides it by the number of processes.
     """
-    if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
+    if processes() == 1:
         return local
-    return cast(Tensor, _Gather.apply(local))
+    return cast(Tensor, _Gather.apply(local, own_only))
+
+
+def processes() -> int:
+    """How many processes train together."""
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
+def with_shared_statistics(model: nn.Module) -> nn.Module:
+    """The model with batch norms whose statistics are those of all processes' samples; weights stay the same objects.
+
+    PyTorch has them for GPUs only. A model that is a batch norm itself is returned as another module.
+    """
+    return cast(nn.Module, nn.SyncBatchNorm.convert_sync_batchnorm(model))
