@@ -65,7 +65,7 @@ class MeshModel(nn.Module):
         """The usual, but frozen batch norms stay in evaluation mode."""
         super().train(mode)
         for module in self.modules():
-            if self.freeze_bn and isinstance(module, nn.BatchNorm2d):
+            if self.freeze_bn and isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
         return self
 
@@ -144,21 +144,32 @@ def make(options: Options, seed: int) -> MeshTask:
         BodyFileError: no prior of that name, or not in VPoser format.
         CheckpointError, TrainingError: a checkpoint to start from that is damaged or of another network.
     """
-    prior = load_vposer(options.prior)
-    if options.start is None:
-        network = initialise(JOTR(options.model, None), seed)
-        network.vposer = prior
+    network = start_network(options.model, options.prior, options.start, seed)
+    pose = None if options.pose is None else FoundJoints(options.pose)
+    samples: Any = SceneSamples(seed, options.model.crop_side, options.drop_joints, pose)
+    return MeshTask(MeshModel(network, stand_in(), options.freeze_bn), options, seed, samples)
+
+
+def start_network(config: ModelConfig, prior: Path, start: Path | None, seed: int) -> JOTR:
+    """A network without a body to train: of a checkpoint, or with random weights; the pose prior is frozen.
+
+    Raises:
+        BodyFileError: no prior of that name, or not in VPoser format.
+        CheckpointError, TrainingError: a checkpoint to start from that is damaged or of another network.
+    """
+    decoder = load_vposer(prior)
+    if start is None:
+        network = initialise(JOTR(config, None), seed)
+        network.vposer = decoder
     else:
-        checkpoint = load_checkpoint(options.start)
-        if checkpoint.config != options.model:
+        checkpoint = load_checkpoint(start)
+        if checkpoint.config != config:
             raise TrainingError(
-                f"{options.start}: a network of another configuration", "write its configuration under [mesh.model]"
+                f"{start}: a network of another configuration", "write its configuration under the task's model table"
             )
-        network = build_model(checkpoint, None, prior)
+        network = build_model(checkpoint, None, decoder)
     network.requires_grad_(True)
     network.vposer.requires_grad_(False)
     # Convolutions are up to a third faster so, also on CPUs.
     network.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    pose = None if options.pose is None else FoundJoints(options.pose)
-    samples: Any = SceneSamples(seed, options.model.crop_side, options.drop_joints, pose)
-    return MeshTask(MeshModel(network, stand_in(), options.freeze_bn), options, seed, samples)
+    return network

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from launch import first_moments, in_two, scalars
 from made_scenes import STILL, config, fake_task, linear_prior_file, prior_file
 from tiny import TINY
 from torch import nn
@@ -23,14 +21,6 @@ from jotr_deploy.training.config import TrainingError
 from jotr_deploy.training.loop import Fitted, fit
 from jotr_deploy.training.mesh import LABEL, MeshTask, Options, make
 from jotr_deploy.training.mesh_samples import SceneSamples
-
-
-def scalars(run: Path, name: str) -> list[float]:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(run / "events"))
-    events.Reload()
-    return [event.value for event in events.Scalars(name)]
 
 
 def test_64_scenes_are_overfitted(tmp_path: Path) -> None:
@@ -75,24 +65,10 @@ def test_resumed_to_the_bit(tmp_path: Path, precision: str) -> None:
 @pytest.mark.parametrize("contrast", [0.0, 0.1])
 def test_two_processes_are_one_with_the_doubled_batch(tmp_path: Path, contrast: float) -> None:
     prior_file(tmp_path)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    script = Path(__file__).parent / "two_processes.py"
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1",
-              "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "1"}  # fmt: skip
-    started = [
-        subprocess.Popen([sys.executable, script, tmp_path, "3", str(contrast)],
-                         env={**os.environ, **shared, "RANK": rank, "LOCAL_RANK": rank})
-        for rank in ("0", "1")
-    ]  # fmt: skip
-    assert [process.wait(120) for process in started] == [0, 0]
-    together, alone = tmp_path / f"run-2-{contrast}", one_process(tmp_path, 6, contrast)
+    together, alone = in_two(tmp_path, 3, contrast)["paper"], one_process(tmp_path, 6, contrast)
     for name in ("loss", "l1", *(("intra", "inter") if contrast else ())):
         np.testing.assert_allclose(scalars(together, name), scalars(alone, name), rtol=1e-5, err_msg=name)
-    states = [torch.load(run / "checkpoint.pt", weights_only=True)["optimizer"]["state"] for run in (together, alone)]
-    assert states[0].keys() == states[1].keys()
-    moments = [torch.cat([entry["exp_avg"].flatten() for entry in state.values()]) for state in states]
+    moments = [first_moments(run) for run in (together, alone)]
     assert moments[1].abs().max() > 1e-4
     torch.testing.assert_close(moments[0], moments[1], rtol=1e-3, atol=1e-6)
 

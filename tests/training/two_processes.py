@@ -1,10 +1,14 @@
-"""One step of the mesh task in as many processes as the launcher started: `two_processes.py FOLDER BATCH CONTRAST`."""
+"""One step of a task in as many processes as the launcher started.
+
+Arguments: FOLDER BATCH CONTRAST, and perhaps TASK RECIPE...: `mesh` on fake scenes, or `jotr` on the sets in FOLDER.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,14 +19,22 @@ from made_scenes import config, fake_task  # noqa: E402
 from jotr_deploy.training.loop import fit  # noqa: E402
 
 
-def step(folder: Path, batch: int, contrast: float) -> Path:
+def step(folder: Path, batch: int, contrast: float, task: str = "mesh", recipe: Any = "paper") -> Path:
     """The run directory, whose checkpoint holds the gradients: the first moments after one step are a tenth of them."""
     torch.set_num_threads(1)
-    run = folder / f"run-{os.environ.get('WORLD_SIZE', '1')}-{contrast}"
-    task = fake_task(folder, freeze_bn=True, intra=contrast, inter=contrast)
-    fit(task, config(steps=1, batch=batch, warmup=0), run)
+    run = folder / f"run-{os.environ.get('WORLD_SIZE', '1')}-{contrast}-{recipe}"
+    options: dict[str, Any] = {"freeze_bn": True, "intra": contrast, "inter": contrast}
+    if task == "mesh":
+        made: Any = fake_task(folder, **options)
+    else:
+        from made_sets import as_written, jotr_task
+
+        made = jotr_task(as_written(folder), recipe=recipe, **options)
+    fit(made, config(steps=1, batch=batch, warmup=0), run)
     return run
 
 
 if __name__ == "__main__":
-    step(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))
+    task, *recipes = sys.argv[4:] or ("mesh", "paper")
+    for recipe in recipes:
+        step(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), task, recipe)

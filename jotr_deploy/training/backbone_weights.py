@@ -1,0 +1,49 @@
+"""ResNet weights of others as the start of the backbone, read without running anything from the file."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from jotr_deploy.errors import CheckpointError, first_line
+from jotr_deploy.model.backbone import Backbone
+
+_REMEDY = "give a state dict under torchvision's names (conv1.weight ... layer4.2.bn3.bias), tensors only"
+_OWN = "heatmap_fusion."
+
+
+def load_backbone(backbone: Backbone, path: Path) -> None:
+    """Fill all of a backbone but the layer that takes the heat maps, in place.
+
+    Args:
+        backbone: to fill.
+        path: a state dict, or one under `network`; `module.` and `backbone.` before the names are taken off, other
+            entries than those of the ResNet are left.
+
+    Raises:
+        CheckpointError: no such file, not readable without running code, weights missing or of another ResNet.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file", _REMEDY) from None
+    except (OSError, EOFError, RuntimeError, ValueError, LookupError, pickle.UnpicklingError,
+            zipfile.BadZipFile) as error:  # fmt: skip
+        raise CheckpointError(f"{path}: truncated, or not tensors only ({first_line(error)})", _REMEDY) from None
+    state = content.get("network", content) if isinstance(content, Mapping) else {}
+    named = state.items() if isinstance(state, Mapping) else ()
+    found = {str(name).removeprefix("module.").removeprefix("backbone."): value for name, value in named}
+    own = backbone.state_dict()
+    wanted = [name for name in own if not name.startswith(_OWN) and not name.endswith("num_batches_tracked")]
+    wrong = [name for name in wanted if not isinstance(found.get(name), Tensor) or found[name].shape != own[name].shape]
+    if wrong:
+        raise CheckpointError(
+            f"{path}: {len(wrong)} of {len(wanted)} weights of this ResNet are missing or misshapen, first {wrong[0]}",
+            _REMEDY,
+        )
+    backbone.load_state_dict({name: found[name] for name in wanted}, strict=False)
