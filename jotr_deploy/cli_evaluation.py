@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
 from jotr_deploy.errors import JotrDeployError
 from jotr_deploy.terminal import bar, choice, console, done, errors, needs, print_json
+
+if TYPE_CHECKING:
+    from jotr_deploy.evaluation.occlusion import OcclusionOptions
 
 
 def evaluate(
@@ -30,6 +33,21 @@ def evaluate(
     pixels: Annotated[
         bool, typer.Option("--pixels", help="Also find the people with the bundle's own detector and pose network.")
     ] = False,
+    occlusion: Annotated[
+        str | None,
+        typer.Option(help="Also hide each person by patches of these sides, 40,80 as published, of a crop of 224 px."),
+    ] = None,
+    stride: Annotated[int | None, typer.Option(help="From patch to patch on that crop; 10 by default.")] = None,
+    textures: Annotated[
+        Path | None, typer.Option(help="Folder of pictures that patches are cut from, such as DTD; else drawn ones.")
+    ] = None,
+    keep_joints: Annotated[
+        bool, typer.Option("--keep-joints", help="Give the network the 2-D joints under a patch too.")
+    ] = False,
+    every: Annotated[int | None, typer.Option(min=1, help="Hide people in one picture of so many.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder for heat maps and the manifest of the patches.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Cores for scenes and network; all by default.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -46,12 +64,15 @@ def evaluate(
     else:
         _refuse(protocol, {"--pixels": pixels or None, "--scenes": None if scenes == SCENES else scenes})
         _require(protocol, of_a_set)
+    how = {"--stride": stride, "--textures": textures, "--every": every, "--output": output}
+    attack = _attack(occlusion, how, keep_joints)
     needs("eval", "onnxruntime")
     errors.print(f"[dim]measuring[/] {escape(str(bundle))}", highlight=False, soft_wrap=True)
     from jotr_deploy.bundle import open_bundle
     from jotr_deploy.evaluation.annotated.protocol import SetOptions, evaluate_set
     from jotr_deploy.evaluation.annotated.results import SetEvaluation
     from jotr_deploy.evaluation.annotated.table import set_report
+    from jotr_deploy.evaluation.occlusion_table import occlusion_report
     from jotr_deploy.evaluation.results import Evaluation
     from jotr_deploy.evaluation.table import report
 
@@ -59,18 +80,42 @@ def evaluate(
     with bar() as progress:
         if root and h36m_regressor and smpl:
             files = (root, h36m_regressor, smpl)
-            options = SetOptions(protocol, *files, seed, file, drift, device, threads)
+            options = SetOptions(protocol, *files, seed, file, drift, device, threads, attack)
             result: SetEvaluation | Evaluation = evaluate_set(opened, options, progress)
             same = f"--protocol {protocol} " + " ".join(f"{option} {path}" for option, path in of_a_set.items())
         else:
-            drawn = SyntheticOptions(seed, scenes, file, drift, pixels, device, threads)
+            drawn = SyntheticOptions(seed, scenes, file, drift, pixels, device, threads, attack)
             result = evaluate_synthetic(opened, drawn, progress)
             same = f"--seed {seed} --scenes {scenes}"
     if as_json:
         print_json(result.as_dict())
         return
     console.print(set_report(result) if isinstance(result, SetEvaluation) else report(result))
-    done(bundle, "measured; nothing was written", f"jotr-deploy eval {bundle} {same} --json > eval.json")
+    what, where = "measured; nothing was written", bundle
+    if result.occlusion is not None and occlusion is not None:
+        console.print("", occlusion_report(result.occlusion))
+        same += " ".join(["", "--occlusion", occlusion, *(f"{name} {value}" for name, value in how.items() if value)])
+        same += " --keep-joints" if keep_joints else ""
+    if result.occlusion is not None and output is not None:
+        what, where = ", ".join(result.occlusion.written), output
+    done(where, what, f"jotr-deploy eval {bundle} {same} --json > eval.json")
+
+
+def _attack(sizes: str | None, how: Mapping[str, Any], keep_joints: bool) -> OcclusionOptions | None:
+    if sizes is None:
+        for option, value in {**how, "--keep-joints": keep_joints or None}.items():
+            if value is not None:
+                raise JotrDeployError(
+                    f"{option} is given without --occlusion", "it is about patches: --occlusion 40,80 asks for them"
+                )
+        return None
+    from jotr_deploy.evaluation.occlusion import OcclusionOptions
+    from jotr_deploy.evaluation.patches import STRIDE, patch_sizes
+
+    stride = STRIDE if how["--stride"] is None else how["--stride"]
+    return OcclusionOptions(
+        patch_sizes(sizes), stride, how["--textures"], keep_joints, how["--every"] or 1, how["--output"]
+    )
 
 
 _WHERE = {

@@ -29,6 +29,7 @@ class OcclusionOptions:
     stride: int = STRIDE
     textures: Path | None = None  # a folder of pictures; drawn ones by default
     keep_joints: bool = False
+    every: int = 1  # people of one picture in so many
     output: Path | None = None  # folder for the manifest and the heat maps
 
 
@@ -36,6 +37,7 @@ class OcclusionOptions:
 class OcclusionProtocol:
     """What the figures mean, in plain words."""
 
+    attacked: str
     patches: str
     textures: str
     joints_counted: str
@@ -215,6 +217,8 @@ def occlusion_protocol(attack: Attack, options: OcclusionOptions) -> OcclusionPr
     grids = attack.grids
     sides = ", ".join(f"{grid.size} px (here {grid.side_px}): {grid.count} x {grid.count} places" for grid in grids)
     return OcclusionProtocol(
+        attacked=f"{len(attack.keys)} people, all who are measured in "
+        + ("every picture" if options.every == 1 else f"one picture of {options.every}"),
         patches=f"opaque squares pasted into the crop; sides on a crop of {REFERENCE_SIDE}: {sides}; stride "
         f"{options.stride} px (here {grids[0].step_px}), from the top left, cut by the border",
         textures=f"for each person, size and place another window, drawn by the seed, of {attack.textures.source}",

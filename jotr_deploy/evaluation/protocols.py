@@ -111,11 +111,11 @@ def _samples(
                 from_pixels.add(scene, counted)
             collector.add(scene.image_bgr, scene.given[chosen], scene.truth[chosen])
             drawn, counted = drawn + len(scene.boxes_px), counted + len(chosen)
-            if attack:
-                attack.expected = round(counted / done * options.scenes)
+            if attack and options.occlusion and (done - 1) % options.occlusion.every == 0:
+                attack.expected = round(counted / done * options.scenes / options.occlusion.every)
                 keys = [f"{done - 1}/{person}" for person in chosen]
                 attack.add(scene.image_bgr, scene.given[chosen], scene.truth[chosen], scene.joints_px[chosen], keys)
-            else:
+            if not attack:
                 progress("scenes", done, options.scenes)
     return dict(zip((file.entry.name for file in files.all), collector.finish(), strict=True)), drawn
 

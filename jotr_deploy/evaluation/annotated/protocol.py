@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jotr_deploy.bundle import STAND_IN_LABEL, Bundle
+from jotr_deploy.datasets.annotated.annotation import Annotation
 from jotr_deploy.datasets.annotated.pictures import read_picture
 from jotr_deploy.evaluation.annotated.acceleration import acceleration_errors_mm, tracks_of
 from jotr_deploy.evaluation.annotated.bodies import TrueBodies
 from jotr_deploy.evaluation.annotated.people import Everybody, read_everybody
 from jotr_deploy.evaluation.annotated.published import PAPER, PUBLISHED
 from jotr_deploy.evaluation.annotated.results import SetEvaluation, SetProtocol, by_sequence
+from jotr_deploy.evaluation.attack import Attack
 from jotr_deploy.evaluation.drift import bundle_drift
 from jotr_deploy.evaluation.files import OpenFiles, open_files
 from jotr_deploy.evaluation.joints import EVALUATED, H36MRegressor, load_h36m_regressor
-from jotr_deploy.evaluation.protocols import Progress
+from jotr_deploy.evaluation.occlusion import OcclusionOptions
+from jotr_deploy.evaluation.occlusion_files import finish_attack, open_attack
+from jotr_deploy.evaluation.protocols import ATTACK_STEP, Progress
 from jotr_deploy.evaluation.samples import Collector, Samples
 from jotr_deploy.geometry.crop import JOINTS_MARGIN, SQUARE_MARGIN, VALID_CONFIDENCE
+
+Array = NDArray[Any]
 
 _STAND_IN, _SMPL = "the stand-in body", "SMPL"
 
@@ -39,6 +49,7 @@ class SetOptions:
     drift: bool = False
     device: str = "auto"
     threads: int | None = None
+    occlusion: OcclusionOptions | None = None
 
 
 def evaluate_set(
@@ -61,8 +72,12 @@ def evaluate_set(
     everybody = read_everybody(options.protocol, options.root)
     people = everybody.people
     bodies = TrueBodies(options.smpl, {person.fit.gender for person in people if person.fit})
-    with open_files(bundle, options.file, options.drift, options.device, options.threads) as files:
-        samples = _samples(files, everybody, bodies, evaluated, progress)
+    with ExitStack() as stack:
+        files = stack.enter_context(open_files(bundle, options.file, options.drift, options.device, options.threads))
+        tick = partial(progress, ATTACK_STEP)
+        attack = stack.enter_context(open_attack(options.occlusion, files, options.seed, evaluated, tick))
+        every = options.occlusion.every if options.occlusion else 1
+        samples = _samples(files, everybody, bodies, evaluated, attack, every, progress)
         entry = files.measured.entry
         own = samples[entry.name]
         frames = np.array([person.frame for person in people], np.int64)
@@ -83,20 +98,40 @@ def evaluate_set(
             not_finite=int((~own.finite).sum()),
             warnings=_warnings(bundle, bodies),
             drift=bundle_drift(files, samples, options.seed),
+            occlusion=finish_attack(attack, options.occlusion, files, options.seed),
         )
 
 
 def _samples(
-    files: OpenFiles, everybody: Everybody, bodies: TrueBodies, evaluated: H36MRegressor, progress: Progress
+    files: OpenFiles,
+    everybody: Everybody,
+    bodies: TrueBodies,
+    evaluated: H36MRegressor,
+    attack: Attack | None,
+    every: int,
+    progress: Progress,
 ) -> dict[str, Samples]:
-    """Everybody who can be evaluated, by file."""
+    """Everybody who can be evaluated, by file; those in one picture of `every` are attacked, if there is an attack."""
     collector = Collector([file.network for file in files.all], evaluated)
     pictures = [picture for picture in everybody.pictures if picture.people]
+    if attack:
+        attack.expected = sum(len(picture.people) for picture in pictures[::every])
     progress("pictures", 0, len(pictures))
     for done, picture in enumerate(pictures, 1):
-        collector.add(read_picture(picture.people[0]), picture.given, bodies.truth(picture.people))
-        progress("pictures", done, len(pictures))
+        image_bgr, truth = read_picture(picture.people[0]), bodies.truth(picture.people)
+        collector.add(image_bgr, picture.given, truth)
+        if attack and (done - 1) % every == 0:
+            keys = [person.key for person in picture.people]
+            attack.add(image_bgr, picture.given, truth, _labelled_px(picture.people), keys)
+        if not attack:
+            progress("pictures", done, len(pictures))
     return dict(zip((file.entry.name for file in files.all), collector.finish(), strict=True))
+
+
+def _labelled_px(people: Sequence[Annotation]) -> Array:
+    """(N, 30, 2) where the joints are in the picture, NaN where that is not labelled."""
+    joints_px = np.stack([person.joints_px for person in people])
+    return np.where(joints_px[..., 2:] > 0, joints_px[..., :2], np.nan)
 
 
 def _warnings(bundle: Bundle, bodies: TrueBodies) -> tuple[str, ...]:

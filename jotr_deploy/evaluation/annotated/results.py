@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from jotr_deploy.evaluation.annotated.published import Published
 from jotr_deploy.evaluation.results import Drift, Figures, mean
 from jotr_deploy.evaluation.samples import Samples
+
+if TYPE_CHECKING:
+    from jotr_deploy.evaluation.occlusion import Occlusion
 
 Array = NDArray[Any]
 
@@ -68,6 +71,7 @@ class SetEvaluation:
     not_finite: int
     warnings: tuple[str, ...]
     drift: Drift | None
+    occlusion: Occlusion | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, ready for JSON."""
