@@ -13,6 +13,7 @@ from jotr_deploy.body.posed import PosedBody
 from jotr_deploy.body.smpl import load_body, official_file
 from jotr_deploy.datasets.annotated.annotation import Annotation
 from jotr_deploy.evaluation.samples import Truth
+from jotr_deploy.skeletons import SMPL30
 
 Array = NDArray[Any]
 
@@ -45,6 +46,19 @@ class TrueBodies:
         pelvis_m = joints_m[:, :1]
         count = len(people)
         return Truth(joints_m - pelvis_m, vertices_m - pelvis_m, np.ones((count, 30), bool), np.ones(count))
+
+    def joints_px(self, people: Sequence[Annotation]) -> Array:
+        """(N, 30, 2) where the joints of N people with a fit and a camera are in the picture, hidden or not; NaN behind
+        the camera.
+        """
+        out = np.full((len(people), len(SMPL30), 2), np.nan)
+        for own_px, person in zip(out, people, strict=True):
+            camera = person.camera
+            assert camera is not None, person.key
+            joints_m = self._regressor_30 @ self._vertices_m(person)
+            ahead = joints_m[:, 2] > 0
+            own_px[ahead] = joints_m[ahead, :2] / joints_m[ahead, 2:] * camera.focal_px + camera.principal_px
+        return out
 
     def _vertices_m(self, person: Annotation) -> Array:
         fit = person.fit

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.bundle import STAND_IN_LABEL, Bundle
-from jotr_deploy.datasets.annotated.annotation import Annotation
 from jotr_deploy.datasets.annotated.pictures import read_picture
+from jotr_deploy.errors import JotrDeployError
 from jotr_deploy.evaluation.annotated.acceleration import acceleration_errors_mm, tracks_of
 from jotr_deploy.evaluation.annotated.bodies import TrueBodies
 from jotr_deploy.evaluation.annotated.people import Everybody, read_everybody
@@ -30,8 +28,6 @@ from jotr_deploy.evaluation.occlusion_files import finish_attack, open_attack
 from jotr_deploy.evaluation.protocols import ATTACK_STEP, Progress
 from jotr_deploy.evaluation.samples import Collector, Samples
 from jotr_deploy.geometry.crop import JOINTS_MARGIN, SQUARE_MARGIN, VALID_CONFIDENCE
-
-Array = NDArray[Any]
 
 _STAND_IN, _SMPL = "the stand-in body", "SMPL"
 
@@ -67,10 +63,13 @@ def evaluate_set(
         DatasetError: a file or a picture of the set is missing or not as it should be.
         BundleError: a file that is asked for is missing, changed or without a body.
         SessionError, MissingDependency: it cannot be opened here.
+        JotrDeployError: an attack on people whose cameras are not known, or see `open_attack`.
     """
     evaluated = load_h36m_regressor(options.h36m_regressor)
     everybody = read_everybody(options.protocol, options.root)
     people = everybody.people
+    if options.occlusion:
+        _require_cameras(everybody)
     bodies = TrueBodies(options.smpl, {person.fit.gender for person in people if person.fit})
     with ExitStack() as stack:
         files = stack.enter_context(open_files(bundle, options.file, options.drift, options.device, options.threads))
@@ -122,16 +121,19 @@ def _samples(
         collector.add(image_bgr, picture.given, truth)
         if attack and (done - 1) % every == 0:
             keys = [person.key for person in picture.people]
-            attack.add(image_bgr, picture.given, truth, _labelled_px(picture.people), keys)
+            attack.add(image_bgr, picture.given, truth, bodies.joints_px(picture.people), keys)
         if not attack:
             progress("pictures", done, len(pictures))
     return dict(zip((file.entry.name for file in files.all), collector.finish(), strict=True))
 
 
-def _labelled_px(people: Sequence[Annotation]) -> Array:
-    """(N, 30, 2) where the joints are in the picture, NaN where that is not labelled."""
-    joints_px = np.stack([person.joints_px for person in people])
-    return np.where(joints_px[..., 2:] > 0, joints_px[..., :2], np.nan)
+def _require_cameras(everybody: Everybody) -> None:
+    without = [person for person in everybody.people if person.camera is None]
+    if without:
+        raise JotrDeployError(
+            f"{everybody.title} says nothing of its cameras, so where joints are in its pictures is not known",
+            "leave --occlusion out, or attack the people of another protocol",
+        )
 
 
 def _warnings(bundle: Bundle, bodies: TrueBodies) -> tuple[str, ...]:
