@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from jotr_deploy.datasets.annotated import human36m, muco
+from jotr_deploy.datasets.annotated import human36m
 from jotr_deploy.skeletons import H36M17, SKELETONS
 
 WIDTH, HEIGHT = SIZE_PX = (120, 100)
@@ -202,9 +202,15 @@ def _write_mscoco(root: Path) -> None:
     _json(root, "MSCOCO/annotations/MSCOCO_train_SMPL_NeuralAnnot.json", fits)
 
 
+_MUCO21 = (
+    *("Head_top", "Thorax", "R_Shoulder", "R_Elbow", "R_Wrist", "L_Shoulder", "L_Elbow", "L_Wrist", "R_Hip", "R_Knee"),
+    *("R_Ankle", "L_Hip", "L_Knee", "L_Ankle", "Pelvis", "Spine", "Head", "R_Hand", "L_Hand", "R_Toe", "L_Toe"),
+)
+
+
 def _write_muco(root: Path) -> None:
     def person(number: int, image: int, x_mm: float, depth_mm: float) -> dict[str, Any]:
-        places = [[x_mm + STICK_MM[j][0], STICK_MM[j][1], depth_mm + STICK_MM[j][2]] for j in muco.JOINTS]
+        places = [[x_mm + STICK_MM[j][0], STICK_MM[j][1], depth_mm + STICK_MM[j][2]] for j in _MUCO21]
         pixels = [[x / z * FOCAL[0] + CENTRE[0], y / z * FOCAL[1] + CENTRE[1]] for x, y, z in places]
         pelvis_px = (x_mm / depth_mm * FOCAL[0] + CENTRE[0], CENTRE[1])
         return {**_of(number, image, pelvis_px), "keypoints_img": pixels, "keypoints_cam": places}

@@ -52,7 +52,11 @@ def _read(path: Path) -> Array:
         raise DatasetError(
             f"{path}: cannot be read ({error.strerror})", "put the pictures of the set where docs/datasets.md says"
         ) from error
-    image: Array | None = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if data.size else None
+    try:
+        as_stored = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        image: Array | None = cv2.imdecode(data, as_stored) if data.size else None
+    except cv2.error:  # a header that promises too many pixels
+        image = None
     if image is None:
         raise DatasetError(f"{path}: no image that can be decoded", "get the picture again")
     return image

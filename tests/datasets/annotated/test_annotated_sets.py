@@ -160,6 +160,18 @@ def test_fits_of_human36m_stand_in_the_studio(tmp_path: Path) -> None:
     assert behind.in_camera(pelvis_and_left_m) == pytest.approx(np.array([[0, 0, 3], [-0.2, 0, 3]]), abs=1e-6)
 
 
+def test_what_is_behind_a_camera_is_not_in_its_picture(tmp_path: Path) -> None:
+    write_miniature("h36m", tmp_path)
+    file = tmp_path / "Human36M/annotations/Human36M_subject1_camera.json"
+    cameras = json.loads(file.read_text())
+    cameras["1"]["t"] = [0, 1000, 0]  # the nose 0.1 m behind, everything else at no depth
+    file.write_text(json.dumps(cameras))
+    person = read_set("h36m", tmp_path, "train")[0]
+    assert person.joints_m_known is not None
+    assert person.joints_m_known.sum() == 17
+    assert not person.joints_px.any()
+
+
 def test_other_fits_stand_before_the_camera(tmp_path: Path) -> None:
     fit = read("muco", tmp_path)["2"].fit
     assert fit is not None

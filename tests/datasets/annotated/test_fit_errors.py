@@ -24,7 +24,7 @@ def person(**places_m: tuple[float, float, float]) -> Annotation:
     return replace(BARE, joints_m=joints_m, joints_m_known=known)
 
 
-HIPS = person(L_Hip=(0.1, 0, 3), R_Hip=(-0.1, 0, 3))
+HIPS = person(L_Hip=(0.1, 0, 3), R_Hip=(-0.1, 0, 3), Head_top=(0, -0.5, 3))
 FAR = (9, 9, 9)  # not compared
 
 

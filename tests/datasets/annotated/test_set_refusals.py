@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from jotr_deploy.datasets.annotated.sets import SETS, read_set, there
 from jotr_deploy.errors import DatasetError
 
 Change = Callable[[Any], Any]
+HUGE = (
+    b"BM" + bytes(12) + struct.pack("<IiiHHIIiiII", 40, 2**20 + 1, 2**20 + 1, 1, 24, 0, 0, 0, 0, 0, 0)
+)  # a BMP's head
 
 
 def refusal(name: str, root: Path, split: str) -> tuple[str, str]:
@@ -203,7 +207,7 @@ def test_a_set_without_sizes_misses_a_picture_when_the_person_is_asked_for(tmp_p
     assert caught.value.cause == f"{missing}: cannot be read (No such file or directory)"
 
 
-@pytest.mark.parametrize("data", [b"", b"no picture"])
+@pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n", HUGE])
 def test_a_damaged_picture(data: bytes, tmp_path: Path) -> None:
     write_miniature("mscoco", tmp_path)
     person = read_set("mscoco", tmp_path, "train")[0]
@@ -229,3 +233,16 @@ def test_a_picture_is_bgr(tmp_path: Path) -> None:
     person = read_set("mscoco", tmp_path, "train")[0]
     blue, green, red = read_picture(person)[50, 60].tolist()  # written as 60, 90, 120
     assert blue < green < red
+
+
+def test_a_picture_is_as_stored(tmp_path: Path) -> None:
+    write_miniature("mscoco", tmp_path)
+    person = read_set("mscoco", tmp_path, "train")[0]
+    quarter_turn = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"  # TIFF, orientation 6
+    exif = b"Exif\0\0" + quarter_turn
+    data = person.image.read_bytes()
+    person.image.write_bytes(data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:])
+    turned = cv2.imread(str(person.image))
+    assert turned is not None
+    assert turned.shape == (120, 100, 3)
+    assert read_picture(person).shape == (100, 120, 3)
