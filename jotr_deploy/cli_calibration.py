@@ -37,8 +37,11 @@ def calibrate(
     ] = "int8",
     method: Annotated[str, typer.Option(help=f"How ranges are chosen: {', '.join(METHODS)}.")] = "mse",
     budget_mm: Annotated[
-        float, typer.Option("--budget-mm", min=0.0, help="Largest mean distance of the joints from fp32.")
-    ] = 4.0,
+        float | None, typer.Option("--budget-mm", min=0.0, help="Largest mean distance of the joints from fp32; 4.")
+    ] = None,
+    placement: Annotated[
+        Path | None, typer.Option(help="Bundle whose blocks are taken, whatever they cost, in place of a budget.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Add an eight-bit network that stays within a budget of millimetres."""
@@ -47,20 +50,24 @@ def calibrate(
     if (images is None and keypoints is None) == (synthetic is None):
         raise JotrDeployError("not one thing to calibrate with", "give --images, --keypoints or --synthetic 256")
     exclusive("--synthetic", synthetic is not None, {"--crops": crops})
+    exclusive("--placement", placement is not None, {"--budget-mm": budget_mm})
     needs("calibrate", "onnxruntime")
     errors.print(f"[dim]calibrating[/] {escape(str(bundle))}", highlight=False, soft_wrap=True)
-    from jotr_deploy.bundle import to_write
+    from jotr_deploy.bundle import open_bundle, to_write
+    from jotr_deploy.calibration.calibrate import blocks_of
     from jotr_deploy.calibration.calibrate import calibrate as calibrated
     from jotr_deploy.calibration.frames import crops_of_pictures, synthetic_crops
     from jotr_deploy.engines.derived import CALIBRATED
 
+    blocks = None if placement is None else blocks_of(open_bundle(placement), precision)
+    budget_mm = 4.0 if budget_mm is None else budget_mm
     with to_write(bundle, output) as opened, bar() as progress:
         if synthetic is not None:
             found = synthetic_crops(synthetic, opened.manifest.model.crop_side, progress)
         else:
             source = images or cast(Path, keypoints).parent
             found = crops_of_pictures(opened, source, keypoints, crops or 256, progress)
-        result = calibrated(opened, found, cast(Any, method), budget_mm, precision, progress)
+        result = calibrated(opened, found, cast(Any, method), budget_mm, precision, progress, blocks)
     if found.skipped:
         names = ", ".join(found.skipped[:5]) + (", ..." if len(found.skipped) > 5 else "")
         errors.print(f"[yellow]skipped[/] {count(len(found.skipped), 'picture')} that cannot be read: {escape(names)}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ from jotr_deploy.calibration.codes import CODES
 from jotr_deploy.calibration.frames import ENOUGH, CropSet
 from jotr_deploy.calibration.quantize import sites
 from jotr_deploy.calibration.ranges import BINS, Histogram, Method, collect
-from jotr_deploy.calibration.sensitivity import DriftMeter, Search, search
-from jotr_deploy.engines.derived import CALIBRATED, MESH
+from jotr_deploy.calibration.sensitivity import DriftMeter, Search, placed, search
+from jotr_deploy.engines.derived import CALIBRATED, MESH, calibrated
 from jotr_deploy.engines.halved import widen_weights
 from jotr_deploy.errors import BundleError, JotrDeployError
 from jotr_deploy.evaluation.metrics import distances_mm
@@ -54,10 +54,12 @@ def calibrate(
     budget_mm: float = 4.0,
     precision: str = "int8",
     progress: Progress = lambda step, done, total: None,
+    blocks: Collection[str] | None = None,
 ) -> Calibrated:
     """Write `mesh.int8.onnx`, or `mesh.fp8.onnx`, into a bundle; equal crops and options give equal bytes.
 
-    Ranges come from three of four crops, the drift is measured on the fourth.
+    Ranges come from three of four crops, the drift is measured on the fourth. With `blocks` these are in eight bits,
+    and no budget is asked.
 
     Raises:
         BundleError: no intact fp32 network, one without a body, or one that is quantised already.
@@ -87,11 +89,14 @@ def calibrate(
     histograms = _cached(key, wanted, lambda: collect(model, wanted, crops.batches(used), progress))
     largest = {name: histogram.range_by(method, codes) for name, histogram in histograms.items()}
     meter = DriftMeter(model, crops.batches(held))
-    quantized, found = search(model, largest, meter, budget_mm, codes, progress)
+    if blocks is None:
+        quantized, found = search(model, largest, meter, budget_mm, codes, progress)
+    else:
+        quantized, found = placed(model, largest, meter, blocks, codes, progress)
     recipe = {
         "sampling": bundle.entry("mesh", MESH).recipe.get("sampling"),
         "method": method,
-        "budget_mm": budget_mm,
+        "budget_mm": budget_mm if blocks is None else None,
         "crops": {"what": crops.what, "used": len(used), "held_out": len(held), "sha256": crops.sha256},
         "drift_mm": _rounded(found.drift_mm),
         "blocks": [{**asdict(block), "alone_mm": _rounded(block.alone_mm)} for block in found.blocks],
@@ -107,6 +112,26 @@ def calibrate(
     written = replace_file(bundle, name, write)
     sizes = [(bundle.path / file).stat().st_size for file in (name, MESH)]
     return Calibrated(written, precision, found, len(used), len(held), *sizes)
+
+
+def blocks_of(bundle: Bundle, precision: str = "int8") -> tuple[str, ...]:
+    """The blocks that are in eight bits in a calibrated bundle.
+
+    Raises:
+        BundleError: it was never calibrated for that, the file is not intact, or its blocks are not told.
+    """
+    calibrated(bundle, precision)
+    entry = bundle.entry("mesh", CALIBRATED[precision])
+    try:
+        blocks = tuple(str(block["name"]) for block in entry.recipe["blocks"] if block["bits"] == 8)
+    except (KeyError, TypeError):
+        blocks = ()
+    if not blocks:
+        raise BundleError(
+            f"{bundle.path}: its manifest names no block of {entry.name} that is in eight bits",
+            f"jotr-deploy calibrate {bundle.path} --synthetic 256",
+        )
+    return blocks
 
 
 def _vertices_error(source: Path, path: Path, batches: list[dict[str, Array]]) -> Error:

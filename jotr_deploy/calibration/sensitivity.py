@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from jotr_deploy.calibration.codes import INT8, Codes
 from jotr_deploy.calibration.placement import chosen_nodes
 from jotr_deploy.calibration.quantize import quantize
-from jotr_deploy.errors import JotrDeployError, VerificationError
+from jotr_deploy.errors import BundleError, JotrDeployError, VerificationError
 from jotr_deploy.evaluation.metrics import mpjpe_mm
 from jotr_deploy.runtime.sessions.onnxruntime import CPU, load
 
@@ -98,10 +98,7 @@ def search(
         VerificationError: an output is not finite.
     """
     names = list(chosen_nodes(model))
-    alone: dict[str, float] = {}
-    for done, name in enumerate(names):
-        progress(f"drift of {name}", done, len(names))
-        alone[name] = float(meter(quantize(model, largest, [name], codes)).mean())
+    alone = _each_alone(model, names, largest, meter, codes, progress)
     ranked = sorted(names, key=lambda name: -alone[name])
     all_mm = None
     for kept_float in range(len(ranked)):
@@ -111,10 +108,59 @@ def search(
         drift = meter(quantized)
         all_mm = float(drift.mean()) if all_mm is None else all_mm
         if drift.mean() <= budget_mm:
-            blocks = tuple(Block(name, alone[name], 8 if name in chosen else 32) for name in ranked)
-            return quantized, Search(blocks, float(drift.mean()), float(np.percentile(drift, 95)), all_mm)
+            return quantized, _found(alone, chosen, drift, all_mm)
     raise JotrDeployError(
         f"no block fits into {budget_mm:g} mm: {ranked[-1]} alone drifts {alone[ranked[-1]]:.2g} mm, all together "
         f"{all_mm:.2g} mm, most of it in {ranked[0]} ({alone[ranked[0]]:.2g} mm)",
         "allow more with --budget-mm, try another --method, or stay with fp32",
     )
+
+
+def placed(
+    model: onnx.ModelProto,
+    largest: Mapping[str, float],
+    meter: Callable[[onnx.ModelProto], Array],
+    blocks: Collection[str],
+    codes: Codes = INT8,
+    progress: Progress = lambda step, done, total: None,
+) -> tuple[onnx.ModelProto, Search]:
+    """Quantise these blocks whatever they cost, and measure it; the other arguments are those of `search`.
+
+    Raises:
+        BundleError: the network has no block of a name.
+        VerificationError: an output is not finite.
+    """
+    names = list(chosen_nodes(model))
+    unknown = [name for name in blocks if name not in names]
+    if unknown:
+        raise BundleError(
+            f"--placement: {unknown[0]} is no block of this network",
+            "give a bundle of a network of the same configuration",
+        )
+    alone = _each_alone(model, names, largest, meter, codes, progress)
+    quantized = quantize(model, largest, [name for name in names if name in blocks], codes)
+    drift = meter(quantized)
+    every = drift if len(set(blocks)) == len(names) else meter(quantize(model, largest, names, codes))
+    return quantized, _found(alone, blocks, drift, float(every.mean()))
+
+
+def _each_alone(
+    model: onnx.ModelProto,
+    names: Sequence[str],
+    largest: Mapping[str, float],
+    meter: Callable[[onnx.ModelProto], Array],
+    codes: Codes,
+    progress: Progress,
+) -> dict[str, float]:
+    """The mean drift with each block alone in eight bits, mm."""
+    alone: dict[str, float] = {}
+    for done, name in enumerate(names):
+        progress(f"drift of {name}", done, len(names))
+        alone[name] = float(meter(quantize(model, largest, [name], codes)).mean())
+    return alone
+
+
+def _found(alone: Mapping[str, float], chosen: Collection[str], drift: Array, all_mm: float) -> Search:
+    ranked = sorted(alone, key=lambda name: -alone[name])
+    blocks = tuple(Block(name, alone[name], 8 if name in chosen else 32) for name in ranked)
+    return Search(blocks, float(drift.mean()), float(np.percentile(drift, 95)), all_mm)

@@ -18,7 +18,7 @@ import pytest
 from jotr_deploy.bundle import Bundle, FileEntry, open_bundle, replace_file, sha256_of
 from jotr_deploy.cache import user_cache
 from jotr_deploy.calibration import calibrate as module
-from jotr_deploy.calibration.calibrate import calibrate
+from jotr_deploy.calibration.calibrate import blocks_of, calibrate
 from jotr_deploy.calibration.frames import CropSet, crops_of_pictures, synthetic_crops
 from jotr_deploy.calibration.placement import chosen_nodes
 from jotr_deploy.calibration.quantize import sites
@@ -195,6 +195,33 @@ def test_a_cache_that_does_not_fit_is_made_anew(bundle: Bundle, crops: CropSet, 
         assert len(again["tensors"]) > 1
 
 
+def test_the_blocks_of_another_bundle(bundle: Bundle, crops: CropSet, cli: Callable[..., Any], tmp_path: Path) -> None:
+    """A budget gives blocks back; the placement that it left is taken again, over any budget."""
+    with pytest.raises(BundleError, match="no network in it is calibrated for int8"):
+        blocks_of(bundle)
+    every = calibrate(bundle, crops, "minmax", ANY_MM)
+    kept = blocks_of(every.bundle)[1:]
+    some = calibrate(every.bundle, crops, "minmax", 0.0, blocks=kept)
+    assert sorted(blocks_of(some.bundle)) == sorted(some.search.chosen) == sorted(kept)
+    assert some.bundle.entry("mesh", "mesh.int8.onnx").recipe["budget_mm"] is None
+    assert some.search.all_mm == every.search.drift_mm != some.search.drift_mm
+    again = cli("calibrate", bundle.path, "--synthetic", 8, "--placement", some.bundle.path, "-o", tmp_path / "copy")
+    assert again.code == 0, again.err
+    assert sorted(blocks_of(open_bundle(tmp_path / "copy"))) == sorted(kept)
+
+
+def test_blocks_that_are_not_there(bundle: Bundle, crops: CropSet) -> None:
+    with pytest.raises(BundleError, match=r"--placement: backbone\.layer9\.0 is no block of this network"):
+        calibrate(bundle, crops, "minmax", blocks=["backbone.layer1.0", "backbone.layer9.0"])
+    calibrate(bundle, crops, "minmax", ANY_MM)
+    opened = open_bundle(bundle.path)
+    for recipe in ({}, {"blocks": [{"name": "backbone.conv1", "bits": 32}]}, {"blocks": [1]}):
+        entry = opened.entry("mesh", "mesh.int8.onnx").model_copy(update={"recipe": recipe})
+        files = (*(e for e in opened.manifest.files if e.name != entry.name), entry)
+        with pytest.raises(BundleError, match=r"its manifest names no block of mesh\.int8\.onnx that is in eight bits"):
+            blocks_of(replace(opened, manifest=opened.manifest.model_copy(update={"files": files})))
+
+
 def test_too_few_crops(bundle: Bundle, crops: CropSet) -> None:
     few = CropSet(crops.batches(np.arange(7))[0], "noise")
     with pytest.raises(JotrDeployError, match="noise: 7 crops are too few"):
@@ -243,6 +270,8 @@ def test_command_as_json(bundle: Bundle, cli: Callable[..., Any], tmp_path: Path
         ((), "not one thing to calibrate with"),
         (("--synthetic", 8, "--images", "x"), "not one thing to calibrate with"),
         (("--synthetic", 8, "--crops", 8), "--synthetic and --crops are both given"),
+        (("--synthetic", 8, "--placement", "b", "--budget-mm", 4), "--placement and --budget-mm are both given"),
+        (("--synthetic", 8, "--placement", "nowhere"), "nowhere: not a bundle"),
         (("--synthetic", 8, "--precision", "fp4"), "--precision: 'fp4' is not known"),
         (("--synthetic", 8, "--method", "best"), "--method: 'best' is not known"),
         (("--images", "nowhere"), "nowhere: no such file or folder"),
