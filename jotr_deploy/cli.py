@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import io
+import os
 import sys
 import traceback
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, cast
@@ -79,6 +82,10 @@ def _mistake(error: Exception) -> JotrDeployError | None:
         return JotrDeployError(" ".join(error.format_message().split()), f"{command} --help says what it takes")
     if isinstance(error, OSError) and error.filename is not None:  # a name too long, a folder that is closed
         return JotrDeployError(f"{error.filename}: {error.strerror}", "check the path and its permissions")
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        with suppress(OSError):  # Python would write the rest at its end, and fail again
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return JotrDeployError(f"the output cannot be written ({error.strerror})", "send it where there is room")
     return error if isinstance(error, JotrDeployError) else None
 
 

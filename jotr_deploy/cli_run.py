@@ -166,7 +166,11 @@ def _report(summary: RunSummary, output: Path, result: Path, with_table: bool, g
     if summary.people == 0:
         doubt = "; are the joints or boxes those of this source?" if given else ""
         console.print(f"[yellow]note[/] nobody was found{doubt}", highlight=False)
-    for what, why in (("skipped", summary.skipped), ("ended early", [summary.ended] if summary.ended else [])):
+    for what, why in (
+        ("skipped", summary.skipped),
+        ("ended early", [summary.ended] if summary.ended else []),
+        ("of an earlier run", summary.earlier),
+    ):
         if why:
             more = f" and {len(why) - 1} more" if len(why) > 1 else ""
             console.print(f"[yellow]{what}[/] {escape(why[0])}{more}", highlight=False, soft_wrap=True)

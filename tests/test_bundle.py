@@ -154,7 +154,7 @@ def test_what_is_no_bundle(tmp_path: Path, kind: str) -> None:
         path.touch()
     elif kind == "folder":
         path.mkdir()
-    remedy = "make one: jotr-deploy export CHECKPOINT -o BUNDLE"
+    remedy = "make one: jotr-deploy export CHECKPOINT -o BUNDLE; or take that of this package: starter"
     assert refusal(open_bundle, path) == (f"{path}: not a bundle (no bundle.json)", remedy)
 
 

@@ -209,7 +209,7 @@ def test_the_result_file_is_described_array_by_array(tmp_path: Path) -> None:
     path = tmp_path / "nobody.npz"
     about = {"source": "", "image_size_px": (1, 1), "fps": 0.0, "labels": ["stand-in body"], "crop_side": 1}
     with PeopleWriter(path, faces=np.zeros((1, 3), np.int32), **about) as writer:  # type: ignore[arg-type]
-        writer.append(0, People.none())
+        writer.append(0, People.none(), "a.jpg")
     with np.load(path) as archive:
         arrays = {name: archive[name] for name in archive.files}
     rows = table("docs/bundle.md", "### NAME.npz")

@@ -104,7 +104,7 @@ class Results:
             self._joints.append((frame.index, seen))
         if self._wanted.coco:
             self._coco(frame.name if self._stills else frame.index, people)
-        self._writer.append(frame.index, people)
+        self._writer.append(frame.index, people, frame.name if self._stills else None)
 
     def finish(self) -> None:
         """Write what is made of the whole clip.

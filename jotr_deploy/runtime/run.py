@@ -72,6 +72,7 @@ class RunSummary:
     seconds: float = 0.0
     milliseconds_per_frame: dict[str, float] = field(default_factory=dict)  # mean of every stage
     files: list[str] = field(default_factory=list)  # relative to the output directory
+    earlier: list[str] = field(default_factory=list)  # of a run before, not of this one, in the same directory
 
 
 def run(
@@ -108,7 +109,7 @@ def run(
             upright = options.keypoints is None and options.boxes is None  # whose coordinates may be of either
             source = stack.enter_context(open_source(source_name, unread, every=options.every, upright=upright))
         stem = stem_of(source)
-        _spare_what_is_read(output, stem, options)
+        _spare_what_is_read(output, stem, source, source_name, options)
         networks = stack.enter_context(
             open_people_networks(bundle, _roles_needed(bundle, options), options.device, options.threads)
         )
@@ -126,6 +127,7 @@ def run(
         }
         summary.seconds = round(time.perf_counter() - start_s, 3)
         summary.files = [*sorted(path.name for path in aside.iterdir()), f"{stem}.json"]
+        summary.earlier = _left_of_a_run_before(output, f"{stem}.json", summary.files)
         (aside / f"{stem}.json").write_text(json.dumps(asdict(summary), indent=2) + "\n")
     return summary
 
@@ -218,14 +220,28 @@ def _write_all(
         raise (failures or [source.fault or SourceError(f"{source.name}: has no frame", "give another source")])[0]
 
 
-def _spare_what_is_read(output: Path, stem: str, options: RunOptions) -> None:
+def _spare_what_is_read(output: Path, stem: str, source: FrameSource, source_name: str, options: RunOptions) -> None:
     if (output / MANIFEST).is_file():
         raise OutputError(f"{output}: is a bundle, results do not belong in it", "choose another -o")
+    pictures = Path(source_name) if Path(source_name).is_dir() else Path(source_name).parent
+    if source.kind == "images" and pictures.resolve() == output.resolve():
+        raise OutputError(
+            f"{output}: the next run would take its overlays for pictures of the source", "choose another -o"
+        )
     for given in (options.keypoints, options.boxes):
         for end in (".json", ".npz", "_2d.npz", "_coco.json", "_trace.json"):
             result = output / f"{stem}{end}"
             if given is not None and given.resolve() == result.resolve():
                 raise OutputError(f"{given}: a result of that name would replace it", "choose another -o")
+
+
+def _left_of_a_run_before(output: Path, name: str, files: list[str]) -> list[str]:
+    """Files that the summary of that name lists, that are there, and that the new ones do not replace."""
+    try:
+        listed = json.loads((output / name).read_text())["files"]
+        return sorted(file for file in set(listed) - set(files) if (output / file).is_file())
+    except (OSError, ValueError, KeyError, TypeError):  # none, or something else of that name
+        return []
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
@@ -158,5 +157,5 @@ class Stream(FrameSource):
             name = f"{Path(self.name).stem}_{arrival.index:012d}"
             yield Frame(arrival.index, name, arrival.image_bgr, arrival.at_s - start_s)
         why = f"no frame for {self._stall_s:g} s" if self._reader.stalled else "the stream ended"
-        self.fault = SourceError(f"{self._shown}: {why}, after {given} frames", "check the camera and its connection")
-        logging.getLogger("jotr_deploy").warning("%s", self.fault.cause)
+        frames = f"{given} frame{'s' * (given != 1)}"
+        self.fault = SourceError(f"{self._shown}: {why}, after {frames}", "check the camera and its connection")

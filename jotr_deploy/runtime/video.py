@@ -118,7 +118,6 @@ class _Video(FrameSource):
         cause = f"{self._shown}: ends after {end} of {self.total} frames"
         if stalled:
             self.fault = SourceError(f"{cause}, nothing for {self._limit_s:g} s", "check the connection")
-            logging.getLogger("jotr_deploy").warning("%s", self.fault.cause)
         else:
             logging.getLogger("jotr_deploy").warning("%s; the file may be damaged", cause)
 

@@ -5,6 +5,7 @@ The `.npz` of people, format 1, is an uncompressed zip of NumPy arrays; none of 
     every field of `People`  (M, ...)   the people of all frames, one row each, in the order of the frames
     frame                    (M,) int64 0-based frame of each row
     numbers                  (K,) int64 0-based frames that were processed, ascending; those with nobody too
+    names                    (K,) str   file names of these pictures; (0,) of a video or stream
     faces                    (F, 3) int32 triangles of the body, counter-clockwise from outside
     format                   () int64   1
     source                   () str     what the frames came from
@@ -49,6 +50,7 @@ class PeopleFile:
     fps: float  # 0 where there is no such thing
     labels: tuple[str, ...]
     crop_side: int
+    names: tuple[str, ...] = ()  # K, of the pictures that were processed; none of a video
 
     @property
     def frames(self) -> int:
@@ -90,6 +92,7 @@ class PeopleWriter:
             "faces": np.asarray(faces, np.int32),
         }
         self._numbers: list[int] = []
+        self._names: list[str] = []
         self._rows = 0
 
     def __enter__(self) -> PeopleWriter:
@@ -97,8 +100,13 @@ class PeopleWriter:
         self._folder = folder_beside(self._path)
         return self
 
-    def append(self, frame_index: int, people: People) -> None:
+    def append(self, frame_index: int, people: People, picture: str | None = None) -> None:
         """Add the people of the next frame; every processed frame is added, also one with nobody.
+
+        Args:
+            frame_index: above that of the frame before.
+            people: of the frame.
+            picture: name of its file; of all frames or, as in a video, of none.
 
         Raises:
             OutputError: where they cannot be written, as on a full disk.
@@ -111,6 +119,7 @@ class PeopleWriter:
                 self._spill(name, getattr(people, name))
             self._spill("frame", np.full(len(people), frame_index, np.int64))
         self._numbers.append(frame_index)
+        self._names += [] if picture is None else [picture]
         self._rows += len(people)
 
     def __exit__(
@@ -132,7 +141,8 @@ class PeopleWriter:
     def _assemble(self, target: Path) -> None:
         """One zip out of the spilled columns, each removed as soon as it is in."""
         with zipfile.ZipFile(target, "w") as archive:
-            for name, array in {**self._about, "numbers": np.array(self._numbers, np.int64)}.items():
+            columns = {"numbers": np.array(self._numbers, np.int64), "names": np.array(self._names, np.str_)}
+            for name, array in {**self._about, **columns}.items():
                 with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as member:
                     np.lib.format.write_array(member, array, allow_pickle=False)
             for name, (shape, dtype) in {**LAYOUT, "frame": ((), np.int64)}.items():
@@ -161,7 +171,8 @@ def read_people(path: Path) -> PeopleFile:
         cause = f"{path}: cannot be read ({error.strerror or first_line(error)})"
         raise SourceError(cause, "give a .npz file of people that jotr-deploy wrote") from error
     except Exception as error:  # anything can be in a file that something else wrote, or that was cut off
-        cause = f"{path}: not a file of people, or a damaged one ({first_line(error)})"
+        why = first_line(error) if zipfile.is_zipfile(path) else "not a zip archive"
+        cause = f"{path}: not a file of people, or a damaged one ({why})"
         raise SourceError(cause, "give a .npz file of people that jotr-deploy wrote, or write it again") from error
     raise SourceError(
         f"{path}: a file of people of format {made_with}, this version reads up to {FORMAT}",
@@ -182,11 +193,14 @@ def _people_file(archive: Mapping[str, Array]) -> PeopleFile:
         fps=float(archive["fps"]),
         labels=tuple(str(label) for label in archive["labels"]),
         crop_side=int(archive["crop_side"]),
+        names=tuple(str(name) for name in archive["names"]),
     )
     if content.frame.shape != (len(content.people),) or np.any(np.diff(content.frame) < 0):
         raise ValueError("the rows do not follow the frames")
     if content.numbers.ndim != 1 or np.any(np.diff(content.numbers) <= 0) or set(content.frame) - set(content.numbers):
         raise ValueError("the frames are not those that were processed")
+    if content.names and len(content.names) != content.frames:
+        raise ValueError(f"{len(content.names)} names of {content.frames} frames")
     if content.faces.ndim != 2 or content.faces.shape[1] != 3:
         raise ValueError(f"faces is {content.faces.shape}, expected (F, 3)")
     return content

@@ -7,6 +7,7 @@ frame and picks for all; each looks at it from where they like.
 
 from __future__ import annotations
 
+import errno
 import html
 import io
 import socket
@@ -114,7 +115,7 @@ class Viewer:
             self.frustum.image = picture
             self.frustum.visible = self.show_camera.value
             self.ground.visible = self.show_grid.value
-        self.about.content = description(shown, picked)
+        self.about.content = f"{self._frame_title()}\n\n{description(shown, picked)}"
         self._names = shown.names
 
     def _frame_shown(self) -> tuple[Shown, Array | None]:
@@ -170,7 +171,11 @@ class Viewer:
         if notes:
             words = html.escape(" · ".join(notes))  # Markdown would show tags in a label as what they mean
             gui.add_html(f'<div style="padding: 0.3em 0.9em; font-size: 0.9em; font-weight: 600">{words}</div>')
-        self.frame = gui.add_slider("Frame", 0, recording.frames - 1, 1, 0) if recording.frames > 1 else None
+        self.frame = (
+            gui.add_slider("Frame" if self._step == 1 else "Place", 0, recording.frames - 1, 1, 0)
+            if recording.frames > 1
+            else None
+        )
         if self.frame:
             self.play = gui.add_button("Play", icon="player-play")
             self.fps = gui.add_slider("Frames/s", 1, 60, 1, int(np.clip(round(recording.fps / self._step), 1, 60)))
@@ -237,6 +242,14 @@ class Viewer:
         place = self.frame.value if self.frame else 0
         return int(self._recording.numbers[place]) if self._recording.frames else 0
 
+    def _frame_title(self) -> str:
+        """Markdown: which frame of the source this is."""
+        recording, number = self._recording, self._number
+        if recording.names:
+            return f"`{recording.names[self.frame.value if self.frame else 0]}`"
+        time_s = f", {number / recording.fps:.2f} s" if recording.fps else ""
+        return f"frame {number}{time_s}" if recording.frames else ""
+
     def _play_or_pause(self, _: Any) -> None:
         self._playing = not self._playing
         self.play.label, self.play.icon = ("Pause", "player-pause") if self._playing else ("Play", "player-play")
@@ -278,6 +291,8 @@ def free_port(host: str, port: int) -> int:
                 return int(opened.getsockname()[1])
         except OSError as error:
             said = error.strerror or str(error)
+            if error.errno != errno.EADDRINUSE:  # no other port would do
+                break
     raise JotrDeployError(
         f"{host}:{port}: cannot be opened for a page ({said})",
         "give a free --port above 1023; --host is 127.0.0.1 for this machine alone, 0.0.0.0 for whoever can reach it",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,7 @@ from typing import Any
 import cv2
 import pytest
 from outcome import Outcome, full_disk, tree
-from pictures import person, video, write
+from pictures import person, picture, video, write
 
 Cli = Callable[..., Outcome]
 Refused = Callable[..., tuple[str, str]]
@@ -45,6 +48,25 @@ def test_a_result_does_not_replace_what_it_is_made_from(refused: Refused, place:
 def test_a_bundle_is_no_place_for_results(refused: Refused, place: Path) -> None:
     cause = f"{place / 'bundle'}: is a bundle, results do not belong in it"
     assert refused(output="bundle") == (cause, "choose another -o")
+
+
+@pytest.mark.parametrize("source", ["photos", "photos/*.png"])
+def test_results_do_not_become_pictures_of_the_next_run(refused: Refused, place: Path, source: str) -> None:
+    (place / "photos").mkdir()
+    picture(place / "photos" / "1.png")
+    cause = f"{place / 'photos'}: the next run would take its overlays for pictures of the source"
+    assert refused(source=source, output="photos") == (cause, "choose another -o")
+
+
+def test_what_an_earlier_run_left_is_named(cli: Cli, place: Path) -> None:
+    def again(*options: str) -> Outcome:
+        return cli("run", place / "bundle", place / "photo.png", "-o", place / "new", *options)
+
+    assert "of an earlier run" not in again("--obj", "--glb").out
+    outcome = again()
+    assert "of an earlier run photo.glb and 1 more" in outcome.out
+    assert json.loads((place / "new" / "photo.json").read_text())["earlier"] == ["photo.glb", "photo.obj"]
+    assert {"photo.glb", "photo.obj"} < set(tree(place / "new"))
 
 
 @pytest.mark.parametrize("output", ["out", "deep/new"])
@@ -115,3 +137,14 @@ def test_a_bug_is_a_traceback_and_leaves_nothing(cli: Cli, place: Path, monkeypa
     with pytest.raises(ZeroDivisionError, match="a bug"):
         cli("run", place / "bundle", place / "photo.png", "-o", place / "out")
     assert tree(place) == before
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full is Linux's")
+@pytest.mark.parametrize("arguments", [("doctor",), ("--help",)])
+def test_a_full_disk_behind_the_output(arguments: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "jotr_deploy.cli", *arguments], stdout=full, stderr=subprocess.PIPE
+        )
+    said = "error: the output cannot be written (No space left on device)\nremedy: send it where there is room\n"
+    assert (done.returncode, done.stderr.decode()) == (2, said)

@@ -18,7 +18,7 @@ from jotr_deploy.bundle import Manifest, open_bundle, write_manifest
 Refused = Callable[..., tuple[str, str]]
 
 AGAIN = "export it again: jotr-deploy export CHECKPOINT -o BUNDLE"
-MAKE = "make one: jotr-deploy export CHECKPOINT -o BUNDLE"
+MAKE = "make one: jotr-deploy export CHECKPOINT -o BUNDLE; or take that of this package: starter"
 SUFFIXES = "known image suffixes: .jpg .jpeg .png .bmp .tif .tiff .webp"
 SOURCES = "give an image, a folder, a glob in quotes, a video, a camera's number or a URL"
 LAYOUTS = "give COCO or AlphaPose results, OpenPose files, or the .npz that --save-2d writes"

@@ -66,7 +66,7 @@ def test_a_video_that_stalls(clip, caplog, capfd):
         assert 0 < len(frames) < 18
         cause = f"{url}/clip.mp4: ends after {len(frames)} of 18 frames, nothing for {STALL_S:g} s"
         assert (source.fault.cause, source.fault.remedy) == (cause, "check the connection")
-    assert caplog.messages == [cause]
+    assert caplog.messages == []  # who reads on is told by the fault
     assert capfd.readouterr().err == ""
 
 
@@ -91,7 +91,7 @@ def test_a_network_camera_until_it_is_gone(then, why, caplog, capfd):
         assert frames[-1].index + 1 == len(frames) + source.dropped
         cause = f"{url}/cam: {why}, after {len(frames)} frames"
         assert (source.fault.cause, source.fault.remedy) == (cause, CHECK)
-    assert caplog.messages == [cause]
+    assert caplog.messages == []
     assert capfd.readouterr().err == ""
 
 
@@ -190,7 +190,7 @@ def test_a_camera_that_disappears(caplog):
         camera.give_up()
         assert list(frames) == []
         assert source.fault.cause == "camera 0: the stream ended, after 2 frames"
-    assert caplog.messages == ["camera 0: the stream ended, after 2 frames"]
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize("frozen", [False, True])
@@ -201,7 +201,7 @@ def test_a_camera_that_stalls(frozen):
         if frozen:  # it says that there are frames, and shows none
             camera.give("dark", "dark")
         assert list(frames) == []
-        assert source.fault.cause == "camera 0: no frame for 0.5 s, after 1 frames"
+        assert source.fault.cause == "camera 0: no frame for 0.5 s, after 1 frame"
 
 
 def test_what_a_camera_raises_is_raised():

@@ -83,9 +83,17 @@ def test_the_format_is_plain_arrays_of_these_names_and_types(good):
     about = {
         **{"frame": ("i", (3,)), "numbers": ("i", (2,)), "faces": ("i", (13776, 3)), "format": ("i", ())},
         **{"source": ("U", ()), "image_size_px": ("i", (2,)), "fps": ("f", ())},
-        **{"labels": ("U", (2,)), "crop_side": ("i", ())},
+        **{"labels": ("U", (2,)), "crop_side": ("i", ()), "names": ("U", (0,))},
     }
     assert stored == {**people, **about}
+
+
+def test_pictures_are_known_by_their_names(tmp_path):
+    path = tmp_path / "people.npz"
+    with PeopleWriter(path, **ABOUT) as writer:
+        writer.append(0, crowd([BOX]), "a.jpg")
+        writer.append(2, People.none(), "ünïcode c.png")
+    assert read_people(path).names == ("a.jpg", "ünïcode c.png")
 
 
 def test_no_labels_and_no_rate(tmp_path):
