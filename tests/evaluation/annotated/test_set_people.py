@@ -105,6 +105,15 @@ def test_pictures_that_are_missing_are_told_before_anything_runs(tmp_path: Path)
     assert "docs/datasets.md" in refused.value.remedy
 
 
+def test_a_missing_picture_of_a_set_that_does_not_say_their_size(tmp_path: Path) -> None:
+    write_miniature("3doh", tmp_path)
+    picture = tmp_path / KNOWN["3doh", "test"][1].image
+    picture.unlink()
+    with pytest.raises(DatasetError) as refused:
+        read_everybody("3doh", tmp_path)
+    assert refused.value.cause.startswith(f"{picture}: ")
+
+
 def test_the_true_mesh(tmp_path: Path, smpl: Path) -> None:
     """Of the person's gender, posed and shaped; relative to the pelvis by the neutral body's regressor."""
     write_miniature("3dpw", tmp_path)
