@@ -70,11 +70,9 @@ def crop_from_picture(box_px: Array, size_px: tuple[int, int], variation: Variat
     centre = (clipped[:2] + clipped[2:]) / 2
     side = (clipped[2:] - clipped[:2]).max() * variation.margin * variation.scale
     linear = crop_side / side * variation.turn[:2, :2]
-    mirror = np.array([[1.0, 0, 0], [0, 1, 0]])
-    if variation.mirrored:
-        mirror[0] = -1, 0, size_px[0] - 1
-    shift = crop_side / 2 - linear @ (mirror[:, :2] @ centre + mirror[:, 2])
-    return np.concatenate([linear @ mirror[:, :2], (linear @ mirror[:, 2] + shift)[:, None]], 1)
+    if variation.mirrored:  # about the centre: where in the picture the mirror stands does not show in the crop
+        linear = linear * (-1, 1)
+    return np.concatenate([linear, (crop_side / 2 - linear @ centre)[:, None]], 1)
 
 
 def cut(image_bgr: Array, affine: Array, variation: Variation, crop_side: int) -> Array:

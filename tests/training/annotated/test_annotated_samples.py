@@ -24,7 +24,7 @@ from jotr_deploy.datasets.annotated.annotation import Annotation, Camera
 from jotr_deploy.datasets.annotated.sets import read_set
 from jotr_deploy.datasets.joint_errors import COCO17_IN_SMPL30
 from jotr_deploy.errors import DatasetError
-from jotr_deploy.geometry.rotations import angle_between, matrix_from_axis_angle
+from jotr_deploy.geometry.rotations import matrix_from_axis_angle
 from jotr_deploy.skeletons import H36M17, JOTR15_IN_SMPL30, SKELETONS, SMPL30_INDEX
 from jotr_deploy.training.annotated import samples as module
 from jotr_deploy.training.annotated.bodies import FittedBodies
@@ -152,12 +152,24 @@ def test_fits_that_are_too_far_from_what_was_measured(
     assert bool(found["fit_known"].any()) == bool(used)
 
 
-@pytest.mark.parametrize("change", [{"camera": None}, {"camera": Camera((150.0, 160.0), (9000.0, 0.0))}])
-def test_a_fit_that_cannot_be_seen(bodies: FittedBodies, change: dict[str, Any]) -> None:
-    found = truth(replace(posed(1, is_3d=False), **change), PLAIN, bodies)
+@pytest.mark.parametrize("why", ["no camera", "beside the picture", "behind the camera"])
+def test_a_fit_that_cannot_be_seen(bodies: FittedBodies, why: str) -> None:
+    """Its pose counts all the same. The crop holds the corner of the picture, where pixels are zero."""
+    person = posed(1, is_3d=False, box_px=np.array([0.0, 0, 159, 119]))
+    assert person.fit is not None
+    assert truth(person, PLAIN, bodies)["fit_known"].all()
+    if why == "no camera":
+        person = replace(person, camera=None)
+    elif why == "beside the picture":
+        person = replace(person, camera=Camera((150.0, 160.0), (9000.0, 0.0)))
+    else:
+        camera_from_fit = np.array(person.fit.camera_from_fit)
+        camera_from_fit[2, 3] -= 6
+        person = replace(person, fit=replace(person.fit, camera_from_fit=camera_from_fit))
+    found = truth(person, PLAIN, bodies)
     assert found["is_fit"] == 1
     assert not found["fit_known"].any()
-    assert angle_between(found["pose"][5], posed(1).fit.pose_rad[5]) < 1e-5  # type: ignore[union-attr]
+    np.testing.assert_allclose(found["pose"][5], posed(1).fit.pose_rad[5], atol=1e-6)  # type: ignore[union-attr]
 
 
 # ── every set in miniature, by hand ──────────────────────────────────────────────────────────────────────────────
@@ -244,6 +256,18 @@ def test_given_joints_are_near_the_labels(made: AnnotatedSamples) -> None:
     assert 0.001 < np.median(distance[given][distance[given] > 0]) < 0.1  # fractions of the crop
     assert (found["joints_mask"] <= found["joints_known"]).all()
     assert found["joints_mask"].sum() / found["joints_known"].sum() == pytest.approx(0.9, abs=0.03)
+
+
+def test_midpoints_are_those_of_joints_that_the_network_is_given(root: Path, bodies: FittedBodies) -> None:
+    """Of MSCOCO, which labels neither pelvis nor neck; in Human3.6M the pelvis is measured and stays."""
+    hips, pelvis = [SMPL30_INDEX["L_Hip"], SMPL30_INDEX["R_Hip"]], SMPL30_INDEX["Pelvis"]
+    for name, between in (("mscoco", True), ("h36m", False)):
+        people = AnnotatedPeople([read_set(name, root, "train")[:1]], 0)
+        sample = AnnotatedSamples(people, bodies, 0, SIDE, 0.0).sample(0)
+        middle = sample["joints"][hips].mean(0)
+        assert np.allclose(sample["joints"][pelvis], middle, atol=1e-4) is between
+        at_label = np.allclose(sample["joints"][pelvis] * 4 / SIDE, sample["joints_img"][pelvis, :2], atol=1e-5)
+        assert at_label is not between
 
 
 def test_pictures_and_labels_that_do_not_agree(tmp_path: Path, bodies: FittedBodies) -> None:
