@@ -29,7 +29,7 @@ def set_report(result: SetEvaluation) -> Group:
 
 def _result(result: SetEvaluation) -> Table:
     """The measured file above what the paper reports."""
-    title = f"{result.file} on {result.device}, {result.protocol.protocol}: millimetres, accel. mm/frame^2"
+    title = f"{result.file} on {result.device}, {result.protocol.protocol}, mm; accel. in mm/frame^2"
     table = columns_table(title, "network", "n", *_FIGURES)
     table.add_row(f"[bold]{escape(result.file)}[/]", *_cells(result.everybody))
     table.add_section()

@@ -32,7 +32,7 @@ def test_the_table(cli: Cli, tiny_bundle: Path, options: list[Any], tmp_path: Pa
     outcome = cli("eval", tiny_bundle, *options)
     assert outcome.code == 0, outcome.err
     lines = [line.rstrip() for line in outcome.out.splitlines() if line.strip()]
-    assert lines[0] == "mesh.onnx on cpu, 3dpw: millimetres, accel. mm/frame^2"
+    assert lines[0] == "mesh.onnx on cpu, 3dpw, mm; accel. in mm/frame^2"
     assert lines[1].split() == ["network", "n", "MPJPE", "PA-MPJPE", "PVE", "accel."]
     assert lines[3].split()[:2] == ["mesh.onnx", "7"]
     assert lines[4].strip() == "the paper, Table 2:"
@@ -99,7 +99,7 @@ def test_drift(cli: Cli, tiny_bundle: Path, tmp_path: Path, options: list[Any]) 
     (row,) = json.loads(cli("eval", two, *options, "--drift", "--json").out)["drift"]["files"]
     assert (row["name"], row["mean_mm"], row["mpjpe_change_mm"]) == ("mesh.copy.onnx", 0, 0)
     outcome = cli("eval", two, *options, "--drift", "--file", "mesh.copy.onnx")
-    assert "mesh.copy.onnx on cpu, 3dpw: " in outcome.out
+    assert "mesh.copy.onnx on cpu, 3dpw, mm; " in outcome.out
     assert "Joints from those of mesh.onnx, change of MPJPE, mm, 7 people" in " ".join(outcome.out.split())
 
 
