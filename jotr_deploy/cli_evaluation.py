@@ -91,14 +91,15 @@ def evaluate(
         print_json(result.as_dict())
         return
     console.print(set_report(result) if isinstance(result, SetEvaluation) else report(result))
-    what, where = "measured; nothing was written", bundle
     if result.occlusion is not None and occlusion is not None:
         console.print("", occlusion_report(result.occlusion))
         same += " ".join(["", "--occlusion", occlusion, *(f"{name} {value}" for name, value in how.items() if value)])
         same += " --keep-joints" if keep_joints else ""
     if result.occlusion is not None and output is not None:
-        what, where = ", ".join(result.occlusion.written), output
-    done(where, what, f"jotr-deploy eval {bundle} {same} --json > eval.json")
+        written = result.occlusion.written
+        done(output, ", ".join(written), f"open {output / written[1]}")
+    else:
+        done(bundle, "measured; nothing was written", f"jotr-deploy eval {bundle} {same} --json > eval.json")
 
 
 def _attack(sizes: str | None, how: Mapping[str, Any], keep_joints: bool) -> OcclusionOptions | None:

@@ -24,7 +24,7 @@ def occlusion_report(found: Occlusion) -> Group:
 
 def _attacked(found: Occlusion) -> Table:
     title = f"Under a patch of so many px of a crop of {REFERENCE_SIDE}, {found.people} people, millimetres"
-    columns = ("clean", "mean of places", "worst", "worse by", "PA-MPJPE", "PVE")
+    columns = ("clean", "mean", "worst", "worse", "PA-MPJPE", "PVE")
     table = columns_table(title, "file", "patch", *columns)
     for size in found.sizes:
         table.add_section()

@@ -159,7 +159,7 @@ def text(found: Occlusion, width: int = 100) -> str:
     console = Console(width=width)
     with console.capture() as capture:
         console.print(occlusion_report(found))
-    return "\n".join(" ".join(line.split()) for line in capture.get().splitlines())
+    return " ".join(capture.get().split())
 
 
 def test_the_table() -> None:
