@@ -1,0 +1,89 @@
+"""A network as its calibrated file computes it, and gradients through the rounding as if there were none.
+
+Weights are rounded in the form in which they are stored, norms folded and maps merged (`export.fused`); activations
+where the file has its pairs, with the file's scales. Gradients reach the plain weights.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from jotr_deploy.export.fused import fuse
+from jotr_deploy.model.jotr import JOTR
+from jotr_deploy.training.config import TrainingError
+from jotr_deploy.training.placement import Pairs, Placement
+
+_LOWEST, _HIGHEST = -128, 127
+
+
+def fake_quantized(network: JOTR, placement: Placement) -> JOTR:
+    """The fused form of a network with these modules in int8, to be made anew whenever the weights have changed.
+
+    The result is for the values of the weights as they are now, and for float32. Nothing drops out; batch norms keep
+    their running statistics.
+
+    Raises:
+        TrainingError: the placement names a module that the network does not have.
+    """
+    fused = fuse(network)
+    known = dict(fused.named_modules())
+    for scope in placement:
+        if scope not in known:
+            raise TrainingError(
+                f"the calibrated file quantises {scope}, which the network does not have",
+                "it is of another version: export and calibrate again",
+            )
+    for scope in sorted(placement, key=len, reverse=True):  # what is inside a block before the block
+        parent, _, name = scope.rpartition(".")
+        setattr(known[parent], name, _Between(known[scope], placement[scope]))
+    return fused
+
+
+class _Between(nn.Module):
+    """A module between its pairs, its weight rounded."""
+
+    def __init__(self, plain: nn.Module, pairs: Pairs) -> None:
+        super().__init__()
+        self.plain, self.pairs = plain, pairs
+        self.weighted = isinstance(plain, (nn.Conv2d, nn.Linear))
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = {"weight": rounded_weight(cast(Tensor, self.plain.weight))} if self.weighted else {}
+        found: Tensor = functional_call(self.plain, weights, (rounded(x, self.pairs.before),))
+        # A ReLU behind it may as well come afterwards: rounding to a symmetric grid and it change places.
+        return rounded(found, self.pairs.after)
+
+
+def rounded(x: Tensor, scale: float | None) -> Tensor:
+    """To whole multiples of the scale, -128 to 127 of them; the gradient passes where nothing is clipped."""
+    return x if scale is None else torch.fake_quantize_per_tensor_affine(x, scale, 0, _LOWEST, _HIGHEST)
+
+
+def rounded_weight(weight: Tensor) -> Tensor:
+    """Each output channel (the first axis) to whole multiples of a 127th of its largest absolute value.
+
+    Divided as `calibration.quantize` divides: PyTorch's own operator multiplies by the reciprocal, after which a
+    weight between two codes may have another one than in the file.
+    """
+    with torch.no_grad():
+        largest = weight.abs().flatten(1).amax(1)
+        scale = torch.where(largest > 0, largest / _HIGHEST, 1.0).view(-1, *[1] * (weight.ndim - 1))
+        codes = (weight / scale).round().clamp(-_HIGHEST, _HIGHEST)
+    found: Tensor = _Straight.apply(weight, codes * scale)
+    return found
+
+
+class _Straight(torch.autograd.Function):
+    """The second value with the gradient of the first."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, found: Tensor) -> Tensor:
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        return gradients[0], None

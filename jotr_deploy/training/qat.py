@@ -1,0 +1,122 @@
+"""The task `qat`: a trained mesh network goes on with the rounding of its calibrated file, so that int8 costs less.
+
+What it aims at is what it said before, in float32, not the labels of the scenes: those would move the network that the
+drift is measured from, and a gain would be that of a longer training.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from jotr_deploy.body.joints import JointsBody
+from jotr_deploy.body.lbs import SkinnedBody
+from jotr_deploy.body.smpl import stand_in
+from jotr_deploy.model.checkpoint import build_model, load_checkpoint, save_checkpoint
+from jotr_deploy.model.jotr import JOTR, place_joints
+from jotr_deploy.training.fake_quant import fake_quantized
+from jotr_deploy.training.losses import Found, Truth, mesh_losses, nearer_turn
+from jotr_deploy.training.mesh_samples import SceneSamples
+from jotr_deploy.training.placement import read_placement
+from jotr_deploy.training.tasks import Array
+
+
+class Options(BaseModel):
+    """The table `[qat]`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    start: Path
+    """Checkpoint of the trained network, as `export` takes it."""
+    bundle: Path
+    """What was exported from it and calibrated for int8: its blocks and ranges are trained with."""
+    drop_joints: Annotated[float, Field(ge=0, le=1)] = 0.1
+
+
+class QatModel(nn.Module):
+    """The network that is trained."""
+
+    def __init__(self, network: JOTR) -> None:
+        super().__init__()
+        self.network = network
+
+
+class QatTask:
+    """See `tasks.Task`."""
+
+    def __init__(self, options: Options, seed: int) -> None:
+        self.options, self.checkpoint = options, load_checkpoint(options.start)
+        self.placement = read_placement(options.bundle, self.checkpoint)
+        self.teacher = build_model(self.checkpoint, None)
+        self.model = QatModel(_trained(self.teacher))
+        self.body = JointsBody(SkinnedBody(self.checkpoint.body or stand_in()))
+        with torch.no_grad():
+            fake_quantized(self.teacher, self.placement)  # raises where they do not fit each other
+        scenes: Any = SceneSamples(seed, self.checkpoint.config.crop_side, options.drop_joints)
+        self.draw: Callable[[Sequence[int]], dict[str, Array]] = scenes
+
+    def samples(self, indices: Sequence[int]) -> dict[str, Array]:
+        """See `mesh_samples.SceneSamples.sample`."""
+        return self.draw(indices)
+
+    def loss(self, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The sum of the six losses, the truth being what `start` says unrounded; all of it in float32."""
+        device = batch["joints"].device
+        feeds = (batch["image"].float() / 255, batch["joints"], batch["joints_mask"])
+        with torch.autocast(device.type, enabled=False):
+            found = self.find(fake_quantized(self.model.network, self.placement), feeds)
+            with torch.no_grad():
+                said = self.find(self.teacher.to(device), feeds)
+            parts = mesh_losses(found, truth_said(said, found))
+        return torch.stack(list(parts.values())).sum(), parts
+
+    def find(self, network: JOTR, feeds: tuple[Tensor, Tensor, Tensor]) -> Found:
+        """What a network without a body finds."""
+        features = network.features(*feeds)
+        found = network.read(features, network.lifting(features))
+        joints_30 = self.body.to(features.device)(found.pose, found.betas)
+        _, joints3d, cells = place_joints(joints_30, found.cam, network.config.crop_side)
+        return Found(found.joints_img, found.pose, found.betas, cells / network.config.heatmap_side, joints3d)
+
+    def save(self, path: Path) -> None:
+        """An ordinary checkpoint, with the labels and the body of `start`."""
+        whole = JOTR(self.checkpoint.config, self.checkpoint.body)
+        state = {name: value.cpu() for name, value in self.model.network.state_dict().items()}
+        whole.load_state_dict(state, strict=False)
+        save_checkpoint(path, whole, self.checkpoint.labels)
+
+
+def truth_said(said: Found, found: Found) -> Truth:
+    """What one network says as the truth for another: all of it is known."""
+    pose = nearer_turn(said.pose, found.pose)
+    of_15, of_24, of_30 = (torch.ones_like(value[..., 0]) for value in (said.joints_img, pose, said.joints_proj))
+    every = of_30[:, 0]
+    return Truth(
+        said.joints_img, of_15, said.joints_img, of_15, pose, of_24, said.betas, said.joints_proj, of_30,
+        said.joints_cam, of_30, every, every,
+    )  # fmt: skip
+
+
+def _trained(plain: JOTR) -> JOTR:
+    network = copy.deepcopy(plain).requires_grad_(True)
+    network.vposer.requires_grad_(False)
+    # Convolutions are up to a third faster so, also on CPUs.
+    network.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
+
+
+def make(options: Options, seed: int) -> QatTask:
+    """The task on scenes of `seed`.
+
+    Raises:
+        CheckpointError: no such checkpoint, damaged, or without its pose prior.
+        BundleError: not an intact bundle, or not calibrated for int8.
+        TrainingError: a bundle of another network, or quantised differently.
+    """
+    return QatTask(options, seed)
