@@ -139,7 +139,8 @@ def open_bundle(path: Path) -> Bundle:
         content = json.loads(manifest.read_text())
     except (FileNotFoundError, NotADirectoryError):
         raise BundleError(
-            f"{path}: not a bundle (no {MANIFEST})", "make one: jotr-deploy export CHECKPOINT -o BUNDLE; or take that of this package: starter"
+            f"{path}: not a bundle (no {MANIFEST})",
+            "make one: jotr-deploy export CHECKPOINT -o BUNDLE; or take that of this package: starter",
         ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{manifest}: not readable ({first_line(error)})", _EXPORT_AGAIN) from None

@@ -34,8 +34,10 @@ LICENCE = Licence(
     terms="Apache-2.0, trained by jotr-deploy on its own synthetic scenes",
     redistributable=True,
 )
-DETECTOR_RECIPE = {"format": "yolox", "threshold": 0.1, "iou": 0.75}
-POSE_RECIPE = {"format": "simcc", "skeleton": SKELETON, "threshold": THRESHOLD}
+DETECTOR_RECIPE = {"format": "yolox", "threshold": 0.05, "iou": 0.65}
+POSE_RECIPE = {
+    "format": "simcc", "skeleton": SKELETON, "threshold": THRESHOLD, "flip_test": True, "least_score": 0.02
+}  # fmt: skip
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ Array = NDArray[Any]
 
 TOLERANCE = 0.1
 """Distance of two joints, as a share of the root of the smaller box's area, at which they are alike by exp(-1/2)."""
-SAME = 0.5
+SAME = 0.6
 """Similarity above which two poses are of one person."""
 LEAST_JOINTS = 5
 """That both must have; with fewer nothing is said."""

@@ -96,7 +96,7 @@ class BoxPeople:
 
 @dataclass(frozen=True)
 class DetectedPeople:
-    """People by a detector, and joints of a pose network, which also tell who was found twice.
+    """People by a detector, and joints of a pose network, which also tell who was found twice, and who is nobody.
 
     Without a pose network the joints are those of a detector that finds them as well, and of any other stay unknown.
     """
@@ -120,8 +120,14 @@ class DetectedPeople:
         else:
             with span("detect", frame):
                 boxes_px, scores = self.detector(image_bgr)
-            with span("pose", frame) if self.pose else nullcontext():
-                people = with_crop_boxes(image_bgr, Detections.from_boxes(boxes_px, scores), self.pose)
+            people = Detections.from_boxes(boxes_px, scores)
+            if self.pose is None:
+                return with_crop_boxes(image_bgr, people, None), boxes_px
+            with span("pose", frame):
+                joints = self.pose(image_bgr, boxes_px)
+            somebody = np.flatnonzero(scores * joints[..., 2].mean(1) >= self.pose.least_score)
+            boxes_px, (height, width) = boxes_px[somebody], image_bgr.shape[:2]
+            people = with_joints(people[somebody], joints[somebody], self.pose.skeleton, (width, height))
         kept = distinct(people.keypoints_px, boxes_px)
         return people[kept], boxes_px[kept]
 

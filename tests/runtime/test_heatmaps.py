@@ -226,7 +226,7 @@ def test_other_formats_are_refused(name):
         open_pose_network(Canned(*OTHERS[name]))
 
 
-KNOWN = "a recipe of heatmaps has format, size_px, threshold, skeleton, decode, sigma"
+KNOWN = "a recipe of heatmaps has format, size_px, threshold, flip_test, least_score, skeleton, decode, sigma"
 
 
 @pytest.mark.parametrize(

@@ -293,8 +293,8 @@ class FakePose:
 
     skeleton = "coco17"
 
-    def __init__(self, joints):
-        self.joints, self.boxes_px = joints, []
+    def __init__(self, joints, least_score=0.0):
+        self.joints, self.boxes_px, self.least_score = joints, [], least_score
 
     def __call__(self, image_bgr, boxes_px):
         self.boxes_px.append(boxes_px)
@@ -391,6 +391,16 @@ def test_the_joints_below_the_recipes_threshold_are_absent(photo):
     coco17 = [SMPL30_INDEX[name] for name in SKELETONS["coco17"]]
     assert (people.keypoints_px[:, coco17, 2] > 0).tolist() == [[False] * 9 + [True] * 8] * 2
     assert not people.keypoints_px[people.keypoints_px[..., 2] == 0].any()
+
+
+@pytest.mark.parametrize(("share", "who"), [(0.0, [0, 1]), (0.99, [0, 1]), (1.01, [0]), (2.0, [])])
+def test_who_has_hardly_a_joint_is_nobody(photo, share, who):
+    joints = body(10)
+    least = share * SCORES[1] * joints[:, 2].mean()  # of the less sure of the two
+    networks = PeopleNetworks(detector(), FakePose(joints, least))
+    (people,) = everyone(photo, open_people_source(photo, networks=networks))
+    np.testing.assert_allclose(people.scores, np.array(SCORES)[who], rtol=1e-5)
+    assert people.boxes_px.shape == (len(who), 4)
 
 
 class FakeOneStage(OneStage):

@@ -14,7 +14,8 @@ from jotr_deploy.errors import BundleError, SessionError
 from jotr_deploy.geometry.crop import transform_px
 from jotr_deploy.runtime.pose import open_pose_network
 from jotr_deploy.runtime.pose.simcc import decode
-from jotr_deploy.runtime.pose.top_down import input_from_image
+from jotr_deploy.runtime.pose.top_down import image_from_input, input_from_image
+from jotr_deploy.runtime.pose.top_down_network import mean_of
 from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.skeletons import SKELETONS, SMPL30_INDEX, to_smpl30
 
@@ -238,10 +239,46 @@ KNOWN = "known: body25, coco17, coco18, crowdpose14, halpe26, smpl30"
          "name the skeleton of the file, or none"),
         (17, {"format": "dark"}, "unknown pose network format 'dark'", "known: simcc, decoded, heatmaps"),
         (17, {"threshold": -1}, "recipe: threshold: Input should be greater than or equal to 0",
-         "a recipe of simcc has format, size_px, threshold, skeleton"),
+         "a recipe of simcc has format, size_px, threshold, flip_test, least_score, skeleton"),
     ],
 )  # fmt: skip
 def test_recipes_that_are_refused(joints, recipe, cause, remedy):
     with pytest.raises(BundleError) as refusal:
         open_pose_network(simcc_session(None, SIZE, joints), recipe)
     assert (refusal.value.cause, refusal.value.remedy) == (f"canned.onnx: {cause}", remedy)
+
+
+def test_the_flip_test_takes_the_mean_with_what_a_mirror_shows(rng: np.random.Generator) -> None:
+    """The network says the same of everything, so in the mirror every joint is its partner, across the middle."""
+    boxes_px = np.array([[100.0, 80, 160, 230]])
+    joints_px = np.concatenate([rng.uniform([100, 80], [160, 230], (1, 17, 2)), np.full((1, 17, 1), 0.8)], -1)
+    joints_px[0, SKELETONS["coco17"].index("L_Wrist"), 2] = 0.4
+    once = network_for(joints_px, boxes_px, {"threshold": 0})(IMAGE, boxes_px)
+    twice = network_for(joints_px, boxes_px, {"threshold": 0, "flip_test": True})
+    found = twice(IMAGE, boxes_px)
+    names = list(SKELETONS["coco17"])
+    partner = [names.index({"L_": "R_", "R_": "L_"}.get(n[:2], n[:2]) + n[2:]) for n in names]
+    middle = image_from_input(input_from_image(boxes_px, SIZE), np.array([[[(SIZE[0] - 1) / 2, 0]]]))[0, 0, 0]
+    across = once[:, partner].copy()
+    across[..., 0] = 2 * middle - across[..., 0]
+    weights = np.stack([once[..., 2], across[..., 2]])[..., None]
+    expected = (np.stack([once, across])[..., :2] * weights).sum(0) / weights.sum(0)
+    np.testing.assert_allclose(found[..., :2], expected, atol=1e-3)
+    np.testing.assert_allclose(found[..., 2], weights[..., 0].mean(0), rtol=1e-6)
+    assert [images.shape[0] for images in twice.session.seen] == [1, 1]
+    np.testing.assert_array_equal(twice.session.seen[0][..., ::-1], twice.session.seen[1])
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ((10, 20, 0.6), (14, 20, 0.2), (11, 20, 0.4)),  # the surer place counts more
+        ((10, 20, 0.6), (99, 99, 0.0), (10, 20, 0.3)),  # what is not found has no place
+        ((10, 20, 0.6), (np.nan, 5, 0.6), (10, 20, 0.3)),
+        ((1, 2, 0.0), (3, 4, 0.0), (0, 0, 0.0)),
+    ],
+)
+def test_two_findings_of_a_joint(one, other, expected) -> None:
+    one, other = np.array([[one]], float), np.array([[other]], float)
+    place, sure = mean_of(one[..., :2], one[..., 2], other[..., :2], other[..., 2])
+    np.testing.assert_allclose([*place[0, 0], sure[0, 0]], expected)

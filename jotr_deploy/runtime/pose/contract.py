@@ -17,6 +17,8 @@ class PoseNetwork(Format):
 
     skeleton: str
     """A key of `SKELETONS`: the order of its joints."""
+    least_score: float = 0.0
+    """Of who is detected: the score of the box times the mean confidence of the joints."""
 
     def facts(self) -> tuple[str, ...]:
         """See `Format`."""
