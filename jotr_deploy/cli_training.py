@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from jotr_deploy.terminal import bar, console, done, errors, needs
+from jotr_deploy.errors import JotrDeployError
+from jotr_deploy.terminal import bar, choice, console, done, errors, needs
 
 _LINE_EVERY_S = 30.0
 
@@ -24,11 +25,16 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where the run stopped; begin if it never did.")
     ] = False,
+    recipe: Annotated[
+        str | None, typer.Option(help="Of the published training: paper, or code: as the published code does it.")
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE over the file, in dotted keys; may be repeated.")
     ] = None,
 ) -> None:
     """Train a network as a configuration says; SIGINT or SIGTERM keeps a checkpoint first."""
+    if recipe is not None:
+        choice("--recipe", recipe, ("paper", "code"))
     needs("train", "torch", "accelerate", "tensorboard")
     errors.print(f"[dim]preparing[/] {escape(str(config))}", highlight=False, soft_wrap=True)
     from jotr_deploy.training.config import read_config
@@ -36,7 +42,12 @@ def train(
     from jotr_deploy.training.run_directory import CHECKPOINT, WEIGHTS
     from jotr_deploy.training.tasks import make_task
 
-    task, resolved = make_task(read_config(config, settings or ()))
+    wanted = read_config(config, settings or ())
+    if recipe is not None:
+        if wanted.task != "jotr":
+            raise JotrDeployError(f"--recipe is of the task jotr, {config} is of {wanted.task}", "leave it out")
+        wanted = wanted.model_copy(update={"options": {**wanted.options, "recipe": recipe}})
+    task, resolved = make_task(wanted)
     run = output or Path("runs") / config.stem
     with _line() as progress:
         fitted = fit(task, resolved, run, resume, progress)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from jotr_deploy.body.smpl import BodyModel, load_body, load_head_top, official_file
@@ -59,12 +59,18 @@ class Options(BaseModel):
     backbone: Path | None = None
     """ResNet weights under torchvision's names for the start; not with `start`."""
     drop_joints: Annotated[float, Field(ge=0, le=1)] = 0.1
-    intra: Annotated[float, Field(ge=0)] = 0.01
-    """Weight of the joint-to-joint contrastive loss."""
-    inter: Annotated[float, Field(ge=0)] = 0.01
-    """Weight of the joint-to-non-joint contrastive loss."""
+    intra: Annotated[float, Field(ge=0)]
+    """Weight of the joint-to-joint contrastive loss; by default 0.01, and 0 in the recipe "code"."""
+    inter: Annotated[float, Field(ge=0)]
+    """Weight of the joint-to-non-joint contrastive loss; likewise."""
     freeze_bn: bool = False
     """Leave the running statistics of batch norms as they are, and use them."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _weights_of_recipe(cls, given: dict[str, Any]) -> dict[str, Any]:
+        weight = 0.0 if given.get("recipe") == "code" else 0.01
+        return {"intra": weight, "inter": weight, **given}
 
 
 class JotrTask:

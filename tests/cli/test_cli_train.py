@@ -110,3 +110,23 @@ def test_a_signal_to_everybody_keeps_a_checkpoint(config: Path) -> None:
     assert "goes on from there with --resume" in " ".join(out.split())
     step = torch.load("run/checkpoint.pt", weights_only=True)["step"]
     assert f"stopped after step {step} of 100000" in out
+
+
+@pytest.mark.parametrize(
+    ("recipe", "cause"),
+    [
+        ("code", "jotr.h36m_regressor: not given, and the fits of h36m, muco are checked by it"),  # it was understood
+        ("mine", "--recipe: 'mine' is not known"),
+    ],
+)
+def test_the_recipe_of_the_published_training(cli: Cli, tmp_path: Path, recipe: str, cause: str) -> None:
+    text = 'task = "jotr"\nsteps = 1\nbatch = 1\nlr = 1e-4\n[jotr]\nroot = "none"\nsmpl = "none"\nprior = "none"\n'
+    (tmp_path / "c.toml").write_text(text)
+    outcome = cli("train", tmp_path / "c.toml", "-o", tmp_path / "run", "--recipe", recipe)
+    assert (outcome.code, outcome.mistake[0]) == (2, cause)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_recipe_is_of_one_task(cli: Cli, config: Path) -> None:
+    outcome = cli("train", config, "--recipe", "code")
+    assert outcome.mistake == (f"--recipe is of the task jotr, {config} is of mesh", "leave it out")

@@ -246,16 +246,21 @@ def test_a_backbone_that_does_not_fit(tmp_path: Path, content: Any, cause: str) 
 
 
 @pytest.mark.parametrize(
-    ("name", "values", "options"),
+    ("name", "settings", "values", "options"),
     [
-        ("paper", {"lr": 1e-4, "weight_decay": 1e-4, "batch": 32}, {"recipe": "paper", "intra": 0.01, "inter": 0.01}),
-        ("code_main", {"lr": 1e-4, "weight_decay": 1e-4, "batch": 32}, {"recipe": "code", "intra": 0.0, "inter": 0.0}),
-        ("code_contrast", {"lr": 5e-5, "weight_decay": 1e-3, "batch": 16, "steps": 10000},
+        ("main", (), {"lr": 1e-4, "weight_decay": 1e-4, "batch": 32},
+         {"recipe": "paper", "intra": 0.01, "inter": 0.01}),
+        ("main", ("jotr.recipe=code",), {"lr": 1e-4, "weight_decay": 1e-4, "batch": 32},
+         {"recipe": "code", "intra": 0.0, "inter": 0.0}),
+        ("main", ("jotr.recipe=code", "jotr.intra=0.2"), {}, {"intra": 0.2, "inter": 0.0}),
+        ("contrast", (), {"lr": 5e-5, "weight_decay": 1e-3, "batch": 16, "steps": 10000},
          {"recipe": "code", "intra": 0.1, "inter": 0.1}),
     ],
 )  # fmt: skip
-def test_the_configurations(name: str, values: dict[str, Any], options: dict[str, Any]) -> None:
-    read = read_config(CONFIGS / f"{name}.toml")
+def test_the_configurations(
+    name: str, settings: tuple[str, ...], values: dict[str, Any], options: dict[str, Any]
+) -> None:
+    read = read_config(CONFIGS / f"{name}.toml", settings)
     assert {key: getattr(read, key) for key in values} == values
     assert (read.schedule, read.clip_norm, read.beta2, read.matrix_lr) == ("constant", None, 0.999, None)
     resolved = Options.model_validate(read.options)
