@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from jotr_deploy.evaluation.bootstrap import bootstrap_interval
+from jotr_deploy.evaluation.figures import mean, rounded
 from jotr_deploy.evaluation.files import OpenFiles
 from jotr_deploy.evaluation.joints import BODY_PARTS
 from jotr_deploy.evaluation.metrics import distances_mm
-from jotr_deploy.evaluation.results import Drift, FileDrift, mean, rounded
+from jotr_deploy.evaluation.results import Drift, FileDrift
 from jotr_deploy.evaluation.samples import Samples
 
 Array = NDArray[Any]
-
-RESAMPLES = 2000
-_CHUNK = 100  # resamples at a time, so that thousands of people fit into memory
 
 
 def bundle_drift(files: OpenFiles, samples: Mapping[str, Samples], seed: int) -> Drift | None:
@@ -64,23 +63,3 @@ def file_drift(name: str, precision: str, device: str, found: Samples, reference
         interval_mm=bootstrap_interval(change_mm, seed),
         not_finite=int((~found.finite).sum()),
     )
-
-
-def bootstrap_interval(differences: Array, seed: int) -> tuple[float, float] | None:
-    """Where the mean of paired differences lies with 95 %: people drawn again with replacement, percentiles.
-
-    Args:
-        differences: (N,) one a person; None is returned for nobody.
-        seed: of the draws.
-    """
-    if not len(differences):
-        return None
-    means = np.concatenate(list(_resampled_means(np.asarray(differences, np.float64), seed)))
-    low, high = np.percentile(means, (2.5, 97.5))
-    return round(float(low), 3), round(float(high), 3)
-
-
-def _resampled_means(values: Array, seed: int) -> Iterator[Array]:
-    rng = np.random.default_rng(seed)
-    for _ in range(RESAMPLES // _CHUNK):
-        yield values[rng.integers(0, len(values), (_CHUNK, len(values)))].mean(1)

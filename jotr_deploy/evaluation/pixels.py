@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from jotr_deploy.bundle import Bundle
 from jotr_deploy.errors import BundleError
+from jotr_deploy.evaluation.figures import Errors, Figures, rounded
 from jotr_deploy.evaluation.matching import clipped, match
-from jotr_deploy.evaluation.results import Errors, Figures, PixelResult, rounded
+from jotr_deploy.evaluation.results import PixelResult
 from jotr_deploy.evaluation.samples import Collector, Samples
 from jotr_deploy.evaluation.synthetic import HeldOut
 from jotr_deploy.runtime.mesh import MeshNetwork

@@ -15,13 +15,14 @@ from jotr_deploy.evaluation import synthetic
 from jotr_deploy.evaluation.annotated.people import SPLITS
 from jotr_deploy.evaluation.attack import Attack
 from jotr_deploy.evaluation.drift import bundle_drift
+from jotr_deploy.evaluation.figures import HARDLY_OCCLUDED, Errors
 from jotr_deploy.evaluation.files import OpenFiles, open_files
 from jotr_deploy.evaluation.joints import EVALUATED
 from jotr_deploy.evaluation.matching import LEAST_IOU
 from jotr_deploy.evaluation.occlusion import OcclusionOptions
 from jotr_deploy.evaluation.occlusion_files import finish_attack, open_attack
 from jotr_deploy.evaluation.pixels import HALF_VISIBLE, FromPixels, open_people
-from jotr_deploy.evaluation.results import HARDLY_OCCLUDED, Errors, Evaluation, Protocol
+from jotr_deploy.evaluation.results import Evaluation, Protocol
 from jotr_deploy.evaluation.samples import Collector, Samples
 from jotr_deploy.evaluation.synthetic import held_out
 from jotr_deploy.evaluation.workers import in_order, worker_count

@@ -10,9 +10,10 @@ import pytest
 from fake_scenes import FakeNetwork, fake_scene
 from numpy.testing import assert_allclose
 
+from jotr_deploy.evaluation.figures import Figures
 from jotr_deploy.evaluation.matching import clipped
 from jotr_deploy.evaluation.pixels import FromPixels
-from jotr_deploy.evaluation.results import Figures, PixelResult
+from jotr_deploy.evaluation.results import PixelResult
 from jotr_deploy.evaluation.samples import Collector, Samples
 from jotr_deploy.evaluation.synthetic import HeldOut
 from jotr_deploy.runtime.people_source import DetectedPeople

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.evaluation.annotated.published import Published
-from jotr_deploy.evaluation.results import Drift, Figures, mean
+from jotr_deploy.evaluation.figures import Figures, mean
+from jotr_deploy.evaluation.occlusion import Occlusion
+from jotr_deploy.evaluation.results import Drift
 from jotr_deploy.evaluation.samples import Samples
-
-if TYPE_CHECKING:
-    from jotr_deploy.evaluation.occlusion import Occlusion
 
 Array = NDArray[Any]
 
