@@ -28,6 +28,9 @@ def train(
     recipe: Annotated[
         str | None, typer.Option(help="Of the published training: paper, or code: as the published code does it.")
     ] = None,
+    qat: Annotated[
+        Path | None, typer.Option("--qat", help="Calibrated bundle: go on with the rounding of its int8 file.")
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE over the file, in dotted keys; may be repeated.")
     ] = None,
@@ -43,10 +46,12 @@ def train(
     from jotr_deploy.training.tasks import make_task
 
     wanted = read_config(config, settings or ())
-    if recipe is not None:
-        if wanted.task != "jotr":
-            raise JotrDeployError(f"--recipe is of the task jotr, {config} is of {wanted.task}", "leave it out")
-        wanted = wanted.model_copy(update={"options": {**wanted.options, "recipe": recipe}})
+    for option, owner, key, value in (("--recipe", "jotr", "recipe", recipe), ("--qat", "qat", "bundle", qat)):
+        if value is None:
+            continue
+        if wanted.task != owner:
+            raise JotrDeployError(f"{option} is of the task {owner}, {config} is of {wanted.task}", "leave it out")
+        wanted = wanted.model_copy(update={"options": {**wanted.options, key: str(value)}})
     task, resolved = make_task(wanted)
     run = output or Path("runs") / config.stem
     with _line() as progress:

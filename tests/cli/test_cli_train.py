@@ -127,6 +127,15 @@ def test_the_recipe_of_the_published_training(cli: Cli, tmp_path: Path, recipe: 
     assert not (tmp_path / "run").exists()
 
 
-def test_the_recipe_is_of_one_task(cli: Cli, config: Path) -> None:
-    outcome = cli("train", config, "--recipe", "code")
-    assert outcome.mistake == (f"--recipe is of the task jotr, {config} is of mesh", "leave it out")
+@pytest.mark.parametrize(("option", "value", "task"), [("--recipe", "code", "jotr"), ("--qat", "bundle", "qat")])
+def test_an_option_of_another_task(cli: Cli, config: Path, option: str, value: str, task: str) -> None:
+    outcome = cli("train", config, option, value)
+    assert outcome.mistake == (f"{option} is of the task {task}, {config} is of mesh", "leave it out")
+
+
+def test_the_bundle_to_be_rounded_as(cli: Cli, config: Path) -> None:
+    """It goes over that of the file: the bundle is looked for where the option says."""
+    assert cli("train", config, "-o", "run", "--set", "steps=1").code == 0
+    text = 'task = "qat"\nsteps = 1\nbatch = 1\nlr = 1e-4\n[qat]\nstart = "run/weights.pt"\nbundle = "not this"\n'
+    Path("qat.toml").write_text(text)
+    assert cli("train", "qat.toml", "--qat", "nowhere").mistake[0] == "nowhere: not a bundle (no bundle.json)"
