@@ -60,6 +60,7 @@ def test_json_is_the_summary_that_is_written(cli: Cli, tmp_path: Path, tiny_bund
         "source": str(clip), "bundle": str(tiny_bundle), "labels": LABELS, "frames": 3, "people": 3,
         "people_per_frame": [1, 0, 2], "tracks": 2, "skeleton": None,
         "skipped": [], "dropped": 0, "ended": None, "files": ["clip.npz", "clip_overlay.mp4", "clip.json"],
+        "earlier": [],
     }  # fmt: skip
 
 

@@ -214,7 +214,7 @@ def test_a_stream_that_ends_early_keeps_what_came(tmp_path: Path, bundle: Bundle
         summary = run(bundle, f"{url}/cam.mjpg", tmp_path / "out", RunOptions(people="frame"))
     assert summary.frames > 0
     assert summary.ended is not None
-    assert summary.ended.endswith(f"the stream ended, after {summary.frames} frames")
+    assert summary.ended.endswith(f"the stream ended, after {summary.frames} frame{'s' * (summary.frames != 1)}")
     assert read_people(tmp_path / "out" / "cam.npz").frames == summary.frames
 
 

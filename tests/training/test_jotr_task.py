@@ -110,7 +110,7 @@ def test_contrast_is_of_people_with_depth(folder: Path) -> None:
 
 def test_the_two_recipes(folder: Path) -> None:
     """Other fits of CrowdPose, other negatives, and the plain difference of axis-angle vectors."""
-    paper, code = (jotr_task(as_written(folder), recipe=recipe) for recipe in ("paper", "code"))
+    paper, code = (jotr_task(as_written(folder), recipe=recipe, inter=0.1) for recipe in ("paper", "code"))
     batch, other = batch_of(paper, 12), batch_of(code, 12)
     torch.testing.assert_close(batch["image"], other["image"])
     assert (batch["is_fit"] != other["is_fit"]).any()

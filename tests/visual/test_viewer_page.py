@@ -42,22 +42,22 @@ def test_the_page_follows_its_controls_with_one_mesh_a_place():
     clip = recording(CLIP)
     camera = scene_camera(clip)
     with Viewer(clip, port=0) as viewer:
-        for k in (0, 1, 2, 3, 1):
-            viewer.frame.value = k
+        for place in (0, 1, 2, 3, 1):
+            viewer.frame.value = place
             viewer.refresh()
-            shown = shown_at(clip, camera, k)
+            shown = shown_at(clip, camera, place)
             visible = [person for person in viewer.people if person.visible]
             assert len(visible) == len(shown.people)
             for k, person in enumerate(visible):
                 np.testing.assert_array_equal(person.vertices, shown.people.vertices_m[k])
                 np.testing.assert_allclose(person.position, shown.places_m[k])
                 assert person.color == tuple(shown.colours_rgb[k])
-            assert viewer.about.content == description(shown, None)
+            assert viewer.about.content == f"frame {place}, {place / 10:.2f} s\n\n{description(shown, None)}"
         assert len(viewer.people) == 2
         viewer.who.value = "person 1"
         viewer.refresh()
         assert [person.opacity for person in viewer.people] == [OTHERS_OPACITY, None]
-        assert viewer.about.content.startswith("| person 1 |")
+        assert viewer.about.content.startswith("frame 1, 0.10 s\n\n| person 1 |")
         viewer.show_people.value = False
         viewer.refresh()
         assert not any(person.visible for person in viewer.people)

@@ -14,6 +14,8 @@ from jotr_deploy.geometry.rotations import matrix_from_axis_angle
 
 Array = NDArray[Any]
 
+_BLOCK = 512  # vertices
+
 
 @dataclass(frozen=True)
 class Mesh:
@@ -115,10 +117,15 @@ def skin(mesh: Mesh, motions: Array, betas: Array) -> Array:
     out = np.empty((count, len(mesh.vertex), 3), np.float32)
     for person in range(count):  # by themselves: the cache holds one, and nobody's numbers depend on the others
         x, y, z = mesh.template_m.T + (np.asarray(betas[person], np.float32) @ mesh.directions).reshape(3, -1)
-        blended = (motions[person].T @ mesh.weights).reshape(3, 4, -1)
+        blended = _product(motions[person].T, mesh.weights).reshape(3, 4, -1)
         for axis, (by_x, by_y, by_z, moved) in enumerate(blended):
             out[person, :, axis] = by_x * x + by_y * y + by_z * z + moved
     return out
+
+
+def _product(left: Array, right: Array) -> Array:
+    """A matrix product by blocks of columns: larger ones are shared by threads, whose number shows in the last bits."""
+    return np.concatenate([left @ right[:, at : at + _BLOCK] for at in range(0, right.shape[1], _BLOCK)], 1)
 
 
 def normals(mesh: Mesh, vertices_m: Array) -> Array:
