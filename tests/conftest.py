@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from filelock import FileLock
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -18,15 +21,54 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
+Once = Callable[[str, Callable[[Path], object]], Path]
+
+
 @pytest.fixture(scope="session")
-def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of `tiny.TINY` with random weights and the stand-in body. Shared: copy it before changing it."""
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """`once(name, make)`: a path that `make` has written, one time for all processes of this run. Copy to change."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "once"
+    folder.mkdir(exist_ok=True)
+
+    def call(name: str, make: Callable[[Path], object]) -> Path:
+        with FileLock(folder / f"{name}.lock"):
+            if not (folder / name).exists():
+                make(folder / name)
+        return folder / name
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(once: Once) -> Path:
+    """A bundle of `tiny.TINY` with random weights and the stand-in body."""
     from tiny import TINY
 
     from jotr_deploy.export.export import export_bundle
     from jotr_deploy.export.load import load_stand_in
 
-    return export_bundle(load_stand_in(TINY), tmp_path_factory.mktemp("bundles") / "tiny").path
+    return once("tiny", lambda path: export_bundle(load_stand_in(TINY), path))
+
+
+@pytest.fixture(scope="session")
+def golden_file(once: Once) -> Path:
+    """The published network of `golden_case`, exported."""
+    from golden_case import SEED, network
+
+    from jotr_deploy.export.onnx import export_onnx
+
+    return once("golden.onnx", lambda path: onnx.save(export_onnx(network(SEED)), path))
+
+
+@pytest.fixture(scope="session")
+def tiny_golden_file(once: Once) -> Path:
+    """`golden_case.tiny_golden`, exported."""
+    from golden_case import tiny_golden
+
+    from jotr_deploy.export.onnx import export_onnx
+
+    return once("tiny_golden.onnx", lambda path: onnx.save(export_onnx(tiny_golden()), path))
 
 
 @pytest.fixture

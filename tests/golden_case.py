@@ -9,12 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tiny import TINY
 
 from jotr_deploy.body.smpl import BodyModel, body_from_arrays
 from jotr_deploy.config import ModelConfig
 from jotr_deploy.model.checkpoint import Checkpoint, build_model, our_name
+from jotr_deploy.model.initialise import initialise
 from jotr_deploy.model.jotr import JOTR
 
+SEED = "jotr-golden-A/"
 GOLDEN = Path(__file__).parent / "golden"
 _spec = importlib.util.spec_from_file_location("standin", GOLDEN / "standin.py")
 assert _spec is not None
@@ -75,6 +78,11 @@ def body(seed: str) -> BodyModel:
 def network(seed: str) -> JOTR:
     weights = {our_name(k): v for k, v in published_state(seed).items() if not k.startswith("human_model_layer.")}
     return build_model(Checkpoint(Path("formula"), "", ModelConfig(), weights, None, True), body(seed))
+
+
+def tiny_golden() -> JOTR:
+    """A small network with the body by formula, which has pose directions: no part of the body is left out."""
+    return initialise(JOTR(TINY, body(SEED)))
 
 
 def case(name: str) -> tuple[dict[str, torch.Tensor], dict[str, np.ndarray], dict]:

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import onnx
 import pytest
+from calibration.conftest import ANY_MM, Finished
 
 from jotr_deploy.bundle import Bundle, FileEntry, open_bundle, replace_file, sha256_of
 from jotr_deploy.cache import user_cache
@@ -27,8 +28,6 @@ from jotr_deploy.engines.tensorrt import check_network
 from jotr_deploy.errors import BundleError, JotrDeployError, VerificationError
 from jotr_deploy.processor import sums_saturate
 from jotr_deploy.runtime.sessions import open_session
-
-ANY_MM = 1e6
 
 
 @pytest.fixture
@@ -138,9 +137,9 @@ def test_an_output_that_is_not_finite(network: onnx.ModelProto, crops: CropSet, 
 # ── the file ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_calibrated(bundle: Bundle, crops: CropSet, caplog: pytest.LogCaptureFixture) -> None:
-    result = calibrate(bundle, crops, "minmax", ANY_MM)
-    assert "only 16 crops" in caplog.text
+def test_calibrated(finished: Finished, crops: CropSet) -> None:
+    result = finished.result
+    assert "only 16 crops" in finished.log
     entry = result.bundle.entry("mesh", "mesh.int8.onnx")
     assert (entry.precision, entry.backend, entry.batch) == ("int8", "onnx", "dynamic")
     assert entry.error_mm is not None
@@ -149,7 +148,7 @@ def test_calibrated(bundle: Bundle, crops: CropSet, caplog: pytest.LogCaptureFix
     assert entry.recipe["drift_mm"] == pytest.approx(result.search.drift_mm, rel=0.01)
     assert {block["bits"] for block in entry.recipe["blocks"]} == {8}
     assert result.size_bytes < result.float_bytes
-    assert open_bundle(bundle.path).manifest == result.bundle.manifest
+    assert open_bundle(result.bundle.path).manifest == result.bundle.manifest
     with open_session(result.bundle.file("mesh", "mesh.int8.onnx"), device="cpu") as session:
         assert all(np.isfinite(v).all() for v in session(crops.batches(np.arange(3))[0]).values())
 
@@ -171,56 +170,69 @@ def test_entropy_counts_integers_only(bundle: Bundle, crops: CropSet) -> None:
         calibrate(bundle, crops, "entropy", ANY_MM, "fp8")
 
 
-def test_same_bytes_and_the_cache_again(bundle: Bundle, crops: CropSet, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = sha256_of(calibrate(bundle, crops, "mse", ANY_MM).bundle.file("mesh", "mesh.int8.onnx"))
+def test_same_bytes_and_the_cache_again(calibrated: Bundle, crops: CropSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = sha256_of(calibrated.file("mesh", "mesh.int8.onnx"))
 
     def collect(*_: Any) -> Any:
         raise AssertionError("the cache should have answered")
 
     monkeypatch.setattr(module, "collect", collect)
-    assert sha256_of(calibrate(bundle, crops, "mse", ANY_MM).bundle.file("mesh", "mesh.int8.onnx")) == first
+    assert sha256_of(calibrate(calibrated, crops, "mse", ANY_MM).bundle.file("mesh", "mesh.int8.onnx")) == first
     with pytest.raises(AssertionError):
-        calibrate(bundle, replace(crops, feeds={**crops.feeds, "joints": crops.feeds["joints"] + 1}), "mse", ANY_MM)
+        calibrate(calibrated, replace(crops, feeds={**crops.feeds, "joints": crops.feeds["joints"] + 1}), "mse", ANY_MM)
 
 
 @pytest.mark.parametrize("damage", ["empty", "text", "truncated", "another network"])
-def test_a_cache_that_does_not_fit_is_made_anew(bundle: Bundle, crops: CropSet, damage: str) -> None:
-    first = sha256_of(calibrate(bundle, crops, "mse", ANY_MM).bundle.file("mesh", "mesh.int8.onnx"))
+def test_a_cache_that_does_not_fit_is_made_anew(
+    calibrated: Bundle, crops: CropSet, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    searched: list[dict[str, float]] = []
+
+    def search(_: onnx.ModelProto, largest: dict[str, float], *more: Any) -> None:
+        searched.append(largest)
+        raise JotrDeployError("the ranges are enough", "search no further")
+
+    monkeypatch.setattr(module, "search", search)
     (stored,) = (user_cache() / "calibration").iterdir()
-    if damage == "another network":
-        np.savez(stored, tensors=np.array(["x"]), largest=np.ones(1), counts=np.ones((1, 2048), np.int64))
-    else:
-        stored.write_bytes({"empty": b"", "text": b"no archive", "truncated": stored.read_bytes()[:-40]}[damage])
-    assert sha256_of(calibrate(bundle, crops, "mse", ANY_MM).bundle.file("mesh", "mesh.int8.onnx")) == first
-    with np.load(stored) as again:
-        assert len(again["tensors"]) > 1
+    damaged = {"empty": b"", "text": b"no archive", "truncated": stored.read_bytes()[:-40]}
+    for _ in range(2):
+        with pytest.raises(JotrDeployError, match="the ranges are enough"):
+            calibrate(calibrated, crops)
+        if damage == "another network":
+            np.savez(stored, tensors=np.array(["x"]), largest=np.ones(1), counts=np.ones((1, 2048), np.int64))
+        else:
+            stored.write_bytes(damaged[damage])
+    assert searched[0] == searched[1]
+    assert len(searched[0]) > 1
 
 
-def test_the_blocks_of_another_bundle(bundle: Bundle, crops: CropSet, cli: Callable[..., Any], tmp_path: Path) -> None:
+def test_the_blocks_of_another_bundle(
+    finished: Finished, calibrated: Bundle, crops: CropSet, cli: Callable[..., Any], tmp_path: Path
+) -> None:
     """A budget gives blocks back; the placement that it left is taken again, over any budget."""
-    with pytest.raises(BundleError, match="no network in it is calibrated for int8"):
-        blocks_of(bundle)
-    every = calibrate(bundle, crops, "minmax", ANY_MM)
-    kept = blocks_of(every.bundle)[1:]
-    some = calibrate(every.bundle, crops, "minmax", 0.0, blocks=kept)
+    every, kept = finished.result, blocks_of(calibrated)[1:]
+    some = calibrate(calibrated, crops, "mse", 0.0, blocks=kept)
     assert sorted(blocks_of(some.bundle)) == sorted(some.search.chosen) == sorted(kept)
     assert some.bundle.entry("mesh", "mesh.int8.onnx").recipe["budget_mm"] is None
     assert some.search.all_mm == every.search.drift_mm != some.search.drift_mm
-    again = cli("calibrate", bundle.path, "--synthetic", 8, "--placement", some.bundle.path, "-o", tmp_path / "copy")
+    again = cli(
+        "calibrate", calibrated.path, "--synthetic", 8, "--placement", some.bundle.path, "-o", tmp_path / "copy"
+    )
     assert again.code == 0, again.err
     assert sorted(blocks_of(open_bundle(tmp_path / "copy"))) == sorted(kept)
 
 
-def test_blocks_that_are_not_there(bundle: Bundle, crops: CropSet) -> None:
+def test_blocks_that_are_not_there(tiny_bundle: Path, calibrated: Bundle, crops: CropSet) -> None:
     with pytest.raises(BundleError, match=r"--placement: backbone\.layer9\.0 is no block of this network"):
-        calibrate(bundle, crops, "minmax", blocks=["backbone.layer1.0", "backbone.layer9.0"])
-    calibrate(bundle, crops, "minmax", ANY_MM)
-    opened = open_bundle(bundle.path)
+        calibrate(calibrated, crops, "mse", blocks=["backbone.layer1.0", "backbone.layer9.0"])
+    with pytest.raises(BundleError, match="no network in it is calibrated for int8"):
+        blocks_of(open_bundle(tiny_bundle))
+    manifest = calibrated.manifest
     for recipe in ({}, {"blocks": [{"name": "backbone.conv1", "bits": 32}]}, {"blocks": [1]}):
-        entry = opened.entry("mesh", "mesh.int8.onnx").model_copy(update={"recipe": recipe})
-        files = (*(e for e in opened.manifest.files if e.name != entry.name), entry)
+        entry = calibrated.entry("mesh", "mesh.int8.onnx").model_copy(update={"recipe": recipe})
+        files = (*(e for e in manifest.files if e.name != entry.name), entry)
         with pytest.raises(BundleError, match=r"its manifest names no block of mesh\.int8\.onnx that is in eight bits"):
-            blocks_of(replace(opened, manifest=opened.manifest.model_copy(update={"files": files})))
+            blocks_of(replace(calibrated, manifest=manifest.model_copy(update={"files": files})))
 
 
 def test_too_few_crops(bundle: Bundle, crops: CropSet) -> None:

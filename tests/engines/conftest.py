@@ -1,4 +1,4 @@
-"""One exported bundle for all tests of engines, since tracing takes longer than anything they do; a fake machine."""
+"""A bundle for each test of engines, and a fake machine."""
 
 from __future__ import annotations
 
@@ -9,18 +9,8 @@ from typing import Any
 
 import pytest
 from engines.fake_machine import fake_machine
-from tiny import TINY
 
 from jotr_deploy.bundle import Bundle, open_bundle
-
-
-@pytest.fixture(scope="session")
-def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of the tiny stand-in network; copy it before changing anything."""
-    from jotr_deploy.export.export import export_bundle
-    from jotr_deploy.export.load import load_stand_in
-
-    return export_bundle(load_stand_in(TINY), tmp_path_factory.mktemp("tiny") / "bundle").path
 
 
 @pytest.fixture

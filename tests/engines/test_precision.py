@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
-from golden_case import body, network
+from golden_case import SEED, network, tiny_golden
 from onnx import numpy_helper
 from tiny import TINY
 
@@ -29,13 +30,10 @@ from jotr_deploy.engines.precision import (
 from jotr_deploy.engines.verify import BATCHES, LIMITS, Network, measure, random_crops, require
 from jotr_deploy.errors import BundleError
 from jotr_deploy.export.export import torch_network
-from jotr_deploy.export.onnx import export_onnx
-from jotr_deploy.model.initialise import initialise
 from jotr_deploy.model.jotr import JOTR
 from jotr_deploy.plugins import NAME
 from jotr_deploy.plugins.onnx_function import inline
 
-SEED = "jotr-golden-A/"
 PRECISIONS: tuple[Precision, ...] = ("fp16", "bf16")
 LOW_ROWS = (
     "backbone", "lifting", "fusion", "fusion.decoder.layers", "fusion.decoder.memory_kv", "fusion.decoder.sampled_k",
@@ -51,21 +49,20 @@ class Case:
     typed: dict[str, onnx.ModelProto]
 
 
-def case(model: JOTR, precisions: tuple[Precision, ...]) -> Case:
-    plain = export_onnx(model)
+def case(model: JOTR, exported: Path, precisions: tuple[Precision, ...]) -> Case:
+    plain = onnx.load(exported)
     return Case(model, plain, {precision: to_low_precision(plain, precision) for precision in precisions})
 
 
 @pytest.fixture(scope="module")
-def tiny() -> Case:
-    """With pose directions, so that no part of the body is left out."""
-    return case(initialise(JOTR(TINY, body(SEED))), PRECISIONS)
+def tiny(tiny_golden_file: Path) -> Case:
+    return case(tiny_golden(), tiny_golden_file, PRECISIONS)
 
 
 @pytest.fixture(scope="module")
-def published() -> Case:
+def published(golden_file: Path) -> Case:
     """The published network's size, weights by formula."""
-    return case(network(SEED), ("fp16",))
+    return case(network(SEED), golden_file, ("fp16",))
 
 
 def runtime(model: onnx.ModelProto) -> Network:

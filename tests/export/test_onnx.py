@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from golden_case import body, case, network
+from golden_case import case, tiny_golden
 from tiny import TINY
 
 from jotr_deploy.engines.verify import BATCHES, measure, random_crops, require
@@ -21,19 +23,22 @@ from jotr_deploy.export.onnx import export_onnx
 from jotr_deploy.model.initialise import initialise
 from jotr_deploy.model.jotr import JOTR, MeshOutput, PoseOutput
 from jotr_deploy.plugins import DOMAIN, NAME
-
-SEED = "jotr-golden-A/"
+from jotr_deploy.plugins.onnx_function import inline
 
 
 @pytest.fixture(scope="module")
-def published() -> onnx.ModelProto:
-    return export_onnx(network(SEED))
+def published(golden_file: Path) -> onnx.ModelProto:
+    return onnx.load(golden_file)
 
 
 @pytest.fixture(scope="module")
 def tiny() -> JOTR:
-    """With pose directions, so that no part of the body is left out."""
-    return initialise(JOTR(TINY, body(SEED)))
+    return tiny_golden().eval()
+
+
+@pytest.fixture(scope="module")
+def exported(tiny_golden_file: Path) -> onnx.ModelProto:
+    return onnx.load(tiny_golden_file)
 
 
 def plain_runtime(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
@@ -116,8 +121,8 @@ def test_no_trace_of_the_machine_that_made_it(published: onnx.ModelProto) -> Non
 
 
 @pytest.mark.parametrize("sampling", ["function", "inline"])
-def test_equals_pytorch_at_every_batch(tiny: JOTR, tmp_path: Path, sampling: str) -> None:
-    proto = export_onnx(tiny, sampling)  # type: ignore[arg-type]
+def test_equals_pytorch_at_every_batch(tiny: JOTR, exported: onnx.ModelProto, sampling: str) -> None:
+    proto = exported if sampling == "function" else inline(exported)
     assert any(n.domain == DOMAIN for n in proto.graph.node) == (sampling == "function")
     assert bool(proto.functions) == (sampling == "function")
     rows = measure(torch_network(tiny), lambda feeds: run(proto, dict(feeds)), TINY, (*BATCHES, 2))
@@ -132,29 +137,20 @@ def test_without_a_body() -> None:
     require(measure(torch_network(model), lambda feeds: run(proto, dict(feeds)), TINY, (1, 3)), "fp32", "tiny")
 
 
-def test_evaluation_mode_is_forced(tiny: JOTR) -> None:
-    training = initialise(JOTR(TINY, body(SEED)))
-    training.train()
-    assert export_onnx(training).SerializeToString() == export_onnx(tiny).SerializeToString()
-
-
-def test_two_exports_are_equal_to_the_byte_across_processes_and_folders(tmp_path: Path) -> None:
+def test_equal_to_the_byte_from_another_process_folder_and_mode(exported: onnx.ModelProto, tmp_path: Path) -> None:
     script = (
-        "import sys, hashlib; sys.path.insert(0, sys.argv[1])\n"
-        "from tiny import TINY\n"
-        "from jotr_deploy.export.load import load_stand_in\n"
+        "import sys, hashlib\n"
+        "from golden_case import tiny_golden\n"
         "from jotr_deploy.export.onnx import export_onnx\n"
-        "print(hashlib.sha256(export_onnx(load_stand_in(TINY).model).SerializeToString()).hexdigest())\n"
+        "proto = export_onnx(tiny_golden().train())\n"
+        "print(hashlib.sha256(proto.SerializeToString()).hexdigest())\n"
     )
-    (tmp_path / "elsewhere").mkdir()
-    digests = {
-        subprocess.run(
-            [sys.executable, "-c", script, str(Path(__file__).parent.parent)],
-            cwd=folder, capture_output=True, text=True, check=True,
-        ).stdout
-        for folder in (tmp_path, tmp_path / "elsewhere")
-    }  # fmt: skip
-    assert len(digests) == 1
+    digest = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "PYTHONHASHSEED": "1"},
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert digest.strip() == hashlib.sha256(exported.SerializeToString()).hexdigest()
 
 
 def test_stand_in_is_finite_and_stands_in_the_crop() -> None:
