@@ -16,6 +16,7 @@ import numpy as np
 
 from jotr_deploy.cache import user_cache
 from jotr_deploy.errors import MissingDependency, SessionError, first_line
+from jotr_deploy.processor import sums_saturate
 from jotr_deploy.runtime.sessions.contract import Array, Kernel, Session, TensorSpec
 from jotr_deploy.runtime.sessions.openvino_stages import stages
 
@@ -56,6 +57,8 @@ class OpenVINOSession(Session):
             "PERFORMANCE_HINT": "LATENCY",
             **({"INFERENCE_NUM_THREADS": threads} if threads else {}),
             **({"PERF_COUNT": True} if profile else {}),
+            # Its name for not making integer kernels: what is in eight bits is computed in float32 between its codes.
+            **({"LP_TRANSFORMS_MODE": "NO"} if sums_saturate() else {}),
         }
         model = _read(self._core, path)
         self.inputs = {port.any_name: _spec(path, port) for port in model.inputs}
