@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jotr_deploy.errors import JotrDeployError, first_line
 
@@ -43,7 +43,7 @@ class TrainConfig(BaseModel):
     matrix_lr: Annotated[float, Field(gt=0)] | None = None
     """Of Muon, which then moves the large matrices in AdamW's place (`optimizers`)."""
     kernel_lr: Annotated[float, Field(gt=0)] | None = None
-    """Of Muon, which then moves the kernels of convolutions likewise; not with fp16."""
+    """Of Muon, which then moves the kernels of convolutions likewise."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     warmup: NotNegative = 0
     """Steps in which the learning rates rise linearly."""
@@ -57,13 +57,6 @@ class TrainConfig(BaseModel):
     checkpoint_minutes: Annotated[float, Field(gt=0)] = 5.0
     options: dict[str, Any] = {}
     """The task's table."""
-
-    @field_validator("precision")
-    @classmethod
-    def _unscaled(cls, precision: str, info: ValidationInfo) -> str:
-        if precision == "fp16" and info.data.get("kernel_lr") is not None:
-            raise ValueError("kernel_lr goes with fp32 or bf16, whose gradients are not scaled")
-        return precision
 
     def as_toml(self) -> str:
         """The file that gives this configuration again."""

@@ -66,7 +66,6 @@ def test_what_is_written_is_what_was_read(tmp_path: Path) -> None:
         (PLAIN, ["speed=3"], "speed: unknown key", "known are batch"),
         (PLAIN, ["lr=-1"], "lr: Input should be greater than 0", "correct it in the configuration"),
         (PLAIN, ["precision=fp8"], "precision: Input should be 'fp32', 'bf16' or 'fp16'", "correct it"),
-        (PLAIN, ["kernel_lr=1e-3", "precision=fp16"], "precision: Value error, kernel_lr goes with", "correct it"),
         (PLAIN, ["lr"], "--set lr: not key=value", "give one such as lr=1e-3"),
         (PLAIN, ["lr.x=1"], "--set lr.x=1: lr is not a table", "only tables have keys below them"),
         ('task = "mesh"\nbatch = 2\nlr = 1e-3\n', [], "steps: Field required", "correct it"),
