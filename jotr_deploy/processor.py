@@ -31,3 +31,9 @@ def sums_saturate(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     """Whether integer kernels are wrong on this processor: x86 without VNNI adds products of 8 bits in 16, clipped."""
     _, flags = processor(cpuinfo)
     return "avx2" in flags and not {"avx_vnni", "avx512_vnni"}.intersection(flags)
+
+
+def multiplies_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether this processor has instructions for products in bfloat16; without them it is emulated."""
+    _, flags = processor(cpuinfo)
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import signal
 import threading
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from jotr_deploy.errors import MissingDependency
+from jotr_deploy.processor import multiplies_bfloat16
 from jotr_deploy.training.config import TrainConfig, TrainingError
 from jotr_deploy.training.data import batches
 from jotr_deploy.training.optimizers import optimizers, schedule
@@ -230,6 +232,10 @@ def _accelerator(config: TrainConfig) -> Accelerator:
         raise MissingDependency(f"train needs {error.name}", "pip install 'jotr-deploy[train]'") from None
     if config.precision == "fp16" and not torch.cuda.is_available():
         raise TrainingError('precision: "fp16" needs a GPU', 'take "bf16" or "fp32"')
+    if config.precision == "bf16" and not torch.cuda.is_available() and not multiplies_bfloat16():
+        logging.getLogger("jotr_deploy").warning(
+            'precision: "bf16" is emulated on this processor, many times slower than fp32; try --set precision=fp32'
+        )
     mixed = "no" if config.precision == "fp32" else config.precision
     return Accelerator(
         mixed_precision=mixed, kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)]

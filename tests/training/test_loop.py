@@ -14,7 +14,7 @@ import torch
 from toy import Refusing, Toy, interrupt_at, toy_config
 
 from jotr_deploy.errors import DatasetError, MissingDependency, OutputError
-from jotr_deploy.training import optimizers
+from jotr_deploy.training import loop, optimizers
 from jotr_deploy.training.config import TrainingError
 from jotr_deploy.training.data import batches, indices_of
 from jotr_deploy.training.loop import Fitted, fit
@@ -219,6 +219,21 @@ def test_half_precision_needs_a_gpu(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match='"fp16" needs a GPU'):
         fit(Toy(), toy_config(precision="fp16"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("instructions", [True, False])
+def test_who_trains_in_emulated_bfloat16_is_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    precision: str,
+    instructions: bool,
+) -> None:
+    monkeypatch.setattr(loop, "multiplies_bfloat16", lambda: instructions)
+    fit(Toy(), toy_config(steps=1, precision=precision), tmp_path / "run")
+    assert ("emulated on this processor" in caplog.text) == (precision == "bf16" and not instructions)
 
 
 @pytest.mark.parametrize("name", ["accelerate", "tensorboard"])

@@ -1,4 +1,4 @@
-"""Sums of full-range int8 products are right, on processors whose integer kernels clip them too."""
+"""What the processor decides: sums of int8 products that are right even where integer kernels clip them, bfloat16."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from jotr_deploy.processor import sums_saturate
+from jotr_deploy.processor import multiplies_bfloat16, sums_saturate
 from jotr_deploy.runtime.sessions import open_session
 
 
@@ -58,3 +58,18 @@ def test_the_largest_sum_of_a_convolution(tmp_path: Path, zero: np.generic, back
 def test_whose_sums_are_clipped(tmp_path: Path, flags: str, clipped: bool) -> None:
     (tmp_path / "cpuinfo").write_text(flags)
     assert sums_saturate(tmp_path / "cpuinfo") == clipped
+
+
+@pytest.mark.parametrize(
+    ("flags", "present"),
+    [
+        ("flags : avx2 avx512f avx512_bf16", True),
+        ("flags : avx2 amx_bf16", True),
+        ("Features : asimd bf16", True),
+        ("flags : avx2 avx512f avx512_vnni", False),
+        ("", False),
+    ],
+)
+def test_who_multiplies_in_bfloat16(tmp_path: Path, flags: str, present: bool) -> None:
+    (tmp_path / "cpuinfo").write_text(flags)
+    assert multiplies_bfloat16(tmp_path / "cpuinfo") == present
