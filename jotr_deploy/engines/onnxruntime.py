@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from jotr_deploy.bundle import Bundle
+from jotr_deploy.engines.attention import fuse_attention
 from jotr_deploy.engines.derived import add_model, load_source
 from jotr_deploy.engines.int8 import for_cpu
 from jotr_deploy.engines.precision import to_low_precision
@@ -19,7 +20,7 @@ def build_onnxruntime(
 
     `mesh.fp16.onnx` is half the size. On the CPU it is slower than fp32 (there are few fp16 kernels); it is for CUDA,
     and the source of fp16 engines. `mesh.int8.onnxruntime.onnx` is the calibrated file in the form that the CPU's
-    integer kernels want.
+    integer kernels want, its attention in ONNX Runtime's own operator.
 
     Returns:
         The bundle as it now is, the name of the file, and every output's difference.
@@ -37,6 +38,6 @@ def build_onnxruntime(
     name = f"mesh.{precision}.onnxruntime.onnx" if precision == "int8" else f"mesh.{precision}.onnx"
     say(f"typing the network as {precision}")
     plain = load_source(bundle, precision)
-    typed = for_cpu(plain) if precision == "int8" else to_low_precision(plain, "fp16")
+    typed = fuse_attention(for_cpu(plain)) if precision == "int8" else to_low_precision(plain, "fp16")
     bundle, differences = add_model(bundle, name, typed, precision, "onnxruntime", say)
     return bundle, name, differences

@@ -258,10 +258,12 @@ def _shape(value: onnx.TypeProto.Tensor) -> list[int]:
 
 
 def flops_of(node: onnx.NodeProto, types: Mapping[str, onnx.TypeProto.Tensor]) -> int:
-    """Arithmetic of a node at batch 1: convolutions, matrix products and sampling; a multiply-add is two."""
+    """Arithmetic of a node at batch 1: convolutions, matrix products, attention, sampling; a multiply-add is two."""
     results = math.prod(_shape(types[node.output[0]]))
     if node.op_type == "Conv":
         return 2 * results * math.prod(_shape(types[node.input[1]])[1:])
     if node.op_type in ("MatMul", "Gemm"):
         return 2 * results * _shape(types[node.input[0]])[-1]
+    if node.op_type == "MultiHeadAttention":  # every query with every key, and the values by that
+        return 2 * 2 * results * _shape(types[node.input[1]])[1]
     return 2 * 8 * results if node.op_type == NAME else 0

@@ -14,6 +14,7 @@ import onnx
 import pytest
 
 from jotr_deploy.bundle import open_bundle
+from jotr_deploy.processor import sums_saturate
 from jotr_deploy.profiling import layers, peaks
 from jotr_deploy.profiling.layers import GLUE, HEAT_MAPS, block_of, blocks_of, median_kernels, profile
 from jotr_deploy.runtime.sessions import open_session
@@ -84,6 +85,8 @@ def test_median_kernels() -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_large_product_is_one(engine: str, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if (engine, precision) == ("openvino", "int8") and sums_saturate():
+        pytest.skip("OpenVINO's integer kernels clip their sums on this processor, which has no VNNI")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(peaks, "SIDE", 32)
     onnx.save(peaks._product(precision), tmp_path / "product.onnx")
