@@ -21,3 +21,9 @@ def iou(first: Array, second: Array) -> Array:
 
 def _area(boxes: Array) -> Array:
     return np.maximum(boxes[..., 2:] - boxes[..., :2], 0).prod(-1)
+
+
+def mirrored(boxes_px: Array, width: int) -> Array:
+    """(N, 4) boxes in a picture of `width` pixels, seen in a mirror."""
+    x0, y0, x1, y1 = np.moveaxis(boxes_px, -1, 0)
+    return np.stack([width - 1 - x1, y0, width - 1 - x0, y1], -1)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from jotr_deploy.datasets.synthetic.crops import picture
 from jotr_deploy.datasets.synthetic.scene import draw_scene
+from jotr_deploy.geometry.boxes import mirrored
 from jotr_deploy.runtime.detection.letterbox import boxes_on_canvas, letterbox
 
 Array = NDArray[Any]
@@ -73,9 +74,3 @@ def _part(rng: np.random.Generator, side: int) -> tuple[int, int]:
     length = int(rng.integers(int(_LEAST_PART * side), side + 1))
     first = int(rng.integers(0, side - length + 1))
     return first, first + length
-
-
-def mirrored(boxes_px: Array, width: int) -> Array:
-    """(N, 4) boxes in a picture of `width` pixels, seen in a mirror."""
-    x0, y0, x1, y1 = np.moveaxis(boxes_px, -1, 0)
-    return np.stack([width - 1 - x1, y0, width - 1 - x0, y1], -1)

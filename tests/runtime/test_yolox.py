@@ -74,6 +74,40 @@ def test_red_is_the_last_channel_as_it_is():
     assert (seen[0, :, 32:] == 114).all()
 
 
+def two_looks(first: list, second: list) -> Canned:
+    """A network that finds these (box on the canvas, score) in its first call, and those in its second."""
+    answers = iter([first, second])
+
+    def answer(images: np.ndarray) -> dict:
+        boxes, scores = zip(*next(answers), strict=True)
+        return {"output": yolox_rows(np.array(boxes, float), np.array(scores), SIZE)[None]}
+
+    return Canned({"images": (1, 3, 64, 96)}, {"output": (1, rows_of(SIZE), 6)}, answer)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "found"),
+    [
+        pytest.param([((10, 10, 30, 50), 0.9)], [((66, 10, 86, 50), 0.9)], [(10, 10, 30, 50)], id="the same"),
+        pytest.param([((10, 10, 30, 50), 0.8)], [((62, 10, 86, 50), 0.8)], [(10, 10, 31.82, 50)], id="alike: the mean"),
+        pytest.param(
+            [((10, 10, 30, 50), 0.9)], [((46, 10, 66, 50), 0.5)], [(10, 10, 30, 50), (30, 10, 50, 50)], id="others"
+        ),
+        pytest.param(
+            [((10, 10, 30, 50), 0.9)], [((66, 10, 86, 50), 0.1)], [(10, 10, 30, 50)], id="below the threshold"
+        ),
+        pytest.param([((10, 10, 30, 50), 0.1)], [((66, 10, 86, 50), 0.1)], [], id="nobody"),
+    ],
+)
+def test_the_flip_test_looks_in_a_mirror_too(first, second, found):
+    session = two_looks(first, second)
+    image = np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)
+    boxes_px, scores = open_detector(session, {"flip_test": True})(image)
+    np.testing.assert_array_equal(session.seen[0][..., ::-1], session.seen[1])
+    np.testing.assert_allclose(boxes_px + 0.5, np.array(found, float).reshape(-1, 4), atol=0.02)
+    assert (boxes_px.dtype, scores.dtype) == (np.float32, np.float32)
+
+
 @pytest.mark.parametrize("scores", [[], [0.2, 0.1]])
 def test_nobody(scores):
     boxes_px = boxes_within(np.random.default_rng(0), (96, 64), len(scores))
@@ -196,7 +230,7 @@ def test_a_refusal_lists_what_was_found_and_what_was_tried():
     assert refusal.value.remedy == f"give a file in one of the formats {NAMES}, as its exporter writes it"
 
 
-KNOWN = "a recipe of yolox has format, size_px, threshold, iou, decoded"
+KNOWN = "a recipe of yolox has format, size_px, threshold, iou, flip_test, decoded"
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jotr_deploy.geometry.boxes import iou as overlap
 from jotr_deploy.runtime.detection.nms import nms
 
 Array = NDArray[Any]
+
+ALIKE = 0.7
+"""Boxes that share more (an IoU) show the same."""
 
 
 def chosen(boxes_px: Array, scores: Array, threshold: float, iou: float = 1.0) -> Array:
@@ -24,5 +28,28 @@ def chosen(boxes_px: Array, scores: Array, threshold: float, iou: float = 1.0) -
     Returns:
         (K,) indices.
     """
-    found = np.flatnonzero((scores > threshold) & (boxes_px[:, 2:] > boxes_px[:, :2]).all(1))
+    found = _found(boxes_px, scores, threshold)
     return found[nms(boxes_px[found], scores[found], iou)]
+
+
+def mean_of_alike(boxes_px: Array, scores: Array, kept: Array, threshold: float) -> Array:
+    """The kept boxes, each as the mean of all that show the same, the surer and the nearer counting more.
+
+    Args:
+        boxes_px: (N, 4) x0 y0 x1 y1, as for `chosen`.
+        scores: (N,).
+        kept: (K,) what `chosen` says with the same threshold.
+        threshold: who has less does not count.
+
+    Returns:
+        (K, 4).
+    """
+    found = _found(boxes_px, scores, threshold)
+    near = overlap(boxes_px[kept], boxes_px[found])
+    weight = np.where(near > ALIKE, near * scores[found], 0)
+    mean: Array = weight @ boxes_px[found] / weight.sum(1, keepdims=True)
+    return mean
+
+
+def _found(boxes_px: Array, scores: Array, threshold: float) -> Array:
+    return np.flatnonzero((scores > threshold) & (boxes_px[:, 2:] > boxes_px[:, :2]).all(1))

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from jotr_deploy.geometry.boxes import mirrored
 from jotr_deploy.runtime import formats
-from jotr_deploy.runtime.detection.chosen import chosen
+from jotr_deploy.runtime.detection.chosen import chosen, mean_of_alike
 from jotr_deploy.runtime.detection.contract import Detector
 from jotr_deploy.runtime.detection.letterbox import boxes_in_image, letterbox
 from jotr_deploy.runtime.sessions import Session
@@ -36,6 +37,8 @@ class Recipe(formats.Recipe):
     """A person's score is above it."""
     iou: Share = 0.45
     """Two people share at most this."""
+    flip_test: bool = False
+    """Look at the picture twice, the second time in a mirror, and take the mean of boxes that agree."""
     decoded: bool | None = None
     """Whether the file has the decoding inside; unknown, each output tells it by the size of its numbers."""
 
@@ -62,12 +65,22 @@ class Yolox(Detector):
 
     def __call__(self, image_bgr: Array) -> tuple[Array, Array]:
         """See `Detector`."""
+        boxes_px, scores = self._look(image_bgr)
+        if self.options.flip_test:
+            other_px, other = self._look(np.ascontiguousarray(image_bgr[:, ::-1]))
+            boxes_px = np.concatenate([boxes_px, mirrored(other_px, image_bgr.shape[1])])
+            scores = np.concatenate([scores, other])
+        kept = chosen(boxes_px, scores, self.options.threshold, self.options.iou)
+        if self.options.flip_test:
+            boxes_px[kept] = mean_of_alike(boxes_px, scores, kept, self.options.threshold)
+        return boxes_px[kept], np.minimum(scores[kept], np.float32(1))
+
+    def _look(self, image_bgr: Array) -> tuple[Array, Array]:
+        """Every cell's box (A, 4) in the picture, and its score (A,)."""
         canvas, scale = letterbox(image_bgr, self.size_px)
         (output,) = formats.in_batches(self.session, canvas.transpose(2, 0, 1)[None]).values()
         boxes, scores = self._decode(output[0].astype(np.float32))
-        boxes_px = boxes_in_image(boxes, scale, (image_bgr.shape[1], image_bgr.shape[0]))
-        kept = chosen(boxes_px, scores, self.options.threshold, self.options.iou)
-        return boxes_px[kept], np.minimum(scores[kept], np.float32(1))
+        return boxes_in_image(boxes, scale, (image_bgr.shape[1], image_bgr.shape[0])), scores
 
     def _decode(self, rows: Array) -> tuple[Array, Array]:
         """(A, 5 + C) -> corners (A, 4) on the canvas and scores of a person (A,)."""
