@@ -50,7 +50,7 @@ def test_the_card_is_reproduced(starter: Bundle) -> None:
         np.testing.assert_allclose(figures, [float(row[k]) for k in (2, 3, 4)], atol=0.6, err_msg=name)
     recall = re.search(r"[Rr]ecall ([\d.]+) %", CARD)
     assert recall
-    assert result.pixels.recall == pytest.approx(float(recall[1]) / 100, abs=0.0006)
+    assert result.pixels.people.recall == pytest.approx(float(recall[1]) / 100, abs=0.0006)
 
 
 def test_engines_are_made_of_weights_that_are_stored_as_halves(cli: Callable[..., Any], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from jotr_deploy.bundle import Bundle
 from jotr_deploy.errors import BundleError
 from jotr_deploy.evaluation.figures import Errors, Figures, rounded
 from jotr_deploy.evaluation.matching import clipped, match
-from jotr_deploy.evaluation.results import PixelResult
+from jotr_deploy.evaluation.results import Found, PixelResult
 from jotr_deploy.evaluation.samples import Collector, Samples
 from jotr_deploy.evaluation.synthetic import HeldOut
 from jotr_deploy.runtime.mesh import MeshNetwork
@@ -50,18 +50,14 @@ class FromPixels:
     def __init__(self, source: DetectedPeople, network: MeshNetwork) -> None:
         self._source = source
         self._collector = Collector([network])
-        self._wanted = self._found_of_wanted = self._detections = self._right = 0
+        self._detector, self._people = _Counted(), _Counted()
         self._found: list[Array] = []  # places in the list of all counted people
 
     def add(self, scene: HeldOut, counted_before: int) -> None:
         """Look at a scene; `counted_before` people counted in the scenes before it."""
+        self._detector.add(scene, *self._source.detector(scene.image_bgr))
         people, boxes_px = self._source.find(scene.image_bgr)
-        found, true = match(boxes_px, people.scores, clipped(scene.boxes_px, scene.image_bgr)).T
-        wanted = scene.tall & (scene.truth.visible_fraction >= HALF_VISIBLE)
-        self._wanted += int(wanted.sum())
-        self._found_of_wanted += int(wanted[true].sum())
-        self._detections += len(people)
-        self._right += len(found)
+        found, true = self._people.add(scene, boxes_px, people.scores)
         counts = scene.counted[true]
         self._collector.add(scene.image_bgr, people[found[counts]], scene.truth[true[counts]])
         self._found.append(counted_before + (np.cumsum(scene.counted) - 1)[true[counts]])
@@ -70,14 +66,38 @@ class FromPixels:
         """All scenes; `by_true_boxes` holds every counted person, in order."""
         (samples,) = self._collector.finish()
         return PixelResult(
+            detector=self._detector.found(),
+            people=self._people.found(),
+            errors=Errors.of(samples),
+            same_people=Figures.of(by_true_boxes[np.concatenate([np.zeros(0, np.int64), *self._found])]),
+        )
+
+
+class _Counted:
+    """Boxes of all scenes matched with the people who are there."""
+
+    def __init__(self) -> None:
+        self._wanted = self._found_of_wanted = self._detections = self._right = 0
+
+    def add(self, scene: HeldOut, boxes_px: Array, scores: Array) -> tuple[Array, Array]:
+        """Count the boxes (N, 4) of a scene; which of them is which person, as `match` says."""
+        found, true = match(boxes_px, scores, clipped(scene.boxes_px, scene.image_bgr)).T
+        wanted = scene.tall & (scene.truth.visible_fraction >= HALF_VISIBLE)
+        self._wanted += int(wanted.sum())
+        self._found_of_wanted += int(wanted[true].sum())
+        self._detections += len(boxes_px)
+        self._right += len(found)
+        return found, true
+
+    def found(self) -> Found:
+        """Over all scenes."""
+        return Found(
             wanted=self._wanted,
             found_of_wanted=self._found_of_wanted,
             recall=_share(self._found_of_wanted, self._wanted),
             detections=self._detections,
             right=self._right,
             precision=_share(self._right, self._detections),
-            errors=Errors.of(samples),
-            same_people=Figures.of(by_true_boxes[np.concatenate([np.zeros(0, np.int64), *self._found])]),
         )
 
 

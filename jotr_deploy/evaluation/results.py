@@ -31,8 +31,8 @@ class Protocol:
 
 
 @dataclass(frozen=True)
-class PixelResult:
-    """People found by the bundle's own detector and pose network."""
+class Found:
+    """Boxes beside those of the people who are there."""
 
     wanted: int  # people at least half visible and 64 px tall
     found_of_wanted: int
@@ -40,6 +40,14 @@ class PixelResult:
     detections: int
     right: int  # detections that are anybody
     precision: float | None
+
+
+@dataclass(frozen=True)
+class PixelResult:
+    """People found by the bundle's own detector and pose network."""
+
+    detector: Found  # its boxes, before joints say who is nobody or was found twice
+    people: Found
     errors: Errors  # of the counted people who were found
     same_people: Figures  # the same, by true boxes and noisy joints
 

@@ -65,12 +65,14 @@ def _joints(errors: Errors, source: str) -> Table:
 
 
 def _found(pixels: PixelResult) -> Iterator[Text]:
-    for name, share, part, whole, what in (
-        ("recall", pixels.recall, pixels.found_of_wanted, pixels.wanted, "people half visible and 64 px tall, found"),
-        ("precision", pixels.precision, pixels.right, pixels.detections, "detections that are somebody"),
-    ):
-        percent = NOTHING if share is None else f"{share:.1%}"
-        yield Text.assemble((name, "bold"), f" {percent} ({part} of {whole} {what} at IoU 0.5)")
+    for who, found in (("people", pixels.people), ("detector alone", pixels.detector)):
+        recall, precision = (NOTHING if share is None else f"{share:.1%}" for share in (found.recall, found.precision))
+        yield Text.assemble(
+            (f"{who}: recall", "bold"),
+            f" {recall} ({found.found_of_wanted} of {found.wanted} half visible and 64 px tall), ",
+            ("precision", "bold"),
+            f" {precision} ({found.right} of {found.detections} are somebody), at IoU 0.5",
+        )
 
 
 def drift_tables(drift: Drift) -> list[RenderableType]:

@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose
 from jotr_deploy.evaluation.figures import Figures
 from jotr_deploy.evaluation.matching import clipped
 from jotr_deploy.evaluation.pixels import FromPixels
-from jotr_deploy.evaluation.results import PixelResult
+from jotr_deploy.evaluation.results import Found, PixelResult
 from jotr_deploy.evaluation.samples import Collector, Samples
 from jotr_deploy.evaluation.synthetic import HeldOut
 from jotr_deploy.runtime.people_source import DetectedPeople
@@ -37,7 +37,18 @@ def by_true_boxes(scenes: list[HeldOut]) -> Samples:
     return collector.finish()[0]
 
 
-def measured(detect: Callable[[HeldOut], tuple[Array, Array]]) -> tuple[PixelResult, list[HeldOut], Samples]:
+class SeesNobody:
+    """A pose network that finds no joint of anybody, and says that such people are nobody."""
+
+    skeleton, least_score = "coco17", 0.5
+
+    def __call__(self, image_bgr: Array, boxes_px: Array) -> Array:
+        return np.zeros((len(boxes_px), 17, 3), np.float32)
+
+
+def measured(
+    detect: Callable[[HeldOut], tuple[Array, Array]], pose: Any = None
+) -> tuple[PixelResult, list[HeldOut], Samples]:
     """Look at the scenes with a detector; the network is right about everybody, were they given in order."""
     scenes = all_scenes()
     joints, vertices = [], []
@@ -49,7 +60,7 @@ def measured(detect: Callable[[HeldOut], tuple[Array, Array]]) -> tuple[PixelRes
             vertices += [scene.truth.vertices_m[hit] for hit in hits]
     network = FakeNetwork(np.reshape(joints, (-1, 30, 3)), np.reshape(vertices, (-1, 6890, 3)))
     shown: list[HeldOut] = []
-    source = DetectedPeople(lambda image_bgr: detect(shown[-1]))  # type: ignore[arg-type]
+    source = DetectedPeople(lambda image_bgr: detect(shown[-1]), pose)  # type: ignore[arg-type]
     pixels, counted = FromPixels(source, network), 0  # type: ignore[arg-type]
     for scene in scenes:
         shown.append(scene)
@@ -69,8 +80,7 @@ def test_everybody_found() -> None:
     result, scenes, own = measured(lambda scene: (scene.boxes_px, np.linspace(0.9, 0.3, len(scene.boxes_px))))
     people, wanted, counted = sums(scenes)
     assert people > counted > wanted > 0
-    assert (result.wanted, result.found_of_wanted, result.recall) == (wanted, wanted, 1.0)
-    assert (result.detections, result.right, result.precision) == (people, people, 1.0)
+    assert result.people == result.detector == Found(wanted, wanted, 1.0, people, people, 1.0)
     assert result.errors.people["all"] == Figures(counted, 0.0, 0.0, 0.0)
     assert result.same_people == Figures.of(own)
 
@@ -92,16 +102,23 @@ def test_the_same_people_are_compared() -> None:
     assert result.same_people.mpjpe_mm is not None
     assert_allclose(result.same_people.mpjpe_mm, np.mean(places), atol=0.01)
     filled = sum(len(scene.boxes_px) > 0 for scene in scenes)
-    assert (result.right, result.detections) == (filled, filled + len(scenes))
-    assert result.precision == round(filled / (filled + len(scenes)), 3)
-    assert result.recall is not None
-    assert 0 < result.recall < 1
+    assert (result.people.right, result.people.detections) == (filled, filled + len(scenes))
+    assert result.people.precision == round(filled / (filled + len(scenes)), 3)
+    assert result.people.recall is not None
+    assert 0 < result.people.recall < 1
 
 
 def test_nobody_found() -> None:
     result, _, _ = measured(lambda scene: (np.zeros((0, 4), np.float32), np.zeros(0, np.float32)))
-    assert (result.recall, result.precision, result.detections) == (0.0, None, 0)
+    assert (result.people.recall, result.people.precision, result.people.detections) == (0.0, None, 0)
     assert result.errors.people["all"] == result.same_people == Figures(0, None, None, None)
+
+
+def test_the_detector_is_counted_apart_from_whom_joints_leave() -> None:
+    result, scenes, _ = measured(lambda s: (s.boxes_px, np.linspace(0.9, 0.3, len(s.boxes_px))), SeesNobody())
+    people, wanted, _ = sums(scenes)
+    assert result.detector == Found(wanted, wanted, 1.0, people, people, 1.0)
+    assert result.people == Found(wanted, 0, 0.0, 0, 0, None)
 
 
 @pytest.mark.parametrize(
