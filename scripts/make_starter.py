@@ -34,9 +34,9 @@ LICENCE = Licence(
     terms="Apache-2.0, trained by jotr-deploy on its own synthetic scenes",
     redistributable=True,
 )
-DETECTOR_RECIPE = {"format": "yolox", "threshold": 0.05, "iou": 0.65}
+DETECTOR_RECIPE = {"format": "yolox", "threshold": 0.05, "iou": 0.65, "flip_test": True}
 POSE_RECIPE = {
-    "format": "simcc", "skeleton": SKELETON, "threshold": THRESHOLD, "flip_test": True, "least_score": 0.02
+    "format": "simcc", "skeleton": SKELETON, "threshold": THRESHOLD, "flip_test": True, "least_score": 0.04
 }  # fmt: skip
 
 

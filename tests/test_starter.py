@@ -48,9 +48,14 @@ def test_the_card_is_reproduced(starter: Bundle) -> None:
         assert found.people == int(row[1]), name
         figures = [found.mpjpe_mm, found.pa_mpjpe_mm, found.pve_mm]
         np.testing.assert_allclose(figures, [float(row[k]) for k in (2, 3, 4)], atol=0.6, err_msg=name)
-    recall = re.search(r"[Rr]ecall ([\d.]+) %", CARD)
-    assert recall
-    assert result.pixels.people.recall == pytest.approx(float(recall[1]) / 100, abs=0.0006)
+    for figure, said in (
+        (result.pixels.detector.recall, r"\ndetector finds ([\d.]+) %"),
+        (result.pixels.people.recall, r"recall ([\d.]+) %"),
+        (result.pixels.people.precision, r"precision ([\d.]+) %"),
+    ):
+        stated = re.search(said, CARD)
+        assert stated, said
+        assert figure == pytest.approx(float(stated[1]) / 100, abs=0.0006)
 
 
 def test_engines_are_made_of_weights_that_are_stored_as_halves(cli: Callable[..., Any], tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from jotr_deploy.runtime.detection.nms import nms
 
 Array = NDArray[Any]
 
-ALIKE = 0.7
+ALIKE = 0.6
 """Boxes that share more (an IoU) show the same."""
 
 

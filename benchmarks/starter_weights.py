@@ -1,0 +1,107 @@
+"""Weights of the starter bundle's detector or pose network to go on training from; they ship as fused files only.
+
+    python benchmarks/starter_weights.py detector -o runs/detector_longest/weights.pt
+
+What the export folds into a convolution is its batch norm, which a network that trains needs again, with the statistics
+of what reaches it. They are measured on samples of its task; then the norm has the factor and shift that leave the
+output as it was. Prints how far the output is from the file's.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+from jotr_deploy.bundle import open_bundle
+from jotr_deploy.engines.halved import widen_weights
+from jotr_deploy.runtime.sessions import open_session
+from jotr_deploy.training import detector, pose
+from jotr_deploy.training.tasks import Task
+from jotr_deploy.training.tiny_pose import Heights
+
+SEED, BATCH, BATCHES = 99, 32, 8
+
+
+def stored(path: Path) -> dict[str, Tensor]:
+    """The constants of a file by the names that they have in the network."""
+    initializers = widen_weights(onnx.load(path)).graph.initializer
+    return {t.name.removeprefix("network."): torch.from_numpy(numpy_helper.to_array(t).copy()) for t in initializers}
+
+
+def folded(network: nn.Module, constants: dict[str, Tensor]) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+    """Fill a network from a file; the pairs whose norm does nothing now but add the bias of the fused convolution."""
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        if name in constants:
+            tensor.copy_(constants[name])
+    pairs = []
+    for name, module in network.named_modules():
+        bias = constants.get(f"{name}.weight_bias")
+        if isinstance(module, nn.Conv2d) and bias is not None:
+            parent, _, own = name.rpartition(".")
+            norm = network.get_submodule(f"{parent}.{'norm' if own == 'second' else '1'}")
+            assert isinstance(norm, nn.BatchNorm2d)
+            norm.running_mean.zero_()  # type: ignore[union-attr]
+            norm.running_var.fill_(1 - norm.eps)  # type: ignore[union-attr]
+            norm.weight.fill_(1)
+            norm.bias.copy_(bias)
+            pairs.append((module, norm))
+    return pairs
+
+
+def measure(network: nn.Module, images: list[Tensor], pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]]) -> None:
+    """Give every norm the statistics of its convolution, and the factor and shift that undo them."""
+    sums: dict[nn.Module, Tensor] = {}
+
+    def add(module: nn.Module, _: Any, output: Tensor) -> None:
+        values = output.double()
+        sums[module] = sums.get(module, 0) + torch.stack([values.mean((0, 2, 3)), values.square().mean((0, 2, 3))])
+
+    hooks = [convolution.register_forward_hook(add) for convolution, _ in pairs]
+    for batch in images:
+        network(batch)
+    for hook in hooks:
+        hook.remove()
+    for convolution, norm in pairs:
+        mean, square = sums[convolution] / len(images)
+        norm.running_mean.copy_(mean)  # type: ignore[union-attr]
+        norm.running_var.copy_(square - mean.square())  # type: ignore[union-attr]
+        norm.weight.copy_((norm.running_var + norm.eps).sqrt())  # type: ignore[operator]
+        norm.bias.add_(mean.float())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("role", choices=["detector", "pose"])
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    arguments = parser.parse_args()
+    path = open_bundle(Path("starter")).file(arguments.role)
+    task: Task = (
+        detector.make(detector.Options(), SEED) if arguments.role == "detector" else pose.make(pose.Options(), SEED)
+    )
+    network = task.model.eval().requires_grad_(False)
+    pairs = folded(network, stored(path))
+    samples = [task.samples(range(k * BATCH, (k + 1) * BATCH))["image"] for k in range(BATCHES)]
+    images = [torch.from_numpy(each) for each in samples]
+    inputs = [each.float() if arguments.role == "detector" else pose.normalised(each) for each in images]
+    measure(network, inputs, pairs)
+    found = [network(inputs[0])[..., :4]] if arguments.role == "detector" else list(Heights(network)(inputs[0]))
+    with open_session(path, "onnxruntime", "cpu") as session:
+        expected = session({next(iter(session.inputs)): inputs[0].contiguous().numpy()})
+    gaps = [
+        np.abs(own.numpy() - other[..., : own.shape[-1]]).max()
+        for own, other in zip(found, expected.values(), strict=True)
+    ]
+    print(f"largest difference from {path.name}: {max(gaps):.1e}")
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    task.save(arguments.output)
+
+
+if __name__ == "__main__":
+    main()
