@@ -75,8 +75,8 @@ class Muon(torch.optim.Optimizer):
     def _move(self, parameter: Tensor, gradient: Tensor, lr: float, weight_decay: float) -> None:
         state = self.state[parameter]
         if not state:
-            state["momentum"] = torch.zeros_like(gradient)
-        momentum = state["momentum"].lerp_(gradient, 1 - MOMENTUM)
+            state["momentum_buffer"] = torch.zeros_like(gradient)
+        momentum = state["momentum_buffer"].lerp_(gradient, 1 - MOMENTUM)
         update = orthogonalised(gradient.lerp(momentum, MOMENTUM).flatten(1))
         length = 0.2 * math.sqrt(max(update.shape))
         parameter.mul_(1 - lr * weight_decay)
