@@ -27,7 +27,7 @@ def report(result: Evaluation) -> Group:
     """Everything of a result, ready to print."""
     parts: list[RenderableType] = [_people(result), Text(), _joints(result.errors, GIVEN)]
     if result.pixels:
-        parts += [Text(), _joints(result.pixels.errors, PIXELS), Text(), *_found(result.pixels)]
+        parts += [Text(), _joints(result.pixels.errors, PIXELS), Text(), _found(result.pixels)]
     if result.drift:
         parts += drift_tables(result.drift)
     parts += [Text(), *notes(result.file, result.not_finite, result.drift, result.labels), Text()]
@@ -64,15 +64,14 @@ def _joints(errors: Errors, source: str) -> Table:
     return table
 
 
-def _found(pixels: PixelResult) -> Iterator[Text]:
-    for who, found in (("people", pixels.people), ("detector alone", pixels.detector)):
+def _found(pixels: PixelResult) -> Table:
+    title = "Found at an IoU of 0.5: recall of people half visible and 64 px tall, precision of all"
+    table = columns_table(title, "people", "recall", "found", "precision", "somebody")
+    for who, found in (("in the end", pixels.people), ("detector alone", pixels.detector)):
         recall, precision = (NOTHING if share is None else f"{share:.1%}" for share in (found.recall, found.precision))
-        yield Text.assemble(
-            (f"{who}: recall", "bold"),
-            f" {recall} ({found.found_of_wanted} of {found.wanted} half visible and 64 px tall), ",
-            ("precision", "bold"),
-            f" {precision} ({found.right} of {found.detections} are somebody), at IoU 0.5",
-        )
+        counts = f"{found.found_of_wanted} of {found.wanted}", f"{found.right} of {found.detections}"
+        table.add_row(who, recall, counts[0], precision, counts[1])
+    return table
 
 
 def drift_tables(drift: Drift) -> list[RenderableType]:

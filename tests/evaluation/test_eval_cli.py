@@ -121,7 +121,10 @@ def test_pixels(cli: Cli, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert pixels["same_people"] == found["errors"]["people"]["all"]
     assert "IoU of at least 0.5" in found["protocol"]["pixels"]
     table = cli("eval", tiny_bundle, *SMALL, "--pixels").out
-    assert "recall 100.0%" in table
+    rows = [line.split() for line in table.splitlines()]
+    wanted = f"{kept['found_of_wanted']} of {kept['wanted']}".split()
+    for who in ("in the end", "detector alone"):
+        assert [*who.split(), "100.0%", *wanted, f"{kept['precision']:.1%}", str(kept["right"]), "of", "21"] in rows
     assert any(line.startswith(" pixels alone ") for line in table.splitlines())
     assert "the same by true boxes" in table
 
