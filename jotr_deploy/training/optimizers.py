@@ -15,7 +15,7 @@ MATRIX = 64
 """Fewest rows and columns of a matrix that Muon moves: layers between layers, not queries or heads."""
 MOMENTUM = 0.95
 NEWTON_SCHULZ = (3.4445, -4.775, 2.0315)
-"""Factors of a quintic that lifts small singular values fast and leaves all of them between 0.7 and 1.2."""
+"""Factors of a quintic that lifts small singular values fast; they end near 1, not at it."""
 _ITERATIONS = 5
 _SMALL = 1e-7
 
@@ -56,7 +56,7 @@ class Muon(torch.optim.Optimizer):
     """Muon (Jordan et al., 2024) for matrices, and for kernels as the matrix of their outputs by all that reaches them.
 
     PyTorch's, which takes matrices alone, orthogonalises in bfloat16: on a CPU that has no instructions for it that
-    took longer than a step of the small networks. So it is float32 on a CPU here.
+    took as long as the rest of a step of the small detector. So it is float32 on a CPU here.
     """
 
     def __init__(self, params: Iterable[nn.Parameter], lr: float, weight_decay: float) -> None:
