@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,11 +77,23 @@ class People:
     def __len__(self) -> int:
         return len(self.boxes_px)
 
-    def __getitem__(self, index: slice | Array | Sequence[int]) -> People:
-        """The chosen people, in the order of `index` (a slice, a mask or an index array; never a plain int)."""
-        if not isinstance(index, slice):
-            index = np.asarray(index, dtype=None if len(index) else np.int64)
-        return People(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+    def __iter__(self) -> Iterator[Person]:
+        return (self[k] for k in range(len(self)))
+
+    @overload
+    def __getitem__(self, index: int | np.integer[Any]) -> Person: ...
+    @overload
+    def __getitem__(self, index: slice | Array | Sequence[int] | Sequence[bool]) -> People: ...
+    def __getitem__(self, index: Any) -> Person | People:
+        """One person by number, or several by a slice, a mask or numbers, in that order.
+
+        Raises:
+            IndexError: a number beyond the last person, a mask of another length.
+        """
+        if is_number(index):
+            return Person(*(scalar(getattr(self, f.name)[index]) for f in fields(self)))
+        chosen = several(index)
+        return People(**{f.name: getattr(self, f.name)[chosen] for f in fields(self)})
 
     @property
     def vertices_camera_m(self) -> Array:
@@ -92,3 +104,48 @@ class People:
     def joints_camera_m(self) -> Array:
         """(N, 30, 3) the 30-joint set, each in its own person's camera frame, metres."""
         return self.joints_m + self.translation_m[:, None]
+
+
+@dataclass(frozen=True)
+class Person:
+    """One of `People`: the same values under the same names, in the singular."""
+
+    box_px: Array  # (4,) square crop box in the image, x0 y0 x1 y1
+    score: float  # confidence of the detection
+    track_id: int  # -1 where untracked
+    keypoints_px: Array  # (30, 3) joints given to the network: x, y in the image, confidence
+    joints_used: int  # how many of them the network was allowed to see
+    joints_img: Array  # (15, 3) refined joints, x y z in 0..1 of the crop volume
+    pose_rad: Array  # (24, 3) SMPL axis-angle, root first
+    betas: Array  # (10,) SMPL shape
+    cam: Array  # (3,) raw output of the camera head
+    translation_m: Array  # (3,) pelvis in the camera frame
+    focal_px: float  # focal length of the camera
+    principal_px: Array  # (2,) principal point of the camera, in the image
+    joints_m: Array  # (30, 3) relative to the pelvis
+    vertices_m: Array  # (6890, 3) mesh, relative to the pelvis
+
+    @property
+    def vertices_camera_m(self) -> Array:
+        """(6890, 3) mesh in the camera frame, metres."""
+        return self.vertices_m + self.translation_m
+
+    @property
+    def joints_camera_m(self) -> Array:
+        """(30, 3) joints in the camera frame, metres."""
+        return self.joints_m + self.translation_m
+
+
+def is_number(index: object) -> bool:
+    """Whether an index chooses one person."""
+    return isinstance(index, (int, np.integer)) and not isinstance(index, bool)
+
+
+def several(index: Any) -> slice | Array:
+    """An index that chooses any number of people, as NumPy takes it; an empty list chooses nobody."""
+    return index if isinstance(index, slice) else np.asarray(index, dtype=None if len(index) else np.int64)
+
+
+def scalar(value: Any) -> Any:
+    """A row as it is, a single number as Python's."""
+    return value.item() if np.ndim(value) == 0 else value

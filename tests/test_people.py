@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from jotr_deploy.geometry.camera import camera_from_box, crop_camera, project_px
-from jotr_deploy.people import LAYOUT, People
+from jotr_deploy.people import LAYOUT, People, Person
+from jotr_deploy.runtime.detections import Detections
 
 
 def some(count, seed=0):
@@ -132,3 +133,40 @@ def test_every_person_is_projected_through_their_own_camera(count):
 def test_a_point_on_the_axis_falls_on_the_principal_point():
     pixels = project_px(np.array([[[0.0, 0.0, 7.0]]]), np.array([500.0]), np.array([[320.5, 240.25]]))
     assert pixels.tolist() == [[[320.5, 240.25]]]
+
+
+SINGULAR = {"boxes_px": "box_px", "scores": "score", "track_ids": "track_id"}
+
+
+@pytest.mark.parametrize("number", [0, 3, -1, np.int64(2)])
+def test_a_number_chooses_a_person(number):
+    people = some(4)
+    person = people[number]
+    assert isinstance(person, Person)
+    for name, array in arrays(people).items():
+        np.testing.assert_array_equal(getattr(person, SINGULAR.get(name, name)), array[number])
+    np.testing.assert_array_equal(person.vertices_camera_m, people.vertices_camera_m[number])
+    np.testing.assert_array_equal(person.joints_camera_m, people.joints_camera_m[number])
+    assert (type(person.track_id), type(person.score), type(person.joints_used)) == (int, float, int)
+
+
+@pytest.mark.parametrize(("count", "wrong"), [(0, 0), (2, 2), (2, -3), (2, [False, True, True])])
+def test_nobody_has_that_number(count, wrong):
+    with pytest.raises(IndexError):
+        some(count)[wrong]
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_iterating_gives_every_person_in_order(count):
+    people = some(count)
+    assert [person.track_id for person in people] == people.track_ids.tolist()
+
+
+def test_detections_choose_and_iterate_alike():
+    people = Detections.from_boxes(np.arange(12.0).reshape(3, 4), np.array([0.1, 0.5, 0.9]))
+    np.testing.assert_array_equal(people[-1].box_px, [8, 9, 10, 11])
+    assert [f"{person.score:.1f}" for person in people] == ["0.1", "0.5", "0.9"]
+    assert len(people[people.scores > 0.3]) == 2
+    assert (len(people[1:]), list(Detections.none())) == (2, [])
+    with pytest.raises(IndexError):
+        people[3]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from jotr_deploy.people import is_number, scalar, several
 from jotr_deploy.skeletons import SMPL30
 
 Array = NDArray[Any]
@@ -57,11 +58,33 @@ class Detections:
     def __len__(self) -> int:
         return len(self.boxes_px)
 
-    def __getitem__(self, index: slice | Array | Sequence[int]) -> Detections:
-        """The chosen people, in the order of `index` (a slice, a mask or an index array; never a plain int)."""
-        if not isinstance(index, slice):
-            index = np.asarray(index, dtype=None if len(index) else np.int64)
-        return Detections(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+    def __iter__(self) -> Iterator[Detection]:
+        return (self[k] for k in range(len(self)))
+
+    @overload
+    def __getitem__(self, index: int | np.integer[Any]) -> Detection: ...
+    @overload
+    def __getitem__(self, index: slice | Array | Sequence[int] | Sequence[bool]) -> Detections: ...
+    def __getitem__(self, index: Any) -> Detection | Detections:
+        """One person by number, or several by a slice, a mask or numbers, in that order.
+
+        Raises:
+            IndexError: a number beyond the last person, a mask of another length.
+        """
+        if is_number(index):
+            return Detection(*(scalar(getattr(self, f.name)[index]) for f in fields(self)))
+        chosen = several(index)
+        return Detections(**{f.name: getattr(self, f.name)[chosen] for f in fields(self)})
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One of `Detections`: the same values under the same names, in the singular."""
+
+    box_px: Array  # (4,) x0 y0 x1 y1
+    keypoints_px: Array  # (30, 3) x, y in the image, confidence in 0..1; absent joints are zero
+    score: float  # confidence in 0..1
+    track_id: int  # -1 where untracked
 
 
 def box_text(box_px: Array) -> str:
