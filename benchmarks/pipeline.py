@@ -35,7 +35,7 @@ from jotr_deploy.runtime.people_source import DetectedPeople
 from jotr_deploy.runtime.pipeline import Pipeline
 from jotr_deploy.runtime.pose import open_pose_network
 from jotr_deploy.runtime.sessions import Session, open_session
-from jotr_deploy.runtime.smoothing import open_smoother
+from jotr_deploy.runtime.smoothing import Smoother, open_smoother
 from jotr_deploy.runtime.tracking import Tracker
 from jotr_deploy.runtime.video import VideoWriter, open_source
 from jotr_deploy.spans import Spans
@@ -119,21 +119,21 @@ def film(path: Path, width: int, frames: int) -> Path:
     return path
 
 
-def made(bundle: Bundle, sessions: dict[str, Any], spans: Spans, stack: ExitStack) -> Pipeline:
+def made(bundle: Bundle, sessions: dict[str, Any], spans: Spans, stack: ExitStack) -> tuple[Pipeline, Smoother]:
     """The whole pipeline: found, tracked, recovered, smoothed."""
     detector = open_detector(sessions["detector"], {"format": "yolox"})
     people = DetectedPeople(detector, open_pose_network(sessions["pose"], {"skeleton": "coco17"}), spans)
     smoother = open_smoother("one-euro", stack.enter_context(open_body(bundle)), FPS)
-    return Pipeline(MeshNetwork(sessions["mesh"]), people, spans, tracker=Tracker(FPS), smoother=smoother)
+    return Pipeline(MeshNetwork(sessions["mesh"]), people, spans), smoother
 
 
-def go(pipeline: Pipeline, film: Path, faces: Array, overlapped: bool) -> int:
+def go(made: tuple[Pipeline, Smoother], film: Path, faces: Array, overlapped: bool) -> int:
     """Every frame drawn and written; how many people there were."""
-    people_seen = 0
+    (pipeline, smoother), people_seen = made, 0
     with (
         open_source(film) as source,
         VideoWriter(film.with_name("drawn.mp4"), FPS) as writer,
-        closing(pipeline.stream(source, overlapped)) as stream,
+        closing(pipeline.stream(source, overlapped, None, Tracker(FPS), smoother)) as stream,
     ):
         for frame, people in stream:
             people_seen += len(people)

@@ -133,26 +133,25 @@ def export(
     exclusive("--no-body", no_body, assets)
     choice("--sampling", sampling, ("function", "inline"))
     needs("export", "torch", "onnxscript", "onnxruntime")
-    with steps() as say:
-        say(f"reading {'random weights' if checkpoint is None else checkpoint}")
-        from jotr_deploy.export.export import export_bundle
-        from jotr_deploy.export.load import load_network, load_stand_in
+    from jotr_deploy.api import export_bundle
 
-        if checkpoint is None:
-            loaded = load_stand_in(with_body=not no_body)
-        else:
-            loaded = load_network(checkpoint, body, extra_regressor, vposer, with_body=not no_body)
-        exported = export_bundle(loaded, output, sampling, replace=force, say=say)  # type: ignore[arg-type]
+    with steps() as say:
+        exported = export_bundle(
+            checkpoint, output, body=body, extra_regressor=extra_regressor, vposer=vposer, with_body=not no_body,
+            sampling=sampling, replace=force, say=say,  # type: ignore[arg-type]
+        )  # fmt: skip
     if as_json:
-        print_json({"bundle": str(exported.path), "size_bytes": exported.size_bytes, "labels": loaded.labels,
-                     "notes": loaded.notes, "differences": [asdict(row) for row in exported.differences]})  # fmt: skip
+        print_json({
+            "bundle": str(exported.path), "size_bytes": exported.size_bytes, "labels": exported.labels,
+            "notes": exported.notes, "differences": [asdict(row) for row in exported.differences],
+        })  # fmt: skip
         return
     console.print(difference_table(exported.differences))
-    for note in (*loaded.notes, *(f"label: {label}" for label in loaded.labels)):
+    for note in (*exported.notes, *(f"label: {label}" for label in exported.labels)):
         console.print(f"[yellow]note[/] {escape(note)}", highlight=False, soft_wrap=True)
-    for licence in loaded.licences:
+    for licence in exported.licences:
         console.print(f"[dim]licence[/] {licence.asset}: {licence.terms}", highlight=False, soft_wrap=True)
-    following = f"run {exported.path} IMAGE -o DIR" if loaded.faces is not None else f"doctor {exported.path}"
+    following = f"run {exported.path} IMAGE -o DIR" if exported.has_body else f"doctor {exported.path}"
     done(exported.path, f"{exported.size_bytes / 1e6:.0f} MB", f"jotr-deploy {following}")
 
 

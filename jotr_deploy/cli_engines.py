@@ -42,9 +42,15 @@ def build_engine(
     if check_only:
         _check(bundle, precision, plugin, as_json)
     elif backend == "tensorrt":
-        _tensorrt(bundle, output, precision, batch, plugin, workspace, timing_cache, level, as_json)
+        from jotr_deploy.engines.tensorrt import parse_batch
+
+        _build(
+            bundle, output, backend, precision, as_json, batch=parse_batch(batch), plugin=plugin,
+            workspace_bytes=None if workspace is None else _bytes(workspace), timing_cache=timing_cache,
+            optimization_level=level,
+        )  # fmt: skip
     else:
-        _on_cpu(bundle, output, backend, precision, as_json)
+        _build(bundle, output, backend, precision, as_json)
 
 
 def _check(bundle: Path, precision: str, plugin: str | None, as_json: bool) -> None:
@@ -66,34 +72,18 @@ def _check(bundle: Path, precision: str, plugin: str | None, as_json: bool) -> N
              f"jotr-deploy build-engine {bundle} --precision {precision}")  # fmt: skip
 
 
-def _on_cpu(bundle: Path, output: Path | None, backend: str, precision: str, as_json: bool) -> None:
+def _build(bundle: Path, output: Path | None, backend: str, precision: str, as_json: bool, **tensorrt: Any) -> None:
     needs("build-engine", "onnxruntime", *(["openvino"] if backend == "openvino" else []))
-    from jotr_deploy.bundle import to_write
-    from jotr_deploy.engines.onnxruntime import build_onnxruntime
-    from jotr_deploy.engines.openvino import build_openvino
+    from jotr_deploy.api import build_engine
 
-    build = build_openvino if backend == "openvino" else build_onnxruntime
-    with steps() as say, to_write(bundle, output) as opened:
-        _, name, differences = build(opened, precision, say)
-    _report(output or bundle, name, differences, precision, [], as_json)
-
-
-def _tensorrt(
-    bundle: Path, output: Path | None, precision: str, batch: str, plugin: str | None, workspace: str | None,
-    timing_cache: Path | None, level: int, as_json: bool,
-) -> None:  # fmt: skip
-    needs("build-engine", "onnxruntime")
-    from jotr_deploy.bundle import to_write
-    from jotr_deploy.engines.tensorrt import build_engine, parse_batch
-
-    sizes, memory = parse_batch(batch), None if workspace is None else _bytes(workspace)
-    with _phases() as (say, progress), to_write(bundle, output) as opened:
+    with _phases() as (say, progress):
+        if backend == "tensorrt":
+            tensorrt["progress"] = progress
         built = build_engine(
-            opened, precision=precision, batch=sizes, plugin=cast(Any, plugin), workspace_bytes=memory,
-            timing_cache=timing_cache, optimization_level=level, say=say, progress=progress,
-        )  # fmt: skip
-        line = built.trtexec.replace(str(opened.path), str(output or opened.path))
-    _report(output or bundle, built.engine.name, built.differences, precision, [line], as_json)
+            bundle, backend=cast(Any, backend), precision=cast(Any, precision), output=output, say=say, **tensorrt
+        )
+    lines = [] if built.trtexec is None else [built.trtexec]
+    _report(output or bundle, built.path.name, list(built.differences), precision, lines, as_json)
 
 
 def _report(bundle: Path, name: str, rows: list[Any], precision: str, lines: list[str], as_json: bool) -> None:

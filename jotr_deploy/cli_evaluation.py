@@ -25,7 +25,7 @@ def evaluate(
     h36m_regressor: Annotated[Path | None, typer.Option(help="J_regressor_h36m_correct.npy, for data sets.")] = None,
     smpl: Annotated[Path | None, typer.Option(help="Folder of SMPL's files, all genders, for data sets.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the scenes; training uses those below 1000.")] = 1000,
-    scenes: Annotated[int, typer.Option(min=1, help="How many to draw.")] = 256,
+    scenes: Annotated[int | None, typer.Option(min=1, help="How many to draw; 256 by default.")] = None,
     file: Annotated[str | None, typer.Option(help="Network file of the bundle; mesh.onnx by default.")] = None,
     drift: Annotated[
         bool, typer.Option("--drift", help="Also compare every file of the bundle with the fp32 one.")
@@ -54,39 +54,26 @@ def evaluate(
 ) -> None:
     """Measure a bundle against the truth of held-out scenes, or of a data set."""
     choice("--device", device, ("auto", "cpu", "cuda"))
-    from jotr_deploy.evaluation.protocols import PROTOCOLS, SYNTHETIC, SyntheticOptions, evaluate_synthetic
-    from jotr_deploy.evaluation.synthetic import SCENES
-
-    choice("--protocol", protocol, PROTOCOLS)
-    of_a_set = {"--root": root, "--h36m-regressor": h36m_regressor, "--smpl": smpl}
-    if protocol == SYNTHETIC:
-        _refuse(protocol, of_a_set)
-    else:
-        _refuse(protocol, {"--pixels": pixels or None, "--scenes": None if scenes == SCENES else scenes})
-        _require(protocol, of_a_set)
     how = {"--stride": stride, "--textures": textures, "--every": every, "--output": output}
     attack = _attack(occlusion, how, keep_joints)
     needs("eval", "onnxruntime")
     errors.print(f"[dim]measuring[/] {escape(str(bundle))}", highlight=False, soft_wrap=True)
-    from jotr_deploy.bundle import open_bundle
-    from jotr_deploy.evaluation.annotated.protocol import SetOptions, evaluate_set
+    from jotr_deploy import api
     from jotr_deploy.evaluation.annotated.results import SetEvaluation
     from jotr_deploy.evaluation.annotated.table import set_report
     from jotr_deploy.evaluation.occlusion_table import occlusion_report
-    from jotr_deploy.evaluation.results import Evaluation
     from jotr_deploy.evaluation.table import report
 
-    opened = open_bundle(bundle)
     with bar() as progress:
-        if root and h36m_regressor and smpl:
-            files = (root, h36m_regressor, smpl)
-            options = SetOptions(protocol, *files, seed, file, drift, device, threads, attack)
-            result: SetEvaluation | Evaluation = evaluate_set(opened, options, progress)
-            same = f"--protocol {protocol} " + " ".join(f"{option} {path}" for option, path in of_a_set.items())
-        else:
-            drawn = SyntheticOptions(seed, scenes, file, drift, pixels, device, threads, attack)
-            result = evaluate_synthetic(opened, drawn, progress)
-            same = f"--seed {seed} --scenes {scenes}"
+        result = api.evaluate(
+            bundle, protocol=protocol, root=root, h36m_regressor=h36m_regressor, smpl=smpl, seed=seed, scenes=scenes,
+            file=file, drift=drift, pixels=pixels, occlusion=attack, device=device, threads=threads, progress=progress,
+        )  # fmt: skip
+    if isinstance(result, SetEvaluation):
+        of_a_set = {"--root": root, "--h36m-regressor": h36m_regressor, "--smpl": smpl}
+        same = f"--protocol {protocol} " + " ".join(f"{option} {path}" for option, path in of_a_set.items())
+    else:
+        same = f"--seed {seed}" + ("" if scenes is None else f" --scenes {scenes}")
     if as_json:
         print_json(result.as_dict())
         return
@@ -117,22 +104,3 @@ def _attack(sizes: str | None, how: Mapping[str, Any], keep_joints: bool) -> Occ
     return OcclusionOptions(
         patch_sizes(sizes), stride, how["--textures"], keep_joints, how["--every"] or 1, how["--output"]
     )
-
-
-_WHERE = {
-    "--root": "give the folder that holds the folders of the sets, docs/datasets.md says how",
-    "--h36m-regressor": "give the published J_regressor_h36m_correct.npy, (17, 6890)",
-    "--smpl": "get SMPL from https://smpl.is.tue.mpg.de and give the folder of its neutral, male and female files",
-}
-
-
-def _refuse(protocol: str, options: Mapping[str, object]) -> None:
-    for option, value in options.items():
-        if value is not None:
-            raise JotrDeployError(f"--protocol {protocol} makes no use of {option}", "leave one of them out")
-
-
-def _require(protocol: str, options: Mapping[str, object]) -> None:
-    for option, value in options.items():
-        if value is None:
-            raise JotrDeployError(f"--protocol {protocol} needs {option}", _WHERE[option])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from shlex import quote
@@ -29,7 +28,14 @@ def run(
     source: Annotated[
         str, typer.Argument(help="Image, folder of images, glob in quotes, video, number of a camera, or URL.")
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Directory of the results.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="Directory of the results; by default a new one, jotr-results/NAME, and none with --live.",
+        ),
+    ] = None,
     keypoints: Annotated[
         Path | None, typer.Option(help="2-D joints: COCO results, OpenPose, AlphaPose, or .npz of --save-2d.")
     ] = None,
@@ -77,6 +83,10 @@ def run(
         )
     if skeleton is not None and keypoints is None:
         raise JotrDeployError("--skeleton is given without --keypoints", "it names the joint order of a keypoint file")
+    written = output is not None or not live
+    for option, given in {"--save-2d": save_2d, "--obj": obj, "--glb": glb, "--coco": coco}.items():
+        if given and not written:
+            raise JotrDeployError(f"{option} with --live writes nothing without a directory", "add -o DIR")
     needs("run", "onnxruntime")
     from jotr_deploy.runtime.captures import shown
 
@@ -95,16 +105,18 @@ def run(
         overlay=not no_overlay, save_2d=save_2d, obj=obj, glb=glb, coco=coco, keypoints=keypoints, boxes=boxes,
         skeleton=skeleton, people=cast(PeopleBy, people), every=every, roi_px=_region(roi), max_people=max_people,
         smooth=cast(Mode, smooth), keep_going=keep_going, overlap=overlap, file=file, device=device, threads=threads,
+        write=written,
     )  # fmt: skip
     spans = Spans()
     with _watched(live, spans) as progress:
         summary = run_source(open_bundle(bundle), source, output, options, progress, spans)
-    result = output / Path(summary.files[-1]).with_suffix(".npz")
-    profiled = _profile(spans, result.with_name(f"{result.stem}_trace.json"), as_json) if profile else {}
+    result = None if summary.output is None else Path(summary.output, summary.files[-1]).with_suffix(".npz")
+    trace = None if result is None else result.with_name(f"{result.stem}_trace.json")
+    profiled = _profile(spans, trace, as_json) if profile else {}
     if as_json:
-        print_json({**asdict(summary), **profiled})
+        print_json({**summary.as_dict(), "output": summary.output, **profiled})
     else:
-        _report(summary, output, result, with_table=not profile, given=keypoints is not None or boxes is not None)
+        _report(summary, result, with_table=not profile, given=keypoints is not None or boxes is not None)
     if summary.ended == "interrupted":
         raise typer.Exit(INTERRUPTED)
 
@@ -134,21 +146,23 @@ def _watched(live: bool, spans: Spans) -> Iterator[Callable[[int, int | None], N
             yield partial(tell, "frames")
 
 
-def _profile(spans: Spans, trace: Path, quiet: bool) -> dict[str, Any]:
-    """Write the trace, print the figures unless `quiet`; what of it belongs into the JSON."""
+def _profile(spans: Spans, trace: Path | None, quiet: bool) -> dict[str, Any]:
+    """Write the trace where results are written, print the figures unless `quiet`; return both for the JSON."""
     from jotr_deploy.profiling.frames import frame_profile
     from jotr_deploy.profiling.table import frames_report
     from jotr_deploy.profiling.trace import write_trace
 
-    write_trace(spans.spans, trace)
+    if trace is not None:
+        write_trace(spans.spans, trace)
     found = frame_profile(spans.spans)
     if not quiet:
         console.print(frames_report(found))
-        console.print(f"[dim]trace[/] {escape(str(trace))}: open it at chrome://tracing", highlight=False)
-    return {"profile": found.as_dict(), "trace": str(trace)}
+        if trace is not None:
+            console.print(f"[dim]trace[/] {escape(str(trace))}: open it at chrome://tracing", highlight=False)
+    return {"profile": found.as_dict(), "trace": None if trace is None else str(trace)}
 
 
-def _report(summary: RunSummary, output: Path, result: Path, with_table: bool, given: bool) -> None:
+def _report(summary: RunSummary, result: Path | None, with_table: bool, given: bool) -> None:
     if with_table:
         from rich import box
         from rich.table import Table
@@ -174,10 +188,14 @@ def _report(summary: RunSummary, output: Path, result: Path, with_table: bool, g
         if why:
             more = f" and {len(why) - 1} more" if len(why) > 1 else ""
             console.print(f"[yellow]{what}[/] {escape(why[0])}{more}", highlight=False, soft_wrap=True)
-    picture = next((output / f for f in summary.files if "_overlay" in f), None)
     found, frames = count(summary.people, "person", "people"), count(summary.frames, "frame")
     if summary.tracks:
         found = f"{count(summary.tracks, 'person', 'people')}, {count(summary.people, 'mesh', 'meshes')}"
+    if result is None:
+        run = f"jotr-deploy run {quote(summary.bundle)} {quote(summary.source)} -o DIR"
+        done(summary.source, f"{found} in {frames}, nothing written", f"{run} keeps the results")
+        return
+    picture = next((result.with_name(f) for f in summary.files if "_overlay" in f), None)
     look = "" if picture is None else f"look at {quote(str(picture))}, or "
     files = count(len(summary.files), "file")
-    done(output, f"{found} in {frames}, {files}", f"{look}jotr-deploy view {quote(str(result))}")
+    done(result.parent, f"{found} in {frames}, {files}", f"{look}jotr-deploy view {quote(str(result))}")

@@ -106,7 +106,7 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
 
 
-def done(path: Path, what: str, following: str) -> None:
+def done(path: Path | str, what: str, following: str) -> None:
     console.print(
         f"[bold green]done[/] {escape(str(path))} ({what}). Next: [bold]{escape(following)}[/]",
         highlight=False,

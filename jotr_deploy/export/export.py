@@ -13,7 +13,7 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from jotr_deploy.bundle import FileEntry, Manifest, new_directory, sha256_of, write_manifest
+from jotr_deploy.bundle import FileEntry, Licence, Manifest, new_directory, sha256_of, write_manifest
 from jotr_deploy.engines.verify import Difference, measure, require, vertices_error
 from jotr_deploy.export.load import Loaded
 from jotr_deploy.export.onnx import Sampling, export_onnx
@@ -33,6 +33,10 @@ class Exported:
     path: Path
     differences: list[Difference]
     size_bytes: int
+    labels: tuple[str, ...]  # warnings that belong beside every result
+    notes: tuple[str, ...]
+    licences: tuple[Licence, ...]
+    has_body: bool
 
 
 def torch_network(model: JOTR) -> Callable[[Mapping[str, Array]], dict[str, Array]]:
@@ -79,7 +83,9 @@ def export_bundle(
         )
         write_manifest(directory, manifest)
         size = sum(path.stat().st_size for path in directory.iterdir())
-    return Exported(output, differences, size)
+    return Exported(
+        output, differences, size, loaded.labels, loaded.notes, loaded.licences, has_body=loaded.faces is not None
+    )
 
 
 def _mesh_entry(mesh: Path, sampling: Sampling, differences: list[Difference]) -> FileEntry:

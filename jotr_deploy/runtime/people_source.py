@@ -208,7 +208,7 @@ def with_joints(people: Detections, joints: Array, skeleton: str, size_px: tuple
 
 
 def open_people_source(
-    source: FrameSource,
+    source: FrameSource | None,
     keypoints: Path | None = None,
     boxes: Path | None = None,
     skeleton: str | None = None,
@@ -217,6 +217,8 @@ def open_people_source(
     spans: Spans | None = None,
 ) -> PeopleSource:
     """The people of a source by what the user gave, keypoints or boxes; else as `people` says.
+
+    Without a source they are those of still pictures.
 
     Boxes, OpenCV's HOG and the whole frame get joints from the pose network, if there is one. "auto" takes the
     detector, without one HOG, and says so once; a still picture in which HOG finds nobody is one person as a whole, a
@@ -228,25 +230,36 @@ def open_people_source(
         BundleError: people are to be found by a detector and there is none.
         MissingDependency: by HOG, which this OpenCV lacks.
     """
+    require_one_way(people, keypoints, boxes)
+    video = source is not None and source.kind == "video"
+    if keypoints is not None:
+        keypoint_file = read_keypoints(keypoints, skeleton)
+        if source is not None:
+            keypoint_file.index.check(source)
+        return KeypointPeople(keypoint_file, video)
+    if boxes is not None:
+        box_file = read_boxes(boxes)
+        if source is not None:
+            box_file.index.check(source)
+        return BoxPeople(box_file, video, networks.pose, spans)
+    return _found_in(source, networks, people, spans)
+
+
+def require_one_way(people: PeopleBy, keypoints: Path | None, boxes: Path | None) -> None:
+    """Refuse more than one way to tell who is in a picture.
+
+    Raises:
+        KeypointFileError.
+    """
     if keypoints is not None and boxes is not None:
         raise KeypointFileError("both keypoints and boxes are given", "give one: joints bring their own boxes")
     given = "keypoints" if keypoints is not None else "boxes" if boxes is not None else None
     if people != "auto" and given is not None:
         raise KeypointFileError(f"people by {people!r} and {given} are given", "give one: the file says who is there")
-    video = source.kind == "video"
-    if keypoints is not None:
-        keypoint_file = read_keypoints(keypoints, skeleton)
-        keypoint_file.index.check(source)
-        return KeypointPeople(keypoint_file, video)
-    if boxes is not None:
-        box_file = read_boxes(boxes)
-        box_file.index.check(source)
-        return BoxPeople(box_file, video, networks.pose, spans)
-    return _found_in(source, networks, people, spans)
 
 
 def _found_in(
-    source: FrameSource, networks: PeopleNetworks, people: PeopleBy, spans: Spans | None
+    source: FrameSource | None, networks: PeopleNetworks, people: PeopleBy, spans: Spans | None
 ) -> DetectedPeople | OrWholePicture | WholeFrame:
     if people == "detector" and networks.detector is None:
         raise BundleError(
@@ -270,7 +283,8 @@ def _found_in(
     _say_fallback(
         "people are found by OpenCV's HOG, which is for demonstrations and knows upright people in full view only"
     )
-    return OrWholePicture(found, whole) if source.kind in ("image", "images") else found
+    still = source is None or source.kind in ("image", "images")
+    return OrWholePicture(found, whole) if still else found
 
 
 def _say_fallback(what: str) -> None:

@@ -41,37 +41,49 @@ class Pipeline:
         people_source: PeopleSource,
         spans: Spans | None = None,
         crop: Cropper = make_crops,
-        tracker: Tracker | None = None,
-        smoother: Smoother | None = None,
     ) -> None:
         self.mesh, self.people_source = mesh, people_source
         self.spans, self.crop = spans or Spans(), crop
-        self.tracker, self.smoother = tracker, smoother
 
     def __call__(self, image_bgr: Array, name: str = "", frame: int = 0) -> People:
         """Recover everyone of one (H, W, 3) uint8 image; name and number only matter to files of joints or boxes."""
         return self._recover(Frame(frame, name, image_bgr), self.people_source(image_bgr, name, frame))
 
     def stream(
-        self, source: FrameSource, overlap: bool = False, failed: Failed | None = None
+        self,
+        source: FrameSource,
+        overlap: bool = False,
+        failed: Failed | None = None,
+        tracker: Tracker | None = None,
+        smoother: Smoother | None = None,
     ) -> Generator[tuple[Frame, People], None, None]:
-        """Every frame of a source with its people, in order, tracked and smoothed where that was asked for.
+        """Every frame of a source with its people, in order.
 
         Args:
             source: of the frames.
             overlap: reading, finding people and recovering them work in a thread each, on frames of their own, while
                 the caller uses those before. What comes out is the same to the bit.
             failed: told of a frame that raised, which is then left out; without it the error is raised.
+            tracker: numbers the people of this stream; a new one for every stream, as it remembers them.
+            smoother: the same for smoothing.
         """
+
+        def find(frame: Frame, _: None) -> Detections:
+            people = self.people_source(frame.image_bgr, frame.name, frame.index)
+            if tracker is None:
+                return people
+            with self.spans("track", frame.index):
+                return tracker(people, frame.index)
+
         frames: Iterator[tuple[Frame, None]] = self._read(source)
         if overlap and source.kind != "stream":  # which reads in a thread of its own, and whose newest frame counts
             frames = ahead(frames, "decode")
-        found = self._each(self._find, frames, failed)
+        found = self._each(find, frames, failed)
         if overlap:
             found = ahead(found, "people")
         recovered = self._each(self._recover, found, failed)
-        if self.smoother is not None:
-            recovered = self._smoothed(self.smoother, recovered)
+        if smoother is not None:
+            recovered = self._smoothed(smoother, recovered)
         if overlap:
             recovered = ahead(recovered, "mesh")
         with closing(recovered):
@@ -87,13 +99,6 @@ class Pipeline:
             if source.kind != "stream":  # there it is waiting
                 self.spans.record("decode", frame.index, start_s)
             yield frame, None
-
-    def _find(self, frame: Frame, _: None) -> Detections:
-        people = self.people_source(frame.image_bgr, frame.name, frame.index)
-        if self.tracker is None:
-            return people
-        with self.spans("track", frame.index):
-            return self.tracker(people, frame.index)
 
     def _recover(self, frame: Frame, people: Detections) -> People:
         with self.spans("crop", frame.index):

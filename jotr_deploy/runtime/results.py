@@ -19,6 +19,7 @@ from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.image_index import image_stem
 from jotr_deploy.runtime.images import write_image
 from jotr_deploy.runtime.keypoint_files import write_keypoints_npz
+from jotr_deploy.runtime.loaded import USUAL_FPS
 from jotr_deploy.runtime.video import Frame, FrameSource, VideoWriter
 from jotr_deploy.visual.coco import coco_file
 from jotr_deploy.visual.files import PeopleWriter, read_people, write_obj
@@ -28,9 +29,6 @@ from jotr_deploy.visual.overlay import draw_keypoints, draw_people
 Array = NDArray[Any]
 Pictures = dict[str, Array]
 """What is drawn of a frame, by kind: the end of the file's name."""
-
-USUAL_FPS = 25.0
-"""Of a video that does not say."""
 
 
 @dataclass(frozen=True)

@@ -3,36 +3,32 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import logging
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from jotr_deploy.bundle import MANIFEST, Bundle
 from jotr_deploy.errors import JotrDeployError, OutputError, SourceError, first_line
-from jotr_deploy.runtime.body import open_body
 from jotr_deploy.runtime.captures import shown
-from jotr_deploy.runtime.crop_graph import open_cropper
-from jotr_deploy.runtime.mesh import MeshNetwork
-from jotr_deploy.runtime.people_networks import PeopleNetworks, open_people_networks
-from jotr_deploy.runtime.people_source import KeypointPeople, PeopleBy, PeopleSource, open_people_source
-from jotr_deploy.runtime.pipeline import Pipeline
-from jotr_deploy.runtime.region import MostPeople, WithinRegion
-from jotr_deploy.runtime.results import USUAL_FPS, Results, Wanted, stem_of
-from jotr_deploy.runtime.sessions import open_session
-from jotr_deploy.runtime.sessions.cuda_session import CudaSession
-from jotr_deploy.runtime.smoothing import Mode, open_smoother
-from jotr_deploy.runtime.tracking import Tracker
+from jotr_deploy.runtime.loaded import Model
+from jotr_deploy.runtime.people_source import PeopleBy, PeopleSource, require_one_way
+from jotr_deploy.runtime.results import Results, Wanted, stem_of
+from jotr_deploy.runtime.smoothing import Mode
 from jotr_deploy.runtime.video import Frame, FrameSource, open_source
 from jotr_deploy.spans import Spans
 from jotr_deploy.writing import folder_made, output_errors, uninterrupted
 
 Progress = Callable[[int, "int | None"], None]
+RESULTS = Path("jotr-results")
+"""Holds the results of runs that are not told where to write."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +48,7 @@ class RunOptions(Wanted):
     file: str | None = None  # of role mesh in the bundle; None is the first
     device: str = "auto"
     threads: int | None = None
+    write: bool = True  # results; without it frames are processed and forgotten
 
 
 @dataclass
@@ -73,12 +70,17 @@ class RunSummary:
     milliseconds_per_frame: dict[str, float] = field(default_factory=dict)  # mean of every stage
     files: list[str] = field(default_factory=list)  # relative to the output directory
     earlier: list[str] = field(default_factory=list)  # of a run before, not of this one, in the same directory
+    output: str | None = None  # that directory; None where nothing was written
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `NAME.json`, which does not say where it lies: equal runs write equal files."""
+        return {name: value for name, value in asdict(self).items() if name != "output"}
 
 
 def run(
     bundle: Bundle,
     source_name: str,
-    output: Path,
+    output: Path | None,
     options: RunOptions,
     progress: Progress = lambda done, total: None,
     spans: Spans | None = None,
@@ -92,15 +94,16 @@ def run(
     Args:
         bundle: opened.
         source_name: see `open_source`.
-        output: directory of the results.
+        output: directory of the results; by default a new one, `jotr-results/NAME`.
         options: see there.
-        progress: told of every frame that is written.
+        progress: told of every frame that is done.
         spans: gets the time of every stage.
 
     Raises:
         JotrDeployError: a bundle, source, keypoint file or output that cannot be used.
         KeyboardInterrupt: before anything was done.
     """
+    require_one_way(options.people, options.keypoints, options.boxes)
     start_s, spans = time.perf_counter(), spans or Spans()
     summary = RunSummary(shown(source_name), str(bundle.path), list(bundle.manifest.labels))
     with ExitStack() as held_back, ExitStack() as stack:
@@ -109,81 +112,56 @@ def run(
             upright = options.keypoints is None and options.boxes is None  # whose coordinates may be of either
             source = stack.enter_context(open_source(source_name, unread, every=options.every, upright=upright))
         stem = stem_of(source)
-        _spare_what_is_read(output, stem, source, source_name, options)
-        networks = stack.enter_context(
-            open_people_networks(bundle, _roles_needed(bundle, options), options.device, options.threads)
+        if options.write:
+            output = new_results_folder(stem) if output is None else output
+            _spare_what_is_read(output, stem, source, source_name, options)
+        model = stack.enter_context(
+            Model(bundle, file=options.file, device=options.device, threads=options.threads, people=options.people,
+                  spans=spans)
+        )  # fmt: skip
+        finder = model.people_source(
+            source, options.keypoints, options.boxes, options.skeleton, options.roi_px, options.max_people
         )
-        pipeline = _opened(stack, bundle, source, networks, options, spans)
-        aside = stack.enter_context(_filled_directory(output))
-        results = Results(bundle, source, aside, options)
-        with results:
-            _write_all(pipeline, source, results, options, summary, progress)
+        aside = stack.enter_context(_filled_directory(output)) if options.write and output else None
+        results = None if aside is None else Results(bundle, source, aside, options)
+        with results or nullcontext():
+            _work(model, source, finder, results, options, summary, progress)
             held_back.enter_context(uninterrupted())  # until the files are in their place and all is closed
-        results.finish()
-        summary.skeleton, summary.dropped = networks.skeleton, source.dropped
+        summary.skeleton, summary.dropped = model.skeleton, source.dropped
         summary.skipped += [f"{name}: cannot be read" for name in unread or ()]
+        if results is not None:
+            results.finish()
         summary.milliseconds_per_frame = {
             stage: round(1000 * spans.total(stage) / summary.frames, 3) for stage in spans.stages
         }
         summary.seconds = round(time.perf_counter() - start_s, 3)
-        summary.files = [*sorted(path.name for path in aside.iterdir()), f"{stem}.json"]
-        summary.earlier = _left_of_a_run_before(output, f"{stem}.json", summary.files)
-        (aside / f"{stem}.json").write_text(json.dumps(asdict(summary), indent=2) + "\n")
+        if aside is not None and output is not None:
+            summary.files = [*sorted(path.name for path in aside.iterdir()), f"{stem}.json"]
+            summary.earlier = _left_of_a_run_before(output, f"{stem}.json", summary.files)
+            (aside / f"{stem}.json").write_text(json.dumps(summary.as_dict(), indent=2) + "\n")
+            summary.output = str(output)
     return summary
 
 
-def _roles_needed(bundle: Bundle, options: RunOptions) -> tuple[str, ...]:
-    """Which networks of a bundle find people, beside what the user gave."""
-    if options.keypoints is not None:
-        return ()
-    by_detector = options.boxes is None and options.people in ("auto", "detector")
-    return ("detector", "pose") if by_detector else ("pose",)
+def new_results_folder(name: str) -> Path:
+    """`jotr-results/NAME`, or with -2, -3 and so on the first that holds nothing yet."""
+    for number in itertools.count(1):
+        folder = RESULTS / (name if number == 1 else f"{name}-{number}")
+        if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+            return folder
+    raise AssertionError("numbers do not end")
 
 
-def _opened(
-    stack: ExitStack,
-    bundle: Bundle,
+def _work(
+    model: Model,
     source: FrameSource,
-    networks: PeopleNetworks,
-    options: RunOptions,
-    spans: Spans,
-) -> Pipeline:
-    people_source: PeopleSource = open_people_source(
-        source, options.keypoints, options.boxes, options.skeleton, networks, options.people, spans
-    )
-    known = isinstance(people_source, KeypointPeople) and (people_source.file.people.track_ids >= 0).any()
-    if options.roi_px is not None:
-        people_source = WithinRegion(people_source, options.roi_px)
-    if options.max_people is not None:
-        people_source = MostPeople(people_source, options.max_people)
-    mesh_file = bundle.file("mesh", options.file)
-    session = stack.enter_context(open_session(mesh_file, device=options.device, threads=options.threads))
-    moving = source.kind in ("video", "stream")
-    fps = source.fps or USUAL_FPS
-    smoother = None
-    if options.smooth is not None and not moving:
-        logging.getLogger("jotr_deploy").warning("%s: still pictures are not smoothed", source.name)
-    if moving and options.smooth is not None:
-        smoother = open_smoother(options.smooth, stack.enter_context(open_body(bundle, options.threads)), fps)
-    return Pipeline(
-        MeshNetwork(session),
-        people_source,
-        spans,
-        crop=stack.enter_context(open_cropper(session)),
-        tracker=Tracker(fps, source.every) if moving and not known else None,
-        smoother=smoother,
-    )
-
-
-def _write_all(
-    pipeline: Pipeline,
-    source: FrameSource,
-    results: Results,
+    finder: PeopleSource,
+    results: Results | None,
     options: RunOptions,
     summary: RunSummary,
     progress: Progress,
 ) -> None:
-    """Every frame through the pipeline into the results, until the source ends or Ctrl-C."""
+    """Every frame through the model into the results, until the source ends or Ctrl-C."""
     failures: list[Exception] = []
     ids: set[int] = set()
 
@@ -193,18 +171,18 @@ def _write_all(
         failures.append(error)
         summary.skipped.append(why if why.startswith(frame.name) else f"{frame.name}: {why}")
 
-    # On the processor networks use every core already: overlap only makes them wait for one another there. Frames of a
-    # camera would wait between the stages, and be late.
-    helps = isinstance(pipeline.mesh.session, CudaSession) and source.kind != "stream"
-    overlap = helps if options.overlap is None else options.overlap
-    stream = pipeline.stream(source, overlap, failed if options.keep_going else None)
+    stream = model.recover(source, finder, options.smooth, options.overlap, failed if options.keep_going else None)
     try:
         with closing(stream):
             for frame, people in stream:
-                with pipeline.spans("draw", frame.index):
-                    pictures = results.draw(frame, people)
-                with uninterrupted(), pipeline.spans("write", frame.index):
-                    results.add(frame, people, pictures)
+                pictures = {}
+                if results is not None:
+                    with model.spans("draw", frame.index):
+                        pictures = results.draw(frame, people)
+                with uninterrupted():
+                    if results is not None:
+                        with model.spans("write", frame.index):
+                            results.add(frame, people, pictures)
                     summary.people_per_frame.append(len(people))
                     ids.update(people.track_ids[people.track_ids >= 0].tolist())
                 progress(len(summary.people_per_frame), source.count)

@@ -51,6 +51,7 @@ def test_json_is_the_summary_that_is_written(cli: Cli, tmp_path: Path, tiny_bund
     outcome = cli("run", tiny_bundle, clip, "--keypoints", joints, "-o", output, "--json")
     assert outcome.code == 0
     summary = json.loads(outcome.out)
+    assert summary.pop("output") == str(output)
     assert summary == json.loads((output / "clip.json").read_text())
     times = summary.pop("milliseconds_per_frame")
     assert summary.pop("seconds") > 0

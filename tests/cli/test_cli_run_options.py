@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import pytest
 from outcome import Outcome, tree
-from pictures import noise, person, video, write
+from pictures import noise, person, picture, video, write
 from streams import plays, served
 
 from jotr_deploy.visual.files import read_people
@@ -102,3 +102,33 @@ def test_a_url_keeps_its_password_to_itself(cli: Cli, place: Path) -> None:
     assert outcome.code == 0
     assert "secret" not in outcome.out + outcome.err + (place / "new" / "clip.json").read_text()
     assert threading.active_count() < 20
+
+
+def test_without_a_directory_every_run_gets_one_of_its_own(
+    cli: Cli, tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture(tmp_path / "photo.png")
+    for folder in ("photo", "photo-2", "photo-3"):
+        outcome = cli("run", tiny_bundle, "photo.png", "--people", "frame")
+        assert outcome.code == 0
+        assert f"done jotr-results/{folder} (1 person in 1 frame, 3 files)" in outcome.out
+        assert set(tree(tmp_path / "jotr-results" / folder)) == {"photo.npz", "photo.json", "photo_overlay.jpg"}
+
+
+def test_live_writes_nothing_unless_told_where(
+    cli: Cli, tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture(tmp_path / "photo.png")
+    outcome = cli("run", tiny_bundle, "photo.png", "--people", "frame", "--live")
+    assert outcome.code == 0
+    assert "1 person in 1 frame, nothing written" in outcome.out
+    assert list(tree(tmp_path)) == ["photo.png"]
+    assert (
+        json.loads(cli("run", tiny_bundle, "photo.png", "--people", "frame", "--live", "--json").out)["output"] is None
+    )
+    assert cli("run", tiny_bundle, "photo.png", "--people", "frame", "--live", "-o", "out").code == 0
+    assert (tmp_path / "out" / "photo.npz").is_file()
+    cause, remedy = cli("run", tiny_bundle, "photo.png", "--live", "--glb").mistake
+    assert (cause, remedy) == ("--glb with --live writes nothing without a directory", "add -o DIR")

@@ -203,5 +203,7 @@ def test_no_bundle(cli: Cli, tmp_path: Path) -> None:
 def test_the_defaults_are_those_of_the_protocol() -> None:
     defaults = inspect.signature(cli_evaluation.evaluate).parameters
     assert defaults["seed"].default == synthetic.SEED == protocols.SyntheticOptions().seed
-    assert defaults["scenes"].default == synthetic.SCENES == protocols.SyntheticOptions().scenes
+    assert defaults["scenes"].default is None
+    assert f"{synthetic.SCENES} by default" in str(defaults["scenes"].annotation)
+    assert protocols.SyntheticOptions().scenes == synthetic.SCENES
     assert defaults["protocol"].default in protocols.PROTOCOLS

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -45,7 +44,7 @@ def test_an_image(tmp_path: Path, bundle: Bundle) -> None:
     assert seen == [(1, 1)]
     assert (summary.frames, summary.people, summary.people_per_frame) == (1, 2, [2])
     assert sorted(summary.files) == sorted(tree(tmp_path / "out"))
-    assert json.loads((tmp_path / "out" / "photo.json").read_text()) == asdict(summary)
+    assert json.loads((tmp_path / "out" / "photo.json").read_text()) == summary.as_dict()
     assert objects(tmp_path / "out" / "photo.obj") == 2
     result = read_people(tmp_path / "out" / "photo.npz")
     assert (result.frames, result.source, result.image_size_px, result.fps) == (1, "photo.png", (80, 60), 0)
@@ -157,7 +156,9 @@ def test_two_runs_are_equal_to_the_byte_but_for_their_times(tmp_path: Path, bund
 
 
 def without_times(summary: RunSummary) -> dict[str, object]:
-    return {name: value for name, value in asdict(summary).items() if name not in ("milliseconds_per_frame", "seconds")}
+    return {
+        name: value for name, value in summary.as_dict().items() if name not in ("milliseconds_per_frame", "seconds")
+    }
 
 
 def test_results_join_those_of_other_sources_and_replace_their_own(tmp_path: Path, bundle: Bundle) -> None:

@@ -1,0 +1,192 @@
+"""The library's front door: a checkpoint to a bundle, an engine for it, its evaluation, and a loaded model.
+
+Everything here is importable from `jotr_deploy` itself; the command line calls the same functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from jotr_deploy.errors import JotrDeployError
+
+if TYPE_CHECKING:
+    from jotr_deploy.engines.verify import Difference
+    from jotr_deploy.evaluation.annotated.results import SetEvaluation
+    from jotr_deploy.evaluation.occlusion import OcclusionOptions
+    from jotr_deploy.evaluation.results import Evaluation
+    from jotr_deploy.export.export import Exported
+
+Say = Callable[[str], None]
+"""Called with each step as it starts, in a line."""
+Steps = Callable[[str, int, "int | None"], None]
+"""Called with a step, how much of it is done, and how much there is."""
+
+
+def export_bundle(
+    checkpoint: str | Path | None,
+    output: str | Path,
+    *,
+    body: str | Path | None = None,
+    extra_regressor: str | Path | None = None,
+    vposer: str | Path | None = None,
+    with_body: bool = True,
+    sampling: Literal["function", "inline"] = "function",
+    replace: bool = False,
+    say: Say = lambda step: None,
+) -> Exported:
+    """Turn a checkpoint into a bundle whose ONNX file was verified against PyTorch, as `jotr-deploy export`.
+
+    Args:
+        checkpoint: JOTR checkpoint as published, or of this package; None for random weights and the stand-in body.
+        output: directory of the bundle.
+        body: SMPL file or folder, or the word "stand-in"; by default the checkpoint's.
+        extra_regressor: published `J_regressor_extra.npy`, for the head top.
+        vposer: VPoser v1.0 folder; by default the checkpoint's.
+        with_body: False leaves the body out; such a bundle gives poses and shapes but no meshes.
+        sampling: "function" keeps the sampling operator as a node with its body, "inline" uses standard operators only.
+        replace: a bundle that exists already.
+        say: see `Say`.
+
+    Raises:
+        CheckpointError, BodyFileError: a file that cannot be read or does not fit.
+        VerificationError: the ONNX file differs from PyTorch by more than the limit; no bundle is left.
+        OutputError: `output` exists or cannot be written.
+    """
+    say(f"reading {'random weights' if checkpoint is None else checkpoint}")
+    from jotr_deploy.export.export import export_bundle as export
+    from jotr_deploy.export.load import load_network, load_stand_in
+
+    if checkpoint is None:
+        loaded = load_stand_in(with_body=with_body)
+    else:
+        loaded = load_network(Path(checkpoint), _path(body), _path(extra_regressor), _path(vposer), with_body=with_body)
+    return export(loaded, Path(output), sampling, replace=replace, say=say)
+
+
+@dataclass(frozen=True)
+class BuiltEngine:
+    """A network file that `build_engine` has put into a bundle."""
+
+    path: Path
+    differences: Sequence[Difference]  # of every output from the fp32 network
+    trtexec: str | None = None  # command line that builds the same engine; None but for TensorRT
+
+
+def build_engine(
+    bundle: str | Path,
+    *,
+    backend: Literal["tensorrt", "onnxruntime", "openvino"] = "tensorrt",
+    precision: Literal["fp32", "fp16", "bf16", "int8", "fp8"] = "fp16",
+    output: str | Path | None = None,
+    say: Say = lambda step: None,
+    **tensorrt: Any,
+) -> BuiltEngine:
+    """Add a verified network file for an engine to a bundle, as `jotr-deploy build-engine`.
+
+    Args:
+        bundle: directory, or the word "starter".
+        backend: engine that the file is for.
+        precision: "int8" and "fp8" need a calibrated bundle.
+        output: leave the bundle as it is and write a copy with the new file here.
+        say: see `Say`.
+        tensorrt: `batch`, `plugin`, `workspace_bytes`, `timing_cache`, `optimization_level` and `progress` of
+            `jotr_deploy.engines.tensorrt.build_engine`.
+
+    Raises:
+        BundleError, MissingDependency, SessionError: the bundle, a package or the device does not allow it.
+        VerificationError: an output differs by more than the limit; the bundle is as it was.
+    """
+    from jotr_deploy.bundle import to_write
+
+    place = Path(bundle if output is None else output)
+    with to_write(Path(bundle), None if output is None else Path(output)) as opened:
+        if backend == "tensorrt":
+            from jotr_deploy.engines.tensorrt import build_engine as build
+
+            built = build(opened, precision=precision, say=say, **tensorrt)
+            line = built.trtexec.replace(str(opened.path), str(place))
+            return BuiltEngine(place / built.engine.name, built.differences, line)
+        if tensorrt:
+            raise JotrDeployError(f"{', '.join(tensorrt)}: for TensorRT only", f"leave it out for {backend}")
+        if backend == "openvino":
+            from jotr_deploy.engines.openvino import build_openvino as build_file
+        else:
+            from jotr_deploy.engines.onnxruntime import build_onnxruntime as build_file
+        _, name, differences = build_file(opened, precision, say)
+        return BuiltEngine(place / name, differences)
+
+
+def evaluate(
+    bundle: str | Path,
+    *,
+    protocol: str = "synthetic",
+    root: str | Path | None = None,
+    h36m_regressor: str | Path | None = None,
+    smpl: str | Path | None = None,
+    seed: int = 1000,
+    scenes: int | None = None,
+    file: str | None = None,
+    drift: bool = False,
+    pixels: bool = False,
+    occlusion: OcclusionOptions | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    progress: Steps = lambda step, done, total: None,
+) -> Evaluation | SetEvaluation:
+    """Measure a bundle against the truth of held-out drawn scenes or of a data set, as `jotr-deploy eval`.
+
+    Args:
+        bundle: directory, or the word "starter".
+        protocol: "synthetic", "3dpw", "3dpw-oc", "3dpw-pc", "3dpw-crowd" or "3doh".
+        root: folder of the data sets; this and the next two for data sets only, which need all three.
+        h36m_regressor: `J_regressor_h36m_correct.npy`.
+        smpl: folder of SMPL's files of all genders.
+        seed: of the scenes, and of the resampling of a drift.
+        scenes: how many to draw, 256 if not given; drawn scenes only.
+        file: mesh network of the bundle; "mesh.onnx" if not given.
+        drift: also compare every file of the bundle with the fp32 one.
+        pixels: also find the people with the bundle's own networks; drawn scenes only.
+        occlusion: also hide each person by patches.
+        device: "auto", "cpu" or "cuda".
+        threads: processor cores for scenes and networks; all if not given.
+        progress: see `Steps`.
+
+    Raises:
+        JotrDeployError: options that the protocol lacks or does not use, and files that cannot be used.
+    """
+    from jotr_deploy.bundle import open_bundle
+    from jotr_deploy.evaluation.protocols import PROTOCOLS, SYNTHETIC, SyntheticOptions, evaluate_synthetic
+    from jotr_deploy.evaluation.synthetic import SCENES
+
+    if protocol not in PROTOCOLS:
+        raise JotrDeployError(f"--protocol: {protocol!r} is not known", f"give one of {', '.join(PROTOCOLS)}")
+    of_a_set = {"--root": root, "--h36m-regressor": h36m_regressor, "--smpl": smpl}
+    of_scenes = {"--pixels": pixels or None, "--scenes": scenes}
+    for option, value in (of_a_set if protocol == SYNTHETIC else of_scenes).items():
+        if value is not None:
+            raise JotrDeployError(f"--protocol {protocol} makes no use of {option}", "leave one of them out")
+    if protocol == SYNTHETIC:
+        drawn = SyntheticOptions(seed, scenes or SCENES, file, drift, pixels, device, threads, occlusion)
+        return evaluate_synthetic(open_bundle(Path(bundle)), drawn, progress)
+    if root is None or h36m_regressor is None or smpl is None:
+        option = next(option for option, value in of_a_set.items() if value is None)
+        raise JotrDeployError(f"--protocol {protocol} needs {option}", _WHERE[option])
+    from jotr_deploy.evaluation.annotated.protocol import SetOptions, evaluate_set
+
+    files = Path(root), Path(h36m_regressor), Path(smpl)
+    options = SetOptions(protocol, *files, seed, file, drift, device, threads, occlusion)
+    return evaluate_set(open_bundle(Path(bundle)), options, progress)
+
+
+def _path(name: str | Path | None) -> Path | None:
+    return None if name is None else Path(name)
+
+
+_WHERE = {
+    "--root": "give the folder that holds the folders of the sets, docs/datasets.md says how",
+    "--h36m-regressor": "give the published J_regressor_h36m_correct.npy, (17, 6890)",
+    "--smpl": "get SMPL from https://smpl.is.tue.mpg.de and give the folder of its neutral, male and female files",
+}

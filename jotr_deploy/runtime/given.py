@@ -1,0 +1,106 @@
+"""People whose boxes or joints the caller has as arrays."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.errors import KeypointFileError, SourceError
+from jotr_deploy.geometry.crop import square_box
+from jotr_deploy.runtime.detections import Detections
+from jotr_deploy.runtime.people_source import with_crop_boxes, with_joint_boxes
+from jotr_deploy.runtime.pose import PoseNetwork
+from jotr_deploy.skeletons import SKELETONS, to_smpl30
+
+Array = NDArray[Any]
+
+
+def given_people(
+    image_bgr: Array,
+    boxes_px: Any = None,
+    keypoints_px: Any = None,
+    skeleton: str | None = None,
+    pose: PoseNetwork | None = None,
+) -> Detections:
+    """People by their boxes, their joints, or both, with square crop boxes; in the order given.
+
+    Joints bring their own boxes unless boxes are given too; people with too few joints for a box are then left out.
+    Boxes alone get joints from the pose network, if there is one.
+
+    Args:
+        image_bgr: (H, W, 3) uint8.
+        boxes_px: (N, 4) x0 y0 x1 y1.
+        keypoints_px: (N, J, 3) x, y and confidence; joints that are not finite are absent.
+        skeleton: order of the joints, a key of `SKELETONS`; by their number if not given.
+        pose: network that finds joints inside boxes.
+
+    Raises:
+        KeypointFileError: arrays of other shapes, boxes without area, an unknown skeleton.
+    """
+    boxes = None if boxes_px is None else _checked_boxes(boxes_px)
+    if keypoints_px is None:
+        assert boxes is not None, "boxes or keypoints"
+        return with_crop_boxes(image_bgr, Detections.from_boxes(boxes), pose)
+    joints = to_smpl30(*_checked_joints(keypoints_px, skeleton))
+    if boxes is None:
+        people = Detections.from_boxes(np.zeros((len(joints), 4)))
+        return with_joint_boxes(replace(people, keypoints_px=joints), (image_bgr.shape[1], image_bgr.shape[0]))
+    if len(boxes) != len(joints):
+        raise KeypointFileError(f"{len(boxes)} boxes and joints of {len(joints)} people", "give as many of each")
+    return replace(Detections.from_boxes(square_box(boxes)), keypoints_px=joints)
+
+
+def checked_image(image: Any) -> Array:
+    """An image as the pipeline takes it.
+
+    Raises:
+        SourceError: not (H, W, 3) uint8.
+    """
+    if image is None:
+        raise SourceError("the image is None", "cv2.imread returns None for a file it cannot read: check the path")
+    array = np.asarray(image)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise SourceError(
+            f"the image is {array.dtype} of shape {array.shape}",
+            "give a path, or (H, W, 3) uint8 in BGR order, as cv2.imread returns it",
+        )
+    return array
+
+
+def _checked_boxes(boxes_px: Any) -> Array:
+    boxes = _numbers("boxes", boxes_px)
+    boxes = boxes.reshape(0, 4) if boxes.size == 0 else boxes
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise KeypointFileError(f"boxes are of shape {boxes.shape}", "give (N, 4): x0 y0 x1 y1 in pixels")
+    if not (np.isfinite(boxes).all() and (boxes[:, 2:] > boxes[:, :2]).all()):
+        raise KeypointFileError("a box has no area, or is not finite", "give x0 y0 x1 y1 with x0 < x1 and y0 < y1")
+    return boxes
+
+
+def _checked_joints(keypoints_px: Any, skeleton: str | None) -> tuple[Array, str]:
+    joints = _numbers("keypoints", keypoints_px)
+    if joints.size == 0:
+        return np.zeros((0, len(SKELETONS[skeleton or "smpl30"]), 3)), skeleton or "smpl30"
+    if joints.ndim != 3 or joints.shape[2] != 3:
+        raise KeypointFileError(
+            f"keypoints are of shape {joints.shape}", "give (N, J, 3): x, y in pixels and confidence in 0..1"
+        )
+    sizes = {name: len(names) for name, names in SKELETONS.items()}
+    if skeleton is not None and skeleton not in sizes:
+        raise KeypointFileError(f"skeleton {skeleton!r} is not known", f"give one of {', '.join(sizes)}")
+    fitting = [name for name, size in sizes.items() if size == joints.shape[1] and skeleton in (None, name)]
+    if len(fitting) != 1:
+        known = ", ".join(f"{name} ({size})" for name, size in sizes.items())
+        wanted = "name the skeleton" if skeleton is None else f"{skeleton} has {sizes[skeleton]}"
+        raise KeypointFileError(f"keypoints have {joints.shape[1]} joints a person", f"{wanted}: {known}")
+    return np.where(np.isfinite(joints).all(-1, keepdims=True), joints, 0.0), fitting[0]
+
+
+def _numbers(what: str, values: Any) -> Array:
+    try:
+        return np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        raise KeypointFileError(f"{what} are not an array of numbers", "give one row a person, all alike") from None

@@ -1,0 +1,275 @@
+"""A bundle loaded to recover people: one object for any number of pictures and films."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator
+from contextlib import ExitStack, closing
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.bundle import STARTER, Bundle, open_bundle
+from jotr_deploy.errors import SessionError
+from jotr_deploy.people import People
+from jotr_deploy.runtime.body import Body, open_body
+from jotr_deploy.runtime.crop_graph import open_cropper
+from jotr_deploy.runtime.given import checked_image, given_people
+from jotr_deploy.runtime.images import read_image
+from jotr_deploy.runtime.mesh import MeshNetwork
+from jotr_deploy.runtime.people_networks import PeopleNetworks, open_people_networks
+from jotr_deploy.runtime.people_source import KeypointPeople, PeopleBy, PeopleSource, open_people_source
+from jotr_deploy.runtime.pipeline import Failed, Pipeline
+from jotr_deploy.runtime.region import MostPeople, WithinRegion
+from jotr_deploy.runtime.sessions import open_session
+from jotr_deploy.runtime.sessions.cuda_session import CudaSession
+from jotr_deploy.runtime.smoothing import Mode, Smoother, open_smoother
+from jotr_deploy.runtime.tracking import Tracker
+from jotr_deploy.runtime.video import Frame, FrameSource, open_source
+from jotr_deploy.spans import Spans
+
+Array = NDArray[Any]
+
+USUAL_FPS = 25.0
+"""Assumed of a film that does not say."""
+
+
+def load(
+    bundle: str | Path | Bundle = STARTER,
+    *,
+    file: str | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    people: PeopleBy = "auto",
+) -> Model:
+    """Load a bundle, ready for pictures and films; use it in a `with` block, or `close` it.
+
+    Args:
+        bundle: directory, or the word `starter` for the bundle inside this package.
+        file: mesh network of the bundle, such as "mesh.int8.onnx"; "mesh.onnx" if not given.
+        device: "auto", "cpu" or "cuda".
+        threads: processor cores for the networks; all if not given.
+        people: how people are found where neither boxes nor joints are given, as `run --people`.
+
+    Raises:
+        BundleError: not a bundle, damaged, or exported without a body.
+        SessionError: a network that no engine on this machine opens.
+    """
+    opened = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle))
+    return Model(opened, file=file, device=device, threads=threads, people=people)
+
+
+class Model:
+    """A loaded bundle. Pictures and streams are independent of each other: nothing is remembered from one to the next.
+
+    Not re-entrant: give every thread a model of its own.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        file: str | None = None,
+        device: str = "auto",
+        threads: int | None = None,
+        people: PeopleBy = "auto",
+        spans: Spans | None = None,
+    ) -> None:
+        """See `load`; `spans` record how long each stage takes."""
+        self.bundle, self.people, self.spans = bundle, people, spans or Spans()
+        self._device, self._threads = device, threads
+        with ExitStack() as stack:
+            session = open_session(bundle.file("mesh", file), device=device, threads=threads)
+            self.mesh = MeshNetwork(stack.enter_context(session))
+            self._crop = stack.enter_context(open_cropper(session))
+            self._open = stack.pop_all()
+        self._closed = False
+        self._networks: dict[str, PeopleNetworks] = {}
+
+    def __call__(self, image: Any, *, boxes: Any = None, keypoints: Any = None, skeleton: str | None = None) -> People:
+        """Recover everyone in one picture.
+
+        Args:
+            image: path of a picture, turned upright as its EXIF data say, or (H, W, 3) uint8 in BGR order.
+            boxes: (N, 4) x0 y0 x1 y1 in pixels, instead of finding people; the crop is the square about each.
+            keypoints: (N, J, 3) x, y in pixels and confidence, instead of finding joints. People with too few joints
+                for a box are left out, unless `boxes` are given too.
+            skeleton: order of the joints, such as "coco17"; by their number if not given.
+
+        Raises:
+            SourceError: not a picture.
+            KeypointFileError: boxes or keypoints of another shape.
+        """
+        self._require_open()
+        read = isinstance(image, (str, Path))
+        image_bgr = read_image(Path(image), upright=True) if read else checked_image(image)
+        name = Path(image).name if read else ""
+        if boxes is None and keypoints is None:
+            finder = self.people_source()
+            return Pipeline(self.mesh, finder, self.spans, self._crop)(image_bgr, name)
+        pose = self.networks("pose").pose if keypoints is None else None
+        given = given_people(image_bgr, boxes, keypoints, skeleton, pose)
+        return Pipeline(self.mesh, lambda *_: given, self.spans, self._crop)(image_bgr, name)
+
+    def stream(
+        self,
+        source: str | Path | int | FrameSource,
+        *,
+        every: int = 1,
+        smooth: Mode | None = None,
+        keypoints: Path | str | None = None,
+        boxes: Path | str | None = None,
+        skeleton: str | None = None,
+        roi_px: tuple[int, int, int, int] | None = None,
+        max_people: int | None = None,
+        overlap: bool | None = None,
+        failed: Failed | None = None,
+    ) -> Generator[tuple[Frame, People], None, None]:
+        """Recover everyone in every frame, in order; people of films and cameras are tracked.
+
+        Args:
+            source: picture, folder, glob, film, number of a camera or URL, or an opened source, which stays open.
+            every: process every Nth frame.
+            smooth: "one-euro" or "two-sided", for films and cameras.
+            keypoints: file or folder of 2-D joints, see `run --keypoints`.
+            boxes: file of boxes, see `run --boxes`.
+            skeleton: order of the joints of that file; by its content if not given.
+            roi_px: x0 y0 x1 y1; only people in this part of the picture.
+            max_people: keep at most so many people per frame, highest score first.
+            overlap: work on several frames at once; None where it helps.
+            failed: called with a frame that could not be processed, which is then left out, and its error; without it
+                the error is raised.
+
+        Raises:
+            SourceError, KeypointFileError: a source or file that cannot be used.
+        """
+        self._require_open()
+        with ExitStack() as stack:
+            if not isinstance(source, FrameSource):
+                upright = keypoints is None and boxes is None  # whose coordinates may be of either
+                source = stack.enter_context(open_source(str(source), every=every, upright=upright))
+            finder = self.people_source(source, keypoints, boxes, skeleton, roi_px, max_people)
+            yield from stack.enter_context(closing(self.recover(source, finder, smooth, overlap, failed)))
+
+    def recover(
+        self,
+        source: FrameSource,
+        finder: PeopleSource,
+        smooth: Mode | None = None,
+        overlap: bool | None = None,
+        failed: Failed | None = None,
+    ) -> Generator[tuple[Frame, People], None, None]:
+        """`stream` of an opened source with a people source of its own; the other arguments are those of `stream`."""
+        tracker = _tracker(source) if _moving(source) and not _tracked(finder) else None
+        pipeline = Pipeline(self.mesh, finder, self.spans, self._crop)
+        if overlap is None:
+            # On the processor networks use every core already: overlap only makes them wait for one another there.
+            # Frames of a camera would wait between the stages, and be late.
+            overlap = isinstance(self.mesh.session, CudaSession) and source.kind != "stream"
+        return pipeline.stream(source, overlap, failed, tracker, self._smoother(source, smooth))
+
+    def people_source(
+        self,
+        source: FrameSource | None = None,
+        keypoints: Path | str | None = None,
+        boxes: Path | str | None = None,
+        skeleton: str | None = None,
+        roi_px: tuple[int, int, int, int] | None = None,
+        max_people: int | None = None,
+    ) -> PeopleSource:
+        """Finds the people of one stream, or of one picture without `source`; the arguments are those of `stream`."""
+        keypoints = None if keypoints is None else Path(keypoints)
+        boxes = None if boxes is None else Path(boxes)
+        people = self.people if keypoints is None and boxes is None else "auto"
+        by_detector = boxes is None and self.people in ("auto", "detector")
+        roles = () if keypoints is not None else ("detector", "pose") if by_detector else ("pose",)
+        finder = open_people_source(source, keypoints, boxes, skeleton, self.networks(*roles), people, self.spans)
+        if roi_px is not None:
+            finder = WithinRegion(finder, roi_px)
+        return finder if max_people is None else MostPeople(finder, max_people)
+
+    def draw(self, image: Any, people: People) -> Array:
+        """The picture with everybody's mesh over it: (H, W, 3) uint8 BGR, a copy.
+
+        Args:
+            image: a path or an array, as for the call.
+            people: what the call returned for it.
+        """
+        from jotr_deploy.visual.overlay import draw_people
+
+        image_bgr = read_image(Path(image), upright=True) if isinstance(image, (str, Path)) else checked_image(image)
+        return draw_people(image_bgr, people, self.faces, caption=" · ".join(self.labels) or None)
+
+    @cached_property
+    def faces(self) -> Array:
+        """(F, 3) triangles of the body, counter-clockwise from outside; none in a bundle without them."""
+        if not self.bundle.has("faces"):
+            return np.zeros((0, 3), np.int32)
+        return np.asarray(np.load(self.bundle.file("faces"), allow_pickle=False))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Warnings that belong beside every result, such as "stand-in body"."""
+        return self.bundle.manifest.labels
+
+    def networks(self, *roles: str) -> PeopleNetworks:
+        """Those of the networks "detector" and "pose" that the bundle has, opened at first use."""
+        for role in roles:
+            if role not in self._networks:
+                one = open_people_networks(self.bundle, (role,), self._device, self._threads)
+                self._networks[role] = self._open.enter_context(one)
+        opened = {role: getattr(self._networks[role], role) for role in roles}
+        return PeopleNetworks(**opened)
+
+    @property
+    def skeleton(self) -> str | None:
+        """Joint order of the networks that have found people so far; None if none was used."""
+        return self.networks(*self._networks).skeleton
+
+    def close(self) -> None:
+        """Free the networks; the model cannot be used afterwards."""
+        self._closed = True
+        self._open.close()
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise SessionError("the model is closed", "use it inside its `with` block, or load it again")
+
+    def _smoother(self, source: FrameSource, mode: Mode | None) -> Smoother | None:
+        if mode is None:
+            return None
+        if not _moving(source):
+            logging.getLogger("jotr_deploy").warning("%s: still pictures are not smoothed", source.name)
+            return None
+        return open_smoother(mode, self._body, source.fps or USUAL_FPS)
+
+    @cached_property
+    def _body(self) -> Body:
+        return self._open.enter_context(open_body(self.bundle, self._threads))
+
+
+def _moving(source: FrameSource) -> bool:
+    return source.kind in ("video", "stream")
+
+
+def _tracker(source: FrameSource) -> Tracker:
+    return Tracker(source.fps or USUAL_FPS, source.every)
+
+
+def _tracked(finder: PeopleSource) -> bool:
+    """Whether people bring their ids along."""
+    while isinstance(finder, (WithinRegion, MostPeople)):
+        finder = finder.people_source
+    return isinstance(finder, KeypointPeople) and bool((finder.file.people.track_ids >= 0).any())
