@@ -1,51 +1,57 @@
-"""The command line: parse, call one function, print. No logic lives here."""
+"""The command line: find the verb, call it, print what a user can mend. No logic lives here."""
 
 from __future__ import annotations
 
 import errno
-import importlib.metadata
+import importlib
 import io
 import os
 import sys
 import traceback
 from contextlib import suppress
-from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, NamedTuple, cast
 
 import typer
 from rich.markup import escape
 
-from jotr_deploy import (
-    cli_add,
-    cli_bench,
-    cli_calibration,
-    cli_doctor,
-    cli_engines,
-    cli_evaluation,
-    cli_run,
-    cli_training,
-    cli_view,
-)
 from jotr_deploy.errors import JotrDeployError
-from jotr_deploy.terminal import (
-    choice,
-    console,
-    difference_table,
-    done,
-    errors,
-    exclusive,
-    needs,
-    print_json,
-    steps,
-)
+from jotr_deploy.terminal import console, errors
 
-app = typer.Typer(
-    help="JOTR from a checkpoint to meshes: export, run, measure.",
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+
+class Verb(NamedTuple):
+    """Where a verb lives, and its line in the list of verbs: the first line of its own help."""
+
+    module: str
+    name: str  # of a function, or of a typer.Typer with verbs of its own
+    summary: str
+
+
+VERBS = {
+    "export": Verb("cli_export", "export", "Turn a checkpoint into a verified ONNX bundle."),
+    "add": Verb("cli_add", "add", "Put a detector and a 2-D pose network of your own into a bundle."),
+    "run": Verb("cli_run", "run", "Recover the people in an image, a folder, a glob, a video, or what a camera sees."),
+    "bench": Verb("cli_bench", "bench", "Measure the latency of every engine of a bundle and the stages of a frame."),
+    "view": Verb(
+        "cli_view", "view", "Show the meshes of a run over time in the browser, with camera, pictures and joints."
+    ),
+    "doctor": Verb(
+        "cli_doctor", "doctor", "Say what is installed, missing, in conflict, licensed; and whether a bundle is intact."
+    ),
+    "build-engine": Verb("cli_engines", "build_engine", "Build a verified engine into a bundle."),
+    "calibrate": Verb(
+        "cli_calibration", "calibrate", "Add an eight-bit network that stays within a budget of millimetres."
+    ),
+    "eval": Verb(
+        "cli_evaluation", "evaluate", "Measure a bundle against the truth of held-out scenes, or of a data set."
+    ),
+    "train": Verb(
+        "cli_training", "train", "Train a network as a configuration says; SIGINT or SIGTERM keeps a checkpoint first."
+    ),
+    "plugins": Verb(
+        "cli_engines", "plugins", "The sampling plugin for TensorRT: what is there, what is needed, build it."
+    ),
+}
+
 # What a mistyped command raises: click's UsageError, or the copy of it that newer typer carries but does not name.
 _CommandError = cast(type[typer.BadParameter], typer.BadParameter.__mro__[1])
 
@@ -57,6 +63,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names need not be text
+    app = application(*[argument for argument in arguments if argument in VERBS][:1])
     try:
         code = app(arguments or ["--help"], prog_name="jotr-deploy", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
@@ -89,82 +96,45 @@ def _mistake(error: Exception) -> JotrDeployError | None:
     return error if isinstance(error, JotrDeployError) else None
 
 
+def application(*loaded: str) -> typer.Typer:
+    """The command line with the modules of these verbs; of the others it only has the names and a line of help each.
+
+    Reading every signature takes longer than all the rest of `--help`.
+    """
+    app = typer.Typer(
+        help="JOTR from a checkpoint to meshes: export, run, measure.",
+        pretty_exceptions_enable=False,
+        add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(epilog="--debug anywhere shows the stack of an error.")(_options)
+    for name, verb in VERBS.items():
+        if name not in loaded:
+            app.command(name, help=verb.summary)(_not_loaded)
+            continue
+        found = getattr(importlib.import_module(f"jotr_deploy.{verb.module}"), verb.name)
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=name)
+        else:
+            app.command(name)(found)
+    return app
+
+
+def _not_loaded() -> None:
+    raise AssertionError("a verb is loaded before it is called")
+
+
 def _version(wanted: bool) -> None:
     if wanted:
+        import importlib.metadata
+
         console.print(f"jotr-deploy {importlib.metadata.version('jotr-deploy')}", highlight=False)
         raise typer.Exit
 
 
-@app.callback(epilog="--debug anywhere shows the stack of an error.")
 def _options(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False) -> None:
     """JOTR from a checkpoint to meshes: export, run, measure."""
 
-
-@app.command()
-def export(
-    output: Annotated[Path, typer.Option("-o", "--output", help="Bundle directory to make.")],
-    checkpoint: Annotated[
-        Path | None, typer.Argument(help="JOTR .pth.tar as published, or a checkpoint of this package.")
-    ] = None,
-    sampling: Annotated[
-        str, typer.Option(help="function: one operator node with its body; inline: standard operators.")
-    ] = "function",
-    body: Annotated[
-        Path | None, typer.Option(help="SMPL file or folder, or 'stand-in'; wins over the checkpoint's.")
-    ] = None,
-    extra_regressor: Annotated[
-        Path | None, typer.Option(help="Published J_regressor_extra.npy, for the head top.")
-    ] = None,
-    vposer: Annotated[Path | None, typer.Option(help="VPoser v1.0 folder; wins over the checkpoint's.")] = None,
-    no_body: Annotated[
-        bool, typer.Option("--no-body", help="Leave the body out: pose, shape and camera only.")
-    ] = False,
-    stand_in: Annotated[
-        bool, typer.Option("--stand-in", help="Random weights and the stand-in body: no checkpoint.")
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-) -> None:
-    """Turn a checkpoint into a verified ONNX bundle."""
-    if checkpoint is None and not stand_in:
-        raise JotrDeployError("no checkpoint is given", "give one, or --stand-in for random weights")
-    assets = {"--body": body, "--extra-regressor": extra_regressor}
-    exclusive("--stand-in", stand_in, {"CHECKPOINT": checkpoint, **assets, "--vposer": vposer})
-    exclusive("--no-body", no_body, assets)
-    choice("--sampling", sampling, ("function", "inline"))
-    needs("export", "torch", "onnxscript", "onnxruntime")
-    from jotr_deploy.api import export_bundle
-
-    with steps() as say:
-        exported = export_bundle(
-            checkpoint, output, body=body, extra_regressor=extra_regressor, vposer=vposer, with_body=not no_body,
-            sampling=sampling, replace=force, say=say,  # type: ignore[arg-type]
-        )  # fmt: skip
-    if as_json:
-        print_json({
-            "bundle": str(exported.path), "size_bytes": exported.size_bytes, "labels": exported.labels,
-            "notes": exported.notes, "differences": [asdict(row) for row in exported.differences],
-        })  # fmt: skip
-        return
-    console.print(difference_table(exported.differences))
-    for note in (*exported.notes, *(f"label: {label}" for label in exported.labels)):
-        console.print(f"[yellow]note[/] {escape(note)}", highlight=False, soft_wrap=True)
-    for licence in exported.licences:
-        console.print(f"[dim]licence[/] {licence.asset}: {licence.terms}", highlight=False, soft_wrap=True)
-    following = f"run {exported.path} IMAGE -o DIR" if exported.has_body else f"doctor {exported.path}"
-    done(exported.path, f"{exported.size_bytes / 1e6:.0f} MB", f"jotr-deploy {following}")
-
-
-app.command()(cli_add.add)
-app.command()(cli_run.run)
-app.command()(cli_bench.bench)
-app.command()(cli_view.view)
-app.command()(cli_doctor.doctor)
-app.command("build-engine")(cli_engines.build_engine)
-app.command()(cli_calibration.calibrate)
-app.command("eval")(cli_evaluation.evaluate)
-app.add_typer(cli_engines.plugins, name="plugins")
-app.command("train")(cli_training.train)
 
 if __name__ == "__main__":
     main()

@@ -18,7 +18,7 @@ import typer.main
 from tiny import TINY
 
 from jotr_deploy.bundle import Error, FileEntry, Licence, Manifest
-from jotr_deploy.cli import app
+from jotr_deploy.cli import VERBS, application
 from jotr_deploy.config import ModelConfig
 from jotr_deploy.engines.verify import LIMITS, UNITS
 from jotr_deploy.export.load import load_stand_in
@@ -116,7 +116,7 @@ def options_of(verb: Any) -> set[str]:
 
 @per_document
 def test_verbs_and_options_exist(document: Path) -> None:
-    whole: Any = typer.main.get_command(app)
+    whole: Any = typer.main.get_command(application(*VERBS))
     verbs = {name: options_of(verb) for name, verb in whole.commands.items()}
     for verb, *words in commands(document):
         if verb not in options_of(whole):

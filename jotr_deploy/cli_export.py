@@ -1,0 +1,67 @@
+"""The command line of `export`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from jotr_deploy.errors import JotrDeployError
+from jotr_deploy.terminal import choice, console, difference_table, done, exclusive, needs, print_json, steps
+
+
+def export(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Bundle directory to make.")],
+    checkpoint: Annotated[
+        Path | None, typer.Argument(help="JOTR .pth.tar as published, or a checkpoint of this package.")
+    ] = None,
+    sampling: Annotated[
+        str, typer.Option(help="function: one operator node with its body; inline: standard operators.")
+    ] = "function",
+    body: Annotated[
+        Path | None, typer.Option(help="SMPL file or folder, or 'stand-in'; wins over the checkpoint's.")
+    ] = None,
+    extra_regressor: Annotated[
+        Path | None, typer.Option(help="Published J_regressor_extra.npy, for the head top.")
+    ] = None,
+    vposer: Annotated[Path | None, typer.Option(help="VPoser v1.0 folder; wins over the checkpoint's.")] = None,
+    no_body: Annotated[
+        bool, typer.Option("--no-body", help="Leave the body out: pose, shape and camera only.")
+    ] = False,
+    stand_in: Annotated[
+        bool, typer.Option("--stand-in", help="Random weights and the stand-in body: no checkpoint.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Turn a checkpoint into a verified ONNX bundle."""
+    if checkpoint is None and not stand_in:
+        raise JotrDeployError("no checkpoint is given", "give one, or --stand-in for random weights")
+    assets = {"--body": body, "--extra-regressor": extra_regressor}
+    exclusive("--stand-in", stand_in, {"CHECKPOINT": checkpoint, **assets, "--vposer": vposer})
+    exclusive("--no-body", no_body, assets)
+    choice("--sampling", sampling, ("function", "inline"))
+    needs("export", "torch", "onnxscript", "onnxruntime")
+    from jotr_deploy.api import export_bundle
+
+    with steps() as say:
+        exported = export_bundle(
+            checkpoint, output, body=body, extra_regressor=extra_regressor, vposer=vposer, with_body=not no_body,
+            sampling=sampling, replace=force, say=say,  # type: ignore[arg-type]
+        )  # fmt: skip
+    if as_json:
+        print_json({
+            "bundle": str(exported.path), "size_bytes": exported.size_bytes, "labels": exported.labels,
+            "notes": exported.notes, "differences": [asdict(row) for row in exported.differences],
+        })  # fmt: skip
+        return
+    console.print(difference_table(exported.differences))
+    for note in (*exported.notes, *(f"label: {label}" for label in exported.labels)):
+        console.print(f"[yellow]note[/] {escape(note)}", highlight=False, soft_wrap=True)
+    for licence in exported.licences:
+        console.print(f"[dim]licence[/] {licence.asset}: {licence.terms}", highlight=False, soft_wrap=True)
+    following = f"run {exported.path} IMAGE -o DIR" if exported.has_body else f"doctor {exported.path}"
+    done(exported.path, f"{exported.size_bytes / 1e6:.0f} MB", f"jotr-deploy {following}")
