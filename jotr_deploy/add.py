@@ -18,7 +18,7 @@ from jotr_deploy.geometry.crop import VALID_CONFIDENCE, box_from_joints
 from jotr_deploy.profiling.scene import default_scene
 from jotr_deploy.runtime.detection import open_detector
 from jotr_deploy.runtime.images import read_image
-from jotr_deploy.runtime.keypoint_files import read_keypoints
+from jotr_deploy.runtime.joint_files.keypoint_file import read_keypoints
 from jotr_deploy.runtime.people_networks import ROLES
 from jotr_deploy.runtime.pose import open_pose_network
 from jotr_deploy.runtime.sessions import OPENVINO_FILE, Session, open_session

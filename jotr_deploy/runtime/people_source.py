@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from jotr_deploy.errors import BundleError, KeypointFileError, MissingDependency
 from jotr_deploy.geometry.crop import VALID_CONFIDENCE, box_from_joints, clip_box, square_box
-from jotr_deploy.runtime.box_files import BoxFile, read_boxes
 from jotr_deploy.runtime.detection.contract import FindsPeople
 from jotr_deploy.runtime.detection.hog import HogDetector
 from jotr_deploy.runtime.detection.one_stage import OneStage
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.duplicates import distinct
-from jotr_deploy.runtime.keypoint_files import KeypointFile, read_keypoints
+from jotr_deploy.runtime.joint_files.box_file import BoxFile, read_boxes
+from jotr_deploy.runtime.joint_files.keypoint_file import KeypointFile, read_keypoints
 from jotr_deploy.runtime.people_networks import PeopleNetworks
 from jotr_deploy.runtime.pose import PoseNetwork
 from jotr_deploy.runtime.video import FrameSource

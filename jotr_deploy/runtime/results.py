@@ -16,9 +16,9 @@ from jotr_deploy.bundle import Bundle
 from jotr_deploy.geometry.scene import scene_translation_m
 from jotr_deploy.people import People
 from jotr_deploy.runtime.detections import Detections
-from jotr_deploy.runtime.image_index import image_stem
 from jotr_deploy.runtime.images import write_image
-from jotr_deploy.runtime.keypoint_files import write_keypoints_npz
+from jotr_deploy.runtime.joint_files.image_index import image_stem
+from jotr_deploy.runtime.joint_files.keypoint_file import write_keypoints_npz
 from jotr_deploy.runtime.loaded import USUAL_FPS
 from jotr_deploy.runtime.video import Frame, FrameSource, VideoWriter
 from jotr_deploy.visual.coco import coco_file

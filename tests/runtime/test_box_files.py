@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jotr_deploy.errors import KeypointFileError
-from jotr_deploy.runtime.box_files import read_boxes
+from jotr_deploy.runtime.joint_files.box_file import read_boxes
 
 LAYOUTS = "give [[x0, y0, x1, y1], ...], {image name: [[x0, y0, x1, y1], ...]}, or COCO results with bbox and image_id"
 A, B = [10, 20, 30, 60], [0.5, 1, 90, 50]

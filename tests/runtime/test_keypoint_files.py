@@ -5,7 +5,7 @@ import pytest
 
 from jotr_deploy.errors import KeypointFileError
 from jotr_deploy.runtime.detections import Detections
-from jotr_deploy.runtime.keypoint_files import read_keypoints, write_keypoints_npz
+from jotr_deploy.runtime.joint_files.keypoint_file import read_keypoints, write_keypoints_npz
 from jotr_deploy.skeletons import SKELETONS, SMPL30_INDEX, to_smpl30
 
 LAYOUTS = "give COCO or AlphaPose results, OpenPose files, or the .npz that --save-2d writes"

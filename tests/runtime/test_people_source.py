@@ -12,7 +12,7 @@ from jotr_deploy.runtime.crops import make_crops
 from jotr_deploy.runtime.detection import open_detector
 from jotr_deploy.runtime.detection.one_stage import OneStage
 from jotr_deploy.runtime.detections import Detections
-from jotr_deploy.runtime.keypoint_files import write_keypoints_npz
+from jotr_deploy.runtime.joint_files.keypoint_file import write_keypoints_npz
 from jotr_deploy.runtime.people_networks import PeopleNetworks
 from jotr_deploy.runtime.people_source import LEAST_JOINTS, WholeFrame, open_people_source, with_joint_boxes
 from jotr_deploy.runtime.pose import open_pose_network

@@ -12,7 +12,7 @@ from crowd import crowd
 from jotr_deploy.errors import OutputError
 from jotr_deploy.geometry.camera import project_px
 from jotr_deploy.people import People
-from jotr_deploy.runtime.keypoint_files import read_keypoints
+from jotr_deploy.runtime.joint_files.keypoint_file import read_keypoints
 from jotr_deploy.skeletons import SKELETONS, SMPL30_INDEX
 from jotr_deploy.visual.coco import coco_file, coco_people
 

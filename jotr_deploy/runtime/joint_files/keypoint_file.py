@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from jotr_deploy.errors import KeypointFileError, first_line
 from jotr_deploy.runtime.detections import Detections, box_text
-from jotr_deploy.runtime.image_index import ImageIndex, ImageKey
 from jotr_deploy.runtime.images import natural_order
-from jotr_deploy.runtime.keypoint_json import (
+from jotr_deploy.runtime.joint_files.entries import (
     LAYOUTS,
     OPENPOSE_END,
     PersonEntry,
@@ -29,6 +28,7 @@ from jotr_deploy.runtime.keypoint_json import (
     score_of,
     track_id_of,
 )
+from jotr_deploy.runtime.joint_files.image_index import ImageIndex, ImageKey
 from jotr_deploy.skeletons import SKELETONS, SMPL30, to_smpl30
 from jotr_deploy.writing import written_aside
 

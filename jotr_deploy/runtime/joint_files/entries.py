@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.errors import KeypointFileError, first_line
-from jotr_deploy.runtime.image_index import ImageKey
+from jotr_deploy.runtime.joint_files.image_index import ImageKey
 from jotr_deploy.skeletons import SKELETONS
 
 Array = NDArray[Any]

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from jotr_deploy.errors import KeypointFileError
 from jotr_deploy.runtime.detections import Detections, box_text
-from jotr_deploy.runtime.image_index import ImageIndex, ImageKey
-from jotr_deploy.runtime.keypoint_json import image_key, read_json, score_of, to_numbers
+from jotr_deploy.runtime.joint_files.entries import image_key, read_json, score_of, to_numbers
+from jotr_deploy.runtime.joint_files.image_index import ImageIndex, ImageKey
 
 Array = NDArray[Any]
 
