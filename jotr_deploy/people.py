@@ -27,7 +27,11 @@ LAYOUT: dict[str, tuple[tuple[int, ...], type]] = {
     "principal_px": ((2,), np.float32),
     "joints_m": ((30, 3), np.float32),
     "vertices_m": ((6890, 3), np.float32),
+    "aligned": ((), np.bool_),
+    "joint_error": ((2,), np.float32),
 }
+LATER = frozenset({"aligned", "joint_error"})
+"""Fields that a result may lack, as those of earlier versions do: all zero then."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,17 @@ class People:
     principal_px: Array  # (N, 2) principal point of the person's camera, in the image
     joints_m: Array  # (N, 30, 3) 30-joint set, relative to the pelvis
     vertices_m: Array  # (N, 6890, 3) mesh, relative to the pelvis
+    aligned: Array = None  # type: ignore[assignment]  # (N,) bool, moved onto the joints given
+    # (N, 2) mean distance of the measured joints from those given, as recovered and as it is now, in parts of the side
+    # of the crop; 0 where nobody looked
+    joint_error: Array = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         count = len(self.boxes_px)
         for name, (shape, dtype) in LAYOUT.items():
-            array: Array = np.asarray(getattr(self, name), dtype)
+            given = getattr(self, name)
+            missing = given is None and name in LATER
+            array: Array = np.zeros((count, *shape), dtype) if missing else np.asarray(given, dtype)
             if array.shape != (count, *shape):
                 raise ValueError(f"People.{name} is {array.shape}, expected {(count, *shape)}")
             object.__setattr__(self, name, array)

@@ -29,6 +29,10 @@ SMPL30: tuple[str, ...] = (
     *("Nose", *_mirrored("Eye", "Ear"), "Head_top"),
 )
 SMPL30_INDEX: dict[str, int] = {name: index for index, name in enumerate(SMPL30)}
+# Parents of the 24 joints of SMPL, numbered by their depth in the tree; the root has none.
+SMPL_PARENTS: tuple[int, ...] = (
+    -1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21,
+)  # fmt: skip
 
 # The joints that the network refines in the crop volume.
 JOTR15: tuple[str, ...] = ("Pelvis", *_mirrored(*_LEG), "Neck", "Head_top", *_mirrored(*_ARM))
@@ -44,6 +48,9 @@ H36M14_IN_H36M17: tuple[int, ...] = tuple(
 )
 
 _COCO17 = ("Nose", *_mirrored("Eye", "Ear", *_ARM, *_LEG))
+# What a detector measures, whatever its skeleton: pelvis and neck are midpoints of hips and shoulders, not joints of
+# the body, and head top, toes and spine are defined differently by those who give them.
+MEASURED_IN_SMPL30: tuple[int, ...] = tuple(SMPL30_INDEX[name] for name in _COCO17)
 _OPENPOSE_TOP = ("Nose", "Neck", *_side("R", *_ARM), *_side("L", *_ARM))
 _OPENPOSE_LEGS = (*_side("R", *_LEG), *_side("L", *_LEG))
 _OPENPOSE_FACE = ("R_Eye", "L_Eye", "R_Ear", "L_Ear")

@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.errors import BodyFileError, first_line
+from jotr_deploy.skeletons import SMPL_PARENTS
 
 Array = NDArray[Any]
 
 VERTICES, FACES, JOINTS, BETAS = 6890, 13776, 24, 10
-PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
+PARENTS = SMPL_PARENTS
 FACE_VERTICES = (331, 2802, 6262, 3489, 3990)
 """Nose, left eye, right eye, left ear, right ear: rows 24..28 of the 30-joint set."""
 HEAD_TOP_VERTEX = 412

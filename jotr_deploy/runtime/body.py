@@ -7,6 +7,7 @@ between pose and mesh is run by itself.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,13 +24,19 @@ Array = NDArray[Any]
 
 INPUTS = ("pose", "betas")
 OUTPUTS = ("vertices", "joints3d")
+STORED_HALVED = ".float16"
+"""End of the name of a weight that is stored as float16 and computed with as float32."""
 
 
 class Body:
-    """A body as a function; a context manager that frees its session."""
+    """A body as a function; a context manager that frees its session.
 
-    def __init__(self, session: Session) -> None:
+    `weights` are the arrays of the graph by name, float32, those that were stored as float16 too.
+    """
+
+    def __init__(self, session: Session, weights: Mapping[str, Array] | None = None) -> None:
         self.session = session
+        self.weights = weights or {}
 
     def __call__(self, pose_rad: Array, betas: Array) -> tuple[Array, Array]:
         """Pose (N, 24, 3) axis-angle and shape (N, 10) to vertices (N, 6890, 3) and the 30-joint set (N, 30, 3).
@@ -63,10 +70,19 @@ def open_body(bundle: Bundle, threads: int | None = None) -> Body:
     import onnx
 
     path = bundle.file("mesh", "mesh.onnx")
+    model = _body_of(onnx.load(path), path)
     with tempfile.TemporaryDirectory(prefix="jotr-deploy-body-") as folder:  # engines read it when they open it
         alone = Path(folder) / "body.onnx"
-        onnx.save(_body_of(onnx.load(path), path), alone)
-        return Body(open_session(alone, device="cpu", threads=threads))
+        onnx.save(model, alone)
+        return Body(open_session(alone, device="cpu", threads=threads), _weights_of(model))
+
+
+def _weights_of(model: Any) -> dict[str, Array]:
+    """The arrays of the body in a graph, by the names that they have in the network."""
+    from onnx import numpy_helper
+
+    named = (each for each in model.graph.initializer if each.name.startswith("body."))
+    return {each.name.removesuffix(STORED_HALVED): np.float32(numpy_helper.to_array(each)) for each in named}
 
 
 def _body_of(model: Any, path: Path) -> Any:

@@ -197,6 +197,10 @@ class Shapes:
             taken = max(1 / (count + 1), 1 - math.exp((last - frame) / self._fps / SHAPE_S))
             self._means[track] = (frame, count + 1, mean + taken * (measured - mean))
 
+    def times_seen(self, track: int) -> int:
+        """In how many frames the shape of a track was seen; 0 of nobody, and of who is forgotten."""
+        return self._means[track][1] if track in self._means else 0
+
     def of(self, tracks: Sequence[int]) -> Array:
         """(K, 10) of people seen within `RESTART_S`."""
         return np.array([self._means[track][2] for track in tracks]).reshape(-1, 10)

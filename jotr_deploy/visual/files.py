@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.errors import SourceError, first_line
-from jotr_deploy.people import LAYOUT, People
+from jotr_deploy.people import LATER, LAYOUT, People
 from jotr_deploy.writing import folder_beside, output_errors, written_aside
 
 Array = NDArray[Any]
@@ -184,7 +184,7 @@ def _people_file(archive: Mapping[str, Array]) -> PeopleFile:
     """Raises KeyError or ValueError where the arrays do not make a file of people."""
     width, height = (int(side) for side in archive["image_size_px"])
     content = PeopleFile(
-        people=People(**{name: archive[name] for name in LAYOUT}),
+        people=People(**{name: archive[name] for name in LAYOUT if name in archive or name not in LATER}),
         frame=archive["frame"].astype(np.int64),
         numbers=archive["numbers"].astype(np.int64),
         faces=archive["faces"].astype(np.int32),

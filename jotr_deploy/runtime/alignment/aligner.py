@@ -1,0 +1,134 @@
+"""The stage of a pipeline that makes recovered people stand on their 2-D joints."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.bundle import Bundle
+from jotr_deploy.errors import BundleError
+from jotr_deploy.geometry.camera import project_px
+from jotr_deploy.geometry.rotations import matrix_from_axis_angle
+from jotr_deploy.people import People
+from jotr_deploy.runtime.alignment.chain import JOINTS, BodyArrays, Chain
+from jotr_deploy.runtime.alignment.fit import ACTIVE, OBSERVED, Start, fit
+from jotr_deploy.runtime.alignment.guards import CONFIDENT, LEAST_JOINTS, acceptable, joint_error, without_swapped
+from jotr_deploy.runtime.body import Body, open_body
+from jotr_deploy.runtime.smoothing import Shapes
+
+Array = NDArray[Any]
+
+SHAPE_DEVIATION, TRACK_DEVIATION = 1.5, 0.3
+"""How far a shape may be from the network's, and at least from the mean of the person's track: of n frames the mean is
+as far off as one frame over the root of n."""
+AGREE_M = 0.002
+"""Between the joints that are reckoned with and those of the body in the bundle; arrays stored as float16 differ by a
+tenth of that."""
+
+
+class Aligner:
+    """Moves the people of a frame onto their joints: root, limbs, place and shape, as little as it takes.
+
+    Each person is moved in their own camera (`focal_px`, `principal_px`), whichever that is. Who would not stand
+    better than before, or only after a change that no error of the network explains, stays exactly as recovered; so
+    does everybody without joints. `aligned` of the result says who moved, `joint_error` by how much.
+
+    In a film the shape of a person is held near the mean over their track.
+    """
+
+    def __init__(self, body: Body, fps: float | None = None) -> None:
+        """`body` as `open_body` gives it; `fps`: frame numbers in a second of a film, None of still pictures.
+
+        Raises:
+            BundleError: the body cannot be read back from the bundle.
+        """
+        self._body = body
+        self._chain = Chain(BodyArrays.from_graph(body.weights, str(body.session.path)), OBSERVED, ACTIVE)
+        self._shapes = Shapes(fps) if fps else None
+        _check_agreement(self._chain, body)
+
+    def __call__(self, people: People, frame: int = 0) -> People:
+        """Align the N people of a frame; the numbers of a film's frames ascend."""
+        with np.errstate(all="ignore"):  # somebody in the plane of their camera, or nowhere
+            body_px = project_px(people.joints_camera_m.astype(np.float64), people.focal_px, people.principal_px)
+        side_px = (people.boxes_px[:, 2] - people.boxes_px[:, 0]).astype(np.float64)
+        joints_px = without_swapped(people.keypoints_px, body_px, side_px)
+        before = joint_error(joints_px, body_px, side_px)
+        betas, deviation = self._known_shapes(people)
+        at = np.flatnonzero(_may_be_fitted(people, joints_px, before))
+        found = fit(
+            self._chain,
+            Start(
+                people.pose_rad[at], betas[at], people.translation_m[at], people.focal_px[at],
+                people.principal_px[at], side_px[at], joints_px[at], deviation[at],
+            ),
+        )  # fmt: skip
+        sound = acceptable(found)
+        at, pose_rad, found_betas = at[sound], found.pose_rad[sound], found.betas[sound]
+        vertices_m, joints_m = self._body(pose_rad, found_betas)
+        values = {
+            "pose_rad": pose_rad, "betas": found_betas, "translation_m": found.translation_m[sound],
+            "joints_m": joints_m, "vertices_m": vertices_m,
+        }  # fmt: skip
+        moved_px = project_px(joints_m + values["translation_m"][:, None], people.focal_px[at], people.principal_px[at])
+        after = joint_error(joints_px[at], moved_px, side_px[at])
+        better = after < before[at]
+        errors = np.nan_to_num(np.column_stack([before, before]), posinf=0)
+        errors[at[better], 1] = after[better]
+        aligned = np.zeros(len(people), bool)
+        aligned[at[better]] = True
+        changed = {name: getattr(people, name).copy() for name in values} if better.any() else {}
+        for name, array in changed.items():
+            array[at[better]] = values[name][better]
+        result = replace(people, aligned=aligned, joint_error=errors, **changed)
+        self._remember(result, frame)
+        return result
+
+    def _known_shapes(self, people: People) -> tuple[Array, Array]:
+        """Shapes (N, 10) to start from, and how sure (N,) they are."""
+        betas = people.betas.astype(np.float64)
+        deviation = np.full(len(people), SHAPE_DEVIATION)
+        if self._shapes is not None:
+            times = np.array([self._shapes.times_seen(track) for track in people.track_ids.tolist()], np.int64)
+            known = np.flatnonzero(times)
+            betas[known] = self._shapes.of(people.track_ids[known].tolist())
+            deviation = np.maximum(SHAPE_DEVIATION / np.sqrt(1 + times), np.minimum(deviation, TRACK_DEVIATION))
+        return betas, deviation
+
+    def _remember(self, people: People, frame: int) -> None:
+        if self._shapes is not None:
+            seen = np.flatnonzero(people.aligned & (people.track_ids >= 0))
+            self._shapes.see(frame, people.track_ids[seen].tolist(), people.betas[seen])
+
+
+def open_aligner(bundle: Bundle, fps: float | None = None, threads: int | None = None) -> Aligner:
+    """An aligner by the body inside a bundle; it holds a session, which goes when it does.
+
+    Raises:
+        BundleError: the bundle has no body, or one that cannot be read back.
+        MissingDependency: no engine that opens ONNX files is installed.
+    """
+    return Aligner(open_body(bundle, threads), fps)
+
+
+def _may_be_fitted(people: People, joints_px: Array, error: Array) -> Array:
+    """(N,) bool: with joints enough, before the camera, and finite."""
+    enough = (joints_px[:, list(OBSERVED), 2] >= CONFIDENT).sum(1) >= LEAST_JOINTS
+    finite = np.isfinite(people.pose_rad).all((1, 2)) & np.isfinite(people.betas).all(1) & np.isfinite(error)
+    depth_m = people.joints_camera_m[..., 2].min(1) if len(people) else np.zeros(0)
+    return np.asarray(enough & finite & (depth_m > 0))
+
+
+def _check_agreement(chain: Chain, body: Body) -> None:
+    """Pose somebody both ways."""
+    pose_rad = 0.3 * np.sin(np.arange(3.0 * JOINTS)).reshape(1, JOINTS, 3)
+    betas = np.cos(np.arange(10.0))[None]
+    joints_m = chain.joints_m(matrix_from_axis_angle(pose_rad), betas)
+    if not np.abs(joints_m - joints_m[:, :1] - body(pose_rad, betas)[1]).max() < AGREE_M:
+        raise BundleError(
+            f"{body.session.path}: the body inside poses otherwise than its arrays say",
+            "export it again, or run with --no-align",
+        )
