@@ -14,6 +14,7 @@ GROUND = ("skeletons", "config", "spans", "bundle", "people", "errors", "writing
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("add", "cli", "cli_add", "cli_bench", "cli_calibration", "cli_doctor", "cli_engines", "cli_evaluation",
      "cli_export", "cli_run", "cli_training", "cli_view", "doctor", "live", "selftest", "terminal"),
+    ("api",),
     ("calibration",),
     ("training",),
     ("evaluation",),
