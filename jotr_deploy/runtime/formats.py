@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from jotr_deploy.config import first_fault
 from jotr_deploy.errors import BundleError, SessionError
 from jotr_deploy.runtime.open_size import of_one_size
 from jotr_deploy.runtime.sessions import Session, TensorSpec
@@ -20,7 +21,7 @@ MAX_BATCH = 16
 """Rows in one call at most where a file takes any number."""
 
 
-Side = Annotated[int, Field(gt=0, multiple_of=32)]
+Side = Annotated[int, Field(gt=0, le=8192, multiple_of=32)]
 
 
 class Recipe(BaseModel):
@@ -102,12 +103,8 @@ def _checked(name: str, wanted: type[AnyRecipe], session: Session, recipe: Mappi
     try:
         return wanted.model_validate(recipe)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
         known = ", ".join(wanted.model_fields)
-        raise BundleError(
-            f"{session.path}: recipe: {where}: {first['msg']}", f"a recipe of {name} has {known}"
-        ) from None
+        raise BundleError(f"{session.path}: recipe: {first_fault(error)}", f"a recipe of {name} has {known}") from None
 
 
 def _listed(tensors: Mapping[str, TensorSpec]) -> str:
