@@ -19,6 +19,7 @@ GROUND = (
     "writing",
     "file_names",
     "filetype",
+    "reading",
     "cache",
     "processor",
 )
