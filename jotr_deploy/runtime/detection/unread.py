@@ -48,6 +48,8 @@ def unread(session: Session) -> Unread | None:
 
 def other_pictures(session: Session) -> Iterator[Unread]:
     """A network whose one input is no [B, 3, H, W] of fractions."""
+    if {"vertices", "joints_proj"} <= set(session.outputs):
+        yield Unread("a mesh network of this project", "give the file of a detector or of a pose network")
     if len(session.inputs) != 1:
         yield Unread(f"a network of {len(session.inputs)} inputs", _ONE_INPUT)
         return
