@@ -7,7 +7,7 @@ against it. Boxes and joints that it does find are where people are, or the netw
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -84,9 +84,18 @@ def try_detector(session: Session, recipe: Mapping[str, Any]) -> tuple[Detector,
     """
     heard, known = Heard(session), sample()
     detector = open_detector(heard, recipe)
-    boxes_px, _ = detector(known.image_bgr)
-    odd = detector.oddity(heard.heard)
-    return detector, found_people(boxes_px, known.boxes_px, odd)
+    if isinstance(detector, OneStage):
+        boxes_px, _, joints_px = detector.people(known.image_bgr)
+    else:
+        boxes_px, joints_px = detector(known.image_bgr)[0], None
+    outcome = found_people(boxes_px, known.boxes_px, detector.oddity(heard.heard))
+    if outcome.state != "found" or joints_px is None or not isinstance(detector, OneStage):
+        return detector, outcome
+    shared = iou(known.boxes_px, boxes_px)
+    there = shared.max(1) >= FOUND_IOU
+    them = Sample(known.image_bgr, known.boxes_px[there], known.joints_px[there])
+    joints = found_joints(joints_px[shared[there].argmax(1)], detector.skeleton, them)
+    return detector, replace(outcome, words=f"{outcome.words}; {joints.words}")
 
 
 def found_people(boxes_px: Array, known_px: Array, odd: str | None = None) -> Outcome:

@@ -109,8 +109,9 @@ def person_classes(session: Session, classes: int | None, chosen: int | None, us
     number = usual.get(classes or 0)
     if number is None:
         raise SessionError(
-            f"{path}: {classes} classes without names: which of them is a person is not known",
-            "say its number, counted from 0: --set detector.person=NUMBER",
+            f"{path}: {classes} numbers a box that may be classes, without names: which is a person is not known",
+            "if they are classes, say the person's, counted from 0: --set detector.person=NUMBER; joints, angles and "
+            "landmarks are not read so",
         )
     return [number]
 

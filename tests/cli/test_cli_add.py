@@ -273,8 +273,8 @@ MISSES = np.array([[2, 50, 20, 70.0]])
 def test_boxes_that_all_miss_are_refused(not_added: Any, files: Path) -> None:
     path = write_always(files / "m.onnx", "input", SIZE, mmdeploy_answers(MISSES, np.array([0.9])))
     assert not_added("--detector", path) == (
-        f"{path}: read as mmdeploy, 96 x 96 px, pixels as yolox takes them, but all its boxes miss the people of the "
-        "picture inside this package (IoU 0.00 and 0.00)",
+        f"{path}: read as mmdeploy, 96 x 96 px, pixels as yolox takes them, class 0 is taken for people, the file "
+        "names none, but all its boxes miss the people of the picture inside this package (IoU 0.00 and 0.00)",
         "if it is of another format, name that (--detector-format); else show that it finds people: --try PHOTO",
     )
 
@@ -283,7 +283,7 @@ def test_boxes_that_all_miss_are_refused(not_added: Any, files: Path) -> None:
 def test_numbers_of_another_format_are_refused(not_added: Any, files: Path, tries: list[str]) -> None:
     path = write_always(files / "m.onnx", "input", SIZE, mmdeploy_answers(BOXES[:1], np.array([7.0])))
     cause, remedy = not_added("--detector", path, *(each.format(p=files) for each in tries))
-    assert cause.endswith("pixels as yolox takes them, but its scores go from 0 to 7, not from 0 to 1")
+    assert cause.endswith("the file names none, but its scores go from 0 to 7, not from 0 to 1")
     assert remedy == "it is of another format: give one of docs/formats.md"
 
 
