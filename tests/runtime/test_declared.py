@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from canned import Canned, always, ultralytics_pose, ultralytics_raw, with_metadata, write_always
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from jotr_deploy.errors import BundleError, SessionError
 from jotr_deploy.runtime.declared import Declared, declared
@@ -47,6 +49,9 @@ def session(metadata: dict[str, str], outputs: dict, size_px=SIZE) -> Canned:
         ({"imgsz": "[384, 640]"}, Declared(size_px=(640, 384))),
         ({"imgsz": "640"}, Declared(size_px=(640, 640))),
         ({"imgsz": "[-1, 640]"}, Declared()),
+        ({"imgsz": "[1000000000, 640]"}, Declared()),
+        ({"names": "{1e999: 'person'}"}, Declared()),
+        ({"names": "{0: 'two\\nlines\\x1b[31m'}"}, Declared(names={0: "two lines [31m"})),
         ({"channels": "1"}, Declared(channels=1)),
         ({"description": "Ultralytics RTDETR-L"}, Declared(description="ultralytics rtdetr-l")),
     ],
@@ -186,3 +191,9 @@ def test_output_sizes_that_a_file_leaves_open_are_those_of_a_call():
     made.outputs = {"output0": TensorSpec(np.dtype(np.float32), ("batch", 5, "anchors"))}
     detector = open_detector(made)
     np.testing.assert_allclose(detector(np.zeros((64, 96, 3), np.uint8))[0], ONE - 0.5, atol=1e-3)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(["task", "names", "kpt_shape", "kpt_names", "imgsz", "channels"]), st.text(max_size=40))
+def test_any_text_is_read_or_left(key, text):
+    assert isinstance(declared(session({key: text}, {})), Declared)
