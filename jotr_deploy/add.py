@@ -97,7 +97,7 @@ def add_networks(
     return [
         Added(
             role=each.role, name=name, about=found.about, found=found.found, licence=licence,
-            size_bytes=(bundle.path / name).stat().st_size,
+            size_bytes=bundle.place(name).stat().st_size,
             replaced=tuple(file for file, role in old.items() if role == each.role),
         )
         for each, name, found, licence in zip(networks, names, tried, new, strict=True)

@@ -6,16 +6,18 @@ import hashlib
 import json
 import shutil
 import tempfile
+import unicodedata
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from jotr_deploy.config import ModelConfig
+from jotr_deploy.config import ModelConfig, first_fault
 from jotr_deploy.errors import BundleError, OutputError, first_line
+from jotr_deploy.file_names import path_inside, shown_name
 from jotr_deploy.writing import folder_made, output_errors, written_aside
 
 MANIFEST = "bundle.json"
@@ -28,7 +30,7 @@ _EXPORT_AGAIN = "export it again: jotr-deploy export CHECKPOINT -o BUNDLE"
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Licence(_Strict):
@@ -75,6 +77,19 @@ class Manifest(_Strict):
     """What must be said wherever a result appears: "stand-in body", "untrained: pose is meaningless"."""
     licences: tuple[Licence, ...] = ()
     files: tuple[FileEntry, ...]
+    """Each by a bare file name of its own: no path, no name twice, not the manifest's."""
+
+    @field_validator("files")
+    @classmethod
+    def _plain_names(cls, files: tuple[FileEntry, ...]) -> tuple[FileEntry, ...]:
+        seen = {MANIFEST: "is that of the manifest"}
+        for entry in files:
+            path_inside(Path(), entry.name)
+            key = unicodedata.normalize("NFC", entry.name).casefold()  # some systems take these for one name
+            if key in seen:
+                raise ValueError(f"the file name {shown_name(entry.name)} {seen[key]}")
+            seen[key] = "is listed twice"
+        return files
 
 
 @dataclass(frozen=True)
@@ -98,6 +113,17 @@ class Bundle:
             raise BundleError(f"{self.path}: the bundle has no {wanted}", remedy)
         return found[0]
 
+    def place(self, name: str) -> Path:
+        """Where a file of that name lies, or is to lie: in the bundle's folder.
+
+        Raises:
+            BundleError: no bare file name.
+        """
+        try:
+            return path_inside(self.path, name)
+        except ValueError as error:
+            raise BundleError(f"{self.path}: {error}", _EXPORT_AGAIN) from None
+
     def file(self, role: str, name: str | None = None) -> Path:
         """The path of a file whose bytes are those the manifest describes.
 
@@ -105,7 +131,7 @@ class Bundle:
             BundleError: not listed, missing, or changed.
         """
         entry = self.entry(role, name)
-        path = self.path / entry.name
+        path = self.place(entry.name)
         if not path.is_file():
             raise BundleError(f"{self.path}: {entry.name} is listed in the manifest but missing", _again(role))
         try:
@@ -136,7 +162,10 @@ def open_bundle(path: Path) -> Bundle:
         path = starter_path()
     manifest = path / MANIFEST
     try:
-        content = json.loads(manifest.read_text())
+        if manifest.exists() and not manifest.is_file():  # a pipe or a device would be waited for
+            raise OSError("not a file")
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+        json.dumps(content, ensure_ascii=False).encode()  # lone surrogates could be neither shown nor written again
     except (FileNotFoundError, NotADirectoryError):
         raise BundleError(
             f"{path}: not a bundle (no {MANIFEST})",
@@ -152,9 +181,7 @@ def open_bundle(path: Path) -> Bundle:
     try:
         return Bundle(path, Manifest.model_validate(content))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "manifest"
-        raise BundleError(f"{manifest}: {where}: {first['msg']}", _EXPORT_AGAIN) from None
+        raise BundleError(f"{manifest}: {first_fault(error, 'manifest')}", _EXPORT_AGAIN) from None
 
 
 def starter_path() -> Path:
@@ -173,13 +200,25 @@ def to_write(path: Path, output: Path | None = None) -> Iterator[Bundle]:
     bundle = open_bundle(path)
     if output is not None:
         with new_directory(output, replace=None) as directory:
-            for file in (MANIFEST, *(entry.name for entry in bundle.manifest.files)):
-                shutil.copyfile(bundle.path / file, directory / file)
-            yield Bundle(directory, bundle.manifest)
+            copy = Bundle(directory, bundle.manifest)
+            for entry in bundle.manifest.files:
+                _copy(bundle, entry.name, copy)
+            write_manifest(directory, bundle.manifest)
+            yield copy
     elif bundle.path == starter_path():
         raise BundleError(f"{path}: the bundle inside this package is not changed", "give -o DIR for a copy of it")
     else:
         yield bundle
+
+
+def _copy(bundle: Bundle, name: str, copy: Bundle) -> None:
+    """One file into a copy; what a link outside the bundle leads to is the user's, and not the bundle's to pass on."""
+    file = bundle.place(name)
+    if not file.resolve().is_relative_to(bundle.path.resolve()):
+        raise BundleError(f"{file}: is a link that leads out of the bundle", "put the file itself in its place")
+    if not file.is_file():
+        raise BundleError(f"{bundle.path}: {name} is listed in the manifest but missing", _EXPORT_AGAIN)
+    shutil.copyfile(file, copy.place(name))
 
 
 @contextmanager
@@ -241,17 +280,17 @@ def replace_files(
     """
     gone = {*old, *files}
     with ExitStack() as stack:
-        asides = {name: stack.enter_context(written_aside(bundle.path / name)) for name in files}
+        asides = {name: stack.enter_context(written_aside(bundle.place(name))) for name in files}
         made = []
         for name, aside in asides.items():
-            with output_errors(bundle.path / name):  # of several files the one that failed
+            with output_errors(bundle.place(name)):  # of several files the one that failed
                 entry = files[name](aside)
                 made.append(entry.model_copy(update={"name": name, "sha256": sha256_of(aside)}))
         others = tuple(entry for entry in bundle.manifest.files if entry.name not in gone)
         write_manifest(bundle.path, bundle.manifest.model_copy(update={"files": others}))
     for name in gone - files.keys():
-        with output_errors(bundle.path / name):
-            (bundle.path / name).unlink(missing_ok=True)
+        with output_errors(bundle.place(name)):
+            bundle.place(name).unlink(missing_ok=True)
     changes: dict[str, Any] = {"files": (*others, *made)}
     manifest = bundle.manifest.model_copy(update=changes if licences is None else {**changes, "licences": (*licences,)})
     write_manifest(bundle.path, manifest)
@@ -261,7 +300,7 @@ def replace_files(
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Write `bundle.json` (deterministic bytes)."""
     with written_aside(directory / MANIFEST) as aside:
-        aside.write_text(manifest.model_dump_json(indent=2) + "\n")
+        aside.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def sha256_of(path: Path) -> str:

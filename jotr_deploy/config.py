@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+
+def first_fault(error: ValidationError, whole: str = "") -> str:
+    """`where: what` of the first value that does not fit; `whole` names the values where it is all of them."""
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"])) or whole
+    return f"{where}: {first['msg'].removeprefix('Value error, ')}".removeprefix(": ")
 
 
 class ModelConfig(BaseModel):
-    """The architecture of a JOTR network; the defaults are the published network (`main_train.yml`)."""
+    """The architecture of a JOTR network; the defaults are the published network (`main_train.yml`).
+
+    The limits are far beyond any network of use. Whatever keeps to them can be built.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     backbone_depth: Literal[10, 18, 34, 50, 101, 152] = 50
-    backbone_width: int = 64
+    backbone_width: Annotated[int, Field(ge=1, le=1024)] = 64
     """Channels of the stem and of the first stage."""
-    d_model: int = 256
-    heads: int = 8
-    ffn_fusion: int = 2048
-    ffn_voxel: int = 1024
-    encoder_layers: int = 2
+    d_model: Annotated[int, Field(ge=4, le=8192)] = 256
+    heads: Annotated[int, Field(ge=1, le=256)] = 8
+    ffn_fusion: Annotated[int, Field(ge=1, le=65536)] = 2048
+    ffn_voxel: Annotated[int, Field(ge=1, le=65536)] = 1024
+    encoder_layers: Annotated[int, Field(ge=1, le=64)] = 2
     """Layers of the 2-D encoder and, separately, of the voxel encoder."""
-    decoder_layers: int = 4
-    crop_side: int = 256
+    decoder_layers: Annotated[int, Field(ge=1, le=64)] = 4
+    crop_side: Annotated[int, Field(ge=16, le=2048)] = 256
     """Side of the input crop, pixels."""
-    voxel_grid: int = 8
+    voxel_grid: Annotated[int, Field(ge=1, le=64)] = 8
     """Cells a side of the feature volume, and of the last feature map."""
-    dropout: float = 0.1
+    dropout: Annotated[float, Field(ge=0, le=1)] = 0.1
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelConfig:
@@ -37,8 +47,6 @@ class ModelConfig(BaseModel):
                 f"crop_side {self.crop_side} must be 16 or 32 times voxel_grid ({self.voxel_grid}): "
                 "the last stage keeps or halves the resolution"
             )
-        if min(self.encoder_layers, self.decoder_layers, self.backbone_width) < 1:
-            raise ValueError("layers and widths start at 1")
         return self
 
     @property

@@ -166,4 +166,4 @@ def _files(bundle: Bundle) -> Iterator[Finding]:
         facts = [f"{size / 1e6:.1f} MB", entry.precision, entry.recipe.get("format"), "unchanged"]
         if entry.error_mm:
             facts.append(f"at most {entry.error_mm.max:g} mm from PyTorch when made")
-        yield Finding("bundle", entry.name, "ok", ", ".join(fact for fact in facts if fact))
+        yield Finding("bundle", entry.name, "ok", ", ".join(str(fact) for fact in facts if fact))

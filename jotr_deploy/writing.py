@@ -43,6 +43,8 @@ def written_aside(path: Path) -> Iterator[Path]:
         with output_errors(path):
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            if aside.is_symlink():  # it would be written through
+                aside.unlink()
             yield aside
             aside.replace(path)
     finally:
@@ -51,7 +53,7 @@ def written_aside(path: Path) -> Iterator[Path]:
 
 def discard(aside: Path) -> None:
     """Remove what was written aside, if anything: the folder itself may be missing, or no folder."""
-    if aside.is_file():
+    if aside.is_file() or aside.is_symlink():
         aside.unlink()
 
 

@@ -134,7 +134,7 @@ def test_the_digest_is_sha256(tmp_path: Path) -> None:
         ({"format": "new"}, "{m}: format: Input should be 1", AGAIN),
         ({"colour": "red"}, "{m}: colour: Extra inputs are not permitted", AGAIN),
         ({"model": {"heads": 3}},
-         "{m}: model: Value error, d_model 256 must be a multiple of heads (3) and of 4", AGAIN),
+         "{m}: model: d_model 256 must be a multiple of heads (3) and of 4", AGAIN),
         ({"files": [{"role": "mesh", "name": "mesh.onnx"}]}, "{m}: files.0.sha256: Field required", AGAIN),
         ({"files": [{"role": "cook", "name": "x", "sha256": "x"}]},
          "{m}: files.0.role: Input should be 'mesh', 'faces', 'detector' or 'pose'", AGAIN),

@@ -141,6 +141,7 @@ def test_imports_go_down_the_list_of_layers() -> None:
 
     for path in PACKAGE.rglob("*.py"):
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        module = "jotr_deploy.api" if module == "jotr_deploy" else module  # which hands out its names
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("jotr_deploy."):
                 assert layer_of(module) <= layer_of(str(node.module)), f"{module} imports {node.module}"

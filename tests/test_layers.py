@@ -9,11 +9,24 @@ import jotr_deploy
 
 PACKAGE = Path(jotr_deploy.__file__).parent
 
-GROUND = ("skeletons", "config", "spans", "bundle", "people", "errors", "writing", "cache", "processor")
+GROUND = (
+    "skeletons",
+    "config",
+    "spans",
+    "bundle",
+    "people",
+    "errors",
+    "writing",
+    "file_names",
+    "filetype",
+    "cache",
+    "processor",
+)
 # From the top. Parts of one layer may import each other, but for the packages, which each are a layer of their own.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("add", "cli", "cli_add", "cli_bench", "cli_calibration", "cli_doctor", "cli_engines", "cli_evaluation",
      "cli_export", "cli_run", "cli_training", "cli_view", "doctor", "live", "selftest", "terminal"),
+    ("api",),
     ("calibration",),
     ("training",),
     ("evaluation",),

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from jotr_deploy.body.smpl import BodyModel, body_from_arrays
 from jotr_deploy.body.vposer import VPoserDecoder
-from jotr_deploy.config import ModelConfig
+from jotr_deploy.config import ModelConfig, first_fault
 from jotr_deploy.errors import CheckpointError, first_line
 from jotr_deploy.model.jotr import JOTR
 from jotr_deploy.writing import written_aside
@@ -183,9 +183,7 @@ def _ours(path: Path, digest: str, content: Mapping[str, Any], head_top: Any) ->
         if not all(isinstance(value, Tensor) for value in weights.values()):
             raise TypeError("weights that are no tensors")
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "config"
-        raise CheckpointError(f"{path}: damaged checkpoint ({where}: {first['msg']})", _REMEDY) from error
+        raise CheckpointError(f"{path}: damaged checkpoint ({first_fault(error, 'config')})", _REMEDY) from error
     except KeyError as error:
         raise CheckpointError(f"{path}: damaged checkpoint (it lacks {error})", _REMEDY) from error
     except (TypeError, ValueError) as error:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from jotr_deploy.config import first_fault
 from jotr_deploy.errors import BundleError, SessionError
+from jotr_deploy.runtime.declared import Declared, declared
 from jotr_deploy.runtime.open_size import of_one_size
 from jotr_deploy.runtime.sessions import Session, TensorSpec
 
@@ -20,7 +23,7 @@ MAX_BATCH = 16
 """Rows in one call at most where a file takes any number."""
 
 
-Side = Annotated[int, Field(gt=0, multiple_of=32)]
+Side = Annotated[int, Field(gt=0, le=8192, multiple_of=32)]
 
 
 class Recipe(BaseModel):
@@ -34,11 +37,23 @@ class Recipe(BaseModel):
     """Width and height of the input, where the file leaves them open."""
 
 
+@dataclass(frozen=True)
+class Unread:
+    """A file of a format that is known and not read."""
+
+    what: str
+    """The kind of file."""
+    instead: str
+    """What to do: which export of it is read."""
+
+
 class Format(ABC):
     """A network in one format, opened: a class in a file of its own, listed in the registry of its kind."""
 
     name: ClassVar[str]
     recipe: ClassVar[type[Recipe]]
+    task: ClassVar[str]
+    """What metadata call a network of this format, if they say a task: "detect" or "pose"."""
 
     def __init__(self, session: Session, recipe: Any) -> None:
         """`session` fits; `recipe` is of the class above. `size_px` is width and height of the input."""
@@ -51,6 +66,14 @@ class Format(ABC):
     @abstractmethod
     def fits(session: Session) -> bool:
         """Whether names and shapes are those of this format."""
+
+    def oddity(self, outputs: Mapping[str, Array]) -> str | None:
+        """What the numbers of one answer of the network say against this format, for people; None if nothing.
+
+        Args:
+            outputs: of a call, by name, with the axis of the batch.
+        """
+        return None
 
     def facts(self) -> tuple[str, ...]:
         """What else there is to know of this file, for people, in a few words each."""
@@ -72,13 +95,20 @@ def open_format(
     session: Session,
     recipe: Mapping[str, Any],
     usual_px: tuple[int, int],
+    unread: Callable[[Session], Unread | None] = lambda session: None,
 ) -> AnyFormat:
     """The network of a session in the first format that fits, or in the one that the recipe names.
 
-    `usual_px` is width and height of the input where neither file nor recipe tell.
+    Args:
+        kind: of the formats, for people.
+        formats: in the order in which they are asked.
+        session: its names, shapes and metadata tell the format.
+        recipe: see `Recipe`.
+        usual_px: width and height of the input where neither file nor recipe tell.
+        unread: recognises files of formats that are not read.
 
     Raises:
-        SessionError: the file fits none of them, or does not run at that size.
+        SessionError: the file fits none of them, contradicts its own metadata, or does not run at that size.
         BundleError: the recipe says what the format does not know.
     """
     wanted, names = recipe.get("format"), ", ".join(each.name for each in formats)
@@ -86,10 +116,19 @@ def open_format(
     if not named:
         raise BundleError(f"{session.path}: unknown {kind} format '{wanted}'", f"known: {names}")
     size_px = _checked("any format", Recipe, session, {key: recipe[key] for key in recipe if key == "size_px"}).size_px
-    sized = of_one_size(session, size_px, usual_px)
+    said = declared(session)
+    sized = of_one_size(session, size_px, said.size_px or usual_px)
+    _refuse_other_pictures(session, said)
     for each in named:
-        if each.fits(sized):
+        if said.task in (None, each.task) and each.fits(sized):
             return each(sized, _checked(each.name, each.recipe, session, recipe))
+    known = unread(sized)
+    if known is not None:
+        raise SessionError(
+            f"{session.path}: this is {known.what}, which cannot be used as a {kind} here "
+            f"(inputs {_listed(session.inputs)}; outputs {_listed(session.outputs)})",
+            known.instead,
+        )
     tried = ", ".join(each.name for each in named)
     raise SessionError(
         f"{session.path}: not a {kind} of a known format (inputs {_listed(session.inputs)}; "
@@ -98,16 +137,27 @@ def open_format(
     )
 
 
+def _refuse_other_pictures(session: Session, said: Declared) -> None:
+    if said.channels not in (None, 3):
+        raise SessionError(
+            f"{session.path}: its metadata say pictures of {said.channels} channels",
+            "give a network of colour pictures",
+        )
+    own = image_size_px(session)
+    if own is not None and said.size_px is not None and said.size_px != own:
+        (wide, high), (width, height) = said.size_px, own
+        raise SessionError(
+            f"{session.path}: its metadata say {wide} x {high} px (imgsz), its input is {width} x {height} px",
+            "export the network again: metadata and network do not belong together",
+        )
+
+
 def _checked(name: str, wanted: type[AnyRecipe], session: Session, recipe: Mapping[str, Any]) -> AnyRecipe:
     try:
         return wanted.model_validate(recipe)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
         known = ", ".join(wanted.model_fields)
-        raise BundleError(
-            f"{session.path}: recipe: {where}: {first['msg']}", f"a recipe of {name} has {known}"
-        ) from None
+        raise BundleError(f"{session.path}: recipe: {first_fault(error)}", f"a recipe of {name} has {known}") from None
 
 
 def _listed(tensors: Mapping[str, TensorSpec]) -> str:

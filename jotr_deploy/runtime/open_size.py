@@ -30,7 +30,7 @@ class OfOneSize(Session):
         Raises:
             SessionError: the network does not run on pictures of this size.
         """
-        self.path, self._session = session.path, session
+        self.path, self.metadata, self._session = session.path, session.metadata, session
         ((name, spec),) = session.inputs.items()
         shape = (*spec.shape[:2], *_closed(spec.shape[2:], size_px[::-1]))
         self.inputs = {name: TensorSpec(spec.dtype, shape)}

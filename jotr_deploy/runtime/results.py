@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.bundle import Bundle
+from jotr_deploy.file_names import as_file_name
 from jotr_deploy.geometry.scene import scene_translation_m
 from jotr_deploy.people import People
 from jotr_deploy.runtime.detections import Detections
@@ -63,7 +64,7 @@ class Results:
             crop_side=bundle.manifest.model.crop_side,
         )
         self._videos: dict[str, VideoWriter] = {}
-        self._stems = Counter(Path(name).stem for name in source.frame_names()) if self._stills else {}
+        self._stems = Counter(as_file_name(Path(name).stem) for name in source.frame_names()) if self._stills else {}
 
     @property
     def _stills(self) -> bool:
@@ -125,7 +126,7 @@ class Results:
 
     def _picture(self, kind: str, frame: Frame, picture: Array) -> None:
         if self._stills:
-            stem = Path(frame.name).stem
+            stem = as_file_name(Path(frame.name).stem)
             shared = self._stems.get(stem, 1) > 1  # a.jpg and a.png, x/a.jpg and y/a.jpg
             number = f"_{frame.index:06d}" if shared else ""
             write_image(self._directory / f"{stem}{number}_{kind}.jpg", picture)
@@ -140,5 +141,5 @@ class Results:
 def stem_of(source: FrameSource) -> str:
     """What the results of a source are called: a glob without its magic, `frame` of `shots/frame_*.jpg`."""
     if source.kind != "images":
-        return Path(source.name).stem
-    return re.sub(r"[*?\[\]]+", "_", image_stem(source.name)).strip("_") or "images"
+        return as_file_name(Path(source.name).stem)
+    return as_file_name(re.sub(r"[*?\[\]]+", "_", image_stem(source.name)).strip("_") or "images")

@@ -17,6 +17,7 @@ from typing import Any
 
 from jotr_deploy.bundle import MANIFEST, Bundle
 from jotr_deploy.errors import JotrDeployError, OutputError, SourceError, first_line
+from jotr_deploy.file_names import name_fault
 from jotr_deploy.runtime.captures import shown
 from jotr_deploy.runtime.loaded import Model
 from jotr_deploy.runtime.people_source import PeopleBy, PeopleSource, require_one_way
@@ -216,8 +217,8 @@ def _spare_what_is_read(output: Path, stem: str, source: FrameSource, source_nam
 def _left_of_a_run_before(output: Path, name: str, files: list[str]) -> list[str]:
     """Files that the summary of that name lists, that are there, and that the new ones do not replace."""
     try:
-        listed = json.loads((output / name).read_text())["files"]
-        return sorted(file for file in set(listed) - set(files) if (output / file).is_file())
+        listed = {file for file in json.loads((output / name).read_text())["files"] if not name_fault(file)}
+        return sorted(file for file in listed - set(files) if (output / file).is_file())
     except (OSError, ValueError, KeyError, TypeError):  # none, or something else of that name
         return []
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from jotr_deploy.config import first_fault
 from jotr_deploy.errors import JotrDeployError, first_line
 
 if sys.version_info >= (3, 11):
@@ -100,7 +101,7 @@ def validated(model: type[Model], values: Mapping[str, Any], prefix: str) -> Mod
         known = ", ".join(sorted(set(model.model_fields) - {"options"}))
         if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
             raise TrainingError(f"{name}: unknown key", f"known are {known}") from None
-        raise TrainingError(f"{name.rstrip('.')}: {first['msg']}", "correct it in the configuration") from None
+        raise TrainingError(f"{prefix}{first_fault(error)}", "correct it in the configuration") from None
 
 
 def _override(content: dict[str, Any], text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import json
 import math
+import re
 import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.errors import SourceError
+from jotr_deploy.file_names import path_inside
 from jotr_deploy.geometry.scene import scene_focal_px, scene_translation_m
 from jotr_deploy.people import People
 from jotr_deploy.visual.files import PeopleFile
@@ -219,5 +221,16 @@ def likely_sources(result: Path, recording: PeopleFile) -> list[Path]:
     given = []
     with suppress(OSError, ValueError, KeyError, TypeError):  # the summary is not there, or is something else
         given.append(Path(json.loads(result.with_suffix(".json").read_text())["source"]))
-    near = [folder / recording.source for folder in (result.parent, result.parent.parent, Path()) if recording.source]
-    return [path for path in (*given, *near) if path.exists() or next(glob.iglob(str(path)), None)]  # noqa: PTH207
+    near = []
+    with suppress(ValueError):  # a result of somebody else's may name anything
+        path_inside(Path(), re.sub(r"[*?\[\]]", "_", recording.source), below=True)
+        near = [folder / recording.source for folder in (result.parent, result.parent.parent, Path())]
+    return [path for path in (*given, *near) if _is_there(path)]
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is a file, a folder or what fits a glob; no device, which would be opened."""
+    with suppress(ValueError):  # a NUL
+        fits = glob.iglob(str(path)) if glob.has_magic(str(path)) else ()  # noqa: PTH207
+        return path.is_file() or path.is_dir() or any(Path(each).is_file() for each in fits)
+    return False

@@ -86,7 +86,7 @@ def our_format(folder: Path, **changes: Any) -> Path:
         ),
         pytest.param(
             lambda f: our_format(f, config={"heads": 3}),
-            "damaged checkpoint (config: Value error, d_model 256 must be a multiple of heads (3) and of 4)",
+            "damaged checkpoint (config: d_model 256 must be a multiple of heads (3) and of 4)",
             CHECKPOINT, id="impossible configuration",
         ),
         pytest.param(

@@ -294,3 +294,62 @@ def write_of_one_hidden_size(path: Path, size_px: tuple[int, int]) -> Path:
     constants = {"weights": np.zeros((3 * size_px[0] * size_px[1], 5 * cells), np.float32),
                  "shape": np.array([0, 5, cells])}  # fmt: skip
     return _write(path, nodes, constants, {"input": [1, 3, "h", "w"]}, {"output0": [1, "five", "cells"]})
+
+
+def with_metadata(path: Path, metadata: dict[str, str]) -> Path:
+    """A file with this written into it, as its exporter would."""
+    model = onnx.load(path)
+    helper.set_model_props(model, metadata)
+    onnx.save(model, path)
+    return path
+
+
+def centre_size(boxes: np.ndarray) -> np.ndarray:
+    """(N, 4) x0 y0 x1 y1 -> centre and size."""
+    return np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], 1)
+
+
+def with_objectness(
+    boxes: np.ndarray, scores: np.ndarray, size_px: tuple[int, int], each: int, classes: int = 1, person: int = 0
+) -> np.ndarray:
+    """Rows [each * A, 5 + C] for boxes (N, 4) on the canvas, decoded, as of YOLOv5 (3 each) and YOLOv6 (1 each)."""
+    rows = np.zeros((each * rows_of(size_px), 5 + classes), np.float32)
+    at = np.linspace(0, len(rows) - 1, len(boxes)).astype(int)
+    rows[at, :4], rows[:, 4], rows[at, 5 + person] = centre_size(boxes), 1, scores
+    return rows
+
+
+def efficient_nms_answers(boxes: np.ndarray, scores: np.ndarray, rows: int = 9) -> dict[str, np.ndarray]:
+    """Outputs for boxes (N, 4) on the canvas and scores (N,); the rows beyond the count hold somebody all the same."""
+    out = {"num_dets": np.array([len(boxes)], np.int32), "det_boxes": np.full((rows, 4), [1, 1, 60, 60], np.float32),
+           "det_scores": np.full(rows, 0.99, np.float32), "det_classes": np.zeros(rows, np.int32)}  # fmt: skip
+    out["det_boxes"][: len(boxes)], out["det_scores"][: len(boxes)] = boxes, scores
+    return out
+
+
+def shares_of(boxes_px: np.ndarray, image_size_px: tuple[int, int]) -> np.ndarray:
+    """Boxes (N, 4) of a picture as centre and size in shares of it."""
+    return centre_size((np.asarray(boxes_px, float).reshape(-1, 4) + 0.5) / (image_size_px * 2)).astype(np.float32)
+
+
+def rtdetr_answers(
+    boxes_px: np.ndarray, scores: np.ndarray, image_size_px: tuple[int, int], classes: int = 80, person: int = 0
+) -> dict[str, np.ndarray]:
+    """Output [20, 4 + C] for boxes (N, 4) of a picture; the other queries are unsure boxes in the middle."""
+    out = np.full((20, 4 + classes), 0.01, np.float32)
+    out[:, :4] = 0.5
+    out[: len(boxes_px), :4], out[: len(boxes_px), 4 + person] = shares_of(boxes_px, image_size_px), scores
+    return {"output0": out}
+
+
+def rf_detr_answers(
+    boxes_px: np.ndarray, scores: np.ndarray, image_size_px: tuple[int, int], classes: int = 91, person: int = 1
+) -> dict[str, np.ndarray]:
+    """Outputs for boxes (N, 4) of a picture, and a car beside."""
+    dets, labels = np.full((20, 4), 0.5, np.float32), np.full((20, classes), -9, np.float32)
+    dets[: len(boxes_px)], labels[: len(boxes_px), person] = (
+        shares_of(boxes_px, image_size_px),
+        np.log(scores / (1 - scores)),
+    )
+    labels[-1, -1] = 5
+    return {"dets": dets, "labels": labels}

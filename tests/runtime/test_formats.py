@@ -26,16 +26,16 @@ class EndToEnd(Detector):
 
     @staticmethod
     def fits(session):
-        return set(session.outputs) == {"boxes", "scores"}
+        return set(session.outputs) == {"corners", "sure"}
 
     def __call__(self, image_bgr):
         out = formats.in_batches(self.session, image_bgr.transpose(2, 0, 1)[None])
-        return out["boxes"][0], out["scores"][0]
+        return out["corners"][0], out["sure"][0]
 
 
 def ready() -> Canned:
-    answer = {"boxes": np.full((1, 2, 4), 7, np.float32), "scores": np.ones((1, 2), np.float32)}
-    return Canned({"images": (1, 3, 64, 96)}, {"boxes": (1, 2, 4), "scores": (1, 2)}, lambda images: answer)
+    answer = {"corners": np.full((1, 2, 4), 7, np.float32), "sure": np.ones((1, 2), np.float32)}
+    return Canned({"images": (1, 3, 64, 96)}, {"corners": (1, 2, 4), "sure": (1, 2)}, lambda images: answer)
 
 
 def test_a_listed_format_is_found_by_its_tensors(monkeypatch):

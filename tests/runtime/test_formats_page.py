@@ -62,20 +62,20 @@ def test_what_is_said_beside_the_tables():
 def example() -> type[Detector]:
     """The class of the worked example, from the page."""
     (code,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.S | re.M)
-    module = ModuleType("rf_detr")
-    sys.modules["rf_detr"] = module  # where its annotations are looked up
+    module = ModuleType("detr")
+    sys.modules["detr"] = module  # where its annotations are looked up
     exec(code, vars(module))
-    yield module.RfDetr
-    del sys.modules["rf_detr"]
+    yield module.Detr
+    del sys.modules["detr"]
 
 
 def answers(boxes_px: np.ndarray, scores: np.ndarray, size_px: tuple[int, int]) -> dict[str, np.ndarray]:
     """Outputs for people's boxes (N, 4) in a picture, and a car."""
     shares = (np.concatenate([boxes_px, [[0, 0, 9, 9.0]]]) + 0.5) / (size_px * 2)
     dets = np.hstack([(shares[:, :2] + shares[:, 2:]) / 2, shares[:, 2:] - shares[:, :2]])
-    labels = np.full((len(dets), 91), -9, np.float32)
-    labels[:-1, 1], labels[-1, 3] = np.log(scores / (1 - scores)), 5
-    return {"dets": dets.astype(np.float32), "labels": labels}
+    logits = np.full((len(dets), 92), -90, np.float32)
+    logits[:, -1], logits[:-1, 1], logits[-1, 3] = 0, np.log(scores / (1 - scores)), 5
+    return {"pred_boxes": dets.astype(np.float32), "logits": logits}
 
 
 def picture(size_px: tuple[int, int]) -> np.ndarray:
@@ -90,12 +90,12 @@ def test_the_example_is_found_by_its_tensors_once_it_is_listed(example, tmp_path
             open_detector(session)
         monkeypatch.setattr(detection, "FORMATS", (*detection.FORMATS, example))
         found, confidence = open_detector(session)(picture((480, 320)))
-        assert len(open_detector(session, {"format": "rf-detr", "threshold": 0.85})(picture((480, 320)))[0]) == 1
+        assert len(open_detector(session, {"format": "detr", "threshold": 0.85})(picture((480, 320)))[0]) == 1
     np.testing.assert_allclose(found, boxes_px[::-1], atol=1e-3)
     np.testing.assert_allclose(confidence, scores[::-1], rtol=1e-5)
     others = [always("input", SIZE, mmdeploy_answers(boxes_px, scores)), session]
     assert [[each.name for each in detection.FORMATS if each.fits(other)] for other in others] == [
-        ["mmdeploy"], ["rf-detr"],
+        ["mmdeploy"], ["detr"],
     ]  # fmt: skip
 
 

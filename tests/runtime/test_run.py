@@ -12,6 +12,7 @@ from outcome import tree
 from pictures import noise, person, picture, video, write
 
 from jotr_deploy.bundle import Bundle, open_bundle
+from jotr_deploy.file_names import name_fault
 from jotr_deploy.people import LAYOUT
 from jotr_deploy.runtime.run import RunOptions, RunSummary, run
 from jotr_deploy.visual.files import read_people
@@ -196,3 +197,28 @@ def test_the_bundle_is_not_touched(tmp_path: Path, bundle: Bundle) -> None:
     before = tree(bundle.path)
     run(bundle, str(picture(tmp_path / "photo.png")), tmp_path / "out", RunOptions(**ALL))
     assert tree(bundle.path) == before
+
+
+def test_results_have_names_that_every_system_takes(tmp_path: Path, bundle: Bundle) -> None:
+    folder = tmp_path / "12:30"
+    folder.mkdir()
+    for name in ("a:b.png", "a_b.png", "nul.png", "a\nb.png", f"{'x' * 240}.png"):
+        picture(folder / name)
+    options = RunOptions(people="image", obj=True, coco=True)
+    summary = run(bundle, str(folder), tmp_path / "out", options)
+    assert [name_fault(file) for file in summary.files] == [None] * len(summary.files)
+    assert {file for file in summary.files if file.endswith("overlay.jpg")} == {
+        "_nul_overlay.jpg", f"{'x' * 160}_overlay.jpg",
+        *(f"a_b_{number:06d}_overlay.jpg" for number in range(3)),
+    }  # fmt: skip
+    assert "12_30.npz" in summary.files
+
+
+def test_a_summary_that_lies_there_names_no_file_outside(tmp_path: Path, bundle: Bundle) -> None:
+    (tmp_path / "keep.txt").touch()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "photo_old.jpg").touch()
+    listed = ["../keep.txt", str(tmp_path / "keep.txt"), "photo_old.jpg", "", "\0"]
+    (tmp_path / "out" / "photo.json").write_text(json.dumps({"files": listed}))
+    options = RunOptions(people="image")
+    assert run(bundle, str(picture(tmp_path / "photo.png")), tmp_path / "out", options).earlier == ["photo_old.jpg"]

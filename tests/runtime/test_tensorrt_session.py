@@ -274,7 +274,7 @@ def test_a_header_before_the_plan_is_skipped(tmp_path, rng, header):
     "data", [b"", b"\x01", b"\x03\0\0\0[1]plan", b"\x02\0\0\0xxplan", b"ftrtplan", b"\xff\xff\xff\x7f{}"]
 )
 def test_a_plan_without_a_header_is_whole(data):
-    assert bytes(tensorrt_engine.plan_in(data)) == data
+    assert bytes(tensorrt_engine.header_and_plan(data)[1]) == data
 
 
 # ── the GPU's side: graphs, buffers in place, times ─────────────────────────────────────────────────────────────

@@ -47,7 +47,7 @@ def test_known_boxes_come_back(size_px, seed, count, kind, classes):
     boxes_px = np.concatenate([low, rng.uniform(0.55, 1, (count, 2))], 1) * (size_px * 2) - 0.5
     scores = rng.permutation(np.linspace(0.4, 1, count))
     session = network(kind, boxes_px, scores, size_px, classes if classes != 52 else 51)  # 52: as many rows as a pose
-    found, confidence = open_detector(session, {"iou": 1.0})(picture(size_px))
+    found, confidence = open_detector(session, {"iou": 1.0, "person": 0})(picture(size_px))
     order = np.argsort(-scores)
     np.testing.assert_allclose(found, boxes_px[order], atol=1e-5 * max(size_px))
     np.testing.assert_allclose(confidence, scores[order], rtol=1e-6)
@@ -111,7 +111,7 @@ def test_other_classes_are_nobody():
     ready = ultralytics_end_to_end(ONE, np.ones(1))
     ready["output0"][0, 5] = 2
     for answers in (raw, ready):
-        assert len(open_detector(always("images", SIZE, answers))(picture())[0]) == 0
+        assert len(open_detector(always("images", SIZE, answers), {"person": 0})(picture())[0]) == 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -178,7 +178,7 @@ def test_a_file_of_this_format(tmp_path: Path, kind, batch):
 )
 def test_shapes_that_are_taken(width, height, shape):
     session = Canned({"images": (1, 3, height, width)}, {"output0": shape})
-    assert open_detector(session).name == "ultralytics"
+    assert open_detector(session, {"person": 0}).name == "ultralytics"
 
 
 OTHERS = {
@@ -200,11 +200,11 @@ OTHERS = {
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_formats_are_refused(name):
-    with pytest.raises(SessionError, match="not a detector of a known format"):
+    with pytest.raises(SessionError, match=r"not a detector of a known format|cannot be used as a detector"):
         open_detector(Canned(*OTHERS[name]), {"format": "ultralytics"})
 
 
-KNOWN = "a recipe of ultralytics has format, size_px, threshold, iou"
+KNOWN = "a recipe of ultralytics has format, size_px, person, threshold, iou"
 
 
 @pytest.mark.parametrize(

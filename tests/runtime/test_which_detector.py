@@ -6,7 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from canned import mmdeploy_answers, ultralytics_end_to_end, ultralytics_raw, write_always, write_yolox, yolox_rows
+from canned import (
+    efficient_nms_answers,
+    mmdeploy_answers,
+    rf_detr_answers,
+    rtdetr_answers,
+    ultralytics_end_to_end,
+    ultralytics_raw,
+    with_objectness,
+    write_always,
+    write_yolox,
+    yolox_rows,
+)
 
 from jotr_deploy.runtime.detection import FORMATS, open_detector
 from jotr_deploy.runtime.sessions import open_session
@@ -34,7 +45,23 @@ def pose_end_to_end() -> dict[str, np.ndarray]:
     return {"output0": np.concatenate([rows, np.zeros((len(rows), 51), np.float32)], 1)}
 
 
+def decoded(path: Path, name: str, each: int) -> Path:
+    return write_always(path, "images", SIZE, {name: with_objectness(BOXES, SCORES, SIZE, each, 80)})
+
+
 FILES = {
+    "yolov5": ("yolov5", lambda path: decoded(path, "output0", 3)),
+    "yolov7": ("yolov5", lambda path: decoded(path, "output", 3)),
+    "yolov6": ("yolov6", lambda path: decoded(path, "outputs", 1)),
+    "efficient nms": (
+        "efficient-nms",
+        lambda path: write_always(path, "images", SIZE, efficient_nms_answers(BOXES, SCORES)),
+    ),
+    "ultralytics, the transformer": (
+        "rtdetr-ultralytics",
+        lambda path: write_always(path, "images", SIZE, rtdetr_answers(BOXES - 0.5, SCORES, SIZE)),
+    ),
+    "rf-detr": ("rf-detr", lambda path: write_always(path, "input", SIZE, rf_detr_answers(BOXES - 0.5, SCORES, SIZE))),
     "yolox": ("yolox", yolox),
     "yolox, 80 classes": ("yolox", lambda path: yolox(path, classes=80)),
     "yolox, decoded inside": ("yolox", lambda path: yolox(path, decoded=True)),
@@ -61,6 +88,12 @@ FILES = {
 
 
 FACTS = {
+    "yolov5": "classes: 80",
+    "yolov7": "classes: 80",
+    "yolov6": "classes: 80",
+    "efficient nms": "end to end",
+    "ultralytics, the transformer": "classes: 80",
+    "rf-detr": "classes: 91, person is class 1",
     "yolox": "classes: 1",
     "yolox, 80 classes": "classes: 80",
     "yolox, decoded inside": "classes: 1",

@@ -240,6 +240,17 @@ def test_a_glob_of_pictures_is_found_again_and_no_name_is_no_folder(tmp_path):
         assert len(likely_sources(result, replace(recording({}), source=""))) == found
 
 
+@pytest.mark.parametrize("source", ["../keep.png", "/dev/null", "\0", "..", "{outside}"])
+def test_a_result_leads_to_no_picture_outside_its_folder_and_to_no_device(tmp_path, source):
+    (tmp_path / "keep.png").write_bytes(b"")
+    result = tmp_path / "a" / "b" / "c" / "clip.npz"
+    result.parent.mkdir(parents=True)
+    source = source.format(outside=tmp_path / "keep.png")
+    assert likely_sources(result, replace(recording({}), source=source)) == []
+    result.with_suffix(".json").write_text(json.dumps({"source": "/dev/null" if source == ".." else "\0"}))
+    assert likely_sources(result, replace(recording({}), source=source)) == []
+
+
 def test_the_first_free_port():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from jotr_deploy.datasets.annotated.annotation import Annotation, Camera, Fit
 from jotr_deploy.datasets.annotated.entries import Entry, each_entry, people_of
-from jotr_deploy.datasets.annotated.layouts import box_of, camera_of, fit_of, labelled, size_of
+from jotr_deploy.datasets.annotated.layouts import box_of, camera_of, fit_of, labelled, picture_in, size_of
 
 Array = NDArray[Any]
 
@@ -35,7 +35,9 @@ def read_crowdpose(folder: Path, files: list[Path], worse_fits: bool = False) ->
     for (file, size_px), (number, box_px, joints_px) in everybody:
         fit, camera = fit_by_person.get(str(number), (None, None))
         size = size_px[::-1] if swapped else size_px
-        yield Annotation(str(number), folder / "images" / file, size, box_px, joints_px, fit=fit, camera=camera)
+        yield Annotation(
+            str(number), picture_in(folder / "images", file), size, box_px, joints_px, fit=fit, camera=camera
+        )
 
 
 def _fits(path: Path, worse: bool) -> dict[str, tuple[Fit, Camera]]:

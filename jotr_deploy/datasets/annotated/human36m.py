@@ -11,7 +11,16 @@ from numpy.typing import NDArray
 
 from jotr_deploy.datasets.annotated.annotation import Annotation, Camera, Fit
 from jotr_deploy.datasets.annotated.entries import AGAIN, Entry, each_entry, people_of
-from jotr_deploy.datasets.annotated.layouts import MM, box_of, by_name, camera_of, fit_of, known_by_name, size_of
+from jotr_deploy.datasets.annotated.layouts import (
+    MM,
+    box_of,
+    by_name,
+    camera_of,
+    fit_of,
+    known_by_name,
+    picture_in,
+    size_of,
+)
 from jotr_deploy.errors import DatasetError
 from jotr_deploy.skeletons import H36M17
 
@@ -63,7 +72,7 @@ def _subject(subject: int, images: Path, data: Path, cameras: Path, joints: Path
         joints_m = by_name(joints_at[moment] / MM @ turn.T + shift_m, H36M17)
         yield Annotation(
             key=f"{subject}/{number}",
-            image=images / picture.file,
+            image=picture_in(images, picture.file),
             size_px=picture.size_px,
             box_px=box_px,
             joints_px=_project(joints_m, view.camera),

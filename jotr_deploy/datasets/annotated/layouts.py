@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.datasets.annotated.annotation import Camera, Fit, Gender
-from jotr_deploy.datasets.annotated.entries import Entry
+from jotr_deploy.datasets.annotated.entries import AGAIN, Entry
+from jotr_deploy.errors import DatasetError
+from jotr_deploy.file_names import path_inside
 from jotr_deploy.skeletons import SKELETONS, SMPL30, SMPL30_INDEX, to_smpl30
 
 Array = NDArray[Any]
@@ -20,6 +23,18 @@ MM = 1000.0
 def size_of(image: Entry) -> tuple[int, int]:
     """Width and height of a picture."""
     return image.whole("width"), image.whole("height")
+
+
+def picture_in(folder: Path, file: str) -> Path:
+    """Where a picture lies that the files of a set name.
+
+    Raises:
+        DatasetError: the name leads out of the folder, or is none.
+    """
+    try:
+        return path_inside(folder, file, below=True)
+    except ValueError as error:
+        raise DatasetError(f"{folder}: {error}", AGAIN) from None
 
 
 def box_of(person: Entry) -> Array:

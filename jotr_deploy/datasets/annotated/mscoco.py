@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from jotr_deploy.datasets.annotated.annotation import Annotation, Camera, Fit
 from jotr_deploy.datasets.annotated.entries import Entry, each_entry, people_of
-from jotr_deploy.datasets.annotated.layouts import box_of, camera_of, fit_of, labelled, size_of
+from jotr_deploy.datasets.annotated.layouts import box_of, camera_of, fit_of, labelled, picture_in, size_of
 
 Array = NDArray[Any]
 
@@ -23,7 +23,7 @@ def read_mscoco(folder: Path, files: list[Path]) -> Iterator[Annotation]:
     fit_by_person = fits_of(fits)
     for (file, size_px), (number, box_px, joints_px) in people_of(people, picture_of, _person):
         fit, camera = fit_by_person.get(str(number), (None, None))
-        image = folder / "images/train2017" / file
+        image = picture_in(folder / "images/train2017", file)
         yield Annotation(str(number), image, size_px, box_px, joints_px, fit=fit, camera=camera)
 
 

@@ -11,7 +11,16 @@ from numpy.typing import NDArray
 
 from jotr_deploy.datasets.annotated.annotation import Annotation, Camera, Fit
 from jotr_deploy.datasets.annotated.entries import Entry, each_entry, people_of
-from jotr_deploy.datasets.annotated.layouts import MM, box_of, by_name, camera_of, fit_of, known_by_name, size_of
+from jotr_deploy.datasets.annotated.layouts import (
+    MM,
+    box_of,
+    by_name,
+    camera_of,
+    fit_of,
+    known_by_name,
+    picture_in,
+    size_of,
+)
 
 Array = NDArray[Any]
 
@@ -51,7 +60,7 @@ def read_muco(folder: Path, files: list[Path]) -> Iterator[Annotation]:
     for picture, person in nearest.values():
         yield Annotation(
             key=str(person.number),
-            image=folder / "images" / picture.file,
+            image=picture_in(folder / "images", picture.file),
             size_px=picture.size_px,
             box_px=person.box_px,
             joints_px=np.concatenate([by_name(person.joints_px, JOINTS), _KNOWN[:, None]], 1),

@@ -9,7 +9,7 @@ import numpy as np
 
 from jotr_deploy.datasets.annotated.annotation import Annotation
 from jotr_deploy.datasets.annotated.entries import Entry, each_entry
-from jotr_deploy.datasets.annotated.layouts import fit_of
+from jotr_deploy.datasets.annotated.layouts import fit_of, picture_in
 from jotr_deploy.datasets.annotated.pictures import SIZE_NOT_SAID
 from jotr_deploy.skeletons import SKELETONS, SMPL30
 
@@ -25,7 +25,7 @@ def read_3doh(folder: Path, files: list[Path]) -> Iterator[Annotation]:
         entry = Entry(f"{files[0]}: {name}", value)
         yield Annotation(
             key=name,
-            image=folder / "images" / name,
+            image=picture_in(folder / "images", name),
             size_px=SIZE_NOT_SAID,
             box_px=entry.numbers("bbox", 4),
             joints_px=np.zeros((len(SMPL30), 3)),

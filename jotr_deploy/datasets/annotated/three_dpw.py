@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from jotr_deploy.datasets.annotated.annotation import Annotation, Camera, Fit, Gender
 from jotr_deploy.datasets.annotated.entries import AGAIN, Entry, each_entry, people_of
-from jotr_deploy.datasets.annotated.layouts import box_of, camera_of, fit_of, size_of
+from jotr_deploy.datasets.annotated.layouts import box_of, camera_of, fit_of, picture_in, size_of
 from jotr_deploy.errors import DatasetError
 from jotr_deploy.skeletons import SKELETONS, SMPL30
 
@@ -74,7 +74,7 @@ def read_3dpw_crowd(folder: Path, files: list[Path]) -> Iterator[Annotation]:
 def _annotation(folder: Path, picture: _Picture, person: _Person, found_px: Array, skeleton: str) -> Annotation:
     return Annotation(
         key=str(person.number),
-        image=folder / "imageFiles" / picture.sequence / picture.file,
+        image=picture_in(folder / "imageFiles", f"{picture.sequence}/{picture.file}"),
         size_px=picture.size_px,
         box_px=person.box_px,
         joints_px=np.zeros((len(SMPL30), 3)),

@@ -6,10 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from jotr_deploy.runtime.detection.contract import Detector
+from jotr_deploy.runtime.detection.efficient_nms import EfficientNms
 from jotr_deploy.runtime.detection.mmdeploy import Mmdeploy
 from jotr_deploy.runtime.detection.rtmo import Rtmo
+from jotr_deploy.runtime.detection.stretched import RfDetr, RtDetrUltralytics
 from jotr_deploy.runtime.detection.ultralytics import Ultralytics
 from jotr_deploy.runtime.detection.ultralytics_pose import UltralyticsPose
+from jotr_deploy.runtime.detection.unread import unread
+from jotr_deploy.runtime.detection.yolov5 import Yolov5
+from jotr_deploy.runtime.detection.yolov6 import Yolov6
 from jotr_deploy.runtime.detection.yolox import Yolox
 from jotr_deploy.runtime.formats import open_format
 from jotr_deploy.runtime.sessions import Session
@@ -19,9 +24,14 @@ __all__ = ["FORMATS", "Detector", "open_detector"]
 # Who knows a file by the names of its outputs comes before who knows it by shapes alone.
 FORMATS: tuple[type[Detector], ...] = (
     Mmdeploy,
+    RfDetr,
     Rtmo,
+    EfficientNms,
     Ultralytics,
     UltralyticsPose,
+    RtDetrUltralytics,
+    Yolov6,
+    Yolov5,
     Yolox,
 )
 
@@ -33,11 +43,11 @@ def open_detector(session: Session, recipe: Mapping[str, Any] | None = None) -> 
     """The detector of a session.
 
     Args:
-        session: of a network in one of `FORMATS`; its names and shapes tell which.
+        session: of a network in one of `FORMATS`; its names, shapes and metadata tell which.
         recipe: of its bundle entry: `format` and what that format's `recipe` has, each optional.
 
     Raises:
         SessionError: the file fits no format.
         BundleError: a recipe that its format does not know.
     """
-    return open_format("detector", FORMATS, session, recipe or {}, USUAL_PX)
+    return open_format("detector", FORMATS, session, recipe or {}, USUAL_PX, unread)

@@ -2,7 +2,7 @@
 
 Input [B, 3, H, W] BGR, letterboxed at the top left; outputs `dets` [B, n, 5]: x0 y0 x1 y1 on the canvas and a score,
 and `labels` [B, n] of an integer type. n may differ from call to call and counts rows of padding, with a score of 0 or
--1. Person is class 0.
+-1. Person is class 0, unless the recipe says another.
 
 RTMDet takes its pixels by ImageNet's mean and deviation, YOLOX as they are. Nothing in a file tells which of the two
 it is, and the wrong pixels find fewer people without a word: the recipe has to say `"family": "rtmdet"`.
@@ -10,6 +10,7 @@ it is, and the wrong pixels find fewer people without a word: the recipe has to 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -19,19 +20,19 @@ from pydantic import Field
 from jotr_deploy.errors import SessionError
 from jotr_deploy.runtime import formats
 from jotr_deploy.runtime.detection.chosen import chosen
-from jotr_deploy.runtime.detection.contract import Detector
+from jotr_deploy.runtime.detection.contract import Detector, OfClasses, told_classes
 from jotr_deploy.runtime.detection.letterbox import boxes_in_image, letterbox
+from jotr_deploy.runtime.detection.oddities import odd_pixels, odd_scores
 from jotr_deploy.runtime.sessions import Session
 
 Array = NDArray[Any]
 
-PERSON = 0
 MEAN_BGR = np.array([103.53, 116.28, 123.675], np.float32)
 DEVIATION_BGR = np.array([57.375, 57.12, 58.395], np.float32)
 _BOX, _SCORE, _COLUMNS = slice(0, 4), 4, 5
 
 
-class Recipe(formats.Recipe):
+class Recipe(OfClasses):
     """See `formats.Recipe`."""
 
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.3
@@ -47,6 +48,10 @@ class Mmdeploy(Detector):
     recipe = Recipe
     options: Recipe
 
+    def __init__(self, session: Session, recipe: Recipe) -> None:
+        super().__init__(session, recipe)
+        self.people = self.person_classes(None)
+
     @staticmethod
     def fits(session: Session) -> bool:
         """One image in; `dets` of five columns and a whole number for each row in `labels` out."""
@@ -59,7 +64,13 @@ class Mmdeploy(Detector):
 
     def facts(self) -> tuple[str, ...]:
         """See `Format`."""
-        return (f"pixels as {self.options.family} takes them",)
+        return (f"pixels as {self.options.family} takes them", *told_classes(self.people))
+
+    def oddity(self, outputs: Mapping[str, Array]) -> str | None:
+        """See `Format`."""
+        dets = outputs["dets"][0].astype(np.float32)
+        scores = np.maximum(dets[:, _SCORE], 0)  # -1 is padding
+        return odd_scores(scores) or odd_pixels(dets[:, _BOX], scores, self.options.threshold)
 
     def __call__(self, image_bgr: Array) -> tuple[Array, Array]:
         """See `Detector`.
@@ -75,7 +86,7 @@ class Mmdeploy(Detector):
                 f"{self.session.path}: dets have {dets.shape[1]} columns, {_COLUMNS} were expected",
                 "give a file that finds upright boxes, as its exporter writes it",
             )
-        dets = dets[labels == PERSON]
+        dets = dets[np.isin(labels, self.people)]
         boxes_px = boxes_in_image(dets[:, _BOX], scale, (image_bgr.shape[1], image_bgr.shape[0]))
         kept = chosen(boxes_px, dets[:, _SCORE], self.options.threshold)
         return boxes_px[kept], np.minimum(dets[kept, _SCORE], np.float32(1))

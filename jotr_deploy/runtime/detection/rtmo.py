@@ -41,6 +41,7 @@ class Rtmo(OneStage):
 
     name = "rtmo"
     recipe = Recipe
+    task = "pose"
 
     def __init__(self, session: Session, recipe: Recipe) -> None:
         super().__init__(session, recipe)

@@ -5,8 +5,9 @@ Input [B, 3, H, W] RGB 0..1, letterboxed in the middle; output `output0`, boxes 
 * raw [B, 4 + C, A]: a column for each cell of every level, with centre, size and C classes, no objectness;
 * end to end [B, n, 6]: corners, score, class; n is less than the number of cells, unused rows have a score of 0.
 
-Person is class 0: the names of the classes are in the file's metadata, which sessions do not give. Pose files have the
-same name and 56 rows or 57 columns and are not taken; neither is, by that, a raw detector of exactly 52 classes.
+The file's metadata name the classes, and so which are people. Pose files have the same name and, with the 17 joints of
+COCO, 56 rows or 57 columns: without metadata they are not taken, and neither is, by that, a raw detector of exactly 52
+classes.
 
 Ultralytics' code and weights are under the AGPL; nothing of either is in this project, which only reads files that
 users bring.
@@ -14,6 +15,7 @@ users bring.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import numpy as np
@@ -21,23 +23,25 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from jotr_deploy.runtime import formats
+from jotr_deploy.runtime.declared import declared
+from jotr_deploy.runtime.detection.centred import answers, best_of, corners, in_float32
 from jotr_deploy.runtime.detection.chosen import chosen
-from jotr_deploy.runtime.detection.contract import Detector
-from jotr_deploy.runtime.detection.letterbox import boxes_in_image, letterbox_centred
+from jotr_deploy.runtime.detection.contract import Detector, OfClasses, told_classes
+from jotr_deploy.runtime.detection.letterbox import boxes_in_image
+from jotr_deploy.runtime.detection.oddities import odd_pixels, odd_scores
 from jotr_deploy.runtime.detection.yolox import cells_of
 from jotr_deploy.runtime.sessions import Session
 
 Array = NDArray[Any]
 
 STRIDES = ((8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32))
-PERSON = 0
 POSE_ROWS = 4 + 1 + 17 * 3
-_END_TO_END = 6
+END_TO_END = 6
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Recipe(formats.Recipe):
+class Recipe(OfClasses):
     """See `formats.Recipe`."""
 
     threshold: Share = 0.25
@@ -54,29 +58,47 @@ class Ultralytics(Detector):
 
     def __init__(self, session: Session, recipe: Recipe) -> None:
         super().__init__(session, recipe)
-        self.end_to_end = session.outputs["output0"].shape[2] == _END_TO_END
+        _, rows, columns = session.outputs["output0"].shape
+        self.end_to_end = columns == END_TO_END
+        self.classes = None if self.end_to_end else int(rows) - 4
+        self.people = self.person_classes(self.classes)
 
     @staticmethod
     def fits(session: Session) -> bool:
         """One image in; `output0` out, of a column for each cell or of a few rows of six numbers."""
         rows, columns, cells = layout(session)
+        said = declared(session)
+        if "rtdetr" in said.description:  # its six columns are shares of the picture and two classes
+            return False
         # As many rows of six as cells is one row for each: another decoding, with an objectness.
-        end_to_end = columns == _END_TO_END and rows < min(cells)
-        raw = columns in cells and 4 < rows != POSE_ROWS
+        end_to_end = columns == END_TO_END and rows < min(cells)
+        raw = columns in cells and rows > 4 and (rows != POSE_ROWS or said.task == "detect")
         return end_to_end or raw
 
     def facts(self) -> tuple[str, ...]:
         """See `Format`."""
-        rows = self.session.outputs["output0"].shape[1]
-        return ("end to end",) if self.end_to_end else (f"classes: {int(rows) - 4}",)
+        return (*(("end to end",) if self.end_to_end else ()), *told_classes(self.people, self.classes))
+
+    def oddity(self, outputs: Mapping[str, Array]) -> str | None:
+        """See `Format`."""
+        output = in_float32(outputs["output0"][0])
+        of_classes = output[:, 4] if self.end_to_end else output[4:]
+        return odd_scores(of_classes) or odd_pixels(*self._decode(output), self.options.threshold)
 
     def __call__(self, image_bgr: Array) -> tuple[Array, Array]:
         """See `Detector`."""
-        output, scale, left_top = answer(self.session, image_bgr, self.size_px)
-        boxes, scores = from_end_to_end(output) if self.end_to_end else from_raw(output)
+        out, scale, left_top = answers(self.session, image_bgr, self.size_px)
+        boxes, scores = self._decode(out["output0"])
         boxes_px = boxes_in_image(boxes, scale, (image_bgr.shape[1], image_bgr.shape[0]), left_top)
         kept = chosen(boxes_px, scores, self.options.threshold, 1.0 if self.end_to_end else self.options.iou)
         return boxes_px[kept], np.minimum(scores[kept], np.float32(1))
+
+    def _decode(self, output: Array) -> tuple[Array, Array]:
+        """Corners (n, 4) on the canvas and scores of a person (n,)."""
+        if self.end_to_end:
+            found = output[np.isin(output[:, 5], self.people)]
+            return found[:, 0:4], found[:, 4]
+        return corners(output.T), best_of(output[4:].T, self.people)
 
 
 def layout(session: Session) -> tuple[int, int, list[int]]:
@@ -88,23 +110,3 @@ def layout(session: Session) -> tuple[int, int, list[int]]:
     if len(shape) != 3 or not isinstance(shape[1], int) or not isinstance(shape[2], int):
         return 0, 0, [0]
     return shape[1], shape[2], [cells_of(size_px, strides) for strides in STRIDES]
-
-
-def answer(session: Session, image_bgr: Array, size_px: tuple[int, int]) -> tuple[Array, Array, Array]:
-    """What the network says of a picture: `output0` without its batch, and scale and place of `letterbox_centred`."""
-    canvas, scale, left_top = letterbox_centred(image_bgr, size_px)
-    rgb = canvas[..., ::-1].transpose(2, 0, 1)[None].astype(np.float32) / 255
-    return formats.in_batches(session, rgb)["output0"][0].astype(np.float32), scale, left_top
-
-
-def from_raw(output: Array) -> tuple[Array, Array]:
-    """(4 + C, A) -> corners (A, 4) on the canvas and scores of a person (A,)."""
-    rows = output.T
-    centre, size = rows[:, 0:2], rows[:, 2:4]
-    return np.concatenate([centre - size / 2, centre + size / 2], 1), rows[:, 4 + PERSON]
-
-
-def from_end_to_end(output: Array) -> tuple[Array, Array]:
-    """(n, 6) -> corners (P, 4) on the canvas and scores (P,) of those that are people."""
-    found = output[output[:, 5] == PERSON]
-    return found[:, 0:4], found[:, 4]

@@ -1,31 +1,42 @@
 """YOLOv8-pose, YOLO11-pose and their kin as Ultralytics exports them, with and without the choice of people inside.
 
-Input [B, 3, H, W] RGB 0..1, letterboxed in the middle; output `output0`, boxes and the 17 joints of COCO on the canvas:
+Input [B, 3, H, W] RGB 0..1, letterboxed in the middle; output `output0`, boxes and K joints on the canvas:
 
-* raw [B, 4 + 1 + 51, A]: a column for each cell of every level, with centre, size, score and x, y, visibility;
-* end to end [B, n, 4 + 1 + 1 + 51]: corners, score, class, the same joints; unused rows have a score of 0.
+* raw [B, 4 + C + 3 K, A]: a column for each cell of every level, with centre, size, C classes and x, y, visibility;
+* end to end [B, n, 4 + 1 + 1 + 3 K]: corners, score, class, the same joints; unused rows have a score of 0.
+
+The metadata tell K (`kpt_shape`) and the classes; without them it is one class and the 17 joints of COCO. Other joints
+need an order: the names in the metadata, or the recipe's `skeleton`.
 
 Nothing of Ultralytics' code or weights is in this project, see `ultralytics`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from jotr_deploy.errors import SessionError
+from jotr_deploy.runtime.declared import declared, person_classes
 from jotr_deploy.runtime.detection import one_stage
+from jotr_deploy.runtime.detection.centred import answers, best_of, corners, in_float32
 from jotr_deploy.runtime.detection.chosen import chosen
 from jotr_deploy.runtime.detection.letterbox import boxes_in_image
+from jotr_deploy.runtime.detection.oddities import odd_pixels, odd_scores
 from jotr_deploy.runtime.detection.one_stage import OneStage, Share, joints_in_image
-from jotr_deploy.runtime.detection.ultralytics import PERSON, POSE_ROWS, answer, from_end_to_end, from_raw, layout
+from jotr_deploy.runtime.detection.ultralytics import layout
+from jotr_deploy.runtime.joints import KNOWN_NUMBERS, WHOLE_BODY, skeleton_of
 from jotr_deploy.runtime.sessions import Session
+from jotr_deploy.skeletons import SKELETONS
 
 Array = NDArray[Any]
 
 JOINTS = 17
-_END_TO_END, _CLASS = POSE_ROWS + 1, 5
+"""Where the file does not tell their number."""
+_END_TO_END, _SCORE, _CLASS = 6, 4, 5
 
 
 class Recipe(one_stage.Recipe):
@@ -35,38 +46,68 @@ class Recipe(one_stage.Recipe):
     """A person's score is above it."""
     iou: Share = 0.7
     """Two people share at most this; without effect on end-to-end files, which have told them apart."""
+    skeleton: str | None = None
+    """The order of the joints; by default their number and names tell it."""
 
 
 class UltralyticsPose(OneStage):
     """See the module and `OneStage`."""
 
     name = "ultralytics-pose"
+    task = "pose"
     recipe = Recipe
-    skeleton = "coco17"
 
     def __init__(self, session: Session, recipe: Recipe) -> None:
         super().__init__(session, recipe)
-        self.end_to_end = session.outputs["output0"].shape[2] == _END_TO_END
+        self.joints, self.classes, self.end_to_end = _joints_and_classes(session)
+        if self.joints not in (JOINTS, WHOLE_BODY) and not recipe.skeleton and not declared(session).joint_names:
+            raise SessionError(
+                f"{session.path}: {self.joints} joints in an order that the file does not name",
+                f"say it: --set detector.skeleton=NAME, one of {', '.join(sorted(SKELETONS))}",
+            )
+        self.skeleton = skeleton_of(session, self.joints, recipe.skeleton)
+        self.people_classes = person_classes(session, None if self.end_to_end else self.classes, None, {0: 0, 1: 0})
 
     @staticmethod
     def fits(session: Session) -> bool:
         """One image in; `output0` out, of a column for each cell or of a few rows."""
-        rows, columns, cells = layout(session)
-        # As many rows as cells is one for each: another decoding, with an objectness.
-        end_to_end = columns == _END_TO_END and rows < min(cells)
-        return end_to_end or (rows == POSE_ROWS and columns in cells)
+        return _joints_and_classes(session)[0] in KNOWN_NUMBERS
+
+    def oddity(self, outputs: Mapping[str, Array]) -> str | None:
+        """See `Format`."""
+        _, boxes, scores = self._decode(in_float32(outputs["output0"][0]))
+        return odd_scores(scores) or odd_pixels(boxes, scores, self.options.threshold)
 
     def people(self, image_bgr: Array) -> tuple[Array, Array, Array]:
         """See `OneStage`."""
-        output, scale, left_top = answer(self.session, image_bgr, self.size_px)
-        if self.end_to_end:
-            rows, iou = output[output[:, _CLASS] == PERSON], 1.0
-            boxes, scores = from_end_to_end(rows)
-        else:
-            rows, iou = output.T, self.options.iou
-            boxes, scores = from_raw(output)
+        out, scale, left_top = answers(self.session, image_bgr, self.size_px)
+        rows, boxes, scores = self._decode(out["output0"])
         boxes_px = boxes_in_image(boxes, scale, (image_bgr.shape[1], image_bgr.shape[0]), left_top)
-        kept = chosen(boxes_px, scores, self.options.threshold, iou)
-        joints = rows[kept, -3 * JOINTS :].reshape(-1, JOINTS, 3)
+        kept = chosen(boxes_px, scores, self.options.threshold, 1.0 if self.end_to_end else self.options.iou)
+        joints = rows[kept, -3 * self.joints :].reshape(-1, self.joints, 3)[:, : len(SKELETONS[self.skeleton])]
         joints_px = joints_in_image(joints, scale, self.options.joint_threshold, left_top)
         return boxes_px[kept], np.minimum(scores[kept], np.float32(1)), joints_px
+
+    def _decode(self, output: Array) -> tuple[Array, Array, Array]:
+        """Rows (n, ...) with the joints last, corners (n, 4) on the canvas, scores of a person (n,)."""
+        if self.end_to_end:
+            rows = output[np.isin(output[:, _CLASS], self.people_classes)]
+            return rows, rows[:, 0:4], rows[:, _SCORE]
+        rows = output.T
+        return rows, corners(rows), best_of(rows[:, 4 : 4 + self.classes], self.people_classes)
+
+
+def _joints_and_classes(session: Session) -> tuple[int, int, bool]:
+    """Number of joints and of classes, and whether it is end to end; 0, 0 of other files."""
+    rows, columns, cells = layout(session)
+    said = declared(session)
+    classes = len(said.names) if said.names else 1
+    joints, values = said.keypoints or (JOINTS, 3)
+    if values != 3:
+        return 0, 0, False
+    # As many rows as cells is one for each: another decoding, with an objectness.
+    if columns == _END_TO_END + 3 * joints and rows < min(cells):
+        return joints, classes, True
+    if rows == 4 + classes + 3 * joints and columns in cells:
+        return joints, classes, False
+    return 0, 0, False

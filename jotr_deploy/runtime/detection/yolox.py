@@ -1,11 +1,12 @@
 """YOLOX as its own exporter writes it: the raw head, or boxes decoded inside the network.
 
 Input [B, 3, H, W] BGR 0..255, letterboxed; output [B, A, 5 + C]: centre, size, objectness, C classes; A rows for the
-cells of every level, fine to coarse, row-major. Person is class 0.
+cells of every level, fine to coarse, row-major. YOLOv6 has the same shapes, and names its output `outputs`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import numpy as np
@@ -14,15 +15,18 @@ from pydantic import Field
 
 from jotr_deploy.geometry.boxes import mirrored
 from jotr_deploy.runtime import formats
+from jotr_deploy.runtime.detection.centred import best_of, corners
 from jotr_deploy.runtime.detection.chosen import chosen, mean_of_alike
-from jotr_deploy.runtime.detection.contract import Detector
+from jotr_deploy.runtime.detection.contract import Detector, OfClasses, told_classes
 from jotr_deploy.runtime.detection.letterbox import boxes_in_image, letterbox
+from jotr_deploy.runtime.detection.oddities import odd_scores
 from jotr_deploy.runtime.sessions import Session
 
 Array = NDArray[Any]
 
 STRIDES = ((8, 16, 32), (8, 16, 32, 64))
-PERSON = 0
+OTHERS_OUTPUTS = frozenset({"outputs", "output0"})
+"""Names of the one output of other exporters, whose pixels and boxes are others."""
 _BOX, _OBJECTNESS, _CLASSES = slice(0, 4), 4, 5
 # exp(20) strides would be a size beyond any picture, while decoded sizes are pixels and many exceed it.
 _LARGEST_LOG = 20.0
@@ -30,7 +34,7 @@ _LARGEST_LOG = 20.0
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Recipe(formats.Recipe):
+class Recipe(OfClasses):
     """See `formats.Recipe`."""
 
     threshold: Share = 0.3
@@ -52,6 +56,9 @@ class Yolox(Detector):
     def __init__(self, session: Session, recipe: Recipe) -> None:
         super().__init__(session, recipe)
         self._cell, self._stride = cells(self.size_px, _strides(session))
+        (spec,) = session.outputs.values()
+        self.classes = int(spec.shape[2]) - _CLASSES
+        self.people = self.person_classes(self.classes)
 
     @staticmethod
     def fits(session: Session) -> bool:
@@ -60,8 +67,14 @@ class Yolox(Detector):
 
     def facts(self) -> tuple[str, ...]:
         """See `Format`."""
-        (spec,) = self.session.outputs.values()
-        return (f"classes: {int(spec.shape[2]) - _CLASSES}",)
+        return told_classes(self.people, self.classes)
+
+    def oddity(self, outputs: Mapping[str, Array]) -> str | None:
+        """See `Format`."""
+        (rows,) = (rows[0].astype(np.float32) for rows in outputs.values())
+        if (rows[:, _OBJECTNESS] == 1).all():
+            return "its objectness is 1 everywhere, as in YOLOv6"
+        return odd_scores(rows[:, _OBJECTNESS:])
 
     def __call__(self, image_bgr: Array) -> tuple[Array, Array]:
         """See `Detector`."""
@@ -91,8 +104,8 @@ class Yolox(Detector):
         if not decoded:
             centre = (centre + self._cell) * self._stride
             size = np.exp(np.minimum(size, _LARGEST_LOG)) * self._stride
-        corners = np.concatenate([centre - size / 2, centre + size / 2], 1)
-        return corners, rows[:, _OBJECTNESS] * rows[:, _CLASSES + PERSON]
+        boxes = corners(np.concatenate([centre, size], 1))
+        return boxes, rows[:, _OBJECTNESS] * best_of(rows[:, _CLASSES:], self.people)
 
 
 def cells(size_px: tuple[int, int], strides: tuple[int, ...]) -> tuple[Array, Array]:
@@ -110,7 +123,7 @@ def cells_of(size_px: tuple[int, int], strides: tuple[int, ...]) -> int:
 def _strides(session: Session) -> tuple[int, ...]:
     """Of the levels of a file of this format, none of any other."""
     size_px = formats.image_size_px(session)
-    if size_px is None or len(session.outputs) != 1:
+    if size_px is None or len(session.outputs) != 1 or OTHERS_OUTPUTS & set(session.outputs):
         return ()
     (spec,) = session.outputs.values()
     if len(spec.shape) != 3 or not isinstance(spec.shape[2], int) or spec.shape[2] <= _CLASSES:

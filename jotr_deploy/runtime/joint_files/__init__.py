@@ -1,1 +1,1 @@
-"""Files of joints and boxes that users bring: one module a family of layouts, and which entry is about which picture."""
+"""Files of joints and boxes made elsewhere: one module for each family of layouts."""

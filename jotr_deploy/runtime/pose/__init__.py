@@ -10,6 +10,7 @@ from jotr_deploy.runtime.pose.contract import PoseNetwork
 from jotr_deploy.runtime.pose.decoded import Decoded
 from jotr_deploy.runtime.pose.heatmaps import HeatMaps
 from jotr_deploy.runtime.pose.simcc import SimCC
+from jotr_deploy.runtime.pose.unread import unread
 from jotr_deploy.runtime.sessions import Session
 
 __all__ = ["FORMATS", "PoseNetwork", "open_pose_network"]
@@ -24,11 +25,11 @@ def open_pose_network(session: Session, recipe: Mapping[str, Any] | None = None)
     """The pose network of a session.
 
     Args:
-        session: of a network in one of `FORMATS`; its names and shapes tell which.
+        session: of a network in one of `FORMATS`; its names, shapes and metadata tell which.
         recipe: of its bundle entry: `format` and what that format's `recipe` has, each optional.
 
     Raises:
         SessionError: the file fits no format.
         BundleError: a recipe that its format does not know, or joints of which no order is known.
     """
-    return open_format("pose network", FORMATS, session, recipe or {}, USUAL_PX)
+    return open_format("pose network", FORMATS, session, recipe or {}, USUAL_PX, unread)

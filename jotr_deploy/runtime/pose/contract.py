@@ -15,6 +15,7 @@ Array = NDArray[Any]
 class PoseNetwork(Format):
     """Finds the joints of people whose boxes are known; the threshold of its recipe is applied."""
 
+    task = "pose"
     skeleton: str
     """A key of `SKELETONS`: the order of its joints."""
     least_score: float = 0.0

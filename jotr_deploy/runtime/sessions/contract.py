@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,8 @@ class Session(ABC):
     path: Path
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
+    metadata: Mapping[str, str] = MappingProxyType({})
+    """What the exporter wrote into the file beside the network, as text; see `runtime.declared`."""
     _closed = False
 
     def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:

@@ -57,6 +57,7 @@ class OnnxRuntimeSession(Session):
         if device == "cuda" and self.device != "cuda":
             raise no_cuda()
         self.inputs, self.outputs = specifications(path, self._session)
+        self.metadata = metadata(path, self._session)
 
     def _run(self, feeds: dict[str, Array]) -> dict[str, Array]:
         return dict(zip(self.outputs, self._session.run(list(self.outputs), feeds), strict=True))
@@ -150,6 +151,18 @@ def specifications(path: Path, session: Any) -> tuple[dict[str, TensorSpec], dic
     """
     inputs = {node.name: _spec(path, node) for node in session.get_inputs()}
     return inputs, {node.name: _spec(path, node) for node in session.get_outputs()}
+
+
+def metadata(path: Path, session: Any) -> dict[str, str]:
+    """The `metadata_props` of an `InferenceSession`.
+
+    Raises:
+        SessionError: they are not text.
+    """
+    try:
+        return dict(session.get_modelmeta().custom_metadata_map)
+    except UnicodeDecodeError:
+        raise SessionError(f"{path}: its metadata is not UTF-8 text", "check the file; export it again") from None
 
 
 def _providers(device: str, available: list[str]) -> list[str]:

@@ -12,7 +12,15 @@ from jotr_deploy.errors import SessionError, first_line
 from jotr_deploy.runtime.sessions import cuda
 from jotr_deploy.runtime.sessions.contract import TensorSpec
 from jotr_deploy.runtime.sessions.cuda_session import BATCH, Addresses, CudaSession, Launch
-from jotr_deploy.runtime.sessions.onnxruntime import CPU, CUDA, load, no_cuda, onnxruntime, specifications
+from jotr_deploy.runtime.sessions.onnxruntime import (
+    CPU,
+    CUDA,
+    load,
+    metadata,
+    no_cuda,
+    onnxruntime,
+    specifications,
+)
 
 MAX_BATCH = 32
 """Rows in one call at most; ONNX Runtime itself has no limit, but the buffers have a size."""
@@ -42,6 +50,7 @@ class OnnxRuntimeCudaSession(CudaSession):
             stack.callback(self._forget)
             self._load(graphs)
             inputs, outputs = specifications(path, self._session)
+            self.metadata = metadata(path, self._session)
             self.inputs, self.outputs = self._batched(inputs), self._batched(outputs)
             self._allocate(self._with_graphs)
             self._resources = stack.pop_all()

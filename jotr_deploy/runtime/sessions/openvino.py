@@ -67,6 +67,7 @@ class OpenVINOSession(Session):
             )
         self.inputs = {port.any_name: _spec(path, port) for port in model.inputs}
         self.outputs = {port.any_name: _spec(path, port) for port in model.outputs}
+        self.metadata = _metadata(model)
         self._batched = all(
             spec.shape[:1] == (BATCH,) and "?" not in spec.shape
             for spec in (*self.inputs.values(), *self.outputs.values())
@@ -162,6 +163,13 @@ def parts(batch: int) -> list[int]:
         count, batch = divmod(batch, size)
         found += [size] * count
     return found
+
+
+def _metadata(model: Any) -> dict[str, str]:
+    """The `metadata_props` of the ONNX file, where OpenVINO has kept them."""
+    if not model.has_rt_info(["framework"]):
+        return {}
+    return {key: str(value) for key, value in model.get_rt_info(["framework"]).value.items()}
 
 
 def _read(core: Any, path: Path) -> Any:

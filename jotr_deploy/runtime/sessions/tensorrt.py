@@ -103,6 +103,7 @@ class TensorRTSession(CudaSession):
     def _describe(self) -> None:
         """Read names, types, shapes and the profile's limits from the engine."""
         shared = self._shared
+        self.metadata = shared.metadata
         names = [shared.engine.get_tensor_name(index) for index in range(shared.engine.num_io_tensors)]
         inputs = [name for name in names if shared.engine.get_tensor_mode(name) == self._trt.TensorIOMode.INPUT]
         shapes = {name: tuple(shared.engine.get_tensor_shape(name)) for name in inputs}

@@ -105,21 +105,21 @@ def listening(trt: ModuleType) -> Any:
     return log
 
 
-def plan_in(data: bytes) -> memoryview:
-    """The plan of an engine file, without the header that Ultralytics puts first.
+def header_and_plan(data: bytes) -> tuple[dict[str, str], memoryview]:
+    """The header that Ultralytics puts before the plan in an engine file, its values as text, and the plan.
 
-    The header is a length, 4 bytes little-endian, and a JSON object of so many bytes.
+    The header is a length, 4 bytes little-endian, and a JSON object of so many bytes; empty where there is none.
     """
     view = memoryview(data)
     end = 4 + int.from_bytes(view[:4], "little")
     if 4 < end <= len(view):
         try:
             header = json.loads(bytes(view[4:end]))
-        except ValueError:
-            return view
+        except (ValueError, RecursionError):
+            return {}, view
         if isinstance(header, dict):
-            return view[end:]
-    return view
+            return {key: str(value) for key, value in header.items()}, view[end:]
+    return {}, view
 
 
 class Engine:
@@ -136,7 +136,7 @@ class Engine:
         if built_with.get("plugin") == "library":
             load_plugin_library(trt)
         with _reading(path):
-            plan = plan_in(path.read_bytes())
+            self.metadata, plan = header_and_plan(path.read_bytes())
         log = listening(trt)
         self.runtime: Any = trt.Runtime(log)
         self.engine: Any = self.runtime.deserialize_cuda_engine(plan)

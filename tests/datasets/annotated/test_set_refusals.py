@@ -172,14 +172,59 @@ DAMAGES: list[tuple[tuple[str, str], str, Change, str]] = [
 ]  # fmt: skip
 
 
+def change_json(root: Path, name: str, stem: str, change: Change) -> Path:
+    """Change a file of annotations of a miniature."""
+    path = root / SETS[name].folder / "annotations" / f"{stem}.json"
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    return path
+
+
+def every_picture(file: str) -> Change:
+    """Call all pictures so."""
+
+    def change(content: Any) -> Any:
+        for image in content["images"]:
+            image["file_name"] = file
+        return content
+
+    return change
+
+
+LEAVING = ["../x.jpg", "/etc/passwd", "x/../../../y.jpg", "x\\..\\y.jpg", "x\0.jpg", "C:/x.jpg"]
+
+
+@pytest.mark.parametrize("file", LEAVING)
+@pytest.mark.parametrize(
+    ("which", "stem", "folder"),
+    [(H36M, f"{S1}_data", "Human36M/images"), (COCO, PEOPLE, "MSCOCO/images/train2017"),
+     (MUCO, "MuCo-3DHP", "MuCo/images"), (CROWD, "crowdpose_train", "CrowdPose/images"),
+     (DPW, "3DPW_oc", "3DPW/imageFiles")],
+)  # fmt: skip
+def test_a_picture_stays_in_the_folder_of_its_set(
+    which: tuple[str, str], stem: str, folder: str, file: str, tmp_path: Path
+) -> None:
+    write_miniature(which[0], tmp_path)
+    change_json(tmp_path, which[0], stem, every_picture(file))
+    cause, remedy = refusal(which[0], tmp_path, which[1])
+    assert cause.startswith(f"{tmp_path / folder}: the file name ")
+    assert cause.isprintable()
+    assert remedy == AGAIN
+
+
+@pytest.mark.parametrize("file", LEAVING)
+def test_a_picture_that_is_a_key_stays_too(file: str, tmp_path: Path) -> None:
+    write_miniature("3doh", tmp_path)
+    change_json(tmp_path, "3doh", "3doh_test_annots_scale_1", lambda content: {file: next(iter(content.values()))})
+    assert refusal("3doh", tmp_path, "test")[0].startswith(f"{tmp_path / '3DOH/images'}: the file name ")
+
+
 @pytest.mark.parametrize(("which", "stem", "change", "what"), DAMAGES, ids=[damage[3] for damage in DAMAGES])
 def test_what_a_file_lacks_is_named(
     which: tuple[str, str], stem: str, change: Change, what: str, tmp_path: Path
 ) -> None:
     name, split = which
     write_miniature(name, tmp_path)
-    path = tmp_path / SETS[name].folder / "annotations" / f"{stem}.json"
-    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    path = change_json(tmp_path, name, stem, change)
     assert refusal(name, tmp_path, split) == (f"{path}: {what}", AGAIN)
 
 

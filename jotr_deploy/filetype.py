@@ -1,0 +1,242 @@
+"""What a file is, by its first bytes and not by its name: for messages about files that are something else."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+UNKNOWN = "data of an unknown kind"
+_HEAD = 4096
+_DOWNLOAD = "download the file itself, not the page about it"
+_AGAIN = "download or copy it again, and compare its size with that of the original"
+
+# Text that stands for a file that is elsewhere: pattern, what it is, what to do.
+_POINTERS: tuple[tuple[re.Pattern[bytes], str, str], ...] = (
+    (re.compile(rb"version https://git-lfs\.github\.com/spec/"),
+     "a Git LFS pointer (the file itself was not downloaded)",
+     "get the file itself: git lfs pull"),
+    (re.compile(rb"(\.\./)*(\.git/annex/objects|/annex/objects)/"),
+     "a git-annex pointer (the file itself was not downloaded)", "get the file itself: git annex get"),
+    (re.compile(rb"\s*(<!--.*?-->\s*)*(<!doctype html|<html|<head|<body|<script)", re.I | re.S),
+     "an HTML page (a download page rather than the file)", _DOWNLOAD),
+    (re.compile(rb"\s*(<\?xml[^>]*>\s*)?<Error>", re.S), "an error message of a download server", _DOWNLOAD),
+    (re.compile(rb"\[InternetShortcut\]"), "a link to a web page rather than the file", _DOWNLOAD),
+)  # fmt: skip
+
+# Offset, bytes there, what it is; the first that fits.
+_MAGIC: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"\xff\xd8\xff", "a JPEG picture"),
+    (0, b"\x89PNG\r\n\x1a\n", "a PNG picture"),
+    (0, b"GIF87a", "a GIF picture"),
+    (0, b"GIF89a", "a GIF picture"),
+    (8, b"WEBP", "a WebP picture"),
+    (0, b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 picture"),
+    (0, b"\xff\x4f\xff\x51", "a JPEG 2000 picture"),
+    (0, b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL picture"),
+    (0, b"\xff\x0a", "a JPEG XL picture"),
+    (0, b"II*\0", "a TIFF picture or a camera's raw picture"),
+    (0, b"MM\0*", "a TIFF picture or a camera's raw picture"),
+    (0, b"8BPS", "a Photoshop picture"),
+    (0, b"v/1\x01", "an OpenEXR picture"),
+    (0, b"#?RADIANCE", "a Radiance HDR picture"),
+    (0, b"\0\0\x01\0", "a Windows icon"),
+    (0, b"\x1aE\xdf\xa3", "a Matroska or WebM video"),
+    (8, b"AVI ", "an AVI video"),
+    (0, b"FLV\x01", "a Flash video"),
+    (0, b"0&\xb2u\x8ef\xcf\x11", "a Windows Media video"),
+    (0, b"\0\0\x01\xba", "an MPEG video"),
+    (0, b"\0\0\x01\xb3", "an MPEG video"),
+    (0, b"OggS", "an Ogg video or sound"),
+    (8, b"WAVE", "a WAV sound"),
+    (0, b"ID3", "an MP3 sound"),
+    (0, b"fLaC", "a FLAC sound"),
+    (0, b"\x93NUMPY", "a NumPy array (.npy)"),
+    (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file (as Keras and MATLAB write)"),
+    (0, b"MATLAB 5.0 MAT-file", "a MATLAB file"),
+    (0, b"ftrt", "a TensorRT engine"),
+    (4, b"TFL3", "a TensorFlow Lite model"),
+    (4, b"ORTM", "an ONNX Runtime model (.ort)"),
+    (0, b"GGUF", "a GGUF model"),
+    (0, b"glTF", "a binary glTF (.glb)"),
+    (0, b"Kaydara FBX Binary", "an FBX file"),
+    (0, b"ply\n", "a PLY mesh"),
+    (0, b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", "an old-style PyTorch file"),
+    (0, b"\x1f\x8b", "a gzip archive"),
+    (0, b"BZh", "a bzip2 archive"),
+    (0, b"\xfd7zXZ\0", "an xz archive"),
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
+    (0, b"Rar!\x1a\x07", "a RAR archive"),
+    (0, b"\x28\xb5\x2f\xfd", "a Zstandard archive"),
+    (257, b"ustar", "a tar archive"),
+    (0, b"%PDF-", "a PDF document"),
+    (0, b"\x7fELF", "a program or library for Linux"),
+    (0, b"MZ", "a program or library for Windows"),
+    (0, b"SQLite format 3\0", "an SQLite database"),
+    (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Microsoft Office document"),
+)  # fmt: skip
+
+# Brand of an ISO base media file -> what it is.
+_BRANDS: tuple[tuple[bytes, str], ...] = (
+    (b"avif", "an AVIF picture"),
+    (b"avis", "an AVIF picture"),
+    (b"hei", "a HEIC picture"),
+    (b"hev", "a HEIC picture"),
+    (b"mif1", "a HEIF picture"),
+    (b"msf1", "a HEIF picture"),
+    (b"crx ", "a camera's raw picture"),
+    (b"qt  ", "a QuickTime video"),
+    (b"3g", "a 3GP video"),
+    (b"M4A", "an M4A sound"),
+)
+
+
+_ISO_VIDEOS = ("an MP4 video", "a QuickTime video", "a 3GP video")
+
+
+def describe_file(path: Path) -> str:
+    """A noun phrase for what a file is, with its article: "a JPEG picture", "an empty file".
+
+    It never fails: what cannot be read is described as that. See `advice` for what to do about some of them.
+    """
+    return _looked_at(path)[0]
+
+
+def advice(path: Path) -> str | None:
+    """What to do about a file that stands for another one, is empty or cut off; None where the bytes do not tell."""
+    return _looked_at(path)[1]
+
+
+def _looked_at(path: Path) -> tuple[str, str | None]:
+    """What it is, and what to do about it."""
+    try:
+        if path.is_dir():
+            return "a folder", None
+        if not path.exists():
+            return "no file at all", None
+        if not path.is_file():
+            return "no plain file", None
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+        size = path.stat().st_size
+    except (OSError, ValueError):
+        return "a file that cannot be read", "check its permissions"
+    if not head:
+        return "an empty file", _AGAIN
+    if not head.strip(b"\0"):
+        return "a file of zeros (as an unfinished download leaves)", _AGAIN
+    for pattern, what, remedy in _POINTERS:
+        if pattern.match(head.removeprefix(b"\xef\xbb\xbf")):
+            return what, remedy
+    if head.startswith(b"PK"):
+        return _zip(path)
+    for offset, magic, what in _MAGIC:
+        if head.startswith(magic, offset):
+            return what, None
+    found = next((kind for look in (_media, _weights, _text) if (kind := look(head, size))), UNKNOWN)
+    if found in _ISO_VIDEOS and not _has_index(path, size):
+        return f"{found} without its index (an unfinished recording or download)", _AGAIN
+    return found, _AGAIN if "cut off" in found else None
+
+
+def _zip(path: Path) -> tuple[str, str | None]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except Exception:  # the library raises nearly anything on damaged directories
+        return "a zip archive that is cut off or damaged (.pth and .npz files are zip archives)", _AGAIN
+    ends = {name.rpartition("/")[2] for name in names}
+    kinds: tuple[tuple[bool, str], ...] = (
+        ({"data.pkl", "constants.pkl"} <= ends and any("/code/" in name for name in names), "a TorchScript model"),
+        ("data.pkl" in ends, "a PyTorch archive"),
+        (bool(names) and all(name.endswith(".npy") for name in names), "a NumPy archive (.npz)"),
+        ("model.weights.h5" in ends, "a Keras model"),
+        ("[Content_Types].xml" in ends, "a Microsoft Office document"),
+        ("AndroidManifest.xml" in ends or "MANIFEST.MF" in ends, "a Java or Android package"),
+    )
+    return next((what for fits, what in kinds if fits), "a zip archive"), None
+
+
+def _has_index(path: Path, size: int) -> bool:
+    """Whether one of the outermost boxes of an ISO base media file is its table of contents."""
+    with suppress(OSError), path.open("rb") as file:
+        at = 0
+        while at + 8 <= size:
+            file.seek(at)
+            box = file.read(16)
+            if box[4:8] == b"moov":
+                return True
+            length = int.from_bytes(box[:4], "big")
+            length = int.from_bytes(box[8:16], "big") if length == 1 else length
+            if length < 8:  # to the end of the file
+                return False
+            at += length
+    return False
+
+
+def _media(head: bytes, size: int) -> str | None:
+    """Pictures and videos whose first bytes are not all the same."""
+    if head[4:8] == b"ftyp":
+        brands = [head[8:12], *(head[at : at + 4] for at in range(16, min(int.from_bytes(head[:4], "big"), 64), 4))]
+        fit = (what for brand in brands for start, what in _BRANDS if brand.startswith(start))
+        return next(fit, "an MP4 video")
+    if head[4:8] in (b"moov", b"mdat", b"wide", b"free"):
+        return "a QuickTime video"
+    if re.match(rb"P[1-7][\s#]", head):
+        return "a PNM picture (.ppm, .pgm)"
+    if head[:2] == b"BM" and len(head) > 18 and head[15:18] == b"\0\0\0" and head[6:10] == bytes(4):
+        return "a BMP picture"
+    if size > 188 * 2 and head[0] == 0x47 == head[188] == head[376:377][0]:
+        return "an MPEG transport stream"
+    if head[:2] in (b"\xff\xfb", b"\xff\xfa", b"\xff\xf3", b"\xff\xf2"):
+        return "an MP3 sound"
+    return None
+
+
+def _weights(head: bytes, size: int) -> str | None:
+    """Networks, weights and other data of Python's world."""
+    if head[8:9] == b"{" and head[9:10] in b'"} ' and 2 <= (length := int.from_bytes(head[:8], "little")) < 1 << 30:
+        return "a safetensors file" if 8 + length <= size else "a safetensors file that is cut off"
+    if (
+        head[0] == 0x08
+        and len(head) > 2
+        and 3 <= head[1] <= 32
+        and head[2] in (0x10, 0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A)
+    ):
+        return "an ONNX model"
+    if re.match(rb"\x80[\x02-\x05]", head):
+        return "a Python pickle"
+    if re.match(rb"\(dp\d|\(lp\d|ccopy_reg\n|cnumpy", head):
+        return "a Python pickle (of protocol 0)"
+    return None
+
+
+def _text(head: bytes, size: int) -> str | None:
+    """Text, and of which kind where its beginning tells."""
+    text = _decoded(head, cut=size > len(head))
+    if text is None:
+        return None
+    start = text.lstrip()
+    kinds: tuple[tuple[Callable[[str], object], str], ...] = (
+        (re.compile(r"[{\[]\s*([\"{\[\]}\d-]|$|null|true|false)").match, "JSON text"),
+        (re.compile(r"<\?xml|<[A-Za-z][\w:.-]*[\s>/]").match, "XML text"),
+        (re.compile(r"(#.*\n)*(mtllib|o|g|v|vn|vt) \S.*\n(.*\n)*v -?\d").match, "an OBJ mesh"),
+        (re.compile(r"%YAML|---\s").match, "YAML text"),
+        (re.compile(r"#!").match, "a script"),
+        (re.compile(r"#EXTM3U").match, "a playlist of a stream (.m3u8)"),
+    )
+    return next((what for fits, what in kinds if fits(start)), "plain text")
+
+
+def _decoded(head: bytes, cut: bool) -> str | None:
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return head[: len(head) // 2 * 2].decode("utf-16", errors="ignore")
+    try:
+        text = head.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if not (cut and error.start >= len(head) - 4):  # a letter that the head ends in the middle of
+            return None
+        text = head[: error.start].decode("utf-8-sig")
+    return text if not re.search(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]", text) else None

@@ -1,0 +1,84 @@
+"""YOLOv5 to YOLOv9 with the choice of boxes inside, by TensorRT's EfficientNMS or as it would answer.
+
+Input [B, 3, H, W] RGB 0..1, letterboxed in the middle; outputs `num_dets` [B, 1]: how many rows count, `det_boxes`
+[B, n, 4]: x0 y0 x1 y1 on the canvas, `det_scores` [B, n] and `det_classes` [B, n]. So do the exporters of YOLOv7 and
+YOLOv6 write them; others name boxes, scores and classes `bboxes`, `scores` and `labels`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from jotr_deploy.runtime import formats
+from jotr_deploy.runtime.detection.centred import answers
+from jotr_deploy.runtime.detection.chosen import chosen
+from jotr_deploy.runtime.detection.contract import Detector, OfClasses, told_classes
+from jotr_deploy.runtime.detection.letterbox import boxes_in_image
+from jotr_deploy.runtime.detection.oddities import odd_pixels, odd_scores
+from jotr_deploy.runtime.sessions import Session
+
+Array = NDArray[Any]
+
+COUNT = "num_dets"
+NAMES = (("det_boxes", "det_scores", "det_classes"), ("bboxes", "scores", "labels"))
+"""Of boxes, scores and classes."""
+
+
+class Recipe(OfClasses):
+    """See `formats.Recipe`."""
+
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """A person's score is above it; the one inside the file has left out some already."""
+
+
+class EfficientNms(Detector):
+    """See the module and `Detector`."""
+
+    name = "efficient-nms"
+    recipe = Recipe
+    options: Recipe
+
+    def __init__(self, session: Session, recipe: Recipe) -> None:
+        super().__init__(session, recipe)
+        self._names = next(names for names in NAMES if set(names) <= set(session.outputs))
+        self.people = self.person_classes(None)
+
+    @staticmethod
+    def fits(session: Session) -> bool:
+        """One image in; the four outputs of the module out."""
+        if formats.image_size_px(session) is None:
+            return False
+        names = next((names for names in NAMES if {COUNT, *names} == set(session.outputs)), None)
+        if names is None:
+            return False
+        count, boxes, scores, classes = (session.outputs[name] for name in (COUNT, *names))
+        ranks = tuple(len(spec.shape) for spec in (boxes, scores, classes))
+        return ranks == (3, 2, 2) and boxes.shape[2] == 4 and count.dtype.kind == "i"
+
+    def facts(self) -> tuple[str, ...]:
+        """See `Format`."""
+        return ("end to end", *told_classes(self.people))
+
+    def oddity(self, outputs: Mapping[str, Array]) -> str | None:
+        """See `Format`."""
+        boxes, scores = self._found({name: rows[0] for name, rows in outputs.items()})
+        return odd_scores(scores) or odd_pixels(boxes, scores, self.options.threshold)
+
+    def __call__(self, image_bgr: Array) -> tuple[Array, Array]:
+        """See `Detector`."""
+        out, scale, left_top = answers(self.session, image_bgr, self.size_px)
+        boxes, scores = self._found(out)
+        boxes_px = boxes_in_image(boxes, scale, (image_bgr.shape[1], image_bgr.shape[0]), left_top)
+        kept = chosen(boxes_px, scores, self.options.threshold)
+        return boxes_px[kept], scores[kept].clip(max=1)
+
+    def _found(self, out: Mapping[str, Array]) -> tuple[Array, Array]:
+        """Corners (P, 4) on the canvas and scores (P,) of those that are people, among the rows that count."""
+        boxes, scores, classes = (out[name][: int(out[COUNT].reshape(-1)[0])] for name in self._names)
+        people = np.isin(classes, self.people)
+        return boxes[people], scores[people]

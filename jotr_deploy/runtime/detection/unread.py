@@ -1,0 +1,122 @@
+"""Files that are no detector that is read, by what they are: so that a refusal can say it, and what to give instead.
+
+Nothing here decides what is read; only files that fit no format come here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from jotr_deploy.runtime.declared import Declared, declared
+from jotr_deploy.runtime.formats import Unread
+from jotr_deploy.runtime.sessions import Session, TensorSpec
+
+_OTHERS = "give YOLOX, or RF-DETR"
+_ONE_INPUT = "export it with one input [B, 3, H, W] of fractions (float32 or float16)"
+_WITHOUT_NMS = "export it without the choice of boxes (NMS) inside"
+
+_BY_TASK = {
+    "segment": Unread("a segmentation network", "export a detector, such as yolo11n.pt in place of yolo11n-seg.pt"),
+    "obb": Unread("a detector of oriented boxes", "export one of upright boxes: yolo11n.pt in place of yolo11n-obb.pt"),
+    "classify": Unread("a classifier of whole pictures", "export a detector: yolo11n.pt in place of yolo11n-cls.pt"),
+}
+_BY_INPUTS = {
+    ("image", "scale_factor"): Unread("a network of PaddleDetection (PP-YOLOE, PicoDet)", _OTHERS),
+    ("im_shape", "image", "scale_factor"): Unread(
+        "a network of PaddleDetection (PP-YOLOE, RT-DETR)", "give YOLOX, or RT-DETR as Ultralytics exports it"
+    ),
+    ("images", "orig_target_sizes"): Unread(
+        "RT-DETR, D-FINE or DEIM as their own projects export them",
+        "give RT-DETR as Ultralytics exports it, or RF-DETR",
+    ),
+    ("pixel_mask", "pixel_values"): Unread("a network of Hugging Face (DETR)", _OTHERS),
+}
+_BY_OUTPUTS = {
+    ("logits", "pred_boxes"): Unread("DETR as Hugging Face exports it", _OTHERS),
+    ("boxes", "labels", "scores"): Unread("a detector of torchvision (SSD, Faster R-CNN)", _OTHERS),
+    ("boxes", "scores"): Unread("a detector with boxes and scores apart (SSD, YOLO-NAS)", _OTHERS),
+    ("simcc_x", "simcc_y"): Unread("a pose network (SimCC)", "give it with --pose; a detector finds the boxes for it"),
+    ("keypoints", "scores"): Unread("a pose network", "give it with --pose; a detector finds the boxes for it"),
+}
+
+
+def unread(session: Session) -> Unread | None:
+    """What a file is that fits no format of a detector; None where it is not recognised."""
+    said = declared(session)
+    return next(iter((*_told(said), *_by_names(session), *_by_shapes(session))), None)
+
+
+def other_pictures(session: Session) -> Iterator[Unread]:
+    """A network whose one input is no [B, 3, H, W] of fractions."""
+    if len(session.inputs) != 1:
+        yield Unread(f"a network of {len(session.inputs)} inputs", _ONE_INPUT)
+        return
+    (spec,) = session.inputs.values()
+    if len(spec.shape) == 4 and spec.shape[3] == 3 and spec.shape[1] != 3:
+        yield Unread("a network of pictures with the colours last [B, H, W, 3]", f"{_ONE_INPUT}, colours first")
+    elif len(spec.shape) == 4 and isinstance(spec.shape[1], int) and spec.shape[1] != 3:
+        yield Unread(f"a network of pictures with {spec.shape[1]} channels", "give a network of colour pictures")
+    elif len(spec.shape) == 4 and spec.dtype.kind != "f":
+        yield Unread(f"a network of pictures in whole numbers ({spec.dtype.name})", _ONE_INPUT)
+
+
+def _told(said: Declared) -> Iterator[Unread]:
+    if said.task in _BY_TASK:
+        yield _BY_TASK[said.task]
+    elif said.task == "pose" and said.keypoints is not None:
+        joints, values = said.keypoints
+        instead = "give one of 17 joints in COCO's order (kpt_shape [17, 3]), or a detector"
+        if values != 3:
+            yield Unread(f"a pose network whose joints have no visibility (kpt_shape [{joints}, {values}])", instead)
+        else:
+            yield Unread(f"a pose network of {joints} joints (kpt_shape [{joints}, 3])", instead)
+    elif said.task not in (None, "detect", "pose"):
+        yield Unread(f"a network for the task '{said.task}'", "export a detector, or a pose network of 17 joints")
+
+
+def _by_names(session: Session) -> Iterator[Unread]:
+    inputs, outputs = tuple(sorted(session.inputs)), tuple(sorted(session.outputs))
+    if inputs in _BY_INPUTS:
+        yield _BY_INPUTS[inputs]
+    if outputs in _BY_OUTPUTS:
+        yield _BY_OUTPUTS[outputs]
+    if any("mask" in name for name in outputs):
+        yield _BY_TASK["segment"]
+    if {"detection_boxes", "detection_scores"} <= set(outputs):
+        yield Unread("a detector of TensorFlow's object detection (SSD)", _OTHERS)
+    if any("pred_boxes" in name or "num_predictions" in name for name in outputs):
+        yield Unread("a detector of super-gradients (YOLO-NAS)", _OTHERS)
+    if any("nms" in name for name in outputs):
+        yield Unread("a network of PaddleDetection", "give YOLOX, or RT-DETR as Ultralytics exports it")
+
+
+def _by_shapes(session: Session) -> Iterator[Unread]:
+    yield from other_pictures(session)
+    shapes = [spec.shape for spec in session.outputs.values()]
+    ranks = [len(shape) for shape in shapes]
+    if ranks == [3, 4]:
+        yield _BY_TASK["segment"]
+    if "dets" in session.outputs and session.outputs["dets"].shape[2:] == (6,):
+        yield Unread("a detector of oriented boxes (mmrotate)", "give one of upright boxes, such as RTMDet")
+    if len(shapes) == 1:
+        ((name, spec),) = session.outputs.items()
+        yield from _by_one_shape(name, spec)
+    elif sorted(ranks) == [3, 3] and any(shape[2] == 4 for shape in shapes):
+        yield Unread("a detector with boxes and scores apart (DAMO-YOLO, YOLO-NAS)", _OTHERS)
+    elif len(shapes) >= 3 and all(rank in (3, 4, 5) for rank in ranks):
+        yield Unread(
+            f"a network with {len(shapes)} outputs, such as a detector whose levels are apart",
+            "export it with its boxes decoded, in one output",
+        )
+
+
+def _by_one_shape(name: str, spec: TensorSpec) -> Iterator[Unread]:
+    shape = spec.shape
+    if len(shape) == 4:
+        yield Unread("a network of maps, such as a pose network", "give a pose network with --pose")
+    elif name == "output0" and len(shape) == 3 and shape[2] == 7:
+        yield _BY_TASK["obb"]
+    elif len(shape) == 2 and shape[1] in (6, 7):
+        yield Unread("a detector with the choice of boxes of all pictures in one list (YOLOv7)", _WITHOUT_NMS)
+    elif len(shape) == 2:
+        yield _BY_TASK["classify"]

@@ -1,0 +1,98 @@
+"""YOLOv5 and YOLOv7 without the choice of boxes inside: three boxes for each cell, decoded inside the network.
+
+Input [B, 3, H, W] RGB 0..1, letterboxed in the middle; one output [B, 3 A, 5 + C] for A cells of all levels: centre and
+size on the canvas, objectness, C classes, both between 0 and 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from numpy.typing import NDArray
+from pydantic import Field
+
+from jotr_deploy.runtime import formats
+from jotr_deploy.runtime.detection.centred import answers, best_of, corners
+from jotr_deploy.runtime.detection.chosen import chosen
+from jotr_deploy.runtime.detection.contract import Detector, OfClasses, told_classes
+from jotr_deploy.runtime.detection.letterbox import boxes_in_image
+from jotr_deploy.runtime.detection.oddities import odd_pixels, odd_scores
+from jotr_deploy.runtime.detection.yolox import STRIDES, cells_of
+from jotr_deploy.runtime.sessions import Session
+
+Array = NDArray[Any]
+
+ANCHORS = 3
+_BOX, _OBJECTNESS, _CLASSES = slice(0, 4), 4, 5
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Recipe(OfClasses):
+    """See `formats.Recipe`."""
+
+    threshold: Share = 0.25
+    """A person's score is above it."""
+    iou: Share = 0.45
+    """Two people share at most this."""
+
+
+class WithObjectness(Detector):
+    """A detector with one output [B, n, 5 + C]: centre and size on the canvas, objectness, classes."""
+
+    recipe = Recipe
+    options: Recipe
+
+    def __init__(self, session: Session, recipe: Recipe) -> None:
+        super().__init__(session, recipe)
+        (spec,) = session.outputs.values()
+        self.classes = int(spec.shape[2]) - _CLASSES
+        self.people = self.person_classes(self.classes)
+
+    def facts(self) -> tuple[str, ...]:
+        """See `Format`."""
+        return told_classes(self.people, self.classes)
+
+    def oddity(self, outputs: Mapping[str, Array]) -> str | None:
+        """See `Format`."""
+        (rows,) = (rows[0] for rows in outputs.values())
+        boxes, scores = self._decode(rows)
+        return odd_scores(rows[:, _OBJECTNESS:]) or odd_pixels(boxes, scores, self.options.threshold)
+
+    def __call__(self, image_bgr: Array) -> tuple[Array, Array]:
+        """See `Detector`."""
+        out, scale, left_top = answers(self.session, image_bgr, self.size_px)
+        (rows,) = out.values()
+        boxes, scores = self._decode(rows)
+        boxes_px = boxes_in_image(boxes, scale, (image_bgr.shape[1], image_bgr.shape[0]), left_top)
+        kept = chosen(boxes_px, scores, self.options.threshold, self.options.iou)
+        return boxes_px[kept], scores[kept].clip(max=1)
+
+    def _decode(self, rows: Array) -> tuple[Array, Array]:
+        """(n, 5 + C) -> corners (n, 4) on the canvas and scores of a person (n,)."""
+        return corners(rows[:, _BOX]), rows[:, _OBJECTNESS] * best_of(rows[:, _CLASSES:], self.people)
+
+
+class Yolov5(WithObjectness):
+    """See the module and `Detector`."""
+
+    name = "yolov5"
+
+    @staticmethod
+    def fits(session: Session) -> bool:
+        """One image in; one row for each of three boxes a cell out, with objectness and at least one class."""
+        return rows_for_each_cell(session) == ANCHORS
+
+
+def rows_for_each_cell(session: Session) -> int:
+    """How many boxes a cell the one output [B, n, 5 + C] has, at levels of any of `STRIDES`; 0 of other files."""
+    size_px = formats.image_size_px(session)
+    if size_px is None or len(session.outputs) != 1:
+        return 0
+    (spec,) = session.outputs.values()
+    shape = spec.shape
+    if len(shape) != 3 or not isinstance(shape[1], int) or not isinstance(shape[2], int) or shape[2] <= _CLASSES:
+        return 0
+    cells = [cells_of(size_px, strides) for strides in STRIDES]
+    return next((count for count in (1, ANCHORS) if shape[1] in [count * each for each in cells]), 0)

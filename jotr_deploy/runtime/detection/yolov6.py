@@ -1,0 +1,24 @@
+"""YOLOv6 as its own exporter writes it, without the choice of boxes inside.
+
+Input [B, 3, H, W] RGB 0..1, letterboxed in the middle; output `outputs` [B, A, 5 + C]: a row for each cell with centre
+and size on the canvas, an objectness that is always 1, C classes. YOLOX has the same shapes, other pixels, other boxes
+and the name `output`.
+"""
+
+from __future__ import annotations
+
+from jotr_deploy.runtime.detection.yolov5 import WithObjectness, rows_for_each_cell
+from jotr_deploy.runtime.sessions import Session
+
+OUTPUT = "outputs"
+
+
+class Yolov6(WithObjectness):
+    """See the module and `Detector`."""
+
+    name = "yolov6"
+
+    @staticmethod
+    def fits(session: Session) -> bool:
+        """One image in; `outputs` out, one row a cell."""
+        return set(session.outputs) == {OUTPUT} and rows_for_each_cell(session) == 1

@@ -1,0 +1,26 @@
+"""Files that are no pose network that is read, by what they are; see `detection.unread`."""
+
+from __future__ import annotations
+
+from jotr_deploy.runtime.declared import declared
+from jotr_deploy.runtime.detection import FORMATS
+from jotr_deploy.runtime.detection.one_stage import OneStage
+from jotr_deploy.runtime.detection.unread import other_pictures
+from jotr_deploy.runtime.formats import Unread
+from jotr_deploy.runtime.sessions import Session
+
+_TOP_DOWN = "give one that sees one person's box at a time, such as RTMPose or HRNet"
+
+
+def unread(session: Session) -> Unread | None:
+    """What a file is that fits no format of a pose network; None where it is not recognised."""
+    task = declared(session).task
+    for each in FORMATS:
+        if task in (None, each.task) and each.fits(session):
+            what = "a network that finds people and their joints" if issubclass(each, OneStage) else "a detector"
+            return Unread(f"{what} ({each.name})", "give it with --detector")
+    if task not in (None, "pose"):
+        return Unread(f"a network for the task '{task}'", _TOP_DOWN)
+    if set(session.outputs) >= {"simcc_x", "simcc_y", "simcc_z"}:
+        return Unread("a pose network of three dimensions (RTMW3D)", _TOP_DOWN)
+    return next(other_pictures(session), None)
