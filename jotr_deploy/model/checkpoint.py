@@ -18,7 +18,7 @@ from torch import Tensor
 from jotr_deploy.body.smpl import BodyModel, body_from_arrays
 from jotr_deploy.body.vposer import VPoserDecoder
 from jotr_deploy.config import ModelConfig, first_fault
-from jotr_deploy.errors import CheckpointError, first_line
+from jotr_deploy.errors import UPGRADE, CheckpointError, first_line
 from jotr_deploy.model.jotr import JOTR
 from jotr_deploy.writing import written_aside
 
@@ -174,7 +174,7 @@ def _ours(path: Path, digest: str, content: Mapping[str, Any], head_top: Any) ->
     if content["format"] != FORMAT:
         raise CheckpointError(
             f"{path}: checkpoint format {content['format']!r}, this version reads {FORMAT!r}",
-            "upgrade: pip install -U jotr-deploy",
+            UPGRADE,
         )
     try:
         config = ModelConfig.model_validate(content["config"])

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.errors import SourceError, first_line
+from jotr_deploy.errors import UPGRADE, SourceError, first_line
 from jotr_deploy.people import LATER, LAYOUT, People
 from jotr_deploy.writing import folder_beside, output_errors, written_aside
 
@@ -176,7 +176,7 @@ def read_people(path: Path) -> PeopleFile:
         raise SourceError(cause, "give a .npz file of people that jotr-deploy wrote, or write it again") from error
     raise SourceError(
         f"{path}: a file of people of format {made_with}, this version reads up to {FORMAT}",
-        "upgrade: pip install -U jotr-deploy",
+        UPGRADE,
     )
 
 
