@@ -49,6 +49,10 @@ class SessionError(JotrDeployError):
     """A model file that cannot be opened, or feeds that do not fit it."""
 
 
+class FetchError(JotrDeployError):
+    """Networks that cannot be fetched, or are not the expected ones."""
+
+
 class VerificationError(JotrDeployError):
     """A derived network whose outputs differ from its reference by more than the limit."""
 

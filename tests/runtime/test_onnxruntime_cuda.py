@@ -60,6 +60,7 @@ class _InferenceSession:
         self.on_gpu = sessions.CUDA in [p if isinstance(p, str) else p[0] for p in providers] and not module.falls_back
         self.real = onnxruntime.InferenceSession(path, options, providers=[sessions.CPU])
         self.get_inputs, self.get_outputs, self.run = self.real.get_inputs, self.real.get_outputs, self.real.run
+        self.get_modelmeta = self.real.get_modelmeta
         self.graphs: dict[str, Any] = {}
         module.sessions.add(self)
 

@@ -1,0 +1,48 @@
+"""`jotr-deploy fetch`."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from jotr_deploy.terminal import choice, console, done, needs, print_json, steps
+
+
+def fetch(
+    what: Annotated[str, typer.Argument(help="people: BlazePose's networks, which find people and their joints.")],
+    wheel: Annotated[
+        Path | None,
+        typer.Option("--from", help="Wheel of the package that holds them, where there is no network or no pip."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Fetch them again although they are there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Fetch networks that find people in photographs: Apache-2.0, from your package index, 36 MB."""
+    choice("WHAT", what, ("people",))
+    needs("fetch", "onnxruntime")
+    from jotr_deploy.errors import BundleError
+    from jotr_deploy.fetching.people import PACKAGE, VERSION, fetch_people
+    from jotr_deploy.runtime.fetched import fetched_people
+
+    found = None
+    if not force and wheel is None:
+        with suppress(BundleError):  # damaged files are what fetching mends
+            found = fetched_people()
+    fresh = found is None
+    if found is None:
+        with steps() as say:
+            found = fetch_people(wheel, say)
+    if as_json:
+        print_json({"folder": str(found.folder), "package": f"{PACKAGE} {VERSION}", "licence": "Apache-2.0",
+                    "fetched": fresh, "sha256": found.sha256})  # fmt: skip
+        return
+    for name, digest in found.sha256.items():
+        megabytes = (found.folder / name).stat().st_size / 1e6
+        console.print(f"  {name}  {megabytes:.1f} MB  sha256 {digest[:12]}", highlight=False)
+    console.print(f"[dim]licence[/] Apache-2.0, from {PACKAGE} {VERSION} by The MediaPipe Authors", highlight=False)
+    what_was_done = "fetched and compared with the originals" if fresh else "already there; --force fetches them again"
+    done(escape(str(found.folder)), what_was_done, "jotr-deploy run starter PHOTO")

@@ -1,0 +1,1 @@
+"""Networks fetched on request: downloaded, checked, turned into ONNX, kept in the user's data folder."""
