@@ -31,4 +31,4 @@ demo: .venv-demo/ready
 	touch $@
 
 clean:
-	rm -rf .venv-test .venv-demo demo build *.egg-info
+	rm -rf .venv-test .venv-demo demo build dist *.egg-info

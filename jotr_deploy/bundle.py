@@ -16,7 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from jotr_deploy.config import ModelConfig, first_fault
-from jotr_deploy.errors import BundleError, OutputError, first_line
+from jotr_deploy.errors import UPGRADE, BundleError, OutputError, first_line
 from jotr_deploy.file_names import path_inside, shown_name
 from jotr_deploy.writing import folder_made, output_errors, written_aside
 
@@ -175,9 +175,7 @@ def open_bundle(path: Path) -> Bundle:
         raise BundleError(f"{manifest}: not readable ({first_line(error)})", _EXPORT_AGAIN) from None
     version = content.get("format") if isinstance(content, dict) else None
     if isinstance(version, int) and version > FORMAT:
-        raise BundleError(
-            f"{path}: bundle format {version}, this version reads {FORMAT}", "upgrade: pip install -U jotr-deploy"
-        )
+        raise BundleError(f"{path}: bundle format {version}, this version reads {FORMAT}", UPGRADE)
     try:
         return Bundle(path, Manifest.model_validate(content))
     except ValidationError as error:

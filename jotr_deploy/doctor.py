@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from jotr_deploy.bundle import Bundle, open_bundle
-from jotr_deploy.errors import BundleError, JotrDeployError, MissingDependency, first_line
+from jotr_deploy.errors import BundleError, JotrDeployError, MissingDependency, first_line, install
 
 State = Literal["ok", "missing", "problem", "note"]
 
@@ -93,7 +93,7 @@ def _installation() -> Iterator[Finding]:
         if version:
             yield Finding("installation", present, "ok", version)
         else:
-            yield Finding("installation", name, "problem", "missing", "pip install jotr-deploy")
+            yield Finding("installation", name, "problem", "missing", install())
     for extra, (distributions, purpose) in _EXTRAS.items():
         versions = {name: installed_version(name) for name in distributions}
         if all(versions.values()):
@@ -101,7 +101,7 @@ def _installation() -> Iterator[Finding]:
             yield Finding("extras", extra, "ok", f"{detail}: {purpose}")
             continue
         lacking = [name for name, version in versions.items() if not version]
-        detail, remedy = f"{', '.join(lacking)}: {purpose}", f"pip install 'jotr-deploy[{extra}]'"
+        detail, remedy = f"{', '.join(lacking)}: {purpose}", install(extra)
         instead = next((rival for name in lacking for rival in _present_rivals(name)), None)
         if instead:
             detail = f"{detail} ({instead} is in its place)"

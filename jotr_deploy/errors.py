@@ -61,6 +61,15 @@ class MissingDependency(JotrDeployError):
     """A package that this verb needs is not installed."""
 
 
+def install(*extras: str) -> str:
+    """The command that installs this package with these extras. It is on no package index: a clone is the source."""
+    what = f"'.[{','.join(extras)}]'" if extras else "."
+    return f"pip install {what} in a clone of jotr-deploy"
+
+
+UPGRADE = f"upgrade: git pull, then {install()}"
+
+
 def first_line(error: BaseException) -> str:
     """The first non-empty line of an error's text, for use inside a one-line cause."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

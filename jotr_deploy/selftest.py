@@ -21,7 +21,7 @@ from jotr_deploy.config import ModelConfig
 from jotr_deploy.engines.precision import to_low_precision
 from jotr_deploy.engines.tensorrt import build_engine, plan_network
 from jotr_deploy.engines.verify import LIMITS, UNITS, Difference, measure, require
-from jotr_deploy.errors import JotrDeployError, MissingDependency, VerificationError, first_line
+from jotr_deploy.errors import JotrDeployError, MissingDependency, VerificationError, first_line, install
 from jotr_deploy.plugins import DOMAIN, NAME, VERSION, kernel
 from jotr_deploy.plugins.onnx_function import OPSET, attach
 from jotr_deploy.plugins.reference import trilinear_sample_3d
@@ -104,7 +104,7 @@ def _absent(engine: str) -> str:
         if engine != CPU_ENGINE:
             cuda.device_info()
         if engine == CUDA_ENGINE and CUDA not in onnxruntime().get_available_providers():
-            return "this ONNX Runtime has no CUDA: pip install 'jotr-deploy[gpu]' in place of [cpu]"
+            return f"this ONNX Runtime has no CUDA: pip uninstall onnxruntime, then {install('gpu')}"
         if engine == TENSORRT:
             from jotr_deploy.runtime.sessions.tensorrt_engine import tensorrt
 
@@ -237,9 +237,7 @@ def _stand_in(config: ModelConfig, path: Path) -> Bundle:
         from jotr_deploy.export.export import export_bundle
         from jotr_deploy.export.load import load_stand_in
     except ImportError as error:
-        raise MissingDependency(
-            f"its export needs {error.name}", "pip install 'jotr-deploy[export]', or name a bundle"
-        ) from None
+        raise MissingDependency(f"its export needs {error.name}", f"{install('export')}, or name a bundle") from None
     return open_bundle(export_bundle(load_stand_in(config), path).path)
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from jotr_deploy.errors import JotrDeployError, MissingDependency
+from jotr_deploy.errors import JotrDeployError, MissingDependency, install
 
 if TYPE_CHECKING:
     from jotr_deploy.engines.verify import Difference
@@ -93,9 +93,9 @@ def needs(verb: str, *modules: str) -> None:
     """Say which packages a verb lacks before any of its work starts."""
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
-        extra = {"export": "export,cpu", "train": "train", "view": "viewer"}.get(verb, "cpu")
-        extra += ",openvino" if "openvino" in missing else ""
-        raise MissingDependency(f"{verb} needs {', '.join(missing)}", f"pip install 'jotr-deploy[{extra}]'")
+        extras = {"export": ["export", "cpu"], "train": ["train"], "view": ["viewer"]}.get(verb, ["cpu"])
+        extras += ["openvino"] if "openvino" in missing else []
+        raise MissingDependency(f"{verb} needs {', '.join(missing)}", install(*extras))
 
 
 def count(number: int, one: str, many: str | None = None) -> str:

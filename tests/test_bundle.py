@@ -129,7 +129,7 @@ def test_the_digest_is_sha256(tmp_path: Path) -> None:
         (b"null", "{m}: manifest: Input should be a valid dictionary or instance of Manifest", AGAIN),
         (b"{}", "{m}: model: Field required", AGAIN),
         ({"format": 2, "anything": 1}, "{b}: bundle format 2, this version reads 1",
-         "upgrade: pip install -U jotr-deploy"),
+         "upgrade: git pull, then pip install . in a clone of jotr-deploy"),
         ({"format": 0}, "{m}: format: Input should be 1", AGAIN),
         ({"format": "new"}, "{m}: format: Input should be 1", AGAIN),
         ({"colour": "red"}, "{m}: colour: Extra inputs are not permitted", AGAIN),

@@ -126,6 +126,18 @@ def test_verbs_and_options_exist(document: Path) -> None:
     assert alone <= options_of(whole).union(*verbs.values())
 
 
+def test_nothing_says_that_an_index_has_this_package() -> None:
+    files = [
+        path
+        for name in ("jotr_deploy", "tests", "docs", "examples", "benchmarks")
+        for path in ROOT.glob(f"{name}/**/*")
+    ]
+    pattern = re.compile(r"jotr-deploy\[|install (-\S+ )*'?jotr-deploy\b")
+    texts = {path: path.read_text() for path in [*DOCUMENTS, *files] if path.suffix in (".py", ".md")}
+    assert [path.name for path, text in texts.items() if pattern.search(text)] == []
+    assert pattern.search("pip install -U " + "jotr-deploy")
+
+
 def modules_of(names: str) -> list[str]:
     """`cli.py` or `runtime/sessions/` of the layer table as a module."""
     return ["jotr_deploy." + name.removesuffix(".py").strip("/").replace("/", ".") for name in names.split(", ")]

@@ -62,12 +62,12 @@ def test_a_sound_installation(install: Callable[..., None]) -> None:
     extras = {finding.subject: finding for finding in of("extras", findings)}
     assert (extras["cpu"].state, extras["cpu"].detail) == ("ok", "onnxruntime 1.20: running bundles on the CPU")
     assert extras["export"] == Finding(
-        "extras", "export", "missing", "torch, onnxscript: export", "pip install 'jotr-deploy[export]'"
+        "extras", "export", "missing", "torch, onnxscript: export", "pip install '.[export]' in a clone of jotr-deploy"
     )
     assert extras["gpu"] == Finding(
         "extras", "gpu", "note",
         "onnxruntime-gpu, cuda-bindings: running bundles on an NVIDIA GPU (onnxruntime is in its place)",
-        "to change: pip uninstall onnxruntime, then pip install 'jotr-deploy[gpu]'",
+        "to change: pip uninstall onnxruntime, then pip install '.[gpu]' in a clone of jotr-deploy",
     )  # fmt: skip
 
 
@@ -77,7 +77,7 @@ def test_a_base_package_that_is_missing(install: Callable[..., None], name: str)
     findings = examine()
     assert not healthy(findings)
     (problem,) = [finding for finding in findings if finding.state == "problem"]
-    assert problem == Finding("installation", name, "problem", "missing", "pip install jotr-deploy")
+    assert problem == Finding("installation", name, "problem", "missing", "pip install . in a clone of jotr-deploy")
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,10 @@ def test_the_report(cli: Cli, install: Callable[..., None], bundle: Path) -> Non
     assert outcome.out.endswith("\nnothing is wrong\n")
     groups = [line for line in outcome.out.splitlines() if line and not line.startswith(" ")][:-1]
     assert groups == ["installation", "extras", "hardware", "licensed assets", "bundle"]
-    assert "  missing export: torch, onnxscript: export  -> pip install 'jotr-deploy[export]'\n" in outcome.out
+    assert (
+        "  missing export: torch, onnxscript: export  -> pip install '.[export]' in a clone of jotr-deploy\n"
+        in outcome.out
+    )
 
 
 @pytest.mark.parametrize(("versions", "code"), [(CPU, 0), ({**CPU, "onnxruntime-gpu": "1"}, 2)])

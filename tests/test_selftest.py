@@ -23,7 +23,7 @@ from jotr_deploy.plugins import kernel
 from jotr_deploy.plugins.reference import trilinear_sample_3d
 from jotr_deploy.selftest import SelfTest, operator_feeds, operator_model, selftest
 
-pytest.importorskip("torch", reason="pip install 'jotr-deploy[export]'")
+pytest.importorskip("torch", reason="pip install '.[export]'")
 
 STAND_IN = module._stand_in
 ENGINES = {"kernel", "ONNX Runtime CPU", "ONNX Runtime CUDA", "TensorRT"}

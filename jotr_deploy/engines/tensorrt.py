@@ -22,7 +22,7 @@ from jotr_deploy.engines.tensorrt_rules import Finding, check
 from jotr_deploy.engines.tensorrt_timings import timing_cache_path
 from jotr_deploy.engines.tensorrt_trtexec import trtexec_command
 from jotr_deploy.engines.verify import Difference, vertices_error
-from jotr_deploy.errors import MissingDependency
+from jotr_deploy.errors import MissingDependency, install
 from jotr_deploy.plugins import DOMAIN, NAME
 from jotr_deploy.plugins.kernel import SOURCE
 from jotr_deploy.runtime.sessions.tensorrt_engine import environment, mismatch, tensorrt
@@ -201,9 +201,7 @@ def _typed_network(bundle: Bundle, precision: str) -> onnx.ModelProto:
 def _require_reference() -> None:
     """Find out now what would otherwise be missing after minutes of building."""
     if importlib.util.find_spec("onnxruntime") is None:
-        raise MissingDependency(
-            "ONNX Runtime is not installed, and engines are verified against it", "pip install 'jotr-deploy[cpu]'"
-        )
+        raise MissingDependency("ONNX Runtime is not installed, and engines are verified against it", install("cpu"))
 
 
 def _refuse(findings: Sequence[Finding]) -> None:

@@ -16,7 +16,7 @@ from jotr_deploy.body.smpl import BodyModel, body_from_arrays
 from jotr_deploy.body.tensors import TORCH_FILES, read_tensors
 from jotr_deploy.body.vposer import VPoserDecoder
 from jotr_deploy.config import ModelConfig, first_fault
-from jotr_deploy.errors import CheckpointError, first_line
+from jotr_deploy.errors import UPGRADE, CheckpointError, first_line
 from jotr_deploy.model.jotr import JOTR
 from jotr_deploy.reading import read_errors, shortened
 from jotr_deploy.writing import written_aside
@@ -191,7 +191,7 @@ def _ours(path: Path, digest: str, content: Mapping[str, Any], head_top: Any) ->
         newer = made_as.startswith(FORMAT.partition("/")[0])
         raise CheckpointError(
             f"{path}: checkpoint format {shortened(made_as)!r}, this version reads {FORMAT!r}",
-            "upgrade: pip install -U jotr-deploy" if newer else _REMEDY,
+            UPGRADE if newer else _REMEDY,
         )
     try:
         config = ModelConfig.model_validate(content["config"])

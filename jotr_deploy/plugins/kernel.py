@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from jotr_deploy.cache import user_cache
-from jotr_deploy.errors import MissingDependency, OutputError, SessionError, first_line
+from jotr_deploy.errors import MissingDependency, OutputError, SessionError, first_line, install
 from jotr_deploy.writing import written_aside
 
 SOURCE = Path(__file__).with_name("trilinear.cu")
@@ -148,9 +148,7 @@ def _bindings(library: str) -> Any:
     try:
         return import_module(f"cuda.bindings.{library}")
     except ImportError as error:
-        raise MissingDependency(
-            f"cuda.bindings is not installed ({first_line(error)})", "pip install 'jotr-deploy[gpu]'"
-        ) from error
+        raise MissingDependency(f"cuda.bindings is not installed ({first_line(error)})", install("gpu")) from error
 
 
 def _call(library: str, name: str, *arguments: Any) -> Any:

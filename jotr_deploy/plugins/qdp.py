@@ -6,7 +6,7 @@ TensorRT 10.9 and later. Importing this module touches nothing; `register` makes
 # No `from __future__ import annotations` here: TensorRT reads the annotations of the three functions as objects.
 import functools
 
-from jotr_deploy.errors import MissingDependency, SessionError, first_line
+from jotr_deploy.errors import MissingDependency, SessionError, first_line, install
 from jotr_deploy.plugins import DOMAIN, NAME
 from jotr_deploy.plugins.kernel import BLOCK, CHANNELS_PER_THREAD, ENTRY_POINTS, ptx_for
 
@@ -24,9 +24,7 @@ def register() -> None:
     try:
         import tensorrt as trt
     except ImportError as error:
-        raise MissingDependency(
-            f"tensorrt is not installed ({first_line(error)})", "pip install 'jotr-deploy[tensorrt]'"
-        ) from error
+        raise MissingDependency(f"tensorrt is not installed ({first_line(error)})", install("tensorrt")) from error
     try:
         import tensorrt.plugin as trtp
     except ImportError:

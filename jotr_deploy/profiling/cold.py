@@ -68,6 +68,11 @@ def peak_bytes() -> int:
         status = Path("/proc/self/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) * 1024
     except (OSError, IndexError):
+        import psutil
+
+        memory = psutil.Process().memory_info()
+        if hasattr(memory, "peak_wset"):  # Windows
+            return memory.peak_wset
         import resource
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -62,7 +62,9 @@ def environment(threads: int | None, cuda: bool, load: tuple[float, float, float
 
 def load_average() -> tuple[float, float, float]:
     """Runnable processes over the last 1, 5 and 15 minutes."""
-    one, five, fifteen = os.getloadavg()
+    import psutil
+
+    one, five, fifteen = psutil.getloadavg()  # that of `os` is missing on Windows
     return round(one, 2), round(five, 2), round(fifteen, 2)
 
 

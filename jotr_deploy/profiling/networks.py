@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from jotr_deploy.bundle import Bundle, FileEntry
-from jotr_deploy.errors import JotrDeployError, MissingDependency, OutputError, SessionError, first_line
+from jotr_deploy.errors import JotrDeployError, MissingDependency, OutputError, SessionError, first_line, install
 from jotr_deploy.profiling.eager import EAGER, Call, random_network, torch_threads, under_session_call
 from jotr_deploy.runtime.sessions import Session, open_session
 
@@ -79,7 +79,7 @@ def open_networks(
         if not sessions:
             bundle.entry("mesh")  # raises: there is none
         if eager and importlib.util.find_spec("torch") is None:
-            notes.append(f"{EAGER} left out: PyTorch is not installed (pip install 'jotr-deploy[export]')")
+            notes.append(f"{EAGER} left out: PyTorch is not installed ({install('export')})")
         elif eager:
             has_body = "vertices" in sessions[0].outputs
             networks.append(_eager(bundle, has_body, networks[0].device, threads, directory, stack))

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.errors import MissingDependency, OutputError, SourceError, first_line
+from jotr_deploy.errors import MissingDependency, OutputError, SourceError, first_line, install
 from jotr_deploy.filetype import advice, describe_file
 from jotr_deploy.runtime.picture_kinds import HEAD_BYTES, picture_kind
 from jotr_deploy.writing import written_aside
@@ -157,7 +157,7 @@ def _opened_heic(data: bytes, name: str) -> Image:
         import pi_heif
     except ImportError:
         raise MissingDependency(
-            f"{name}: a HEIC picture, which needs the package pi-heif", f"pip install 'jotr-deploy[heif]', or {_SAVE}"
+            f"{name}: a HEIC picture, which needs the package pi-heif", f"{install('heif')}, or {_SAVE}"
         ) from None
     return pi_heif.open_heif(data, convert_hdr_to_8bit=True).to_pillow()
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from jotr_deploy.errors import MissingDependency
+from jotr_deploy.errors import MissingDependency, install
 from jotr_deploy.processor import multiplies_bfloat16
 from jotr_deploy.training.config import TrainConfig, TrainingError
 from jotr_deploy.training.data import batches
@@ -229,7 +229,7 @@ def _accelerator(config: TrainConfig) -> Accelerator:
         import tensorboard  # noqa: F401
         from accelerate import Accelerator, DistributedDataParallelKwargs
     except ModuleNotFoundError as error:
-        raise MissingDependency(f"train needs {error.name}", "pip install 'jotr-deploy[train]'") from None
+        raise MissingDependency(f"train needs {error.name}", install("train")) from None
     if config.precision == "fp16" and not torch.cuda.is_available():
         raise TrainingError('precision: "fp16" needs a GPU', 'take "bf16" or "fp32"')
     if config.precision == "bf16" and not torch.cuda.is_available() and not multiplies_bfloat16():

@@ -38,7 +38,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.bundle import Bundle
-from jotr_deploy.errors import BundleError, SourceError, first_line
+from jotr_deploy.errors import UPGRADE, BundleError, SourceError, first_line
 from jotr_deploy.people import LATER, LAYOUT, People
 from jotr_deploy.visual.posed import BundleMeshes, PosedPeople, PutOff
 from jotr_deploy.writing import folder_beside, output_errors, written_aside
@@ -235,7 +235,7 @@ def read_people(path: Path, bundle: Bundle | Path | str | None = None) -> People
         raise SourceError(cause, "give a .npz file of people that jotr-deploy wrote, or write it again") from error
     raise SourceError(
         f"{path}: a file of people of format {made_with}, this version reads up to {FORMAT}",
-        "upgrade: pip install -U jotr-deploy",
+        UPGRADE,
     )
 
 

@@ -30,7 +30,7 @@ def test_equals_the_recorded_skinning() -> None:
 
 
 def test_equals_smplx() -> None:
-    smplx = pytest.importorskip("smplx", reason="pip install 'jotr-deploy[smplx]' (non-commercial) for the comparison")
+    smplx = pytest.importorskip("smplx", reason="pip install '.[smplx]' (non-commercial) for the comparison")
     arrays = standin.standin_body(SEED)
     tree = np.array([arrays["kintree_parents"], np.arange(24)])
     struct = smplx.utils.Struct(**{**arrays, "f": arrays["faces"], "kintree_table": tree})

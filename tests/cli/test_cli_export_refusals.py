@@ -83,7 +83,7 @@ def our_format(folder: Path, **changes: Any) -> Path:
         pytest.param(
             lambda f: our_format(f, format="jotr-deploy/2"),
             "checkpoint format 'jotr-deploy/2', this version reads 'jotr-deploy/1'",
-            "upgrade: pip install -U jotr-deploy", id="newer",
+            "upgrade: git pull, then pip install . in a clone of jotr-deploy", id="newer",
         ),
         pytest.param(
             lambda f: our_format(f, config={"heads": 3}),
@@ -192,5 +192,8 @@ def test_packages_that_are_not_installed(cli: Cli, monkeypatch: pytest.MonkeyPat
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name in lacking else find(name, *a))
     outcome = cli("export", "--stand-in", "-o", "b")
-    assert outcome.mistake == (f"export needs {', '.join(lacking)}", "pip install 'jotr-deploy[export,cpu]'")
+    assert outcome.mistake == (
+        f"export needs {', '.join(lacking)}",
+        "pip install '.[export,cpu]' in a clone of jotr-deploy",
+    )
     assert len(outcome.err.splitlines()) == 2

@@ -66,7 +66,7 @@ def without_body(bundle: Path) -> None:
         pytest.param(lambda b: (b / "faces.npy").unlink(),
                      "{bundle}: faces.npy is listed in the manifest but missing", AGAIN, id="missing faces"),
         pytest.param(lambda b: edit(b, format=2), "{bundle}: bundle format 2, this version reads 1",
-                     "upgrade: pip install -U jotr-deploy", id="newer"),
+                     "upgrade: git pull, then pip install . in a clone of jotr-deploy", id="newer"),
         pytest.param(lambda b: edit(b, colour="red"), "{bundle}/bundle.json: colour: Extra inputs are not permitted",
                      AGAIN, id="unknown field"),
         pytest.param(lambda b: edit(b, files=[]), "{bundle}: the bundle has no mesh file", AGAIN, id="no files"),
@@ -165,14 +165,15 @@ def test_options(refused: Refused, place: Path, options: list[str], cause: str, 
 def test_cuda_that_is_not_there(refused: Refused, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     assert refused("--device", "cuda") == (
-        "this ONNX Runtime has no CUDA", "install 'jotr-deploy[gpu]' in place of [cpu], or use --device cpu",
+        "this ONNX Runtime has no CUDA",
+        "use --device cpu, or pip uninstall onnxruntime and pip install '.[gpu]' in a clone of jotr-deploy",
     )  # fmt: skip
 
 
 def test_no_onnx_runtime(refused: Refused, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda n, *a: None if n == "onnxruntime" else find(n, *a))
-    assert refused() == ("run needs onnxruntime", "pip install 'jotr-deploy[cpu]'")
+    assert refused() == ("run needs onnxruntime", "pip install '.[cpu]' in a clone of jotr-deploy")
 
 
 def without_samples(path: Path) -> None:

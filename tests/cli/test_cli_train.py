@@ -88,7 +88,7 @@ def test_a_missing_extra(cli: Cli, config: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == missing else find(name))
     result = cli("train", config)
     assert result.code == 2
-    assert f"error: train needs {missing}\nremedy: pip install 'jotr-deploy[train]'" in result.err
+    assert f"error: train needs {missing}\nremedy: pip install '.[train]' in a clone of jotr-deploy" in result.err
 
 
 def test_a_signal_to_everybody_keeps_a_checkpoint(config: Path) -> None:

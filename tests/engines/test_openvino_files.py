@@ -21,7 +21,7 @@ from jotr_deploy.errors import BundleError
 from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.runtime.sessions.openvino_stages import STAGES
 
-pytest.importorskip("openvino", reason="pip install 'jotr-deploy[openvino]'")
+pytest.importorskip("openvino", reason="pip install '.[openvino]'")
 
 
 @pytest.fixture(autouse=True)
@@ -86,4 +86,4 @@ def test_openvino_that_is_not_installed(bundle: Path, cli: Callable[..., Any], m
     monkeypatch.setattr(importlib.util, "find_spec", lambda n, *a: None if n == "openvino" else find(n, *a))
     done = cli("build-engine", bundle, "--backend", "openvino", "--precision", "bf16")
     assert done.code == 2
-    assert "pip install 'jotr-deploy[cpu,openvino]'" in done.err
+    assert "pip install '.[cpu,openvino]' in a clone of jotr-deploy" in done.err

@@ -208,7 +208,7 @@ def test_a_failing_progress_display_cancels_and_is_not_swallowed(bundle: Bundle,
 
 def test_without_tensorrt(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
-    with pytest.raises(MissingDependency, match=r"pip install 'jotr-deploy\[tensorrt\]'"):
+    with pytest.raises(MissingDependency, match=r"pip install '\.\[tensorrt\]' in a clone of jotr-deploy"):
         build_engine(bundle, precision="fp32")
 
 

@@ -206,7 +206,8 @@ def test_without_the_bindings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cuda", None)
     new_process()
     with pytest.raises(
-        MissingDependency, match=r"^cuda.bindings is not installed \(.*\)\npip install 'jotr-deploy\[gpu\]'$"
+        MissingDependency,
+        match=r"^cuda.bindings is not installed \(.*\)\npip install '\.\[gpu\]' in a clone of jotr-deploy$",
     ):
         kernel.ptx_for()
 

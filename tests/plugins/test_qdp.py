@@ -119,7 +119,7 @@ def tensorrt(version: str, **plugin: Any) -> dict[str, types.ModuleType | None]:
             {"tensorrt": None},
             MissingDependency,
             "tensorrt is not installed (import of tensorrt halted; None in sys.modules)",
-            "pip install 'jotr-deploy[tensorrt]'",
+            "pip install '.[tensorrt]' in a clone of jotr-deploy",
         ),
         *(
             (

@@ -125,7 +125,7 @@ def networks(found):
 
 
 def test_everything_is_measured(made, quick):
-    pytest.importorskip("torch", reason="pip install 'jotr-deploy[export]'")
+    pytest.importorskip("torch", reason="pip install '.[export]'")
     steps = []
     found = quick(open_bundle(made), batches=(1, 2), progress=lambda *step: steps.append(step))
     assert list(networks(found)) == ["mesh.onnx", EAGER]
@@ -169,7 +169,9 @@ def test_without_pytorch_it_is_left_out(made, monkeypatch, quick):
     found = quick(open_bundle(made), batches=(1,))
     assert list(networks(found)) == ["mesh.onnx"]
     assert found.networks[0].batches[0].speed_up is None
-    assert found.notes == (f"{EAGER} left out: PyTorch is not installed (pip install 'jotr-deploy[export]')",)
+    assert found.notes == (
+        f"{EAGER} left out: PyTorch is not installed (pip install '.[export]' in a clone of jotr-deploy)",
+    )
 
 
 def test_eager_can_be_left_out_without_a_word(made, quick):
@@ -187,7 +189,7 @@ def test_a_bundle_without_body_draws_nothing(made, copy, tmp_path, quick):
 
 @pytest.mark.parametrize("body", [True, False])
 def test_eager_is_the_network_of_the_bundle(made, copy, tmp_path, body):
-    pytest.importorskip("torch", reason="pip install 'jotr-deploy[export]'")
+    pytest.importorskip("torch", reason="pip install '.[export]'")
     pruned = without_body(made / "mesh.onnx", tmp_path)
     bundle = open_bundle(made) if body else copy("mesh.onnx", pruned.read_bytes())
     with open_networks(bundle, threads=1) as opened, open_scene(None, None, TINY.crop_side) as scene:
@@ -274,7 +276,7 @@ def test_every_network_runs_in_a_fresh_process(made):
 
 
 def test_eager_uses_the_threads_of_the_engines(made):
-    torch = pytest.importorskip("torch", reason="pip install 'jotr-deploy[export]'")
+    torch = pytest.importorskip("torch", reason="pip install '.[export]'")
     before = torch.get_num_threads()
     with open_networks(open_bundle(made), threads=before + 1):
         assert torch.get_num_threads() == before + 1

@@ -18,7 +18,7 @@ from jotr_deploy.profiling.choose import agree
 from jotr_deploy.runtime.sessions import cuda, open_session
 from jotr_deploy.runtime.sessions.choice import choices, remember, remembered
 
-pytest.importorskip("openvino", reason="pip install 'jotr-deploy[openvino]'")
+pytest.importorskip("openvino", reason="pip install '.[openvino]'")
 
 
 @pytest.fixture(autouse=True)

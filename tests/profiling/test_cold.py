@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -34,6 +35,28 @@ def test_the_peak_is_that_of_the_process_alone():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) < big.nbytes / 2
     assert cold.peak_bytes() > big.nbytes
+
+
+@pytest.mark.parametrize(
+    ("memory", "expected"),
+    [
+        ({"rss": 1, "peak_wset": 7}, 7),  # Windows
+        ({"rss": 1}, 3 * 1024),  # POSIX counts in KiB
+    ],
+)
+def test_the_peak_where_there_is_no_proc(monkeypatch, memory, expected):
+    class Process:
+        def memory_info(self):
+            return SimpleNamespace(**memory)
+
+    def no_file(self):
+        raise FileNotFoundError(self)
+
+    monkeypatch.setattr(Path, "read_text", no_file)
+    monkeypatch.setattr("psutil.Process", Process)
+    monkeypatch.setattr("resource.getrusage", lambda who: SimpleNamespace(ru_maxrss=3))
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert cold.peak_bytes() == expected
 
 
 def test_a_process_that_fails_says_why_in_one_line(tmp_path):

@@ -65,7 +65,9 @@ def test_the_bindings_are_named_when_they_are_missing(monkeypatch):
         raise ImportError(name)
 
     monkeypatch.setattr(cuda, "import_module", missing)
-    with pytest.raises(MissingDependency, match=r"cuda-bindings is not installed\npip install 'jotr-deploy\[gpu\]'"):
+    with pytest.raises(
+        MissingDependency, match=r"cuda-bindings is not installed\npip install '\.\[gpu\]' in a clone of jotr-deploy"
+    ):
         cuda.runtime()
     assert not cuda.available()
 

@@ -86,7 +86,7 @@ def test_what_goes_out_is_what_comes_in(rng, dtype, shape):
 
 
 def test_torch_takes_it_too(rng):
-    torch = pytest.importorskip("torch", reason="pip install 'jotr-deploy[export]'")
+    torch = pytest.importorskip("torch", reason="pip install '.[export]'")
     values = rng.random((3, 4)).astype(np.float32)
     np.testing.assert_array_equal(torch.from_dlpack(OnHost(wrapped(values))).numpy(), values)
 
@@ -145,7 +145,7 @@ def test_what_is_not_on_a_gpu_stays_as_it_is(gpu, feed):
 
 
 def test_torch_tensors_of_the_host_stay_as_they_are(gpu):
-    torch = pytest.importorskip("torch", reason="pip install 'jotr-deploy[export]'")
+    torch = pytest.importorskip("torch", reason="pip install '.[export]'")
     tensor = torch.zeros(3)
     assert from_cuda(tensor, cuda.Stream()) is tensor
 

@@ -22,7 +22,7 @@ from jotr_deploy.runtime.sessions import openvino as module
 from jotr_deploy.runtime.sessions.openvino import PARTS, parts
 from jotr_deploy.runtime.sessions.openvino_stages import STAGES
 
-openvino = pytest.importorskip("openvino", reason="pip install 'jotr-deploy[openvino]'")
+openvino = pytest.importorskip("openvino", reason="pip install '.[openvino]'")
 
 
 @pytest.fixture(autouse=True)
@@ -165,7 +165,7 @@ def test_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_core", module._core.__wrapped__)  # another test's core may be remembered
     with pytest.raises(MissingDependency) as refusal:
         opened(pair(tmp_path / "pair.onnx"))
-    assert refusal.value.remedy == "pip install 'jotr-deploy[openvino]'"
+    assert refusal.value.remedy == "pip install '.[openvino]' in a clone of jotr-deploy"
 
 
 def test_compiled_models_are_kept(tmp_path: Path, cache: Path) -> None:

@@ -128,7 +128,10 @@ def test_cuda_needs_an_onnx_runtime_with_cuda(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(SessionError) as refusal:
         open_session(path, device="cuda")
     assert refusal.value.cause == "this ONNX Runtime has no CUDA"
-    assert refusal.value.remedy == "install 'jotr-deploy[gpu]' in place of [cpu], or use --device cpu"
+    assert (
+        refusal.value.remedy
+        == "use --device cpu, or pip uninstall onnxruntime and pip install '.[gpu]' in a clone of jotr-deploy"
+    )
     check_session(open_session(path, device="auto"))
 
 
@@ -137,7 +140,7 @@ def test_onnx_runtime_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(MissingDependency) as refusal:
         open_session(pair(tmp_path / "pair.onnx"))
     assert refusal.value.cause == "ONNX Runtime is not installed"
-    assert refusal.value.remedy == "pip install 'jotr-deploy[cpu]' (or [gpu] for CUDA)"
+    assert refusal.value.remedy == "pip install '.[cpu]' in a clone of jotr-deploy; for CUDA gpu in place of cpu"
 
 
 def loaded_after(statement: str) -> set[str]:

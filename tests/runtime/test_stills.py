@@ -180,7 +180,7 @@ def test_a_heic_picture_is_whole_or_refused(monkeypatch):
     with pytest.raises(MissingDependency) as caught:
         decode_image(heif(), "IMG_1.HEIC")
     assert caught.value.cause == "IMG_1.HEIC: a HEIC picture, which needs the package pi-heif"
-    assert caught.value.remedy == "pip install 'jotr-deploy[heif]', or save it as PNG or JPEG"
+    assert caught.value.remedy == "pip install '.[heif]' in a clone of jotr-deploy, or save it as PNG or JPEG"
 
 
 def test_a_damaged_heic_picture():

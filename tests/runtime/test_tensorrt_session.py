@@ -622,7 +622,7 @@ def test_a_missing_tensorrt_is_named(tmp_path, monkeypatch):
     with pytest.raises(MissingDependency) as caught:
         TensorRTSession(tmp_path / "small.engine")
     assert caught.value.cause == "TensorRT cannot be imported (libnvinfer.so.10: cannot open shared object file)"
-    assert "pip install 'jotr-deploy[tensorrt]'" in caught.value.remedy
+    assert "pip install '.[tensorrt]' in a clone of jotr-deploy" in caught.value.remedy
 
 
 def test_a_file_that_is_not_there(tmp_path):

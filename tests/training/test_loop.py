@@ -243,7 +243,7 @@ def test_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nam
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingDependency) as error:
         fit(Toy(), toy_config(), tmp_path / "run")
-    assert error.value.remedy == "pip install 'jotr-deploy[train]'"
+    assert error.value.remedy == "pip install '.[train]' in a clone of jotr-deploy"
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3])

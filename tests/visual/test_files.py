@@ -290,7 +290,7 @@ def test_a_newer_format_says_upgrade(tmp_path):
     assert caught.value.cause == (
         f"{tmp_path / 'people.npz'}: a file of people of format 3, this version reads up to 2"
     )
-    assert caught.value.remedy == "upgrade: pip install -U jotr-deploy"
+    assert caught.value.remedy == "upgrade: git pull, then pip install . in a clone of jotr-deploy"
 
 
 def test_obj_objects_stand_upright_before_the_viewer(tmp_path):

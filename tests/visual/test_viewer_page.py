@@ -29,7 +29,7 @@ from jotr_deploy.visual.shown import Pictures, description, scene_camera, shown_
 from jotr_deploy.visual.viewer import EVERYONE, OTHERS_OPACITY, Viewer
 
 needs_viser = pytest.mark.skipif(
-    importlib.util.find_spec("viser") is None, reason="viser is missing: pip install 'jotr-deploy[viewer]'"
+    importlib.util.find_spec("viser") is None, reason="viser is missing: pip install '.[viewer]'"
 )
 needs_chromium = pytest.mark.skipif(PROGRAM is None, reason="Chromium is missing: apt-get install chromium")
 
@@ -260,4 +260,4 @@ def test_without_viser(monkeypatch, tmp_path):
     with pytest.raises(MissingDependency) as caught:
         view(tmp_path)
     assert caught.value.cause == "view needs viser"
-    assert caught.value.remedy == "pip install 'jotr-deploy[viewer]'"
+    assert caught.value.remedy == "pip install '.[viewer]' in a clone of jotr-deploy"

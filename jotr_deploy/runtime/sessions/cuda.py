@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.errors import JotrDeployError, MissingDependency, SessionError
+from jotr_deploy.errors import JotrDeployError, MissingDependency, SessionError, install
 
 _REMEDIES = {
     "cudaErrorMemoryAllocation": "free GPU memory (nvidia-smi shows who has it), or use an engine for smaller batches",
@@ -54,7 +54,7 @@ def _bindings(name: str) -> Any:
     try:
         return import_module(f"cuda.bindings.{name}")
     except ImportError:
-        raise MissingDependency("cuda-bindings is not installed", "pip install 'jotr-deploy[gpu]'") from None
+        raise MissingDependency("cuda-bindings is not installed", install("gpu")) from None
 
 
 def available() -> bool:

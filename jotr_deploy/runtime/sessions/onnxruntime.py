@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from jotr_deploy.errors import MissingDependency, SessionError, first_line
+from jotr_deploy.errors import MissingDependency, SessionError, first_line, install
 from jotr_deploy.processor import sums_saturate
 from jotr_deploy.runtime.sessions import cuda
 from jotr_deploy.runtime.sessions.contract import Array, Kernel, Session, TensorSpec
@@ -76,7 +76,7 @@ def onnxruntime() -> ModuleType:
         import onnxruntime
     except ImportError:
         raise MissingDependency(
-            "ONNX Runtime is not installed", "pip install 'jotr-deploy[cpu]' (or [gpu] for CUDA)"
+            "ONNX Runtime is not installed", f"{install('cpu')}; for CUDA gpu in place of cpu"
         ) from None
     return onnxruntime
 
@@ -168,7 +168,7 @@ def metadata(path: Path, session: Any) -> dict[str, str]:
 def _providers(device: str, available: list[str]) -> list[str]:
     if device == "cuda" and CUDA not in available:
         raise SessionError(
-            "this ONNX Runtime has no CUDA", "install 'jotr-deploy[gpu]' in place of [cpu], or use --device cpu"
+            "this ONNX Runtime has no CUDA", f"use --device cpu, or pip uninstall onnxruntime and {install('gpu')}"
         )
     wanted = [CPU] if device == "cpu" else [CUDA, CPU]
     return [provider for provider in wanted if provider in available]

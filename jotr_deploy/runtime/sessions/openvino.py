@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from jotr_deploy.cache import user_cache
-from jotr_deploy.errors import MissingDependency, SessionError, first_line
+from jotr_deploy.errors import MissingDependency, SessionError, first_line, install
 from jotr_deploy.processor import sums_saturate
 from jotr_deploy.runtime.sessions.contract import Array, Kernel, Session, TensorSpec
 from jotr_deploy.runtime.sessions.openvino_stages import stages
@@ -146,7 +146,7 @@ def openvino() -> ModuleType:
     try:
         import openvino
     except ImportError:
-        raise MissingDependency("OpenVINO is not installed", "pip install 'jotr-deploy[openvino]'") from None
+        raise MissingDependency("OpenVINO is not installed", install("openvino")) from None
     return openvino
 
 

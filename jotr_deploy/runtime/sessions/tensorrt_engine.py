@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from jotr_deploy.bundle import MANIFEST, open_bundle
-from jotr_deploy.errors import MissingDependency, SessionError, first_line
+from jotr_deploy.errors import MissingDependency, SessionError, first_line, install
 from jotr_deploy.plugins import DOMAIN, NAME, VERSION
 from jotr_deploy.runtime.sessions import cuda
 
@@ -34,7 +34,7 @@ def tensorrt() -> ModuleType:
     except ImportError as error:
         raise MissingDependency(
             f"TensorRT cannot be imported ({first_line(error)})",
-            "pip install 'jotr-deploy[tensorrt]'; on a Jetson use JetPack's own, in a venv with --system-site-packages",
+            f"{install('tensorrt')}; on a Jetson use JetPack's own, in a venv with --system-site-packages",
         ) from None
 
 
