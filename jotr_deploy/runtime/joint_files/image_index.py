@@ -161,7 +161,7 @@ class ImageIndex:
         if not ids and not found and words and all(image_stem(key).isdecimal() for key in words):
             ids_of = {int(image_stem(key)): key for key in words if len(image_stem(key)) < 19}
         if ids_of:
-            for at, number in self._ids_of(names, set(ids_of)).items():
+            for at, number in self._ids_of(names, set(ids_of), bool(found)).items():
                 found.setdefault(at, self.rows[ids_of[number]])
         return Belonging(self, found)
 
@@ -189,8 +189,11 @@ class ImageIndex:
             raise KeypointFileError(f"{self.path}: '{key}' may be {where}", _WRITE_NAMES)
         return best[0]
 
-    def _ids_of(self, names: Sequence[str], ids: set[int]) -> dict[int, int]:
-        """The number that the file has for every picture: that in its name, or its place, from 0 or from 1."""
+    def _ids_of(self, names: Sequence[str], ids: set[int], by_names: bool) -> dict[int, int]:
+        """The number that the file has for every picture: that in its name, or its place, from 0 or from 1.
+
+        That in its name where the file finds others `by_names` as a whole.
+        """
         count = len(names)
         places = [{at: at + first for at in range(count) if at + first in ids} for first in (0, 1)]
         fits = [ids <= set(range(count)), ids <= set(range(1, count + 1))]
@@ -199,7 +202,7 @@ class ImageIndex:
         numbers = [trailing_number(name) for name in names]
         by_name = {at: number for at, number in enumerate(numbers) if number is not None and number in ids}
         taken = set(by_name.values())
-        if ids == set(numbers) or not any(fits) or (taken == ids and by_name == places[0]):
+        if by_names or ids == set(numbers) or not any(fits) or (taken == ids and by_name == places[0]):
             return by_name
         if count == 1 and numbers[0] is not None and abs(numbers[0] - min(ids)) > 1:
             return by_name
