@@ -9,7 +9,7 @@ from jotr_deploy.runtime.joint_files.keypoint_file import read_keypoints
 from jotr_deploy.runtime.joint_files.npz_file import write_keypoints_npz
 from jotr_deploy.skeletons import SKELETONS, SMPL30_INDEX, to_smpl30
 
-LAYOUTS = "give COCO or AlphaPose results, OpenPose files, or the .npz that --save-2d writes"
+LAYOUTS = "give COCO or AlphaPose results, OpenPose files, or the .npz that --save-2d writes; docs/joints.md has all"
 LENGTHS = "known lengths: 42 (crowdpose14), 51 (coco17), 54 (coco18), 75 (body25), 78 (halpe26), 90 (smpl30)"
 NOSE = SMPL30_INDEX["Nose"]
 

@@ -52,7 +52,7 @@ def coco_annotations(path: Path, data: Mapping[str, Any]) -> Entries:
     orders = {}
     for category in categories if isinstance(categories, list) else ():
         if isinstance(category, dict) and (order := named_order(category.get("keypoints"))):
-            orders[category.get("id")] = order
+            orders[_number(category.get("id"))] = order
     _add_people(found, path, items, person_categories(items, categories, found.notes), False, names, canvases, orders)
     return found
 
@@ -89,7 +89,7 @@ def _add_people(
                     item.get("score", item.get("scores", item.get("confidence", 1.0))),
                     item.get("track_id", item.get("idx")),
                     canvas_of(item, _IMAGE) or (canvases or {}).get(number if number is not None else -1),
-                    (orders or {}).get(item.get("category_id")),
+                    (orders or {}).get(_number(item.get("category_id"))),
                 )
             )
     if items and not found.people and found.left_out.keys() == {NO_PERSON}:
@@ -122,10 +122,14 @@ def image_names(path: Path, images: object) -> tuple[dict[int, str], dict[int, S
 def person_categories(items: Sequence[Mapping[str, Any]], categories: object, notes: list[str]) -> frozenset[object]:
     """The ids of the category person: by `categories`, else 0 where any entry has it, as COCO counts from 1; else 1."""
     if isinstance(categories, list):
-        known = [category for category in categories if isinstance(category, dict) and "id" in category]
-        named = [c["id"] for c in known if str(c.get("name", "")).strip().lower() in _PERSON_NAMES]
+        known = [
+            category
+            for category in categories
+            if isinstance(category, dict) and _number(category.get("id")) is not None
+        ]
+        named = [_number(c["id"]) for c in known if str(c.get("name", "")).strip().lower() in _PERSON_NAMES]
         if named or len(known) == 1:
-            return frozenset(named or [known[0]["id"]])
+            return frozenset(named or [_number(known[0]["id"])])
     if any(_number(item.get("category_id")) == 0 for item in items):
         notes.append("category 0 is taken for person: the file counts its categories from 0")
         return frozenset([0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-LAYOUTS = "give COCO or AlphaPose results, OpenPose files, or the .npz that --save-2d writes"
+LAYOUTS = "give COCO or AlphaPose results, OpenPose files, or the .npz that --save-2d writes; docs/joints.md has all"
 BOX_LAYOUTS = (
     "give [[x0, y0, x1, y1], ...], {image name: [[x0, y0, x1, y1], ...]}, or COCO results with bbox and image_id"
 )
