@@ -102,7 +102,6 @@ def test_files_that_belong(source_of, caplog, what, keys):
             ["x.png", "y.png", 3, 4],
             "k.json: no entry belongs to 'a.png' (the file names 'x.png', 'y.png', 3, ...)",
         ),
-        (["a.png"], [0, 1], "k.json: no entry belongs to 'a.png' (the file names 0, 1)"),
         ("video", [3, 4], "k.json: no entry belongs to 'v.mp4' (the file names 3, 4)"),
     ],
 )
@@ -220,3 +219,10 @@ def test_numbers_that_may_count_from_0_or_from_1_are_an_error(source_of, names, 
     assert caught.value.cause == (
         "k.json: numbers 1 to 2 may count the pictures of the source, from 0 or from 1, or be those in their names"
     )
+
+
+def test_numbers_that_belong_to_no_still(source_of):
+    with pytest.raises(KeypointFileError) as caught:
+        index_of(0, 1).match(source_of(["a.png"]))
+    assert caught.value.cause == "k.json: no entry belongs to 'a.png' (the file names 0, 1)"
+    assert caught.value.remedy.startswith("numbers of stills are those in their names, or count them; write file names")

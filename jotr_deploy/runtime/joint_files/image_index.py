@@ -20,8 +20,9 @@ ImageKey = str | int | None
 
 K = TypeVar("K", str, int)
 
-_SUFFIXES = {*IMAGE_SUFFIXES, ".jfif", ".jpe", ".gif", ".avif", ".heic", ".heif", ".jp2", ".ppm", ".pgm", ".json"}
+_SUFFIXES = {*IMAGE_SUFFIXES, ".json"}
 _REMEDY = "give the file made from this source; images are found by file name, frames of a video by 0-based number"
+_NUMBERS = "numbers of stills are those in their names, or count them; write file names, or give a file with 'images'"
 _WRITE_NAMES = "write the file name of the picture as image_id, with its folder where names repeat"
 
 
@@ -127,7 +128,8 @@ class ImageIndex:
             keys = [key_text(key) for key in list(self.rows)[:3]]
             present = ", ".join(keys) + (", ..." if len(self.rows) > 3 else "")
             raise KeypointFileError(
-                f"{self.path}: no entry belongs to '{source.name}' (the file names {present})", _REMEDY
+                f"{self.path}: no entry belongs to '{source.name}' (the file names {present})",
+                _REMEDY if video or any(isinstance(key, str) for key in self.rows) else _NUMBERS,
             )
         return found
 
