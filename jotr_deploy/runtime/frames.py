@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -48,6 +49,14 @@ class FrameSource(ABC):
     @abstractmethod
     def frame_names(self) -> Iterator[str]:
         """The names of all `total` frames in order, without reading them; none where `total` is None."""
+
+    def path_of(self, frame: int) -> Path | None:
+        """The file of a still by its 0-based position; None for a frame of anything else."""
+        return None
+
+    def orientation_of(self, frame: int) -> int:
+        """The EXIF orientation by which a still was turned upright, 1 to 8; 1 where it was not turned."""
+        return 1
 
     @abstractmethod
     def _frames(self) -> Generator[Frame, None, None]:

@@ -20,7 +20,7 @@ from jotr_deploy.people import People
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.images import write_image
 from jotr_deploy.runtime.joint_files.image_index import image_stem
-from jotr_deploy.runtime.joint_files.keypoint_file import write_keypoints_npz
+from jotr_deploy.runtime.joint_files.npz_file import write_keypoints_npz
 from jotr_deploy.runtime.loaded import USUAL_FPS
 from jotr_deploy.runtime.video import Frame, FrameSource, VideoWriter
 from jotr_deploy.visual.coco import coco_file
