@@ -16,6 +16,7 @@ from jotr_deploy.bundle import Bundle, FileEntry, Licence, replace_files
 from jotr_deploy.errors import BundleError, JotrDeployError, SessionError, first_line
 from jotr_deploy.geometry.crop import VALID_CONFIDENCE, box_from_joints
 from jotr_deploy.profiling.scene import default_scene
+from jotr_deploy.reading import read_onnx
 from jotr_deploy.runtime.detection import open_detector
 from jotr_deploy.runtime.images import read_image
 from jotr_deploy.runtime.joint_files.keypoint_file import read_keypoints
@@ -193,7 +194,7 @@ def _maker(network: NewNetwork, tried: Tried) -> Callable[[Path], FileEntry]:
 
 def _copy_onnx(file: Path, path: Path) -> None:
     """The same bytes; weights that lie in files beside it are taken in."""
-    alone, whole = onnx.load(file, load_external_data=False), onnx.load(file)
+    alone, whole = read_onnx(file, external=False), read_onnx(file)
     if alone == whole:
         shutil.copyfile(file, path)
         return

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from jotr_deploy.bundle import Bundle
 from jotr_deploy.errors import BundleError
 from jotr_deploy.people import LAYOUT
+from jotr_deploy.reading import read_onnx
 from jotr_deploy.runtime.sessions import Session, open_session
 
 Array = NDArray[Any]
@@ -70,7 +71,7 @@ def open_body(bundle: Bundle, threads: int | None = None) -> Body:
     import onnx
 
     path = bundle.file("mesh", "mesh.onnx")
-    model = _body_of(onnx.load(path), path)
+    model = _body_of(read_onnx(path), path)
     with tempfile.TemporaryDirectory(prefix="jotr-deploy-body-") as folder:  # engines read it when they open it
         alone = Path(folder) / "body.onnx"
         onnx.save(model, alone)

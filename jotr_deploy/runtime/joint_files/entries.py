@@ -40,7 +40,7 @@ def read_json(path: Path) -> Any:
         cut = error.pos >= len(text.rstrip()) > 0 or error.msg.startswith("Unterminated string")
         what = "the JSON ends too early, the file is truncated" if cut else "not JSON"
         raise KeypointFileError(f"{path}: {what} ({error})", "write the file again") from error
-    except (UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, a number of thousands of digits, nested too deep
         raise KeypointFileError(f"{path}: not JSON ({first_line(error)})", LAYOUTS) from error
 
 
