@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.bundle import Bundle
-from jotr_deploy.errors import BundleError
+from jotr_deploy.errors import BundleError, first_line
 from jotr_deploy.people import LAYOUT
 
 Array = NDArray[Any]
@@ -54,7 +54,11 @@ def body_graph(bundle: Bundle) -> Any:
     import onnx
 
     path = bundle.file("mesh", NETWORK)
-    return _body_of(onnx.load(path), path)
+    try:
+        model = onnx.load(path)
+    except Exception as error:  # protobuf has errors of its own
+        raise BundleError(f"{path}: not an ONNX file ({first_line(error)})", "export the bundle again") from error
+    return _body_of(model, path)
 
 
 def _body_of(model: Any, path: Path) -> Any:
