@@ -214,7 +214,11 @@ def _report(summary: RunSummary, result: Path | None, with_table: bool, given: b
         run = f"jotr-deploy run {quote(summary.bundle)} {quote(summary.source)} -o DIR"
         done(summary.source, f"{found} in {frames}, nothing written", f"{run} keeps the results")
         return
-    picture = next((result.with_name(f) for f in summary.files if "_overlay" in f), None)
-    look = "" if picture is None else f"look at {quote(str(picture))}, or "
+    drawn = [f for f in summary.files if "_overlay" in f] or [f for f in summary.files if f.endswith("_2d.mp4")]
+    picture = result.with_name(drawn[0]) if drawn else None
+    film = f" ({summary.film})" if summary.film else ""
+    if summary.film and "ffmpeg" not in summary.film:
+        film = f" ({summary.film}; with an ffmpeg on the PATH it would play in browsers)"
+    look = "" if picture is None else f"look at {quote(str(picture))}{film}, or "
     files = count(len(summary.files), "file")
     done(result.parent, f"{found} in {frames}, {files}", f"{look}jotr-deploy view {quote(str(result))}")

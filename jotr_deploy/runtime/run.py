@@ -74,10 +74,11 @@ class RunSummary:
     files: list[str] = field(default_factory=list)  # relative to the output directory
     earlier: list[str] = field(default_factory=list)  # of a run before, not of this one, in the same directory
     output: str | None = None  # that directory; None where nothing was written
+    film: str | None = None  # codec of the films that were written, and by what; None where there are none
 
     def as_dict(self) -> dict[str, Any]:
-        """For `NAME.json`, which does not say where it lies: equal runs write equal files."""
-        return {name: value for name, value in asdict(self).items() if name != "output"}
+        """For `NAME.json`, which does not say where it lies or who wrote: equal runs write equal files."""
+        return {name: value for name, value in asdict(self).items() if name not in ("output", "film")}
 
 
 def run(
@@ -143,6 +144,7 @@ def run(
                 results.tell(_facts(summary, model, options))
         if results is not None:
             results.finish()
+            summary.film = results.film
         summary.milliseconds_per_frame = {
             stage: round(1000 * spans.total(stage) / summary.frames, 3) for stage in spans.stages
         }
