@@ -209,7 +209,8 @@ def test_pixels_become_square(sar, turned, square, size_px, caplog):
         (10, [0, 0.1, 0], [0, 0.1, 0.2]),  # not of the last one
         (10, [0, 0.5, 0.4, 0.7], [0, 0.5, 0.6, 0.7]),  # backwards
         (10, [-1e9, 1e12], [0, 0.1]),
-        (0, [0, 0.3, 0], [0, 0.3, None]),
+        (0, [0, 0.3, 0], [0, 0.3, 0.6]),
+        (0, [0, 0, 0], [0, None, None]),
     ],
 )
 def test_times_of_frames(fps, said_s, time_s):
