@@ -28,6 +28,11 @@ class Frame:
     )
 
 
+def moment(frame: Frame, fps: float) -> float:
+    """When a frame is shown, counted in frames of a steady `fps`: its number, unless the frame says when."""
+    return frame.index if frame.time_s is None else frame.time_s * fps
+
+
 class FrameSource(ABC):
     """Numbered frames. Iterating again starts anew and ends the iteration under way; leaving `with` ends it too."""
 
