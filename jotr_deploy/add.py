@@ -5,25 +5,22 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import onnx
-from numpy.typing import NDArray
 
 from jotr_deploy.bundle import Bundle, FileEntry, Licence, replace_files
 from jotr_deploy.errors import BundleError, JotrDeployError, SessionError, first_line
-from jotr_deploy.geometry.crop import VALID_CONFIDENCE, box_from_joints
-from jotr_deploy.profiling.scene import default_scene
 from jotr_deploy.runtime.detection import open_detector
-from jotr_deploy.runtime.images import read_image
-from jotr_deploy.runtime.joint_files.keypoint_file import read_keypoints
+from jotr_deploy.runtime.images import read_image, write_image
 from jotr_deploy.runtime.people_networks import ROLES
 from jotr_deploy.runtime.pose import open_pose_network
 from jotr_deploy.runtime.sessions import OPENVINO_FILE, Session, open_session
+from jotr_deploy.sample import Outcome, Person, drawn, look, try_detector, try_pose
 
-Array = NDArray[Any]
 Role = Literal["detector", "pose"]
 
 NOT_STATED = "unknown: not stated"
@@ -43,9 +40,18 @@ class Tried:
     """What a file showed when it was opened and ran once."""
 
     about: str  # its format, size, classes or joints
-    found: str  # in the picture inside this package
+    outcome: Outcome  # in the picture inside this package
     recipe: dict[str, Any]
     batch: str  # `dynamic` or a number
+
+
+@dataclass(frozen=True)
+class TriedPicture:
+    """A picture of the user's, and what was found in it."""
+
+    picture: str
+    drawing: str  # the picture with what was found
+    people: tuple[Person, ...]
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,7 @@ class Added:
     size_bytes: int
     licence: Licence
     replaced: tuple[str, ...]  # files of the role that were there before
+    tried: TriedPicture | None = None
 
 
 def add_networks(
@@ -67,6 +74,7 @@ def add_networks(
     terms: str | None = None,
     redistributable: bool = False,
     say: Callable[[str], None] = lambda step: None,
+    picture: Path | None = None,
 ) -> list[Added]:
     """Try the files, then put them into the bundle in place of what had their roles; all of them or none.
 
@@ -76,9 +84,13 @@ def add_networks(
         terms: under which the files are; unknown without.
         redistributable: whether they may be passed on.
         say: is told of every step.
+        picture: one of the user's with people in it: the networks are tried on it, and what they find is drawn into a
+            file in the current folder. A detector may then miss the people of the picture inside this package.
 
     Raises:
-        SessionError: a file that cannot be opened, is of no known format, or does not run.
+        SessionError: a file that cannot be opened, is of no known format, contradicts its metadata, does not run,
+            or finds boxes where no people are, or nobody in `picture`.
+        SourceError: `picture` cannot be read.
         BundleError: options that the format does not know.
         OutputError: the bundle cannot be written.
     """
@@ -86,6 +98,8 @@ def add_networks(
     for each in networks:
         say(f"trying {each.file}")
         tried.append(_tried(each))
+        _refuse_if_wrong(each, tried[-1], picture)
+    looked = None if picture is None else _look(bundle, networks, picture, say)
     say(f"writing {bundle.path}")
     names = [f"{each.role}{_suffix(each.file)}" for each in networks]
     roles = {each.role for each in networks}
@@ -96,7 +110,7 @@ def add_networks(
     replace_files(bundle, makers, old.keys(), [*others, *new])
     return [
         Added(
-            role=each.role, name=name, about=found.about, found=found.found, licence=licence,
+            role=each.role, name=name, about=found.about, found=found.outcome.words, licence=licence, tried=looked,
             size_bytes=bundle.place(name).stat().st_size,
             replaced=tuple(file for file, role in old.items() if role == each.role),
         )
@@ -131,7 +145,7 @@ def recipes_of(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
 def _tried(network: NewNetwork) -> Tried:
     with open_session(network.file) as session:
         try:
-            return (_tried_detector if network.role == "detector" else _tried_pose)(session, network.recipe)
+            opened, outcome = (try_detector if network.role == "detector" else try_pose)(session, network.recipe)
         except JotrDeployError:
             raise
         except Exception as error:  # engines raise classes of their own
@@ -139,30 +153,44 @@ def _tried(network: NewNetwork) -> Tried:
                 f"{network.file}: opens, but does not run ({first_line(error)})",
                 "check that its exporter knows this engine, and export it again",
             ) from error
+        return Tried(opened.about, outcome, {"format": opened.name, **network.recipe}, _batch(session))
 
 
-def _tried_detector(session: Session, recipe: Mapping[str, Any]) -> Tried:
-    detector = open_detector(session, recipe)
-    image_bgr, known_px = _scene()
-    boxes_px, _ = detector(image_bgr)
-    found = f"people found in the picture inside this package: {len(boxes_px)}, it shows {len(known_px)}"
-    return Tried(detector.about, found, {"format": detector.name, **recipe}, _batch(session))
+def _refuse_if_wrong(network: NewNetwork, tried: Tried, picture: Path | None) -> None:
+    """A detector whose boxes are not where people are; of a pose network it is said and no more."""
+    outcome, read = tried.outcome, f"{network.file}: read as {tried.about}, but "
+    if outcome.state == "odd":
+        raise SessionError(f"{read}{outcome.reason}", "it is of another format: give one of docs/formats.md")
+    if outcome.state == "missed" and network.role == "detector" and picture is None:
+        raise SessionError(
+            f"{read}{outcome.reason}",
+            "if it is of another format, name that (--detector-format); else show that it finds people: --try PHOTO",
+        )
 
 
-def _tried_pose(session: Session, recipe: Mapping[str, Any]) -> Tried:
-    network = open_pose_network(session, recipe)
-    joints = network(*_scene())
-    mean = (joints[..., 2] > 0).sum(1).mean()
-    found = f"joints found of a person in the picture inside this package: {mean:.1f} of {joints.shape[1]}"
-    return Tried(network.about, found, {"format": network.name, **recipe}, _batch(session))
-
-
-def _scene() -> tuple[Array, Array]:
-    """The picture inside this package, (H, W, 3) uint8, and boxes (N, 4) of the people in it."""
-    with default_scene() as (picture, keypoints):
-        image_bgr = read_image(picture)
-        people = read_keypoints(keypoints).for_image(picture.name)
-    return image_bgr, box_from_joints(people.keypoints_px, people.keypoints_px[..., 2] > VALID_CONFIDENCE)
+def _look(bundle: Bundle, networks: Sequence[NewNetwork], picture: Path, say: Callable[[str], None]) -> TriedPicture:
+    """Try the new networks, and those of the bundle in the other role, on a picture of the user's."""
+    say(f"looking at {picture}")
+    image_bgr = read_image(picture)
+    with ExitStack() as stack:
+        given: dict[str, tuple[Path, dict[str, Any]]] = {each.role: (each.file, dict(each.recipe)) for each in networks}
+        for role in ROLES:
+            if role not in given and bundle.has(role):
+                given[role] = (bundle.file(role), bundle.entry(role).recipe)
+        opened = {role: (stack.enter_context(open_session(file)), recipe) for role, (file, recipe) in given.items()}
+        seen = look(
+            image_bgr,
+            open_detector(*opened["detector"]) if "detector" in opened else None,
+            open_pose_network(*opened["pose"]) if "pose" in opened else None,
+        )
+    if not len(seen.boxes_px):
+        raise SessionError(
+            f"{picture}: the detector finds nobody in it",
+            "give a picture with people in full view, or a lower threshold: --set detector.threshold=0.1",
+        )
+    drawing = Path(f"try-{picture.stem}.jpg")
+    write_image(drawing, drawn(image_bgr, seen))
+    return TriedPicture(str(picture), str(drawing), seen.people)
 
 
 def _batch(session: Session) -> str:

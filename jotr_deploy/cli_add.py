@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -28,6 +29,10 @@ def add(
     redistributable: Annotated[
         bool, typer.Option("--redistributable", help="Those terms let the files be passed on.")
     ] = False,
+    picture: Annotated[
+        Path | None,
+        typer.Option("--try", help="Also try them on this picture of people; draws what is found into try-NAME.jpg."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Put a detector and a 2-D pose network of your own into a bundle."""
@@ -49,10 +54,10 @@ def add(
             raise JotrDeployError(f"{role}.{next(iter(recipes[role]))} is given without --{role}", "give the file too")
     networks = [NewNetwork(role, file, recipes[role]) for role, file in files.items() if file is not None]
     with steps() as say, to_write(bundle, output) as opened:
-        added = add_networks(opened, networks, licence, redistributable, say)
+        added = add_networks(opened, networks, licence, redistributable, say, picture)
     target = output or bundle
     if as_json:
-        print_json([{**vars(each), "licence": each.licence.model_dump()} for each in added])
+        print_json([{**asdict(each), "licence": each.licence.model_dump()} for each in added])
         return
     for each in added:
         lines = [f"[bold]{each.name}[/] {escape(each.about)}; {escape(each.found)}"]
@@ -61,5 +66,10 @@ def add(
         lines.append(f"[dim]licence[/] {escape(each.licence.asset)}: {escape(each.licence.terms)}; {may}")
         for line in lines:
             console.print(line, highlight=False, soft_wrap=True)
+    tried = added[0].tried
+    if tried is not None:
+        console.print(escape(f"{tried.picture}, drawn into {tried.drawing}:"), highlight=False, soft_wrap=True)
+        for number, person in enumerate(tried.people, 1):
+            console.print(f"  person {number}: {person.line}", highlight=False, soft_wrap=True)
     what = " and ".join(f"{each.name}, {each.size_bytes / 1e6:.1f} MB" for each in added)
     done(target, what, f"jotr-deploy run {target} IMAGE -o DIR")

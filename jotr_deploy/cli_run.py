@@ -57,6 +57,9 @@ def run(
     ] = None,
     no_overlay: Annotated[bool, typer.Option("--no-overlay", help="Write no pictures.")] = False,
     save_2d: Annotated[bool, typer.Option("--save-2d", help="Also draw and keep the joints that were used.")] = False,
+    vertices: Annotated[
+        bool, typer.Option("--vertices", help="Store the meshes in the .npz, 83 kB each; else the bundle makes them.")
+    ] = False,
     obj: Annotated[bool, typer.Option("--obj", help="Also write meshes as OBJ.")] = False,
     glb: Annotated[bool, typer.Option("--glb", help="Also write an (animated) GLB.")] = False,
     coco: Annotated[bool, typer.Option("--coco", help="Also write people as COCO results.")] = False,
@@ -84,7 +87,13 @@ def run(
     if skeleton is not None and keypoints is None:
         raise JotrDeployError("--skeleton is given without --keypoints", "it names the joint order of a keypoint file")
     written = output is not None or not live
-    for option, given in {"--save-2d": save_2d, "--obj": obj, "--glb": glb, "--coco": coco}.items():
+    for option, given in {
+        "--save-2d": save_2d,
+        "--vertices": vertices,
+        "--obj": obj,
+        "--glb": glb,
+        "--coco": coco,
+    }.items():
         if given and not written:
             raise JotrDeployError(f"{option} with --live writes nothing without a directory", "add -o DIR")
     needs("run", "onnxruntime")
@@ -102,10 +111,10 @@ def run(
     if smooth is not None:
         choice("--smooth", smooth, get_args(Mode))
     options = RunOptions(
-        overlay=not no_overlay, save_2d=save_2d, obj=obj, glb=glb, coco=coco, keypoints=keypoints, boxes=boxes,
-        skeleton=skeleton, people=cast(PeopleBy, people), every=every, roi_px=_region(roi), max_people=max_people,
-        smooth=cast(Mode, smooth), keep_going=keep_going, overlap=overlap, file=file, device=device, threads=threads,
-        write=written,
+        vertices=vertices, overlay=not no_overlay, save_2d=save_2d, obj=obj, glb=glb, coco=coco, keypoints=keypoints,
+        boxes=boxes, skeleton=skeleton, people=cast(PeopleBy, people), every=every, roi_px=_region(roi),
+        max_people=max_people, smooth=cast(Mode, smooth), keep_going=keep_going, overlap=overlap, file=file,
+        device=device, threads=threads, write=written,
     )  # fmt: skip
     spans = Spans()
     with _watched(live, spans) as progress:

@@ -22,6 +22,9 @@ def view(
     source: Annotated[
         str | None, typer.Option(help="What the run was given, for the pictures; found by itself where it still is.")
     ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="What made it, for the meshes; found by itself where it still is.")
+    ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="The first free port from this one on; 0: any.")] = 8080,
     host: Annotated[str, typer.Option(help="Who may open the page: by default this machine alone.")] = "127.0.0.1",
 ) -> None:
@@ -32,7 +35,8 @@ def view(
     from jotr_deploy.visual.viewer import Viewer
 
     file = find_result(result)
-    recording = read_people(file)
+    recording = read_people(file, bundle)
+    assert recording.people[:1].vertices_m is not None  # a bundle that is missing is told before the page opens
     with ExitStack() as stack:
         frames = _open_frames(file, recording, source)
         pictures = None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from jotr_deploy.bundle import Bundle, open_bundle
-from jotr_deploy.errors import BundleError, install
+from jotr_deploy.errors import BundleError, JotrDeployError, MissingDependency, first_line, install
 
 State = Literal["ok", "missing", "problem", "note"]
 
@@ -36,14 +36,24 @@ _EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "tensorrt": (("tensorrt", "cuda-bindings"), "building and running TensorRT engines"),
     "export": (("torch", "onnxscript"), "export"),
     "train": (("torch", "accelerate", "tensorboard"), "training"),
+    "viewer": (("viser",), "the page of `view`"),
     "smplx": (("smplx",), "a second opinion on the skinning, in tests (non-commercial)"),
 }
-_BASE = ("numpy", "onnx", "opencv-python-headless", "psutil", "pydantic", "rich", "typer")
-# Distributions that own the same module: only one of a row may be installed.
+_OPENCV = "opencv-python-headless"
+_BASE = ("ml-dtypes", "numpy", "onnx", _OPENCV, "psutil", "pydantic", "rich", "typer")
+# Distributions that own the same module: only one of a row may be installed, and each serves for the others.
 _RIVALS = (
     ("onnxruntime", "onnxruntime-gpu"),
-    ("opencv-python-headless", "opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless"),
+    (_OPENCV, "opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless"),
 )
+_CHECK = "see that it is right on a photo of yours: jotr-deploy add BUNDLE --{role} FILE --try PHOTO"
+# How a network does on the picture inside this package -> state and remedy.
+_OF_OUTCOME: dict[str, tuple[State, str]] = {
+    "found": ("ok", ""),
+    "nobody": ("note", _CHECK),
+    "missed": ("problem", _CHECK),
+    "odd": ("problem", "add one of a format that is read: docs/formats.md"),
+}
 _REGISTRATION = {
     "SMPL body model (--body)": "https://smpl.is.tue.mpg.de",
     "VPoser v1.0 (--vposer)": "https://smpl-x.is.tue.mpg.de",
@@ -51,7 +61,10 @@ _REGISTRATION = {
 
 
 def examine(bundle: Path | None = None) -> list[Finding]:
-    """Look at this installation and, when given, at a bundle. Nothing is changed and nothing is imported."""
+    """Look at this installation and, when given, at a bundle, whose detector and pose network are tried.
+
+    Nothing is changed.
+    """
     findings = [*_installation(), *_conflicts(), *_hardware(), *_licensed_assets()]
     if bundle is not None:
         findings += _bundle(bundle)
@@ -75,9 +88,10 @@ def _installation() -> Iterator[Finding]:
     python = ".".join(map(str, sys.version_info[:3]))
     yield Finding("installation", "Python", "ok", python)
     for name in ("jotr-deploy", *_BASE):
-        version = installed_version(name)
+        present = next(iter(_present_rivals(name)), name) if name == _OPENCV else name
+        version = installed_version(present)
         if version:
-            yield Finding("installation", name, "ok", version)
+            yield Finding("installation", present, "ok", version)
         else:
             yield Finding("installation", name, "problem", "missing", install())
     for extra, (distributions, purpose) in _EXTRAS.items():
@@ -149,6 +163,7 @@ def _bundle(path: Path) -> Iterator[Finding]:
         yield Finding("bundle", str(path), "problem", error.cause, error.remedy)
         return
     yield from _files(bundle)
+    yield from _people_networks(bundle)
     for label in bundle.manifest.labels:
         yield Finding("bundle", "label", "note", label)
     for licence in bundle.manifest.licences:
@@ -167,3 +182,29 @@ def _files(bundle: Bundle) -> Iterator[Finding]:
         if entry.error_mm:
             facts.append(f"at most {entry.error_mm.max:g} mm from PyTorch when made")
         yield Finding("bundle", entry.name, "ok", ", ".join(str(fact) for fact in facts if fact))
+
+
+def _people_networks(bundle: Bundle) -> Iterator[Finding]:
+    """What detector and pose network find in the picture inside this package."""
+    for role in ("detector", "pose"):
+        if not bundle.has(role):
+            continue
+        from jotr_deploy.runtime.sessions import open_session
+        from jotr_deploy.sample import try_detector, try_pose
+
+        subject = f"{role} on a known picture"
+        entry = bundle.entry(role)
+        try:
+            with open_session(bundle.file(role)) as session:
+                _, outcome = (try_detector if role == "detector" else try_pose)(session, entry.recipe)
+        except MissingDependency as error:
+            yield Finding("bundle", subject, "note", f"not tried: {error.cause}", error.remedy)
+        except JotrDeployError as error:
+            yield Finding("bundle", subject, "problem", error.cause, error.remedy)
+        except Exception as error:  # engines raise classes of their own
+            yield Finding("bundle", subject, "problem", f"does not run ({first_line(error)})", f"add another {role}")
+        else:
+            state, remedy = _OF_OUTCOME[outcome.state]
+            if role == "pose" and state == "problem":
+                state = "note"  # as of `add`, which takes it and says so
+            yield Finding("bundle", subject, state, outcome.words, remedy.format(role=role))

@@ -134,6 +134,8 @@ class Person:
     principal_px: Array  # (2,) principal point of the camera, in the image
     joints_m: Array  # (30, 3) relative to the pelvis
     vertices_m: Array  # (6890, 3) mesh, relative to the pelvis
+    aligned: bool  # moved onto the joints given
+    joint_error: Array  # (2,) mean distance from the joints given, in parts of the crop's side: as recovered, and now
 
     @property
     def vertices_camera_m(self) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -19,8 +20,8 @@ from jotr_deploy.doctor import Finding, examine, healthy
 Cli = Callable[..., Outcome]
 
 GOOD = {
-    "jotr-deploy": "0.1.0", "numpy": "2.0", "onnx": "1.18", "opencv-python-headless": "4.10.0.84", "psutil": "6",
-    "pydantic": "2.7", "rich": "13.7", "typer": "0.12",
+    "jotr-deploy": "0.1.0", "ml-dtypes": "0.5", "numpy": "2.0", "onnx": "1.18", "opencv-python-headless": "4.10.0.84",
+    "psutil": "6",     "pydantic": "2.7", "rich": "13.7", "typer": "0.12",
 }  # fmt: skip
 CPU = {**GOOD, "onnxruntime": "1.20"}
 AGAIN = "export it again: jotr-deploy export CHECKPOINT -o BUNDLE"
@@ -101,6 +102,25 @@ def test_conflicts(install: Callable[..., None], versions: dict[str, str], confl
     findings = examine()
     assert of("conflicts", findings) == [conflict]
     assert not healthy(findings)
+
+
+@pytest.mark.parametrize("name", ["opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless"])
+def test_another_build_of_opencv_serves_as_well(install: Callable[..., None], name: str) -> None:
+    install({**without(CPU, "opencv-python-headless"), name: "4.10"})
+    findings = examine()
+    assert healthy(findings)
+    assert Finding("installation", name, "ok", "4.10") in findings
+    assert not any(finding.subject == "opencv-python-headless" for finding in findings)
+
+
+def test_every_package_that_is_asked_for_is_known(install: Callable[..., None]) -> None:
+    """What `pyproject.toml` needs and offers is looked for, but for what developers and programs of a GPU need."""
+    tomllib = pytest.importorskip("tomllib")
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+    install({})
+    looked = {finding.subject for finding in examine() if finding.group in ("installation", "extras")}
+    needed = {re.split(r"[<>=;\[ ]", line)[0] for line in project["dependencies"]}
+    assert {*needed, *project["optional-dependencies"]} - looked == {"dev"}
 
 
 @pytest.mark.parametrize("version", ["4.10.0.84", "4.99"])

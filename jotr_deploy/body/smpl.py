@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import pickle
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -14,7 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.errors import BodyFileError, first_line
+from jotr_deploy.errors import BodyFileError
+from jotr_deploy.filetype import describe_file
+from jotr_deploy.reading import read_errors
 from jotr_deploy.skeletons import SMPL_PARENTS
 
 Array = NDArray[Any]
@@ -51,6 +52,8 @@ _SHAPES: dict[str, tuple[int, ...]] = {
     "weights": (VERTICES, JOINTS),
     "f": (FACES, 3),
 }
+_ARCHIVES = ("a NumPy archive (.npz)",)
+_PICKLES = ("a Python pickle", "a Python pickle (of protocol 0)")
 _REGISTER = "get SMPL from https://smpl.is.tue.mpg.de, or export with --stand-in"
 
 
@@ -93,11 +96,14 @@ def load_body(path: Path, head_top: Array | None = None) -> BodyModel:
     path = official_file(path) if path.is_dir() else path
     if not path.is_file():
         raise BodyFileError(f"{path}: no such body file", _REGISTER)
-    arrays = _read_pickle(path) if path.suffix == ".pkl" else read_npz(path)
+    kind = describe_file(path)
+    pickled = kind in _PICKLES or (path.suffix == ".pkl" and kind not in _ARCHIVES)
+    arrays = _read_pickle(path) if pickled else read_npz(path)
     is_stand_in = "kind" in arrays
     if is_stand_in:
         arrays["posedirs"] = np.zeros(_SHAPES["posedirs"], np.float32)
-    return body_from_arrays(arrays, str(path), is_stand_in, head_top)
+    with read_errors(path, BodyFileError, "an SMPL body", _REGISTER, (kind,)):
+        return body_from_arrays(arrays, str(path), is_stand_in, head_top)
 
 
 def body_from_arrays(
@@ -120,7 +126,7 @@ def body_from_arrays(
     if checked["f"].min() < 0 or checked["f"].max() >= VERTICES:
         raise BodyFileError(f"{where}: f names vertices outside 0..{VERTICES - 1}", _REGISTER)
     tree = np.asarray(arrays["kintree_table"])
-    if tree.shape != (2, JOINTS) or tuple(tree[0, 1:].astype(np.int64)) != PARENTS[1:]:
+    if tree.dtype.kind not in "iuf" or tree.shape != (2, JOINTS) or tuple(tree[0, 1:].astype(np.int64)) != PARENTS[1:]:
         raise BodyFileError(f"{where}: kintree_table is not SMPL's tree of {JOINTS} joints", _REGISTER)
     if head_top is None:
         head_top = np.zeros(VERTICES, np.float32)
@@ -132,24 +138,29 @@ def body_from_arrays(
 def load_head_top(path: Path) -> Array:
     """Row 3 (head top) of the published `J_regressor_extra.npy` (9, 6890) -> (6890,) float32."""
     remedy = "give the published J_regressor_extra.npy, or leave --extra-regressor out"
-    try:
-        rows = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise BodyFileError(f"{path}: no such regressor file", remedy) from None
-    except (OSError, ValueError, EOFError) as error:
-        raise BodyFileError(f"{path}: not a NumPy array file ({first_line(error)})", remedy) from None
+    rows = read_array(path, remedy)
     if rows.ndim != 2 or rows.shape[0] <= 3 or rows.shape[1] != VERTICES:
         raise BodyFileError(f"{path}: the regressor is {rows.shape}, expected (9, {VERTICES})", remedy)
+    if rows.dtype.kind not in "fiu" or not np.isfinite(rows[3]).all():
+        raise BodyFileError(f"{path}: the regressor holds values that are not finite numbers", remedy)
     return np.ascontiguousarray(rows[3], np.float32)
 
 
 def read_npz(path: Path) -> dict[str, Array]:
     """Every array of an `.npz`, or BodyFileError."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-        raise BodyFileError(f"{path}: not a readable .npz file ({first_line(error)})", _REGISTER) from None
+    what = "a body file (.npz or .pkl)"
+    with read_errors(path, BodyFileError, what, _REGISTER, _ARCHIVES), np.load(path, allow_pickle=False) as archive:
+        return {name: np.asarray(archive[name]) for name in archive.files}
+
+
+def read_array(path: Path, remedy: str) -> Array:
+    """The array of an `.npy`, or BodyFileError."""
+    kinds = ("a NumPy array (.npy)",)
+    with read_errors(path, BodyFileError, "a NumPy array file", remedy, kinds):
+        found = np.load(path, allow_pickle=False)
+        if not isinstance(found, np.ndarray):
+            raise TypeError("several arrays")
+    return found
 
 
 def official_file(folder: Path, gender: str | None = None) -> Path:
@@ -231,12 +242,10 @@ class _NumbersOnly(pickle.Unpickler):
 
 
 def _read_pickle(path: Path) -> dict[str, Any]:
-    try:
+    with read_errors(path, BodyFileError, "an SMPL body", _REGISTER, _PICKLES):  # nothing in the file is run
         with path.open("rb") as file:
             content = _NumbersOnly(file, encoding="latin1").load()
         if not isinstance(content, dict):
             raise pickle.UnpicklingError("it is not a dictionary")
         wanted = {*_SHAPES, "kintree_table"} & content.keys()
         return {k: content[k].dense() if isinstance(content[k], _Inert) else content[k] for k in wanted}
-    except Exception as error:  # a hostile or damaged pickle may raise anything; nothing of it has run
-        raise BodyFileError(f"{path}: not a readable SMPL pickle ({first_line(error)})", _REGISTER) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jotr_deploy.body.rotations import axis_angle_from_matrix, matrix_from_6d
-from jotr_deploy.errors import BodyFileError, first_line
+from jotr_deploy.body.tensors import read_tensors
+from jotr_deploy.errors import BodyFileError
 
 LATENT, HIDDEN, BODY_JOINTS = 32, 512, 21
 _REMEDY = "give the folder of VPoser v1.0 from https://smpl-x.is.tue.mpg.de (it holds snapshots/*.pt)"
@@ -45,18 +47,18 @@ def load_vposer(path: Path) -> VPoserDecoder:
         path = snapshots[-1]
     elif not path.is_file():
         raise BodyFileError(f"{path}: no such VPoser file", _REMEDY)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        state = {name.removeprefix("module."): value for name, value in dict(content).items()}
-    except Exception as error:  # a damaged file may raise anything; nothing of it has run
-        raise BodyFileError(f"{path}: not a readable VPoser snapshot ({first_line(error)})", _REMEDY) from None
+    content = read_tensors(path, BodyFileError, "a VPoser snapshot", _REMEDY)
+    named = content.items() if isinstance(content, Mapping) else ()
+    state = {str(name).removeprefix("module."): value for name, value in named}
     decoder = VPoserDecoder()
     wrong = [
         name
         for name, value in decoder.state_dict().items()
-        if name not in state or getattr(state[name], "shape", None) != value.shape
+        if not isinstance(state.get(name), Tensor) or state[name].shape != value.shape
     ]
     if wrong:
         raise BodyFileError(f"{path}: not a VPoser v1 decoder (missing or misshapen: {', '.join(wrong)})", _REMEDY)
+    if not all(torch.isfinite(state[name]).all() for name in decoder.state_dict()):
+        raise BodyFileError(f"{path}: weights of the decoder hold NaN or infinity", _REMEDY)
     decoder.load_state_dict({name: state[name] for name in decoder.state_dict()})
     return decoder

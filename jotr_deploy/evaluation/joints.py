@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.errors import BodyFileError, first_line
+from jotr_deploy.body.smpl import read_array
+from jotr_deploy.errors import BodyFileError
 from jotr_deploy.skeletons import H36M14_IN_H36M17, H36M17, SMPL30, SMPL30_INDEX
 
 Array = NDArray[Any]
@@ -64,14 +65,9 @@ def load_h36m_regressor(path: Path) -> H36MRegressor:
         BodyFileError: no such file, not a NumPy array, of another shape, or not weights of joints.
     """
     remedy = f"give the published J_regressor_h36m_correct.npy, ({len(H36M17)}, 6890)"
-    try:
-        rows = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise BodyFileError(f"{path}: no such regressor file", remedy) from None
-    except (OSError, ValueError, EOFError) as error:
-        raise BodyFileError(f"{path}: not a NumPy array file ({first_line(error)})", remedy) from None
-    if not isinstance(rows, np.ndarray) or rows.shape != (len(H36M17), 6890) or rows.dtype.kind not in "fiu":
-        found = f"{rows.dtype} {rows.shape}" if isinstance(rows, np.ndarray) else "an archive"
+    rows = read_array(path, remedy)
+    if rows.shape != (len(H36M17), 6890) or rows.dtype.kind not in "fiu":
+        found = f"{rows.dtype} {rows.shape}"
         raise BodyFileError(f"{path}: the regressor is {found}, expected floats ({len(H36M17)}, 6890)", remedy)
     sums = rows.sum(1, dtype=np.float64)
     wrong = np.flatnonzero(~(np.abs(sums - 1) <= _SUMS_WITHIN))

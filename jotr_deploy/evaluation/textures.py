@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.errors import SourceError
-from jotr_deploy.runtime.images import IMAGE_SUFFIXES, KNOWN_SUFFIXES, natural_order, read_image
+from jotr_deploy.runtime.images import IMAGE_SUFFIXES, READ_FORMATS, natural_order, read_image
 
 Array = NDArray[Any]
 
@@ -78,7 +78,7 @@ def read_textures(folder: Path, seed: int, side_px: int) -> Textures:
         raise SourceError(f"{folder}: not a folder of textures", "give --textures a folder with pictures")
     paths = natural_order(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     if not paths:
-        raise SourceError(f"{folder}: holds no pictures", KNOWN_SUFFIXES)
+        raise SourceError(f"{folder}: holds no pictures", READ_FORMATS)
     found: dict[int, Array] = {}
     skipped = []
     for number in np.random.default_rng(seed).permutation(len(paths)).tolist():

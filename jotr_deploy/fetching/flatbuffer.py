@@ -1,8 +1,8 @@
 """FlatBuffers read in place: tables, vectors and scalars by field number, every offset checked against the buffer.
 
 A table begins with a signed 32-bit distance back to its vtable. The vtable holds its own size, that of the table, and
-for every field a 16-bit offset from the table, 0 where the field has its default. References are unsigned 32-bit offsets
-from where they stand; a vector begins with its length.
+for every field a 16-bit offset from the table, 0 where the field has its default. References are unsigned 32-bit
+offsets from where they stand; a vector begins with its length.
 """
 
 from __future__ import annotations

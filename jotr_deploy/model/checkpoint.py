@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
-import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +13,12 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from jotr_deploy.body.smpl import BodyModel, body_from_arrays
+from jotr_deploy.body.tensors import TORCH_FILES, read_tensors
 from jotr_deploy.body.vposer import VPoserDecoder
 from jotr_deploy.config import ModelConfig, first_fault
 from jotr_deploy.errors import UPGRADE, CheckpointError, first_line
 from jotr_deploy.model.jotr import JOTR
+from jotr_deploy.reading import read_errors, shortened
 from jotr_deploy.writing import written_aside
 
 FORMAT = "jotr-deploy/1"
@@ -46,6 +45,7 @@ _PREFIXES = (
     ("cascade_cam_out.", "heads.cam."),
     ("vposer.vposer.", "vposer."),
 )
+_HOLDERS = ("network", "state_dict", "model_state_dict", "model")  # of a state dict; the first is the published one
 _UNUSED = ("vposer.bodyprior_enc_",)  # the encoder of the pose prior plays no part in inference
 _BODY_PREFIX = "human_model_layer.th_"
 _REMEDY = "give a JOTR .pth.tar as published, or a checkpoint written by this package"
@@ -89,15 +89,20 @@ def load_checkpoint(path: Path, head_top: Any = None) -> Checkpoint:
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint", _REMEDY)
-    content = _read(path)
+    content = read_tensors(path, CheckpointError, "a checkpoint", _REMEDY)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if isinstance(content, Mapping) and "format" in content:
         return _ours(path, digest, content, head_top)
-    state = content.get("network", content) if isinstance(content, Mapping) else None
-    if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
-        raise CheckpointError(f"{path}: not a JOTR checkpoint: it holds no dictionary of tensors", _REMEDY)
+    found = [content[key] for key in _HOLDERS if key in content] if isinstance(content, Mapping) else []
+    state = next((each for each in (*found, content) if _is_state(each)), None)
+    if state is None:
+        holds = f"but {_some([shortened(repr(key)) for key in content])}" if isinstance(content, Mapping) else ""
+        raise CheckpointError(
+            f"{path}: not a JOTR checkpoint: it holds no dictionary of tensors {holds}".rstrip(), _REMEDY
+        )
     state = {name.removeprefix("module."): value for name, value in state.items()}
-    body = _published_body(state, path, head_top)
+    with read_errors(path, CheckpointError, "a JOTR checkpoint", _REMEDY, TORCH_FILES):
+        body = _published_body(state, path, head_top)
     weights = {our_name(name) or name: value for name, value in state.items() if not name.startswith(_BODY_PREFIX)}
     return Checkpoint(path, digest, ModelConfig(), weights, body, published=True)
 
@@ -113,13 +118,14 @@ def build_model(checkpoint: Checkpoint, body: BodyModel | None, vposer: VPoserDe
     Raises:
         CheckpointError: any key missing, unexpected or misshapen (all three are named), or not finite.
     """
-    model = JOTR(checkpoint.config, body)
+    with torch.device("meta"):  # without memory: the weights in the file say whether such a network is wanted
+        expected = JOTR(checkpoint.config, None).state_dict()
     weights = {k: v for k, v in checkpoint.weights.items() if not k.startswith(_UNUSED)}
     if vposer is not None:
         weights = {k: v for k, v in weights.items() if not k.startswith("vposer.")}
         weights |= {f"vposer.{k}": v for k, v in vposer.state_dict().items()}
-    expected = {k: v for k, v in model.state_dict().items() if not k.startswith("body.")}
     _require_fit(checkpoint.path, weights, expected)
+    model = JOTR(checkpoint.config, body)
     model.load_state_dict(weights, strict=False)
     return model.eval().requires_grad_(False)
 
@@ -134,6 +140,13 @@ def _require_fit(path: Path, weights: Mapping[str, Tensor], expected: Mapping[st
             if k in weights and weights[k].shape != expected[k].shape
         ],
     }
+    if len(complaints["missing"]) > len(expected) / 2:
+        what, remedy = _other_network(weights)
+        raise CheckpointError(
+            f"{path}: holds the weights of {what}: of the {len(expected)} weights of JOTR {len(complaints['missing'])} "
+            f"are missing, and it has {_some(complaints['unexpected'])}",
+            remedy,
+        )
     if any(complaints.values()):
         text = "; ".join(f"{len(names)} {kind}: {_some(names)}" for kind, names in complaints.items() if names)
         only_vposer = all(name.startswith("vposer.") for name in complaints["missing"]) and not (
@@ -171,47 +184,59 @@ def save_checkpoint(path: Path, model: JOTR, labels: tuple[str, ...] = ()) -> No
 def _ours(path: Path, digest: str, content: Mapping[str, Any], head_top: Any) -> Checkpoint:
     from jotr_deploy.body.smpl import stand_in
 
-    if content["format"] != FORMAT:
+    made_as = str(content["format"])
+    if made_as.startswith("jotr-deploy-run/"):
+        raise CheckpointError(f"{path}: the state of a training run", "give the weights.pt that the run ends with")
+    if made_as != FORMAT:
+        newer = made_as.startswith(FORMAT.partition("/")[0])
         raise CheckpointError(
-            f"{path}: checkpoint format {content['format']!r}, this version reads {FORMAT!r}",
-            UPGRADE,
+            f"{path}: checkpoint format {shortened(made_as)!r}, this version reads {FORMAT!r}",
+            UPGRADE if newer else _REMEDY,
         )
     try:
         config = ModelConfig.model_validate(content["config"])
         weights = dict(content["weights"])
         labels = tuple(map(str, content.get("labels", ())))
-        if not all(isinstance(value, Tensor) for value in weights.values()):
-            raise TypeError("weights that are no tensors")
+        if not _is_state(weights):
+            raise TypeError("weights that are no dense tensors")
     except ValidationError as error:
         raise CheckpointError(f"{path}: damaged checkpoint ({first_fault(error, 'config')})", _REMEDY) from error
     except KeyError as error:
         raise CheckpointError(f"{path}: damaged checkpoint (it lacks {error})", _REMEDY) from error
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged checkpoint ({first_line(error)})", _REMEDY) from error
-    body = stand_in() if content.get("stand_in_body") else None
+    body = stand_in() if content.get("stand_in_body") is True else None
     return Checkpoint(path, digest, config, weights, body, published=False, labels=labels)
 
 
-def _read(path: Path) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickle protocols
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except PermissionError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})", "check its permissions") from error
-    except pickle.UnpicklingError as error:
-        if "GLOBAL" in str(error) or "Unsupported" in str(error):
-            raise CheckpointError(
-                f"{path}: the file holds pickled code, which is never run",
-                "re-save it as tensors only: torch.save(state_dict, path)",
-            ) from error
-        raise CheckpointError(f"{path}: truncated or not a checkpoint", _REMEDY) from error
-    except (OSError, EOFError, RuntimeError, ValueError, LookupError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"{path}: truncated or not a checkpoint", _REMEDY) from error
+def _is_state(content: Any) -> bool:
+    """Whether it is a state dict: text -> tensor, one at least, all with numbers that lie in memory as they are."""
+    return (
+        isinstance(content, Mapping)
+        and bool(content)
+        and all(isinstance(name, str) for name in content)
+        and all(
+            isinstance(v, Tensor) and v.layout == torch.strided and not v.is_quantized and not v.is_meta
+            for v in content.values()
+        )
+    )
+
+
+def _other_network(weights: Mapping[str, Tensor]) -> tuple[str, str]:
+    """Whose weights they are that are not JOTR's, by their names, and what to do."""
+    if any("bodyprior_dec_" in name for name in weights):
+        return "VPoser", "give this file with --vposer, and as CHECKPOINT the .pth.tar of JOTR"
+    if {"conv1.weight", "layer1.0.conv1.weight"} <= weights.keys():
+        return "a ResNet alone", "give the .pth.tar of all of JOTR; a ResNet starts a training, as its option backbone"
+    return "another network", _REMEDY
 
 
 def _published_body(state: Mapping[str, Tensor], path: Path, head_top: Any) -> BodyModel | None:
-    found = {k.removeprefix(_BODY_PREFIX): v.numpy() for k, v in state.items() if k.startswith(_BODY_PREFIX)}
+    found = {
+        k.removeprefix(_BODY_PREFIX): v.double().numpy() if v.is_floating_point() else v.numpy()
+        for k, v in state.items()
+        if k.startswith(_BODY_PREFIX)
+    }
     if not found:
         return None
     from jotr_deploy.body.smpl import PARENTS

@@ -1,8 +1,4 @@
-"""The body alone, out of a bundle's network: pose and shape in, mesh and joints out.
-
-Who changes a pose needs its mesh again, and a bundle has skinning only inside `mesh.onnx`. The part of that graph
-between pose and mesh is run by itself.
-"""
+"""The body alone, out of a bundle's network, in an inference engine: who changes a pose needs its mesh again."""
 
 from __future__ import annotations
 
@@ -15,15 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jotr_deploy.body.exported import body_graph
 from jotr_deploy.bundle import Bundle
-from jotr_deploy.errors import BundleError
 from jotr_deploy.people import LAYOUT
 from jotr_deploy.runtime.sessions import Session, open_session
 
 Array = NDArray[Any]
 
-INPUTS = ("pose", "betas")
-OUTPUTS = ("vertices", "joints3d")
 STORED_HALVED = ".float16"
 """End of the name of a weight that is stored as float16 and computed with as float32."""
 
@@ -69,12 +63,11 @@ def open_body(bundle: Bundle, threads: int | None = None) -> Body:
     """
     import onnx
 
-    path = bundle.file("mesh", "mesh.onnx")
-    model = _body_of(onnx.load(path), path)
+    graph = body_graph(bundle)
     with tempfile.TemporaryDirectory(prefix="jotr-deploy-body-") as folder:  # engines read it when they open it
         alone = Path(folder) / "body.onnx"
-        onnx.save(model, alone)
-        return Body(open_session(alone, device="cpu", threads=threads), _weights_of(model))
+        onnx.save(graph, alone)
+        return Body(open_session(alone, device="cpu", threads=threads), _weights_of(graph))
 
 
 def _weights_of(model: Any) -> dict[str, Array]:
@@ -83,24 +76,3 @@ def _weights_of(model: Any) -> dict[str, Array]:
 
     named = (each for each in model.graph.initializer if each.name.startswith("body."))
     return {each.name.removesuffix(STORED_HALVED): np.float32(numpy_helper.to_array(each)) for each in named}
-
-
-def _body_of(model: Any, path: Path) -> Any:
-    """The part of a network, an `onnx.ModelProto`, that leads from `INPUTS` to `OUTPUTS`."""
-    import onnx
-
-    graph = model.graph
-    infos = {info.name: info for info in graph.output}
-    if not {*INPUTS, *OUTPUTS} <= infos.keys():
-        raise BundleError(f"{path}: exported with --no-body, it makes no meshes", "export it again without --no-body")
-    needed, nodes = set(OUTPUTS), []
-    for node in reversed(graph.node):
-        if needed.intersection(node.output) - set(INPUTS):
-            nodes.append(node)
-            needed.update(node.input)
-    if needed.intersection(info.name for info in graph.input):
-        raise BundleError(f"{path}: its body needs more than pose and shape", "export it again")
-    weights = [weight for weight in graph.initializer if weight.name in needed]
-    inputs, outputs = ([infos[name] for name in names] for names in (INPUTS, OUTPUTS))
-    body = onnx.helper.make_graph(nodes[::-1], "body", inputs, outputs, weights)
-    return onnx.helper.make_model(body, opset_imports=model.opset_import, ir_version=model.ir_version)

@@ -1,13 +1,18 @@
-"""OpenCV captures of video files, URLs and cameras, opened within a limit of time and without its chatter."""
+"""OpenCV captures of video files, URLs and cameras: opened in time, without chatter, every pixel really written."""
 
 from __future__ import annotations
 
+import logging
 import math
+import os
 import re
+import shlex
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -15,7 +20,11 @@ import cv2
 from numpy.typing import NDArray
 
 from jotr_deploy.errors import SourceError
-from jotr_deploy.runtime.images import KNOWN_SUFFIXES, quiet_opencv
+from jotr_deploy.filetype import UNKNOWN, advice, describe_file
+from jotr_deploy.runtime.containers import bytes_missing, tracks_of
+from jotr_deploy.runtime.decoder_log import decoder_log
+from jotr_deploy.runtime.images import READ_FORMATS, quiet_opencv
+from jotr_deploy.runtime.picture_kinds import OTHER_PICTURES
 
 Array = NDArray[Any]
 
@@ -44,22 +53,170 @@ class Capture(Protocol):
         ...
 
 
-def capture_of_file(path: Path) -> Capture:
-    """Open a video file.
+class Film:
+    """A capture whose frames are whole, and square where that is asked for."""
+
+    def __init__(self, capture: Any, shown: str, square: bool) -> None:
+        self._capture, self._shown = capture, shown
+        self._aspect = pixel_aspect(capture)
+        self._square = square
+        self._seen: Array | None = None  # every eighth pixel of the frame before
+        if self._aspect != 1:
+            how = "made square" if square else "left as they are: shapes are wrong by that much"
+            logging.getLogger("jotr_deploy").log(
+                logging.INFO if square else logging.WARNING, "%s: pixels of %.4g to 1 are %s", shown, self._aspect, how
+            )
+
+    def grab(self) -> bool:
+        """See `Capture`."""
+        return bool(self._capture.grab())
+
+    def retrieve(self) -> tuple[bool, Array | None]:
+        """See `Capture`.
+
+        Where FFmpeg cannot convert a frame, as newer ones cannot convert interlaced ones, OpenCV gives the frame before
+        once more, or memory that nobody has written. So of the first frame, and of each that equals the one before,
+        FFmpeg is asked.
+
+        Raises:
+            SourceError: a frame that cannot be converted.
+        """
+        read, image_bgr = self._capture.retrieve()
+        if not read or image_bgr is None:
+            return False, None
+        seen, self._seen = self._seen, image_bgr[::8, ::8].copy()
+        if (
+            seen is None
+            or (seen.shape == self._seen.shape and (seen == self._seen).all())
+            or seen.shape != self._seen.shape
+        ):
+            with decoder_log() as errors:
+                read, image_bgr = self._capture.retrieve()
+            self._check_converted(errors)
+        return read, squared(image_bgr, self._aspect) if self._square else image_bgr
+
+    def _check_converted(self, errors: list[str]) -> None:
+        text = " ".join(errors)
+        if "interlaced" in text:
+            raise SourceError(
+                f"{self._shown}: the video is interlaced, which cannot be read", _deinterlacing(self._shown)
+            )
+        if "fmt:" in text or "swscaler" in text:
+            raise SourceError(
+                f"{self._shown}: its pixels cannot be converted", _converting(self._shown, "-pix_fmt yuv420p")
+            )
+
+    def get(self, prop: int) -> float:
+        """See `Capture`."""
+        return float(self._capture.get(prop))
+
+    def release(self) -> None:
+        """See `Capture`."""
+        self._capture.release()
+
+
+def squared(image_bgr: Array, aspect: float) -> Array:
+    """An image whose pixels are `aspect` times as wide as high, enlarged along one side until they are square."""
+    if aspect == 1:
+        return image_bgr
+    height, width = image_bgr.shape[:2]
+    size_px = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
+    return cv2.resize(image_bgr, size_px, interpolation=cv2.INTER_LINEAR)
+
+
+def pixel_aspect(capture: Any) -> float:
+    """Width of a pixel over its height as the picture is shown; 1 where the film does not say or it hardly matters."""
+    across, down = capture.get(cv2.CAP_PROP_SAR_NUM), capture.get(cv2.CAP_PROP_SAR_DEN)
+    if not (across > 0 and down > 0 and abs(across / down - 1) > 0.01 and 0.2 < across / down < 5):
+        return 1.0
+    return float(down / across if capture.get(cv2.CAP_PROP_ORIENTATION_META) % 180 else across / down)
+
+
+def _deinterlacing(shown: str) -> str:
+    return "deinterlace it: " + _converting(shown, "-vf yadif").partition(": ")[2]
+
+
+def _converting(shown: str, options: str) -> str:
+    if "://" in shown:
+        return f"convert it: ffmpeg -i URL {options} converted.mp4"
+    return f"convert it: ffmpeg -i {shlex.quote(shown)} {options} {shlex.quote(Path(shown).stem + '_converted.mp4')}"
+
+
+def capture_of_file(path: Path, square: bool = False, animated: bool = False) -> Capture:
+    """Open a video file: of several video streams the one with the largest picture.
+
+    Args:
+        path: of the file.
+        square: make pixels square that the film says are not; else they are left, with a warning.
+        animated: it is a picture that moves.
 
     Raises:
         SourceError.
     """
-    with quiet_opencv():
-        capture = cv2.VideoCapture(str(path))
-    if not capture.isOpened():
+    what = describe_file(path)
+    if not (animated or what == UNKNOWN or any(word in what for word in ("video", "stream"))):  # FFmpeg plays even text
+        raise SourceError(*_why_not_opened(path))
+    with quiet_opencv(), _largest_stream(path) as opened:
+        capture = cv2.VideoCapture(*opened)
+    still = path.suffix.lower() in OTHER_PICTURES and not (frame_count(capture) or 2) > 1
+    if not capture.isOpened() or capture.getBackendName() == "CV_IMAGES" or still:
         capture.release()
-        raise SourceError(f"{path}: neither an image nor a video that can be read", KNOWN_SUFFIXES)
-    return capture
+        raise SourceError(*_why_not_opened(path))
+    return Film(capture, str(path), square)
 
 
-def capture_of_url(url: str, limit_s: float) -> Capture:
-    """Open a URL through FFmpeg; connecting, and later every read, takes `limit_s` at most.
+@contextmanager
+def _largest_stream(path: Path) -> Iterator[tuple[Any, ...]]:
+    """What to open so that the largest video stream of a film is read; OpenCV takes the first one."""
+    videos = [track for track in tracks_of(path) if track.is_video]
+    largest = max(videos, key=lambda track: track.size_px[0] * track.size_px[1], default=None)
+    if largest is None or largest.size_px == videos[0].size_px:
+        yield (str(path),)
+        return
+    logging.getLogger("jotr_deploy").info("%s: of %d video streams the largest is read", path, len(videos))
+    quoted = str(path.resolve()).replace("'", "'\\''")
+    with tempfile.NamedTemporaryFile("w", suffix=".ffconcat") as script, capture_options("safe;0"):
+        script.write(f"ffconcat version 1.0\nstream\nexact_stream_id {largest.id}\nfile '{quoted}'\n")
+        script.flush()
+        yield script.name, cv2.CAP_FFMPEG
+
+
+_options_lock = Lock()
+
+
+@contextmanager
+def capture_options(options: str) -> Iterator[None]:
+    """FFmpeg's options for captures that are opened within the block, beside those of the user."""
+    name = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+    with _options_lock:
+        before = os.environ.get(name)
+        os.environ[name] = f"{before}|{options}" if before else options
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = before
+
+
+def _why_not_opened(path: Path) -> tuple[str, str]:
+    """Cause and remedy, for a file that OpenCV does not open."""
+    what, tracks = describe_file(path), tracks_of(path)
+    remedy = advice(path)
+    if tracks and not any(track.is_video for track in tracks):
+        return f"{path}: holds sound, but no pictures", "give a film or a picture"
+    if remedy is None and (missing := bytes_missing(path)):
+        return f"{path}: {what} that is cut off: {missing} bytes are missing", "copy or download it again"
+    if remedy is None and "video" in what:
+        return f"{path}: {what} that cannot be decoded", _converting(str(path), "-c:v libx264")
+    if remedy is not None:
+        return f"{path}: {what}", remedy
+    return f"{path}: {what}, neither a picture nor a film that is read", f"{READ_FORMATS}; films as FFmpeg reads them"
+
+
+def capture_of_url(url: str, limit_s: float, square: bool = False) -> Capture:
+    """Open a URL through FFmpeg; connecting, and later every read, takes `limit_s` at most. `square`: as for a file.
 
     Raises:
         SourceError.
@@ -76,7 +233,7 @@ def capture_of_url(url: str, limit_s: float) -> Capture:
         raise SourceError(
             f"{shown(url)}: cannot be opened", "check the address, and that what it serves is a video or an image"
         )
-    return capture
+    return Film(capture, shown(url), square)
 
 
 def capture_of_camera(index: int) -> Capture:

@@ -16,6 +16,8 @@ from jotr_deploy.errors import SessionError
 from jotr_deploy.runtime.sessions import Session
 
 PERSON_NAMES = frozenset({"person", "persons", "people", "pedestrian", "pedestrians", "human", "humans"})
+_LONGEST_WORD = 60
+_LARGEST_PX = 8192
 _LONGEST = 200_000  # characters of a value that is read; the 601 names of Open Images are 15 000
 
 _TASKS = {
@@ -56,7 +58,7 @@ def declared(session: Session) -> Declared:
     said = session.metadata
     task = said.get("task")
     return Declared(
-        task=_TASKS.get(task.strip().lower(), task.strip()) if task and task.strip() else None,
+        task=_TASKS.get(task.strip().lower(), _plain(task)) if task and task.strip() else None,
         names=_names(_value(said.get("names"))),
         keypoints=_pair(_value(said.get("kpt_shape"))),
         joint_names=_joint_names(_value(said.get("kpt_names"))),
@@ -109,8 +111,9 @@ def person_classes(session: Session, classes: int | None, chosen: int | None, us
     number = usual.get(classes or 0)
     if number is None:
         raise SessionError(
-            f"{path}: {classes} classes without names: which of them is a person is not known",
-            "say its number, counted from 0: --set detector.person=NUMBER",
+            f"{path}: {classes} numbers a box that may be classes, without names: which is a person is not known",
+            "if they are classes, say the person's, counted from 0: --set detector.person=NUMBER; joints, angles and "
+            "landmarks are not read so",
         )
     return [number]
 
@@ -127,14 +130,19 @@ def _value(text: str | None) -> Any:
     return None
 
 
+def _plain(word: Any) -> str:
+    """A word for a message of one line."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(word)[:_LONGEST_WORD]).split())
+
+
 def _names(value: Any) -> dict[int, str] | None:
     if isinstance(value, (list, tuple)):
         value = dict(enumerate(value))
     if not isinstance(value, dict) or not value:
         return None
     try:
-        names = {int(number): str(name) for number, name in value.items()}
-    except (ValueError, TypeError):
+        names = {int(number): _plain(name) for number, name in value.items()}
+    except (ValueError, TypeError, OverflowError):
         return None
     return names if min(names) >= 0 else None
 
@@ -143,7 +151,7 @@ def _joint_names(value: Any) -> tuple[str, ...] | None:
     """Of the first class, where they are listed for each."""
     if isinstance(value, dict):
         value = next(iter(value.values()), None)
-    return tuple(map(str, value)) if isinstance(value, (list, tuple)) and value else None
+    return tuple(map(_plain, value)) if isinstance(value, (list, tuple)) and value else None
 
 
 def _pair(value: Any) -> tuple[int, int] | None:
@@ -154,10 +162,10 @@ def _pair(value: Any) -> tuple[int, int] | None:
 
 
 def _size_px(value: Any) -> tuple[int, int] | None:
-    if _whole(value) is not None:
-        return int(value), int(value)
-    height_width = _pair(value)
-    return None if height_width is None else height_width[::-1]
+    height_width = _pair(value) if _whole(value) is None else (int(value), int(value))
+    if height_width is None or max(height_width) > _LARGEST_PX:
+        return None
+    return height_width[::-1]
 
 
 def _whole(value: Any) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, TypeVar
 
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from jotr_deploy.config import first_fault
 from jotr_deploy.errors import BundleError, SessionError
 from jotr_deploy.runtime.declared import Declared, declared
-from jotr_deploy.runtime.open_size import of_one_size
+from jotr_deploy.runtime.open_size import OfOneSize, of_one_size
 from jotr_deploy.runtime.sessions import Session, TensorSpec
 
 Array = NDArray[Any]
@@ -119,9 +119,10 @@ def open_format(
     said = declared(session)
     sized = of_one_size(session, size_px, said.size_px or usual_px)
     _refuse_other_pictures(session, said)
-    for each in named:
-        if said.task in (None, each.task) and each.fits(sized):
-            return each(sized, _checked(each.name, each.recipe, session, recipe))
+    for one in (sized, *_with_closed_outputs(sized)):
+        for each in named:
+            if said.task in (None, each.task) and each.fits(one):
+                return each(one, _checked(each.name, each.recipe, session, recipe))
     known = unread(sized)
     if known is not None:
         raise SessionError(
@@ -135,6 +136,16 @@ def open_format(
         f"outputs {_listed(session.outputs)}; tried {tried})",
         f"give a file in one of the formats {names}, as its exporter writes it",
     )
+
+
+def _with_closed_outputs(session: Session) -> Iterator[Session]:
+    """The session with the output sizes of a first call, where the file leaves some open that its input does not."""
+    size_px = image_size_px(session)
+    if size_px is not None and any(isinstance(n, str) for spec in session.outputs.values() for n in spec.shape[1:]):
+        try:
+            yield OfOneSize(session, size_px)
+        except SessionError:  # then it is told by what is known without running it
+            return
 
 
 def _refuse_other_pictures(session: Session, said: Declared) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,9 @@ class Frame:
     index: int  # 0-based position in the source
     name: str  # file name of a still; `<video>_<12 digits of the index>` for a frame of a video or stream
     image_bgr: Array  # (H, W, 3) uint8; one source may give several sizes
-    time_s: float | None = None  # since frame 0 of a video, since the first frame of a stream; None where unknown
+    time_s: float | None = (
+        None  # since frame 0 of a video, as it says; since the first frame of a stream; None: unknown
+    )
 
 
 class FrameSource(ABC):
@@ -36,6 +39,9 @@ class FrameSource(ABC):
     size_px: tuple[int, int]  # width, height of the first frame
     dropped: int = 0  # frames of the iteration under way that came faster than they were taken; 0 but for streams
     fault: SourceError | None = None  # why the last iteration ended before its time; what was given is sound
+    read: int = 0  # frames given in the iteration under way
+    left_out: dict[str, str]  # by name: files and frames that were not given, and why
+    damage: str | None = None  # of a video that has fewer frames than it should
 
     _under_way: Generator[Frame, None, None] | None = None
 
@@ -50,8 +56,15 @@ class FrameSource(ABC):
     def __iter__(self) -> Iterator[Frame]:
         self._end_iteration()
         self.fault, self.dropped = None, 0
-        self._under_way = self._frames()
+        self.read = 0
+        self._under_way = self._counted()
         return self._under_way
+
+    def _counted(self) -> Generator[Frame, None, None]:
+        with closing(self._frames()) as frames:
+            for frame in frames:
+                self.read += 1
+                yield frame
 
     def __enter__(self) -> FrameSource:
         return self

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.errors import OutputError, SourceError, first_line
+from jotr_deploy.errors import MissingDependency, OutputError, SourceError, first_line, install
+from jotr_deploy.filetype import advice, describe_file
+from jotr_deploy.runtime.picture_kinds import HEAD_BYTES, picture_kind
 from jotr_deploy.writing import written_aside
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 Array = NDArray[Any]
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-KNOWN_SUFFIXES = f"known image suffixes: {' '.join(IMAGE_SUFFIXES)}"
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".avif", ".heic", ".heif"),
+    *(".jp2", ".j2k", ".pbm", ".pgm", ".ppm", ".pnm"),
+)
+READ_FORMATS = "pictures are read as JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, HEIC, JPEG 2000, PBM, PGM and PPM"
+
+_SAVE = "save it as PNG or JPEG"
+_PILLOW = {"JPEG": ("JPEG", "MPO"), "JPEG 2000": ("JPEG2000",), "PNM": ("PPM",)}  # where the names differ
 
 # The log level belongs to the process: the first of several threads lowers it, the last one puts it back.
 _lock = Lock()
@@ -40,35 +53,145 @@ def natural_order(paths: Iterable[Path]) -> list[Path]:
 
 
 def read_image(path: Path, upright: bool = False) -> Array:
-    """Read an image as (H, W, 3) uint8 BGR.
+    """Read an image file as (H, W, 3) uint8 BGR; see `decode_image`."""
+    return decode_image(read_bytes(path), str(path), upright)
 
-    Grey becomes BGR, alpha is dropped, 16 bits become 8.
 
-    Args:
-        path: of the file.
-        upright: turn it as its EXIF data say, as every viewer does; without it they are ignored, as the published code
-            does and as files of joints and boxes may expect.
+def read_bytes(path: Path) -> bytes:
+    """The content of a picture file.
 
     Raises:
-        SourceError.
+        SourceError: it cannot be read, or is no picture.
     """
     try:
-        data = np.frombuffer(path.read_bytes(), np.uint8)
+        data = path.read_bytes()
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror})", "check the path and its permissions") from error
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
+    if picture_kind(data[:HEAD_BYTES]) is None:
+        raise SourceError(f"{path}: {describe_file(path)}, not a picture that is read", advice(path) or READ_FORMATS)
+    return data
+
+
+def decode_image(data: bytes, name: str, upright: bool = False) -> Array:
+    """Decode the bytes of an image file as (H, W, 3) uint8 BGR, whole or not at all.
+
+    Grey becomes BGR, alpha is dropped, of 16 bits the upper 8 are kept. The content tells the format, not the name.
+
+    Args:
+        data: of the file.
+        name: of the file, for messages.
+        upright: turn it as its EXIF data say, as every viewer does; without it they are ignored, as the published code
+            does and as files of joints and boxes may expect. A HEIC picture is always upright.
+
+    Raises:
+        SourceError: no picture, a damaged or cut one, or one of several.
+        MissingDependency: a HEIC picture, and pi-heif is not installed.
+    """
+    kind = picture_kind(data[:HEAD_BYTES])
+    if kind is None:
+        raise SourceError(f"{name}: not a picture that is read", READ_FORMATS)
+    _check_end(data, name, kind)
+    with _decoding(name, kind):
+        picture = _opened(data, name, kind)
+        picture.load()
+        scale_16 = kind in ("PNG", "PNM")  # Pillow gives some of their 16 bits in 32
+        return _as_bgr(_turned(picture) if upright else picture, name, scale_16)
+
+
+def count_pictures(data: bytes, name: str) -> int:
+    """How many pictures a file holds: more than one in an animation and in a TIFF of several pages.
+
+    Raises:
+        SourceError, MissingDependency.
+    """
+    kind = picture_kind(data[:HEAD_BYTES]) or "unknown"
+    if kind == "HEIC":
+        return 1  # the others are thumbnails, depth and the like
+    _check_end(data, name, kind)
+    with _decoding(name, kind):
+        picture = _opened(data, name, kind)
+        return 1 if picture.format == "MPO" else int(getattr(picture, "n_frames", 1))
+
+
+@contextmanager
+def _decoding(name: str, kind: str) -> Iterator[None]:
+    """Whatever Pillow raises on bytes that are not as they should be is an error of the source."""
+    from PIL import Image, UnidentifiedImageError
+
     try:
-        with quiet_opencv():
-            image: Array | None = cv2.imdecode(data, flags) if data.size else None
-    except cv2.error as error:
-        raise SourceError(f"{path}: cannot be decoded ({first_line(error)})", "save it as PNG or JPEG") from error
-    if image is None:
-        raise SourceError(f"{path}: not an image that can be decoded", "save it as PNG or JPEG")
-    if image.dtype == np.uint16:
-        return np.asarray(cv2.convertScaleAbs(image, alpha=1 / 257))
-    if image.dtype != np.uint8:
-        raise SourceError(f"{path}: pixels are {image.dtype}, not 8 or 16 bit integers", "save it as PNG or JPEG")
-    return image
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (SourceError, MissingDependency):
+        raise
+    except (Image.DecompressionBombError, MemoryError) as error:
+        raise SourceError(f"{name}: the {kind} picture has too many pixels to be read", "make it smaller") from error
+    except UnidentifiedImageError as error:
+        raise SourceError(
+            f"{name}: {_article(kind)} picture, but damaged or of a variety that is not read", _SAVE
+        ) from error
+    except Exception as error:
+        why = first_line(error).replace("image file is truncated", "the file is cut off")
+        raise SourceError(
+            f"{name}: the {kind} picture is damaged ({why})", f"copy or download it again, or {_SAVE}"
+        ) from error
+
+
+def _article(kind: str) -> str:
+    return f"an {kind}" if kind == "AVIF" else f"a {kind}"
+
+
+def _opened(data: bytes, name: str, kind: str) -> Image:
+    if kind == "HEIC":
+        return _opened_heic(data, name)
+    from PIL import Image
+
+    picture = Image.open(io.BytesIO(data), formats=_PILLOW.get(kind, (kind.upper(),)))
+    if picture.format == "TIFF" and picture.getexif().get(254, 0) & 1:  # NewSubfileType: a reduced picture
+        raise SourceError(f"{name}: a raw photo, of which only a small preview could be read", f"develop it: {_SAVE}")
+    return picture
+
+
+def _opened_heic(data: bytes, name: str) -> Image:
+    try:
+        import pi_heif
+    except ImportError:
+        raise MissingDependency(
+            f"{name}: a HEIC picture, which needs the package pi-heif", f"{install('heif')}, or {_SAVE}"
+        ) from None
+    return pi_heif.open_heif(data, convert_hdr_to_8bit=True).to_pillow()
+
+
+def _turned(picture: Image) -> Image:
+    from PIL import ImageOps
+
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception:  # EXIF data that cannot be read say nothing, as in every viewer
+        return picture
+
+
+def _as_bgr(picture: Image, name: str, scale_16: bool) -> Array:
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and scale_16):
+        grey = (np.asarray(picture) >> 8).astype(np.uint8)
+        return cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
+    if picture.mode in ("I", "F"):
+        raise SourceError(f"{name}: pixels are of 32 bits ({picture.mode}), not of 8 or 16", _SAVE)
+    return np.ascontiguousarray(np.asarray(picture.convert("RGB"))[..., ::-1])
+
+
+def _check_end(data: bytes, name: str, kind: str) -> None:
+    """Refuse files that end too early where the decoder would make do with what is there.
+
+    An unfinished download is often filled up with zeros; after the end of a JPEG they are no harm.
+    """
+    cut_off = {
+        "JPEG": not any(data[-64:]) and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"),  # no end after the last scan
+        "PNG": b"IEND" not in data,
+        "GIF": not data.rstrip(b"\0").endswith(b";"),
+    }
+    if cut_off.get(kind):
+        raise SourceError(f"{name}: the {kind} picture is cut off", "copy or download it again")
 
 
 def write_image(path: Path, image_bgr: Array) -> None:
@@ -83,9 +206,7 @@ def write_image(path: Path, image_bgr: Array) -> None:
         encoded = False
     if not encoded:
         size = f"{image_bgr.shape[1]} x {image_bgr.shape[0]}"
-        raise OutputError(
-            f"{path}: an image of {size} px has no such format", f"end the name in .png; {KNOWN_SUFFIXES}"
-        )
+        raise OutputError(f"{path}: an image of {size} px has no such format", "end the name in .png or .jpg")
     with written_aside(path) as aside:
         aside.write_bytes(data.tobytes())
 

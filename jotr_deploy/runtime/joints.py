@@ -29,6 +29,8 @@ _USUALLY = {
     98: " (as of a face)",
     106: " (as of a face)",
 }
+_AMBIGUOUS = {14: "in the order of CrowdPose, of AI Challenger or of LSP"}
+"""Numbers of joints that several orders have, the one of `SKELETONS` first."""
 _ALIASES = {"head": "head_top", "top_of_head": "head_top", "top_head": "head_top", "hip": "pelvis", "mid_hip": "pelvis"}
 
 
@@ -54,6 +56,11 @@ def skeleton_of(session: Session, joints: int, named: str | None) -> str:
         raise BundleError(
             f"{session.path}: {joints} joints{_USUALLY.get(joints, '')}, an order of so many is not known",
             f"known: {known}",
+        )
+    if joints in _AMBIGUOUS and not named and said.joint_names is None:
+        raise BundleError(
+            f"{session.path}: {joints} joints, {_AMBIGUOUS[joints]}: the file does not say which",
+            f"if it is the first, say so: --set ROLE.skeleton={skeleton}; the others are not read",
         )
     if skeleton not in SKELETONS:
         raise BundleError(f"{session.path}: recipe: unknown skeleton '{skeleton}'", f"known: {known}")

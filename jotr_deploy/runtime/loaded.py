@@ -81,7 +81,7 @@ class Model:
     ) -> None:
         """See `load`; `spans` record how long each stage takes."""
         self.bundle, self.people, self.spans = bundle, people, spans or Spans()
-        self._device, self._threads = device, threads
+        self._file, self._device, self._threads = file, device, threads
         with ExitStack() as stack:
             session = open_session(bundle.file("mesh", file), device=device, threads=threads)
             self.mesh = MeshNetwork(stack.enter_context(session))
@@ -229,6 +229,13 @@ class Model:
     def skeleton(self) -> str | None:
         """Joint order of the networks that have found people so far; None if none was used."""
         return self.networks(*self._networks).skeleton
+
+    @property
+    def files_used(self) -> list[dict[str, str]]:
+        """Files of the bundle whose networks have been used so far, each with "role", "name" and "sha256"."""
+        roles = [role for role, opened in self._networks.items() if getattr(opened, role) is not None]
+        entries = [self.bundle.entry("mesh", self._file), *map(self.bundle.entry, roles)]
+        return [{"role": entry.role, "name": entry.name, "sha256": entry.sha256} for entry in entries]
 
     def close(self) -> None:
         """Free the networks; the model cannot be used afterwards."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jotr_deploy.body.exported import NETWORK
 from jotr_deploy.bundle import Bundle
 from jotr_deploy.file_names import as_file_name
 from jotr_deploy.geometry.scene import scene_translation_m
@@ -34,8 +35,9 @@ Pictures = dict[str, Array]
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which results there are beside the `.npz`."""
+    """Which results there are beside the `.npz`, and whether that holds the meshes."""
 
+    vertices: bool = False
     overlay: bool = True
     save_2d: bool = False
     obj: bool = False
@@ -54,15 +56,25 @@ class Results:
         self._caption = " · ".join(bundle.manifest.labels) or None
         self._joints: list[tuple[int, Detections]] = []
         self._stack = ExitStack()
-        self._writer = PeopleWriter(
-            directory / f"{self.stem}.npz",
-            faces=self._faces,
-            source=source.name,
-            image_size_px=source.size_px,
-            fps=source.fps,
-            labels=bundle.manifest.labels,
-            crop_side=bundle.manifest.model.crop_side,
-        )
+        made_by = next((f.sha256 for f in bundle.manifest.files if (f.role, f.name) == ("mesh", NETWORK)), "")
+        about: dict[str, Any] = {
+            "faces": self._faces,
+            "source": source.name,
+            "image_size_px": source.size_px,
+            "fps": source.fps,
+            "labels": bundle.manifest.labels,
+            "crop_side": bundle.manifest.model.crop_side,
+            "mesh_sha256": made_by,
+            "bundle": str(bundle.path.resolve()),
+        }
+        # Where no network is there to make them again, meshes are stored unasked.
+        stored = wanted.vertices or not made_by
+        self._writer = PeopleWriter(directory / f"{self.stem}.npz", vertices=stored, **about)
+        self._writers = [self._writer]
+        self._meshes = directory / f"{self.stem}.npz"
+        if (wanted.obj or wanted.glb) and not stored:  # those of this run, for files that are made at its end
+            self._meshes = directory / f".{self.stem}.meshes.npz"
+            self._writers.append(PeopleWriter(self._meshes, vertices=True, **about))
         self._videos: dict[str, VideoWriter] = {}
         self._stems = Counter(as_file_name(Path(name).stem) for name in source.frame_names()) if self._stills else {}
 
@@ -72,7 +84,8 @@ class Results:
 
     def __enter__(self) -> Results:
         with ExitStack() as stack:
-            stack.enter_context(self._writer)
+            for writer in self._writers:
+                stack.enter_context(writer)
             if self._wanted.coco:
                 self._coco = stack.enter_context(coco_file(self._directory / f"{self.stem}_coco.json"))
             self._stack = stack.pop_all()
@@ -103,7 +116,12 @@ class Results:
             self._joints.append((frame.index, seen))
         if self._wanted.coco:
             self._coco(frame.name if self._stills else frame.index, people)
-        self._writer.append(frame.index, people, frame.name if self._stills else None)
+        for writer in self._writers:
+            writer.append(frame.index, people, frame.name if self._stills else None, frame.time_s)
+
+    def tell(self, facts: dict[str, Any]) -> None:
+        """Put into the `.npz` what was used and what was left out, as JSON has it; before the block ends."""
+        self._writer.facts = facts
 
     def finish(self) -> None:
         """Write what is made of the whole clip.
@@ -111,18 +129,19 @@ class Results:
         Raises:
             OutputError.
         """
-        result = self._directory / f"{self.stem}.npz"
         if self._wanted.save_2d:
             write_keypoints_npz(self._directory / f"{self.stem}_2d.npz", self._joints)
         if self._wanted.glb:
-            write_glb(self._directory / f"{self.stem}.glb", read_people(result))
+            write_glb(self._directory / f"{self.stem}.glb", read_people(self._meshes))
         if self._wanted.obj:
-            recording = read_people(result)
+            recording = read_people(self._meshes)
             for index in np.unique(recording.frame):
                 people = recording.at(int(index))
                 number = "" if recording.frames == 1 else f"_{index:06d}"
                 placed_m = people.vertices_m + scene_translation_m(people, self._source.size_px)[:, None]
                 write_obj(self._directory / f"{self.stem}{number}.obj", placed_m, self._faces)
+        if len(self._writers) > 1:
+            self._meshes.unlink()
 
     def _picture(self, kind: str, frame: Frame, picture: Array) -> None:
         if self._stills:

@@ -128,8 +128,10 @@ def run(
         with results or nullcontext():
             _work(model, source, finder, results, options, summary, progress)
             held_back.enter_context(uninterrupted())  # until the files are in their place and all is closed
-        summary.skeleton, summary.dropped = model.skeleton, source.dropped
-        summary.skipped += [f"{name}: cannot be read" for name in unread or ()]
+            summary.skeleton, summary.dropped = model.skeleton, source.dropped
+            summary.skipped += [f"{name}: cannot be read" for name in unread or ()]
+            if results is not None:
+                results.tell(_facts(summary, model, options))
         if results is not None:
             results.finish()
         summary.milliseconds_per_frame = {
@@ -142,6 +144,17 @@ def run(
             (aside / f"{stem}.json").write_text(json.dumps(summary.as_dict(), indent=2) + "\n")
             summary.output = str(output)
     return summary
+
+
+def _facts(summary: RunSummary, model: Model, options: RunOptions) -> dict[str, Any]:
+    """What was used and what was left out, for the `.npz`: the same again where a run is repeated from its joints."""
+    told = ("source", "frames", "people", "tracks", "skeleton", "skipped", "dropped", "ended")
+    chosen = ("every", "roi_px", "max_people", "smooth")
+    return {
+        "networks": model.files_used,
+        **{name: getattr(summary, name) for name in told},
+        **{name: getattr(options, name) for name in chosen},
+    }
 
 
 def new_results_folder(name: str) -> Path:

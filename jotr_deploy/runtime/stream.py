@@ -123,7 +123,7 @@ class Stream(FrameSource):
     kind, total, count = "stream", None, None
 
     def __init__(self, capture: Capture, name: str, shown: str, every: int, stall_s: float) -> None:
-        self.name, self.every, self.fps = name, every, frame_rate(capture)
+        self.name, self.every, self.fps, self.left_out = name, every, frame_rate(capture), {}
         self._shown, self._stall_s = shown, stall_s
         self._open = ExitStack()
         self._open.enter_context(quiet_opencv())

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from jotr_deploy.errors import CheckpointError, first_line
+from jotr_deploy.body.tensors import read_tensors
+from jotr_deploy.errors import CheckpointError
 from jotr_deploy.model.backbone import Backbone
 
 _REMEDY = "give a state dict under torchvision's names (conv1.weight ... layer4.2.bn3.bias), tensors only"
@@ -28,13 +26,7 @@ def load_backbone(backbone: Backbone, path: Path) -> None:
     Raises:
         CheckpointError: no such file, not readable without running code, weights missing or of another ResNet.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file", _REMEDY) from None
-    except (OSError, EOFError, RuntimeError, ValueError, LookupError, pickle.UnpicklingError,
-            zipfile.BadZipFile) as error:  # fmt: skip
-        raise CheckpointError(f"{path}: truncated, or not tensors only ({first_line(error)})", _REMEDY) from None
+    content = read_tensors(path, CheckpointError, "a state dict", _REMEDY)
     state = content.get("network", content) if isinstance(content, Mapping) else {}
     named = state.items() if isinstance(state, Mapping) else ()
     found = {str(name).removeprefix("module.").removeprefix("backbone."): value for name, value in named}

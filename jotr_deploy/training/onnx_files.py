@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,10 @@ import onnx
 import torch
 from torch import nn
 
+from jotr_deploy.body.tensors import TORCH_FILES, read_tensors
 from jotr_deploy.engines.halved import halve_weights
-from jotr_deploy.errors import first_line
 from jotr_deploy.export.onnx import forget_where_it_came_from, traced
+from jotr_deploy.reading import read_errors
 from jotr_deploy.training.config import TrainingError
 from jotr_deploy.writing import written_aside
 
@@ -34,15 +34,11 @@ def load_weights(network: nn.Module, path: Path) -> None:
     Raises:
         TrainingError: no such file, damaged, or of another network.
     """
-    try:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except FileNotFoundError:
-        raise TrainingError(f"{path}: no such file", "train first: jotr-deploy train CONFIG") from None
-    except (OSError, RuntimeError, EOFError, KeyError, TypeError, AttributeError, pickle.UnpicklingError) as error:
-        name = type(network).__name__
-        raise TrainingError(
-            f"{path}: not the weights of a {name} ({first_line(error)})", "give weights.pt of a run of its task"
-        ) from None
+    what, remedy = f"the weights of a {type(network).__name__}", "give weights.pt of a run of its task"
+    if not path.exists():
+        raise TrainingError(f"{path}: no such file", "train first: jotr-deploy train CONFIG")
+    with read_errors(path, TrainingError, what, remedy, TORCH_FILES):
+        network.load_state_dict(read_tensors(path, TrainingError, what, remedy))
 
 
 def export_network(

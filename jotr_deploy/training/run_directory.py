@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import pickle
 import platform
 import subprocess
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import jotr_deploy
-from jotr_deploy.errors import first_line
+from jotr_deploy.body.tensors import TORCH_FILES, read_tensors
+from jotr_deploy.reading import read_errors
 from jotr_deploy.training.config import TrainConfig, TrainingError
 from jotr_deploy.writing import output_errors, written_aside
 
@@ -97,14 +96,15 @@ def read_checkpoint(directory: Path, config: TrainConfig, processes: int) -> dic
     if not path.exists():
         return None
     remedy = "give the configuration of this run (its config.toml), or another -o"
+    what, anew = "the checkpoint of a run", "start anew with another -o"
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        if content["format"] != FORMAT:
-            raise ValueError(f"format {content['format']!r}")
-        theirs = TrainConfig.model_validate(content["config"])
-    except (OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, pickle.UnpicklingError,
-            zipfile.BadZipFile) as error:  # fmt: skip
-        raise TrainingError(f"{path}: damaged checkpoint ({first_line(error)})", "start anew with another -o") from None
+        with read_errors(path, TrainingError, what, anew, TORCH_FILES):
+            content = read_tensors(path, TrainingError, what, anew)
+            if content["format"] != FORMAT:
+                raise ValueError(f"format {content['format']!r}")
+            theirs = TrainConfig.model_validate(content["config"])
+    except TrainingError as error:
+        raise TrainingError(error.cause, anew) from error
     differing = _differences(theirs.model_dump(), config.model_dump())
     if differing:
         raise TrainingError(f"{directory}: the run has another configuration ({'; '.join(differing)})", remedy)

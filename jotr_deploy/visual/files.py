@@ -1,26 +1,35 @@
 """Result files: everyone of a picture or clip in one `.npz`, and a picture's meshes as OBJ.
 
-The `.npz` of people, format 1, is an uncompressed zip of NumPy arrays; none of them needs pickle.
+The `.npz` of people, format 2, is an uncompressed zip of NumPy arrays; none of them needs pickle.
 
     every field of `People`  (M, ...)   the people of all frames, one row each, in the order of the frames
     frame                    (M,) int64 0-based frame of each row
     numbers                  (K,) int64 0-based frames that were processed, ascending; those with nobody too
     names                    (K,) str   file names of these pictures; (0,) of a video or stream
+    times_s                  (K,) float64 when these frames are shown, seconds; NaN where unknown
     faces                    (F, 3) int32 triangles of the body, counter-clockwise from outside
-    format                   () int64   1
+    format                   () int64   2
     source                   () str     what the frames came from
     image_size_px            (2,) int64 width, height
     fps                      () float64 frames a second, 0 where there is no such thing
     labels                   (K,) str   what a reader must know about the numbers, such as "stand-in body"
     crop_side                () int64   side of the network's input crop, pixels
+    mesh_sha256              () str     of the `mesh.onnx` of the bundle
+    bundle                   () str     where that bundle was
+    facts                    () str     JSON: what was used, and what was left out
+
+`vertices_m` and `faces` are there only where they were asked for: a mesh takes 83 kB, the rest of a person 1 kB. The
+body of the bundle makes them again from pose and shape. Format 1 always had them, and had none of `times_s`,
+`mesh_sha256`, `bundle` and `facts`.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -28,18 +37,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.errors import UPGRADE, SourceError, first_line
+from jotr_deploy.bundle import Bundle
+from jotr_deploy.errors import UPGRADE, BundleError, SourceError, first_line
 from jotr_deploy.people import LATER, LAYOUT, People
+from jotr_deploy.visual.posed import BundleMeshes, PosedPeople, PutOff
 from jotr_deploy.writing import folder_beside, output_errors, written_aside
 
 Array = NDArray[Any]
 
-FORMAT = 1
+FORMAT = 2
 
 
-@dataclass(frozen=True)
-class PeopleFile:
-    """Everyone of a picture or clip, and where they came from."""
+@dataclass(frozen=True, repr=False)
+class PeopleFile(PutOff):
+    """Everyone of a picture or clip, and where they came from.
+
+    `people.vertices_m` and `faces` that a file does not hold are made by the bundle at first use; `read_people` says
+    which errors that may raise.
+    """
 
     people: People  # all M rows
     frame: Array  # (M,) int64 0-based frame of each row, ascending
@@ -51,6 +66,10 @@ class PeopleFile:
     labels: tuple[str, ...]
     crop_side: int
     names: tuple[str, ...] = ()  # K, of the pictures that were processed; none of a video
+    times_s: Array = field(default_factory=lambda: np.zeros(0))  # (K,) float64, NaN where unknown; or none
+    mesh_sha256: str = ""  # of the bundle's `mesh.onnx`; empty where unknown
+    bundle: str = ""  # where the bundle was; empty where unknown
+    facts: Mapping[str, Any] = field(default_factory=dict)  # what was used, and what was left out
 
     @property
     def frames(self) -> int:
@@ -62,12 +81,23 @@ class PeopleFile:
         first, last = np.searchsorted(self.frame, [frame_index, frame_index + 1])
         return self.people[int(first) : int(last)]
 
+    def time_s(self, frame_index: int) -> float | None:
+        """When a frame is shown, by its stamp or else by the frame rate; None where neither is known."""
+        place = int(np.searchsorted(self.numbers, frame_index))
+        stamped = place < len(self.times_s) and self.numbers[place] == frame_index
+        if stamped and np.isfinite(self.times_s[place]):
+            return float(self.times_s[place])
+        return frame_index / self.fps if self.fps else None
+
 
 class PeopleWriter:
     """Collect the people of a clip into one `.npz` file, in memory that does not grow with the clip.
 
     A context manager. The file appears, whole, when the block ends well; an exception, whatever its kind, leaves
     nothing behind and an older file of that name as it was. Until then the rows lie in a hidden folder beside it.
+
+    Without `vertices`, neither they nor `faces` are stored: readers need the bundle for them, known by `mesh_sha256`.
+    `facts` may be set until the block ends.
     """
 
     def __init__(
@@ -80,8 +110,13 @@ class PeopleWriter:
         fps: float,
         labels: Sequence[str],
         crop_side: int,
+        vertices: bool = True,
+        mesh_sha256: str = "",
+        bundle: str = "",
     ) -> None:
+        self.facts: dict[str, Any] = {}
         self._path = path
+        self._columns = tuple(name for name in LAYOUT if vertices or name != "vertices_m")
         self._about: dict[str, Array] = {
             "format": np.array(FORMAT, np.int64),
             "source": np.array(source, np.str_),
@@ -89,9 +124,12 @@ class PeopleWriter:
             "fps": np.array(fps, np.float64),
             "labels": np.array(list(labels), np.str_),
             "crop_side": np.array(crop_side, np.int64),
-            "faces": np.asarray(faces, np.int32),
+            "mesh_sha256": np.array(mesh_sha256, np.str_),
+            "bundle": np.array(bundle, np.str_),
+            **({"faces": np.asarray(faces, np.int32)} if vertices else {}),
         }
         self._numbers: list[int] = []
+        self._times_s: list[float] = []
         self._names: list[str] = []
         self._rows = 0
 
@@ -100,13 +138,14 @@ class PeopleWriter:
         self._folder = folder_beside(self._path)
         return self
 
-    def append(self, frame_index: int, people: People, picture: str | None = None) -> None:
+    def append(self, frame_index: int, people: People, picture: str | None = None, time_s: float | None = None) -> None:
         """Add the people of the next frame; every processed frame is added, also one with nobody.
 
         Args:
             frame_index: above that of the frame before.
             people: of the frame.
             picture: name of its file; of all frames or, as in a video, of none.
+            time_s: when it is shown, if that is known.
 
         Raises:
             OutputError: where they cannot be written, as on a full disk.
@@ -115,11 +154,12 @@ class PeopleWriter:
         if self._numbers and frame_index <= self._numbers[-1]:
             raise ValueError(f"frame {frame_index} does not come after frame {self._numbers[-1]}")
         with output_errors(self._path):
-            for name in LAYOUT:
+            for name in self._columns:
                 self._spill(name, getattr(people, name))
             self._spill("frame", np.full(len(people), frame_index, np.int64))
         self._numbers.append(frame_index)
         self._names += [] if picture is None else [picture]
+        self._times_s.append(np.nan if time_s is None else time_s)
         self._rows += len(people)
 
     def __exit__(
@@ -141,11 +181,17 @@ class PeopleWriter:
     def _assemble(self, target: Path) -> None:
         """One zip out of the spilled columns, each removed as soon as it is in."""
         with zipfile.ZipFile(target, "w") as archive:
-            columns = {"numbers": np.array(self._numbers, np.int64), "names": np.array(self._names, np.str_)}
+            columns = {
+                "numbers": np.array(self._numbers, np.int64),
+                "names": np.array(self._names, np.str_),
+                "times_s": np.array(self._times_s, np.float64),
+                "facts": np.array(json.dumps(self.facts, ensure_ascii=False), np.str_),
+            }
             for name, array in {**self._about, **columns}.items():
                 with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as member:
                     np.lib.format.write_array(member, array, allow_pickle=False)
-            for name, (shape, dtype) in {**LAYOUT, "frame": ((), np.int64)}.items():
+            for name in (*self._columns, "frame"):
+                shape, dtype = LAYOUT.get(name, ((), np.int64))
                 self._spill(name, np.empty((0, *shape), dtype))
                 layout = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (self._rows, *shape)}
                 column = self._folder / f"{name}.rows"
@@ -156,17 +202,30 @@ class PeopleWriter:
                 column.unlink()
 
 
-def read_people(path: Path) -> PeopleFile:
+def read_people(path: Path, bundle: Bundle | Path | str | None = None) -> PeopleFile:
     """Read what `PeopleWriter` wrote.
+
+    Vertices and faces that are not stored are made when they are first asked for, by the body of the bundle that made
+    the file: `bundle`, or the one that is still where it was, or that of this package. Asking raises BundleError where
+    it is not there, is another one, or has no body. Nothing else needs a bundle.
+
+    Args:
+        path: of the file.
+        bundle: opened, or its directory; for files that hold no vertices.
 
     Raises:
         SourceError: where the file is missing, damaged, something else, or of a newer format.
+        BundleError: where `bundle` is none, or not the one that made the file.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
             made_with = int(archive["format"])
+            if made_with < 1:
+                raise ValueError(f"format {made_with}")
             if made_with <= FORMAT:
-                return _people_file(archive)
+                return _people_file(archive, made_with, path, Path(bundle) if isinstance(bundle, str) else bundle)
+    except BundleError:
+        raise
     except OSError as error:
         cause = f"{path}: cannot be read ({error.strerror or first_line(error)})"
         raise SourceError(cause, "give a .npz file of people that jotr-deploy wrote") from error
@@ -180,30 +239,59 @@ def read_people(path: Path) -> PeopleFile:
     )
 
 
-def _people_file(archive: Mapping[str, Array]) -> PeopleFile:
+def _people_file(archive: Mapping[str, Array], made_with: int, path: Path, bundle: Bundle | Path | None) -> PeopleFile:
     """Raises KeyError or ValueError where the arrays do not make a file of people."""
     width, height = (int(side) for side in archive["image_size_px"])
+    about = {} if made_with == 1 else _later_than_format_1(archive)
+    whole = made_with == 1 or "vertices_m" in archive
+    optional = LATER | (set() if whole else {"vertices_m"})
+    arrays = {name: archive[name] for name in LAYOUT if name in archive or name not in optional}
+    made_by = about.get("mesh_sha256", ""), about.get("bundle", "")
+    meshes = BundleMeshes(path, *made_by, None if made_with == 1 else bundle)
     content = PeopleFile(
-        people=People(**{name: archive[name] for name in LAYOUT if name in archive or name not in LATER}),
+        people=People(**arrays) if whole else PosedPeople.of(arrays, meshes),
         frame=archive["frame"].astype(np.int64),
         numbers=archive["numbers"].astype(np.int64),
-        faces=archive["faces"].astype(np.int32),
+        faces=archive["faces"].astype(np.int32) if whole else np.zeros((0, 3), np.int32),
         source=str(archive["source"]),
         image_size_px=(width, height),
         fps=float(archive["fps"]),
         labels=tuple(str(label) for label in archive["labels"]),
         crop_side=int(archive["crop_side"]),
         names=tuple(str(name) for name in archive["names"]),
+        **about,
     )
+    _check(content)
+    if not whole:
+        content.put_off(faces=meshes.faces)
+    return content
+
+
+def _later_than_format_1(archive: Mapping[str, Array]) -> dict[str, Any]:
+    """The fields of `PeopleFile` that format 2 added."""
+    facts = json.loads(str(archive["facts"]))
+    if not isinstance(facts, dict):
+        raise ValueError("facts is not a JSON object")
+    return {
+        "times_s": archive["times_s"].astype(np.float64),
+        "mesh_sha256": str(archive["mesh_sha256"]),
+        "bundle": str(archive["bundle"]),
+        "facts": facts,
+    }
+
+
+def _check(content: PeopleFile) -> None:
+    """Raises ValueError where arrays do not fit each other."""
     if content.frame.shape != (len(content.people),) or np.any(np.diff(content.frame) < 0):
         raise ValueError("the rows do not follow the frames")
     if content.numbers.ndim != 1 or np.any(np.diff(content.numbers) <= 0) or set(content.frame) - set(content.numbers):
         raise ValueError("the frames are not those that were processed")
     if content.names and len(content.names) != content.frames:
         raise ValueError(f"{len(content.names)} names of {content.frames} frames")
+    if len(content.times_s) and content.times_s.shape != content.numbers.shape:
+        raise ValueError(f"times_s is {content.times_s.shape}, expected {content.numbers.shape}")
     if content.faces.ndim != 2 or content.faces.shape[1] != 3:
         raise ValueError(f"faces is {content.faces.shape}, expected (F, 3)")
-    return content
 
 
 def write_obj(path: Path, vertices_m: Array, faces: Array) -> None:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from jotr_deploy.errors import OutputError
 from jotr_deploy.geometry.raster import vertex_normals
 from jotr_deploy.geometry.scene import scene_focal_px, scene_translation_m
+from jotr_deploy.people import LAYOUT
 from jotr_deploy.visual.files import PeopleFile
 from jotr_deploy.visual.palette import person_colours
 from jotr_deploy.writing import written_aside
@@ -98,7 +99,7 @@ def write_glb(path: Path, recording: PeopleFile) -> None:
     Raises:
         OutputError: where the clip is too long for a GLB or the file cannot be written; nothing is left behind then.
     """
-    rows, vertices = recording.people.vertices_m.shape[:2]
+    rows, vertices = len(recording.people), LAYOUT["vertices_m"][0][0]
     if rows * (vertices * 12 + _OVERHEAD_BYTES) + recording.faces.nbytes > MAX_BYTES:
         cause = f"{path}: {rows} meshes do not fit in a GLB, which ends at 4 GiB"
         raise OutputError(cause, "write a shorter clip, or use the .npz file")
@@ -116,8 +117,7 @@ def _add_people(document: _Document, recording: PeopleFile) -> None:
     indices = document.add_array(recording.faces.astype(np.uint32).reshape(-1), _INDICES)
     materials: dict[tuple[int, ...], int] = {}
     for person, run in _runs(recording):
-        meshes = (people.vertices_m[row] + places_m[row] for row in run)
-        first = next(meshes)
+        first, *others = people[run].vertices_m + places_m[run][:, None]  # those of a run at once: they may be made now
         attributes = {"POSITION": document.add_array(first, _VERTICES)}
         # Fixed normals would be wrong in a mesh that moves; without them a viewer derives them.
         if still:
@@ -125,7 +125,7 @@ def _add_people(document: _Document, recording: PeopleFile) -> None:
         colour = tuple(person_colours(np.array([person if person >= 0 else -1 - person]))[0].tolist())
         material = materials.setdefault(colour, len(materials))
         primitive = {"attributes": attributes, "indices": indices, "material": material}
-        targets = [{"POSITION": document.add_array(mesh - first, _VERTICES)} for mesh in meshes]
+        targets = [{"POSITION": document.add_array(mesh - first, _VERTICES)} for mesh in others]
         document.meshes.append({"primitives": [{**primitive, "targets": targets} if targets else primitive]})
         document.nodes.append({"name": _name(person), "mesh": len(document.meshes) - 1})
         if not still:

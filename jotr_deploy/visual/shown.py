@@ -31,6 +31,8 @@ Image = NDArray[np.uint8]
 PICTURE_SIDE_PX = 800
 # The picture stands this far behind the last person, so that nobody is inside it.
 BEHIND_M = 1.5
+# So many meshes, evenly from the whole clip, say where the ground is.
+GROUND_MESHES = 64
 # Where the picture stands when there is nobody.
 EMPTY_DEPTH_M = 4.0
 
@@ -107,6 +109,8 @@ def ground_m(recording: PeopleFile, camera: SceneCamera) -> float:
     people = recording.people
     if not len(people):
         return 1.0
+    if len(people) > GROUND_MESHES:  # meshes may have to be made
+        people = people[np.linspace(0, len(people) - 1, GROUND_MESHES).astype(np.int64)]
     places_m = scene_translation_m(people, camera.size_px, camera.focal_px)
     return float(np.median(people.vertices_m[:, :, 1].max(1) + places_m[:, 1]))
 
@@ -211,7 +215,7 @@ def _holds_people(file: Path) -> bool:
     """By the names in it: `NAME_2d.npz` holds joints alone."""
     try:
         with zipfile.ZipFile(file) as archive:
-            return "vertices_m.npy" in archive.namelist()
+            return {"pose_rad.npy", "numbers.npy"} <= set(archive.namelist())
     except (OSError, zipfile.BadZipFile):
         return False
 

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.errors import JotrDeployError
+from jotr_deploy.people import LAYOUT
 from jotr_deploy.visual.files import PeopleFile
 from jotr_deploy.visual.shown import (
     Pictures,
@@ -149,7 +150,7 @@ class Viewer:
         person.opacity = None if picked in (None, shown.names[k]) else OTHERS_OPACITY
 
     def _add_person(self, k: int) -> Any:
-        corners, faces = np.zeros(self._recording.people.vertices_m.shape[1:], np.float32), self._recording.faces
+        corners, faces = np.zeros(LAYOUT["vertices_m"][0], np.float32), self._recording.faces
         if not len(faces):
             return self.server.scene.add_point_cloud(
                 f"/people/{k}", corners, (0, 0, 0), point_size=0.012, precision="float32"
@@ -247,8 +248,9 @@ class Viewer:
         recording, number = self._recording, self._number
         if recording.names:
             return f"`{recording.names[self.frame.value if self.frame else 0]}`"
-        time_s = f", {number / recording.fps:.2f} s" if recording.fps else ""
-        return f"frame {number}{time_s}" if recording.frames else ""
+        time_s = recording.time_s(number)
+        when = "" if time_s is None else f", {time_s:.2f} s"
+        return f"frame {number}{when}" if recording.frames else ""
 
     def _play_or_pause(self, _: Any) -> None:
         self._playing = not self._playing

@@ -134,7 +134,7 @@ class Malicious:
 def test_code_in_a_pickle_is_refused_and_not_run(tmp_path: Path, arrays: dict[str, Any]) -> None:
     path, target = tmp_path / "SMPL_NEUTRAL.pkl", tmp_path / "touched"
     path.write_bytes(pickle.dumps({**arrays, "extra": Malicious(target)}))
-    with pytest.raises(BodyFileError, match=r"not a readable SMPL pickle \(it asks for pathlib"):
+    with pytest.raises(BodyFileError, match=r"a Python pickle, but damaged or not an SMPL body \(it asks for pathlib"):
         load_body(path)
     assert not target.exists()
 
@@ -164,10 +164,10 @@ def test_wrong_arrays_are_named(tmp_path: Path, arrays: dict[str, Any], change: 
 @pytest.mark.parametrize(
     ("name", "content", "cause"),
     [
-        ("a.npz", b"", "not a readable .npz file"),
-        ("a.npz", b"PK\x03\x04 truncated", "not a readable .npz file"),
-        ("a.pkl", b"\x80\x02}q\x00(U", "not a readable SMPL pickle"),
-        ("a.pkl", b"hello", "not a readable SMPL pickle"),
+        ("a.npz", b"", r"not a body file \(\.npz or \.pkl\): it is an empty file"),
+        ("a.npz", b"PK\x03\x04 truncated", "it is a zip archive that is cut off or damaged"),
+        ("a.pkl", b"\x80\x02}q\x00(U", "a Python pickle, but damaged or not an SMPL body"),
+        ("a.pkl", b"hello", "not an SMPL body: it is plain text"),
         ("a.pkl", pickle.dumps([1, 2]), "it is not a dictionary"),
     ],
 )
@@ -221,7 +221,7 @@ def test_vposer_folder(tmp_path: Path, prefix: str) -> None:
 @pytest.mark.parametrize(
     ("content", "cause"),
     [
-        (b"text", "not a readable VPoser snapshot"),
+        (b"text", "not a VPoser snapshot: it is plain text"),
         ({"bodyprior_dec_fc1.weight": torch.zeros(2, 2)}, "not a VPoser v1 decoder"),
         (None, "no such VPoser file"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -27,14 +28,19 @@ from runtime.canned import (
 from jotr_deploy.bundle import Bundle, open_bundle
 from jotr_deploy.doctor import examine
 from jotr_deploy.doctor import healthy as sound
+from jotr_deploy.runtime.detection import FORMATS
+from jotr_deploy.runtime.images import read_image
 from jotr_deploy.runtime.people_networks import open_people_networks
 
 Cli = Callable[..., Outcome]
 
 SIZE, INPUT = (96, 96), (48, 64)
-BOXES = np.array([[10, 10, 30, 50], [50, 10, 70, 50.0]])
+BOXES = np.array([[26, 21, 64, 63], [32, 27, 43, 59.0]])
+"""On the canvas, where it shows the people of the picture inside this package."""
 UNKNOWN = {"terms": "unknown: not stated", "redistributable": False}
-DETECTORS = "mmdeploy, rtmo, ultralytics, ultralytics-pose, yolox"
+DETECTORS = ", ".join(each.name for each in FORMATS)
+YOLOX_RECIPE = "a recipe of yolox has format, size_px, person, threshold, iou, flip_test, decoded"
+FOUND_BOTH = "finds 2 of the 2 people in the picture inside this package (IoU 0.98 and 0.97)"
 
 
 def yolox(path: Path, people: int = 2) -> Path:
@@ -64,10 +70,10 @@ def test_both_at_once(cli: Cli, files: Path) -> None:
     assert outcome.code == 0, outcome.err
     sizes = [(files / name).stat().st_size / 1e6 for name in ("d.onnx", "p.onnx")]
     assert outcome.out.splitlines() == [
-        "detector.onnx yolox, 96 x 96 px, classes: 1; people found in the picture inside this package: 2, it shows 2",
+        f"detector.onnx yolox, 96 x 96 px, classes: 1; {FOUND_BOTH}",
         "licence detector: d.onnx: Apache-2.0; may be passed on",
-        "pose.onnx simcc, 48 x 64 px, joints of coco17; joints found of a person in the picture inside this package: "
-        "17.0 of 17",
+        "pose.onnx simcc, 48 x 64 px, joints of coco17; finds 17.0 of 17 joints of a person in the picture inside this "
+        "package, off by 49.9% of the box (median): too far; check the order of the joints and the decoding",
         "licence pose: p.onnx: Apache-2.0; may be passed on",
         f"done {files / 'bundle'} (detector.onnx, {sizes[0]:.1f} MB and pose.onnx, {sizes[1]:.1f} MB). Next: "
         f"jotr-deploy run {files / 'bundle'} IMAGE -o DIR",
@@ -101,7 +107,7 @@ def test_what_a_recipe_says_is_kept(cli: Cli, files: Path) -> None:
     (said,) = json.loads(outcome.out)
     assert said == {
         "role": "detector", "name": "detector.onnx", "about": "yolox, 96 x 96 px, classes: 1",
-        "found": "people found in the picture inside this package: 1, it shows 2",
+        "found": "finds 1 of the 2 people in the picture inside this package (IoU 0.98 and 0.22)", "tried": None,
         "size_bytes": (files / "d.onnx").stat().st_size, "licence": {"asset": "detector: d.onnx", **UNKNOWN},
         "replaced": [],
     }  # fmt: skip
@@ -158,7 +164,7 @@ def test_weights_beside_the_file_are_taken_in(cli: Cli, files: Path) -> None:
 
 def test_a_file_of_any_size_keeps_the_size_that_is_said(cli: Cli, files: Path) -> None:
     write_yolox_of_any_size(files / "any.onnx")
-    arguments = ("add", files / "bundle", "--detector", files / "any.onnx", "--json")
+    arguments = ("add", files / "bundle", "--detector", files / "any.onnx", "--set", "detector.threshold=1", "--json")
     assert json.loads(cli(*arguments).out)[0]["about"] == "yolox, 640 x 640 px, classes: 1"
     said = json.loads(cli(*arguments, "--set", "detector.size_px=[160, 96]").out)[0]
     assert said["about"] == "yolox, 160 x 96 px, classes: 1"
@@ -210,10 +216,10 @@ def not_added(cli: Cli, files: Path) -> Callable[..., tuple[str, str]]:
                      "{p}/d.onnx: unknown detector format 'ssd'", f"known: {DETECTORS}", id="unknown format"),
         pytest.param(["--detector", "{p}/d.onnx", "--set", "detector.nms=1"],
                      "{p}/d.onnx: recipe: nms: Extra inputs are not permitted",
-                     "a recipe of yolox has format, size_px, threshold, iou, flip_test, decoded", id="unknown setting"),
+                     YOLOX_RECIPE, id="unknown setting"),
         pytest.param(["--detector", "{p}/d.onnx", "--set", "detector.iou=2"],
                      "{p}/d.onnx: recipe: iou: Input should be less than or equal to 1",
-                     "a recipe of yolox has format, size_px, threshold, iou, flip_test, decoded", id="wrong setting"),
+                     YOLOX_RECIPE, id="wrong setting"),
         pytest.param(["--detector", "{p}/d.onnx", "--set", "iou=0.5"], "--set iou=0.5: not ROLE.KEY=VALUE",
                      "give one such as detector.threshold=0.4", id="no role"),
         pytest.param(["--detector", "{p}/d.onnx", "--set", "mesh.iou=0.5"], "--set mesh.iou=0.5: not ROLE.KEY=VALUE",
@@ -234,19 +240,107 @@ def test_refused(not_added: Any, files: Path, arguments: list[str], cause: str, 
 
 
 @pytest.mark.parametrize(
-    ("role", "file", "kind", "known"),
+    ("role", "file", "kind", "what", "remedy"),
     [
-        ("detector", "bundle/mesh.onnx", "detector", DETECTORS),
-        ("pose", "bundle/mesh.onnx", "pose network", "simcc, decoded, heatmaps"),
-        ("detector", "p.onnx", "detector", DETECTORS),
-        ("pose", "d.onnx", "pose network", "simcc, decoded, heatmaps"),
+        ("detector", "bundle/mesh.onnx", "detector", "a mesh network of this project",
+         "give the file of a detector or of a pose network"),
+        ("pose", "bundle/mesh.onnx", "pose network", "a mesh network of this project",
+         "give the file of a detector or of a pose network"),
+        ("detector", "p.onnx", "detector", "a pose network (SimCC)",
+         "give it with --pose; a detector finds the boxes for it"),
+        ("pose", "d.onnx", "pose network", "a detector (yolox)", "give it with --detector"),
     ],
-)
-def test_a_file_of_another_kind(not_added: Any, files: Path, role: str, file: str, kind: str, known: str) -> None:
-    cause, remedy = not_added(f"--{role}", files / file)
-    assert cause.startswith(f"{files / file}: not a {kind} of a known format (inputs ")
-    assert cause.endswith(f"; tried {known})")
-    assert remedy == f"give a file in one of the formats {known}, as its exporter writes it"
+)  # fmt: skip
+def test_a_file_of_another_kind(
+    not_added: Any, files: Path, role: str, file: str, kind: str, what: str, remedy: str
+) -> None:
+    cause, said = not_added(f"--{role}", files / file)
+    assert cause.startswith(f"{files / file}: this is {what}, which cannot be used as a {kind} here (inputs ")
+    assert said == remedy
+
+
+def test_a_file_of_no_known_format(not_added: Any, files: Path) -> None:
+    write_always(files / "x.onnx", "x", SIZE, {"y": np.zeros((3, 5), np.float32)})
+    cause, remedy = not_added("--detector", files / "x.onnx")
+    assert cause.startswith(f"{files / 'x.onnx'}: not a detector of a known format (inputs ")
+    assert cause.endswith(f"; tried {DETECTORS})")
+    assert remedy == f"give a file in one of the formats {DETECTORS}, as its exporter writes it"
+
+
+MISSES = np.array([[2, 50, 20, 70.0]])
+
+
+def test_boxes_that_all_miss_are_refused(not_added: Any, files: Path) -> None:
+    path = write_always(files / "m.onnx", "input", SIZE, mmdeploy_answers(MISSES, np.array([0.9])))
+    assert not_added("--detector", path) == (
+        f"{path}: read as mmdeploy, 96 x 96 px, pixels as yolox takes them, class 0 is taken for people, the file "
+        "names none, but all its boxes miss the people of the picture inside this package (IoU 0.00 and 0.00)",
+        "if it is of another format, name that (--detector-format); else show that it finds people: --try PHOTO",
+    )
+
+
+@pytest.mark.parametrize("tries", [[], ["--try", "{p}/photo.png"]])
+def test_numbers_of_another_format_are_refused(not_added: Any, files: Path, tries: list[str]) -> None:
+    path = write_always(files / "m.onnx", "input", SIZE, mmdeploy_answers(BOXES[:1], np.array([7.0])))
+    cause, remedy = not_added("--detector", path, *(each.format(p=files) for each in tries))
+    assert cause.endswith("the file names none, but its scores go from 0 to 7, not from 0 to 1")
+    assert remedy == "it is of another format: give one of docs/formats.md"
+
+
+def test_a_picture_of_ones_own(cli: Cli, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A detector that misses the drawn people is taken where the user sees that it finds somebody."""
+    monkeypatch.chdir(files)
+    path = write_always(files / "m.onnx", "input", SIZE, mmdeploy_answers(MISSES - [0, 20, 0, 20], np.array([0.9])))
+    outcome = cli("add", "bundle", "--detector", path, "--pose", "p.onnx", "--try", "photo.png")
+    assert outcome.code == 0, outcome.err
+    lines = outcome.out.splitlines()
+    at = lines.index("photo.png, drawn into try-photo.jpg:")
+    assert re.fullmatch(r"  person 1: box \d+ \d+ \d+ \d+ px, score 0\.90, \d+ of 17 joints.*", lines[at + 1])
+    assert "finds 1 box, but all its boxes miss the people of the picture inside this package" in lines[0]
+    drawn, photo = read_image(files / "try-photo.jpg"), read_image(files / "photo.png")
+    assert drawn.shape == photo.shape
+    assert np.abs(drawn.astype(int) - photo).max() > 50
+    (said,) = json.loads(cli("add", "bundle", "--detector", path, "--try", "photo.png", "--json").out)
+    assert (said["tried"]["picture"], said["tried"]["drawing"]) == ("photo.png", "try-photo.jpg")
+    ((person,),) = (said["tried"]["people"],)
+    assert (len(person["box_px"]), round(person["score"], 3), len(person["joints"])) == (4, 0.9, 17)
+
+
+@pytest.mark.parametrize(
+    ("tries", "cause", "remedy"),
+    [
+        ("photo.png", "{p}/photo.png: the detector finds nobody in it",
+         "give a picture with people in full view, or a lower threshold: --set detector.threshold=0.1"),
+        ("gone.png", "{p}/gone.png", ""),
+    ],
+)  # fmt: skip
+def test_nobody_in_a_picture_of_ones_own(not_added: Any, files: Path, tries: str, cause: str, remedy: str) -> None:
+    path = write_always(files / "none.onnx", "input", SIZE, mmdeploy_answers(BOXES[:0], np.zeros(0)))
+    found = not_added("--detector", path, "--try", files / tries)
+    assert found[0].startswith(cause.format(p=files))
+    assert found[1].startswith(remedy)
+
+
+def test_a_pose_network_alone_sees_the_whole_picture(cli: Cli, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(files)
+    (said,) = json.loads(cli("add", "bundle", "--pose", "p.onnx", "--try", "photo.png", "--json").out)
+    (person,) = said["tried"]["people"]
+    height, width = read_image(files / "photo.png").shape[:2]
+    assert person["box_px"] == [-0.5, -0.5, width - 0.5, height - 0.5]
+
+
+def test_doctor_tries_what_was_added(cli: Cli, files: Path) -> None:
+    assert cli("add", files / "bundle", "--detector", files / "d.onnx", "--pose", files / "p.onnx").code == 0
+    tried = {finding.subject: finding for finding in examine(files / "bundle") if finding.subject.endswith("picture")}
+    assert (tried["detector on a known picture"].state, tried["detector on a known picture"].detail) == (
+        "ok",
+        FOUND_BOTH,
+    )
+    pose = tried["pose on a known picture"]
+    assert pose.state == "note"  # every joint is the brightest pixel
+    assert re.fullmatch(
+        r"finds 17\.0 of 17 joints of a person .*, off by \d+\.\d% of the box \(median\): too far; .*", pose.detail
+    )
 
 
 def test_a_file_that_is_no_onnx(not_added: Any, files: Path) -> None:
@@ -270,7 +364,7 @@ def test_a_network_that_does_not_run(not_added: Any, files: Path) -> None:
 
 def test_if_one_of_two_is_refused_neither_is_added(not_added: Any, files: Path) -> None:
     cause, _ = not_added("--detector", files / "d.onnx", "--pose", files / "d.onnx")
-    assert "not a pose network" in cause
+    assert "cannot be used as a pose network here" in cause
 
 
 def test_the_starter_is_not_changed(not_added: Any, files: Path) -> None:
@@ -300,4 +394,5 @@ def test_a_detector_that_finds_nobody_is_said(cli: Cli, files: Path) -> None:
     answers = mmdeploy_answers(BOXES[:0], np.zeros(0))
     path = write_always(files / "none.onnx", "input", SIZE, answers)
     outcome = cli("add", files / "bundle", "--detector", path)
-    assert "people found in the picture inside this package: 0, it shows 2" in outcome.out
+    assert outcome.code == 0
+    assert "finds nobody in the picture inside this package, which is drawn and shows 2 people" in outcome.out

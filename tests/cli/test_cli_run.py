@@ -20,6 +20,7 @@ Cli = Callable[..., Outcome]
 
 SOURCES = "remedy: give an image, a folder, a glob in quotes, a video, a camera's number or a URL"
 STAGES = ["open", "decode", "track", "crop", "network", "draw", "write"]
+FILES = ("--vertices", "--obj", "--glb", "--save-2d")
 NOBODY = "note nobody was found; are the joints or boxes those of this source?"
 LABELS = ["untrained: pose is meaningless", "stand-in body"]
 
@@ -70,7 +71,7 @@ def test_json_is_the_summary_that_is_written(cli: Cli, tmp_path: Path, tiny_bund
 def test_nobody_is_a_result(cli: Cli, tmp_path: Path, tiny_bundle: Path, option: str, source: str) -> None:
     (video if source == "clip.mp4" else picture)(tmp_path / source)
     nobody, output = write(tmp_path / "empty.json", []), tmp_path / "out"
-    outcome = cli("run", tiny_bundle, tmp_path / source, option, nobody, "-o", output, "--obj", "--glb", "--save-2d")
+    outcome = cli("run", tiny_bundle, tmp_path / source, option, nobody, "-o", output, *FILES)
     assert outcome.code == 0
     assert NOBODY in outcome.out
     result = arrays(output / f"{Path(source).stem}.npz")
@@ -134,8 +135,8 @@ def test_unusual_images_are_not_refused(cli: Cli, place: Path, image: np.ndarray
     }  # fmt: skip
     with np.load(place / "new" / "photo.npz") as result:
         assert tuple(result["image_size_px"]) == pixels
-        assert len(result["vertices_m"]) == 1
-        assert np.isfinite(result["vertices_m"]).all()
+        assert len(result["joints_m"]) == 1
+        assert np.isfinite(result["joints_m"]).all()
 
 
 def command(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:

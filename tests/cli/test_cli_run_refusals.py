@@ -19,7 +19,9 @@ Refused = Callable[..., tuple[str, str]]
 
 AGAIN = "export it again: jotr-deploy export CHECKPOINT -o BUNDLE"
 MAKE = "make one: jotr-deploy export CHECKPOINT -o BUNDLE; or take that of this package: starter"
-SUFFIXES = "known image suffixes: .jpg .jpeg .png .bmp .tif .tiff .webp"
+PICTURES = "pictures are read as JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, HEIC, JPEG 2000, PBM, PGM and PPM"
+FILMS = f"{PICTURES}; films as FFmpeg reads them"
+WHOLE = "download or copy it again, and compare its size with that of the original"
 SOURCES = "give an image, a folder, a glob in quotes, a video, a camera's number or a URL"
 LAYOUTS = "give COCO or AlphaPose results, OpenPose files, or the .npz that --save-2d writes"
 BOXES = "give [[x0, y0, x1, y1], ...], {image name: [[x0, y0, x1, y1], ...]}, or COCO results with bbox and image_id"
@@ -193,14 +195,15 @@ def cut(path: Path, make: Callable[[Path], Any], share: float) -> None:
     [
         ("gone.png", lambda _: None, "no such file or folder", SOURCES),
         ("empty.jpg", lambda p: p.touch(), "the file is empty", "give an image or a video"),
-        ("text.jpg", lambda p: p.write_text("hello"), "not an image that can be decoded", "save it as PNG or JPEG"),
-        ("cut.png", lambda p: cut(p, picture, 0.5), "not an image that can be decoded", "save it as PNG or JPEG"),
-        ("folder", Path.mkdir, "no images in this folder", SUFFIXES),
+        ("text.jpg", lambda p: p.write_text("hello"), "plain text, neither a picture nor a film that is read", FILMS),
+        ("cut.png", lambda p: cut(p, picture, 0.5), "the PNG picture is cut off", "copy or download it again"),
+        ("folder", Path.mkdir, "no images in this folder", PICTURES),
         ("folder/*.png", lambda p: p.parent.mkdir(), "no file matches", "check the pattern, and put it in quotes"),
-        ("cut.mp4", lambda p: cut(p, video, 0.5), "neither an image nor a video that can be read", SUFFIXES),
+        ("cut.mp4", lambda p: cut(p, video, 0.5),
+         "an MP4 video without its index (an unfinished recording or download)", WHOLE),
         ("void.mp4", without_samples, "the video has no frame that can be read",
          "check that a video player shows it"),
-        ("notes.txt", lambda p: p.write_text("hello"), "neither an image nor a video that can be read", SUFFIXES),
+        ("notes.txt", lambda p: p.write_text("hello"), "plain text, neither a picture nor a film that is read", FILMS),
         ("x" * 300 + ".png", lambda _: None, "cannot be read (File name too long)",
          "check the path and its permissions"),
     ],
@@ -217,5 +220,5 @@ def test_a_bad_image_in_the_middle_of_a_folder(refused: Refused, place: Path) ->
     picture(place / "photos" / "1.png")
     (place / "photos" / "2.png").write_text("hello")
     picture(place / "photos" / "3.png")
-    cause = f"{place / 'photos' / '2.png'}: not an image that can be decoded"
-    assert refused(source="photos", output="deep/new") == (cause, "save it as PNG or JPEG")
+    cause = f"{place / 'photos' / '2.png'}: plain text, not a picture that is read"
+    assert refused(source="photos", output="deep/new") == (cause, PICTURES)

@@ -75,7 +75,7 @@ def test_a_folder(folder: Path) -> None:
     found = read_textures(folder, 0, 15)
     assert found.names == ("woven/woven_2.png", "woven/woven_10.png")
     assert found.source == f"2 of 3 pictures of {folder}"
-    assert found.skipped == (f"{folder / 'dotted' / 'broken.jpg'}: not an image that can be decoded",)
+    assert found.skipped == (f"{folder / 'dotted' / 'broken.jpg'}: plain text, not a picture that is read",)
     wide, high = found.pictures
     assert (wide.shape, high.shape) == ((15, 30, 3), (38, 15, 3))
     assert_array_equal(high[0, 0], [9, 8, 7])  # RGB
@@ -95,7 +95,7 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
     for path, cause, remedy in (
         (folder / "none", "not a folder of textures", "give --textures a folder with pictures"),
         (folder / "readme.txt", "not a folder of textures", "give --textures a folder with pictures"),
-        (tmp_path / "empty", "holds no pictures", "known image suffixes: .jpg"),
+        (tmp_path / "empty", "holds no pictures", "pictures are read as JPEG"),
         (folder / "dotted", "none of its pictures can be read", "save them as PNG or JPEG"),
     ):
         with pytest.raises(SourceError) as refused:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,8 @@ def test_a_checkpoint_of_another_architecture(tmp_path: Path) -> None:
     other = torch.nn.Sequential(torch.nn.Linear(3, 3)).state_dict()
     loaded = load_checkpoint(save(tmp_path / "other.pt", other))
     with pytest.raises(
-        CheckpointError, match=r"does not fit the network \(\d+ missing: .*; 2 unexpected: 0.weight, 0.bias\)"
+        CheckpointError,
+        match=r"another network: of the 513 weights of JOTR 513 are missing, and it has 0\.weight, 0\.bias",
     ):
         build_model(loaded, None)
 
@@ -125,7 +127,7 @@ class Sneaky:
 def test_pickled_code_is_refused_and_not_run(tmp_path: Path) -> None:
     target = tmp_path / "touched"
     path = save(tmp_path / "evil.pth.tar", {"network": Sneaky(target)})
-    with pytest.raises(CheckpointError, match="the file holds pickled code, which is never run"):
+    with pytest.raises(CheckpointError, match=r"holds pickled code \(getattr\), which is never run"):
         load_checkpoint(path)
     assert not target.exists()
 
@@ -140,9 +142,9 @@ def truncated(path: Path) -> Path:
     ("make", "cause"),
     [
         (lambda p: p, "no such checkpoint"),
-        (lambda p: (p.write_bytes(b"") and p) or p, "truncated or not a checkpoint"),
-        (lambda p: p.write_text("hello") and p, "truncated or not a checkpoint"),
-        (truncated, "truncated or not a checkpoint"),
+        (lambda p: (p.write_bytes(b"") and p) or p, "not a checkpoint: it is an empty file"),
+        (lambda p: p.write_text("hello") and p, "not a checkpoint: it is plain text"),
+        (truncated, "not a checkpoint: it is a zip archive that is cut off"),
         (lambda p: save(p, [1, 2, 3]), "it holds no dictionary of tensors"),
         (lambda p: save(p, {"network": {}}), "it holds no dictionary of tensors"),
         (lambda p: save(p, {"format": "jotr-deploy/2"}), "checkpoint format 'jotr-deploy/2', this version reads"),
@@ -170,7 +172,7 @@ def test_saving_leaves_nothing_when_the_disk_is_full(tmp_path: Path, monkeypatch
     [
         ({"d_model": 250}, "must be a multiple of heads"),
         ({"crop_side": 200}, "must be 16 or 32 times voxel_grid"),
-        ({"decoder_layers": 0}, "layers and widths start at 1"),
+        ({"decoder_layers": 0}, "greater than or equal to 1"),
         ({"unknown": 1}, "Extra inputs are not permitted"),
     ],
 )
@@ -193,3 +195,77 @@ def test_start_weights_depend_on_the_seed_alone() -> None:
     a, b, c = (initialise(JOTR(TINY, None), seed) for seed in (0, 0, 1))
     assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
     assert not all(torch.equal(x, y) for x, y in zip(a.parameters(), c.parameters(), strict=True))
+
+
+# ── files that downloads and other projects leave ────────────────────────────────────────────────────────────────
+
+HTML = b"<!DOCTYPE html><html><head><title>Google Drive - Virus scan warning</title></head></html>"
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "cause", "remedy"),
+    [
+        (HTML, "not a checkpoint: it is an HTML page (a download page rather than the file)",
+         "download the file itself, not the page about it"),
+        (LFS, "not a checkpoint: it is a Git LFS pointer (the file itself was not downloaded)",
+         "get the file itself: git lfs pull"),
+        (b"\x02\0\0\0\0\0\0\0{}", "not a checkpoint: it is a safetensors file", None),
+        ({"state_dict": {"epoch": 3}, "epoch": 1},
+         "not a JOTR checkpoint: it holds no dictionary of tensors but 'state_dict', 'epoch'", None),
+        ({1: torch.zeros(1)}, "not a JOTR checkpoint: it holds no dictionary of tensors but 1", None),
+        ({"network": {"a": torch.zeros(2).to_sparse()}},
+         "not a JOTR checkpoint: it holds no dictionary of tensors but 'network'", None),
+        ({"format": "jotr-deploy-run/1"}, "the state of a training run", "give the weights.pt that the run ends with"),
+        ({"format": torch.zeros(3)}, "checkpoint format 'tensor([0., 0., 0.])', this version reads 'jotr-deploy/1'",
+         None),
+    ],
+)  # fmt: skip
+def test_what_is_no_checkpoint_is_named(tmp_path: Path, content: Any, cause: str, remedy: str | None) -> None:
+    path = tmp_path / "downloaded.pth.tar"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        save(path, content)
+    with pytest.raises(CheckpointError) as error:
+        load_checkpoint(path)
+    usual = "give a JOTR .pth.tar as published, or a checkpoint written by this package"
+    assert (error.value.cause, error.value.remedy) == (f"{path}: {cause}", remedy or usual)
+
+
+@pytest.mark.parametrize(
+    ("names", "what", "remedy"),
+    [
+        (("bodyprior_dec_fc1.weight",), "VPoser",
+         "give this file with --vposer, and as CHECKPOINT the .pth.tar of JOTR"),
+        (("conv1.weight", "layer1.0.conv1.weight"), "a ResNet alone",
+         "give the .pth.tar of all of JOTR; a ResNet starts a training, as its option backbone"),
+        (("model.0.conv.weight",), "another network",
+         "give a JOTR .pth.tar as published, or a checkpoint written by this package"),
+    ],
+)  # fmt: skip
+def test_the_weights_of_something_else_are_named(
+    tmp_path: Path, names: tuple[str, ...], what: str, remedy: str
+) -> None:
+    loaded = load_checkpoint(save(tmp_path / "c.pth", {"state_dict": dict.fromkeys(names, torch.zeros(1))}))
+    with pytest.raises(CheckpointError, match=f"holds the weights of {what}:") as error:
+        build_model(loaded, None)
+    assert error.value.remedy == remedy
+
+
+@pytest.mark.parametrize("archive", [True, False])
+def test_what_scripts_store_beside_the_weights_is_no_code(tmp_path: Path, archive: bool) -> None:
+    state = published("module.")
+    beside = {"args": Namespace(lr=1e-4), "best": np.float64(47.1), "curve": np.arange(3), "epoch": np.int64(3)}
+    torch.save({"network": state, **beside}, tmp_path / "c.pth.tar", _use_new_zipfile_serialization=archive)
+    assert (
+        load_checkpoint(tmp_path / "c.pth.tar").weights.keys()
+        == load_checkpoint(save(tmp_path / "d", state)).weights.keys()
+    )
+
+
+def test_a_large_architecture_takes_no_memory_without_its_weights(tmp_path: Path) -> None:
+    config = {"d_model": 8192, "ffn_fusion": 65536, "encoder_layers": 64, "decoder_layers": 64}
+    content = {"format": "jotr-deploy/1", "config": config, "weights": {"a": torch.zeros(1)}}
+    with pytest.raises(CheckpointError, match="are missing"):
+        build_model(load_checkpoint(save(tmp_path / "c.pt", content)), None)

@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from canned import Canned, always, ultralytics_pose, ultralytics_raw, with_metadata, write_always
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from jotr_deploy.errors import BundleError, SessionError
 from jotr_deploy.runtime.declared import Declared, declared
 from jotr_deploy.runtime.detection import open_detector
 from jotr_deploy.runtime.pose import open_pose_network
-from jotr_deploy.runtime.sessions import open_session
+from jotr_deploy.runtime.sessions import TensorSpec, open_session
 
 SIZE = (96, 64)
 CELLS = 126
@@ -47,6 +49,9 @@ def session(metadata: dict[str, str], outputs: dict, size_px=SIZE) -> Canned:
         ({"imgsz": "[384, 640]"}, Declared(size_px=(640, 384))),
         ({"imgsz": "640"}, Declared(size_px=(640, 640))),
         ({"imgsz": "[-1, 640]"}, Declared()),
+        ({"imgsz": "[1000000000, 640]"}, Declared()),
+        ({"names": "{1e999: 'person'}"}, Declared()),
+        ({"names": "{0: 'two\\nlines\\x1b[31m'}"}, Declared(names={0: "two lines [31m"})),
         ({"channels": "1"}, Declared(channels=1)),
         ({"description": "Ultralytics RTDETR-L"}, Declared(description="ultralytics rtdetr-l")),
     ],
@@ -91,8 +96,10 @@ def test_of_several_classes_of_people_the_surer_counts():
         ({"names": "{0: 'cat', 1: 'dog'}"}, {"output0": (1, 6, CELLS)}, {},
          "none of its classes is a person (cat, dog)",
          "give a detector of people, or the number of the class that is one: --set detector.person=NUMBER"),
-        ({}, {"output0": (1, 24, CELLS)}, {}, "20 classes without names: which of them is a person is not known",
-         "say its number, counted from 0: --set detector.person=NUMBER"),
+        ({}, {"output0": (1, 24, CELLS)}, {},
+         "20 numbers a box that may be classes, without names: which is a person is not known",
+         "if they are classes, say the person's, counted from 0: --set detector.person=NUMBER; joints, angles and "
+         "landmarks are not read so"),
         ({}, {"output0": (1, 24, CELLS)}, {"person": 20}, "recipe: person: class 20 of 20", "give one of 0 to 19"),
         ({"names": PERSON_SECOND}, {"output0": (1, 6, CELLS)}, {},
          "its metadata names class 2, but its outputs have 2 classes",
@@ -166,3 +173,27 @@ def test_names_of_joints_tell_their_order():
     assert open_pose_network(made).skeleton == "coco17"
     with pytest.raises(BundleError, match="has 18 joints, the file 17"):
         open_pose_network(made, {"skeleton": "coco18"})
+
+
+def test_fourteen_joints_may_be_in_several_orders():
+    made = session({}, {"simcc_x": (1, 14, 192), "simcc_y": (1, 14, 128)})
+    with pytest.raises(BundleError) as refusal:
+        open_pose_network(made)
+    assert (refusal.value.cause, refusal.value.remedy) == (
+        "canned.onnx: 14 joints, in the order of CrowdPose, of AI Challenger or of LSP: the file does not say which",
+        "if it is the first, say so: --set ROLE.skeleton=crowdpose14; the others are not read",
+    )
+    assert open_pose_network(made, {"skeleton": "crowdpose14"}).skeleton == "crowdpose14"
+
+
+def test_output_sizes_that_a_file_leaves_open_are_those_of_a_call():
+    made = always("images", SIZE, ultralytics_raw(ONE, np.array([0.9], np.float32), SIZE))
+    made.outputs = {"output0": TensorSpec(np.dtype(np.float32), ("batch", 5, "anchors"))}
+    detector = open_detector(made)
+    np.testing.assert_allclose(detector(np.zeros((64, 96, 3), np.uint8))[0], ONE - 0.5, atol=1e-3)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(["task", "names", "kpt_shape", "kpt_names", "imgsz", "channels"]), st.text(max_size=40))
+def test_any_text_is_read_or_left(key, text):
+    assert isinstance(declared(session({key: text}, {})), Declared)

@@ -27,7 +27,7 @@ def answers(joints: np.ndarray) -> dict[str, np.ndarray]:
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 2**31), st.sampled_from([14, 17, 26]))
+@given(st.integers(0, 2**31), st.sampled_from([17, 18, 26]))
 def test_known_joints_come_back(seed, count):
     rng = np.random.default_rng(seed)
     joints_px = rng.uniform([-50, -50, 0.4], [500, 400, 1], (count, 3))

@@ -201,7 +201,7 @@ def test_everybody_of_a_picture_in_as_few_calls_as_the_file_allows(batch, calls,
     np.testing.assert_array_equal(together, np.concatenate([alone(image, box[None]) for box in boxes_px]))
 
 
-@pytest.mark.parametrize(("joints", "skeleton"), [(17, "coco17"), (14, "crowdpose14"), (133, "coco17")])
+@pytest.mark.parametrize(("joints", "skeleton"), [(17, "coco17"), (18, "coco18"), (133, "coco17")])
 def test_the_order_is_known_by_the_number_of_joints(joints, skeleton):
     joints_px = np.ones((1, joints, 3))
     joints_px[..., 0], joints_px[..., 1] = np.linspace(160, 200, joints), 150

@@ -5,7 +5,10 @@ import numpy as np
 import pytest
 
 from jotr_deploy.errors import OutputError, SourceError
-from jotr_deploy.runtime.images import natural_order, read_image, write_image
+from jotr_deploy.runtime.images import READ_FORMATS, natural_order, read_image, write_image
+
+AGAIN = "download or copy it again, and compare its size with that of the original"
+PAGE = "download the file itself, not the page about it"
 
 
 def noise(shape, dtype=np.uint8):
@@ -18,8 +21,8 @@ def noise(shape, dtype=np.uint8):
         (noise((5, 4, 3)), lambda a: a),  # colour
         (noise((5, 4)), lambda a: np.repeat(a[..., None], 3, 2)),  # grey
         (noise((5, 4, 4)), lambda a: a[..., :3]),  # alpha is dropped, not blended
-        (noise((5, 4, 3), np.uint16), lambda a: np.rint(a / 257)),  # 16 bits
-        (noise((5, 4), np.uint16), lambda a: np.repeat(np.rint(a / 257)[..., None], 3, 2)),  # 16 bits, grey
+        (noise((5, 4, 3), np.uint16), lambda a: a >> 8),  # of 16 bits the upper ones
+        (noise((5, 4), np.uint16), lambda a: np.repeat(a[..., None] >> 8, 3, 2)),  # 16 bits, grey
         (np.array([[[65535, 0, 257]]], np.uint16), lambda a: a / 257),  # white stays white
         (noise((1, 1, 3)), lambda a: a),  # one pixel
     ],
@@ -52,8 +55,14 @@ def test_a_very_wide_image(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "cause", "remedy"),
     [
-        ("a.png", b"", "{}: not an image that can be decoded", "save it as PNG or JPEG"),
-        ("a.png", b"some text", "{}: not an image that can be decoded", "save it as PNG or JPEG"),
+        ("a.png", b"", "{}: an empty file, not a picture that is read", AGAIN),
+        ("a.png", b"some text", "{}: plain text, not a picture that is read", READ_FORMATS),
+        (
+            "a.jpg",
+            b"<html>",
+            "{}: an HTML page (a download page rather than the file), not a picture that is read",
+            PAGE,
+        ),
         ("a.png", None, "{}: cannot be read (No such file or directory)", "check the path and its permissions"),
     ],
 )
@@ -72,7 +81,7 @@ def test_a_float_image_is_refused(tmp_path):
     cv2.imwrite(str(path), np.ones((2, 2, 3), np.float32))
     with pytest.raises(SourceError) as caught:
         read_image(path)
-    assert caught.value.cause == f"{path}: pixels are float32, not 8 or 16 bit integers"
+    assert caught.value.cause == f"{path}: a TIFF picture, but damaged or of a variety that is not read"
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tiff"])

@@ -261,13 +261,14 @@ def test_a_closed_session_says_so(engine_file, rng):
 
 
 @pytest.mark.parametrize("header", [b'{"task": "pose"}', b"{}"])
-def test_a_header_before_the_plan_is_skipped(tmp_path, rng, header):
+def test_a_header_before_the_plan_is_its_metadata(tmp_path, rng, header):
     with machine() as (trt, _):
         path = tmp_path / "small.engine"
         path.write_bytes(len(header).to_bytes(4, "little") + header + plan(trt.__version__))
         with TensorRTSession(path) as session:
             given = feeds(rng, 2)
             close_enough(session(given), expected(given))
+            assert session.metadata == json.loads(header)
 
 
 @pytest.mark.parametrize(

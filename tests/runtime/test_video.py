@@ -9,7 +9,9 @@ import pytest
 from jotr_deploy.errors import OutputError, SourceError
 from jotr_deploy.runtime.video import VideoWriter, open_source
 
-IMAGES = "known image suffixes: .jpg .jpeg .png .bmp .tif .tiff .webp"
+IMAGES = "pictures are read as JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, HEIC, JPEG 2000, PBM, PGM and PPM"
+NEITHER = "neither a picture nor a film that is read"
+FILMS = f"{IMAGES}; films as FFmpeg reads them"
 NOTHING = "give an image, a folder, a glob in quotes, a video, a camera's number or a URL"
 OPEN = "give a name that ends in .mp4 in a folder that exists and may be written; 8190 px a side at most"
 
@@ -97,9 +99,9 @@ def test_leaving_a_source_ends_its_iteration(tmp_path):
         ("none*.png", None, "{}: no file matches", "check the pattern, and put it in quotes"),
         ("empty.png", b"", "{}: the file is empty", "give an image or a video"),
         ("empty.mp4", b"", "{}: the file is empty", "give an image or a video"),
-        ("text.png", b"text", "{}: not an image that can be decoded", "save it as PNG or JPEG"),
-        ("text.mp4", b"text", "{}: neither an image nor a video that can be read", IMAGES),
-        ("notes.txt", b"text", "{}: neither an image nor a video that can be read", IMAGES),
+        ("text.png", b"text", f"{{}}: plain text, {NEITHER}", FILMS),
+        ("text.mp4", b"text", f"{{}}: plain text, {NEITHER}", FILMS),
+        ("notes.txt", b"text" * 1000, f"{{}}: plain text, {NEITHER}", FILMS),
         ("", None, "{}: no images in this folder", IMAGES),
     ],
 )
@@ -115,10 +117,13 @@ def test_what_cannot_be_read(tmp_path, name, content, cause, remedy, capfd):
 
 def test_a_damaged_video_is_refused(tmp_path, capfd):
     path = write_video(tmp_path / "a.mp4", 5)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(SourceError) as caught:
         open_source(path)
-    assert caught.value.cause == f"{path}: neither an image nor a video that can be read"
+    missing = len(whole) - len(whole) // 2
+    assert caught.value.cause == f"{path}: an MP4 video that is cut off: {missing} bytes are missing"
+    assert caught.value.remedy == "copy or download it again"
     assert capfd.readouterr().err == ""
 
 
@@ -139,7 +144,7 @@ def test_a_video_without_frames(tmp_path):
 def test_a_later_image_that_cannot_be_read_is_named(tmp_path):
     write_png(tmp_path / "1.png")
     (tmp_path / "2.png").write_text("x")
-    with open_source(tmp_path) as source, pytest.raises(SourceError, match=r"2\.png: not an image"):
+    with open_source(tmp_path) as source, pytest.raises(SourceError, match=r"2\.png: plain text, not a picture"):
         list(source)
 
 
@@ -276,7 +281,7 @@ def test_images_that_cannot_be_read_are_skipped_where_that_is_asked_for(tmp_path
         for _ in range(2):
             assert [(f.index, f.name) for f in source] == [(1, "1.png"), (3, "3.png")]
     assert skipped == ["0.png", "2.png"]
-    with pytest.raises(SourceError, match=r"0\.png: not an image"):
+    with pytest.raises(SourceError, match=r"0\.png: plain text, not a picture"):
         open_source(tmp_path)
 
 

@@ -87,20 +87,21 @@ FILES = {
 }
 
 
+TAKEN = "class 0 is taken for people, the file names none"
 FACTS = {
     "yolov5": "classes: 80",
     "yolov7": "classes: 80",
     "yolov6": "classes: 80",
-    "efficient nms": "end to end",
+    "efficient nms": f"end to end, {TAKEN}",
     "ultralytics, the transformer": "classes: 80",
     "rf-detr": "classes: 91, person is class 1",
     "yolox": "classes: 1",
     "yolox, 80 classes": "classes: 80",
     "yolox, decoded inside": "classes: 1",
-    "mmdeploy": "pixels as yolox takes them",
+    "mmdeploy": f"pixels as yolox takes them, {TAKEN}",
     "ultralytics, one class": "classes: 1",
     "ultralytics, 80 classes": "classes: 80",
-    "ultralytics, end to end": "end to end",
+    "ultralytics, end to end": f"end to end, {TAKEN}",
     "rtmo": "joints of coco17",
     "ultralytics, pose": "joints of coco17",
     "ultralytics, pose end to end": "joints of coco17",

@@ -223,8 +223,8 @@ class Sneaky:
     ("content", "cause"),
     [
         (None, "no such file"),
-        ("code", "truncated, or not tensors only"),
-        (b"", "truncated, or not tensors only"),
+        ("code", "holds pickled code"),
+        (b"", "not a state dict: it is an empty file"),
         ({}, "of this ResNet are missing or misshapen, first conv1.weight"),
         ({"network": 3}, "of this ResNet are missing or misshapen, first conv1.weight"),
         ({"conv1.weight": torch.zeros(1)}, "of this ResNet are missing or misshapen, first conv1.weight"),

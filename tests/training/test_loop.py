@@ -175,7 +175,9 @@ def test_a_damaged_checkpoint(tmp_path: Path, damage: str) -> None:
         torch.save({"format": Sneaky(target)}, path)
     else:
         torch.save({"weights": torch.zeros(1)}, path)
-    with pytest.raises(TrainingError, match="damaged checkpoint") as error:
+    with pytest.raises(
+        TrainingError, match=r"checkpoint\.pt: (not the checkpoint|holds pickled code|a PyTorch archive, but damaged)"
+    ) as error:
         fit(Toy(), toy_config(), tmp_path, resume=True)
     assert error.value.remedy == "start anew with another -o"
     assert not target.exists()

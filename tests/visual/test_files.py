@@ -83,7 +83,8 @@ def test_the_format_is_plain_arrays_of_these_names_and_types(good):
     about = {
         **{"frame": ("i", (3,)), "numbers": ("i", (2,)), "faces": ("i", (13776, 3)), "format": ("i", ())},
         **{"source": ("U", ()), "image_size_px": ("i", (2,)), "fps": ("f", ())},
-        **{"labels": ("U", (2,)), "crop_side": ("i", ()), "names": ("U", (0,))},
+        **{"labels": ("U", (2,)), "crop_side": ("i", ()), "names": ("U", (0,)), "times_s": ("f", (2,))},
+        **{"mesh_sha256": ("U", ()), "bundle": ("U", ()), "facts": ("U", ())},
     }
     assert stored == {**people, **about}
 
@@ -221,6 +222,14 @@ def without(arrays, name):
         (lambda a: {**a, "frame": a["frame"][::-1]}, "the rows do not follow the frames"),
         (lambda a: {**a, "frame": a["frame"][:2]}, "the rows do not follow the frames"),
         (lambda a: {**a, "faces": a["faces"].T}, "faces is (3, 13776), expected (F, 3)"),
+        (lambda a: {**a, "times_s": a["times_s"][:1]}, "times_s is (1,), expected (2,)"),
+        (lambda a: {**a, "facts": np.array("[]")}, "facts is not a JSON object"),
+        (lambda a: {**a, "facts": np.array("{")}, "Expecting property name"),
+        (lambda a: {**a, "facts": np.array("[" * 5000)}, "recursion"),
+        (lambda a: {**a, "format": np.array(0)}, "format 0"),
+        (lambda a: without(a, "mesh_sha256"), "mesh_sha256 is not a file in the archive"),
+        (lambda a: without(a, "faces"), "faces is not a file in the archive"),
+        (lambda a: {**without(a, "vertices_m"), "format": np.array(1)}, "vertices_m is not a file in the archive"),
         (lambda a: {"joints": np.zeros(3)}, "format is not a file in the archive"),
     ],
 )
@@ -275,11 +284,11 @@ def test_a_file_that_is_not_there(tmp_path):
 
 
 def test_a_newer_format_says_upgrade(tmp_path):
-    np.savez(tmp_path / "people.npz", format=np.array(2), something=np.array("new"))
+    np.savez(tmp_path / "people.npz", format=np.array(3), something=np.array("new"))
     with pytest.raises(SourceError) as caught:
         read_people(tmp_path / "people.npz")
     assert caught.value.cause == (
-        f"{tmp_path / 'people.npz'}: a file of people of format 2, this version reads up to 1"
+        f"{tmp_path / 'people.npz'}: a file of people of format 3, this version reads up to 2"
     )
     assert caught.value.remedy == "upgrade: git pull, then pip install . in a clone of jotr-deploy"
 

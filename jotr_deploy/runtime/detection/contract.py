@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from jotr_deploy.runtime import formats
-from jotr_deploy.runtime.declared import person_classes
+from jotr_deploy.runtime.declared import declared, person_classes
 from jotr_deploy.runtime.formats import Format
 
 Array = NDArray[Any]
@@ -56,10 +56,23 @@ class Detector(Format):
         """
         return person_classes(self.session, classes, self.options.person, self.usual)
 
+    @property
+    def sure_of_people(self) -> bool:
+        """Whether the file or the recipe tell which class is a person."""
+        return self.options.person is not None or bool(declared(self.session).names)
 
-def told_classes(people: list[int], classes: int | None = None) -> tuple[str, ...]:
-    """Number of classes, and which are people where that is not the first alone; in words, see `Format.facts`."""
+
+def told_classes(people: list[int], classes: int | None, sure: bool = True) -> tuple[str, ...]:
+    """Number of classes, and which are people where that is not plain; in words, see `Format.facts`.
+
+    Args:
+        people: their numbers.
+        classes: how many there are; None where the outputs do not tell.
+        sure: whether the file, the recipe or the number of classes tell who is a person.
+    """
     count = () if classes is None else (f"classes: {classes}",)
+    if not sure:
+        return (*count, f"class {people[0]} is taken for people, the file names none")
     if people == [0]:
         return count
     word = "person is class" if len(people) == 1 else "people are classes"

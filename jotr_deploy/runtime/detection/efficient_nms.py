@@ -62,7 +62,7 @@ class EfficientNms(Detector):
 
     def facts(self) -> tuple[str, ...]:
         """See `Format`."""
-        return ("end to end", *told_classes(self.people))
+        return ("end to end", *told_classes(self.people, None, self.sure_of_people))
 
     def oddity(self, outputs: Mapping[str, Array]) -> str | None:
         """See `Format`."""

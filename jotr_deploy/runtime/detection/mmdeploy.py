@@ -64,7 +64,7 @@ class Mmdeploy(Detector):
 
     def facts(self) -> tuple[str, ...]:
         """See `Format`."""
-        return (f"pixels as {self.options.family} takes them", *told_classes(self.people))
+        return (f"pixels as {self.options.family} takes them", *told_classes(self.people, None, self.sure_of_people))
 
     def oddity(self, outputs: Mapping[str, Array]) -> str | None:
         """See `Format`."""

@@ -7,6 +7,7 @@ of padding, with a score of 0 or -1.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from jotr_deploy.runtime import formats
 from jotr_deploy.runtime.detection import one_stage
 from jotr_deploy.runtime.detection.chosen import chosen
 from jotr_deploy.runtime.detection.letterbox import boxes_in_image, letterbox
+from jotr_deploy.runtime.detection.oddities import odd_pixels, odd_scores
 from jotr_deploy.runtime.detection.one_stage import OneStage, joints_in_image
 from jotr_deploy.runtime.joints import skeleton_of
 from jotr_deploy.runtime.sessions import Session
@@ -26,6 +28,8 @@ Array = NDArray[Any]
 
 JOINTS = 17
 """Where the file leaves their number open."""
+_PUBLISHED = {14: "crowdpose14"}
+"""Joints of an RTMO whose number alone would leave their order open."""
 _BOX, _SCORE, _COLUMNS = slice(0, 4), 4, 5
 
 
@@ -46,7 +50,8 @@ class Rtmo(OneStage):
     def __init__(self, session: Session, recipe: Recipe) -> None:
         super().__init__(session, recipe)
         joints = session.outputs["keypoints"].shape[2]
-        self.skeleton = skeleton_of(session, joints if isinstance(joints, int) else JOINTS, recipe.skeleton)
+        joints = joints if isinstance(joints, int) else JOINTS
+        self.skeleton = skeleton_of(session, joints, recipe.skeleton or _PUBLISHED.get(joints))
 
     @staticmethod
     def fits(session: Session) -> bool:
@@ -58,6 +63,12 @@ class Rtmo(OneStage):
             return False
         # The exporter often leaves sizes open.
         return all(isinstance(size, str) or size == own for size, own in ((dets[2], _COLUMNS), (keypoints[3], 3)))
+
+    def oddity(self, outputs: Mapping[str, Array]) -> str | None:
+        """See `Format`."""
+        dets = outputs["dets"][0].astype(np.float32)
+        scores = np.maximum(dets[:, _SCORE], 0)  # -1 is padding
+        return odd_scores(scores) or odd_pixels(dets[:, _BOX], scores, self.options.threshold)
 
     def people(self, image_bgr: Array) -> tuple[Array, Array, Array]:
         """See `OneStage`.

@@ -77,11 +77,15 @@ class Ultralytics(Detector):
 
     def facts(self) -> tuple[str, ...]:
         """See `Format`."""
-        return (*(("end to end",) if self.end_to_end else ()), *told_classes(self.people, self.classes))
+        if self.end_to_end:
+            return ("end to end", *told_classes(self.people, None, self.sure_of_people))
+        return told_classes(self.people, self.classes)
 
     def oddity(self, outputs: Mapping[str, Array]) -> str | None:
         """See `Format`."""
         output = in_float32(outputs["output0"][0])
+        if self.end_to_end and (output[:, 5] % 1 != 0).any():
+            return "its classes are no whole numbers"
         of_classes = output[:, 4] if self.end_to_end else output[4:]
         return odd_scores(of_classes) or odd_pixels(*self._decode(output), self.options.threshold)
 

@@ -13,6 +13,7 @@ from jotr_deploy.runtime.sessions import Session, TensorSpec
 
 _OTHERS = "give YOLOX, or RF-DETR"
 _ONE_INPUT = "export it with one input [B, 3, H, W] of fractions (float32 or float16)"
+_NANODET = 80 + 4 * 8  # columns: classes, and a distribution for each side
 _WITHOUT_NMS = "export it without the choice of boxes (NMS) inside"
 
 _BY_TASK = {
@@ -48,6 +49,8 @@ def unread(session: Session) -> Unread | None:
 
 def other_pictures(session: Session) -> Iterator[Unread]:
     """A network whose one input is no [B, 3, H, W] of fractions."""
+    if {"vertices", "joints_proj"} <= set(session.outputs):
+        yield Unread("a mesh network of this project", "give the file of a detector or of a pose network")
     if len(session.inputs) != 1:
         yield Unread(f"a network of {len(session.inputs)} inputs", _ONE_INPUT)
         return
@@ -70,6 +73,11 @@ def _told(said: Declared) -> Iterator[Unread]:
             yield Unread(f"a pose network whose joints have no visibility (kpt_shape [{joints}, {values}])", instead)
         else:
             yield Unread(f"a pose network of {joints} joints (kpt_shape [{joints}, 3])", instead)
+    elif "rtdetr" in said.description:
+        yield Unread(
+            "RT-DETR in rows of six, which may be two classes or scores and classes",
+            "export it as [B, n, 4 + C], with another number of classes than two",
+        )
     elif said.task not in (None, "detect", "pose"):
         yield Unread(f"a network for the task '{said.task}'", "export a detector, or a pose network of 17 joints")
 
@@ -101,6 +109,10 @@ def _by_shapes(session: Session) -> Iterator[Unread]:
     if len(shapes) == 1:
         ((name, spec),) = session.outputs.items()
         yield from _by_one_shape(name, spec)
+    elif ranks == [3, 3] and shapes[0] == shapes[1]:
+        yield Unread(
+            "YOLOv9 with the head that only training needs", "export the converted weights (yolov9-c-converted)"
+        )
     elif sorted(ranks) == [3, 3] and any(shape[2] == 4 for shape in shapes):
         yield Unread("a detector with boxes and scores apart (DAMO-YOLO, YOLO-NAS)", _OTHERS)
     elif len(shapes) >= 3 and all(rank in (3, 4, 5) for rank in ranks):
@@ -116,6 +128,14 @@ def _by_one_shape(name: str, spec: TensorSpec) -> Iterator[Unread]:
         yield Unread("a network of maps, such as a pose network", "give a pose network with --pose")
     elif name == "output0" and len(shape) == 3 and shape[2] == 7:
         yield _BY_TASK["obb"]
+    elif name != "output0" and len(shape) == 3 and isinstance(shape[1], int) and isinstance(shape[2], int):
+        if 4 < shape[1] < shape[2]:
+            yield Unread(
+                f"a detector with a column for each cell, as YOLOv8, and the output '{name}'",
+                "export it with Ultralytics' exporter, which names the output output0",
+            )
+        elif shape[2] == _NANODET:
+            yield Unread("NanoDet", _OTHERS)
     elif len(shape) == 2 and shape[1] in (6, 7):
         yield Unread("a detector with the choice of boxes of all pictures in one list (YOLOv7)", _WITHOUT_NMS)
     elif len(shape) == 2:

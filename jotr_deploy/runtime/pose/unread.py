@@ -23,4 +23,7 @@ def unread(session: Session) -> Unread | None:
         return Unread(f"a network for the task '{task}'", _TOP_DOWN)
     if set(session.outputs) >= {"simcc_x", "simcc_y", "simcc_z"}:
         return Unread("a pose network of three dimensions (RTMW3D)", _TOP_DOWN)
-    return next(other_pictures(session), None)
+    other = next(other_pictures(session), None)
+    if other is None and any(len(spec.shape) == 4 for spec in session.outputs.values()):
+        return Unread("a network of maps that are not a quarter of its input (OpenPose, HigherHRNet)", _TOP_DOWN)
+    return other

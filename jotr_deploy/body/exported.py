@@ -1,0 +1,77 @@
+"""The body inside an exported network: pose and shape in, mesh and joints out.
+
+A bundle has skinning only inside `mesh.onnx`, behind everything else. The part of that graph between pose and mesh runs
+by itself: in an inference engine (`runtime.body`), or here in NumPy, where none needs to be installed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.bundle import Bundle
+from jotr_deploy.errors import BundleError
+from jotr_deploy.people import LAYOUT
+
+Array = NDArray[Any]
+
+NETWORK = "mesh.onnx"
+"""The file of a bundle that has the body, whatever file recovers the people."""
+INPUTS = ("pose", "betas")
+OUTPUTS = ("vertices", "joints3d")
+MAX_BATCH = 64
+"""Poses in one call at most, so that memory stays bounded."""
+
+
+class ExportedBody:
+    """The body of a bundle, evaluated in NumPy by the reference implementation of ONNX."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        """Open the body of a bundle; errors are those of `body_graph`."""
+        from onnx.reference import ReferenceEvaluator
+
+        self._evaluator: Any = ReferenceEvaluator(body_graph(bundle))
+
+    def vertices_m(self, pose_rad: Array, betas: Array) -> Array:
+        """Pose (N, 24, 3) axis-angle and shape (N, 10) to vertices (N, 6890, 3), metres, relative to the pelvis."""
+        vertices_m = np.zeros((len(pose_rad), *LAYOUT["vertices_m"][0]), np.float32)
+        for start in range(0, len(pose_rad), MAX_BATCH):
+            chunk = slice(start, start + MAX_BATCH)
+            feeds = {"pose": pose_rad[chunk].astype(np.float32), "betas": betas[chunk].astype(np.float32)}
+            (vertices_m[chunk],) = self._evaluator.run(["vertices"], feeds)
+        return vertices_m
+
+
+def body_graph(bundle: Bundle) -> Any:
+    """The part of a bundle's network, an `onnx.ModelProto`, that leads from `INPUTS` to `OUTPUTS`.
+
+    Raises:
+        BundleError: the file is missing, has changed, or was exported without a body.
+    """
+    import onnx
+
+    path = bundle.file("mesh", NETWORK)
+    return _body_of(onnx.load(path), path)
+
+
+def _body_of(model: Any, path: Path) -> Any:
+    import onnx
+
+    graph = model.graph
+    infos = {info.name: info for info in graph.output}
+    if not {*INPUTS, *OUTPUTS} <= infos.keys():
+        raise BundleError(f"{path}: exported with --no-body, it makes no meshes", "export it again without --no-body")
+    needed, nodes = set(OUTPUTS), []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output) - set(INPUTS):
+            nodes.append(node)
+            needed.update(node.input)
+    if needed.intersection(info.name for info in graph.input):
+        raise BundleError(f"{path}: its body needs more than pose and shape", "export it again")
+    weights = [weight for weight in graph.initializer if weight.name in needed]
+    inputs, outputs = ([infos[name] for name in names] for names in (INPUTS, OUTPUTS))
+    body = onnx.helper.make_graph(nodes[::-1], "body", inputs, outputs, weights)
+    return onnx.helper.make_model(body, opset_imports=model.opset_import, ir_version=model.ir_version)

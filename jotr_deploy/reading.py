@@ -1,0 +1,78 @@
+"""Files of others, read by libraries that raise anything on bad bytes: their errors become the product's own."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jotr_deploy.errors import JotrDeployError, SessionError, first_line
+from jotr_deploy.filetype import advice, describe_file
+
+if TYPE_CHECKING:
+    import onnx
+
+
+@contextmanager
+def read_errors(
+    path: Path, error: type[JotrDeployError], what: str, remedy: str, kinds: Collection[str] = ()
+) -> Iterator[None]:
+    """Whatever a library raises in the block, because of the bytes of `path`, becomes `error` and says what `path` is.
+
+    Args:
+        path: the file that the block reads.
+        error: class of what is raised; errors of this package pass as they are.
+        what: what the file should be, with its article: "a checkpoint".
+        remedy: what to do, where the bytes do not tell it.
+        kinds: what `describe_file` says of such files; one of these that cannot be read is called damaged.
+
+    Raises:
+        JotrDeployError: `error`, for any exception but those that end the program.
+    """
+    try:
+        yield
+    except JotrDeployError:
+        raise
+    except FileNotFoundError as fault:
+        if fault.filename is not None and Path(str(fault.filename)) != path:
+            raise  # another file
+        raise error(f"{path}: no such file", remedy) from None
+    except Exception as fault:
+        if isinstance(fault, OSError) and fault.errno not in (
+            None,
+            errno.EINVAL,
+        ):  # that is how a cut file is sought in
+            raise error(f"{path}: cannot be read ({fault.strerror})", "check the path and its permissions") from fault
+        kind = describe_file(path)
+        if kind in kinds:
+            cause = f"{path}: {kind}, but damaged or not {what} ({shortened(first_line(fault))})"
+        else:
+            cause = f"{path}: not {what}: it is {kind}"
+        raise error(cause, advice(path) or remedy) from fault
+
+
+def read_onnx(path: Path, external: bool = True) -> onnx.ModelProto:
+    """An ONNX model, not checked further.
+
+    Args:
+        path: of the file.
+        external: with the weights that lie in files beside it, if there are any.
+
+    Raises:
+        SessionError: no such file, or its bytes are no ONNX model; weights outside its folder.
+    """
+    import onnx
+
+    with read_errors(path, SessionError, "an ONNX model", "export it again", ("an ONNX model",)):
+        model = onnx.load(path, load_external_data=external)
+        if not model.HasField("graph") or not model.ir_version:
+            raise ValueError("it has no graph")
+    return model
+
+
+def shortened(text: str, most: int = 160) -> str:
+    """One line of a library's message; what cannot be shown is escaped."""
+    text = text if text.isprintable() else text.encode("unicode_escape", errors="replace").decode()
+    return text if len(text) <= most else f"{text[: most - 3]}..."

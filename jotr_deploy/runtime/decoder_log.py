@@ -1,0 +1,70 @@
+"""Complaints of FFmpeg about one call, which OpenCV does not pass on."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from threading import Lock
+
+_ERRORS = 16  # FFmpeg's AV_LOG_ERROR
+_lock = Lock()
+
+
+@contextmanager
+def decoder_log() -> Iterator[list[str]]:
+    """Collect the errors that FFmpeg logs within the block: the list holds them, as one text, after it.
+
+    FFmpeg logs to the process's standard output and error, so these go to a file meanwhile: keep the block short. Empty
+    where OpenCV was built without FFmpeg, or with one that cannot be reached.
+    """
+    said: list[str] = []
+    library = _libavutil()
+    if library is None:
+        yield said
+        return
+    with _lock, tempfile.TemporaryFile() as file, _to_file(file.fileno()):
+        level = library.av_log_get_level()
+        library.av_log_set_level(max(level, _ERRORS))
+        try:
+            yield said
+        finally:
+            library.av_log_set_level(level)
+            ctypes.CDLL(None).fflush(None)
+            file.seek(0)
+            if text := file.read().decode(errors="replace").strip():
+                said.append(text)
+
+
+@contextmanager
+def _to_file(file: int) -> Iterator[None]:
+    """Standard output and error of the process go to a file, by descriptor, within the block."""
+    ctypes.CDLL(None).fflush(None)
+    kept = {}
+    for descriptor in (1, 2):
+        with suppress(OSError):  # closed, as in a service
+            kept[descriptor] = os.dup(descriptor)
+            os.dup2(file, descriptor)
+    try:
+        yield
+    finally:
+        for descriptor, copy in kept.items():
+            os.dup2(copy, descriptor)
+            os.close(copy)
+
+
+@cache
+def _libavutil() -> ctypes.CDLL | None:
+    """FFmpeg's library as OpenCV has loaded it; call this after a video was opened."""
+    with suppress(OSError, AttributeError):
+        for line in Path("/proc/self/maps").read_text().splitlines():
+            path = line.partition("/")[2]
+            if "libavutil" in path:
+                library = ctypes.CDLL(f"/{path}")
+                library.av_log_get_level.restype = ctypes.c_int
+                return library
+    return None

@@ -1,0 +1,174 @@
+"""A video file, or a URL that says how many frames it has, as a source of frames."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+
+import cv2
+
+from jotr_deploy.errors import SourceError
+from jotr_deploy.runtime.captures import (
+    READS_TO_END,
+    Capture,
+    capture_options,
+    frame_count,
+    frame_rate,
+    released,
+)
+from jotr_deploy.runtime.containers import bytes_missing, is_mp4
+from jotr_deploy.runtime.decoder_log import decoder_log
+from jotr_deploy.runtime.frames import Array, Frame, FrameSource, size_of
+from jotr_deploy.runtime.images import quiet_opencv
+
+_REMEDY = "check that a video player shows it"
+_REMEDY_URL = f"{_REMEDY}; an mp4 needs its index first: ffmpeg -movflags +faststart"
+
+
+class Video(FrameSource):
+    """Frames of a film in order, at the times that it says."""
+
+    kind = "video"
+
+    def __init__(
+        self,
+        opened: Callable[[], Capture],
+        shown: str,
+        name: str,
+        skipped: list[str] | None,
+        every: int,
+        limit_s: float = math.inf,
+    ) -> None:
+        self.name, self.every, self.left_out = name, every, {}
+        self._opened, self._shown, self._skipped, self._limit_s = opened, shown, skipped, limit_s
+        with released(opened()) as capture:
+            self.fps = frame_rate(capture)
+            self._count(frame_count(capture))
+            first = next(self._read(capture), None)
+        if first is None:
+            raise SourceError(
+                f"{shown}: the video has no frame that can be read", _REMEDY_URL if "://" in shown else _REMEDY
+            )
+        self.size_px = size_of(first.image_bgr)
+
+    def _count(self, total: int | None) -> None:
+        self.total, self.count = total, None if total is None else -(-total // self.every)
+
+    def frame_names(self) -> Iterator[str]:
+        return (self._frame_name(index) for index in range(self.total or 0))
+
+    def _frame_name(self, index: int) -> str:
+        return f"{Path(self.name).stem}_{index:012d}"  # as OpenPose names the frames of a video
+
+    def _frames(self) -> Generator[Frame, None, None]:
+        with released(self._opened()) as capture:
+            end, stalled = yield from self._read(capture)
+        if self.total is None or end >= self.total:
+            self._count(end)
+            return
+        cause = f"{self._shown}: ends after {end} of {self.total} frames"
+        if stalled:
+            self.fault = SourceError(f"{cause}, nothing for {self._limit_s:g} s", "check the connection")
+        elif (why := self._damage(end)) is not None:
+            logging.getLogger("jotr_deploy").warning("%s; %s", cause, why)
+            self.damage = f"{cause}; {why}"
+        else:
+            self._count(end)
+
+    def _damage(self, end: int) -> str | None:
+        """Why fewer frames came than the container counts, None where nothing is wrong.
+
+        Many containers give an estimate, and films that were trimmed without encoding them anew hide frames.
+        """
+        path = Path(self._shown)
+        if "://" in self._shown:
+            return "the file may be damaged"
+        if missing := bytes_missing(path):
+            return f"the file is cut off: {missing} bytes are missing"
+        if is_mp4(path):
+            with quiet_opencv(), capture_options("ignore_editlist;1"), released(cv2.VideoCapture(str(path))) as capture:
+                whole = _count_grabbed(capture)
+            return None if whole >= (self.total or 0) else "the file may be damaged"
+        with decoder_log() as errors, released(self._opened()) as capture:
+            _count_grabbed(capture)
+        return "the file may be damaged" if errors else None
+
+    def _read(self, capture: Capture) -> Generator[Frame, None, tuple[int, bool]]:
+        """The frames of a capture; returns the number after the last good one, and whether the capture stalled."""
+        index, stalled, clock = 0, False, _Clock(self.fps)
+        time_s: float | None = None
+        lost: list[int] = []  # frames that failed since the last good one: broken, or the end
+        while len(lost) < READS_TO_END:
+            start_s = time.monotonic()
+            read, image_bgr = _next_image(capture, wanted=index % self.every == 0)
+            stalled |= time.monotonic() - start_s >= self._limit_s
+            if read:
+                time_s = clock.time_s(index, capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+                self._leave_out(lost)
+                lost = []
+            else:
+                lost.append(index)
+                if stalled or (self.total is not None and index >= self.total):
+                    break
+            if image_bgr is not None:
+                yield Frame(index, self._frame_name(index), image_bgr, time_s)
+            index += 1
+        return lost[0], stalled
+
+    def _leave_out(self, broken: list[int]) -> None:
+        for index in broken:
+            name = self._frame_name(index)
+            if index % self.every or name in (self._skipped or ()):
+                continue
+            if self._skipped is None and (missing := bytes_missing(Path(self._shown))):
+                raise SourceError(
+                    f"{self._shown}: the file is cut off: {missing} bytes are missing",
+                    "copy or download it again, or use what is there: --keep-going",
+                )
+            if self._skipped is None:
+                raise SourceError(
+                    f"{self._shown}: frame {index} cannot be decoded",
+                    "repair the video (ffmpeg writes a sound copy), or leave such frames out: --keep-going",
+                )
+            self._skipped.append(name)
+            self.left_out[name] = f"{name}: cannot be decoded"
+
+
+class _Clock:
+    """When the frames of a film are shown: as it says, by its frame rate where it says nothing or nonsense."""
+
+    def __init__(self, fps: float) -> None:
+        self._fps = fps
+        self._index, self._time_s = 0, -math.inf
+
+    def time_s(self, index: int, said_s: float) -> float | None:
+        """Of the frame of this number, which is later than the one before; None where nothing is known."""
+        if not (0 <= said_s < 1e7 and said_s > self._time_s):
+            if not self._fps:
+                return None
+            before_s = self._time_s if self._time_s >= 0 else 0.0
+            said_s = before_s + (index - self._index) / self._fps
+        self._index, self._time_s = index, round(said_s, 6)
+        return self._time_s
+
+
+def _count_grabbed(capture: Capture) -> int:
+    """How many frames are in what is left of a capture, broken ones not among them."""
+    count = failed = 0
+    while failed < READS_TO_END:
+        if capture.grab():
+            count, failed = count + 1, 0
+        else:
+            failed += 1
+    return count
+
+
+def _next_image(capture: Capture, wanted: bool) -> tuple[bool, Array | None]:
+    """Whether there was a frame, and its pixels if they are wanted."""
+    with quiet_opencv():
+        if not capture.grab():
+            return False, None
+        return capture.retrieve() if wanted else (True, None)

@@ -1,0 +1,56 @@
+"""Kinds of pictures, told by the first bytes of a file: its suffix may be wrong or missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+HEAD_BYTES = 64
+"""How much of a file `picture_kind` looks at."""
+
+OTHER_PICTURES = (
+    *(".tga", ".psd", ".exr", ".hdr", ".dds", ".pcx", ".qoi", ".jxl", ".ico", ".svg", ".pict", ".sgi", ".xbm", ".pam"),
+    *(".dng", ".nef", ".cr2", ".cr3", ".arw", ".raf", ".orf", ".rw2", ".raw"),
+)
+"""Suffixes of pictures that are not read."""
+
+_STARTS = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"GIF87a": "GIF",
+    b"GIF89a": "GIF",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",
+    b"MM\0+": "TIFF",
+    b"\0\0\0\x0cjP  \r\n\x87\n": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000",
+}
+_AVIF = {b"avif", b"avis"}
+_HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+
+
+def picture_kind(head: bytes) -> str | None:
+    """The format of a picture by the first `HEAD_BYTES` of its file, None where it is no picture."""
+    for start, kind in _STARTS.items():
+        if head.startswith(start):
+            return None if kind == "TIFF" and head[8:10] == b"CR" else kind  # Canon's raw photos
+    if head[:2] == b"BM" and head[6:10] == bytes(4):
+        return "BMP"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WebP"
+    if head[:1] == b"P" and head[1:2] in b"123456" and head[2:3] in b" \t\r\n#":
+        return "PNM"
+    if head[4:8] == b"ftyp":
+        end = min(len(head), max(16, int.from_bytes(head[:4], "big")))
+        brands = [head[8:12], *(head[at : at + 4] for at in range(16, end - 3, 4))]
+        if brands[0] in _AVIF or (brands[0] in _HEIC and _AVIF.intersection(brands)):
+            return "AVIF"
+        if brands[0] in _HEIC:
+            return "HEIC"
+    return None
+
+
+def kind_of_file(path: Path) -> str | None:
+    """The format of a picture file, None where it is no picture. Raises OSError."""
+    with path.open("rb") as file:
+        return picture_kind(file.read(HEAD_BYTES))

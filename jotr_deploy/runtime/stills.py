@@ -1,0 +1,114 @@
+"""Image files as a source of frames: one, those of a folder or glob, or the bytes behind a URL."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jotr_deploy.errors import JotrDeployError, SourceError
+from jotr_deploy.filetype import describe_file
+from jotr_deploy.runtime.frames import Array, Frame, FrameSource, size_of
+from jotr_deploy.runtime.images import (
+    IMAGE_SUFFIXES,
+    READ_FORMATS,
+    count_pictures,
+    decode_image,
+    natural_order,
+    read_bytes,
+)
+from jotr_deploy.runtime.picture_kinds import OTHER_PICTURES, kind_of_file
+
+
+@dataclass(frozen=True)
+class Still:
+    """An image that is not read yet."""
+
+    name: str  # of its file
+    shown: str  # as messages show it
+    data: Callable[[], bytes]  # may raise SourceError
+
+    @classmethod
+    def of_file(cls, path: Path) -> Still:
+        """An image file."""
+        return cls(path.name, str(path), lambda: read_bytes(path))
+
+
+class Stills(FrameSource):
+    """Images in the order in which they are given."""
+
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        stills: Sequence[Still],
+        skipped: list[str] | None,
+        every: int,
+        upright: bool,
+        left_out: dict[str, str] | None = None,
+    ) -> None:
+        self.kind, self.name, self.fps, self.every = kind, name, 0.0, every
+        self.total, self.count = len(stills), -(-len(stills) // every)
+        self.left_out = dict(left_out or {})
+        self._stills, self._skipped, self._upright = stills, skipped, upright
+        self._first: Frame | None = None
+        first = next(self._frames(), None)
+        if first is None:
+            raise SourceError(f"{name}: none of {self.count} images can be read", "save them as PNG or JPEG")
+        self._first, self.size_px = first, size_of(first.image_bgr)  # read once, handed out once
+
+    def frame_names(self) -> Iterator[str]:
+        return (still.name for still in self._stills)
+
+    def _frames(self) -> Generator[Frame, None, None]:
+        first, self._first = self._first, None
+        for index in range(0, len(self._stills), self.every):
+            still = self._stills[index]
+            if first is not None and index <= first.index:
+                if index == first.index:
+                    yield first
+                continue
+            try:
+                image_bgr = _image_of(still, self._upright)
+            except JotrDeployError as error:
+                if self._skipped is None:
+                    raise
+                if still.name not in self._skipped:  # the first one is read twice where none before it can be
+                    self._skipped.append(still.name)
+                self.left_out[still.name] = error.cause
+                continue
+            yield Frame(index, still.name, image_bgr)
+
+
+def _image_of(still: Still, upright: bool) -> Array:
+    data = still.data()
+    count = count_pictures(data, still.shown)
+    if count > 1:
+        logging.getLogger("jotr_deploy").warning("%s: holds %d pictures; the first is read", still.shown, count)
+    return decode_image(data, still.shown, upright)
+
+
+def stills_in(folder: Path) -> tuple[list[Still], dict[str, str]]:
+    """The pictures of a folder by content, in natural order, and what else in it looks like one or is a film.
+
+    Raises:
+        SourceError: there is no picture.
+    """
+    files = [path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file()]
+    pictures = [path for path in files if _looks_like_a_picture(path)]
+    left_out = {}
+    for path in sorted(set(files) - set(pictures)):
+        what = describe_file(path)
+        if "video" in what or "picture" in what or path.suffix.lower() in OTHER_PICTURES:
+            left_out[path.name] = f"{path.name}: {what}, not a picture that is read"
+    if left_out:
+        names = ", ".join(list(left_out)[:3]) + (", ..." if len(left_out) > 3 else "")
+        logging.getLogger("jotr_deploy").warning("%s: left out: %s (no pictures that are read)", folder, names)
+    if not pictures:
+        raise SourceError(f"{folder}: no images in this folder", READ_FORMATS)
+    return [Still.of_file(path) for path in natural_order(pictures)], left_out
+
+
+def _looks_like_a_picture(path: Path) -> bool:
+    return kind_of_file(path) is not None or path.suffix.lower() in IMAGE_SUFFIXES

@@ -1,0 +1,158 @@
+"""People without meshes at hand: vertices and faces that a result leaves out, made by its bundle at first use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.body.exported import NETWORK, ExportedBody
+from jotr_deploy.bundle import Bundle, open_bundle, starter_path
+from jotr_deploy.errors import BundleError, JotrDeployError
+from jotr_deploy.people import LAYOUT, People, Person, is_number, scalar, several
+
+Array = NDArray[Any]
+MeshesOf = Callable[[Array, Array], Array]
+"""Pose (N, 24, 3) and shape (N, 10) to vertices (N, 6890, 3)."""
+
+_REMEDY = (
+    "name the bundle it was made with (view: --bundle DIR; Python: read_people(path, bundle)), "
+    "or run again with --vertices"
+)
+
+
+class PutOff:
+    """A base for values some of whose attributes are made when they are first asked for, and kept then."""
+
+    def put_off(self, **makers: Callable[[], Any]) -> None:
+        """Let these attributes be made later, whatever they are now."""
+        for name in makers:
+            vars(self).pop(name, None)
+        vars(self)["_makers"] = makers
+
+    def __getattr__(self, name: str) -> Any:  # only where there is no such attribute
+        make = vars(self).get("_makers", {}).get(name)
+        if make is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        vars(self)[name] = made = make()
+        return made
+
+    def __repr__(self) -> str:
+        """What is at hand: printing makes nothing."""
+        known = (f"{name}={value!r}" for name, value in vars(self).items() if name[0] != "_")
+        return f"{type(self).__name__}({', '.join(known)})"
+
+
+class PosedPeople(PutOff, People):
+    """People whose `vertices_m` are made of pose and shape; whatever else they are asked for needs no body.
+
+    Chosen people are of this kind too, and make only their own meshes.
+    """
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, Array], meshes_of: MeshesOf) -> PosedPeople:
+        """People from all arrays of `LAYOUT` but `vertices_m`, checked as those of any `People`."""
+        people = cls(**arrays, vertices_m=_no_mesh(len(arrays["boxes_px"])))
+        vars(people)["_meshes_of"] = meshes_of
+        pose_rad, betas = people.pose_rad, people.betas
+        people.put_off(vertices_m=lambda: meshes_of(pose_rad, betas))
+        return people
+
+    def __getitem__(self, index: Any) -> Any:
+        """See `People`."""
+        if "vertices_m" in vars(self):
+            return super().__getitem__(index)
+        chosen = index if is_number(index) else several(index)
+        arrays = {f.name: getattr(self, f.name)[chosen] for f in fields(self) if f.name != "vertices_m"}
+        if not is_number(index):
+            return PosedPeople.of(arrays, self._meshes_of)
+        arrays["vertices_m"] = _no_mesh(1)[0]
+        person = _PosedPerson(*(scalar(arrays[f.name]) for f in fields(self)))
+        pose_rad, betas, meshes_of = person.pose_rad[None], person.betas[None], self._meshes_of
+        person.put_off(vertices_m=lambda: meshes_of(pose_rad, betas)[0])
+        return person
+
+
+class _PosedPerson(PutOff, Person):
+    """One of `PosedPeople`."""
+
+
+def _no_mesh(count: int) -> Array:
+    """(count, 6890, 3) that takes no memory."""
+    return np.broadcast_to(np.float32(0), (count, *LAYOUT["vertices_m"][0]))
+
+
+class BundleMeshes:
+    """The body of the bundle that made a result; nothing is opened before it is asked for."""
+
+    def __init__(self, result: Path, sha256: str, hint: str, bundle: Bundle | Path | None = None) -> None:
+        """Take note of where the body may be.
+
+        Args:
+            result: the file, for messages.
+            sha256: of the `mesh.onnx` that made it.
+            hint: where that bundle was; empty where unknown.
+            bundle: the one the user names.
+
+        Raises:
+            BundleError: the bundle that the user names is none, or another one.
+        """
+        self._result, self._sha256 = result, sha256
+        self._hint = hint if hint.isprintable() else ""  # a message is one line
+        self._lock = Lock()  # a page asks from several threads
+        if bundle is not None:
+            self._bundle = self._checked(bundle if isinstance(bundle, Bundle) else open_bundle(bundle))
+
+    def __call__(self, pose_rad: Array, betas: Array) -> Array:
+        """Vertices (N, 6890, 3) float32, metres, relative to the pelvis.
+
+        Raises:
+            BundleError: the bundle is not there, another one, or has no body.
+        """
+        with self._lock:
+            return self._body.vertices_m(pose_rad, betas)
+
+    def faces(self) -> Array:
+        """(F, 3) int32; (0, 3) where the bundle has none.
+
+        Raises:
+            BundleError: the bundle is not there, or another one.
+        """
+        with self._lock:
+            if not self._bundle.has("faces"):
+                return np.zeros((0, 3), np.int32)
+            return np.load(self._bundle.file("faces"), allow_pickle=False).astype(np.int32)
+
+    @cached_property
+    def _body(self) -> ExportedBody:
+        return ExportedBody(self._bundle)
+
+    @cached_property
+    def _bundle(self) -> Bundle:
+        """The bundle at the hint, or else that of this package, if it is the one."""
+        if not self._hint:
+            raise BundleError(f"{self._result}: holds no vertices and does not say which bundle made it", _REMEDY)
+        try:
+            return self._checked(open_bundle(Path(self._hint)))
+        except JotrDeployError as error:
+            try:
+                return self._checked(open_bundle(starter_path()))
+            except JotrDeployError:
+                cause = f"{self._result}: holds no vertices, and its bundle cannot be used ({error.cause})"
+                raise BundleError(cause, _REMEDY) from error
+
+    def _checked(self, bundle: Bundle) -> Bundle:
+        if bundle.entry("mesh", NETWORK).sha256 == self._sha256:
+            return bundle
+        if not bundle.has("faces"):
+            raise BundleError(f"{bundle.path}: exported with --no-body, it makes no meshes", _REMEDY)
+        raise BundleError(
+            f"{bundle.path}: another network than the one that made {self._result} (its {NETWORK} has another sha256)",
+            _REMEDY,
+        )
