@@ -7,6 +7,7 @@ import doctest
 import importlib
 import json
 import re
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,11 @@ def test_verbs_and_options_exist(document: Path) -> None:
             assert {word for word in words if word.startswith("-")} <= verbs[verb], f"jotr-deploy {verb} {words}"
     alone = {span.split()[0] for span in spans(document) if span.startswith("--")}
     assert alone <= options_of(whole).union(*verbs.values())
+
+
+def test_the_reference_of_the_command_line_is_up_to_date() -> None:
+    made = runpy.run_path(str(ROOT / "scripts/write_cli_reference.py"))["reference"]()
+    assert (ROOT / "docs/cli.md").read_text() == made, "python scripts/write_cli_reference.py"
 
 
 def test_nothing_says_that_an_index_has_this_package() -> None:
