@@ -25,7 +25,7 @@ INTRODUCTION = """\
 
 Made by `scripts/write_cli_reference.py` from the command line itself; don't edit it by hand.
 
-`jotr-deploy VERB --help` shows the same in a terminal, `jotr-deploy --version` the version. `--debug`, anywhere in a
+`--help` after a verb shows the same in a terminal, `jotr-deploy --version` the version. `--debug`, anywhere in a
 command, adds the stack to an error. Exit codes: 0 is success, 1 a bug, 130 Ctrl-C, and 2 something that you can mend,
 with one line of cause and one of remedy.
 """
