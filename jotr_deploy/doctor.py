@@ -37,10 +37,11 @@ _EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "export": (("torch", "onnxscript"), "export"),
     "train": (("torch", "accelerate", "tensorboard"), "training"),
     "viewer": (("viser",), "the page of `view`"),
+    "heif": (("pi-heif",), "pictures in HEIC"),
     "smplx": (("smplx",), "a second opinion on the skinning, in tests (non-commercial)"),
 }
 _OPENCV = "opencv-python-headless"
-_BASE = ("ml-dtypes", "numpy", "onnx", _OPENCV, "psutil", "pydantic", "rich", "typer")
+_BASE = ("ml-dtypes", "numpy", "onnx", _OPENCV, "pillow", "psutil", "pydantic", "rich", "typer")
 # Distributions that own the same module: only one of a row may be installed, and each serves for the others.
 _RIVALS = (
     ("onnxruntime", "onnxruntime-gpu"),
