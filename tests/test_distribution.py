@@ -20,19 +20,29 @@ pytest.importorskip("build", reason="pip install build")
 requirements = pytest.importorskip("packaging.requirements", reason="pip install packaging")
 
 ROOT = Path(__file__).parent.parent
-NOT_TRACKED = shutil.ignore_patterns(".*", "__pycache__", "*.py[cod]", "*.egg-info", "build", "dist", "demo", "runs")
 
 
 def files_of(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
+def tracked() -> list[str]:
+    """What Git knows; where this runs from the source archive, all that the archive brought."""
+    if (ROOT / ".git").exists():
+        done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+        return done.stdout.splitlines()
+    (sources,) = ROOT.glob("*.egg-info/SOURCES.txt")
+    return [name for name in sources.read_text().splitlines() if ".egg-info/" not in name and name != "setup.cfg"]
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     """A copy of what is tracked, the source archive of it, and the wheel that was made from that archive."""
     folder = tmp_path_factory.mktemp("distribution")
-    shutil.copytree(ROOT, folder / "source", ignore=NOT_TRACKED)
-    expected = files_of(folder / "source")
+    expected = {name for name in tracked() if not name.startswith(".") and (ROOT / name).is_file()}
+    for name in expected:
+        (folder / "source" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / "source" / name)
     command = [sys.executable, "-m", "build", "--no-isolation", "-o", str(folder / "dist"), str(folder / "source")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -7,6 +7,7 @@ import doctest
 import importlib
 import json
 import re
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,9 @@ def resolve(name: str) -> Any:
 
 
 def options_of(verb: Any) -> set[str]:
-    return {option for parameter in verb.params for option in parameter.opts} | {"-h", "--help", "--debug"}
+    """Of a verb, and of those inside it."""
+    own = {option for parameter in verb.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    return own.union({"-h", "--help", "--debug"}, *map(options_of, getattr(verb, "commands", {}).values()))
 
 
 @per_document
@@ -119,11 +122,16 @@ def test_verbs_and_options_exist(document: Path) -> None:
     whole: Any = typer.main.get_command(application(*VERBS))
     verbs = {name: options_of(verb) for name, verb in whole.commands.items()}
     for verb, *words in commands(document):
-        if verb not in options_of(whole):
+        if verb not in ("--version", "--help", "-h", "--debug"):
             assert verb in verbs, f"jotr-deploy {verb}"
             assert {word for word in words if word.startswith("-")} <= verbs[verb], f"jotr-deploy {verb} {words}"
     alone = {span.split()[0] for span in spans(document) if span.startswith("--")}
     assert alone <= options_of(whole).union(*verbs.values())
+
+
+def test_the_reference_of_the_command_line_is_up_to_date() -> None:
+    made = runpy.run_path(str(ROOT / "scripts/write_cli_reference.py"))["reference"]()
+    assert (ROOT / "docs/cli.md").read_text() == made, "python scripts/write_cli_reference.py"
 
 
 def test_nothing_says_that_an_index_has_this_package() -> None:
