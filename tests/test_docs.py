@@ -111,7 +111,8 @@ def resolve(name: str) -> Any:
 
 
 def options_of(verb: Any) -> set[str]:
-    return {option for parameter in verb.params for option in parameter.opts} | {"-h", "--help", "--debug"}
+    named = {option for parameter in verb.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    return named | {"-h", "--help", "--debug"}
 
 
 @per_document
