@@ -11,6 +11,7 @@ from pathlib import Path
 UNKNOWN = "data of an unknown kind"
 _HEAD = 4096
 _DOWNLOAD = "download the file itself, not the page about it"
+_UNPACK = "unpack it and give the file inside"
 _AGAIN = "download or copy it again, and compare its size with that of the original"
 
 # Text that stands for a file that is elsewhere: pattern, what it is, what to do.
@@ -134,7 +135,7 @@ def _looked_at(path: Path) -> tuple[str, str | None]:
         return _zip(path)
     for offset, magic, what in _MAGIC:
         if head.startswith(magic, offset):
-            return what, None
+            return what, _UNPACK if what.endswith(" archive") else None
     found = next((kind for look in (_media, _weights, _text) if (kind := look(head, size))), UNKNOWN)
     if found in _ISO_VIDEOS and not _has_index(path, size):
         return f"{found} without its index (an unfinished recording or download)", _AGAIN

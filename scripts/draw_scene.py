@@ -15,11 +15,10 @@ import numpy as np
 
 from jotr_deploy.datasets.joint_errors import COCO17_IN_SMPL30
 from jotr_deploy.datasets.synthetic.crops import picture
-from jotr_deploy.datasets.synthetic.scene import SceneOptions, draw_scene
+from jotr_deploy.datasets.synthetic.scene import draw_scene
+from jotr_deploy.export.plausibility import INDEX, OPTIONS, SEED
 from jotr_deploy.runtime.images import write_image
 
-SEED, INDEX = 2000, 241
-OPTIONS = SceneOptions(size_px=(960, 720), people=(2, 2))
 SEEN, HIDDEN, OUTSIDE = 0.95, 0.2, 0.0
 
 

@@ -42,6 +42,8 @@ def read_tensors(path: Path, error: type[JotrDeployError], what: str, remedy: st
     Raises:
         JotrDeployError: `error`: no such file, damaged, something else, or one that asks for code to be run.
     """
+    if describe_file(path) == "a safetensors file":
+        remedy = "convert it: torch.save(safetensors.torch.load_file(PATH), NEW)"
     with read_errors(path, error, what, remedy, TORCH_FILES):
         try:
             with warnings.catch_warnings(), torch.serialization.safe_globals(_plain_data()):
