@@ -14,6 +14,7 @@ import onnx
 
 from jotr_deploy.bundle import Bundle, FileEntry, Licence, replace_files
 from jotr_deploy.errors import BundleError, JotrDeployError, SessionError, first_line
+from jotr_deploy.reading import read_onnx
 from jotr_deploy.runtime.detection import open_detector
 from jotr_deploy.runtime.images import read_image, write_image
 from jotr_deploy.runtime.people_networks import ROLES
@@ -221,7 +222,7 @@ def _maker(network: NewNetwork, tried: Tried) -> Callable[[Path], FileEntry]:
 
 def _copy_onnx(file: Path, path: Path) -> None:
     """The same bytes; weights that lie in files beside it are taken in."""
-    alone, whole = onnx.load(file, load_external_data=False), onnx.load(file)
+    alone, whole = read_onnx(file, external=False), read_onnx(file)
     if alone == whole:
         shutil.copyfile(file, path)
         return

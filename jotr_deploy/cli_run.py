@@ -37,12 +37,17 @@ def run(
         ),
     ] = None,
     keypoints: Annotated[
-        Path | None, typer.Option(help="2-D joints: COCO results, OpenPose, AlphaPose, or .npz of --save-2d.")
+        Path | None, typer.Option(help="2-D joints, a file or a folder of files: docs/joints.md.")
     ] = None,
     boxes: Annotated[
         Path | None, typer.Option(help="Boxes as JSON; the bundle's pose network finds the joints.")
     ] = None,
-    skeleton: Annotated[str | None, typer.Option(help="Force the joint order of the keypoint file.")] = None,
+    skeleton: Annotated[
+        str | None, typer.Option(help="Order of the joints in the keypoint file: a name of docs/joints.md.")
+    ] = None,
+    joints_in: Annotated[
+        str, typer.Option(help="What the file's coordinates are: auto, pixels, normalised, or unrotated: before EXIF.")
+    ] = "auto",
     people: Annotated[
         str,
         typer.Option(help="How people are found without a file: auto, detector, hog, or frame: the whole."),
@@ -84,6 +89,8 @@ def run(
         raise JotrDeployError(
             "SOURCE is empty", "give an image, a folder, a glob in quotes, a video, a camera's number or a URL"
         )
+    if joints_in != "auto" and keypoints is None and boxes is None:
+        raise JotrDeployError("--joints-in is given without a file", "it says what the coordinates of --keypoints are")
     if skeleton is not None and keypoints is None:
         raise JotrDeployError("--skeleton is given without --keypoints", "it names the joint order of a keypoint file")
     written = output is not None or not live
@@ -101,6 +108,7 @@ def run(
 
     errors.print(f"[dim]reading[/] {escape(shown(source))}", highlight=False, soft_wrap=True)
     from jotr_deploy.bundle import open_bundle
+    from jotr_deploy.runtime.joint_files.coordinates import JOINTS_IN, JointsIn
     from jotr_deploy.runtime.people_source import PeopleBy
     from jotr_deploy.runtime.run import RunOptions
     from jotr_deploy.runtime.run import run as run_source
@@ -108,11 +116,13 @@ def run(
     from jotr_deploy.spans import Spans
 
     choice("--people", people, get_args(PeopleBy))
+    choice("--joints-in", joints_in, JOINTS_IN)
     if smooth is not None:
         choice("--smooth", smooth, get_args(Mode))
     options = RunOptions(
         vertices=vertices, overlay=not no_overlay, save_2d=save_2d, obj=obj, glb=glb, coco=coco, keypoints=keypoints,
-        boxes=boxes, skeleton=skeleton, people=cast(PeopleBy, people), every=every, roi_px=_region(roi),
+        boxes=boxes, skeleton=skeleton, joints_in=cast(JointsIn, joints_in), people=cast(PeopleBy, people), every=every,
+        roi_px=_region(roi),
         max_people=max_people, smooth=cast(Mode, smooth), keep_going=keep_going, overlap=overlap, file=file,
         device=device, threads=threads, write=written,
     )  # fmt: skip
@@ -204,7 +214,11 @@ def _report(summary: RunSummary, result: Path | None, with_table: bool, given: b
         run = f"jotr-deploy run {quote(summary.bundle)} {quote(summary.source)} -o DIR"
         done(summary.source, f"{found} in {frames}, nothing written", f"{run} keeps the results")
         return
-    picture = next((result.with_name(f) for f in summary.files if "_overlay" in f), None)
-    look = "" if picture is None else f"look at {quote(str(picture))}, or "
+    drawn = [f for f in summary.files if "_overlay" in f] or [f for f in summary.files if f.endswith("_2d.mp4")]
+    picture = result.with_name(drawn[0]) if drawn else None
+    film = f" ({summary.film})" if summary.film else ""
+    if summary.film and "ffmpeg" not in summary.film:
+        film = f" ({summary.film}; with an ffmpeg on the PATH it would play in browsers)"
+    look = "" if picture is None else f"look at {quote(str(picture))}{film}, or "
     files = count(len(summary.files), "file")
     done(result.parent, f"{found} in {frames}, {files}", f"{look}jotr-deploy view {quote(str(result))}")

@@ -36,6 +36,7 @@ _EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "tensorrt": (("tensorrt", "cuda-bindings"), "building and running TensorRT engines"),
     "export": (("torch", "onnxscript"), "export"),
     "train": (("torch", "accelerate", "tensorboard"), "training"),
+    "heif": (("pi-heif",), "HEIC pictures, as phones write them"),
     "viewer": (("viser",), "the page of `view`"),
     "heif": (("pi-heif",), "pictures in HEIC"),
     "smplx": (("smplx",), "a second opinion on the skinning, in tests (non-commercial)"),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jotr_deploy.errors import JotrDeployError, SessionError, first_line
-from jotr_deploy.filetype import advice, describe_file
+from jotr_deploy.filetype import UNKNOWN, advice, describe_file
 
 if TYPE_CHECKING:
     import onnx
@@ -47,7 +47,8 @@ def read_errors(
             raise error(f"{path}: cannot be read ({fault.strerror})", "check the path and its permissions") from fault
         kind = describe_file(path)
         if kind in kinds:
-            cause = f"{path}: {kind}, but damaged or not {what} ({shortened(first_line(fault))})"
+            other = "" if kind == what else f" or not {what}"
+            cause = f"{path}: {kind}, but damaged{other} ({shortened(first_line(fault))})"
         else:
             cause = f"{path}: not {what}: it is {kind}"
         raise error(cause, advice(path) or remedy) from fault
@@ -65,11 +66,22 @@ def read_onnx(path: Path, external: bool = True) -> onnx.ModelProto:
     """
     import onnx
 
-    with read_errors(path, SessionError, "an ONNX model", "export it again", ("an ONNX model",)):
+    with read_errors(path, SessionError, "an ONNX model", "check the file; export it again", ("an ONNX model",)):
         model = onnx.load(path, load_external_data=external)
-        if not model.HasField("graph") or not model.ir_version:
+        graph = model.graph
+        if not graph.node:
             raise ValueError("it has no graph")
+        for holder in (*graph.input, *graph.output, *graph.initializer, *graph.node):
+            names = (holder.name, *getattr(holder, "input", ()), *getattr(holder, "output", ()))
+            if not all(isinstance(name, str) for name in names):  # bytes where they are not UTF-8
+                raise ValueError("a name in it is no text")
     return model
+
+
+def something_else(path: Path, what: str, kinds: Collection[str]) -> str | None:
+    """`not an ONNX model: it is an HTML page`, where the bytes tell; None for the kinds it may be, and unknown ones."""
+    kind = describe_file(path)
+    return None if kind in (*kinds, UNKNOWN) else f"not {what}: it is {kind}"
 
 
 def shortened(text: str, most: int = 160) -> str:

@@ -97,18 +97,18 @@ _BONE_NAMES = (
 SMPL30_BONES: tuple[tuple[int, int], ...] = tuple((SMPL30_INDEX[a], SMPL30_INDEX[b]) for a, b in _BONE_NAMES)
 
 
-def to_smpl30(joints: Array, skeleton: str) -> Array:
+def to_smpl30(joints: Array, skeleton: str | tuple[str, ...]) -> Array:
     """Bring the joints of a detector into the 30-joint set.
 
     Args:
-        joints: (P, J, 3) x, y, confidence in the order of `SKELETONS[skeleton]`; P may be 0.
-        skeleton: a key of `SKELETONS`.
+        joints: (P, J, 3) x, y, confidence in the order of the skeleton; P may be 0.
+        skeleton: a key of `SKELETONS`, or the names of the J joints.
 
     Returns:
         (P, 30, 3) float32. Joints that the skeleton lacks are all zero, but pelvis and neck are the midpoints of hips
         and shoulders, with the product of both confidences. Toes and the inner spine are never filled.
     """
-    names = SKELETONS[skeleton]
+    names = SKELETONS[skeleton] if isinstance(skeleton, str) else skeleton
     out = np.zeros((len(joints), len(SMPL30), 3), np.float32)
     for source, name in enumerate(names):
         if name in SMPL30_INDEX:

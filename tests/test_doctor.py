@@ -21,7 +21,7 @@ Cli = Callable[..., Outcome]
 
 GOOD = {
     "jotr-deploy": "0.1.0", "ml-dtypes": "0.5", "numpy": "2.0", "onnx": "1.18", "opencv-python-headless": "4.10.0.84",
-    "pillow": "11", "psutil": "6", "pydantic": "2.7", "rich": "13.7", "typer": "0.12",
+    "pillow": "11.3", "psutil": "6", "pydantic": "2.7", "rich": "13.7", "typer": "0.12",
 }  # fmt: skip
 CPU = {**GOOD, "onnxruntime": "1.20"}
 AGAIN = "export it again: jotr-deploy export CHECKPOINT -o BUNDLE"

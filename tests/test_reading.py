@@ -61,8 +61,8 @@ def test_a_message_is_one_short_line_that_can_be_shown() -> None:
 @pytest.mark.parametrize(
     ("content", "cause"),
     [(b"", "not an ONNX model: it is an empty file"), (b"<html>", "not an ONNX model: it is an HTML page"),
-     (b"\x08\x07\x12\xff\xff", "an ONNX model, but damaged or not an ONNX model ("),
-     (b"\x08\x07\x12\x03abc", "an ONNX model, but damaged or not an ONNX model (it has no graph)")],
+     (b"\x08\x07\x12\xff\xff", "an ONNX model, but damaged ("),
+     (b"\x08\x07\x12\x03abc", "an ONNX model, but damaged (it has no graph)")],
 )  # fmt: skip
 def test_what_is_no_network(tmp_path: Path, content: bytes, cause: str) -> None:
     (tmp_path / "a.onnx").write_bytes(content)

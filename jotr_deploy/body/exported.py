@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from jotr_deploy.bundle import Bundle
 from jotr_deploy.errors import BundleError
 from jotr_deploy.people import LAYOUT
+from jotr_deploy.reading import read_onnx
 
 Array = NDArray[Any]
 
@@ -51,10 +52,8 @@ def body_graph(bundle: Bundle) -> Any:
     Raises:
         BundleError: the file is missing, has changed, or was exported without a body.
     """
-    import onnx
-
     path = bundle.file("mesh", NETWORK)
-    return _body_of(onnx.load(path), path)
+    return _body_of(read_onnx(path), path)
 
 
 def _body_of(model: Any, path: Path) -> Any:

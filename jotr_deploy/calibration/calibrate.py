@@ -24,6 +24,7 @@ from jotr_deploy.engines.derived import CALIBRATED, MESH, calibrated
 from jotr_deploy.engines.halved import widen_weights
 from jotr_deploy.errors import BundleError, JotrDeployError
 from jotr_deploy.evaluation.metrics import distances_mm
+from jotr_deploy.reading import read_onnx
 from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.writing import written_aside
 
@@ -78,7 +79,7 @@ def calibrate(
             "%s: only %d crops; with fewer than %d the ranges may be too narrow", crops.what, len(crops), ENOUGH
         )
     source = bundle.file("mesh", MESH)
-    model = widen_weights(onnx.load(source))
+    model = widen_weights(read_onnx(source))
     if "vertices" not in {value.name for value in model.graph.output}:
         raise BundleError(
             f"{source}: exported with --no-body, no drift can be measured", "export it again without --no-body"

@@ -90,7 +90,7 @@ def crops_of_pictures(
     """
     skipped: list[str] = []
     with ExitStack() as stack:
-        frames = stack.enter_context(open_source(source, skipped, upright=keypoints is None))
+        frames = stack.enter_context(open_source(source, skipped, upright=True))
         roles = ("detector", "pose") if keypoints is None else ()
         networks = stack.enter_context(open_people_networks(bundle, roles, device="cpu"))
         find = open_people_source(frames, keypoints, None, None, networks)

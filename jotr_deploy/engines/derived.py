@@ -11,6 +11,7 @@ from jotr_deploy.bundle import Bundle, FileEntry, replace_file
 from jotr_deploy.engines.halved import widen_weights
 from jotr_deploy.engines.verify import BATCHES, Difference, measure, require, require_as_good, vertices_error
 from jotr_deploy.errors import BundleError
+from jotr_deploy.reading import read_onnx
 from jotr_deploy.runtime.sessions import open_session
 
 MESH = "mesh.onnx"
@@ -75,7 +76,7 @@ def load_source(bundle: Bundle, precision: str) -> onnx.ModelProto:
     Raises:
         BundleError: as `source_of`.
     """
-    return widen_weights(onnx.load(source_of(bundle, precision)))
+    return widen_weights(read_onnx(source_of(bundle, precision)))
 
 
 def add_model(

@@ -14,6 +14,7 @@ from jotr_deploy.engines.precision import flops_of, tensor_types
 from jotr_deploy.errors import JotrDeployError, MissingDependency, SessionError
 from jotr_deploy.profiling import peaks
 from jotr_deploy.profiling.scene import open_scene
+from jotr_deploy.reading import read_onnx
 from jotr_deploy.runtime.sessions import Session, open_session
 from jotr_deploy.runtime.sessions import onnxruntime as in_onnxruntime
 from jotr_deploy.runtime.sessions import openvino as in_openvino
@@ -109,7 +110,7 @@ def _layers(
         raise SessionError(f"{entry.name} is not a file for an engine on the CPU", "profile it with its own engine")
     with open_session(path, device="cpu", threads=threads) as session:
         backend, rest = _backend(session), _rest(entry, session)
-    model = onnx.load(path)
+    model = read_onnx(path)
     blocks, flops = blocks_of(model), Counter[tuple[str, str]]()
     types = tensor_types(model)
     quantised = {name for node in model.graph.node if node.op_type == "DequantizeLinear" for name in node.output}

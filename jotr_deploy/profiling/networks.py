@@ -13,6 +13,7 @@ from pathlib import Path
 from jotr_deploy.bundle import Bundle, FileEntry
 from jotr_deploy.errors import JotrDeployError, MissingDependency, OutputError, SessionError, first_line, install
 from jotr_deploy.profiling.eager import EAGER, Call, random_network, torch_threads, under_session_call
+from jotr_deploy.reading import read_onnx
 from jotr_deploy.runtime.sessions import Session, open_session
 
 _ENGINES = {
@@ -123,7 +124,7 @@ def without_body(path: Path, directory: Path) -> Path:
     import onnx
     import onnx.utils
 
-    model = onnx.load(path)
+    model = read_onnx(path)
     inputs = [value.name for value in model.graph.input]
     pruned = directory / f"no-body.{path.name}"
     with _room_for(pruned):

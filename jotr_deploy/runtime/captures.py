@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from jotr_deploy.errors import SourceError
 from jotr_deploy.filetype import UNKNOWN, advice, describe_file
-from jotr_deploy.runtime.containers import bytes_missing, tracks_of
+from jotr_deploy.runtime.containers import bytes_missing, matroska_tracks_of, tracks_of
 from jotr_deploy.runtime.decoder_log import decoder_log
 from jotr_deploy.runtime.images import READ_FORMATS, quiet_opencv
 from jotr_deploy.runtime.picture_kinds import OTHER_PICTURES
@@ -168,11 +168,18 @@ def capture_of_file(path: Path, square: bool = False, animated: bool = False) ->
 @contextmanager
 def _largest_stream(path: Path) -> Iterator[tuple[Any, ...]]:
     """What to open so that the largest video stream of a film is read; OpenCV takes the first one."""
-    videos = [track for track in tracks_of(path) if track.is_video]
+    matroska = [track for track in matroska_tracks_of(path) if track.is_video]
+    videos = matroska or [track for track in tracks_of(path) if track.is_video]
     largest = max(videos, key=lambda track: track.size_px[0] * track.size_px[1], default=None)
     if largest is None or largest.size_px == videos[0].size_px:
         yield (str(path),)
         return
+    if matroska:  # whose streams have no numbers in FFmpeg
+        options = f"-map 0:v:{videos.index(largest)}"
+        raise SourceError(
+            f"{path}: the largest of its {len(videos)} video streams is not the first, and only that one can be read",
+            f"take the other stream: {_converting(str(path), options).partition(': ')[2]}",
+        )
     logging.getLogger("jotr_deploy").info("%s: of %d video streams the largest is read", path, len(videos))
     quoted = str(path.resolve()).replace("'", "'\\''")
     with tempfile.NamedTemporaryFile("w", suffix=".ffconcat") as script, capture_options("safe;0"):

@@ -1,4 +1,4 @@
-"""Containers of films, as far as OpenCV does not tell: the tracks of an MP4 or QuickTime file, and its end."""
+"""Containers of films, as far as OpenCV does not tell: tracks of MP4, QuickTime and Matroska, and where one ends."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from typing import BinaryIO
 
 MOST_BYTES = 1 << 26
 """An index beyond this size is not read."""
+MOST_HEAD_BYTES = 1 << 20
+"""The tracks of a Matroska file stand in front."""
 
 
 @dataclass(frozen=True)
 class Track:
-    """One track of an MP4 or QuickTime film."""
+    """One track of a film."""
 
     id: int
     is_video: bool
@@ -36,6 +38,16 @@ def tracks_of(path: Path) -> list[Track]:
     return []
 
 
+def matroska_tracks_of(path: Path) -> list[Track]:
+    """The tracks that a Matroska or WebM file lists before its frames; none where it is something else."""
+    with suppress(OSError, IndexError), path.open("rb") as file:
+        head = file.read(MOST_HEAD_BYTES)
+        if head.startswith(b"\x1aE\xdf\xa3"):
+            segment = _element(_element(head, 0x18538067), 0x1654AE6B)
+            return [_matroska_track(entry) for kind, entry in _elements(segment) if kind == 0xAE]
+    return []
+
+
 def bytes_missing(path: Path) -> int:
     """How many bytes a cut off MP4 or QuickTime file lacks by the length of its last box."""
     if not is_mp4(path):
@@ -53,6 +65,29 @@ def _track(trak: bytes) -> Track:
     width, height = (int.from_bytes(header[place : place + 2], "big") for place in (len(header) - 8, len(header) - 4))
     handler = media.get(b"hdlr", b"")[8:12]
     return Track(int.from_bytes(header[at : at + 4], "big"), handler == b"vide", (width, height))
+
+
+def _matroska_track(entry: bytes) -> Track:
+    video = _element(entry, 0xE0)
+    width, height = (int.from_bytes(_element(video, kind), "big") for kind in (0xB0, 0xBA))
+    return Track(int.from_bytes(_element(entry, 0xD7), "big"), _element(entry, 0x83) == b"\1", (width, height))
+
+
+def _element(data: bytes, wanted: int) -> bytes:
+    """The content of the first element of a kind; empty where there is none."""
+    return next((content for kind, content in _elements(data) if kind == wanted), b"")
+
+
+def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Kind and content of the elements one after another in an element; one of unknown length takes the rest."""
+    at = 0
+    while at < len(data) and data[at]:
+        length = 9 - data[at].bit_length()
+        kind, at = int.from_bytes(data[at : at + length], "big"), at + length
+        length = 9 - data[at].bit_length()
+        size, at = int.from_bytes(data[at : at + length], "big") & ((1 << 7 * length) - 1), at + length
+        yield kind, data[at : at + size]
+        at += size
 
 
 def _boxes_of(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:

@@ -90,3 +90,10 @@ class Detection:
 def box_text(box_px: Array) -> str:
     """A box as messages show it."""
     return "(" + ", ".join(f"{value:g}" for value in box_px) + ")"
+
+
+def absent_is_zero(keypoints_px: Array) -> Array:
+    """Joints (N, J, 3) with confidences in 0..1, all zero where a joint has none; changes and returns the array."""
+    keypoints_px[..., 2] = np.clip(keypoints_px[..., 2], 0, 1)
+    keypoints_px[keypoints_px[..., 2] == 0] = 0
+    return keypoints_px

@@ -141,18 +141,20 @@ class _Clock:
     """When the frames of a film are shown: as it says, by its frame rate where it says nothing or nonsense."""
 
     def __init__(self, fps: float) -> None:
-        self._fps = fps
+        self._step_s = 1 / fps if fps else None  # from frame to frame, where the film does not say
         self._index, self._time_s = 0, -math.inf
 
     def time_s(self, index: int, said_s: float) -> float | None:
         """Of the frame of this number, which is later than the one before; None where nothing is known."""
-        if not (0 <= said_s < 1e7 and said_s > self._time_s):
-            if not self._fps:
+        time_s = round(said_s, 6) if 0 <= said_s < 1e7 else -1.0
+        if time_s <= self._time_s or time_s < 0:
+            if self._step_s is None:
                 return None
-            before_s = self._time_s if self._time_s >= 0 else 0.0
-            said_s = before_s + (index - self._index) / self._fps
-        self._index, self._time_s = index, round(said_s, 6)
-        return self._time_s
+            time_s = round(max(self._time_s, 0.0) + max(index - self._index, 0) * self._step_s, 6)
+        elif self._step_s is None and index > self._index and self._time_s >= 0:
+            self._step_s = (time_s - self._time_s) / (index - self._index)
+        self._index, self._time_s = index, time_s
+        return time_s
 
 
 def _count_grabbed(capture: Capture) -> int:

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -25,6 +26,11 @@ class Frame:
     time_s: float | None = (
         None  # since frame 0 of a video, as it says; since the first frame of a stream; None: unknown
     )
+
+
+def moment(frame: Frame, fps: float) -> float:
+    """When a frame is shown, counted in frames of a steady `fps`: its number, unless the frame says when."""
+    return frame.index if frame.time_s is None else frame.time_s * fps
 
 
 class FrameSource(ABC):
@@ -48,6 +54,14 @@ class FrameSource(ABC):
     @abstractmethod
     def frame_names(self) -> Iterator[str]:
         """The names of all `total` frames in order, without reading them; none where `total` is None."""
+
+    def path_of(self, frame: int) -> Path | None:
+        """The file of a still by its 0-based position; None for a frame of anything else."""
+        return None
+
+    def orientation_of(self, frame: int) -> int:
+        """The EXIF orientation by which a still was turned upright, 1 to 8; 1 where it was not turned."""
+        return 1
 
     @abstractmethod
     def _frames(self) -> Generator[Frame, None, None]:

@@ -81,7 +81,7 @@ def decode_image(data: bytes, name: str, upright: bool = False) -> Array:
         data: of the file.
         name: of the file, for messages.
         upright: turn it as its EXIF data say, as every viewer does; without it they are ignored, as the published code
-            does and as files of joints and boxes may expect. A HEIC picture is always upright.
+            does. A HEIC picture is always upright.
 
     Raises:
         SourceError: no picture, a damaged or cut one, or one of several.
@@ -192,6 +192,19 @@ def _check_end(data: bytes, name: str, kind: str) -> None:
     }
     if cut_off.get(kind):
         raise SourceError(f"{name}: the {kind} picture is cut off", "copy or download it again")
+
+
+def orientation_of(path: Path) -> int:
+    """The EXIF orientation of an image file, 1 to 8, by which `read_image` turns it upright; 1 where it has none."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings(), Image.open(path) as picture:
+            warnings.simplefilter("ignore")
+            found = picture.getexif().get(0x0112, 1)
+    except Exception:  # as where the pixels are turned: EXIF data that cannot be read say nothing
+        return 1
+    return int(found) if found in range(1, 9) else 1
 
 
 def write_image(path: Path, image_bgr: Array) -> None:

@@ -20,9 +20,10 @@ from jotr_deploy.runtime.body import Body, open_body
 from jotr_deploy.runtime.crop_graph import open_cropper
 from jotr_deploy.runtime.given import checked_image, given_people
 from jotr_deploy.runtime.images import read_image
+from jotr_deploy.runtime.joint_files.coordinates import JointsIn
 from jotr_deploy.runtime.mesh import MeshNetwork
 from jotr_deploy.runtime.people_networks import PeopleNetworks, open_people_networks
-from jotr_deploy.runtime.people_source import KeypointPeople, PeopleBy, PeopleSource, open_people_source
+from jotr_deploy.runtime.people_source import BoxPeople, KeypointPeople, PeopleBy, PeopleSource, open_people_source
 from jotr_deploy.runtime.pipeline import Failed, Pipeline
 from jotr_deploy.runtime.region import MostPeople, WithinRegion
 from jotr_deploy.runtime.sessions import open_session
@@ -126,6 +127,7 @@ class Model:
         skeleton: str | None = None,
         roi_px: tuple[int, int, int, int] | None = None,
         max_people: int | None = None,
+        joints_in: JointsIn = "auto",
         overlap: bool | None = None,
         failed: Failed | None = None,
     ) -> Generator[tuple[Frame, People], None, None]:
@@ -140,6 +142,7 @@ class Model:
             skeleton: order of the joints of that file; by its content if not given.
             roi_px: x0 y0 x1 y1; only people in this part of the picture.
             max_people: keep at most so many people per frame, highest score first.
+            joints_in: what the coordinates of that file are: "auto", "pixels", "normalised" or "unrotated".
             overlap: work on several frames at once; None where it helps.
             failed: called with a frame that could not be processed, which is then left out, and its error; without it
                 the error is raised.
@@ -150,9 +153,8 @@ class Model:
         self._require_open()
         with ExitStack() as stack:
             if not isinstance(source, FrameSource):
-                upright = keypoints is None and boxes is None  # whose coordinates may be of either
-                source = stack.enter_context(open_source(str(source), every=every, upright=upright))
-            finder = self.people_source(source, keypoints, boxes, skeleton, roi_px, max_people)
+                source = stack.enter_context(open_source(str(source), every=every, upright=True))
+            finder = self.people_source(source, keypoints, boxes, skeleton, roi_px, max_people, joints_in)
             yield from stack.enter_context(closing(self.recover(source, finder, smooth, overlap, failed)))
 
     def recover(
@@ -180,6 +182,7 @@ class Model:
         skeleton: str | None = None,
         roi_px: tuple[int, int, int, int] | None = None,
         max_people: int | None = None,
+        joints_in: JointsIn = "auto",
     ) -> PeopleSource:
         """Finds the people of one stream, or of one picture without `source`; the arguments are those of `stream`."""
         keypoints = None if keypoints is None else Path(keypoints)
@@ -187,7 +190,9 @@ class Model:
         people = self.people if keypoints is None and boxes is None else "auto"
         by_detector = boxes is None and self.people in ("auto", "detector")
         roles = () if keypoints is not None else ("detector", "pose") if by_detector else ("pose",)
-        finder = open_people_source(source, keypoints, boxes, skeleton, self.networks(*roles), people, self.spans)
+        finder = open_people_source(
+            source, keypoints, boxes, skeleton, self.networks(*roles), people, self.spans, joints_in
+        )
         if roi_px is not None:
             finder = WithinRegion(finder, roi_px)
         return finder if max_people is None else MostPeople(finder, max_people)
@@ -279,4 +284,4 @@ def _tracked(finder: PeopleSource) -> bool:
     """Whether people bring their ids along."""
     while isinstance(finder, (WithinRegion, MostPeople)):
         finder = finder.people_source
-    return isinstance(finder, KeypointPeople) and bool((finder.file.people.track_ids >= 0).any())
+    return isinstance(finder, (BoxPeople, KeypointPeople)) and bool((finder.file.people.track_ids >= 0).any())

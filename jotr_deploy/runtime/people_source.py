@@ -13,13 +13,17 @@ from numpy.typing import NDArray
 
 from jotr_deploy.errors import BundleError, KeypointFileError, MissingDependency
 from jotr_deploy.geometry.crop import VALID_CONFIDENCE, box_from_joints, clip_box, square_box
+from jotr_deploy.geometry.orientation import TURNED
 from jotr_deploy.runtime.detection.contract import FindsPeople
 from jotr_deploy.runtime.detection.hog import HogDetector
 from jotr_deploy.runtime.detection.one_stage import OneStage
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.duplicates import distinct
 from jotr_deploy.runtime.joint_files.box_file import BoxFile, read_boxes
-from jotr_deploy.runtime.joint_files.keypoint_file import KeypointFile, read_keypoints
+from jotr_deploy.runtime.joint_files.coordinates import JointsIn
+from jotr_deploy.runtime.joint_files.image_index import Belonging
+from jotr_deploy.runtime.joint_files.keypoint_file import KeypointFile, lie_down, read_keypoints
+from jotr_deploy.runtime.joint_files.use import FileUse
 from jotr_deploy.runtime.people_networks import PeopleNetworks
 from jotr_deploy.runtime.pose import PoseNetwork
 from jotr_deploy.runtime.video import FrameSource
@@ -33,6 +37,17 @@ PeopleBy = Literal["auto", "detector", "hog", "frame"]
 
 LEAST_JOINTS = 16
 """Of the 30-joint set, for the joints of a network to give the crop box; with fewer the person's box gives it."""
+
+
+LEAST_PX = 2
+"""Who is smaller has no pixels to be seen in."""
+
+FEW_JOINTS = 5
+"""With fewer joints of the 30-joint set a person's mesh is told by the picture alone."""
+
+_NO_BOX = f"with too few joints above confidence {VALID_CONFIDENCE:g} for a box"
+_OUTSIDE = "outside the picture"
+_TINY = f"smaller than {LEAST_PX} px"
 
 
 class PeopleSource(Protocol):
@@ -53,45 +68,118 @@ class PeopleSource(Protocol):
 class KeypointPeople:
     """People by their joints from a file.
 
-    Who has too few valid joints for a box is left out and counted.
+    Who has no joint in the picture, too few for a box, or is smaller than two pixels, is left out and counted.
     """
 
     file: KeypointFile
-    video: bool = False  # frames are looked up by number, not only by name
-    dropped: int = field(default=0, init=False)  # people left out so far
+    source: FrameSource | None
+    belonging: Belonging = field(init=False)
+    use: FileUse = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.belonging, self.use = _opened(self.file, self.source)
+        turned: dict[int, float] = {}
+        for frame, rows in (self.belonging.known or {}).items():
+            if (orientation := _orientation(self.source, frame)) != 1:
+                keypoints_px = self.file.people[rows].keypoints_px
+                turned[orientation] = turned.get(orientation, 0.0) + lie_down(keypoints_px, orientation)
+        self.file.coordinates.lie_down = lambda orientation: turned.get(orientation, 0.0) > 0
+
+    @property
+    def dropped(self) -> int:
+        """People left out so far."""
+        return sum(self.use.left_out.values()) - sum(self.file.left_out.values())
 
     def __call__(self, image_bgr: Array, name: str, frame: int) -> Detections:
         """See `PeopleSource`."""
         height, width = image_bgr.shape[:2]
-        number = frame if self.video or self.file.index.by_position else None
-        people = self.file.for_image(name, frame=number, size_px=(width, height))
+        rows = self.belonging.rows(name, frame)
+        self.use.picture(rows is not None)
+        people = self.file.in_picture(rows or [], (width, height), _orientation(self.source, frame), name)
         if self.file.has_boxes:
+            self.use.entries_used += len(people)
             return people
-        framed = with_joint_boxes(people, (width, height))
-        if self.dropped == 0 and len(framed) < len(people):
-            logging.getLogger("jotr_deploy").warning(
-                "%s: people with too few joints above confidence %g for a box are left out (first in '%s')",
-                *(self.file.index.path, VALID_CONFIDENCE, name),
-            )
-        self.dropped += len(people) - len(framed)
+        valid: Array = people.keypoints_px[..., 2] > VALID_CONFIDENCE
+        why = [
+            _unusable(joints[use, :2], (width, height)) for joints, use in zip(people.keypoints_px, valid, strict=True)
+        ]
+        self.use.leave_out([reason for reason in why if reason], name)
+        framed = with_joint_boxes(people[[at for at, reason in enumerate(why) if not reason]], (width, height))
+        lost = sum(reason is None for reason in why) - len(framed)
+        self.use.leave_out([_NO_BOX] * lost, name)
+        self.use.entries_used += len(framed)
+        self.use.few_joints += int(((framed.keypoints_px[..., 2] > VALID_CONFIDENCE).sum(1) < FEW_JOINTS).sum())
         return framed
 
 
-@dataclass(frozen=True)
+@dataclass
 class BoxPeople:
     """People by their boxes from a file; without a pose network their joints stay unknown."""
 
     file: BoxFile
-    video: bool = False  # frames are looked up by number, not only by name
+    source: FrameSource | None
     pose: PoseNetwork | None = None
     spans: Spans | None = None  # told of the stage "pose"
+    belonging: Belonging = field(init=False)
+    use: FileUse = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.belonging, self.use = _opened(self.file, self.source)
+        boxes_px = [self.file.people[rows].boxes_px for frame, rows in (self.belonging.known or {}).items()
+                    if _orientation(self.source, frame) in TURNED]  # fmt: skip
+        sides = np.concatenate([np.zeros((0, 4)), *boxes_px])
+        wide = (sides[:, 2] - sides[:, 0] > sides[:, 3] - sides[:, 1]).mean() > 0.5 if len(sides) else False
+        self.file.coordinates.lie_down = lambda orientation: orientation in TURNED and bool(wide)
 
     def __call__(self, image_bgr: Array, name: str, frame: int) -> Detections:
         """See `PeopleSource`."""
         height, width = image_bgr.shape[:2]
-        people = self.file.for_image(name, frame=frame if self.video else None, size_px=(width, height))
+        rows = self.belonging.rows(name, frame)
+        self.use.picture(rows is not None)
+        people = self.file.in_picture(rows or [], (width, height), _orientation(self.source, frame), name)
+        sides = people.boxes_px[:, 2:] - people.boxes_px[:, :2]
+        outside = (people.boxes_px[:, 2:] <= 0).any(1) | (people.boxes_px[:, :2] >= (width, height)).any(1)
+        tiny = (sides.max(1, initial=0) < LEAST_PX) & ~outside
+        self.use.leave_out([_OUTSIDE] * int(outside.sum()) + [_TINY] * int(tiny.sum()), name)
+        people = people[np.flatnonzero(~(outside | tiny))]
+        self.use.entries_used += len(people)
         with (self.spans or Spans())("pose", frame) if self.pose else nullcontext():
             return with_crop_boxes(image_bgr, people, self.pose)
+
+
+def _orientation(source: FrameSource | None, frame: int) -> int:
+    return 1 if source is None else source.orientation_of(frame)
+
+
+def _opened(file: KeypointFile | BoxFile, source: FrameSource | None) -> tuple[Belonging, FileUse]:
+    count = len(file.people) + sum(file.left_out.values())
+    use = FileUse(file.index.path, count, dict(file.left_out))
+    if source is None:
+        return Belonging(file.index), use
+    if file.coordinates.joints_in == "unrotated" and not any(
+        source.orientation_of(frame) != 1 for frame in range(source.total or 0)
+    ):
+        logging.getLogger("jotr_deploy").warning(
+            "'%s': no picture is stored turned, --joints-in changes nothing", source.name
+        )
+    return file.index.match(source), use
+
+
+def _unusable(places_px: Array, size_px: tuple[int, int]) -> str | None:
+    """Why nobody can be made of these joints (J, 2), None where somebody can."""
+    if len(places_px) < 2:
+        return _NO_BOX
+    if not ((places_px >= 0) & (places_px <= np.array(size_px) - 1)).all(1).any():
+        return _OUTSIDE
+    return _TINY if np.ptp(places_px, axis=0).max() < LEAST_PX else None
+
+
+def file_use(people_source: PeopleSource) -> FileUse | None:
+    """How much of a file of joints or boxes was used; None where people are found otherwise."""
+    inner: object = people_source
+    while inner is not None and not isinstance(inner, (KeypointPeople, BoxPeople)):
+        inner = getattr(inner, "people_source", None)  # of a region, or of the most people
+    return None if inner is None else inner.use
 
 
 @dataclass(frozen=True)
@@ -215,6 +303,7 @@ def open_people_source(
     networks: PeopleNetworks = PeopleNetworks(),  # noqa: B008
     people: PeopleBy = "auto",
     spans: Spans | None = None,
+    joints_in: JointsIn = "auto",
 ) -> PeopleSource:
     """The people of a source by what the user gave, keypoints or boxes; else as `people` says.
 
@@ -223,7 +312,7 @@ def open_people_source(
     Boxes, OpenCV's HOG and the whole frame get joints from the pose network, if there is one. "auto" takes the
     detector, without one HOG, and says so once; a still picture in which HOG finds nobody is one person as a whole, a
     frame of a video or a stream has nobody then. Where OpenCV has no HOG every frame is one person. `spans` are told
-    of detector and pose network.
+    of detector and pose network. `joints_in` says what the coordinates of the file are, see `coordinates.JointsIn`.
 
     Raises:
         KeypointFileError: two ways are given, a file cannot be read, or it does not belong to the source.
@@ -231,17 +320,10 @@ def open_people_source(
         MissingDependency: by HOG, which this OpenCV lacks.
     """
     require_one_way(people, keypoints, boxes)
-    video = source is not None and source.kind == "video"
     if keypoints is not None:
-        keypoint_file = read_keypoints(keypoints, skeleton)
-        if source is not None:
-            keypoint_file.index.check(source)
-        return KeypointPeople(keypoint_file, video)
+        return KeypointPeople(read_keypoints(keypoints, skeleton, joints_in), source)
     if boxes is not None:
-        box_file = read_boxes(boxes)
-        if source is not None:
-            box_file.index.check(source)
-        return BoxPeople(box_file, video, networks.pose, spans)
+        return BoxPeople(read_boxes(boxes, joints_in), source, networks.pose, spans)
     return _found_in(source, networks, people, spans)
 
 

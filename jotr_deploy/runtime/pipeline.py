@@ -73,7 +73,7 @@ class Pipeline:
             if tracker is None:
                 return people
             with self.spans("track", frame.index):
-                return tracker(people, frame.index)
+                return tracker(people, frame.index, frame.time_s)
 
         frames: Iterator[tuple[Frame, None]] = self._read(source)
         if overlap and source.kind != "stream":  # which reads in a thread of its own, and whose newest frame counts

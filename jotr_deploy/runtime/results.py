@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from jotr_deploy.file_names import as_file_name
 from jotr_deploy.geometry.scene import scene_translation_m
 from jotr_deploy.people import People
 from jotr_deploy.runtime.detections import Detections
+from jotr_deploy.runtime.ffmpeg import FFmpeg, find_ffmpeg
 from jotr_deploy.runtime.images import write_image
 from jotr_deploy.runtime.joint_files.image_index import image_stem
-from jotr_deploy.runtime.joint_files.keypoint_file import write_keypoints_npz
+from jotr_deploy.runtime.joint_files.npz_file import write_keypoints_npz
 from jotr_deploy.runtime.loaded import USUAL_FPS
 from jotr_deploy.runtime.video import Frame, FrameSource, VideoWriter
 from jotr_deploy.visual.coco import coco_file
@@ -31,6 +33,9 @@ from jotr_deploy.visual.overlay import draw_keypoints, draw_people
 Array = NDArray[Any]
 Pictures = dict[str, Array]
 """What is drawn of a frame, by kind: the end of the file's name."""
+
+MOST_FPS = 240.0
+"""Of a film that is written: some files name the unit of their clock as their rate."""
 
 
 @dataclass(frozen=True)
@@ -151,10 +156,19 @@ class Results:
             write_image(self._directory / f"{stem}{number}_{kind}.jpg", picture)
             return
         if kind not in self._videos:
-            fps = (self._source.fps or USUAL_FPS) / self._source.every
-            writer = VideoWriter(self._directory / f"{self.stem}_{kind}.mp4", fps)
+            fps = min((self._source.fps or USUAL_FPS) / self._source.every, MOST_FPS)
+            writer = VideoWriter(self._directory / f"{self.stem}_{kind}.mp4", fps, self._ffmpeg)
             self._videos[kind] = self._stack.enter_context(writer)
-        self._videos[kind].write(picture, frame.time_s if self._source.kind == "stream" else None)
+        self._videos[kind].write(picture, frame.time_s)
+
+    @cached_property
+    def _ffmpeg(self) -> FFmpeg | None:
+        return find_ffmpeg()
+
+    @property
+    def film(self) -> str | None:
+        """Codec of the films of this run and who writes them; None where there is none."""
+        return next((video.codec for video in self._videos.values()), None)
 
 
 def stem_of(source: FrameSource) -> str:

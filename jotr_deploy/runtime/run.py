@@ -19,8 +19,9 @@ from jotr_deploy.bundle import MANIFEST, Bundle
 from jotr_deploy.errors import JotrDeployError, OutputError, SourceError, first_line
 from jotr_deploy.file_names import name_fault
 from jotr_deploy.runtime.captures import shown
+from jotr_deploy.runtime.joint_files.coordinates import JointsIn
 from jotr_deploy.runtime.loaded import Model
-from jotr_deploy.runtime.people_source import PeopleBy, PeopleSource, require_one_way
+from jotr_deploy.runtime.people_source import PeopleBy, PeopleSource, file_use, require_one_way
 from jotr_deploy.runtime.results import Results, Wanted, stem_of
 from jotr_deploy.runtime.smoothing import Mode
 from jotr_deploy.runtime.video import Frame, FrameSource, open_source
@@ -39,6 +40,7 @@ class RunOptions(Wanted):
     keypoints: Path | None = None
     boxes: Path | None = None
     skeleton: str | None = None
+    joints_in: JointsIn = "auto"  # what the coordinates of the file are
     people: PeopleBy = "auto"
     every: int = 1
     roi_px: tuple[int, int, int, int] | None = None  # x0, y0, x1, y1: who is elsewhere does not count
@@ -72,10 +74,11 @@ class RunSummary:
     files: list[str] = field(default_factory=list)  # relative to the output directory
     earlier: list[str] = field(default_factory=list)  # of a run before, not of this one, in the same directory
     output: str | None = None  # that directory; None where nothing was written
+    film: str | None = None  # codec of the films that were written, and by what; None where there are none
 
     def as_dict(self) -> dict[str, Any]:
-        """For `NAME.json`, which does not say where it lies: equal runs write equal files."""
-        return {name: value for name, value in asdict(self).items() if name != "output"}
+        """For `NAME.json`, which does not say where it lies or who wrote: equal runs write equal files."""
+        return {name: value for name, value in asdict(self).items() if name not in ("output", "film")}
 
 
 def run(
@@ -110,8 +113,7 @@ def run(
     with ExitStack() as held_back, ExitStack() as stack:
         with spans("open"):  # the first image is read here
             unread: list[str] | None = [] if options.keep_going else None
-            upright = options.keypoints is None and options.boxes is None  # whose coordinates may be of either
-            source = stack.enter_context(open_source(source_name, unread, every=options.every, upright=upright))
+            source = stack.enter_context(open_source(source_name, unread, every=options.every, upright=True))
         stem = stem_of(source)
         if options.write:
             output = new_results_folder(stem) if output is None else output
@@ -121,12 +123,20 @@ def run(
                   spans=spans)
         )  # fmt: skip
         finder = model.people_source(
-            source, options.keypoints, options.boxes, options.skeleton, options.roi_px, options.max_people
+            source,
+            options.keypoints,
+            options.boxes,
+            options.skeleton,
+            options.roi_px,
+            options.max_people,
+            options.joints_in,
         )
         aside = stack.enter_context(_filled_directory(output)) if options.write and output else None
         results = None if aside is None else Results(bundle, source, aside, options)
         with results or nullcontext():
             _work(model, source, finder, results, options, summary, progress)
+            if (use := file_use(finder)) is not None:
+                use.check_somebody()
             held_back.enter_context(uninterrupted())  # until the files are in their place and all is closed
             summary.skeleton, summary.dropped = model.skeleton, source.dropped
             summary.skipped += [f"{name}: cannot be read" for name in unread or ()]
@@ -134,6 +144,7 @@ def run(
                 results.tell(_facts(summary, model, options))
         if results is not None:
             results.finish()
+            summary.film = results.film
         summary.milliseconds_per_frame = {
             stage: round(1000 * spans.total(stage) / summary.frames, 3) for stage in spans.stages
         }

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from jotr_deploy.people import People
 from jotr_deploy.runtime.body import Body
-from jotr_deploy.runtime.frames import Frame
+from jotr_deploy.runtime.frames import Frame, moment
 from jotr_deploy.runtime.motion import SPACES, Motion, motions_of, on_line, tracked, with_motions
 
 Array = NDArray[Any]
@@ -27,6 +27,8 @@ SHAPE_S = 2.0
 """A shape is the mean over about this long: it does not change, only what is known of it."""
 SPREAD_S = 0.05
 """Standard deviation of the two-sided window, which ends at three of them."""
+TOLERANCE = 0.01
+"""So many frames earlier or later are the same moment: times in films are rounded."""
 SPEED_HZ = 2.0
 """Cut-off of the velocity that chooses the cut-off of a One-Euro filter."""
 
@@ -59,7 +61,10 @@ class Smoother(Protocol):
 
 
 def open_smoother(mode: Mode, body: Body, fps: float) -> Smoother:
-    """A smoother by its name; `fps`: frame numbers in a second of the source, above 0 (else ValueError)."""
+    """A smoother by its name; `fps`: frame numbers in a second of the source, above 0 (else ValueError).
+
+    Frames that say when they are shown are taken at that time.
+    """
     return OneEuro(body, fps) if mode == "one-euro" else TwoSided(body, fps)
 
 
@@ -77,14 +82,13 @@ class OneEuro:
         """See `Smoother`."""
         at = tracked(people)
         ids = people.track_ids[at].tolist()
-        self._shapes.see(frame.index, ids, people.betas[at])
-        oldest = frame.index - RESTART_S * self._fps
-        before = {track: each for track, each in self._people.items() if each.frame >= oldest}
+        now = moment(frame, self._fps)
+        self._shapes.see(now, ids, people.betas[at])
+        oldest = now - RESTART_S * self._fps - TOLERANCE
+        before = {track: each for track, each in self._people.items() if each.moment >= oldest}
         for track, motion in zip(ids, motions_of(people[at]), strict=True):
             known = before.get(track)
-            before[track] = (
-                known.next(frame.index, motion, self._fps) if known else _Followed.start(frame.index, motion)
-            )
+            before[track] = known.next(now, motion, self._fps) if known else _Followed.start(now, motion)
         self._people = before
         smooth = [before[track].smooth for track in ids]
         return [(frame, with_motions(people, at, smooth, self._shapes.of(ids), self._body))]
@@ -97,29 +101,29 @@ class OneEuro:
 class _Followed(NamedTuple):
     """The One-Euro filters of a person."""
 
-    frame: int
+    moment: float  # of the last frame
     raw: Motion
     smooth: Motion
     velocity: tuple[Array, ...]  # a second, of each part of the motion
 
     @classmethod
-    def start(cls, frame: int, motion: Motion) -> _Followed:
+    def start(cls, now: float, motion: Motion) -> _Followed:
         """Somebody seen for the first time."""
         at_rest = tuple(space.between(part, part) for space, part in zip(SPACES, motion, strict=True))
-        return cls(frame, motion, motion, at_rest)
+        return cls(now, motion, motion, at_rest)
 
-    def next(self, frame: int, raw: Motion, fps: float) -> _Followed:
+    def next(self, now: float, raw: Motion, fps: float) -> _Followed:
         """The filters after one more measurement."""
-        seconds = (frame - self.frame) / fps
+        seconds = (now - self.moment) / fps
         units = (1.0, np.exp(raw.log_limb_px), 1.0)
         smooth, velocity = [], []
         for part, (space, cutoff, unit) in enumerate(zip(SPACES, CUTOFFS, units, strict=True)):
-            now = space.between(self.raw[part], raw[part]) / seconds
-            velocity.append(self.velocity[part] + low_pass(SPEED_HZ, seconds) * (now - self.velocity[part]))
+            measured = space.between(self.raw[part], raw[part]) / seconds
+            velocity.append(self.velocity[part] + low_pass(SPEED_HZ, seconds) * (measured - self.velocity[part]))
             speed = np.linalg.norm(velocity[part], axis=-1, keepdims=True) / unit
             taken = low_pass(cutoff.least_hz + cutoff.hz_per_speed * speed, seconds)
             smooth.append(space.moved(self.smooth[part], taken * space.between(self.smooth[part], raw[part])))
-        return _Followed(frame, raw, Motion(*smooth), tuple(velocity))
+        return _Followed(now, raw, Motion(*smooth), tuple(velocity))
 
 
 class TwoSided:
@@ -128,47 +132,50 @@ class TwoSided:
     In the tangent space a straight line is a steady turn, so steady turns and steady motion stay as they are, without
     lag; at the ends of a track and beside gaps too, where the window has one side only.
 
-    Offline: a frame comes back `reach` frame numbers later; until then it is held, with its image.
+    Offline: a frame comes back `reach` frames later, by time at the mean rate; until then it is held, with its image.
     """
 
     def __init__(self, body: Body, fps: float) -> None:
         self._body, self._fps, self._shapes = body, _checked(fps), Shapes(fps)
         self.reach = math.ceil(3 * SPREAD_S * fps)
-        self._seen: deque[tuple[int, dict[int, Motion]]] = deque()  # by frame number and track
+        self._seen: deque[tuple[float, dict[int, Motion]]] = deque()  # by moment and track
         self._waiting: deque[tuple[Frame, People]] = deque()
 
     def push(self, frame: Frame, people: People) -> list[tuple[Frame, People]]:
         """See `Smoother`."""
         at = tracked(people)
         ids = people.track_ids[at].tolist()
-        before = self._up_to(frame.index - self.reach - 1)  # their window is full, and shapes may be forgotten now
-        self._shapes.see(frame.index, ids, people.betas[at])
-        self._seen.append((frame.index, dict(zip(ids, motions_of(people[at]), strict=True))))
+        now = moment(frame, self._fps)
+        before = self._up_to(now - self.reach - 1)  # their window is full, and shapes may be forgotten now
+        self._shapes.see(now, ids, people.betas[at])
+        self._seen.append((now, dict(zip(ids, motions_of(people[at]), strict=True))))
         self._waiting.append((frame, people))
-        return before + self._up_to(frame.index - self.reach)
+        return before + self._up_to(now - self.reach)
 
     def flush(self) -> list[tuple[Frame, People]]:
         """See `Smoother`."""
-        return self._up_to(self._waiting[-1][0].index) if self._waiting else []
+        return self._up_to(math.inf) if self._waiting else []
 
-    def _up_to(self, last: int) -> list[tuple[Frame, People]]:
-        """Those up to a frame number, smoothed; what no later one needs is forgotten."""
+    def _up_to(self, last: float) -> list[tuple[Frame, People]]:
+        """Those up to a moment, smoothed; what no later one needs is forgotten."""
         done = []
-        while self._waiting and self._waiting[0][0].index <= last:
+        while self._waiting and moment(self._waiting[0][0], self._fps) <= last + TOLERANCE:
             frame, people = self._waiting.popleft()
-            while self._seen[0][0] < frame.index - self.reach:
+            now = moment(frame, self._fps)
+            while self._seen[0][0] < now - self.reach - TOLERANCE:
                 self._seen.popleft()
             at = tracked(people)
             ids = people.track_ids[at].tolist()
-            smooth = [self._smooth(frame.index, track) for track in ids]
+            smooth = [self._smooth(now, track) for track in ids]
             done.append((frame, with_motions(people, at, smooth, self._shapes.of(ids), self._body)))
         return done
 
-    def _smooth(self, frame: int, track: int) -> Motion:
-        window = {n: seen[track] for n, seen in self._seen if n <= frame + self.reach and track in seen}
-        seconds = (np.array(list(window)) - frame) / self._fps
+    def _smooth(self, now: float, track: int) -> Motion:
+        last = now + self.reach + TOLERANCE
+        window = {n: seen[track] for n, seen in self._seen if n <= last and track in seen}
+        seconds = (np.array(list(window)) - now) / self._fps
         weights = np.exp(-np.square(seconds / SPREAD_S) / 2)
-        centre = list(window).index(frame)
+        centre = list(window).index(now)
         parts = [np.stack(values) for values in zip(*window.values(), strict=True)]
         return Motion(*(on_line(s, each, centre, seconds, weights) for s, each in zip(SPACES, parts, strict=True)))
 
@@ -178,24 +185,24 @@ class Shapes:
 
     def __init__(self, fps: float) -> None:
         self._fps = fps
-        self._means: dict[int, tuple[int, int, Array]] = {}  # of a track: last frame, frames seen, mean (10,)
-        self._last_frame = -1
+        self._means: dict[int, tuple[float, int, Array]] = {}  # of a track: last moment, frames seen, mean (10,)
+        self._last = -math.inf
 
-    def see(self, frame: int, tracks: Sequence[int], betas: Array) -> None:
-        """Take the shapes (K, 10) of a frame's people.
+    def see(self, now: float, tracks: Sequence[int], betas: Array) -> None:
+        """Take the shapes (K, 10) of the people at a moment; see `moment`.
 
         Raises:
-            ValueError: the frame does not come after the one before.
+            ValueError: the moment does not come after the one before.
         """
-        if frame <= self._last_frame:
-            raise ValueError(f"frame {frame} does not come after frame {self._last_frame}")
-        self._last_frame = frame
-        oldest = frame - RESTART_S * self._fps
+        if now <= self._last:
+            raise ValueError(f"frame {now:g} does not come after frame {self._last:g}")
+        self._last = now
+        oldest = now - RESTART_S * self._fps - TOLERANCE
         self._means = {track: each for track, each in self._means.items() if each[0] >= oldest}
         for track, measured in zip(tracks, betas.astype(np.float64), strict=True):
-            last, count, mean = self._means.get(track, (frame, 0, measured))
-            taken = max(1 / (count + 1), 1 - math.exp((last - frame) / self._fps / SHAPE_S))
-            self._means[track] = (frame, count + 1, mean + taken * (measured - mean))
+            last, count, mean = self._means.get(track, (now, 0, measured))
+            taken = max(1 / (count + 1), 1 - math.exp((last - now) / self._fps / SHAPE_S))
+            self._means[track] = (now, count + 1, mean + taken * (measured - mean))
 
     def times_seen(self, track: int) -> int:
         """In how many frames the shape of a track was seen; 0 of nobody, and of who is forgotten."""

@@ -16,6 +16,7 @@ from jotr_deploy.runtime.images import (
     count_pictures,
     decode_image,
     natural_order,
+    orientation_of,
     read_bytes,
 )
 from jotr_deploy.runtime.picture_kinds import OTHER_PICTURES, kind_of_file
@@ -28,11 +29,12 @@ class Still:
     name: str  # of its file
     shown: str  # as messages show it
     data: Callable[[], bytes]  # may raise SourceError
+    path: Path | None = None
 
     @classmethod
     def of_file(cls, path: Path) -> Still:
         """An image file."""
-        return cls(path.name, str(path), lambda: read_bytes(path))
+        return cls(path.name, str(path), lambda: read_bytes(path), path)
 
 
 class Stills(FrameSource):
@@ -60,6 +62,13 @@ class Stills(FrameSource):
 
     def frame_names(self) -> Iterator[str]:
         return (still.name for still in self._stills)
+
+    def path_of(self, frame: int) -> Path | None:
+        return self._stills[frame].path
+
+    def orientation_of(self, frame: int) -> int:
+        path = self._stills[frame].path
+        return orientation_of(path) if self._upright and path is not None else 1
 
     def _frames(self) -> Generator[Frame, None, None]:
         first, self._first = self._first, None

@@ -34,6 +34,7 @@ class _Track:
 
     id: int
     frame: int
+    seen_s: float
     keypoints_px: Array  # (30, 3)
     box_px: Array  # (4,)
     velocity_px_s: Array = field(default_factory=lambda: np.zeros(2))
@@ -43,13 +44,14 @@ class _Track:
         """(2,) how far they should have moved since they were last seen."""
         return self.velocity_px_s * seconds
 
-    def see(self, frame: int, keypoints_px: Array, box_px: Array, seconds: float) -> None:
-        """They are here now, `seconds` after they were last seen."""
+    def see(self, frame: int, now_s: float, keypoints_px: Array, box_px: Array) -> None:
+        """They are here now, in a later frame than before."""
+        seconds = now_s - self.seen_s
         measured_px_s = _moved_px(self, keypoints_px, box_px) / seconds
         self.followed_s += seconds
         share = seconds / min(self.followed_s, max(VELOCITY_S, seconds))
         self.velocity_px_s = self.velocity_px_s + share * (measured_px_s - self.velocity_px_s)
-        self.frame, self.keypoints_px, self.box_px = frame, keypoints_px, box_px
+        self.frame, self.seen_s, self.keypoints_px, self.box_px = frame, now_s, keypoints_px, box_px
 
 
 class Tracker:
@@ -69,34 +71,38 @@ class Tracker:
         self._given = 0
         self._last_frame = -1
 
-    def __call__(self, people: Detections, frame: int) -> Detections:
+    def __call__(self, people: Detections, frame: int, time_s: float | None = None) -> Detections:
         """The same people in the same order, with `track_ids`; ids that they had are replaced.
 
         Args:
             people: of one frame, perhaps nobody; boxes (N, 4) square or not, joints where they are known.
             frame: its number in the source; numbers ascend (else ValueError) and may leave some out.
+            time_s: when it is shown, ascending too; None where only the frame rate tells.
         """
         if frame <= self._last_frame:
             raise ValueError(f"frame {frame} does not come after frame {self._last_frame}")
         self._last_frame = frame
-        self._tracks = [track for track in self._tracks if frame - track.frame <= max(MEMORY_S * self.fps, self.every)]
+        now_s = frame / self.fps if time_s is None else time_s
+        memory_s = MEMORY_S + 1e-3  # times in films are rounded
+        self._tracks = [
+            each for each in self._tracks if now_s - each.seen_s <= memory_s or frame - each.frame <= self.every
+        ]
         ids = np.full(len(people), -1)
-        for at, person in pairs(self._alike(people, frame)):
+        for at, person in pairs(self._alike(people, now_s)):
             track = self._tracks[at]
-            seconds = (frame - track.frame) / self.fps
-            track.see(frame, people.keypoints_px[person], people.boxes_px[person], seconds)
+            track.see(frame, now_s, people.keypoints_px[person], people.boxes_px[person])
             ids[person] = track.id
         for person in np.flatnonzero(ids < 0).tolist():
             self._given += 1
             ids[person] = self._given
-            self._tracks.append(_Track(self._given, frame, people.keypoints_px[person], people.boxes_px[person]))
+            self._tracks.append(_Track(self._given, frame, now_s, people.keypoints_px[person], people.boxes_px[person]))
         return replace(people, track_ids=ids)
 
-    def _alike(self, people: Detections, frame: int) -> Array:
+    def _alike(self, people: Detections, now_s: float) -> Array:
         """(T, N) in 0..1: how well each person fits where each track should be now."""
         if not self._tracks or not len(people):
             return np.zeros((len(self._tracks), len(people)))
-        keypoints_px, boxes_px = self._expected(frame)
+        keypoints_px, boxes_px = self._expected(now_s)
         boxes = iou(boxes_px, people.boxes_px)
         everyone = np.concatenate([keypoints_px, people.keypoints_px])
         joints = similarity(everyone, np.concatenate([boxes_px, people.boxes_px]))
@@ -105,9 +111,9 @@ class Tracker:
         known = valid[:count] @ valid[count:].T >= LEAST_JOINTS
         return np.where(known, (joints[:count, count:] + boxes) / 2, boxes)
 
-    def _expected(self, frame: int) -> tuple[Array, Array]:
-        """Joints (T, 30, 3) and boxes (T, 4) of all tracks, moved to where they should be at a frame."""
-        shifts = np.stack([track.shift_px((frame - track.frame) / self.fps) for track in self._tracks])
+    def _expected(self, now_s: float) -> tuple[Array, Array]:
+        """Joints (T, 30, 3) and boxes (T, 4) of all tracks, moved to where they should be by now."""
+        shifts = np.stack([track.shift_px(now_s - track.seen_s) for track in self._tracks])
         keypoints_px = np.stack([track.keypoints_px for track in self._tracks]).astype(np.float64)
         keypoints_px[..., :2] += shifts[:, None]
         return keypoints_px, np.stack([track.box_px for track in self._tracks]) + np.tile(shifts, 2)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 from numpy.typing import NDArray
 
 from jotr_deploy.errors import OutputError, SourceError
 from jotr_deploy.runtime.captures import capture_of_file, frame_count, released
+from jotr_deploy.runtime.ffmpeg import FFmpeg, FilmByFFmpeg, codec_of
 from jotr_deploy.runtime.frames import size_of
 from jotr_deploy.runtime.images import quiet_opencv
 from jotr_deploy.writing import aside_of, discard, written_aside
@@ -18,20 +19,63 @@ from jotr_deploy.writing import aside_of, discard, written_aside
 Array = NDArray[Any]
 
 
+class _Film(Protocol):
+    """A film that is being written."""
+
+    def write(self, image_bgr: Array) -> None:
+        """Append (H, W, 3) uint8 BGR of the film's size; OSError where that is not possible."""
+        ...
+
+    def close(self) -> str | None:
+        """End it; what is wrong with it, if anything is known."""
+        ...
+
+    def abandon(self) -> str:
+        """End it and take it away; the last that was said about it."""
+        ...
+
+
+class _FilmByOpenCV:
+    """MPEG-4 Part 2, which video players show and browsers do not. Keeps quiet about a full disk."""
+
+    def __init__(self, path: Path, size_px: tuple[int, int], fps: float) -> None:
+        self._path = path
+        with quiet_opencv():
+            self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, size_px)
+        self.opened = self._writer.isOpened()
+
+    def write(self, image_bgr: Array) -> None:
+        self._writer.write(image_bgr)
+
+    def close(self) -> str | None:
+        self._writer.release()
+        return None
+
+    def abandon(self) -> str:
+        self._writer.release()
+        discard(self._path)
+        return ""
+
+
 class VideoWriter:
     """Frames into an mp4 file; the file appears whole when `with` ends well, and not at all otherwise.
+
+    With `ffmpeg` it is one that browsers play, if one of its encoders works at this size; else OpenCV writes it.
 
     The first frame sets the size. Odd sizes grow by one pixel, because the codec wants even ones. A later frame of
     another size is scaled to fit into the first one's, its aspect kept, between black bars.
     """
 
-    def __init__(self, path: Path, fps: float) -> None:
+    def __init__(self, path: Path, fps: float, ffmpeg: FFmpeg | None = None) -> None:
         if not fps > 0:
             raise ValueError(f"a video needs a frame rate above 0, not {fps}")
         self.path, self.fps = path, fps
         self.count = 0  # frames in the file
-        self._writer: Any = None
+        self.codec: str | None = None  # and who writes it; None before the first frame
+        self._ffmpeg = ffmpeg
+        self._film: _Film | None = None
         self._size_px = (0, 0)
+        self._start_s: float | None = None
         self._told = False
 
     def __enter__(self) -> VideoWriter:
@@ -40,34 +84,53 @@ class VideoWriter:
     def write(self, image_bgr: Array, time_s: float | None = None) -> None:
         """Append (H, W, 3) uint8 BGR.
 
-        With the time since the first frame it is written as often as the video needs to get there, which is not at
-        all for frames that come faster than `fps`: a stream then plays as fast as it was.
+        With its time it is written as often as the video needs to get there from the first one, which is not at all
+        for frames that come faster than `fps`: a stream then plays as fast as it was.
 
         Raises:
-            OutputError: the file cannot be opened.
+            OutputError: the file cannot be opened, or not be written further.
         """
-        if self._writer is None:
-            self._open(size_of(image_bgr))
+        if self._film is None:
+            self._film = self._opened(size_of(image_bgr))
+            self._start_s = time_s
         if size_of(image_bgr) != self._size_px:
             self._tell(size_of(image_bgr))
             image_bgr = fitted(image_bgr, self._size_px)
         width, height = self._size_px
         even = cv2.copyMakeBorder(image_bgr, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
-        for _ in range(1 if time_s is None else round(time_s * self.fps) + 1 - self.count):
-            self._writer.write(even)
+        since_s = None if time_s is None else time_s - (self._start_s or 0.0)
+        for _ in range(1 if since_s is None else round(since_s * self.fps) + 1 - self.count):
+            try:
+                self._film.write(even)
+            except OSError:
+                said, self._film = self._film.abandon(), None
+                raise self._broken(said) from None
             self.count += 1
 
-    def _open(self, size_px: tuple[int, int]) -> None:
-        width, height = size_px
+    def _opened(self, size_px: tuple[int, int]) -> _Film:
+        width, height = self._size_px = size_px
         even = (width + width % 2, height + height % 2)
-        with quiet_opencv():
-            self._writer = cv2.VideoWriter(str(aside_of(self.path)), cv2.VideoWriter.fourcc(*"mp4v"), self.fps, even)
-        if not self._writer.isOpened():
+        aside = aside_of(self.path)
+        if self._ffmpeg is not None and self.path.parent.is_dir():
+            encoder = self._ffmpeg.encoder_for(even, self.fps)
+            if encoder is not None:
+                self.codec = f"{codec_of(encoder)} by ffmpeg"
+                return FilmByFFmpeg(self._ffmpeg, encoder, aside, even, self.fps)
+        self.codec = "mp4v by OpenCV"
+        film = _FilmByOpenCV(aside, even, self.fps)
+        if not film.opened:
             raise OutputError(
                 f"{self.path}: no video of {_text(size_px)} px can be opened for writing",
                 "give a name that ends in .mp4 in a folder that exists and may be written; 8190 px a side at most",
             )
-        self._size_px = size_px
+        return film
+
+    def _broken(self, said: str) -> OutputError:
+        why = f" ({said})" if said else ""
+        return OutputError(
+            f"{self.path}: ffmpeg ended after {self.count} frames{why}",
+            "make room on the disk, or take that ffmpeg from the PATH: OpenCV writes the video then",
+        )
 
     def _tell(self, size_px: tuple[int, int]) -> None:
         if not self._told:
@@ -78,17 +141,19 @@ class VideoWriter:
         self._told = True
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._writer is None:
+        film, self._film = self._film, None
+        if film is None:
             return
-        self._writer.release()
         if kind is not None:
-            discard(aside_of(self.path))
+            film.abandon()
             return
         with written_aside(self.path) as aside:
+            fault = film.close()
+            if fault is not None:
+                raise self._broken(fault)
             self._check(aside)
 
     def _check(self, aside: Path) -> None:
-        # The encoder keeps quiet about a full disk.
         try:
             with released(capture_of_file(aside)) as capture:
                 arrived = frame_count(capture) or 0

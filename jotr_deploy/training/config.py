@@ -19,8 +19,8 @@ else:
     import tomli as tomllib
 
 Model = TypeVar("Model", bound=BaseModel)
-Count = Annotated[int, Field(ge=1)]
-NotNegative = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1, le=1 << 40)]
+NotNegative = Annotated[int, Field(ge=0, le=1 << 40)]
 
 
 class TrainingError(JotrDeployError):
@@ -30,10 +30,10 @@ class TrainingError(JotrDeployError):
 class TrainConfig(BaseModel):
     """What the loop needs to know; the table named like the task is the task's own."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     task: str
-    seed: NotNegative = 0
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     steps: Count
     batch: Count
     """Samples a step in every process."""
@@ -78,7 +78,11 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise TrainingError(f"{path}: no such configuration", "configs/ holds those of this project") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise TrainingError(
+            f"{path}: cannot be read ({error.strerror})", "check the path and its permissions"
+        ) from None
+    except (ValueError, RecursionError) as error:
         raise TrainingError(f"{path}: not TOML ({first_line(error)})", "correct it; https://toml.io") from None
     for override in overrides:
         _override(content, override)

@@ -30,7 +30,7 @@ _LARGEST_LOG = 8.0  # of a size in strides, before exp
 class Options(BaseModel):
     """The table `[detector]`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     start: Path | None = None
     """Weights of a run of this task to start from; random ones without it."""

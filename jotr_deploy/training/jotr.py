@@ -38,7 +38,7 @@ _UNKNOWN_TO_FITS = (7, 8, 10, 11, 20, 21, 22, 23)  # ankles, toes, wrists, hands
 class Options(BaseModel):
     """The table `[jotr]`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     root: Path
     """Where the folders of the data sets lie (docs/datasets.md)."""

@@ -35,7 +35,7 @@ _HANDS = (22, 23)  # not in the pose prior; fits to pictures do not know ankles,
 class Options(BaseModel):
     """The table `[mesh]`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     prior: Path
     """Decoder of the pose prior, VPoser format; it is not trained."""

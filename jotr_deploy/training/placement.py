@@ -13,6 +13,7 @@ from onnx import numpy_helper
 from jotr_deploy.bundle import open_bundle
 from jotr_deploy.engines.derived import calibrated
 from jotr_deploy.model.checkpoint import Checkpoint
+from jotr_deploy.reading import read_onnx
 from jotr_deploy.training.config import TrainingError
 
 _WEIGHTED = ("Conv", "MatMul", "Gemm")
@@ -48,7 +49,7 @@ def read_placement(folder: Path, start: Checkpoint) -> Placement:
             f"{folder}: exported from another checkpoint than {start.path}",
             f"make one: jotr-deploy export {start.path} -o BUNDLE, then jotr-deploy calibrate BUNDLE --synthetic 256",
         )
-    return _Reader(onnx.load(path).graph, path).read()
+    return _Reader(read_onnx(path).graph, path).read()
 
 
 class _Reader:

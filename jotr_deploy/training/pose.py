@@ -28,7 +28,7 @@ _HIDDEN_WEIGHT = 0.3  # in where a joint is, beside one that is seen
 class Options(BaseModel):
     """The table `[pose]`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     start: Path | None = None
     """Weights of a run of this task to start from; random ones without it."""

@@ -27,7 +27,7 @@ BLOCK = 2048  # poses that are drawn at once: one by one they would cost thirty 
 class Options(BaseModel):
     """The table `[prior]` of a configuration."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     rotation_weight: Annotated[float, Field(ge=0)] = 5.0
     """Of the mean squared difference of matrix entries."""

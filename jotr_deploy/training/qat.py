@@ -30,7 +30,7 @@ from jotr_deploy.training.tasks import Array
 class Options(BaseModel):
     """The table `[qat]`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     start: Path
     """Checkpoint of the trained network, as `export` takes it."""

@@ -2,7 +2,8 @@
 
 `image_id` is the file name of a still and the number of a frame of a video; `keypoints` are the 17 joints of COCO of
 the recovered body, projected, so hidden ones too, each as x, y, 1; `bbox` is x, y, width and height of the mesh in the
-picture; `score` is the confidence of the detection; `track_id` is there for who is tracked.
+picture; `score` is the confidence of the detection; `track_id` is there for who is tracked. Numbers are finite:
+a joint that is not is written as 0, 0, 0, and who has no finite mesh is left out.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def coco_file(path: Path) -> Iterator[Callable[[str | int, People], None]]:
         def append(image_id: str | int, people: People) -> None:
             nonlocal between
             for entry in coco_people(image_id, people):
-                file.write(between + json.dumps(entry))
+                file.write(between + json.dumps(entry, allow_nan=False))
                 between = ",\n"
 
         yield append
@@ -54,13 +55,16 @@ def coco_people(image_id: str | int, people: People) -> list[dict[str, Any]]:
     vertices_px = _in_picture(people.vertices_camera_m, people)
     entries = []
     for person in range(len(people)):
-        first, last = vertices_px[person].min(0), vertices_px[person].max(0)
+        seen = vertices_px[person][np.isfinite(vertices_px[person]).all(1)]
+        if not len(seen):
+            continue
+        first, last = seen.min(0), seen.max(0)
         entry: dict[str, Any] = {
             "image_id": image_id,
             "category_id": _PERSON,
-            "keypoints": _numbers(np.column_stack([joints_px[person], np.ones(len(_COCO_IN_SMPL30))])),
+            "keypoints": _numbers(_with_flags(joints_px[person])),
             "bbox": _numbers(np.concatenate([first, last - first])),
-            "score": round(float(people.scores[person]), 4),
+            "score": round(float(np.nan_to_num(people.scores[person])), 4),
         }
         if people.track_ids[person] >= 0:
             entry["track_id"] = int(people.track_ids[person])
@@ -70,6 +74,13 @@ def coco_people(image_id: str | int, people: People) -> list[dict[str, Any]]:
 
 def _in_picture(points_m: Array, people: People) -> Array:
     return project_px(points_m.astype(np.float64), people.focal_px, people.principal_px)
+
+
+def _with_flags(joints_px: Array) -> Array:
+    """(J, 2) -> (J, 3) x, y, 1; all zero where a joint is not finite."""
+    flagged = np.column_stack([joints_px, np.ones(len(joints_px))])
+    flagged[~np.isfinite(flagged).all(1)] = 0
+    return flagged
 
 
 def _numbers(values: Array) -> list[float]:

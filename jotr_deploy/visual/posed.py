@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from jotr_deploy.body.exported import NETWORK, ExportedBody
 from jotr_deploy.bundle import Bundle, open_bundle, starter_path
-from jotr_deploy.errors import BundleError, JotrDeployError
+from jotr_deploy.errors import BundleError, JotrDeployError, first_line
 from jotr_deploy.people import LAYOUT, People, Person, is_number, scalar, several
 
 Array = NDArray[Any]
@@ -115,6 +115,8 @@ class BundleMeshes:
         Raises:
             BundleError: the bundle is not there, another one, or has no body.
         """
+        if not len(pose_rad):
+            return np.array(_no_mesh(0))
         with self._lock:
             return self._body.vertices_m(pose_rad, betas)
 
@@ -127,7 +129,11 @@ class BundleMeshes:
         with self._lock:
             if not self._bundle.has("faces"):
                 return np.zeros((0, 3), np.int32)
-            return np.load(self._bundle.file("faces"), allow_pickle=False).astype(np.int32)
+            path = self._bundle.file("faces")
+            try:
+                return np.load(path, allow_pickle=False).astype(np.int32).reshape(-1, 3)
+            except (OSError, ValueError, EOFError) as error:
+                raise BundleError(f"{path}: not triangles ({first_line(error)})", "export the bundle again") from error
 
     @cached_property
     def _body(self) -> ExportedBody:

@@ -102,18 +102,26 @@ def test_no_overlay(cli: Cli, tmp_path: Path, tiny_bundle: Path) -> None:
     assert outcome.out.splitlines()[-1].endswith(f"Next: jotr-deploy view {tmp_path}/out/photo.npz")
 
 
-@pytest.mark.parametrize("name", ["[b]:cat:.png", "two words.png", "größe.png", "bad\udcff.png"])
-def test_names_of_all_kinds(cli: Cli, tmp_path: Path, tiny_bundle: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("[b]:cat:.png", "[b]_cat_"),  # not every file system takes a colon
+        ("two words.png", "two words"),
+        ("größe.png", "größe"),
+        ("bad\udcff.png", "bad_"),  # a byte that is no UTF-8
+    ],
+)
+def test_names_of_all_kinds(cli: Cli, tmp_path: Path, tiny_bundle: Path, name: str, stem: str) -> None:
     photo = tmp_path / "source" / name
     photo.parent.mkdir(parents=True)
     photo.write_bytes(cv2.imencode(".png", noise())[1].tobytes())
     out = tmp_path / "out"
     outcome = cli("run", tiny_bundle, photo, "-o", out, "--people", "frame", "--save-2d", "--obj", "--glb")
     assert outcome.code == 0, outcome.err
-    shown, result = (quote(f"{tmp_path}/out/{photo.stem}{end}") for end in ("_overlay.jpg", ".npz"))
+    shown, result = (quote(f"{tmp_path}/out/{stem}{end}") for end in ("_overlay.jpg", ".npz"))
     following = f"Next: look at {shown}, or jotr-deploy view {result}"
-    assert outcome.out.splitlines()[-1].endswith(following.encode("utf-8", "backslashreplace").decode())
-    assert (tmp_path / "out" / f"{photo.stem}_overlay.jpg").is_file()
+    assert outcome.out.splitlines()[-1].endswith(following)
+    assert (tmp_path / "out" / f"{stem}_overlay.jpg").is_file()
 
 
 @pytest.mark.parametrize(

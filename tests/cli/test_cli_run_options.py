@@ -29,6 +29,8 @@ REGION = "give X0,Y0,X1,Y1 in pixels, such as 0,0,640,480"
         (["--roi", "0,0,a,9"], "--roi 0,0,a,9: not four whole numbers", REGION),
         (["--roi", "9,9,9,20"], "the region (9, 9, 9, 20) is empty", "give x0,y0,x1,y1 with x0 < x1 and y0 < y1"),
         (["--smooth", "much"], "--smooth: 'much' is not known", "give one of one-euro, two-sided"),
+        (["--joints-in", "pixels"], "--joints-in is given without a file",
+         "it says what the coordinates of --keypoints are"),
         (["--people", "eyes"], "--people: 'eyes' is not known", "give one of auto, detector, hog, frame"),
         (["--people", "detector"], "people are to be found by a detector, and the bundle has none",
          "put one in: jotr-deploy add BUNDLE --detector FILE"),
@@ -42,7 +44,7 @@ def test_an_empty_source_is_not_the_folder_one_is_in(cli: Cli, place: Path) -> N
     assert cli("run", place / "bundle", "", "-o", place / "new").mistake[0] == "SOURCE is empty"
 
 
-def test_a_photo_of_a_phone_stands_upright_where_its_pixels_are_looked_at(cli: Cli, place: Path) -> None:
+def test_a_photo_of_a_phone_stands_upright(cli: Cli, place: Path) -> None:
     stored = noise()
     jpeg = cv2.imencode(".jpg", stored)[1].tobytes()
     turned = b"MM\0*" + struct.pack(">IHHHIHH", 8, 1, 0x0112, 3, 1, 6, 0) + b"\0" * 4
@@ -50,7 +52,7 @@ def test_a_photo_of_a_phone_stands_upright_where_its_pixels_are_looked_at(cli: C
     (place / "phone.jpg").write_bytes(jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:])
     boxes = write(place / "b.json", {"phone.jpg": [[5, 5, 50, 50]]})
     height, width = stored.shape[:2]
-    for options, size_px in ((["--people", "frame"], (height, width)), (["--boxes", boxes], (width, height))):
+    for options, size_px in ((["--people", "frame"], (height, width)), (["--boxes", boxes], (height, width))):
         assert cli("run", place / "bundle", place / "phone.jpg", "-o", place / "new", *options).code == 0
         assert read_people(place / "new" / "phone.npz").image_size_px == size_px
 

@@ -110,6 +110,7 @@ def test_a_disk_that_fills_while_a_video_is_written(cli: Cli, place: Path, monke
     video(place / "clip.mp4", 3)
     before = tree(place)
     monkeypatch.setattr(cv2, "VideoWriter", Forgetful)
+    monkeypatch.setattr("jotr_deploy.runtime.results.find_ffmpeg", lambda: None)
     outcome = cli("run", place / "bundle", place / "clip.mp4", "-o", place / "out")
     cause = f"{place / 'out' / 'clip_overlay.mp4'}: only 0 of 3 frames could be written"
     assert outcome.mistake == (cause, "make room on the disk")

@@ -11,7 +11,7 @@ from streams import index_first
 
 from jotr_deploy.errors import SourceError
 from jotr_deploy.runtime import captures
-from jotr_deploy.runtime.containers import bytes_missing, tracks_of
+from jotr_deploy.runtime.containers import bytes_missing, matroska_tracks_of, tracks_of
 from jotr_deploy.runtime.film import _Clock
 from jotr_deploy.runtime.video import VideoWriter, open_source
 
@@ -209,7 +209,8 @@ def test_pixels_become_square(sar, turned, square, size_px, caplog):
         (10, [0, 0.1, 0], [0, 0.1, 0.2]),  # not of the last one
         (10, [0, 0.5, 0.4, 0.7], [0, 0.5, 0.6, 0.7]),  # backwards
         (10, [-1e9, 1e12], [0, 0.1]),
-        (0, [0, 0.3, 0], [0, 0.3, None]),
+        (0, [0, 0.3, 0], [0, 0.3, 0.6]),
+        (0, [0, 0, 0], [0, None, None]),
     ],
 )
 def test_times_of_frames(fps, said_s, time_s):
@@ -244,6 +245,38 @@ def test_of_two_video_streams_the_larger_is_read(tmp_path):
     with open_source(path) as source:
         assert source.size_px == (128, 64)
         assert [round(frame.image_bgr.mean() / 20) for frame in source] == [0, 1, 2, 3]
+
+
+def element(kind, content):
+    return bytes.fromhex(kind) + (0x4000 | len(content)).to_bytes(2, "big") + content
+
+
+def matroska(*sizes_px):
+    """The head of a Matroska file with video tracks of these sizes, after one of sound."""
+    tracks = element("ae", element("d7", b"\1") + element("83", b"\2"))
+    for number, (width, height) in enumerate(sizes_px, 2):
+        video = element("b0", width.to_bytes(2, "big")) + element("ba", height.to_bytes(2, "big"))
+        tracks += element("ae", element("d7", bytes([number])) + element("83", b"\1") + element("e0", video))
+    content = element("ec", bytes(9)) + element("1654ae6b", tracks)
+    return element("1a45dfa3", b"") + bytes.fromhex("1853806701ffffffffffffff") + content
+
+
+def test_a_larger_second_stream_of_matroska_is_refused(tmp_path):
+    path = tmp_path / "a.mkv"
+    path.write_bytes(matroska((32, 16), (640, 480)))
+    assert [(track.id, track.is_video, track.size_px) for track in matroska_tracks_of(path)] == [
+        (1, False, (0, 0)),
+        (2, True, (32, 16)),
+        (3, True, (640, 480)),
+    ]
+    with pytest.raises(SourceError) as caught:
+        open_source(path)
+    first = "the largest of its 2 video streams is not the first, and only that one can be read"
+    assert caught.value.cause == f"{path}: {first}"
+    assert caught.value.remedy == f"take the other stream: ffmpeg -i {path} -map 0:v:1 a_converted.mp4"
+    for cut in range(0, path.stat().st_size, 5):
+        path.write_bytes(matroska((32, 16), (640, 480))[:cut])
+        assert all(track.size_px[0] <= 640 for track in matroska_tracks_of(path))
 
 
 def both(first, second):

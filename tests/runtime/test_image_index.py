@@ -1,3 +1,4 @@
+import unicodedata
 from pathlib import Path
 
 import cv2
@@ -39,7 +40,6 @@ def test_stems_and_numbers_of_names(name, stem, number):
         (["a.png"], {"name": "a.jpg"}, 0),  # another suffix
         (["a"], {"name": "a.jpg"}, 0),  # none, as of OpenPose files
         (["a.png", "a.jpg"], {"name": "a.jpg"}, 1),  # the exact name first
-        (["a.png", "a.bmp"], {"name": "a.jpg"}, None),  # which of them?
         (["x1.jpg"], {"name": "x2.jpg"}, None),
         ([139, 285], {"name": "000000000285.jpg"}, 1),  # ids as in the names
         ([139, 285], {"name": "a.jpg", "image_id": 139}, 0),
@@ -51,7 +51,7 @@ def test_stems_and_numbers_of_names(name, stem, number):
         (["v_000000000000", "v_000000000001"], {"name": "v_000000000001", "frame": 1}, 1),
         (["0.jpg", "1.jpg"], {"name": "v_000000000001", "frame": 1}, 1),
         (["frame_0.jpg", "frame_1.jpg"], {"name": "v_000000000001", "frame": 1}, 1),
-        (["a_1.jpg", "b_1.jpg"], {"name": "v_000000000001", "frame": 1}, None),  # of two videos
+        (["a/1.jpg", "v/1.jpg"], {"name": "v/v_000000000001", "frame": 1}, 1),  # of two videos
         (["0.jpg"], {"name": "v_000000000001", "frame": 1}, None),
         # a number in a still's name is no frame: its neighbour must not lend its people
         (["x1.jpg"], {"name": "x2.jpg", "frame": None}, None),
@@ -89,7 +89,7 @@ def source_of(tmp_path):
     ],
 )
 def test_files_that_belong(source_of, caplog, what, keys):
-    index_of(*keys).check(source_of(what))
+    index_of(*keys).match(source_of(what))
     assert caplog.messages == []
 
 
@@ -102,13 +102,12 @@ def test_files_that_belong(source_of, caplog, what, keys):
             ["x.png", "y.png", 3, 4],
             "k.json: no entry belongs to 'a.png' (the file names 'x.png', 'y.png', 3, ...)",
         ),
-        (["a.png"], [0, 1], "k.json: no entry belongs to 'a.png' (the file names 0, 1)"),
         ("video", [3, 4], "k.json: no entry belongs to 'v.mp4' (the file names 3, 4)"),
     ],
 )
 def test_files_that_belong_to_something_else(source_of, what, keys, cause):
     with pytest.raises(KeypointFileError) as caught:
-        index_of(*keys).check(source_of(what))
+        index_of(*keys).match(source_of(what))
     assert (caught.value.cause, caught.value.remedy) == (cause, REMEDY)
 
 
@@ -116,21 +115,114 @@ def test_files_that_belong_to_something_else(source_of, what, keys, cause):
 def test_a_file_without_names_is_about_one_image(source_of, what, count):
     source = source_of(what)
     with pytest.raises(KeypointFileError) as caught:
-        index_of(None).check(source)
+        index_of(None).match(source)
     assert caught.value.cause == f"k.json: names no image, but '{source.name}' has {count}"
     assert caught.value.remedy == "write the name of its image with every entry"
 
 
 @pytest.mark.parametrize("keys", [[1, 2, 3], ["1.jpg", "2.jpg", "3.jpg"]])
-def test_frames_that_seem_to_be_counted_from_1_are_told(source_of, caplog, keys):
-    index_of(*keys).check(source_of("video"))
+def test_frames_numbered_to_their_count_are_counted_from_1(source_of, caplog, keys):
+    found = index_of(*keys).match(source_of("video"))
+    assert [found.rows(f"v_{frame:012d}", frame) for frame in range(3)] == [[0], [1], [2]]
+    assert caplog.messages == ["k.json: frames are numbered 1 to 3, and are taken to be counted from 1"]
+
+
+def test_frames_beyond_the_end_are_told(source_of, caplog):
+    index_of(2, 4).match(source_of("video"))
     assert caplog.messages == [
-        "k.json: has an entry for frame 3, but 'v.mp4' ends with frame 2; frames are counted from 0"
+        "k.json: has an entry for frame 4, but 'v.mp4' ends with frame 2; frames are counted from 0"
     ]
 
 
 def test_our_own_files_count_stills_by_position(source_of):
     source = source_of(["a7.png", "b9.png"])
     index = index_of(0, 1, by_position=True)
-    index.check(source)
-    assert index.find("b9.png", frame=1) == [1]
+    assert index.match(source).rows("b9.png", 1) == [1]
+
+
+@pytest.mark.parametrize("keys", [["a.png", "a.bmp"], ["a/x/a.jpg", "b/y/a.jpg"]])
+def test_two_entries_that_fit_equally_well_are_an_error(keys):
+    with pytest.raises(KeypointFileError) as caught:
+        index_of(*keys).find("a.jpg" if keys[0] == "a.png" else "c/a.jpg")
+    assert caught.value.cause == f"k.json: 'a.jpg' may be '{keys[0]}' or '{keys[1]}'"
+    assert caught.value.remedy == "write the file name of the picture as image_id, with its folder where names repeat"
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        (unicodedata.normalize("NFD", "Grüße.jpg"), unicodedata.normalize("NFC", "Grüße.jpg")),
+        (unicodedata.normalize("NFC", "é.jpg"), unicodedata.normalize("NFD", "é.jpg")),
+        ("C:\\data\\clip 1\\a.jpg", "a.jpg"),
+        ("a.JPG", "a.jpeg"),
+        ("./b/a.jpg", "/home/b/a.jpg"),
+    ],
+)
+def test_names_written_in_another_way(key, name):
+    assert index_of(key).find(name) == [0]
+
+
+def folders(tmp_path, *names):
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / name), np.zeros((2, 2, 3), np.uint8))
+    return open_source(str(tmp_path / "*" / "*.png"))
+
+
+@pytest.mark.parametrize(
+    ("keys", "rows"),
+    [
+        (["x/a.png", "y/a.png"], [[0], [1]]),
+        (["y\\a.png", "x\\a.png"], [[1], [0]]),
+        (["/old/y/a.png"], [None, [0]]),
+    ],
+)
+def test_among_pictures_of_one_name_the_folders_decide(tmp_path, keys, rows):
+    found = index_of(*keys).match(folders(tmp_path, "x/a.png", "y/a.png"))
+    assert [found.rows("a.png", at) for at in range(2)] == rows
+
+
+def test_a_name_that_two_pictures_have_is_an_error(tmp_path):
+    with pytest.raises(KeypointFileError) as caught:
+        index_of("a.png").match(folders(tmp_path, "x/a.png", "y/a.png"))
+    assert caught.value.cause == f"k.json: 'a.png' may be '{tmp_path}/x/a.png' or '{tmp_path}/y/a.png'"
+
+
+FROM = "k.json: image ids are taken for places of the pictures in the source, from"
+
+
+@pytest.mark.parametrize(
+    ("names", "ids", "rows", "told"),
+    [
+        (["f_1.png", "f_2.png", "f_3.png"], [0, 1, 2], [[0], [1], [2]], [f"{FROM} 0"]),
+        (["f_0.png", "f_1.png", "f_2.png"], [1, 2, 3], [[0], [1], [2]], [f"{FROM} 1"]),
+        (["a.png", "b.png"], [1, 2], [[0], [1]], [f"{FROM} 1"]),
+        (["a.png"], [0], [[0]], [f"{FROM} 0"]),
+        (["f_1.png", "f_2.png"], [1, 2], [[0], [1]], []),  # those in the names
+        (["f_0.png", "f_1.png"], [1], [None, [0]], []),
+        (["139.png", "285.png"], [285, 632, 139], [[2], [0]], []),
+        (["f_1.png", "f_2.png"], ["1", "2"], [[0], [1]], []),
+    ],
+)
+def test_numbers_of_stills(source_of, caplog, names, ids, rows, told):
+    found = index_of(*ids).match(source_of(names))
+    assert [found.rows(name, at) for at, name in enumerate(names)] == rows
+    assert caplog.messages == told
+
+
+@pytest.mark.parametrize(
+    ("names", "ids"), [(["f_1.png", "f_2.png", "f_3.png"], [1, 2]), (["a.png", "b.png", "c.png"], [1, 2])]
+)
+def test_numbers_that_may_count_from_0_or_from_1_are_an_error(source_of, names, ids):
+    with pytest.raises(KeypointFileError) as caught:
+        index_of(*ids).match(source_of(names))
+    assert caught.value.cause == (
+        "k.json: numbers 1 to 2 may count the pictures of the source, from 0 or from 1, or be those in their names"
+    )
+
+
+def test_numbers_that_belong_to_no_still(source_of):
+    with pytest.raises(KeypointFileError) as caught:
+        index_of(0, 1).match(source_of(["a.png"]))
+    assert caught.value.cause == "k.json: no entry belongs to 'a.png' (the file names 0, 1)"
+    assert caught.value.remedy.startswith("numbers of stills are those in their names, or count them; write file names")

@@ -5,10 +5,11 @@ import pytest
 
 from jotr_deploy.errors import KeypointFileError
 from jotr_deploy.runtime.detections import Detections
-from jotr_deploy.runtime.joint_files.keypoint_file import read_keypoints, write_keypoints_npz
+from jotr_deploy.runtime.joint_files.keypoint_file import read_keypoints
+from jotr_deploy.runtime.joint_files.npz_file import write_keypoints_npz
 from jotr_deploy.skeletons import SKELETONS, SMPL30_INDEX, to_smpl30
 
-LAYOUTS = "give COCO or AlphaPose results, OpenPose files, or the .npz that --save-2d writes"
+LAYOUTS = "give COCO or AlphaPose results, OpenPose files, or the .npz that --save-2d writes; docs/joints.md has all"
 LENGTHS = "known lengths: 42 (crowdpose14), 51 (coco17), 54 (coco18), 75 (body25), 78 (halpe26), 90 (smpl30)"
 NOSE = SMPL30_INDEX["Nose"]
 
@@ -68,7 +69,7 @@ def test_scores_are_clipped(tmp_path, score, expected):
 
 
 @pytest.mark.parametrize(
-    ("idx", "expected"), [(7, 7), ([7], 7), (7.0, 7), ([3, 4], -1), (-1, -1), ("x", -1), (None, -1), (10**40, -1)]
+    ("idx", "expected"), [(7, 7), ([7], 7), (7.0, 7), ([3, 4], -1), (-1, -1), ("7", 7), (None, -1), (10**40, -1)]
 )
 def test_alphapose_tracks(tmp_path, idx, expected):
     file = read_keypoints(write(tmp_path / "k.json", [alphapose("0.jpg", joints(17), idx=idx)]))
@@ -112,11 +113,11 @@ def test_a_folder_of_openpose_files(tmp_path, count):
     people = [joints(count, seed) for seed in range(3)]
     write(tmp_path / "walk_000000000000_keypoints.json", openpose(*people[:2]))
     write(tmp_path / "walk_000000000001_keypoints.json", openpose())
-    write(tmp_path / "walk_000000000002_keypoints.json", openpose(people[2], person_id=[5]))
+    write(tmp_path / "walk_000000000002_keypoints.json", openpose(people[2]))
     file = read_keypoints(tmp_path)
     assert [len(file.for_image(f"walk_{n:012d}", frame=n)) for n in range(4)] == [2, 0, 1, 0]
     np.testing.assert_array_equal(file.people.keypoints_px[:, NOSE], [p[0] for p in people])
-    assert file.people.track_ids.tolist() == [-1, -1, 5]
+    assert file.people.track_ids.tolist() == [-1, -1, -1]
 
 
 @pytest.mark.parametrize(
@@ -147,13 +148,14 @@ def test_openpose_fractions_become_pixels(tmp_path, caplog, low, text):
 
 
 def test_openpose_pixels_are_no_fractions(tmp_path, caplog):
-    assert read_keypoints(write(tmp_path / "a_keypoints.json", openpose(joints(25)))).normalised is None
-    assert read_keypoints(write(tmp_path / "b_keypoints.json", openpose(np.zeros((25, 3))))).normalised is None
+    assert read_keypoints(write(tmp_path / "a_keypoints.json", openpose(joints(25)))).coordinates.fractions is None
+    assert (
+        read_keypoints(write(tmp_path / "b_keypoints.json", openpose(np.zeros((25, 3))))).coordinates.fractions is None
+    )
     assert caplog.messages == []
 
 
 GOOD = flat(joints(17))
-BAD_NUMBER = [*GOOD[:-1], float("nan")]
 
 
 @pytest.mark.parametrize(
@@ -172,26 +174,19 @@ BAD_NUMBER = [*GOOD[:-1], float("nan")]
             "(Unterminated string starting at: line 1 column 15 (char 14))",
             "write the file again",
         ),
-        ({"a": 1}, "{}: not a layout of keypoints that is known", LAYOUTS),
+        ({"a": 1}, "{}: not a layout of keypoints that is known (it has 'a')", LAYOUTS),
         ("3", "{}: not a layout of keypoints that is known", LAYOUTS),
         ([coco("a.jpg", GOOD), 3], "{}: person 1: has no 'keypoints'", LAYOUTS),
-        ([{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}], "{}: person 0: has no 'keypoints'", LAYOUTS),
         (
-            [coco("a.jpg", GOOD), coco("a.jpg", BAD_NUMBER)],
-            "{}: person 1: keypoints hold NaN or infinity",
-            "write absent joints as 0, 0, 0",
-        ),
-        (
-            [coco("a.jpg", [*GOOD[:-1], 1e39])],
-            "{}: person 0: keypoints hold NaN or infinity",
-            "write absent joints as 0, 0, 0",
+            [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}],
+            "{}: person 0: has no 'keypoints'",
+            "these are boxes: give them as --boxes",
         ),
         (
             [{**coco("a.jpg", GOOD), "keypoints": ["x"]}],
             "{}: person 0: keypoints must be numbers",
             "write the file again",
         ),
-        ([{**coco("a.jpg", GOOD), "keypoints": {}}], "{}: person 0: keypoints must be numbers", "write the file again"),
         (
             [{**coco("a.jpg", GOOD), "score": [1, 2]}],
             "{}: person 0: the score must be one finite number",
@@ -203,7 +198,11 @@ BAD_NUMBER = [*GOOD[:-1], float("nan")]
             LAYOUTS,
         ),
         ([coco("a.jpg", GOOD), coco("a.jpg", GOOD[:48])], "{}: person 1: 48 numbers fit no skeleton", LENGTHS),
-        ([coco("a.jpg", [])], "{}: person 0: 0 numbers fit no skeleton", LENGTHS),
+        (
+            [coco("a.jpg", []), {**coco("a.jpg", []), "keypoints": None}],
+            "{}: none of its 2 people has joints of a body",
+            "look for people's bodies as well",
+        ),
         (
             openpose(joints(25), joints(15)),
             "{}: person 1: 45 numbers are the MPI body of OpenPose, which is not supported",

@@ -43,7 +43,8 @@ class FakeOnnxRuntime(types.ModuleType):
     def preload_dlls(self) -> None:
         print("Failed to load libcudnn.so.9")
 
-    def InferenceSession(self, path: str, options: Any, providers: list[Any]) -> Any:  # noqa: N802
+    def InferenceSession(self, path: str, options: Any, providers: list[Any], enable_fallback: int) -> Any:  # noqa: N802
+        assert not enable_fallback  # it would print
         return _InferenceSession(self, path, options, providers)
 
 

@@ -139,7 +139,6 @@ def test_metadata_that_mean_nothing(tmp_path: Path, stages: str) -> None:
     "make",
     [
         lambda p: p.write_bytes(b"hello"),
-        lambda p: p.write_bytes(b""),
         lambda p: p.write_bytes(pair(p).read_bytes()[:-40]),
         lambda p: save(p, [helper.make_node("Levitate", ["a"], ["c"])], {"a": [1]}, ["c"], [1]),
     ],
@@ -149,7 +148,8 @@ def test_files_that_cannot_be_opened(tmp_path: Path, make: Callable[[Path], Any]
     make(path)
     with pytest.raises(SessionError) as refusal:
         opened(path)
-    assert refusal.value.cause.startswith(f"{path}: OpenVINO cannot load it (")
+    starts = ("OpenVINO cannot load it (", "not an ONNX model: it is plain text", "an ONNX model, but damaged (")
+    assert refusal.value.cause.removeprefix(f"{path}: ").startswith(starts)
     assert "\n" not in refusal.value.cause
     assert refusal.value.remedy == "check the file; export it again"
 

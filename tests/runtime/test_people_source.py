@@ -12,9 +12,9 @@ from jotr_deploy.runtime.crops import make_crops
 from jotr_deploy.runtime.detection import open_detector
 from jotr_deploy.runtime.detection.one_stage import OneStage
 from jotr_deploy.runtime.detections import Detections
-from jotr_deploy.runtime.joint_files.keypoint_file import write_keypoints_npz
+from jotr_deploy.runtime.joint_files.npz_file import write_keypoints_npz
 from jotr_deploy.runtime.people_networks import PeopleNetworks
-from jotr_deploy.runtime.people_source import LEAST_JOINTS, WholeFrame, open_people_source, with_joint_boxes
+from jotr_deploy.runtime.people_source import LEAST_JOINTS, WholeFrame, file_use, open_people_source, with_joint_boxes
 from jotr_deploy.runtime.pose import open_pose_network
 from jotr_deploy.runtime.video import VideoWriter, open_source
 from jotr_deploy.skeletons import SKELETONS, SMPL30_INDEX, to_smpl30
@@ -95,8 +95,6 @@ def only(count, confidence=0.9):
         (only(1), 0),  # a point has no box
         (only(2), 1),
         (only(12, confidence=0.05), 0),  # at, not above, the threshold
-        (np.full((17, 3), 1.0), 0),  # all in one place
-        (person() - np.array([400, 0, 0]), 1),  # the published clipping moves it into the image
     ],
 )
 def test_who_has_no_box_is_left_out_and_counted(video, tmp_path, caplog, joints, kept):
@@ -109,6 +107,32 @@ def test_who_has_no_box_is_left_out_and_counted(video, tmp_path, caplog, joints,
         f"{path}: people with too few joints above confidence 0.05 for a box are left out (first in 'v_000000000000')"
     ]
     assert caplog.messages == ([] if kept else told)
+
+
+@pytest.mark.parametrize(
+    ("joints", "why"),
+    [
+        (np.full((17, 3), 50.0), "smaller than 2 px"),  # all in one place
+        (person() * [0.01, 0.01, 1] + [9, 9, 0], "smaller than 2 px"),
+        (person() - np.array([400, 0, 0]), "outside the picture"),  # the published clipping would move it inside
+    ],
+)
+def test_who_cannot_be_in_the_picture_is_left_out_and_is_an_error_where_nobody_remains(
+    video, tmp_path, caplog, joints, why
+):
+    path = write(tmp_path / "k.json", [coco(0, joints), coco(1, joints), coco(1, person())])
+    people_of = open_people_source(video, path)
+    assert [len(people) for people in everyone(video, people_of)] == [0, 1, 0]
+    assert caplog.messages == [f"{path}: people {why} are left out (first in 'v_000000000000')"]
+    use = file_use(people_of)
+    assert (use.entries, use.entries_used, use.entries_unused, use.left_out) == (3, 1, 0, {why: 2})
+    assert (use.pictures_matched, use.pictures_unmatched, use.few_joints, use.clean) == (2, 1, 0, False)
+    use.check_somebody()
+    people_of = open_people_source(video, write(tmp_path / "k.json", [coco(0, joints)]))
+    everyone(video, people_of)
+    with pytest.raises(KeypointFileError) as caught:
+        file_use(people_of).check_somebody()
+    assert caught.value.cause == f"{path}: nobody in the file can be used: 1 {why}"
 
 
 @pytest.mark.parametrize(

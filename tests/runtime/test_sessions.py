@@ -84,8 +84,10 @@ def test_a_single_number_is_an_input(tmp_path: Path) -> None:
     [
         (lambda p: None, "{path}: no such network file", SUFFIXES),
         (Path.mkdir, "{path}: no such network file", SUFFIXES),
-        (lambda p: p.write_bytes(b"hello"), "{path}: ONNX Runtime cannot load it (", "check the file; export it again"),
-        (lambda p: p.write_bytes(b""), "{path}: ONNX Runtime cannot load it (", "check the file; export it again"),
+        (lambda p: p.write_bytes(b"hello"), "{path}: not an ONNX model: it is plain text",
+         "check the file; export it again"),
+        (lambda p: p.write_bytes(b""), "{path}: not an ONNX model: it is an empty file",
+         "download or copy it again, and compare its size with that of the original"),
         (lambda p: p.write_bytes(pair(p).read_bytes()[:-40]), "{path}: ONNX Runtime cannot load it (",
          "check the file; export it again"),
         (lambda p: save(p, [helper.make_node("Levitate", ["a"], ["c"])], {"a": [1]}, ["c"], [1]),

@@ -335,3 +335,19 @@ def test_frames_come_in_order_and_have_a_rate(mode: Mode, body: Body) -> None:
     for fps in (0, float("nan")):
         with pytest.raises(ValueError, match="smoothing needs a frame rate above 0"):
             open_smoother(mode, body, fps)
+
+
+@each_mode
+def test_times_count_and_not_numbers(mode: Mode, body: Body) -> None:
+    """A film of varying frame rate is smoothed as the same moments of a steady one, of which some are missing."""
+    steps = np.cumsum([0, 1, 1, 3, 1, 7, 2, 1, 1, 40, 1, 2])
+    people = [each for _, each in noisy_clip(body, len(steps))]
+    steady: Clip = [(frame(int(step)), each) for step, each in zip(steps, people, strict=True)]
+    timed: Clip = [
+        (Frame(number, f"{number}.png", PIXEL, round(step / FPS, 6)), each)
+        for number, (step, each) in enumerate(zip(steps, people, strict=True))
+    ]
+    for one, other in zip(through(mode, body, steady), through(mode, body, timed), strict=True):
+        np.testing.assert_allclose(one.pose_rad, other.pose_rad, atol=1e-4)
+        np.testing.assert_allclose(one.betas, other.betas, atol=1e-4)
+        np.testing.assert_allclose(pelvis_px(one), pelvis_px(other), atol=1e-2)

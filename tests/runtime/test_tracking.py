@@ -171,3 +171,28 @@ def test_frames_come_in_order_and_have_a_rate() -> None:
 )
 def test_pairs(alike: np.ndarray, expected: list[tuple[int, int]]) -> None:
     assert pairs(alike) == expected
+
+
+@pytest.mark.parametrize(("gap_s", "known"), [(0.9, True), (1.1, False)])
+def test_memory_is_of_seconds_also_where_frames_come_irregularly(gap_s, known):
+    times_s = [0, 0.1, 0.2, 0.2 + gap_s]
+    tracker = Tracker(FPS)
+    for number, time_s in enumerate(times_s[:3]):
+        tracker(detections([("a", 1 + time_s, 1)], round(time_s * FPS)), number, time_s)
+    tracker(Detections.none(), 3, times_s[2] + 0.01)
+    last = tracker(detections([("a", 1 + times_s[3], 1)], round(times_s[3] * FPS)), 4, times_s[3])
+    assert (last.track_ids.item() == 1) == known
+
+
+def test_velocity_is_by_the_second():
+    """Who walks fast keeps the number over a long pause of a film, because the pause is known."""
+    times_s = [*np.arange(0, 1, 0.1), 1.7]
+    tracker = Tracker(FPS)
+    ids = [
+        tracker(detections([("a", 1 + 2 * t, 1)], 0, seed=n), n, float(t)).track_ids.item()
+        for n, t in enumerate(times_s)
+    ]
+    assert ids == [1] * len(times_s)
+    tracker = Tracker(FPS)  # by numbers alone the last step is a jump
+    ids = [tracker(detections([("a", 1 + 2 * t, 1)], 0, seed=n), n).track_ids.item() for n, t in enumerate(times_s)]
+    assert ids[-1] != 1

@@ -233,7 +233,7 @@ import numpy as np
 from jotr_deploy.errors import OutputError
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.images import write_image
-from jotr_deploy.runtime.joint_files.keypoint_file import write_keypoints_npz
+from jotr_deploy.runtime.joint_files.npz_file import write_keypoints_npz
 from jotr_deploy.runtime.video import VideoWriter
 
 folder = Path(sys.argv[1])

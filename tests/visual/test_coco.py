@@ -61,6 +61,19 @@ def test_it_is_read_back_as_keypoints(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.keypoints_px[:, nose, :2], shown, atol=0.006)
 
 
+def test_what_is_not_finite_is_never_written(tmp_path: Path) -> None:
+    people = crowd([*BOXES, BOXES[0]])
+    people.joints_m[0, SMPL30_INDEX["Nose"]] = np.nan
+    people.vertices_m[1] = np.nan
+    people.vertices_m[2, :9] = np.inf
+    with coco_file(tmp_path / "p.json") as append:
+        append(0, people)
+    entries = json.loads((tmp_path / "p.json").read_text(), parse_constant=pytest.fail)
+    assert len(entries) == 2
+    assert entries[0]["keypoints"][:3] == [0, 0, 0]
+    assert np.isfinite([entry["bbox"] for entry in entries]).all()
+
+
 def write_half(path: Path) -> None:
     with coco_file(path) as append:
         append(0, crowd(BOXES))

@@ -130,7 +130,7 @@ def each_entry(path: Path, keys: set[str] | None = None) -> Iterator[tuple[str, 
         raise DatasetError(
             f"{path}: cannot be read ({error.strerror})", "check the path and its permissions"
         ) from error
-    except (UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, a number of thousands of digits, nested too deep
         raise DatasetError(f"{path}: not JSON ({first_line(error)})", AGAIN) from error
 
 

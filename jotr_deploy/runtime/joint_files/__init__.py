@@ -1,1 +1,1 @@
-"""Files of joints and boxes made elsewhere: one module for each family of layouts."""
+"""Files of joints and boxes that users bring: a module for every family of layouts, and one that finds pictures."""

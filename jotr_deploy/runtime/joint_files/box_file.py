@@ -1,9 +1,11 @@
-"""Boxes of people that users bring as JSON."""
+"""Boxes of people that users bring: lists, lists by picture, COCO, Ultralytics, mmdet, and the text of MOT."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,55 @@ from numpy.typing import NDArray
 
 from jotr_deploy.errors import KeypointFileError
 from jotr_deploy.runtime.detections import Detections, box_text
-from jotr_deploy.runtime.joint_files.entries import image_key, read_json, score_of, to_numbers
+from jotr_deploy.runtime.joint_files.coco_json import (
+    CROWD,
+    NO_PERSON,
+    image_names,
+    image_of,
+    is_person,
+    is_results_of_ultralytics,
+    key_of,
+    person_categories,
+)
+from jotr_deploy.runtime.joint_files.coordinates import Coordinates, JointsIn, coordinates_of
+from jotr_deploy.runtime.joint_files.entries import (
+    Size,
+    canvas_of,
+    image_key,
+    read_json,
+    score_of,
+    to_numbers,
+    track_ids,
+)
 from jotr_deploy.runtime.joint_files.image_index import ImageIndex, ImageKey
+from jotr_deploy.runtime.joint_files.strange_files import BOX_LAYOUTS, what_json_is
 
 Array = NDArray[Any]
 
-_LAYOUTS = "give [[x0, y0, x1, y1], ...], {image name: [[x0, y0, x1, y1], ...]}, or COCO results with bbox and image_id"
 _INFINITE_PX = 1e12  # larger numbers are no places, and float32 overflows on the way to the square
+_EMPTY = "with an empty box"
+_MOT_LINE = re.compile(rb"\s*[0-9]+\s*,\s*-?[0-9]+(?:\.0*)?\s*(,\s*-?[0-9.eE+-]+\s*){4,}")
+
+
+@dataclass(frozen=True)
+class _Entry:
+    where: str
+    image: ImageKey
+    box: Array | None  # x0 y0 x1 y1; None where it has no area
+    score: object = 1.0
+    track: object = None
+    canvas_px: Size | None = None
+
+
+@dataclass
+class _Boxes:
+    entries: list[_Entry] = field(default_factory=list)
+    images: list[ImageKey] = field(default_factory=list)  # known even when they show nobody
+    left_out: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def leave_out(self, why: str) -> None:
+        self.left_out[why] = self.left_out.get(why, 0) + 1
 
 
 @dataclass(frozen=True)
@@ -27,89 +71,206 @@ class BoxFile:
 
     people: Detections  # everyone in the file; boxes x0 y0 x1 y1 as they stand there, no joints
     index: ImageIndex
+    coordinates: Coordinates
+    canvases_px: Array  # (P, 2) width, height that the file says a person's picture has; NaN where it does not
+    left_out: dict[str, int] = field(default_factory=dict)  # entries that are nobody: why, and how many
 
     def for_image(
         self, name: str, image_id: int | None = None, frame: int | None = None, *, size_px: tuple[int, int]
     ) -> Detections:
-        """The boxes of one image of `size_px` (width, height); nobody where the file does not know the image.
+        """The boxes of one image of `size_px` (width, height) on its own; nobody where the file does not know it.
 
         `name`, `image_id` and `frame` are those of `ImageIndex.find`.
 
         Raises:
-            KeypointFileError: a box without a pixel of the image.
+            KeypointFileError: half of the boxes or more have no pixel of the image.
         """
-        people = self.people[self.index.find(name, image_id, frame) or []]
-        for person, (x0, y0, x1, y1) in enumerate(people.boxes_px):
-            if x1 <= 0 or y1 <= 0 or x0 >= size_px[0] or y0 >= size_px[1]:
-                raise KeypointFileError(
-                    f"{self.index.path}: person {person} of '{name}': box {box_text(people.boxes_px[person])}"
-                    f" lies outside the image of {size_px[0]} x {size_px[1]} px",
-                    "boxes are x0, y0, x1, y1 in pixels of the image; COCO results x, y, width, height",
-                )
-        return people
+        return self.in_picture(self.index.find(name, image_id, frame) or [], size_px, name=name)
+
+    def in_picture(self, rows: list[int], size_px: tuple[int, int], orientation: int = 1, name: str = "") -> Detections:
+        """The boxes of these rows, in pixels of their picture; see `Coordinates.in_picture` and `for_image`."""
+        people = self.people[rows]
+        if not rows:
+            return people
+        canvas = self.canvases_px[rows[0]]
+        said = (float(canvas[0]), float(canvas[1])) if np.isfinite(canvas).all() else None
+        corners: Array = people.boxes_px.reshape(-1, 2).astype(np.float64)
+        corners = self.coordinates.in_picture(corners, said, size_px, orientation, name).reshape(-1, 2, 2)
+        boxes_px = np.concatenate([corners.min(1), corners.max(1)], 1).astype(np.float32)
+        outside = np.asarray((boxes_px[:, 2:] <= 0).any(1) | (boxes_px[:, :2] >= np.array(size_px)).any(1))
+        if 2 * outside.sum() >= len(outside):
+            person = int(np.flatnonzero(outside)[0])
+            raise KeypointFileError(
+                f"{self.index.path}: person {person} of '{name}': box {box_text(boxes_px[person])}"
+                f" lies outside the image of {size_px[0]} x {size_px[1]} px",
+                "boxes are x0, y0, x1, y1 in pixels of the image; COCO results x, y, width, height",
+            )
+        return replace(people, boxes_px=boxes_px)
 
 
-def read_boxes(path: Path) -> BoxFile:
-    """Read a box file.
+def read_boxes(path: Path, joints_in: JointsIn = "auto") -> BoxFile:
+    """Read a box file; `joints_in` says what its coordinates are.
 
     Raises:
         KeypointFileError: naming the file, and the person where it is about one.
     """
-    data = read_json(path)
-    if isinstance(data, dict) and all(isinstance(boxes, list) for boxes in data.values()):
-        return _collect(path, _by_name(path, data), [Path(name).name for name in data])
-    if isinstance(data, list) and all(isinstance(item, dict) for item in data):
-        return _collect(path, _results(path, data), [])
+    found = _Boxes()
+    if (lines := _mot_lines(path)) is not None:
+        _add_mot(found, path, lines)
+    else:
+        _add_json(found, path, read_json(path))
+    return _collect(path, found, joints_in)
+
+
+def _add_json(found: _Boxes, path: Path, data: Any) -> None:
     if isinstance(data, list):
-        found = ((None, _box(f"{path}: person {person}", item), 1.0) for person, item in enumerate(data))
-        return _collect(path, found, [None])
-    raise KeypointFileError(f"{path}: not a layout of boxes that is known", _LAYOUTS)
+        if data and all(isinstance(item, dict) for item in data):
+            return _add_results(found, path, data, None, is_results_of_ultralytics(data))
+        found.images = [None] if data else []
+        return _add_list(found, data, None, f"{path}: person", "")
+    if isinstance(data, dict):
+        if isinstance(data.get("annotations"), list):
+            return _add_results(found, path, data["annotations"], data, False)
+        if isinstance(data.get("bboxes"), list):
+            return _add_mmdet(found, path, data)
+        if all(isinstance(boxes, list) for boxes in data.values()):
+            for name, boxes in data.items():
+                image = image_key(f"{path}: '{name}'", name)
+                found.images.append(image)
+                _add_list(found, boxes, image, f"{path}: person", f" of '{name}'")
+            return None
+    known = what_json_is(path, data)
+    if "not a layout" in known[0]:
+        known = (f"{path}: not a layout of boxes that is known", BOX_LAYOUTS)
+    raise KeypointFileError(*known)
 
 
-def _by_name(path: Path, data: dict[str, list[Any]]) -> Iterator[tuple[ImageKey, Array, float]]:
-    for name, boxes in data.items():
-        for person, item in enumerate(boxes):
-            yield Path(name).name, _box(f"{path}: person {person} of '{name}'", item), 1.0
+def _add_list(found: _Boxes, boxes: Iterable[Any], image: ImageKey, where: str, of: str) -> None:
+    """Boxes x0, y0, x1, y1, perhaps with the score."""
+    for person, item in enumerate(boxes):
+        here = f"{where} {person}{of}"
+        if not item and isinstance(item, (list, type(None))):
+            found.leave_out(_EMPTY)
+            continue
+        numbers = to_numbers(here, "a box", item)
+        score = 1.0
+        if numbers.shape == (5,) and 0 <= numbers[4] <= 1:
+            numbers, score = numbers[:4], float(numbers[4])
+        if numbers.shape != (4,):
+            raise KeypointFileError(f"{here}: a box has four numbers, not {item}", BOX_LAYOUTS)
+        _add(found, _Entry(here, image, numbers, score), "these may be x, y, width, height: give such as COCO results")
 
 
-def _results(path: Path, data: list[dict[str, Any]]) -> Iterator[tuple[ImageKey, Array, float]]:
-    """COCO results of a detector; other categories than 1, persons, are left out."""
-    for person, item in enumerate(data):
+def _add_results(
+    found: _Boxes, path: Path, items: list[Any], whole: Mapping[str, Any] | None, one_picture: bool
+) -> None:
+    """COCO results or annotations, and results of Ultralytics; other categories than person are left out."""
+    categories = whole.get("categories") if whole is not None else None
+    names, canvases = image_names(path, whole.get("images") if whole is not None else None)
+    found.images = list(names.values())
+    if not all(isinstance(item, dict) for item in items):
+        raise KeypointFileError(f"{path}: not a layout of boxes that is known", BOX_LAYOUTS)
+    persons = person_categories(items, categories, found.notes)
+    for person, item in enumerate(items):
         where = f"{path}: person {person}"
-        if item.get("category_id", 1) == 1:
-            if "bbox" not in item:
-                raise KeypointFileError(f"{where}: has no 'bbox'", _LAYOUTS)
-            x, y, width, height = _four(where, item["bbox"])
-            box = _checked(where, np.array([x, y, x + width, y + height], np.float32))
-            yield image_key(where, item.get("image_id")), box, score_of(where, item.get("score", 1.0))
+        if not is_person(item, persons):
+            found.leave_out(NO_PERSON)
+        elif item.get("iscrowd") == 1:
+            found.leave_out(CROWD)
+        else:
+            box = _of_result(where, item)
+            key = None if one_picture else image_key(where, image_of(item))
+            canvas = canvases.get(key) if isinstance(key, int) else None
+            score = item.get("score", item.get("confidence", 1.0))
+            track = item.get("track_id")
+            _add(found, _Entry(where, key_of(names, key), box, score, track, canvas or canvas_of(item)), BOX_LAYOUTS)
 
 
-def _box(where: str, value: object) -> Array:
-    return _checked(where, _four(where, value))
+def _of_result(where: str, item: Mapping[str, Any]) -> Array | None:
+    if isinstance(box := item.get("box"), dict):
+        return _four(where, [box.get(key) for key in ("x1", "y1", "x2", "y2")])
+    if "bbox" not in item:
+        raise KeypointFileError(f"{where}: has no 'bbox'", BOX_LAYOUTS)
+    if not item["bbox"]:
+        return None
+    x, y, width, height = _four(where, item["bbox"])
+    return np.array([x, y, x + width, y + height], np.float32)
+
+
+def _add_mmdet(found: _Boxes, path: Path, data: Mapping[str, Any]) -> None:
+    """One picture's boxes x0, y0, x1, y1 with labels, of which 0 is person, and scores."""
+    boxes, labels, scores = (data.get(key) for key in ("bboxes", "labels", "scores"))
+    labels = labels if isinstance(labels, list) else [0] * len(boxes or ())
+    scores = scores if isinstance(scores, list) else [1.0] * len(boxes or ())
+    if not isinstance(boxes, list) or not len(boxes) == len(labels) == len(scores):
+        raise KeypointFileError(f"{path}: 'bboxes', 'labels' and 'scores' are not of one length", BOX_LAYOUTS)
+    found.images = [None]
+    for person, (box, label, score) in enumerate(zip(boxes, labels, scores, strict=True)):
+        where = f"{path}: person {person}"
+        if label == 0:
+            _add(found, _Entry(where, None, _four(where, box), score), BOX_LAYOUTS)
+        else:
+            found.leave_out(NO_PERSON)
+
+
+def _mot_lines(path: Path) -> list[bytes] | None:
+    """The lines of MOT text: frame, id, x, y, width, height, confidence, ...; None for anything else."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    lines = [line for line in data.splitlines() if line.strip()]
+    return lines if lines and all(_MOT_LINE.match(line) for line in lines[:5]) else None
+
+
+def _add_mot(found: _Boxes, path: Path, lines: list[bytes]) -> None:
+    """Frames count from 1; ids below 0 are none."""
+    for at, line in enumerate(lines, 1):
+        where = f"{path}: line {at}"
+        parts = [part.strip() for part in line.decode("latin-1").split(",")]
+        values = to_numbers(where, "a line of MOT", [part for part in parts if part])
+        if len(values) < 6 or values[0] < 1 or not np.isfinite(values[:6]).all():
+            raise KeypointFileError(
+                f"{where}: not frame (from 1), id, x, y, width, height, confidence", "write the file again"
+            )
+        x, y, width, height = values[2:6]
+        box = np.array([x, y, x + width, y + height], np.float32)
+        score = float(values[6]) if len(values) > 6 and 0 <= values[6] <= 1 else 1.0
+        _add(found, _Entry(where, int(values[0]) - 1, box, score, int(values[1])), BOX_LAYOUTS)
 
 
 def _four(where: str, value: object) -> Array:
     numbers = to_numbers(where, "a box", value)
     if numbers.shape != (4,):
-        raise KeypointFileError(f"{where}: a box has four numbers, not {value}", _LAYOUTS)
+        raise KeypointFileError(f"{where}: a box has four numbers, not {value}", BOX_LAYOUTS)
     return numbers
 
 
-def _checked(where: str, box_px: Array) -> Array:
-    if not (np.abs(box_px) < _INFINITE_PX).all():
-        raise KeypointFileError(f"{where}: box {box_text(box_px)} holds NaN or infinity", _LAYOUTS)
-    x0, y0, x1, y1 = box_px
-    if not (x1 > x0 and y1 > y0):
-        raise KeypointFileError(f"{where}: box {box_text(box_px)} is inverted or empty", _LAYOUTS)
-    return box_px
+def _add(found: _Boxes, entry: _Entry, remedy: str) -> None:
+    """Add an entry with a box; an empty one is left out, an inverted one is an error."""
+    if entry.box is None:
+        return found.leave_out(_EMPTY)
+    if not (np.abs(entry.box) < _INFINITE_PX).all():
+        raise KeypointFileError(f"{entry.where}: box {box_text(entry.box)} holds NaN or infinity", BOX_LAYOUTS)
+    x0, y0, x1, y1 = entry.box
+    if x1 < x0 or y1 < y0:
+        raise KeypointFileError(f"{entry.where}: box {box_text(entry.box)} is inverted", remedy)
+    if x1 == x0 or y1 == y0:
+        return found.leave_out(_EMPTY)
+    found.entries.append(entry)
+    return None
 
 
-def _collect(path: Path, found: Iterator[tuple[ImageKey, Array, float]], images: list[ImageKey]) -> BoxFile:
-    rows: dict[ImageKey, list[int]] = {image: [] for image in images}
-    boxes, scores = [], []
-    for row, (image, box, score) in enumerate(found):
-        rows.setdefault(image, []).append(row)
-        boxes.append(box)
-        scores.append(score)
-    people = Detections.from_boxes(np.reshape(np.asarray(boxes, np.float32), (-1, 4)), np.asarray(scores))
-    return BoxFile(people, ImageIndex(path, rows))
+def _collect(path: Path, found: _Boxes, joints_in: JointsIn) -> BoxFile:
+    rows: dict[ImageKey, list[int]] = {image: [] for image in found.images}
+    for row, entry in enumerate(found.entries):
+        rows.setdefault(entry.image, []).append(row)
+    boxes = np.reshape(np.asarray([entry.box for entry in found.entries], np.float32), (-1, 4))
+    ids, doubt = track_ids((entry.track for entry in found.entries), [entry.image for entry in found.entries])
+    for note in [*found.notes, *([f"its ids are not used: {doubt}; people are tracked"] if doubt else [])]:
+        logging.getLogger("jotr_deploy").warning("%s: %s", path, note)
+    scores = np.array([score_of(entry.where, entry.score) for entry in found.entries])
+    people = replace(Detections.from_boxes(boxes, scores), track_ids=ids)
+    canvases = np.reshape([entry.canvas_px or (np.nan, np.nan) for entry in found.entries], (-1, 2))
+    places = coordinates_of(path, boxes.reshape(-1, 2), joints_in)
+    return BoxFile(people, ImageIndex(path, rows), places, canvases, found.left_out)

@@ -1,10 +1,12 @@
-"""Keypoints of one person in the JSON files of others, checked."""
+"""One person of a file of joints, as the file has it and checked; and what all layouts share."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,49 +14,104 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.errors import KeypointFileError, first_line
-from jotr_deploy.runtime.joint_files.image_index import ImageKey
+from jotr_deploy.runtime.joint_files.image_index import ImageKey, as_path
+from jotr_deploy.runtime.joint_files.strange_files import LAYOUTS, what_bytes_are
 from jotr_deploy.skeletons import SKELETONS
 
 Array = NDArray[Any]
+Size = tuple[float, float]
 
-OPENPOSE_END = "_keypoints"  # of a file name, before .json
-LAYOUTS = "give COCO or AlphaPose results, OpenPose files, or the .npz that --save-2d writes"
-
-_SKELETON_OF = {len(names): skeleton for skeleton, names in SKELETONS.items()}
-_LENGTHS = ", ".join(f"{3 * joints} ({skeleton})" for joints, skeleton in sorted(_SKELETON_OF.items()))
-_MPI_NUMBERS = 45
+_ORDER_OF = {len(names): names for names in SKELETONS.values()}
+_WHOLE_BODY = {133: "coco17", 136: "halpe26"}  # joints of COCO-WholeBody and of Halpe: those of the body come first
+_LENGTHS = ", ".join(f"{3 * len(names)} ({skeleton})" for skeleton, names in
+                     sorted(SKELETONS.items(), key=lambda item: len(item[1])))  # fmt: skip
+_MPI_JOINTS = 15
+_CANVAS_KEYS = (
+    ("canvas_width", "canvas_height"),
+    ("image_width", "image_height"),
+    ("imageWidth", "imageHeight"),
+    ("img_width", "img_height"),
+    ("width", "height"),
+)
 
 
 def read_json(path: Path) -> Any:
     """The content of a JSON file.
 
     Raises:
-        KeypointFileError: missing, not JSON, or cut off.
+        KeypointFileError: missing, not JSON, or cut off; says what the file is where its first bytes tell.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        return json.loads(text)
+        data = path.read_bytes()
     except OSError as error:
         raise KeypointFileError(f"{path}: cannot be read ({error.strerror})", "check the path") from error
+    if (known := what_bytes_are(data)) is not None:
+        raise KeypointFileError(f"{path}: {known[0]}", known[1])
+    text = ""
+    try:
+        text = data.decode("utf-8-sig")
+        return json.loads(text)
     except json.JSONDecodeError as error:
         cut = error.pos >= len(text.rstrip()) > 0 or error.msg.startswith("Unterminated string")
         what = "the JSON ends too early, the file is truncated" if cut else "not JSON"
         raise KeypointFileError(f"{path}: {what} ({error})", "write the file again") from error
-    except (UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, or a number of more digits than Python reads
         raise KeypointFileError(f"{path}: not JSON ({first_line(error)})", LAYOUTS) from error
 
 
+@dataclass(frozen=True)
+class PersonEntry:
+    """One person as the file says."""
+
+    where: str  # file and person, for messages
+    image: ImageKey
+    keypoints: object  # None where the person has no body
+    confidences: object = None  # of the joints, where the file has them apart
+    score: object = 1.0
+    track: object = None
+    canvas_px: Size | None = None  # width, height of the picture that the coordinates are of, where the file says it
+    order: tuple[str, ...] | None = None  # names of the joints, where the file has them
+
+
+@dataclass
+class Entries:
+    """Everybody of a file."""
+
+    people: list[PersonEntry] = field(default_factory=list)
+    images: list[ImageKey] = field(default_factory=list)  # known even when they show nobody
+    left_out: dict[str, int] = field(default_factory=dict)  # entries that are no person with a body: why, how many
+    notes: list[str] = field(default_factory=list)  # what was decided
+    by_position: bool = False  # numbers of images count the pictures of the source
+    last_pixel_is_1: bool = False  # normalised coordinates go from the first to the last pixel's centre, as OpenPose's
+
+    def leave_out(self, why: str) -> None:
+        """Count an entry that is not used."""
+        self.left_out[why] = self.left_out.get(why, 0) + 1
+
+
 def image_key(where: str, value: object) -> ImageKey:
-    """How a results file names an image: a file name (its folder is dropped) or a whole number.
+    """How a results file names an image: a file name, perhaps with folders, or a whole number.
 
     Raises:
         KeypointFileError.
     """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if isinstance(value, str) and value:
-        return Path(value).name
+        return as_path(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     raise KeypointFileError(f"{where}: image_id is neither a file name nor a number", "write one with every person")
+
+
+def canvas_of(item: Mapping[str, object], keys: Sequence[tuple[str, str]] = _CANVAS_KEYS) -> Size | None:
+    """Width and height of the picture, px, where an entry of a file says them."""
+    for pair in keys:
+        width, height = (item.get(key) for key in pair)
+        if all(isinstance(side, (int, float)) and not isinstance(side, bool) and 0 < side < 1e6
+               for side in (width, height)):  # fmt: skip
+            return float(width), float(height)  # type: ignore[arg-type]
+    return None
 
 
 def to_numbers(where: str, what: str, value: object) -> Array:
@@ -70,82 +127,161 @@ def to_numbers(where: str, what: str, value: object) -> Array:
         raise KeypointFileError(f"{where}: {what} must be numbers", "write the file again") from error
 
 
-@dataclass(frozen=True)
-class PersonEntry:
-    """One person as the file says."""
+def joints_of(entry: PersonEntry, skeleton: str | None) -> tuple[tuple[str, ...], Array] | None:
+    """The names and the (J, 3) joints of one person, confidences in 0..1; None for a person without a body.
 
-    where: str  # file and person, for messages
-    image: ImageKey
-    keypoints: object
-    score: object = 1.0
-    track: object = None
+    A joint that is not finite is absent: all zero.
 
-
-def results_people(path: Path, data: list[Any]) -> Iterator[PersonEntry]:
-    """COCO results, and those of AlphaPose, which lack the category and may have tracks."""
-    for person, item in enumerate(data):
-        where = f"{path}: person {person}"
-        if not isinstance(item, dict) or "keypoints" not in item:
-            raise KeypointFileError(f"{where}: has no 'keypoints'", LAYOUTS)
-        if item.get("category_id", 1) == 1:
-            image = image_key(where, item.get("image_id"))
-            yield PersonEntry(where, image, item["keypoints"], item.get("score", 1.0), item.get("idx"))
-
-
-def openpose_people(file: Path) -> tuple[ImageKey, list[PersonEntry]]:
-    """The image and the people of one OpenPose file."""
-    data = read_json(file)
-    people = data.get("people") if isinstance(data, dict) else None
-    if not isinstance(people, list):
-        raise KeypointFileError(f"{file}: no list of 'people', so not an OpenPose file", LAYOUTS)
-    # A file under another name is about the one image that it comes with.
-    image = file.stem[: -len(OPENPOSE_END)] if file.stem.endswith(OPENPOSE_END) else None
-    entries = []
-    for person, item in enumerate(people):
-        where = f"{file}: person {person}"
-        if not isinstance(item, dict) or "pose_keypoints_2d" not in item:
-            raise KeypointFileError(f"{where}: has no 'pose_keypoints_2d'", LAYOUTS)
-        entries.append(PersonEntry(where, image, item["pose_keypoints_2d"], track=item.get("person_id")))
-    return image, entries
+    Raises:
+        KeypointFileError: no numbers, or as many as no known body has.
+    """
+    keypoints, order = entry.keypoints, entry.order
+    if isinstance(keypoints, list) and keypoints and all(isinstance(joint, dict) for joint in keypoints):
+        keypoints, order = _of_dictionaries(keypoints, order)
+    if isinstance(keypoints, dict):
+        keypoints = _of_columns(entry.where, keypoints)
+    numbers = to_numbers(entry.where, "keypoints", [] if keypoints is None else keypoints)
+    if numbers.size == 0:
+        return None
+    joints = _three_columns(entry, numbers)
+    names = _order(entry.where, numbers, len(joints), skeleton, order)
+    joints = joints[: len(names)].copy()
+    joints[~np.isfinite(joints).all(1)] = 0
+    joints[:, 2] = np.clip(joints[:, 2], 0, 1)
+    return names, joints
 
 
-def joints_of(entry: PersonEntry, skeleton: str | None) -> tuple[str, Array]:
-    """The skeleton and the (J, 3) joints of one person, confidences in 0..1."""
-    numbers = to_numbers(entry.where, "keypoints", entry.keypoints)
-    if not np.isfinite(numbers).all():
-        raise KeypointFileError(f"{entry.where}: keypoints hold NaN or infinity", "write absent joints as 0, 0, 0")
-    count = numbers.size
-    if numbers.ndim != 1 or count % 3:
-        raise KeypointFileError(f"{entry.where}: {count} numbers are not a flat list of x, y, confidence", LAYOUTS)
-    if skeleton is not None and count != 3 * len(SKELETONS[skeleton]):
+def _of_dictionaries(joints: list[Any], order: tuple[str, ...] | None) -> tuple[object, tuple[str, ...] | None]:
+    """From [{x, y, score, name}, ...], as pose networks in browsers write it."""
+    sure = ("score", "confidence", "visibility", "c", "v")
+    rows = [
+        [joint.get("x"), joint.get("y"), next((joint[key] for key in sure if key in joint), 1.0)] for joint in joints
+    ]
+    names = [joint.get("name", joint.get("part")) for joint in joints]
+    if all(isinstance(name, str) for name in names):
+        order = tuple(joint_name(name) for name in names)
+    return rows, order
+
+
+def _of_columns(where: str, columns: dict[str, Any]) -> object:
+    """From {x: [...], y: [...], visible: [...]}, as Ultralytics writes it."""
+    if not columns:
+        return None
+    x, y = columns.get("x"), columns.get("y")
+    sure = columns.get("visible", columns.get("confidence"))
+    if not (isinstance(x, list) and isinstance(y, list) and len(x) == len(y)):
+        raise KeypointFileError(f"{where}: keypoints must be numbers", "write the file again")
+    if sure is None:  # what is not seen lies at the corner
+        sure = [float(place != (0, 0)) for place in zip(x, y, strict=True)]
+    if not isinstance(sure, list) or len(sure) != len(x):
+        raise KeypointFileError(f"{where}: keypoints must be numbers", "write the file again")
+    return [list(joint) for joint in zip(x, y, sure, strict=True)]
+
+
+def _three_columns(entry: PersonEntry, numbers: Array) -> Array:
+    """Keypoints of any layout as (J, 3): x, y, confidence."""
+    confidences = None
+    if entry.confidences is not None:
+        confidences = to_numbers(entry.where, "the scores of the keypoints", entry.confidences).ravel()
+    if numbers.ndim == 3 and len(numbers) == 1:
+        numbers = numbers[0]
+    if confidences is not None and numbers.ndim == 1 and numbers.size == 2 * confidences.size:
+        numbers = numbers.reshape(-1, 2)
+    if numbers.ndim == 2 and confidences is not None and len(confidences) == len(numbers) and numbers.shape[1] >= 2:
+        return np.column_stack([numbers[:, :2], confidences])
+    if numbers.ndim == 2 and numbers.shape[1] == 2:
+        return np.column_stack([numbers, (numbers != 0).any(1)])
+    if numbers.ndim == 2 and numbers.shape[1] >= 3:  # further columns are tags of the network
+        return numbers[:, :3]
+    if numbers.ndim != 1 or numbers.size % 3:
         raise KeypointFileError(
-            f"{entry.where}: {count} numbers, {skeleton} needs {3 * len(SKELETONS[skeleton])}",
-            f"give the right skeleton; known lengths: {_LENGTHS}",
+            f"{entry.where}: {numbers.size} numbers are not a flat list of x, y, confidence", LAYOUTS
         )
-    if count == _MPI_NUMBERS:
+    return numbers.reshape(-1, 3)
+
+
+def _order(
+    where: str, numbers: Array, joints: int, skeleton: str | None, order: tuple[str, ...] | None
+) -> tuple[str, ...]:
+    if skeleton is not None:
+        names = SKELETONS[skeleton]
+        if joints != len(names) and _WHOLE_BODY.get(joints) != skeleton:
+            raise KeypointFileError(
+                f"{where}: {numbers.size} numbers, {skeleton} needs {3 * len(names)}",
+                f"give the right skeleton; known lengths: {_LENGTHS}",
+            )
+        return names
+    if order is not None and len(order) == joints:
+        return order
+    if joints == _MPI_JOINTS:
         raise KeypointFileError(
-            f"{entry.where}: 45 numbers are the MPI body of OpenPose, which is not supported",
+            f"{where}: 45 numbers are the MPI body of OpenPose, which is not supported",
             "run OpenPose with --model_pose BODY_25 or COCO",
         )
-    if skeleton is None and count // 3 not in _SKELETON_OF:
-        raise KeypointFileError(f"{entry.where}: {count} numbers fit no skeleton", f"known lengths: {_LENGTHS}")
-    joints = numbers.reshape(-1, 3)
-    joints[:, 2] = np.clip(joints[:, 2], 0, 1)
-    return skeleton or _SKELETON_OF[count // 3], joints
+    if joints in _WHOLE_BODY:
+        return SKELETONS[_WHOLE_BODY[joints]]
+    if joints not in _ORDER_OF:
+        raise KeypointFileError(f"{where}: {numbers.size} numbers fit no skeleton", f"known lengths: {_LENGTHS}")
+    return _ORDER_OF[joints]
+
+
+_SAME_JOINT = {
+    **dict.fromkeys(("Head_bottom", "Upper_neck"), "Neck"),
+    **dict.fromkeys(("Head", "Top_head", "Top_of_head"), "Head_top"),  # detectors mean the top
+    **dict.fromkeys(("Hip", "Root", "Mid_hip", "Midhip"), "Pelvis"),
+}
+
+
+def joint_name(name: str) -> str:
+    """The name of a joint as `skeletons` has it: `L_Shoulder` of `left_shoulder` or `leftShoulder`."""
+    words = re.sub(r"([a-z])([A-Z])", r"\1_\2", name.strip()).replace("-", "_").replace(" ", "_").lower().split("_")
+    side = {"left": "L", "l": "L", "right": "R", "r": "R"}.get(words[0])
+    rest = "_".join(words[1:] if side else words).capitalize()
+    return f"{side}_{rest}" if side else _SAME_JOINT.get(rest, rest)
+
+
+def named_order(names: object) -> tuple[str, ...] | None:
+    """The order of joints that a file names; None where it names none, or hardly any that is known."""
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        return None
+    order = tuple(map(joint_name, names))
+    known = set(chain.from_iterable(SKELETONS.values()))
+    return order if sum(name in known for name in order) >= len(order) / 2 else None
 
 
 def score_of(where: str, value: object) -> float:
-    """The confidence of a person, clipped to 0..1: AlphaPose goes beyond."""
-    score = to_numbers(where, "the score", value)
-    if score.size != 1 or not np.isfinite(score).all():
+    """The confidence of a person, clipped to 0..1, for AlphaPose goes beyond; 1 where the file has none."""
+    score = to_numbers(where, "the score", 1.0 if value is None else value)
+    if score.size != 1 or np.isinf(score).any():
         raise KeypointFileError(f"{where}: the score must be one finite number", "write the file again")
-    return float(np.clip(score.item(), 0, 1))
+    return 1.0 if np.isnan(score.item()) else float(np.clip(score.item(), 0, 1))
 
 
-def track_id_of(value: object) -> int:
-    """AlphaPose and OpenPose write a number or a list with one; anything else is no track."""
+def track_ids(tracks: Iterable[object], images: Sequence[ImageKey]) -> tuple[Array, str | None]:
+    """The ids (P,) of people, -1 where they are not to be believed, and then why.
+
+    Believed are ids that everybody has, and that differ among the people of each image. Words count as ids too.
+    """
+    words: dict[str, int] = {}
+    ids = np.array([_track_id(track, words) for track in tracks], np.int64)
+    none = np.full(len(ids), -1, np.int64)
+    if not (ids >= 0).any():
+        return none, None
+    if (ids < 0).any():
+        return none, "only some of the people have an id"
+    if len(set(zip(images, ids.tolist(), strict=True))) < len(ids):
+        return none, "an id stands for two people of one picture"
+    return ids, None
+
+
+def _track_id(value: object, words: dict[str, int]) -> int:
+    """AlphaPose and OpenPose write a number or a list with one."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
+    if isinstance(value, str) and value:
+        number = re.fullmatch(r"\s*([0-9]{1,18})(?:\.0*)?\s*", value)
+        return int(number[1]) if number else words.setdefault(value, 2**62 + len(words))
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return value if isinstance(value, int) and 0 <= value < 2**63 else -1
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return value if whole and 0 <= value < 2**62 else -1  # type: ignore[return-value, operator]

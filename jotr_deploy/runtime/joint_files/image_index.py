@@ -4,26 +4,38 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from jotr_deploy.errors import KeypointFileError
+from jotr_deploy.runtime.frames import FrameSource
 from jotr_deploy.runtime.images import IMAGE_SUFFIXES
-from jotr_deploy.runtime.video import FrameSource
 
 # How a file names an image: its name, its number, or not at all (the file is about one image).
 ImageKey = str | int | None
 
 K = TypeVar("K", str, int)
 
+_SUFFIXES = {*IMAGE_SUFFIXES, ".json"}
+_REMEDY = "give the file made from this source; images are found by file name, frames of a video by 0-based number"
+_NUMBERS = "numbers of stills are those in their names, or count them; write file names, or give a file with 'images'"
+_WRITE_NAMES = "write the file name of the picture as image_id, with its folder where names repeat"
+
+
+def as_path(name: str) -> str:
+    """A file name of any system in one form: composed letters, slashes, no `./`."""
+    return str(PurePosixPath(unicodedata.normalize("NFC", name).replace("\\", "/"))) if name else ""
+
 
 def image_stem(name: str) -> str:
     """The file name without folder and without an image suffix; a name may hold other dots."""
-    base = Path(name).name
-    return base[: -len(Path(base).suffix)] if Path(base).suffix.lower() in IMAGE_SUFFIXES else base
+    base = PurePosixPath(as_path(name)).name
+    suffix = PurePosixPath(base).suffix
+    return base[: -len(suffix)] if suffix.lower() in _SUFFIXES else base
 
 
 def trailing_number(name: str) -> int | None:
@@ -46,72 +58,207 @@ class ImageIndex:
     by_position: bool = False  # numbers count the images of the source, stills too
 
     @cached_property
-    def _by_stem(self) -> dict[str, str]:
-        return _unambiguous((image_stem(key), key) for key in self.rows if isinstance(key, str))
+    def _by_stem(self) -> dict[str, list[str]]:
+        return _grouped((image_stem(key), key) for key in self.rows if isinstance(key, str))
 
     @cached_property
-    def _by_number(self) -> dict[int, str]:
+    def _by_number(self) -> dict[int, list[str]]:
         numbered = ((trailing_number(key), key) for key in self.rows if isinstance(key, str))
-        return _unambiguous((number, key) for number, key in numbered if number is not None)
+        return _grouped((number, key) for number, key in numbered if number is not None)
 
     def find(self, name: str, image_id: int | None = None, frame: int | None = None) -> list[int] | None:
-        """The rows of one image, None when the file does not know it.
+        """The rows of one image on its own, None when the file does not know it.
 
-        Names match with or without suffix. A number in the file is the 0-based frame of a video, or the id of a still.
+        Names match with or without suffix and folders. A number in the file is the 0-based frame of a video, or the id
+        of a still.
 
         Args:
-            name: of the still, or of the frame of a video.
+            name: of the still, perhaps with folders, or of the frame of a video.
             image_id: of a still; by default the number at the end of its name.
             frame: 0-based, for a frame of a video (with `by_position` for a still too), else None. A frame is also
                 found under the number at the end of a name: `0.jpg`, `frame_0.jpg`.
+
+        Raises:
+            KeypointFileError: several entries fit equally well.
         """
         if None in self.rows:
             return self.rows[None]
-        base = Path(name).name
-        keys: list[ImageKey] = [base, self._by_stem.get(image_stem(base))]
-        if frame is not None:
-            keys += [self._by_number.get(frame), frame]
-        else:
-            keys += [trailing_number(base) if image_id is None else image_id]
-        return next((self.rows[key] for key in keys if key is not None and key in self.rows), None)
+        key = self._named(name)
+        if key is None and frame is not None:
+            key = self._closest(name, self._by_number.get(frame, []))
+        if key is not None:
+            return self.rows[key]
+        number = frame if frame is not None else trailing_number(name) if image_id is None else image_id
+        return self.rows.get(number) if number is not None else None
 
-    def check(self, source: FrameSource) -> None:
-        """Refuse a file without any entry for a source; a file without any entry at all knows that nobody is there.
+    def _named(self, name: str) -> str | None:
+        """The key that names a picture: of the same stem, the same suffix before another, then most folders alike."""
+        return self._closest(name, self._by_stem.get(image_stem(name), []))
+
+    def _closest(self, name: str, keys: Sequence[str]) -> str | None:
+        if not keys:
+            return None
+        fits = [_likeness(key, name) for key in keys]
+        best = [key for key, fit in zip(keys, fits, strict=True) if fit == max(fits)]
+        if len(best) > 1:
+            raise KeypointFileError(
+                f"{self.path}: '{PurePosixPath(as_path(name)).name}' may be {' or '.join(map(key_text, best[:3]))}",
+                _WRITE_NAMES,
+            )
+        return best[0]
+
+    def match(self, source: FrameSource) -> Belonging:
+        """Which entries belong to the pictures of a source.
+
+        A file without any entry at all knows that nobody is there. Warns where it was not obvious.
 
         Raises:
-            KeypointFileError.
+            KeypointFileError: none belongs to it, or it is not clear which.
         """
         if None in self.rows and source.total != 1:
             raise KeypointFileError(
                 f"{self.path}: names no image, but '{source.name}' has {source.total or 'many'}",
                 "write the name of its image with every entry",
             )
-        video = source.kind == "video"
-        frames = (
-            (name, frame if video or self.by_position else None) for frame, name in enumerate(source.frame_names())
-        )
-        if not self.rows or any(self.find(name, frame=frame) is not None for name, frame in frames):
-            self._warn_beyond(source)
-            return
-        present = ", ".join(key_text(key) for key in list(self.rows)[:3]) + (", ..." if len(self.rows) > 3 else "")
-        raise KeypointFileError(
-            f"{self.path}: no entry belongs to '{source.name}' (the file names {present})",
-            "give the file made from this source; images are found by file name, frames of a video by 0-based number",
-        )
-
-    def _warn_beyond(self, source: FrameSource) -> None:
-        """Frames numbered from 1, or another video's, would be used silently: what gives them away is the last one."""
-        numbers = [*self._by_number, *(key for key in self.rows if isinstance(key, int))]
-        if source.kind == "video" and source.total and max(numbers, default=0) >= source.total:
-            logging.getLogger("jotr_deploy").warning(
-                "%s: has an entry for frame %d, but '%s' ends with frame %d; frames are counted from 0",
-                *(self.path, max(numbers), source.name, source.total - 1),
+        if None in self.rows or not self.rows:
+            return Belonging(self)
+        video = source.kind not in ("image", "images")
+        found = self._of_video(source) if video else self._of_stills(source)
+        if not found.known and source.total is not None:
+            keys = [key_text(key) for key in list(self.rows)[:3]]
+            present = ", ".join(keys) + (", ..." if len(self.rows) > 3 else "")
+            raise KeypointFileError(
+                f"{self.path}: no entry belongs to '{source.name}' (the file names {present})",
+                _REMEDY if video or any(isinstance(key, str) for key in self.rows) else _NUMBERS,
             )
+        return found
+
+    def _of_video(self, source: FrameSource) -> Belonging:
+        """Frames by number. Numbers from 1 to the number of frames count from 1."""
+        names = list(source.frame_names())
+        numbers = {*self._by_number, *(key for key in self.rows if isinstance(key, int))}
+        first, last, total = min(numbers, default=0), max(numbers, default=0), source.total
+        counted_from = 0
+        if total and first >= 1 and last == total:
+            counted_from = 1
+            _warn("%s: frames are numbered 1 to %d, and are taken to be counted from 1", self.path, last)
+        elif total and last >= total:
+            _warn(
+                "%s: has an entry for frame %d, but '%s' ends with frame %d; frames are counted from 0",
+                *(self.path, last, source.name, total - 1),
+            )
+        found = Belonging(self, first=counted_from, folder=as_path(source.name).rsplit(".", 1)[0])
+        known = {at: rows for at, name in enumerate(names) if (rows := found.rows(name, at)) is not None}
+        return replace(found, known=known if names else None)
+
+    def _of_stills(self, source: FrameSource) -> Belonging:
+        names = list(source.frame_names())
+        paths = [as_path(str(source.path_of(at) or name)) for at, name in enumerate(names)]
+        found: dict[int, list[int]] = {}
+        for at, key in self._keys_of(paths).items():
+            found[at] = self.rows[key]
+        ids = {key for key in self.rows if isinstance(key, int)}
+        ids_of: dict[int, ImageKey] = {key: key for key in ids}
+        words = [key for key in self.rows if isinstance(key, str)]
+        if not ids and not found and words and all(image_stem(key).isdecimal() for key in words):
+            ids_of = {int(image_stem(key)): key for key in words if len(image_stem(key)) < 19}
+        if ids_of:
+            for at, number in self._ids_of(names, set(ids_of), bool(found)).items():
+                found.setdefault(at, self.rows[ids_of[number]])
+        return Belonging(self, found)
+
+    def _keys_of(self, paths: Sequence[str]) -> dict[int, str]:
+        """The key of every picture that the file names; among pictures of one name the folders decide."""
+        pictures: dict[str, list[int]] = {}
+        for at, path in enumerate(paths):
+            pictures.setdefault(image_stem(path), []).append(at)
+        keys: dict[int, str] = {}
+        for stem, same in pictures.items():
+            claimed = self._by_stem.get(stem, [])
+            if len(same) > 1:
+                for at in same:
+                    if mine := [key for key in claimed if self._picture_of(key, same, paths) == at]:
+                        keys[at] = str(self._closest(paths[at], mine))
+            elif claimed:
+                keys[same[0]] = str(self._closest(paths[same[0]], claimed))
+        return keys
+
+    def _picture_of(self, key: str, same: Sequence[int], paths: Sequence[str]) -> int:
+        fits = [_likeness(key, paths[at]) for at in same]
+        best = [at for at, fit in zip(same, fits, strict=True) if fit == max(fits)]
+        if len(best) > 1:
+            where = " or ".join(f"'{paths[at]}'" for at in best[:2])
+            raise KeypointFileError(f"{self.path}: '{key}' may be {where}", _WRITE_NAMES)
+        return best[0]
+
+    def _ids_of(self, names: Sequence[str], ids: set[int], by_names: bool) -> dict[int, int]:
+        """The number that the file has for every picture: that in its name, or its place, from 0 or from 1.
+
+        That in its name where the file finds others `by_names` as a whole.
+        """
+        count = len(names)
+        places = [{at: at + first for at in range(count) if at + first in ids} for first in (0, 1)]
+        fits = [ids <= set(range(count)), ids <= set(range(1, count + 1))]
+        if self.by_position:
+            return places[0]
+        numbers = [trailing_number(name) for name in names]
+        by_name = {at: number for at, number in enumerate(numbers) if number is not None and number in ids}
+        taken = set(by_name.values())
+        if by_names or ids == set(numbers) or not any(fits) or (taken == ids and by_name == places[0]):
+            return by_name
+        if count == 1 and numbers[0] is not None and abs(numbers[0] - min(ids)) > 1:
+            return by_name
+        ways = [way for way, fit in zip(places, fits, strict=True) if fit]
+        if taken == ids or (by_name and taken >= {number for number in numbers if number is not None}):
+            ways.append(by_name)
+        if any(way != ways[0] for way in ways):
+            raise KeypointFileError(
+                f"{self.path}: numbers {min(ids)} to {max(ids)} may count the pictures of the source, from 0 or from 1,"
+                " or be those in their names",
+                _WRITE_NAMES,
+            )
+        if ways[0] != by_name:
+            first = 0 if ways[0] is places[0] else 1
+            _warn("%s: image ids are taken for places of the pictures in the source, from %d", self.path, first)
+        return ways[0]
 
 
-def _unambiguous(pairs: Iterable[tuple[K, str]]) -> dict[K, str]:
-    """What stands for one name only."""
+@dataclass(frozen=True)
+class Belonging:
+    """The rows of a file for the pictures of one source."""
+
+    index: ImageIndex
+    known: Mapping[int, list[int]] | None = None  # by the number of the frame; None where frames cannot be listed
+    first: int = 0  # number that the file gives the first frame of a video
+    folder: str | None = None  # what a video is called
+
+    def rows(self, name: str, frame: int) -> list[int] | None:
+        """The rows of one picture, None when the file does not know it."""
+        if self.folder is not None:  # a video, which may have more frames than it says
+            name = f"{self.folder}/{frame + self.first if self.first else name}"
+            return self.index.find(name, frame=frame + self.first)
+        if self.known is not None:
+            return self.known.get(frame)
+        return self.index.find(name, frame=frame)
+
+
+def _likeness(key: str, name: str) -> tuple[int, bool]:
+    """How well a key fits a picture: how many names from the end are alike, and whether the suffixes are."""
+    ours, theirs = (list(reversed(PurePosixPath(as_path(text)).parts)) for text in (key, name))
+    alike = 0
+    for a, b in zip(ours[1:], theirs[1:], strict=False):
+        if a != b:
+            break
+        alike += 1
+    return alike, ours[:1] == theirs[:1]
+
+
+def _grouped(pairs: Iterable[tuple[K, str]]) -> dict[K, list[str]]:
     names: dict[K, list[str]] = {}
     for short, name in pairs:
         names.setdefault(short, []).append(name)
-    return {short: found[0] for short, found in names.items() if len(found) == 1}
+    return names
+
+
+def _warn(text: str, *values: object) -> None:
+    logging.getLogger("jotr_deploy").warning(text, *values)

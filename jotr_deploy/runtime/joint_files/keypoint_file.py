@@ -1,38 +1,34 @@
-"""2-D joints that users bring: COCO results, AlphaPose, OpenPose, and our own `.npz`."""
+"""2-D joints that users bring, whatever wrote them: the content tells the format."""
 
 from __future__ import annotations
 
 import logging
 import zipfile
-import zlib
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from itertools import chain
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.errors import KeypointFileError, first_line
-from jotr_deploy.runtime.detections import Detections, box_text
+from jotr_deploy.errors import KeypointFileError
+from jotr_deploy.geometry.orientation import upright_from_stored
+from jotr_deploy.runtime.detections import Detections, absent_is_zero
 from jotr_deploy.runtime.images import natural_order
-from jotr_deploy.runtime.joint_files.entries import (
-    LAYOUTS,
-    OPENPOSE_END,
-    PersonEntry,
-    joints_of,
-    openpose_people,
-    read_json,
-    results_people,
-    score_of,
-    track_id_of,
-)
-from jotr_deploy.runtime.joint_files.image_index import ImageIndex, ImageKey
-from jotr_deploy.skeletons import SKELETONS, SMPL30, to_smpl30
-from jotr_deploy.writing import written_aside
+from jotr_deploy.runtime.joint_files.coco_json import coco_annotations, coco_results
+from jotr_deploy.runtime.joint_files.coordinates import Coordinates, JointsIn, coordinates_of
+from jotr_deploy.runtime.joint_files.entries import Entries, PersonEntry, joints_of, read_json, score_of, track_ids
+from jotr_deploy.runtime.joint_files.image_index import ImageIndex, ImageKey, as_path
+from jotr_deploy.runtime.joint_files.mmpose_json import is_mmpose, mmpose_results
+from jotr_deploy.runtime.joint_files.named_json import is_named, named_pictures
+from jotr_deploy.runtime.joint_files.npz_file import read_npz
+from jotr_deploy.runtime.joint_files.openpose_json import OPENPOSE_END, openpose_frames, openpose_picture
+from jotr_deploy.runtime.joint_files.strange_files import LAYOUTS, what_json_is
+from jotr_deploy.skeletons import SKELETONS, SMPL30, SMPL30_INDEX, to_smpl30
 
 Array = NDArray[Any]
+
+NO_BODY = "without joints of a body"
 
 
 @dataclass(frozen=True)
@@ -41,8 +37,10 @@ class KeypointFile:
 
     people: Detections  # everyone in the file; boxes are crop boxes when `has_boxes`, else zero
     index: ImageIndex
+    coordinates: Coordinates
+    canvases_px: Array  # (P, 2) width, height that the file says a person's picture has; NaN where it does not
     has_boxes: bool = False
-    normalised: tuple[float, float] | None = None  # first and last pixel's coordinate, where they are not pixels
+    left_out: dict[str, int] = field(default_factory=dict)  # entries that are nobody: why, and how many
 
     def for_image(
         self,
@@ -51,28 +49,39 @@ class KeypointFile:
         frame: int | None = None,
         size_px: tuple[int, int] | None = None,
     ) -> Detections:
-        """The people of one image; nobody where the file does not know the image.
+        """The people of one image on its own; nobody where the file does not know it.
 
         `name`, `image_id` and `frame` are those of `ImageIndex.find`; `size_px` (width, height) is needed for files
-        with normalised coordinates.
+        whose coordinates are no pixels.
         """
-        people = self.people[self.index.find(name, image_id, frame) or []]
-        if self.normalised is None:
+        return self.in_picture(self.index.find(name, image_id, frame) or [], size_px, name=name)
+
+    def in_picture(
+        self, rows: list[int], size_px: tuple[int, int] | None, orientation: int = 1, name: str = ""
+    ) -> Detections:
+        """The people of these rows, in pixels of their picture of `size_px`; see `Coordinates.in_picture`."""
+        people = self.people[rows]
+        if not rows:
             return people
+        canvas = self.canvases_px[rows[0]]
         if size_px is None:
-            raise ValueError(f"{self.index.path}: coordinates are normalised, the image size is needed")
-        low, high = self.normalised
-        keypoints = people.keypoints_px.copy()
-        keypoints[..., :2] = (keypoints[..., :2] - low) / (high - low) * (np.asarray(size_px) - 1)
-        return replace(people, keypoints_px=_absent_is_zero(keypoints))
+            if self.coordinates.fractions is not None or np.isfinite(canvas).all():
+                raise ValueError(f"{self.index.path}: coordinates are no pixels, the image size is needed")
+            return people
+        keypoints = people.keypoints_px.astype(np.float64)
+        seen = keypoints[..., 2] > 0
+        said = (float(canvas[0]), float(canvas[1])) if np.isfinite(canvas).all() else None
+        keypoints[seen, :2] = self.coordinates.in_picture(keypoints[seen, :2], said, size_px, orientation, name)
+        return replace(people, keypoints_px=absent_is_zero(keypoints))
 
 
-def read_keypoints(path: Path, skeleton: str | None = None) -> KeypointFile:
-    """Read a keypoint file, or a folder of OpenPose files; the content tells the format.
+def read_keypoints(path: Path, skeleton: str | None = None, joints_in: JointsIn = "auto") -> KeypointFile:
+    """Read a keypoint file, or a folder with a file for every picture; the content tells the format.
 
     Args:
         path: the file or folder.
-        skeleton: a key of `SKELETONS`; by default the number of joints tells it.
+        skeleton: a key of `SKELETONS`; by default the file or the number of joints tells it.
+        joints_in: what the coordinates are.
 
     Raises:
         KeypointFileError: naming the file, and the person where it is about one.
@@ -80,133 +89,111 @@ def read_keypoints(path: Path, skeleton: str | None = None) -> KeypointFile:
     if skeleton is not None and skeleton not in SKELETONS:
         raise KeypointFileError(f"unknown skeleton '{skeleton}'", f"known: {', '.join(sorted(SKELETONS))}")
     if path.is_dir():
-        files = natural_order(path.glob(f"*{OPENPOSE_END}.json"))
-        if not files:
-            raise KeypointFileError(f"{path}: no OpenPose files (*{OPENPOSE_END}.json) in this folder", LAYOUTS)
-        return _openpose(path, files, skeleton)
+        return _collect(path, _of_folder(path), skeleton, joints_in)
     if not path.exists():
         raise KeypointFileError(f"{path}: no such file or folder", "check the path")
-    if path.suffix == ".npz" or zipfile.is_zipfile(path):
-        return _read_npz(path, skeleton)
-    data = read_json(path)
-    if isinstance(data, dict) and "people" in data:
-        return _openpose(path, [path], skeleton)
-    if isinstance(data, list):
-        return _collect(path, results_people(path, data), skeleton)
-    raise KeypointFileError(f"{path}: not a layout of keypoints that is known", LAYOUTS)
-
-
-def _openpose(path: Path, files: list[Path], skeleton: str | None) -> KeypointFile:
-    images, people = zip(*map(openpose_people, files), strict=True)
-    return _with_range(_collect(path, chain.from_iterable(people), skeleton, images))
-
-
-def _with_range(file: KeypointFile) -> KeypointFile:
-    """OpenPose can write 0..1 or -1..1 from the first to the last pixel; only the values tell."""
-    keypoints = file.people.keypoints_px
-    seen = keypoints[keypoints[..., 2] > 0][:, :2]
-    if not seen.size or np.abs(seen).max() > 1:
-        return file
-    low = -1.0 if seen.min() < 0 else 0.0
-    logging.getLogger("jotr_deploy").warning(
-        "%s: coordinates lie within %g..1; taken as fractions of the image, not as pixels", file.index.path, low
-    )
-    return replace(file, normalised=(low, 1.0))
-
-
-def _collect(
-    path: Path, entries: Iterable[PersonEntry], skeleton: str | None, images: Iterable[ImageKey] = ()
-) -> KeypointFile:
-    """Check everyone and bring them into the 30-joint set; `images` are known even when they show nobody."""
-    rows: dict[ImageKey, list[int]] = {image: [] for image in images}
-    joints: dict[str, list[tuple[int, Array]]] = {}
-    scores, tracks = [], []
-    for row, entry in enumerate(entries):
-        rows.setdefault(entry.image, []).append(row)
-        kind, array = joints_of(entry, skeleton)
-        joints.setdefault(kind, []).append((row, array))
-        scores.append(score_of(entry.where, entry.score))
-        tracks.append(track_id_of(entry.track))
-    keypoints = np.zeros((len(scores), len(SMPL30), 3), np.float32)
-    for kind, found in joints.items():
-        keypoints[[row for row, _ in found]] = _absent_is_zero(to_smpl30(np.stack([a for _, a in found]), kind))
-    people = Detections(np.zeros((len(scores), 4)), keypoints, np.asarray(scores), np.asarray(tracks))
-    return KeypointFile(people, ImageIndex(path, rows))
-
-
-def _absent_is_zero(keypoints: Array) -> Array:
-    """Confidences in 0..1, and all zero where a joint has none."""
-    keypoints[..., 2] = np.clip(keypoints[..., 2], 0, 1)
-    keypoints[keypoints[..., 2] == 0] = 0
-    return keypoints
-
-
-def _read_npz(path: Path, skeleton: str | None) -> KeypointFile:
-    arrays = _npz_arrays(path)
-    kind = skeleton or str(arrays["skeleton"])
-    if kind not in SKELETONS:
-        raise KeypointFileError(f"{path}: unknown skeleton '{kind}'", f"known: {', '.join(sorted(SKELETONS))}")
-    count, has_boxes = len(np.atleast_1d(arrays["frame"])), "boxes" in arrays
-    arrays = {"boxes": np.zeros((count, 4)), "scores": np.ones(count), "track_ids": np.full(count, -1), **arrays}
-    shapes = {"joints": (count, len(SKELETONS[kind]), 3), "boxes": (count, 4)}
-    for name in ("frame", "joints", "boxes", "scores", "track_ids"):
-        array, shape = arrays[name], shapes.get(name, (count,))
-        whole = name in ("track_ids", "frame")
-        if array.shape != shape or array.dtype.kind not in ("iu" if whole else "iuf") or not np.isfinite(array).all():
-            what = "whole" if whole else "finite"
-            raise KeypointFileError(f"{path}: '{name}' must be {what} numbers of shape {shape}", LAYOUTS)
-    if has_boxes:
-        _check_crop_boxes(path, arrays["boxes"])
-    keypoints = _absent_is_zero(to_smpl30(arrays["joints"], kind))
-    people = Detections(arrays["boxes"], keypoints, np.clip(arrays["scores"], 0, 1), arrays["track_ids"])
-    rows: dict[ImageKey, list[int]] = {}
-    for row, frame in enumerate(arrays["frame"].tolist()):
-        rows.setdefault(frame, []).append(row)
-    return KeypointFile(people, ImageIndex(path, rows, by_position=True), has_boxes)
-
-
-def _npz_arrays(path: Path) -> dict[str, Array]:
-    try:
-        if not zipfile.is_zipfile(path):
-            raise zipfile.BadZipFile("not a zip archive")
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: np.asarray(file[name]) for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise KeypointFileError(f"{path}: not an intact .npz ({first_line(error)})", "write it again") from error
-    for name in ("joints", "frame", "skeleton"):
-        if name not in arrays:
-            raise KeypointFileError(f"{path}: has no array '{name}'", LAYOUTS)
-    return arrays
-
-
-def _check_crop_boxes(path: Path, boxes_px: Array) -> None:
-    for person, box in enumerate(boxes_px):
-        width, height = box[2:] - box[:2]
-        if not (width > 0 and abs(width - height) <= 0.01 * width):
-            raise KeypointFileError(
-                f"{path}: person {person}: {box_text(box)} is not a square crop box", "leave 'boxes' out of the file"
-            )
-
-
-def write_keypoints_npz(path: Path, frames: Iterable[tuple[int, Detections]]) -> None:
-    """Write the people of a run, so that reading the file repeats the run without its detector and pose network.
-
-    Args:
-        path: ends in .npz.
-        frames: (0-based position in the source, its people with crop boxes).
-
-    Raises:
-        OutputError.
-    """
-    pairs = list(frames)
-    everyone = [Detections.none(), *(people for _, people in pairs)]
-    with written_aside(path) as aside, aside.open("wb") as file:
-        np.savez_compressed(
-            file,
-            joints=np.concatenate([people.keypoints_px for people in everyone]),
-            boxes=np.concatenate([people.boxes_px for people in everyone]),
-            scores=np.concatenate([people.scores for people in everyone]),
-            track_ids=np.concatenate([people.track_ids for people in everyone]),
-            frame=np.repeat(np.array([frame for frame, _ in pairs], np.int64), [len(people) for _, people in pairs]),
-            skeleton=np.array("smpl30"),
+    if path.suffix.lower() == ".npz" or zipfile.is_zipfile(path):
+        found = read_npz(path, skeleton)
+        pixels: JointsIn = "pixels" if found.has_boxes and joints_in == "auto" else joints_in
+        return KeypointFile(
+            found.people,
+            ImageIndex(path, found.rows, by_position=True),
+            coordinates_of(path, _places(found.people.keypoints_px), pixels),
+            np.full((len(found.people), 2), np.nan),
+            found.has_boxes,
         )
+    return _collect(path, _entries(path, read_json(path)), skeleton, joints_in)
+
+
+def _entries(path: Path, data: Any) -> Entries:
+    if isinstance(data, list):
+        if not data:
+            return Entries()
+        if all(isinstance(item, dict) and "people" in item for item in data):
+            return openpose_frames(path, data)
+        return mmpose_results(path, data) if is_mmpose(data) else coco_results(path, data)
+    if isinstance(data, dict):
+        if "people" in data:
+            return openpose_picture(path, data)
+        if "annotations" in data:
+            return coco_annotations(path, data)
+        if "instance_info" in data:
+            return mmpose_results(path, data)
+        cause, remedy = what_json_is(path, data)
+        if "known" not in cause or not is_named(data):
+            raise KeypointFileError(cause, remedy)
+        return named_pictures(path, data)
+    raise KeypointFileError(*what_json_is(path, data))
+
+
+def _of_folder(folder: Path) -> Entries:
+    """A folder with a file for every picture, named as the picture."""
+    files = natural_order(folder.glob(f"*{OPENPOSE_END}.json")) or natural_order(folder.glob("*.json"))
+    if not files:
+        raise KeypointFileError(f"{folder}: no OpenPose files (*{OPENPOSE_END}.json) in this folder", LAYOUTS)
+    whole = Entries()
+    for file in files:
+        found = _entries(file, read_json(file))
+        keys = {*found.images, *(person.image for person in found.people)}
+        name = as_path(file.stem.removesuffix(OPENPOSE_END))
+        if not keys <= {None, name}:
+            raise KeypointFileError(
+                f"{file}: is about more than one picture, and lies in a folder of files", "give this file on its own"
+            )
+        whole.images.append(name)
+        whole.people += [replace(person, image=name) for person in found.people]
+        whole.last_pixel_is_1 |= found.last_pixel_is_1
+        for why, count in found.left_out.items():
+            whole.left_out[why] = whole.left_out.get(why, 0) + count
+    return whole
+
+
+def _collect(path: Path, entries: Entries, skeleton: str | None, joints_in: JointsIn) -> KeypointFile:
+    """Check everyone and bring them into the 30-joint set."""
+    rows: dict[ImageKey, list[int]] = {image: [] for image in entries.images}
+    joints: dict[tuple[str, ...], list[tuple[int, Array]]] = {}
+    kept: list[PersonEntry] = []
+    for entry in entries.people:
+        rows.setdefault(entry.image, [])
+        if (found := joints_of(entry, skeleton)) is None:
+            entries.leave_out(NO_BODY)
+            continue
+        rows[entry.image].append(len(kept))
+        joints.setdefault(found[0], []).append((len(kept), found[1]))
+        kept.append(entry)
+    if entries.people and not kept:
+        raise KeypointFileError(
+            f"{path}: none of its {len(entries.people)} people has joints of a body", "look for people's bodies as well"
+        )
+    keypoints = np.zeros((len(kept), len(SMPL30), 3), np.float32)
+    for names, people in joints.items():
+        keypoints[[row for row, _ in people]] = absent_is_zero(to_smpl30(np.stack([a for _, a in people]), names))
+    ids, doubt = track_ids((entry.track for entry in kept), [entry.image for entry in kept])
+    notes = [*entries.notes, *([f"its ids are not used: {doubt}; people are tracked"] if doubt else [])]
+    for note in notes:
+        logging.getLogger("jotr_deploy").warning("%s: %s", path, note)
+    scores = np.array([score_of(entry.where, entry.score) for entry in kept])
+    return KeypointFile(
+        Detections(np.zeros((len(kept), 4)), keypoints, scores, ids),
+        ImageIndex(path, rows, entries.by_position),
+        coordinates_of(path, _places(keypoints), joints_in, entries.last_pixel_is_1),
+        np.reshape([entry.canvas_px or (np.nan, np.nan) for entry in kept], (-1, 2)),
+        left_out=entries.left_out,
+    )
+
+
+def _places(keypoints_px: Array) -> Array:
+    return keypoints_px[keypoints_px[..., 2] > 0][:, :2]
+
+
+def lie_down(keypoints_px: Array, orientation: int) -> float:
+    """How much more upright people (P, 30, 3) of a turned picture are with joints taken for its stored pixels.
+
+    Above 0 the stored pixels are more likely; 0 where nothing tells.
+    """
+    top, bottom = (keypoints_px[:, SMPL30_INDEX[name]] for name in ("Neck", "Pelvis"))
+    known = (top[:, 2] > 0) & (bottom[:, 2] > 0)
+    up = (top - bottom)[known, :2].astype(np.float64)
+    up /= np.maximum(np.linalg.norm(up, axis=1, keepdims=True), 1e-9)
+    turned = upright_from_stored(up, orientation, (1, 1))
+    return float((up[:, 1] - turned[:, 1]).sum())

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from jotr_deploy.errors import MissingDependency, SessionError, first_line, install
+from jotr_deploy.filetype import advice
 from jotr_deploy.processor import sums_saturate
+from jotr_deploy.reading import shortened, something_else
 from jotr_deploy.runtime.sessions import cuda
 from jotr_deploy.runtime.sessions.contract import Array, Kernel, Session, TensorSpec
 
@@ -121,19 +123,31 @@ def load(network: Path | bytes, providers: list[Any], threads: int | None = None
     if threads:
         options.intra_op_num_threads = threads
     source = network if isinstance(network, bytes) else str(network)
+
+    def opened(wanted: list[Any]) -> Any:
+        # Its own fallback to the CPU prints; it is done below.
+        return onnxruntime().InferenceSession(source, options, providers=wanted, enable_fallback=0)
+
     try:
         try:
-            return onnxruntime().InferenceSession(source, options, providers=providers)
+            return opened(providers)
         except Exception as error:
-            if "float8" not in str(error):
+            if "float8" in str(error):
+                options.graph_optimization_level = onnxruntime().GraphOptimizationLevel.ORT_ENABLE_BASIC
+                return opened(providers)
+            if CUDA not in providers:
                 raise
-            options.graph_optimization_level = onnxruntime().GraphOptimizationLevel.ORT_ENABLE_BASIC
-            return onnxruntime().InferenceSession(source, options, providers=providers)
+            return opened([CPU])
     except Exception as error:  # ONNX Runtime's own classes derive from Exception only
-        where = "the network" if isinstance(network, bytes) else network
-        raise SessionError(
-            f"{where}: ONNX Runtime cannot load it ({first_line(error)})", "check the file; export it again"
-        ) from None
+        raise _refused(network, error) from None
+
+
+def _refused(network: Path | bytes, error: Exception) -> SessionError:
+    where = "the network" if isinstance(network, bytes) else network
+    other = None if isinstance(network, bytes) else something_else(network, "an ONNX model", ("an ONNX model",))
+    why = other or f"ONNX Runtime cannot load it ({shortened(first_line(error))})"
+    remedy = None if isinstance(network, bytes) else advice(network)
+    return SessionError(f"{where}: {why}", remedy or "check the file; export it again")
 
 
 def no_cuda() -> SessionError:
@@ -149,8 +163,11 @@ def specifications(path: Path, session: Any) -> tuple[dict[str, TensorSpec], dic
     Raises:
         SessionError: one is of a type NumPy lacks.
     """
-    inputs = {node.name: _spec(path, node) for node in session.get_inputs()}
-    return inputs, {node.name: _spec(path, node) for node in session.get_outputs()}
+    try:
+        inputs = {node.name: _spec(path, node) for node in session.get_inputs()}
+        return inputs, {node.name: _spec(path, node) for node in session.get_outputs()}
+    except UnicodeDecodeError as error:
+        raise _refused(path, error) from None
 
 
 def metadata(path: Path, session: Any) -> dict[str, str]:

@@ -16,7 +16,9 @@ import numpy as np
 
 from jotr_deploy.cache import user_cache
 from jotr_deploy.errors import MissingDependency, SessionError, first_line, install
+from jotr_deploy.filetype import advice, describe_file
 from jotr_deploy.processor import sums_saturate
+from jotr_deploy.reading import read_onnx, shortened, something_else
 from jotr_deploy.runtime.sessions.contract import Array, Kernel, Session, TensorSpec
 from jotr_deploy.runtime.sessions.openvino_stages import stages
 
@@ -174,16 +176,18 @@ def _metadata(model: Any) -> dict[str, str]:
 
 def _read(core: Any, path: Path) -> Any:
     """The file as OpenVINO's model; the operator of this package is written out if it is in there."""
+    if describe_file(path) != "an ONNX model":
+        read_onnx(path)  # its reader says why not; OpenVINO would try others, which print
     try:
-        return core.read_model(path)
-    except RuntimeError as error:
+        model = core.read_model(path)
+        _ = [port.any_name for port in (*model.inputs, *model.outputs)]
+        return model
+    except (RuntimeError, UnicodeDecodeError) as error:
         refused = _refused(path, error)
-    import onnx
-
     from jotr_deploy.plugins.onnx_function import inline
 
     try:
-        model = onnx.load(path)
+        model = read_onnx(path)
         if not model.functions:
             raise refused
         return core.read_model(inline(model).SerializeToString())
@@ -196,7 +200,8 @@ def _read(core: Any, path: Path) -> Any:
 def _refused(path: Path, error: Exception) -> SessionError:
     lines = [line for line in str(error).splitlines() if line and not line.startswith("Exception from")]
     reason = lines[0] if lines else first_line(error)
-    return SessionError(f"{path}: OpenVINO cannot load it ({reason})", "check the file; export it again")
+    why = something_else(path, "an ONNX model", ("an ONNX model",)) or f"OpenVINO cannot load it ({shortened(reason)})"
+    return SessionError(f"{path}: {why}", advice(path) or "check the file; export it again")
 
 
 def _spec(path: Path, port: Any) -> TensorSpec:

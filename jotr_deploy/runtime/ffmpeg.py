@@ -1,0 +1,171 @@
+"""Films by the program `ffmpeg`, where there is one on the PATH: H.264 or VP9, which browsers play.
+
+It is a program of its own, never needed: OpenCV writes the film otherwise. Frames go to it through a pipe.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from threading import Timer
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.writing import discard
+
+Array = NDArray[Any]
+
+ANSWER_S = 30.0
+"""For the list of encoders, and for the trial of one."""
+FRAME_S = 120.0
+"""For taking one frame."""
+END_S = 600.0
+"""For the end of a film, whose index moves to the front then."""
+
+# How encoders that need telling are told what a good picture is. Others, of graphics cards, get a bit rate.
+_QUALITY = {
+    "libx264": ("-preset", "veryfast", "-crf", "20"),
+    "libvpx-vp9": ("-crf", "32", "-b:v", "0", "-deadline", "realtime", "-cpu-used", "6", "-row-mt", "1"),
+}
+_BITS_PER_PIXEL = 0.15
+_LEAST_BITS_PER_S = 1_000_000
+# A film that says which colours it means is shown with these.
+_COLOURS = (
+    *("-vf", "scale=out_color_matrix=bt709:out_range=tv", "-pix_fmt", "yuv420p"),
+    *("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"),
+)
+
+
+@dataclass(frozen=True)
+class FFmpeg:
+    """An `ffmpeg` and its encoders for films that browsers play, the best first."""
+
+    program: str
+    encoders: tuple[str, ...]
+
+    def encoder_for(self, size_px: tuple[int, int], fps: float) -> str | None:
+        """The first encoder that makes a film of this size: those of graphics cards are listed without the card too."""
+        with tempfile.TemporaryDirectory(prefix="jotr-deploy-film-") as folder:
+            for encoder in self.encoders:
+                target = Path(folder) / f"{encoder}.mp4"
+                frames = bytes(2 * 3 * size_px[0] * size_px[1])
+                command = film_command(self.program, encoder, target, size_px, fps)
+                if _answer(command, frames) is not None and target.is_file() and target.stat().st_size:
+                    return encoder
+        return None
+
+
+class FilmByFFmpeg:
+    """One film that is being written: frames in order, then `close`, or `abandon` on a failure."""
+
+    def __init__(self, ffmpeg: FFmpeg, encoder: str, path: Path, size_px: tuple[int, int], fps: float) -> None:
+        """Start a film at `path`, which ends in .mp4; width and height are even."""
+        self._path, self._said = path, tempfile.TemporaryFile()  # noqa: SIM115 (closed at the end of the film)
+        command = film_command(ffmpeg.program, encoder, path, size_px, fps)
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._said, **_OF_ITS_OWN
+        )
+
+    def write(self, image_bgr: Array) -> None:
+        """Append (H, W, 3) uint8 BGR of the film's size.
+
+        Raises:
+            OSError: the program has ended, or takes no more.
+        """
+        with _killed_after(FRAME_S, self._process):
+            self._pipe.write(np.ascontiguousarray(image_bgr).data)
+
+    def close(self) -> str | None:
+        """End the film; what is wrong with it, if anything."""
+        with _killed_after(END_S, self._process):
+            with suppress(OSError):  # it ended before its time, and its exit code says so
+                self._pipe.close()
+            code = self._process.wait()
+        said = self._last_line()
+        self._said.close()
+        return (said or f"exit code {code}") if code else None
+
+    def abandon(self) -> str:
+        """End the program, take away what it wrote, and say what it said last."""
+        self._process.kill()
+        said = self.close() or ""
+        discard(self._path)
+        return said
+
+    @property
+    def _pipe(self) -> IO[bytes]:
+        assert self._process.stdin is not None
+        return self._process.stdin
+
+    def _last_line(self) -> str:
+        self._said.seek(0)
+        lines = self._said.read()[-4000:].decode("utf-8", "replace").splitlines()
+        return next(("".join(filter(str.isprintable, line)).strip() for line in reversed(lines) if line.strip()), "")
+
+
+# Ctrl-C ends a run after what there is so far is written: it must not end the program that writes it.
+_OF_ITS_OWN: dict[str, Any] = (
+    {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    if hasattr(subprocess, "CREATE_NEW_PROCESS_GROUP")
+    else {"start_new_session": True}
+)
+
+
+def find_ffmpeg() -> FFmpeg | None:
+    """The `ffmpeg` on the PATH; None where there is none, or none that works, or that has no encoder for browsers."""
+    program = shutil.which("ffmpeg")
+    if program is None:
+        return None
+    listed = _answer([program, "-hide_banner", "-loglevel", "error", "-encoders"])
+    if listed is None:
+        return None
+    names = re.findall(r"^\s*V[A-Z.]{5}\s+(\S+)", listed.decode("utf-8", "replace"), re.M)
+    wanted = ("libx264", "libopenh264", *(name for name in names if name.startswith("h264_")), "libvpx-vp9")
+    encoders = tuple(name for name in wanted if name in names)
+    return FFmpeg(program, encoders) if encoders else None
+
+
+def film_command(program: str, encoder: str, path: Path, size_px: tuple[int, int], fps: float) -> list[str]:
+    """The command that makes a film of raw frames on its standard input."""
+    rate = Fraction(fps).limit_denominator(100_000)
+    bits_per_s = max(_LEAST_BITS_PER_S, round(_BITS_PER_PIXEL * size_px[0] * size_px[1] * fps))
+    return [
+        program, "-hide_banner", "-loglevel", "error", "-y",
+        "-f", "rawvideo", "-pix_fmt", "bgr24", "-s", f"{size_px[0]}x{size_px[1]}", "-r", str(rate), "-i", "pipe:0",
+        "-c:v", encoder, *_QUALITY.get(encoder, ("-b:v", str(bits_per_s))), *_COLOURS,
+        "-movflags", "+faststart", "-f", "mp4", f"file:{path.absolute()}",
+    ]  # fmt: skip
+
+
+def codec_of(encoder: str) -> str:
+    """The codec by its own name."""
+    return "VP9" if "vp9" in encoder else "H.264"
+
+
+def _answer(command: Sequence[str], given: bytes = b"") -> bytes | None:
+    """What a program prints; None where it cannot be started, fails, or does not end."""
+    try:
+        done = subprocess.run(command, input=given, capture_output=True, timeout=ANSWER_S, check=True, **_OF_ITS_OWN)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return bytes(done.stdout)
+
+
+@contextmanager
+def _killed_after(limit_s: float, process: subprocess.Popen[bytes]) -> Iterator[None]:
+    timer = Timer(limit_s, process.kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

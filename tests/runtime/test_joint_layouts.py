@@ -1,0 +1,242 @@
+"""Every layout of joints that is read, with one and the same person in it; and those that are not, by their names."""
+
+import json
+
+import numpy as np
+import pytest
+
+from jotr_deploy.errors import KeypointFileError
+from jotr_deploy.runtime.joint_files.box_file import read_boxes
+from jotr_deploy.runtime.joint_files.keypoint_file import read_keypoints
+from jotr_deploy.skeletons import SKELETONS, SMPL30_INDEX, to_smpl30
+
+SIZE_PX = (640, 480)
+RNG = np.random.default_rng(1)
+PEOPLE = RNG.uniform([2, 2, 0.1], [600, 400, 1], (2, 17, 3)).astype(np.float32)
+COCO18 = RNG.uniform([2, 2, 0.1], [600, 400, 1], (2, 18, 3)).astype(np.float32)
+EXPECTED, EXPECTED18 = to_smpl30(PEOPLE, "coco17"), to_smpl30(COCO18, "coco18")
+
+
+def flat(joints):
+    return [float(x) for x in np.ravel(joints)]
+
+
+def nested(joints):
+    return [flat(joint) for joint in joints]
+
+
+def coco(joints, **more):
+    return {"image_id": "a.jpg", "category_id": 1, "keypoints": flat(joints), "score": 0.5, **more}
+
+
+def instance(joints, **more):
+    return {"keypoints": nested(joints[:, :2]), "keypoint_scores": flat(joints[:, 2]), **more}
+
+
+def ultralytics(joints):
+    columns = dict(zip(("x", "y", "visible"), (flat(column) for column in joints.T), strict=True))
+    return {
+        "name": "person",
+        "class": 0,
+        "confidence": 0.5,
+        "box": {"x1": 1, "y1": 2, "x2": 9, "y2": 9},
+        "keypoints": columns,
+    }
+
+
+def by_names(joints):
+    return {**coco(joints), "keypoints": [
+        {"x": float(x), "y": float(y), "score": float(c), "name": name}
+        for (x, y, c), name in reversed(list(zip(joints, NAMES, strict=True)))
+    ]}  # fmt: skip
+
+
+NAMES = ["nose", *(f"{side}_{name}" for name in ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+                   for side in ("left", "right"))]  # fmt: skip
+A, B = PEOPLE
+FACE = {"face_keypoints_2d": [1.0] * 210}
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ([coco(A), coco(B)], EXPECTED),
+        ([coco(A, category_id=0), coco(B, category_id=0)], EXPECTED),  # counted from 0
+        ([coco(A, category_id=0), coco(B, category_id=1)], EXPECTED[:1]),  # where 1 is something else
+        ([coco(A, category_id="1"), coco(B, category_id=None)], EXPECTED),
+        ([coco(A), {**coco(B), "keypoints": None}], EXPECTED[:1]),
+        ([coco(A), {"image_id": "a.jpg", "bbox": [1, 2, 3, 4]}], EXPECTED[:1]),
+        ([coco([*A, *np.ones((116, 3))])], EXPECTED[:1]),  # COCO-WholeBody, flat
+        ([coco(A, foot_kpts=[1.0] * 18, face_kpts=[1.0] * 204)], EXPECTED[:1]),  # and split
+        ([{**coco(A), "keypoints": [str(x) for x in flat(A)]}], EXPECTED[:1]),
+        ([{**coco(A), "keypoints": nested(A)}], EXPECTED[:1]),
+        ([by_names(A)], EXPECTED[:1]),
+        ([ultralytics(A), ultralytics(B)], EXPECTED),
+        ({"images": [{"id": 7, "file_name": "s/a.jpg", "width": 640, "height": 480}],
+          "annotations": [coco(A, image_id=7, iscrowd=0), coco(B, image_id=7, iscrowd=1)]}, EXPECTED[:1]),
+        ({"images": [{"id": 7, "file_name": "a.jpg"}], "annotations": [coco(A[::-1], image_id=7, category_id=4)],
+          "categories": [{"id": 4, "name": "person", "keypoints": NAMES[::-1]}]}, EXPECTED[:1]),
+        ({"version": 1.1, "people": [{"pose_keypoints": flat(p)} for p in COCO18]}, EXPECTED18),
+        ({"people": [{"pose_keypoints_2d": [], **FACE}, {"pose_keypoints_2d": flat(COCO18[1])}]}, EXPECTED18[1:]),
+        ({"people": [FACE, {"pose_keypoints_2d": None}, {"pose_keypoints_2d": flat(COCO18[1])}]}, EXPECTED18[1:]),
+        ([{"people": [{"pose_keypoints_2d": flat(p)} for p in COCO18], "canvas_width": 640, "canvas_height": 480}],
+         EXPECTED18),
+        ({"a.jpg": {"version": "AlphaPose", "people": [{"pose_keypoints_2d": flat(p)} for p in COCO18]}}, EXPECTED18),
+        ({"a.jpg": [{"keypoints": flat(p), "scores": 2.9, "box": [1, 2, 3, 4], "idx": 1 + at}
+                    for at, p in enumerate(PEOPLE)]}, EXPECTED),
+        ({"a.jpg": [nested(A), nested(B)], "b.jpg": []}, EXPECTED),
+        ({"a.jpg": [nested(np.column_stack([p, p[:, :2]])) for p in PEOPLE]}, EXPECTED),  # with tags
+        ({"a.jpg": nested(A)}, EXPECTED[:1]),
+        ([instance(A), instance(B)], EXPECTED),
+        ({"meta_info": {"dataset_name": "coco"}, "instance_info": [instance(A), instance(B)]}, EXPECTED),
+        ({"meta_info": {"keypoint_id2name": dict(enumerate(NAMES[::-1]))}, "instance_info": [instance(A[::-1])]},
+         EXPECTED[:1]),
+    ],
+)  # fmt: skip
+def test_layouts(tmp_path, data, expected):
+    path = tmp_path / "k.json"
+    path.write_text(json.dumps(data))
+    found = read_keypoints(path).for_image("a.jpg", size_px=SIZE_PX)
+    np.testing.assert_allclose(found.keypoints_px, expected, rtol=1e-6)
+
+
+def test_halpe136_is_halpe26_and_more(tmp_path):
+    body = RNG.uniform([2, 2, 0.1], [600, 400, 1], (26, 3)).astype(np.float32)
+    (tmp_path / "k.json").write_text(json.dumps([coco([*body, *np.ones((110, 3))])]))
+    found = read_keypoints(tmp_path / "k.json").for_image("a.jpg")
+    np.testing.assert_array_equal(found.keypoints_px, to_smpl30(body[None], "halpe26"))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), None, 1e39])
+@pytest.mark.parametrize("column", [0, 1, 2])
+def test_a_joint_that_is_no_number_is_absent(tmp_path, bad, column):
+    numbers = flat(A)
+    numbers[column] = bad  # of the nose
+    (tmp_path / "k.json").write_text(json.dumps([{**coco(A), "keypoints": numbers}]))
+    found = read_keypoints(tmp_path / "k.json").people.keypoints_px[0]
+    np.testing.assert_array_equal(found[SMPL30_INDEX["Nose"]], 0)
+    np.testing.assert_array_equal(found[SMPL30_INDEX["L_Hip"]], EXPECTED[0, SMPL30_INDEX["L_Hip"]])
+
+
+def test_frames_of_mmpose_count_from_1(tmp_path):
+    frames = [{"frame_id": 1 + at, "instances": [instance(p)]} for at, p in enumerate(PEOPLE)]
+    (tmp_path / "k.json").write_text(json.dumps({"meta_info": {}, "instance_info": frames}))
+    file = read_keypoints(tmp_path / "k.json")
+    for at in range(2):
+        np.testing.assert_array_equal(file.for_image("v", frame=at).keypoints_px[0], EXPECTED[at])
+
+
+@pytest.mark.parametrize("end", ["_keypoints.json", ".json"])
+def test_a_folder_with_a_file_for_every_picture(tmp_path, end):
+    for name, person in zip("ab", COCO18, strict=True):
+        (tmp_path / f"{name}{end}").write_text(json.dumps({"people": [{"pose_keypoints_2d": flat(person)}]}))
+    np.testing.assert_array_equal(read_keypoints(tmp_path).for_image("b.jpg").keypoints_px, EXPECTED18[1:])
+
+
+WARNING = "its ids are not used: {}; people are tracked"
+
+
+@pytest.mark.parametrize(
+    ("key", "ids", "expected", "why"),
+    [
+        ("track_id", [70, 71, 70], [70, 71, 70], None),
+        ("idx", [[3.0], [4.0], [3.0]], [3, 4, 3], None),
+        ("track_id", ["70", "71", "70"], [70, 71, 70], None),
+        ("idx", [[0.0], [0.0], [0.0]], [-1, -1, -1], "an id stands for two people of one picture"),
+        ("track_id", [5, None, 5], [-1, -1, -1], "only some of the people have an id"),
+        ("track_id", [-1, -1, -1], [-1, -1, -1], None),
+    ],
+)
+def test_ids_are_believed_where_they_can_be(tmp_path, caplog, key, ids, expected, why):
+    data = [coco(person, image_id=frame, **{key: value})
+            for person, frame, value in zip((A, B, A), (0, 0, 1), ids, strict=True)]  # fmt: skip
+    (tmp_path / "k.json").write_text(json.dumps(data))
+    assert read_keypoints(tmp_path / "k.json").people.track_ids.tolist() == expected
+    assert caplog.messages == ([f"{tmp_path / 'k.json'}: {WARNING.format(why)}"] if why else [])
+
+
+def test_words_as_ids_tell_people_apart(tmp_path):
+    data = [
+        coco(A, image_id=0, track_id="anna"),
+        coco(B, image_id=0, track_id="ben"),
+        coco(A, image_id=1, track_id="anna"),
+    ]
+    (tmp_path / "k.json").write_text(json.dumps(data))
+    anna, ben, again = read_keypoints(tmp_path / "k.json").people.track_ids.tolist()
+    assert anna == again != ben
+    assert min(anna, ben) >= 0
+
+
+COCO_REMEDY = "convert it to COCO results: a list of {image_id, category_id: 1, keypoints: [x, y, confidence, ...]}"
+
+
+@pytest.mark.parametrize(
+    ("content", "cause", "remedy"),
+    [
+        ({"poseLandmarks": []}, "holds landmarks of MediaPipe", COCO_REMEDY),
+        ({"shapes": [], "imagePath": "a.jpg"}, "is an annotation file of LabelMe", COCO_REMEDY),
+        ({"bundle": "b", "people_per_frame": [1]}, "is the summary of a run; it holds no joints",
+         "give the NAME_2d.npz beside it, which run --save-2d writes"),
+        ({"bboxes": [], "labels": []}, "holds boxes of a detector and no joints", "give it as --boxes"),
+        ("<!DOCTYPE html><html>", "is a web page, not the file itself", "download the file itself"),
+        ("version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS, not the file itself",
+         "fetch the file: git lfs pull"),
+        ('{"a": 1}\n{"a": 2}\n', "holds one JSON object a line", "write them as one JSON list: jq -s . FILE"),
+        ("0 0.5 0.5 0.2 0.7 0.1\n", "holds label text of YOLO, whose places are fractions of the picture", COCO_REMEDY),
+        ("frame,x,y,c\n0,1,2,3\n", "is a table of values with commas (CSV)", COCO_REMEDY),
+        ({"meta_info": {"dataset_name": "aic"}, "instance_info": []},
+         "joints of the data set 'aic', whose order is not known here",
+         "take a network of MMPose that was trained on COCO, CrowdPose or Halpe"),
+        ([{"image_id": 1, "category_id": 3, "keypoints": flat(A)}],
+         "no entry is of category 1, which is person (there are: 3)",
+         "write category_id 1 with every person, or give 'categories' with their names"),
+    ],
+)  # fmt: skip
+def test_what_is_not_read_is_named(tmp_path, content, cause, remedy):
+    path = tmp_path / "k.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(KeypointFileError) as caught:
+        read_keypoints(path)
+    assert (caught.value.cause, caught.value.remedy) == (f"{path}: {cause}", remedy)
+
+
+BOX, OTHER = [100, 50, 300, 400], [10, 20, 60, 90]
+XYWH = [100, 50, 200, 350]
+
+
+def ultralytics_box(box, **more):
+    x1, y1, x2, y2 = box
+    return {"name": "person", "class": 0, "confidence": 0.5, "box": {"x1": x1, "y1": y1, "x2": x2, "y2": y2}, **more}
+
+
+@pytest.mark.parametrize(
+    ("content", "frame", "boxes", "scores"),
+    [
+        ([[*BOX, 0.5], OTHER], None, [BOX, OTHER], [0.5, 1]),
+        ([BOX, [], None], None, [BOX], [1]),
+        ([BOX, [10, 20, 10, 60]], None, [BOX], [1]),  # one without area
+        ([{"image_id": "a", "category_id": 0, "bbox": XYWH, "score": 0.5},
+          {"image_id": "a", "category_id": 1, "bbox": [1, 2, 3, 4]}], None, [BOX], [0.5]),
+        ({"images": [{"id": 1, "file_name": "a.jpg", "width": 320, "height": 240}],
+          "annotations": [{"image_id": 1, "category_id": 9, "bbox": [50, 25, 100, 175]}],
+          "categories": [{"id": 9, "name": "person"}]}, None, [BOX], [1]),
+        ([ultralytics_box(BOX), ultralytics_box(OTHER, name="dog", **{"class": 16})], None, [BOX], [0.5]),
+        ({"labels": [0, 2], "scores": [0.5, 0.9], "bboxes": [BOX, OTHER]}, None, [BOX], [0.5]),
+        ({"a.jpg": [[100 / 640, 50 / 480, 300 / 640, 400 / 480]]}, None, [BOX], [1]),
+        ("1,1,10,20,50,70,1,-1,-1,-1\n2,7,100,50,200,350,0.5,-1,-1,-1\n", 1, [BOX], [0.5]),
+    ],
+)  # fmt: skip
+def test_layouts_of_boxes(tmp_path, content, frame, boxes, scores):
+    path = tmp_path / "b.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    found = read_boxes(path).for_image("a.jpg", frame=frame, size_px=SIZE_PX)
+    np.testing.assert_allclose(found.boxes_px, boxes, atol=1e-3)
+    np.testing.assert_allclose(found.scores, scores)
+
+
+def test_every_skeleton_is_listed_for_users():
+    from pathlib import Path
+
+    page = (Path(__file__).parents[2] / "docs" / "joints.md").read_text()
+    for name, joints in SKELETONS.items():
+        assert f"| `{name}` | {len(joints)} |" in page
