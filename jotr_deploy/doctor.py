@@ -38,7 +38,6 @@ _EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "train": (("torch", "accelerate", "tensorboard"), "training"),
     "heif": (("pi-heif",), "HEIC pictures, as phones write them"),
     "viewer": (("viser",), "the page of `view`"),
-    "heif": (("pi-heif",), "pictures in HEIC"),
     "smplx": (("smplx",), "a second opinion on the skinning, in tests (non-commercial)"),
 }
 _OPENCV = "opencv-python-headless"
