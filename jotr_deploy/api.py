@@ -132,6 +132,7 @@ def evaluate(
     drift: bool = False,
     pixels: bool = False,
     occlusion: OcclusionOptions | None = None,
+    align: bool = False,
     device: str = "auto",
     threads: int | None = None,
     progress: Steps = lambda step, done, total: None,
@@ -150,6 +151,7 @@ def evaluate(
         drift: also compare every file of the bundle with the fp32 one.
         pixels: also find the people with the bundle's own networks; drawn scenes only.
         occlusion: also hide each person by patches.
+        align: move people onto the joints given before they are measured.
         device: "auto", "cpu" or "cuda".
         threads: processor cores for scenes and networks; all if not given.
         progress: see `Steps`.
@@ -169,7 +171,7 @@ def evaluate(
         if value is not None:
             raise JotrDeployError(f"--protocol {protocol} makes no use of {option}", "leave one of them out")
     if protocol == SYNTHETIC:
-        drawn = SyntheticOptions(seed, scenes or SCENES, file, drift, pixels, device, threads, occlusion)
+        drawn = SyntheticOptions(seed, scenes or SCENES, file, drift, pixels, device, threads, occlusion, align)
         return evaluate_synthetic(open_bundle(Path(bundle)), drawn, progress)
     if root is None or h36m_regressor is None or smpl is None:
         option = next(option for option, value in of_a_set.items() if value is None)
@@ -177,7 +179,7 @@ def evaluate(
     from jotr_deploy.evaluation.annotated.protocol import SetOptions, evaluate_set
 
     files = Path(root), Path(h36m_regressor), Path(smpl)
-    options = SetOptions(protocol, *files, seed, file, drift, device, threads, occlusion)
+    options = SetOptions(protocol, *files, seed, file, drift, device, threads, occlusion, align)
     return evaluate_set(open_bundle(Path(bundle)), options, progress)
 
 

@@ -23,7 +23,8 @@ from jotr_deploy.writing import folder_made, output_errors, written_aside
 MANIFEST = "bundle.json"
 STARTER = "starter"
 """The word for the bundle inside this package, where it has one; wherever a bundle is named."""
-FORMAT = 1
+FORMAT = 2
+"""2: `align`. Manifests of format 1 are read as they are, and written as 2."""
 STAND_IN_LABEL = "stand-in body"
 """Of a bundle whose meshes are of the body inside this package."""
 _EXPORT_AGAIN = "export it again: jotr-deploy export CHECKPOINT -o BUNDLE"
@@ -70,12 +71,14 @@ class FileEntry(_Strict):
 class Manifest(_Strict):
     """`bundle.json`: no timestamps, no timings; unknown fields are refused."""
 
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 2
     model: ModelConfig
     source_sha256: str
     labels: tuple[str, ...] = ()
     """What must be said wherever a result appears: "stand-in body", "untrained: pose is meaningless"."""
     licences: tuple[Licence, ...] = ()
+    align: bool = False
+    """Whether `run` moves people onto their joints where nothing else is said (docs/alignment.md)."""
     files: tuple[FileEntry, ...]
     """Each by a bare file name of its own: no path, no name twice, not the manifest's."""
 
@@ -298,7 +301,8 @@ def replace_files(
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Write `bundle.json` (deterministic bytes)."""
     with written_aside(directory / MANIFEST) as aside:
-        aside.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        written = manifest.model_copy(update={"format": FORMAT})
+        aside.write_text(written.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def sha256_of(path: Path) -> str:

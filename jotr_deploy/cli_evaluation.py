@@ -33,6 +33,9 @@ def evaluate(
     pixels: Annotated[
         bool, typer.Option("--pixels", help="Also find the people with the bundle's own detector and pose network.")
     ] = False,
+    align: Annotated[
+        bool, typer.Option("--align", help="Move people onto the joints given before they are measured.")
+    ] = False,
     occlusion: Annotated[
         str | None,
         typer.Option(help="Also hide each person by patches of these sides, 40,80 as published, of a crop of 224 px."),
@@ -67,13 +70,15 @@ def evaluate(
     with bar() as progress:
         result = api.evaluate(
             bundle, protocol=protocol, root=root, h36m_regressor=h36m_regressor, smpl=smpl, seed=seed, scenes=scenes,
-            file=file, drift=drift, pixels=pixels, occlusion=attack, device=device, threads=threads, progress=progress,
+            file=file, drift=drift, pixels=pixels, occlusion=attack, align=align, device=device, threads=threads,
+            progress=progress,
         )  # fmt: skip
     if isinstance(result, SetEvaluation):
         of_a_set = {"--root": root, "--h36m-regressor": h36m_regressor, "--smpl": smpl}
         same = f"--protocol {protocol} " + " ".join(f"{option} {path}" for option, path in of_a_set.items())
     else:
         same = f"--seed {seed}" + ("" if scenes is None else f" --scenes {scenes}")
+    same += " --align" if align else ""
     if as_json:
         print_json(result.as_dict())
         return

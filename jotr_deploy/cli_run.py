@@ -60,6 +60,21 @@ def run(
     smooth: Annotated[
         str | None, typer.Option(help="Of a video: one-euro, without delay, or two-sided, without lag.")
     ] = None,
+    align: Annotated[
+        bool | None,
+        typer.Option("--align/--no-align", help="Move people onto their joints; without either as the bundle says."),
+    ] = None,
+    camera: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the pictures: a file as OpenCV's calibration writes it, or published: each person's own. "
+            "By default the picture's EXIF data tell it, or it is guessed."
+        ),
+    ] = None,
+    fov: Annotated[
+        float | None, typer.Option(metavar="DEG", help="Angle of view of the camera across the longer side.")
+    ] = None,
+    focal: Annotated[float | None, typer.Option(metavar="PX", help="Focal length of the camera in pixels.")] = None,
     no_overlay: Annotated[bool, typer.Option("--no-overlay", help="Write no pictures.")] = False,
     save_2d: Annotated[bool, typer.Option("--save-2d", help="Also draw and keep the joints that were used.")] = False,
     vertices: Annotated[
@@ -112,6 +127,7 @@ def run(
     from jotr_deploy.runtime.people_source import PeopleBy
     from jotr_deploy.runtime.run import RunOptions
     from jotr_deploy.runtime.run import run as run_source
+    from jotr_deploy.runtime.scene_camera import choose_camera
     from jotr_deploy.runtime.smoothing import Mode
     from jotr_deploy.spans import Spans
 
@@ -124,7 +140,7 @@ def run(
         boxes=boxes, skeleton=skeleton, joints_in=cast(JointsIn, joints_in), people=cast(PeopleBy, people), every=every,
         roi_px=_region(roi),
         max_people=max_people, smooth=cast(Mode, smooth), keep_going=keep_going, overlap=overlap, file=file,
-        device=device, threads=threads, write=written,
+        device=device, threads=threads, write=written, align=align, camera=choose_camera(camera, fov, focal),
     )  # fmt: skip
     spans = Spans()
     with _watched(live, spans) as progress:
@@ -181,6 +197,19 @@ def _profile(spans: Spans, trace: Path | None, quiet: bool) -> dict[str, Any]:
     return {"profile": found.as_dict(), "trace": None if trace is None else str(trace)}
 
 
+def _notes(summary: RunSummary) -> Iterator[str]:
+    """The camera, and what alignment did."""
+    if summary.camera != ["published"]:
+        yield f"camera: {'; '.join(summary.camera)}"
+    done = summary.alignment
+    if done is not None and done.moved:
+        change = f"joints off by {done.before_percent:.2f} % of the crop before, {done.after_percent:.2f} % after, mean"
+        kept = f"; {count(done.kept, 'mesh', 'meshes')} as recovered" if done.kept else ""
+        yield f"aligned: {count(done.moved, 'mesh', 'meshes')}, {change}{kept}"
+    elif done is not None and summary.people:
+        yield "aligned: none; no joints, or none that fit better"
+
+
 def _report(summary: RunSummary, result: Path | None, with_table: bool, given: bool) -> None:
     if with_table:
         from rich import box
@@ -194,6 +223,8 @@ def _report(summary: RunSummary, result: Path | None, with_table: bool, given: b
             table.add_column(stage, justify="right", no_wrap=True)
         table.add_row(*(f"{value:.1f}" for value in (*times.values(), sum(times.values()))))
         console.print(table)
+    for note in _notes(summary):
+        console.print(f"[dim]{escape(note)}[/]", highlight=False, soft_wrap=True)
     for label in summary.labels:
         console.print(f"[yellow]note[/] {escape(label)}", highlight=False, soft_wrap=True)
     if summary.people == 0:

@@ -39,8 +39,8 @@ class People:
     """Everyone recovered in one frame: parallel arrays over N people.
 
     N may be 0 and every array keeps its rank. Image pixels have their origin at the centre of the top left pixel,
-    x right, y down. The camera frame of a person has the same x and y, and z into the scene; every person has an
-    exact pinhole camera of their own (see `docs/cameras.md`).
+    x right, y down. The camera frame has the same x and y, and z into the scene. Everybody of a picture stands
+    before its one pinhole camera, or each person before one of their own (see `docs/cameras.md`).
     """
 
     boxes_px: Array  # (N, 4) square crop box in the image, x0 y0 x1 y1
@@ -52,9 +52,9 @@ class People:
     pose_rad: Array  # (N, 24, 3) SMPL axis-angle, root first
     betas: Array  # (N, 10) SMPL shape
     cam: Array  # (N, 3) raw output of the camera head
-    translation_m: Array  # (N, 3) pelvis in the person's camera: vertices_m + translation_m is the mesh there
-    focal_px: Array  # (N,) focal length of the person's camera
-    principal_px: Array  # (N, 2) principal point of the person's camera, in the image
+    translation_m: Array  # (N, 3) pelvis in the camera: vertices_m + translation_m is the mesh there
+    focal_px: Array  # (N,) focal length of the camera
+    principal_px: Array  # (N, 2) principal point of the camera, in the image
     joints_m: Array  # (N, 30, 3) 30-joint set, relative to the pelvis
     vertices_m: Array  # (N, 6890, 3) mesh, relative to the pelvis
     aligned: Array = None  # type: ignore[assignment]  # (N,) bool, moved onto the joints given

@@ -80,6 +80,7 @@ def make(runs: Path, directory: Path) -> None:
             source_sha256=loaded.source_sha256,
             labels=loaded.labels,
             licences=(STAND_IN_BODY, LICENCE),
+            align=True,
             files=tuple(entries),
         ),
     )

@@ -13,6 +13,7 @@ import pytest
 from outcome import full_disk, tree
 
 from jotr_deploy.bundle import (
+    MANIFEST,
     Error,
     FileEntry,
     Licence,
@@ -120,6 +121,17 @@ def test_the_digest_is_sha256(tmp_path: Path) -> None:
     assert sha256_of(tmp_path / "large") == hashlib.sha256(content).hexdigest()
 
 
+def test_a_manifest_of_format_1_aligns_nobody_and_is_written_as_2(tmp_path: Path) -> None:
+    starter = json.loads((starter_path() / MANIFEST).read_text())
+    assert (starter["format"], starter.pop("align")) == (2, True)
+    (tmp_path / MANIFEST).write_text(json.dumps({**starter, "format": 1}))
+    earlier = open_bundle(tmp_path).manifest
+    assert (earlier.format, earlier.align) == (1, False)
+    write_manifest(tmp_path, earlier)
+    written = json.loads((tmp_path / MANIFEST).read_text())
+    assert (written["format"], written["align"]) == (2, False)
+
+
 @pytest.mark.parametrize(
     ("content", "cause", "remedy"),
     [
@@ -128,10 +140,10 @@ def test_the_digest_is_sha256(tmp_path: Path) -> None:
          AGAIN),
         (b"null", "{m}: manifest: Input should be a valid dictionary or instance of Manifest", AGAIN),
         (b"{}", "{m}: model: Field required", AGAIN),
-        ({"format": 2, "anything": 1}, "{b}: bundle format 2, this version reads 1",
+        ({"format": 3, "anything": 1}, "{b}: bundle format 3, this version reads 2",
          "upgrade: git pull, then pip install . in a clone of jotr-deploy"),
-        ({"format": 0}, "{m}: format: Input should be 1", AGAIN),
-        ({"format": "new"}, "{m}: format: Input should be 1", AGAIN),
+        ({"format": 0}, "{m}: format: Input should be 1 or 2", AGAIN),
+        ({"format": "new"}, "{m}: format: Input should be 1 or 2", AGAIN),
         ({"colour": "red"}, "{m}: colour: Extra inputs are not permitted", AGAIN),
         ({"model": {"heads": 3}},
          "{m}: model: d_model 256 must be a multiple of heads (3) and of 4", AGAIN),

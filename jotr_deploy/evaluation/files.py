@@ -8,10 +8,27 @@ from dataclasses import dataclass
 
 from jotr_deploy.bundle import Bundle, FileEntry
 from jotr_deploy.errors import BundleError, MissingDependency, SessionError
+from jotr_deploy.people import People
+from jotr_deploy.runtime.alignment.aligner import Aligner
+from jotr_deploy.runtime.body import open_body
+from jotr_deploy.runtime.crops import Crops
+from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.mesh import MeshNetwork
-from jotr_deploy.runtime.sessions import open_session
+from jotr_deploy.runtime.sessions import Session, open_session
 
 REFERENCE_PRECISION = "fp32"
+
+
+class AlignedNetwork(MeshNetwork):
+    """A mesh file whose people are then moved onto their joints, each in the camera of their crop."""
+
+    def __init__(self, session: Session, aligner: Aligner) -> None:
+        super().__init__(session)
+        self._aligner = aligner
+
+    def __call__(self, crops: Crops, detections: Detections) -> People:
+        """See `MeshNetwork`."""
+        return self._aligner(super().__call__(crops, detections))
 
 
 @dataclass(frozen=True)
@@ -45,9 +62,14 @@ class OpenFiles:
 
 @contextmanager
 def open_files(
-    bundle: Bundle, name: str | None = None, every: bool = False, device: str = "auto", threads: int | None = None
+    bundle: Bundle,
+    name: str | None = None,
+    every: bool = False,
+    device: str = "auto",
+    threads: int | None = None,
+    align: bool = False,
 ) -> Iterator[OpenFiles]:
-    """Open the mesh file called `name`, or the first; with `every` the others too.
+    """Open the mesh file called `name`, or the first; with `every` the others too. `align` moves people afterwards.
 
     Raises:
         BundleError: no such file; it is missing or changed; it was exported without a body; with `every`, there is no
@@ -55,11 +77,12 @@ def open_files(
         SessionError, MissingDependency: the measured file, or the fp32 file, cannot be opened here.
     """
     with ExitStack() as stack:
+        aligner = Aligner(stack.enter_context(open_body(bundle, threads))) if align else None
 
         def opened(entry: FileEntry) -> OpenFile:
             path = bundle.file("mesh", entry.name)
             session = stack.enter_context(open_session(path, device=device, threads=threads))
-            return OpenFile(entry, MeshNetwork(session))
+            return OpenFile(entry, AlignedNetwork(session, aligner) if aligner else MeshNetwork(session))
 
         chosen = bundle.entry("mesh", name)
         measured = opened(chosen)

@@ -35,6 +35,7 @@ _PIXELS = (
     f"box, clipped to the picture, with the highest IoU of at least {LEAST_IOU}; recall: of people at least "
     f"{synthetic.LEAST_HEIGHT_PX:g} px tall and {HALF_VISIBLE:.0%} visible; errors: of the counted people who are found"
 )
+ALIGNED = "; the people found were moved onto the joints given first"
 Progress = Callable[[str, int, "int | None"], None]
 ATTACK_STEP = "people x patches"
 
@@ -51,6 +52,7 @@ class SyntheticOptions:
     device: str = "auto"
     threads: int | None = None
     occlusion: OcclusionOptions | None = None
+    align: bool = False  # people onto the joints given, before they are measured
 
 
 def evaluate_synthetic(
@@ -69,7 +71,9 @@ def evaluate_synthetic(
         JotrDeployError: a process that draws scenes was killed; of an attack, see `open_attack`.
     """
     with ExitStack() as stack:
-        files = stack.enter_context(open_files(bundle, options.file, options.drift, options.device, options.threads))
+        files = stack.enter_context(
+            open_files(bundle, options.file, options.drift, options.device, options.threads, options.align)
+        )
         from_pixels = None
         if options.pixels:
             source = stack.enter_context(open_people(bundle, options.device, options.threads))
@@ -132,7 +136,7 @@ def synthetic_protocol(options: SyntheticOptions, drawn: int, counted: int) -> P
         regressor="by name from the 30-joint set, the bundle's regressor against that of the scenes' body; "
         "the stand-in body has no H36M regressor",
         alignment="MPJPE and PVE: pelvis (of the 30-joint set) on pelvis, the truth in the frame of a camera that "
-        "looks at the middle of the box; PA-MPJPE: a similarity for each person",
+        "looks at the middle of the box; PA-MPJPE: a similarity for each person" + (ALIGNED if options.align else ""),
         box=f"true box of the whole body, square about its centre, longer side times {SQUARE_MARGIN}",
         joints_given=f"joints of COCO-17 in the picture, {NOT_FOUND:.0%} missing, the others off by normal errors of "
         f"{DEVIATION:.1%} of the crop's side, hidden ones of {HIDDEN_FACTOR:g} times that, drawn by seed, scene and "

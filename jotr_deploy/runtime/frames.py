@@ -23,9 +23,9 @@ class Frame:
     index: int  # 0-based position in the source
     name: str  # file name of a still; `<video>_<12 digits of the index>` for a frame of a video or stream
     image_bgr: Array  # (H, W, 3) uint8; one source may give several sizes
-    time_s: float | None = (
-        None  # since frame 0 of a video, as it says; since the first frame of a stream; None: unknown
-    )
+    # Since frame 0 of a video, as it says; since the first frame of a stream; None where unknown.
+    time_s: float | None = None
+    path: Path | None = None  # file of a still picture
 
 
 def moment(frame: Frame, fps: float) -> float:

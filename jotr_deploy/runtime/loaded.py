@@ -16,8 +16,11 @@ from numpy.typing import NDArray
 from jotr_deploy.bundle import STARTER, Bundle, open_bundle
 from jotr_deploy.errors import SessionError
 from jotr_deploy.people import People
+from jotr_deploy.runtime.alignment.aligner import Aligner
 from jotr_deploy.runtime.body import Body, open_body
 from jotr_deploy.runtime.crop_graph import open_cropper
+from jotr_deploy.runtime.detections import Detections
+from jotr_deploy.runtime.frames import size_of
 from jotr_deploy.runtime.given import checked_image, given_people
 from jotr_deploy.runtime.images import read_image
 from jotr_deploy.runtime.joint_files.coordinates import JointsIn
@@ -26,10 +29,13 @@ from jotr_deploy.runtime.people_networks import PeopleNetworks, open_people_netw
 from jotr_deploy.runtime.people_source import BoxPeople, KeypointPeople, PeopleBy, PeopleSource, open_people_source
 from jotr_deploy.runtime.pipeline import Failed, Pipeline
 from jotr_deploy.runtime.region import MostPeople, WithinRegion
+from jotr_deploy.runtime.scene_camera import CameraChoice, choose_camera
 from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.runtime.sessions.cuda_session import CudaSession
 from jotr_deploy.runtime.smoothing import Mode, Smoother, open_smoother
+from jotr_deploy.runtime.standing import Standing
 from jotr_deploy.runtime.tracking import Tracker
+from jotr_deploy.runtime.undistorted import Undistorted, follow_lens, undistorted_arrays
 from jotr_deploy.runtime.video import Frame, FrameSource, open_source
 from jotr_deploy.spans import Spans
 
@@ -46,6 +52,10 @@ def load(
     device: str = "auto",
     threads: int | None = None,
     people: PeopleBy = "auto",
+    align: bool | None = None,
+    camera: str | Path | None = None,
+    fov_deg: float | None = None,
+    focal_px: float | None = None,
 ) -> Model:
     """Load a bundle, ready for pictures and films; use it in a `with` block, or `close` it.
 
@@ -55,13 +65,19 @@ def load(
         device: "auto", "cpu" or "cuda".
         threads: processor cores for the networks; all if not given.
         people: how people are found where neither boxes nor joints are given, as `run --people`.
+        align: move people onto their joints; None as the bundle says.
+        camera: file of the camera of all pictures, as OpenCV writes it, or "published": each person's own.
+        fov_deg: angle of that camera across the longer side of the picture.
+        focal_px: focal length of that camera. Without any of the three the picture's file tells it, or it is guessed.
 
     Raises:
         BundleError: not a bundle, damaged, or exported without a body.
+        SourceError: a camera that is none, or two of them.
         SessionError: a network that no engine on this machine opens.
     """
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle))
-    return Model(opened, file=file, device=device, threads=threads, people=people)
+    chosen = choose_camera(camera, fov_deg, focal_px)
+    return Model(opened, file=file, device=device, threads=threads, people=people, align=align, camera=chosen)
 
 
 class Model:
@@ -79,9 +95,13 @@ class Model:
         threads: int | None = None,
         people: PeopleBy = "auto",
         spans: Spans | None = None,
+        align: bool | None = None,
+        camera: CameraChoice | None = None,
     ) -> None:
         """See `load`; `spans` record how long each stage takes."""
         self.bundle, self.people, self.spans = bundle, people, spans or Spans()
+        self.align = bundle.manifest.align if align is None else align
+        self.camera = camera or CameraChoice()
         self._file, self._device, self._threads = file, device, threads
         with ExitStack() as stack:
             session = open_session(bundle.file("mesh", file), device=device, threads=threads)
@@ -108,13 +128,21 @@ class Model:
         self._require_open()
         read = isinstance(image, (str, Path))
         image_bgr = read_image(Path(image), upright=True) if read else checked_image(image)
-        name = Path(image).name if read else ""
+        name, path = (Path(image).name, Path(image)) if read else ("", None)
+        image_bgr = self.camera.undistorted(image_bgr)
+        finder: PeopleSource
         if boxes is None and keypoints is None:
             finder = self.people_source()
-            return Pipeline(self.mesh, finder, self.spans, self._crop)(image_bgr, name)
-        pose = self.networks("pose").pose if keypoints is None else None
-        given = given_people(image_bgr, boxes, keypoints, skeleton, pose)
-        return Pipeline(self.mesh, lambda *_: given, self.spans, self._crop)(image_bgr, name)
+        else:
+            pose = self.networks("pose").pose if keypoints is None else None
+            if self.camera.bends:
+                boxes, keypoints = undistorted_arrays(self.camera, boxes, keypoints, size_of(image_bgr))
+            given = given_people(image_bgr, boxes, keypoints, skeleton, pose)
+
+            def finder(image_bgr: Array, name: str, frame: int) -> Detections:
+                return given
+
+        return self._pipeline(finder)(image_bgr, name, path=path)
 
     def stream(
         self,
@@ -167,7 +195,10 @@ class Model:
     ) -> Generator[tuple[Frame, People], None, None]:
         """`stream` of an opened source with a people source of its own; the other arguments are those of `stream`."""
         tracker = _tracker(source) if _moving(source) and not _tracked(finder) else None
-        pipeline = Pipeline(self.mesh, finder, self.spans, self._crop)
+        pipeline = self._pipeline(finder, (source.fps or USUAL_FPS) if _moving(source) else None)
+        if self.camera.bends:
+            follow_lens(finder, self.camera)
+            source = Undistorted(source, self.camera)
         if overlap is None:
             # On the processor networks use every core already: overlap only makes them wait for one another there.
             # Frames of a camera would wait between the stages, and be late.
@@ -201,13 +232,15 @@ class Model:
         """The picture with everybody's mesh over it: (H, W, 3) uint8 BGR, a copy.
 
         Args:
-            image: a path or an array, as for the call.
+            image: a path or an array, as for the call; where the camera has a distortion the result is without it.
             people: what the call returned for it.
         """
         from jotr_deploy.visual.overlay import draw_people
 
         image_bgr = read_image(Path(image), upright=True) if isinstance(image, (str, Path)) else checked_image(image)
-        return draw_people(image_bgr, people, self.faces, caption=" · ".join(self.labels) or None)
+        return draw_people(
+            self.camera.undistorted(image_bgr), people, self.faces, caption=" · ".join(self.labels) or None
+        )
 
     @cached_property
     def faces(self) -> Array:
@@ -259,6 +292,11 @@ class Model:
         if self._closed:
             raise SessionError("the model is closed", "use it inside its `with` block, or load it again")
 
+    def _pipeline(self, finder: PeopleSource, fps: float | None = None) -> Pipeline:
+        """For one picture, or with `fps` for one film."""
+        finish = Standing(self.camera, self._aligner.anew(fps) if self.align else None, self.spans)
+        return Pipeline(self.mesh, finder, self.spans, self._crop, finish)
+
     def _smoother(self, source: FrameSource, mode: Mode | None) -> Smoother | None:
         if mode is None:
             return None
@@ -266,6 +304,10 @@ class Model:
             logging.getLogger("jotr_deploy").warning("%s: still pictures are not smoothed", source.name)
             return None
         return open_smoother(mode, self._body, source.fps or USUAL_FPS)
+
+    @cached_property
+    def _aligner(self) -> Aligner:
+        return Aligner(self._body)
 
     @cached_property
     def _body(self) -> Body:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,6 +35,10 @@ Array = NDArray[Any]
 
 PeopleBy = Literal["auto", "detector", "hog", "frame"]
 """How people are found where neither joints nor boxes are given; "auto" is the first of the others that there is."""
+
+Lens = Callable[[Detections, tuple[int, int]], Detections]
+"""From people of a file, in the picture as it was taken, and its width and height to those in the picture that is
+given, where that is undistorted."""
 
 LEAST_JOINTS = 16
 """Of the 30-joint set, for the joints of a network to give the crop box; with fewer the person's box gives it."""
@@ -73,6 +78,7 @@ class KeypointPeople:
 
     file: KeypointFile
     source: FrameSource | None
+    lens: Lens | None = field(default=None, init=False)
     belonging: Belonging = field(init=False)
     use: FileUse = field(init=False)
 
@@ -96,6 +102,7 @@ class KeypointPeople:
         rows = self.belonging.rows(name, frame)
         self.use.picture(rows is not None)
         people = self.file.in_picture(rows or [], (width, height), _orientation(self.source, frame), name)
+        people = people if self.lens is None else self.lens(people, (width, height))
         if self.file.has_boxes:
             self.use.entries_used += len(people)
             return people
@@ -120,6 +127,7 @@ class BoxPeople:
     source: FrameSource | None
     pose: PoseNetwork | None = None
     spans: Spans | None = None  # told of the stage "pose"
+    lens: Lens | None = field(default=None, init=False)
     belonging: Belonging = field(init=False)
     use: FileUse = field(init=False)
 
@@ -142,6 +150,7 @@ class BoxPeople:
         tiny = (sides.max(1, initial=0) < LEAST_PX) & ~outside
         self.use.leave_out([_OUTSIDE] * int(outside.sum()) + [_TINY] * int(tiny.sum()), name)
         people = people[np.flatnonzero(~(outside | tiny))]
+        people = people if self.lens is None else self.lens(people, (width, height))
         self.use.entries_used += len(people)
         with (self.spans or Spans())("pose", frame) if self.pose else nullcontext():
             return with_crop_boxes(image_bgr, people, self.pose)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any, TypeVar
 
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from jotr_deploy.spans import Spans
 Array = NDArray[Any]
 Known = TypeVar("Known")
 Found = TypeVar("Found")
+Finish = Callable[[Frame, People], People]
 Failed = Callable[[Frame, Exception], None]
 
 
@@ -41,13 +43,15 @@ class Pipeline:
         people_source: PeopleSource,
         spans: Spans | None = None,
         crop: Cropper = make_crops,
+        finish: Finish | None = None,
     ) -> None:
+        """`finish` is the stage after the network, see `runtime.standing`."""
         self.mesh, self.people_source = mesh, people_source
-        self.spans, self.crop = spans or Spans(), crop
+        self.spans, self.crop, self.finish = spans or Spans(), crop, finish
 
-    def __call__(self, image_bgr: Array, name: str = "", frame: int = 0) -> People:
+    def __call__(self, image_bgr: Array, name: str = "", frame: int = 0, path: Path | None = None) -> People:
         """Recover everyone of one (H, W, 3) uint8 image; name and number only matter to files of joints or boxes."""
-        return self._recover(Frame(frame, name, image_bgr), self.people_source(image_bgr, name, frame))
+        return self._recover(Frame(frame, name, image_bgr, path=path), self.people_source(image_bgr, name, frame))
 
     def stream(
         self,
@@ -104,7 +108,8 @@ class Pipeline:
         with self.spans("crop", frame.index):
             crops = self.crop(frame.image_bgr, people, self.mesh.crop_side)
         with self.spans("network", frame.index):
-            return self.mesh(crops, people)
+            recovered = self.mesh(crops, people)
+        return recovered if self.finish is None else self.finish(frame, recovered)
 
     def _smoothed(
         self, smoother: Smoother, recovered: Generator[tuple[Frame, People], None, None]

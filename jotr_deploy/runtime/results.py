@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from jotr_deploy.body.exported import NETWORK
 from jotr_deploy.bundle import Bundle
 from jotr_deploy.file_names import as_file_name
-from jotr_deploy.geometry.scene import scene_translation_m
 from jotr_deploy.people import People
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.ffmpeg import FFmpeg, find_ffmpeg
@@ -143,7 +142,7 @@ class Results:
             for index in np.unique(recording.frame):
                 people = recording.at(int(index))
                 number = "" if recording.frames == 1 else f"_{index:06d}"
-                placed_m = people.vertices_m + scene_translation_m(people, self._source.size_px)[:, None]
+                placed_m = people.vertices_m + recording.places_m(people)[:, None]
                 write_obj(self._directory / f"{self.stem}{number}.obj", placed_m, self._faces)
         if len(self._writers) > 1:
             self._meshes.unlink()

@@ -15,6 +15,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from jotr_deploy.bundle import MANIFEST, Bundle
 from jotr_deploy.errors import JotrDeployError, OutputError, SourceError, first_line
 from jotr_deploy.file_names import name_fault
@@ -23,11 +26,13 @@ from jotr_deploy.runtime.joint_files.coordinates import JointsIn
 from jotr_deploy.runtime.loaded import Model
 from jotr_deploy.runtime.people_source import PeopleBy, PeopleSource, file_use, require_one_way
 from jotr_deploy.runtime.results import Results, Wanted, stem_of
+from jotr_deploy.runtime.scene_camera import PUBLISHED, CameraChoice
 from jotr_deploy.runtime.smoothing import Mode
 from jotr_deploy.runtime.video import Frame, FrameSource, open_source
 from jotr_deploy.spans import Spans
 from jotr_deploy.writing import folder_made, output_errors, uninterrupted
 
+Array = NDArray[Any]
 Progress = Callable[[int, "int | None"], None]
 RESULTS = Path("jotr-results")
 """Holds the results of runs that are not told where to write."""
@@ -46,12 +51,24 @@ class RunOptions(Wanted):
     roi_px: tuple[int, int, int, int] | None = None  # x0, y0, x1, y1: who is elsewhere does not count
     max_people: int | None = None
     smooth: Mode | None = None  # of videos and streams
+    align: bool | None = None  # people onto their joints; None as the bundle says
+    camera: CameraChoice = CameraChoice()  # noqa: RUF009
     keep_going: bool = False  # a frame that fails is named and left out
     overlap: bool | None = None  # stages of several frames at once; None where it helps
     file: str | None = None  # of role mesh in the bundle; None is the first
     device: str = "auto"
     threads: int | None = None
     write: bool = True  # results; without it frames are processed and forgotten
+
+
+@dataclass
+class Alignment:
+    """How people were moved onto their joints; errors are mean distances of joints, of those who were moved."""
+
+    moved: int = 0  # meshes
+    kept: int = 0  # as recovered
+    before_percent: float | None = None  # of the side of the crop
+    after_percent: float | None = None
 
 
 @dataclass
@@ -66,6 +83,8 @@ class RunSummary:
     people_per_frame: list[int] = field(default_factory=list)
     tracks: int = 0  # how many different people, where they are tracked
     skeleton: str | None = None  # joint order of the networks that found people; None where none was used
+    camera: list[str] = field(default_factory=list)  # where those of the pictures are known from, each once
+    alignment: Alignment | None = None  # None where people stay as recovered
     skipped: list[str] = field(default_factory=list)  # frames that failed, each with its cause
     dropped: int = 0  # frames of a camera that came faster than they could be taken
     ended: str | None = None  # why before the end of the source; what is written is complete up to there
@@ -120,7 +139,7 @@ def run(
             _spare_what_is_read(output, stem, source, source_name, options)
         model = stack.enter_context(
             Model(bundle, file=options.file, device=options.device, threads=options.threads, people=options.people,
-                  spans=spans)
+                  spans=spans, align=options.align, camera=options.camera)
         )  # fmt: skip
         finder = model.people_source(
             source,
@@ -159,12 +178,13 @@ def run(
 
 def _facts(summary: RunSummary, model: Model, options: RunOptions) -> dict[str, Any]:
     """What was used and what was left out, for the `.npz`: the same again where a run is repeated from its joints."""
-    told = ("source", "frames", "people", "tracks", "skeleton", "skipped", "dropped", "ended")
+    told = ("source", "frames", "people", "tracks", "skeleton", "skipped", "dropped", "ended", "camera")
     chosen = ("every", "roi_px", "max_people", "smooth")
     return {
         "networks": model.files_used,
         **{name: getattr(summary, name) for name in told},
         **{name: getattr(options, name) for name in chosen},
+        "alignment": None if summary.alignment is None else asdict(summary.alignment),
     }
 
 
@@ -189,6 +209,7 @@ def _work(
     """Every frame through the model into the results, until the source ends or Ctrl-C."""
     failures: list[Exception] = []
     ids: set[int] = set()
+    errors = [np.zeros((0, 2))]  # of those who were aligned
 
     def failed(frame: Frame, error: Exception) -> None:
         why = error.cause if isinstance(error, JotrDeployError) else first_line(error)
@@ -210,6 +231,11 @@ def _work(
                             results.add(frame, people, pictures)
                     summary.people_per_frame.append(len(people))
                     ids.update(people.track_ids[people.track_ids >= 0].tolist())
+                    errors.append(people.joint_error[people.aligned])
+                    camera = options.camera(frame)
+                    name = PUBLISHED if camera is None else camera.source
+                    if name not in summary.camera:
+                        summary.camera.append(name)
                 progress(len(summary.people_per_frame), source.count)
     except KeyboardInterrupt:
         if not summary.people_per_frame:
@@ -217,10 +243,19 @@ def _work(
         summary.ended = "interrupted"
     summary.frames, summary.people = len(summary.people_per_frame), sum(summary.people_per_frame)
     summary.tracks = len(ids)
+    if model.align:
+        summary.alignment = _alignment(np.concatenate(errors), summary.people)
     if source.fault is not None:
         summary.ended = source.fault.cause
     if summary.frames == 0:
         raise (failures or [source.fault or SourceError(f"{source.name}: has no frame", "give another source")])[0]
+
+
+def _alignment(errors: Array, people: int) -> Alignment:
+    if not len(errors):
+        return Alignment(0, people)
+    before, after = (round(100 * float(each), 2) for each in errors.mean(0))
+    return Alignment(len(errors), people - len(errors), before, after)
 
 
 def _spare_what_is_read(output: Path, stem: str, source: FrameSource, source_name: str, options: RunOptions) -> None:

@@ -87,7 +87,7 @@ class Stills(FrameSource):
                     self._skipped.append(still.name)
                 self.left_out[still.name] = error.cause
                 continue
-            yield Frame(index, still.name, image_bgr)
+            yield Frame(index, still.name, image_bgr, path=still.path)
 
 
 def _image_of(still: Still, upright: bool) -> Array:

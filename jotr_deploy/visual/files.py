@@ -39,6 +39,7 @@ from numpy.typing import NDArray
 
 from jotr_deploy.bundle import Bundle
 from jotr_deploy.errors import UPGRADE, BundleError, SourceError, first_line
+from jotr_deploy.geometry.scene import scene_translation_m
 from jotr_deploy.people import LATER, LAYOUT, People
 from jotr_deploy.visual.posed import BundleMeshes, PosedPeople, PutOff
 from jotr_deploy.writing import folder_beside, output_errors, written_aside
@@ -46,6 +47,7 @@ from jotr_deploy.writing import folder_beside, output_errors, written_aside
 Array = NDArray[Any]
 
 FORMAT = 2
+PUBLISHED = "published"
 
 
 @dataclass(frozen=True, repr=False)
@@ -88,6 +90,17 @@ class PeopleFile(PutOff):
         if stamped and np.isfinite(self.times_s[place]):
             return float(self.times_s[place])
         return frame_index / self.fps if self.fps else None
+
+    @property
+    def camera(self) -> tuple[str, ...]:
+        """Where the cameras of the pictures are known from, in words; "published" where each person has their own."""
+        told = self.facts.get("camera")
+        return tuple(map(str, told)) if isinstance(told, list) and told else (PUBLISHED,)
+
+    def places_m(self, people: People) -> Array:
+        """(N, 3) where people of this file stand in one scene: exact, but where each has the published camera."""
+        own = PUBLISHED in self.camera
+        return scene_translation_m(people, self.image_size_px) if own else people.translation_m
 
 
 class PeopleWriter:

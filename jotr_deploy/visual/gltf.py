@@ -1,7 +1,7 @@
 """People as a binary glTF 2.0 file (GLB) for any 3-D viewer: a picture stands still, a clip plays.
 
-All people stand before one scene camera (see `geometry/scene.py`, approximate), x right, y up, z towards the camera,
-metres. The file holds that camera too.
+All people stand before one scene camera (docs/cameras.md), x right, y up, z towards the camera, metres. The file holds
+that camera too.
 
 A person-frame of a clip takes 83 kB (6890 vertices of 12 bytes), so 50 000 of them fill the 4 GiB a GLB can have.
 """
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from jotr_deploy.errors import OutputError
 from jotr_deploy.geometry.raster import vertex_normals
-from jotr_deploy.geometry.scene import scene_focal_px, scene_translation_m
+from jotr_deploy.geometry.scene import scene_focal_px
 from jotr_deploy.people import LAYOUT
 from jotr_deploy.visual.files import PeopleFile
 from jotr_deploy.visual.palette import person_colours
@@ -113,7 +113,7 @@ def _add_people(document: _Document, recording: PeopleFile) -> None:
     if not len(recording.people):
         return
     people, still = recording.people, recording.frames <= 1
-    places_m = scene_translation_m(people, recording.image_size_px)
+    places_m = recording.places_m(people)
     indices = document.add_array(recording.faces.astype(np.uint32).reshape(-1), _INDICES)
     materials: dict[tuple[int, ...], int] = {}
     for person, run in _runs(recording):

@@ -19,7 +19,7 @@ from pictures import noise, person, picture, video, write
 Cli = Callable[..., Outcome]
 
 SOURCES = "remedy: give an image, a folder, a glob in quotes, a video, a camera's number or a URL"
-STAGES = ["open", "decode", "track", "crop", "network", "draw", "write"]
+STAGES = ["open", "decode", "track", "crop", "network", "place", "draw", "write"]
 FILES = ("--vertices", "--obj", "--glb", "--save-2d")
 NOBODY = "note nobody was found; are the joints or boxes those of this source?"
 LABELS = ["untrained: pose is meaningless", "stand-in body"]
@@ -61,6 +61,7 @@ def test_json_is_the_summary_that_is_written(cli: Cli, tmp_path: Path, tiny_bund
     assert summary == {
         "source": str(clip), "bundle": str(tiny_bundle), "labels": LABELS, "frames": 3, "people": 3,
         "people_per_frame": [1, 0, 2], "tracks": 2, "skeleton": None,
+        "camera": ["guessed: 60 degrees across the longer side"], "alignment": None,
         "skipped": [], "dropped": 0, "ended": None, "files": ["clip.npz", "clip_overlay.mp4", "clip.json"],
         "earlier": [],
     }  # fmt: skip

@@ -16,8 +16,8 @@ import trimesh
 from crowd import BALL, FACES, crowd
 
 from jotr_deploy.errors import OutputError, SourceError
-from jotr_deploy.people import LAYOUT, People
-from jotr_deploy.visual.files import PeopleWriter, read_people, write_obj
+from jotr_deploy.people import LATER, LAYOUT, People
+from jotr_deploy.visual.files import PUBLISHED, PeopleWriter, read_people, write_obj
 
 BOX = (10, 5, 74, 69)
 ABOUT = {
@@ -95,6 +95,23 @@ def test_pictures_are_known_by_their_names(tmp_path):
         writer.append(0, crowd([BOX]), "a.jpg")
         writer.append(2, People.none(), "ünïcode c.png")
     assert read_people(path).names == ("a.jpg", "ünïcode c.png")
+
+
+def test_the_camera_is_told_and_what_earlier_versions_did_not_write_is_as_it_was_then(good, tmp_path):
+    assert read_people(good).camera == (PUBLISHED,)
+    with PeopleWriter(tmp_path / "told.npz", **ABOUT) as writer:
+        writer.append(0, crowd([BOX]))
+        writer.facts = {"camera": ["--fov 60"]}
+    told = read_people(tmp_path / "told.npz")
+    assert told.camera == ("--fov 60",)
+    np.testing.assert_array_equal(told.places_m(told.people), told.people.translation_m)
+    with np.load(good, allow_pickle=False) as archive:
+        earlier = {name: archive[name] for name in archive.files if name not in LATER}
+    np.savez(tmp_path / "earlier.npz", **earlier)
+    before = read_people(tmp_path / "earlier.npz").people
+    assert not before.aligned.any()
+    assert not before.joint_error.any()
+    np.testing.assert_array_equal(before.vertices_m, read_people(good).people.vertices_m)
 
 
 def test_no_labels_and_no_rate(tmp_path):

@@ -25,7 +25,7 @@ from jotr_deploy.evaluation.files import OpenFiles, open_files
 from jotr_deploy.evaluation.joints import EVALUATED, H36MRegressor, load_h36m_regressor
 from jotr_deploy.evaluation.occlusion import OcclusionOptions
 from jotr_deploy.evaluation.occlusion_files import finish_attack, open_attack
-from jotr_deploy.evaluation.protocols import ATTACK_STEP, Progress
+from jotr_deploy.evaluation.protocols import ALIGNED, ATTACK_STEP, Progress
 from jotr_deploy.evaluation.samples import Collector, Samples
 from jotr_deploy.geometry.crop import JOINTS_MARGIN, SQUARE_MARGIN, VALID_CONFIDENCE
 
@@ -46,6 +46,7 @@ class SetOptions:
     device: str = "auto"
     threads: int | None = None
     occlusion: OcclusionOptions | None = None
+    align: bool = False  # people onto the joints given, before they are measured
 
 
 def evaluate_set(
@@ -72,7 +73,9 @@ def evaluate_set(
         _require_cameras(everybody)
     bodies = TrueBodies(options.smpl, {person.fit.gender for person in people if person.fit})
     with ExitStack() as stack:
-        files = stack.enter_context(open_files(bundle, options.file, options.drift, options.device, options.threads))
+        files = stack.enter_context(
+            open_files(bundle, options.file, options.drift, options.device, options.threads, options.align)
+        )
         tick = partial(progress, ATTACK_STEP)
         attack = stack.enter_context(open_attack(options.occlusion, files, options.seed, evaluated, tick))
         every = options.occlusion.every if options.occlusion else 1
@@ -89,7 +92,7 @@ def evaluate_set(
             precision=entry.precision or "",
             device=files.measured.device,
             labels=bundle.manifest.labels,
-            protocol=set_protocol(options.protocol, everybody, bodies, len(measured)),
+            protocol=set_protocol(options.protocol, everybody, bodies, len(measured), options.align),
             everybody=total,
             sequences=rows,
             published=PUBLISHED[options.protocol],
@@ -147,7 +150,9 @@ def _warnings(bundle: Bundle, bodies: TrueBodies) -> tuple[str, ...]:
     )
 
 
-def set_protocol(name: str, everybody: Everybody, bodies: TrueBodies, accelerations: int) -> SetProtocol:
+def set_protocol(
+    name: str, everybody: Everybody, bodies: TrueBodies, accelerations: int, align: bool = False
+) -> SetProtocol:
     """The protocol of a set in plain words."""
     people, published = everybody.people, PUBLISHED[name]
     genders = _counts(person.fit.gender for person in people if person.fit)
@@ -161,7 +166,7 @@ def set_protocol(name: str, everybody: Everybody, bodies: TrueBodies, accelerati
         regressor="the H36M regressor times the mesh, found and true, relative to the H36M pelvis",
         alignment="MPJPE: H36M pelvis on H36M pelvis; PVE: pelvis of the 30-joint set on pelvis, true meshes by the "
         "neutral body's regressor; in the picture's camera frame, nothing turned; PA-MPJPE: a similarity for each "
-        "person",
+        "person" + (ALIGNED if align else ""),
         truth=f"{body} of each person's gender, pose, shape and place: {genders}",
         box=f"the joints found, width and height times {JOINTS_MARGIN}, clipped to the picture as published, square "
         f"about its centre, longer side times {SQUARE_MARGIN}",

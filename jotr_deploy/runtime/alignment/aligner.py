@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.bundle import Bundle
 from jotr_deploy.errors import BundleError
 from jotr_deploy.geometry.camera import project_px
 from jotr_deploy.geometry.rotations import matrix_from_axis_angle
@@ -16,7 +16,7 @@ from jotr_deploy.people import People
 from jotr_deploy.runtime.alignment.chain import JOINTS, BodyArrays, Chain
 from jotr_deploy.runtime.alignment.fit import ACTIVE, OBSERVED, Start, fit
 from jotr_deploy.runtime.alignment.guards import CONFIDENT, LEAST_JOINTS, acceptable, joint_error, without_swapped
-from jotr_deploy.runtime.body import Body, open_body
+from jotr_deploy.runtime.body import Body
 from jotr_deploy.runtime.smoothing import Shapes
 
 Array = NDArray[Any]
@@ -49,6 +49,12 @@ class Aligner:
         self._chain = Chain(BodyArrays.from_graph(body.weights, str(body.session.path)), OBSERVED, ACTIVE)
         self._shapes = Shapes(fps) if fps else None
         _check_agreement(self._chain, body)
+
+    def anew(self, fps: float | None = None) -> Aligner:
+        """The same for another film, of which nobody is known yet, or for still pictures."""
+        other = copy(self)
+        other._shapes = Shapes(fps) if fps else None
+        return other
 
     def __call__(self, people: People, frame: int = 0) -> People:
         """Align the N people of a frame; the numbers of a film's frames ascend."""
@@ -102,16 +108,6 @@ class Aligner:
         if self._shapes is not None:
             seen = np.flatnonzero(people.aligned & (people.track_ids >= 0))
             self._shapes.see(frame, people.track_ids[seen].tolist(), people.betas[seen])
-
-
-def open_aligner(bundle: Bundle, fps: float | None = None, threads: int | None = None) -> Aligner:
-    """An aligner by the body inside a bundle; it holds a session, which goes when it does.
-
-    Raises:
-        BundleError: the bundle has no body, or one that cannot be read back.
-        MissingDependency: no engine that opens ONNX files is installed.
-    """
-    return Aligner(open_body(bundle, threads), fps)
 
 
 def _may_be_fitted(people: People, joints_px: Array, error: Array) -> Array:

@@ -1,0 +1,84 @@
+"""What the camera wrote about its focal length into a picture's file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FULL_FRAME_MM = math.hypot(36, 24)
+"""Diagonal of the film that "35 mm equivalent" speaks of."""
+SAME_ASPECT = 0.02
+"""How far the sides of a picture may be from those that were taken, for it to be resized and not cropped."""
+
+_EXIF_IFD, _FOCAL_MM, _FOCAL_35, _WIDTH, _HEIGHT = 0x8769, 0x920A, 0xA405, 0xA002, 0xA003
+_PLANE_X, _PLANE_UNIT = 0xA20E, 0xA210
+_MM_PER_UNIT = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "AVIF")
+
+
+@dataclass(frozen=True)
+class FocalLength:
+    """Of a picture, as its file tells it."""
+
+    px: float  # in the picture as it is now
+    text: str  # what it was taken from
+
+
+def focal_length(path: Path, size_px: tuple[int, int]) -> FocalLength | None:
+    """The focal length of a picture of this width and height; None where its file does not say, or not clearly.
+
+    A 35 mm equivalent compares diagonals. A picture that is smaller than what was taken counts as resized where its
+    sides are as one to the other as then, and else as cropped.
+    """
+    fields = exif_fields(path)
+    taken = fields.get(_WIDTH, 0), fields.get(_HEIGHT, 0)
+    if min(taken) < 1:
+        taken = size_px
+    now, then = sorted(size_px), sorted(taken)
+    resized = abs(now[0] * then[1] - now[1] * then[0]) <= SAME_ASPECT * now[1] * then[1]
+    scale = now[1] / then[1] if resized else 1.0
+    if fields.get(_FOCAL_35, 0) >= 1:
+        equivalent_mm = fields[_FOCAL_35]
+        focal_px = scale * equivalent_mm * math.hypot(*taken) / FULL_FRAME_MM
+        return FocalLength(focal_px, f"EXIF, {equivalent_mm:g} mm (35 mm equivalent)")
+    unit_mm = _MM_PER_UNIT.get(int(fields.get(_PLANE_UNIT, 2)))
+    focal_mm, per_unit = fields.get(_FOCAL_MM, 0), fields.get(_PLANE_X, 0)
+    focal_px = scale * focal_mm * per_unit / unit_mm if unit_mm else 0
+    if focal_px >= 0.2 * now[1]:  # a resolution of 72 is a printer's
+        return FocalLength(focal_px, f"EXIF, {focal_mm:g} mm on the sensor")
+    return None
+
+
+def exif_fields(path: Path) -> dict[int, float]:
+    """The numbers of a picture's EXIF directory by their tag; nothing where there are none, or damaged ones."""
+    found = {}
+    try:
+        fields = _directory(path)
+    except Exception:  # anything can be in a file; what cannot be read says nothing, as in every viewer
+        return {}
+    for tag in (_FOCAL_MM, _FOCAL_35, _WIDTH, _HEIGHT, _PLANE_X, _PLANE_UNIT):
+        try:
+            value = float(fields[tag])
+        except (KeyError, TypeError, ValueError, ZeroDivisionError):
+            continue
+        if math.isfinite(value) and 0 < value < 1e9:
+            found[tag] = value
+    return found
+
+
+def _directory(path: Path) -> Mapping[int, Any]:
+    from PIL import Image
+
+    from jotr_deploy.runtime.picture_kinds import kind_of_file
+
+    if kind_of_file(path) == "HEIC":
+        import pi_heif
+
+        exif = Image.Exif()
+        exif.load(pi_heif.open_heif(path).info["exif"])
+        return exif.get_ifd(_EXIF_IFD)
+    with Image.open(path, formats=_FORMATS) as picture:
+        return picture.getexif().get_ifd(_EXIF_IFD)

@@ -1,0 +1,34 @@
+"""The stage after the mesh network: everybody before the camera of the picture, and onto their joints."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jotr_deploy.geometry.scene import before_camera
+from jotr_deploy.people import People
+from jotr_deploy.runtime.alignment.aligner import Aligner
+from jotr_deploy.runtime.frames import Frame
+from jotr_deploy.runtime.scene_camera import CameraChoice
+from jotr_deploy.spans import Spans
+
+
+class Standing:
+    """Puts the people of one stream, or of one picture, where they stand; `aligner` remembers a stream's people."""
+
+    def __init__(self, camera: CameraChoice, aligner: Aligner | None = None, spans: Spans | None = None) -> None:
+        self._camera, self._aligner, self._spans = camera, aligner, spans or Spans()
+
+    def __call__(self, frame: Frame, people: People) -> People:
+        """The people of a frame, whose image is undistorted.
+
+        Raises:
+            SourceError: the camera file is of pictures of another shape.
+        """
+        camera = self._camera(frame)
+        if camera is not None:
+            with self._spans("place", frame.index):
+                people = before_camera(people, camera.focal_px, np.asarray(camera.principal_px))
+        if self._aligner is not None:
+            with self._spans("align", frame.index):
+                people = self._aligner(people, frame.index)
+        return people
