@@ -2,9 +2,9 @@
 
     python benchmarks/alignment.py --film clip.mp4 joints.json --film other.mp4 other.json --seed 1791 --scenes 128
 
-A film's joints are a file as `jotr-deploy run --keypoints` takes it, made by any pose network. Drawn scenes are those of
-an unused seed (from 1000 on); their joints are those of `jotr-deploy eval` and, as good as a real pose network's, with errors
-of 0.7 % of the crop's side. Prints Markdown.
+A film's joints are a file as `jotr-deploy run --keypoints` takes it, by any pose network. Drawn scenes are those of
+an unused seed (from 1000 on); their joints are those of `jotr-deploy eval` and, as good as a real pose network's, with
+errors of 0.7 % of the crop's side. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ def main() -> None:
 def films(bundle: Path, given: list[list[str]]) -> None:
     """Distance of the mesh's joints from those given, and jitter, over films."""
     print(
-        "| film | meshes | aligned | before, median / p90 | after | jitter before | after |\n|---|---|---|---|---|---|---|"
+        "| film | meshes | aligned | before, median / p90 | after | jitter before | after |\n"
+        "|---|---|---|---|---|---|---|"
     )
     both: list[list[Array]] = [[], []]
     for film, joints in given:
@@ -88,10 +89,8 @@ def films(bundle: Path, given: list[list[str]]) -> None:
         )
     before, after = (spread(np.concatenate(gaps)) for gaps in both)
     print(f"| all | | | {before} | {after} | | |\n")
-    print(
-        f"Joints of confidence {CONFIDENT} or more, % of the crop's side; midpoints left out. Jitter: mean length of the"
-    )
-    print("second difference of the 30 joints, relative to the pelvis. Camera: guessed.\n")
+    print(f"Joints of confidence {CONFIDENT} or more, % of the crop's side; midpoints left out. Jitter: mean length of")
+    print("the second difference of the 30 joints, relative to the pelvis. Camera: guessed.\n")
 
 
 def gaps_percent(people: People) -> Array:
@@ -130,7 +129,8 @@ def drawn(model: Model, aligner: Aligner, seed: int, scenes: int) -> None:
             placed[kind].append(Placed.of(people, aligner, focal_px, principal_px, place_m[counted]))
     print(f"Drawn scenes: seed {seed}, {scenes} scenes, the counted people of `jotr-deploy eval`.\n")
     print(
-        "| joints | people | MPJPE | PA-MPJPE | PVE | aligned: MPJPE | PA-MPJPE | PVE |\n|---|---|---|---|---|---|---|---|"
+        "| joints | people | MPJPE | PA-MPJPE | PVE | aligned: MPJPE | PA-MPJPE | PVE |\n"
+        "|---|---|---|---|---|---|---|---|"
     )
     for kind in kinds:
         before, after = (Samples.concatenate(samples[kind, align]) for align in (False, True))
@@ -138,15 +138,15 @@ def drawn(model: Model, aligner: Aligner, seed: int, scenes: int) -> None:
         print(f"| {kind} | {len(before)} | {errors} |")
     print("\nThe same people before the true camera of the scene:\n")
     print(
-        "| joints | aligned | depth error, median / p90 | order in depth, pairs > 0.5 m apart | pairs |\n|---|---|---|---|---|"
+        "| joints | aligned | depth error, median / p90 | order in depth, pairs > 0.5 m apart | pairs |\n"
+        "|---|---|---|---|---|"
     )
     for kind in kinds:
         for align in (False, True):
             errors_percent = np.concatenate([each.depth_error_percent(align) for each in placed[kind]])
             right = np.concatenate([each.order(align) for each in placed[kind]])
-            print(
-                f"| {kind} | {'yes' if align else 'no'} | {spread(errors_percent)} | {100 * right.mean():.1f} % | {len(right)} |"
-            )
+            start = f"| {kind} | {'yes' if align else 'no'} | {spread(errors_percent)}"
+            print(f"{start} | {100 * right.mean():.1f} % | {len(right)} |")
     moved, depth_m = (
         np.concatenate([getattr(each, name) for each in placed[kinds[0]]]) for name in ("moved_percent", "true_m")
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ SAME_ASPECT = 0.02
 _EXIF_IFD, _FOCAL_MM, _FOCAL_35, _WIDTH, _HEIGHT = 0x8769, 0x920A, 0xA405, 0xA002, 0xA003
 _PLANE_X, _PLANE_UNIT = 0xA20E, 0xA210
 _MM_PER_UNIT = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "AVIF")
+_KINDS = ("JPEG", "PNG", "WebP", "TIFF", "AVIF")
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,15 @@ def _directory(path: Path) -> Mapping[int, Any]:
 
     from jotr_deploy.runtime.picture_kinds import kind_of_file
 
-    if kind_of_file(path) == "HEIC":
+    kind = kind_of_file(path)
+    if kind == "HEIC":
         import pi_heif
 
         exif = Image.Exif()
         exif.load(pi_heif.open_heif(path).info["exif"])
         return exif.get_ifd(_EXIF_IFD)
-    with Image.open(path, formats=_FORMATS) as picture:
+    if kind not in _KINDS:
+        return {}
+    with warnings.catch_warnings(), Image.open(path, formats=(kind.upper(),)) as picture:
+        warnings.simplefilter("ignore")  # of data that are damaged
         return picture.getexif().get_ifd(_EXIF_IFD)

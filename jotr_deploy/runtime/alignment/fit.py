@@ -60,7 +60,7 @@ class Settings:
     noise: tuple[float, ...] = (0.0075, 0.015, 0.03, 0.06)  # candidates for the error of a confident joint
     used: tuple[float, ...] = (0.006, 0.0075, 0.03, 0.06)  # what is reckoned with then: an offset of definition, which
     # looks like noise, is followed
-    turn: float = 0.67  # times DEVIATION_RAD
+    turn: float = 0.55  # times DEVIATION_RAD; more follows the joints closer, and shakes more in a film
     xy_m: float = 0.3
     log_z: float = 0.1
     hinge_rad: float = 0.02
