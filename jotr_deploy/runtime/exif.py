@@ -84,6 +84,7 @@ def _directory(path: Path) -> Mapping[int, Any]:
         return exif.get_ifd(_EXIF_IFD)
     if kind not in _KINDS:
         return {}
-    with warnings.catch_warnings(), Image.open(path, formats=(kind.upper(),)) as picture:
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of data that are damaged
-        return picture.getexif().get_ifd(_EXIF_IFD)
+        with Image.open(path, formats=(kind.upper(),)) as picture:
+            return picture.getexif().get_ifd(_EXIF_IFD)
