@@ -17,10 +17,10 @@ from jotr_deploy.errors import JotrDeployError
 from jotr_deploy.terminal import bar, choice, console, count, done, errors, needs, print_json
 
 if TYPE_CHECKING:
-    from jotr_deploy.runtime.run import RunSummary
+    from jotr_deploy.runtime.summary import RunSummary
     from jotr_deploy.spans import Spans
 
-INTERRUPTED = 130
+INTERRUPTED, NOT_CLEAN = 130, 3
 
 
 def run(
@@ -96,6 +96,10 @@ def run(
     file: Annotated[str | None, typer.Option(help="Network file of the bundle; mesh.onnx by default.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Cores for the network; all by default.")] = None,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Exit with 3, results written, if anything was skipped, unused or left out."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Recover the people in an image, a folder, a glob, a video, or what a camera sees."""
@@ -151,9 +155,12 @@ def run(
     if as_json:
         print_json({**summary.as_dict(), "output": summary.output, **profiled})
     else:
-        _report(summary, result, with_table=not profile, given=keypoints is not None or boxes is not None)
+        _report(summary, result, with_table=not profile)
     if summary.ended == "interrupted":
         raise typer.Exit(INTERRUPTED)
+    if strict and (unclean := list(summary.unclean())):
+        errors.print(f"[yellow]strict[/] {count(len(unclean), 'thing')} not clean, see the summary", highlight=False)
+        raise typer.Exit(NOT_CLEAN)
 
 
 def _region(text: str | None) -> tuple[int, int, int, int] | None:
@@ -198,7 +205,14 @@ def _profile(spans: Spans, trace: Path | None, quiet: bool) -> dict[str, Any]:
 
 
 def _notes(summary: RunSummary) -> Iterator[str]:
-    """The camera, and what alignment did."""
+    """The pictures, the file of joints, the camera, and what alignment did."""
+    sizes = ", ".join(f"{width} x {height}" for width, height in summary.sizes_px[:3])
+    sizes += f" and {len(summary.sizes_px) - 3} more sizes" if len(summary.sizes_px) > 3 else ""
+    yield f"read: {count(summary.frames_read, 'frame')} of {sizes} px"
+    if summary.joints:
+        used, entries = summary.joints["entries_used"], summary.joints["entries"]
+        matched = count(summary.joints["pictures_matched"], "picture")
+        yield f"joints: {used} of {count(entries, 'entry', 'entries')} used, {matched} matched"
     if summary.camera != ["published"]:
         yield f"camera: {'; '.join(summary.camera)}"
     done = summary.alignment
@@ -210,7 +224,7 @@ def _notes(summary: RunSummary) -> Iterator[str]:
         yield "aligned: none; no joints, or none that fit better"
 
 
-def _report(summary: RunSummary, result: Path | None, with_table: bool, given: bool) -> None:
+def _report(summary: RunSummary, result: Path | None, with_table: bool) -> None:
     if with_table:
         from rich import box
         from rich.table import Table
@@ -227,17 +241,12 @@ def _report(summary: RunSummary, result: Path | None, with_table: bool, given: b
         console.print(f"[dim]{escape(note)}[/]", highlight=False, soft_wrap=True)
     for label in summary.labels:
         console.print(f"[yellow]note[/] {escape(label)}", highlight=False, soft_wrap=True)
-    if summary.people == 0:
-        doubt = "; are the joints or boxes those of this source?" if given else ""
-        console.print(f"[yellow]note[/] nobody was found{doubt}", highlight=False)
-    for what, why in (
-        ("skipped", summary.skipped),
-        ("ended early", [summary.ended] if summary.ended else []),
-        ("of an earlier run", summary.earlier),
-    ):
-        if why:
-            more = f" and {len(why) - 1} more" if len(why) > 1 else ""
-            console.print(f"[yellow]{what}[/] {escape(why[0])}{more}", highlight=False, soft_wrap=True)
+    kinds: dict[str, list[str]] = {}
+    for kind, why in (*summary.unclean(), *(("of an earlier run", file) for file in summary.earlier)):
+        kinds.setdefault(kind, []).append(why)
+    for kind, lines in kinds.items():
+        more = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
+        console.print(f"[yellow]{kind}[/] {escape(lines[0])}{more}", highlight=False, soft_wrap=True)
     found, frames = count(summary.people, "person", "people"), count(summary.frames, "frame")
     if summary.tracks:
         found = f"{count(summary.tracks, 'person', 'people')}, {count(summary.people, 'mesh', 'meshes')}"

@@ -115,7 +115,6 @@ class KeypointPeople:
         lost = sum(reason is None for reason in why) - len(framed)
         self.use.leave_out([_NO_BOX] * lost, name)
         self.use.entries_used += len(framed)
-        self.use.few_joints += int(((framed.keypoints_px[..., 2] > VALID_CONFIDENCE).sum(1) < FEW_JOINTS).sum())
         return framed
 
 

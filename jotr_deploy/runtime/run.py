@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from jotr_deploy.runtime.people_source import PeopleBy, PeopleSource, file_use, 
 from jotr_deploy.runtime.results import Results, Wanted, stem_of
 from jotr_deploy.runtime.scene_camera import PUBLISHED, CameraChoice
 from jotr_deploy.runtime.smoothing import Mode
+from jotr_deploy.runtime.summary import Alignment, RunSummary
 from jotr_deploy.runtime.video import Frame, FrameSource, open_source
 from jotr_deploy.spans import Spans
 from jotr_deploy.writing import folder_made, output_errors, uninterrupted
@@ -59,45 +60,6 @@ class RunOptions(Wanted):
     device: str = "auto"
     threads: int | None = None
     write: bool = True  # results; without it frames are processed and forgotten
-
-
-@dataclass
-class Alignment:
-    """How people were moved onto their joints; errors are mean distances of joints, of those who were moved."""
-
-    moved: int = 0  # meshes
-    kept: int = 0  # as recovered
-    before_percent: float | None = None  # of the side of the crop
-    after_percent: float | None = None
-
-
-@dataclass
-class RunSummary:
-    """What a run did; written as `NAME.json` beside its results."""
-
-    source: str
-    bundle: str
-    labels: list[str]
-    frames: int = 0
-    people: int = 0
-    people_per_frame: list[int] = field(default_factory=list)
-    tracks: int = 0  # how many different people, where they are tracked
-    skeleton: str | None = None  # joint order of the networks that found people; None where none was used
-    camera: list[str] = field(default_factory=list)  # where those of the pictures are known from, each once
-    alignment: Alignment | None = None  # None where people stay as recovered
-    skipped: list[str] = field(default_factory=list)  # frames that failed, each with its cause
-    dropped: int = 0  # frames of a camera that came faster than they could be taken
-    ended: str | None = None  # why before the end of the source; what is written is complete up to there
-    seconds: float = 0.0
-    milliseconds_per_frame: dict[str, float] = field(default_factory=dict)  # mean of every stage
-    files: list[str] = field(default_factory=list)  # relative to the output directory
-    earlier: list[str] = field(default_factory=list)  # of a run before, not of this one, in the same directory
-    output: str | None = None  # that directory; None where nothing was written
-    film: str | None = None  # codec of the films that were written, and by what; None where there are none
-
-    def as_dict(self) -> dict[str, Any]:
-        """For `NAME.json`, which does not say where it lies or who wrote: equal runs write equal files."""
-        return {name: value for name, value in asdict(self).items() if name not in ("output", "film")}
 
 
 def run(
@@ -156,8 +118,9 @@ def run(
             _work(model, source, finder, results, options, summary, progress)
             if (use := file_use(finder)) is not None:
                 use.check_somebody()
+            summary.close(source, use)
             held_back.enter_context(uninterrupted())  # until the files are in their place and all is closed
-            summary.skeleton, summary.dropped = model.skeleton, source.dropped
+            summary.skeleton = model.skeleton
             summary.skipped += [f"{name}: cannot be read" for name in unread or ()]
             if results is not None:
                 results.tell(_facts(summary, model, options))
@@ -178,7 +141,8 @@ def run(
 
 def _facts(summary: RunSummary, model: Model, options: RunOptions) -> dict[str, Any]:
     """What was used and what was left out, for the `.npz`: the same again where a run is repeated from its joints."""
-    told = ("source", "frames", "people", "tracks", "skeleton", "skipped", "dropped", "ended", "camera")
+    told = ("source", "frames", "people", "tracks", "skeleton", "skipped", "left_out", "damage", "dropped", "ended",
+            "camera")  # fmt: skip
     chosen = ("every", "roi_px", "max_people", "smooth")
     return {
         "networks": model.files_used,
@@ -229,7 +193,7 @@ def _work(
                     if results is not None:
                         with model.spans("write", frame.index):
                             results.add(frame, people, pictures)
-                    summary.people_per_frame.append(len(people))
+                    summary.see(frame, people)
                     ids.update(people.track_ids[people.track_ids >= 0].tolist())
                     errors.append(people.joint_error[people.aligned])
                     camera = options.camera(frame)

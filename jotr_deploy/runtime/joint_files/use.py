@@ -20,17 +20,11 @@ class FileUse:
     entries_used: int = 0  # that gave a person
     pictures_matched: int = 0  # that the file knows, perhaps as showing nobody
     pictures_unmatched: int = 0  # that the file does not know
-    few_joints: int = 0  # people with fewer joints than they can be known by
 
     @property
     def entries_unused(self) -> int:
         """Entries of pictures that were not looked at."""
         return self.entries - self.entries_used - sum(self.left_out.values())
-
-    @property
-    def clean(self) -> bool:
-        """Whether every picture was known and every entry gave a person with enough joints."""
-        return not (self.left_out or self.entries_unused or self.pictures_unmatched or self.few_joints)
 
     def picture(self, known: bool) -> None:
         """Count a picture."""
