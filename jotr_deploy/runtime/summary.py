@@ -36,7 +36,8 @@ class RunSummary:
     skeleton: str | None = None  # joint order of the networks that found people; None where none was used
     camera: list[str] = field(default_factory=list)  # where those of the pictures are known from, each once
     alignment: Alignment | None = None  # None where people stay as recovered
-    sizes_px: list[tuple[int, int]] = field(default_factory=list)  # width, height of the pictures, each once
+    every: int = 1  # one frame in so many was asked for
+    sizes_px: list[list[int]] = field(default_factory=list)  # width, height of the pictures, each once
     frames_read: int = 0  # of the source; those that failed afterwards too
     left_out: dict[str, str] = field(default_factory=dict)  # files and frames of the source that were not read, and why
     damage: str | None = None  # of a video that has fewer frames than it should
@@ -60,12 +61,12 @@ class RunSummary:
         """Count the people of a frame."""
         self.people_per_frame.append(len(people))
         self.few_joints += int((people.joints_used < FEW_JOINTS).sum())
-        if (size := size_of(frame.image_bgr)) not in self.sizes_px:
+        if (size := [*size_of(frame.image_bgr)]) not in self.sizes_px:
             self.sizes_px.append(size)
 
     def close(self, source: FrameSource, use: FileUse | None) -> None:
         """Take over what the source and the file of joints or boxes counted themselves."""
-        self.frames_read, self.dropped = source.read, source.dropped
+        self.every, self.frames_read, self.dropped = source.every, source.read, source.dropped
         self.left_out, self.damage = dict(source.left_out), source.damage
         if use is not None:
             self.joints = {
@@ -86,7 +87,7 @@ class RunSummary:
         if self.ended:
             yield "ended early", self.ended
         if self.joints:
-            yield from _unused(self.joints)
+            yield from _unused(self.joints, self.every)
         if self.few_joints:
             yield (
                 "few joints",
@@ -97,10 +98,10 @@ class RunSummary:
             yield "note", f"nobody was found{doubt}"
 
 
-def _unused(joints: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _unused(joints: dict[str, Any], every: int) -> Iterator[tuple[str, str]]:
     for why, number in joints["left_out"].items():
         yield "left out", f"{number} of {joints['entries']} entries: people {why}"
-    if joints["entries_unused"]:
+    if joints["entries_unused"] and every == 1:  # else they are of frames that nobody asked for
         yield "unused", f"{joints['entries_unused']} of {joints['entries']} entries belong to no picture that was read"
     if joints["pictures_unmatched"]:
         pictures = joints["pictures_matched"] + joints["pictures_unmatched"]

@@ -69,7 +69,7 @@ def test_everything_at_once(cli: Cli, place: Path) -> None:
     assert read_people(out / "clip.npz").frame.tolist() == [0, 2, 4]
     trace = json.loads((out / "clip_trace.json").read_text())["traceEvents"]
     stages = {event["name"] for event in trace if event["ph"] == "X"}
-    assert stages == {"open", "decode", "track", "crop", "network", "smooth", "draw", "write"}
+    assert stages == {"open", "decode", "track", "crop", "network", "place", "smooth", "draw", "write"}
     assert "critical path of a frame" in outcome.out
     assert "frame 3 of 3, " in outcome.err
     assert "frames/s; milliseconds a frame" in outcome.err

@@ -65,7 +65,7 @@ def without_body(bundle: Path) -> None:
                      "{bundle}: mesh.onnx is listed in the manifest but missing", AGAIN, id="missing mesh"),
         pytest.param(lambda b: (b / "faces.npy").unlink(),
                      "{bundle}: faces.npy is listed in the manifest but missing", AGAIN, id="missing faces"),
-        pytest.param(lambda b: edit(b, format=2), "{bundle}: bundle format 2, this version reads 1",
+        pytest.param(lambda b: edit(b, format=3), "{bundle}: bundle format 3, this version reads 2",
                      "upgrade: git pull, then pip install . in a clone of jotr-deploy", id="newer"),
         pytest.param(lambda b: edit(b, colour="red"), "{bundle}/bundle.json: colour: Extra inputs are not permitted",
                      AGAIN, id="unknown field"),

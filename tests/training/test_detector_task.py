@@ -161,7 +161,9 @@ def test_other_weights_are_refused(tmp_path: Path):
     torch.save({"weight": torch.zeros(1)}, tmp_path / "weights.pt")
     with pytest.raises(TrainingError) as refusal:
         export_detector(tmp_path / "weights.pt")
-    assert refusal.value.cause.startswith(f"{tmp_path / 'weights.pt'}: not the weights of a TinyDetector (")
+    assert refusal.value.cause.startswith(
+        f"{tmp_path / 'weights.pt'}: a PyTorch archive, but damaged or not the weights of a TinyDetector ("
+    )
     assert refusal.value.remedy == "give weights.pt of a run of its task"
     (tmp_path / "weights.pt").write_bytes(b"")
     with pytest.raises(TrainingError, match="not the weights of a TinyDetector"):

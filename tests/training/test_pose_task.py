@@ -197,7 +197,7 @@ def test_other_weights_are_refused(tmp_path: Path):
     (tmp_path / "weights.pt").write_text("hello")
     with pytest.raises(TrainingError) as refusal:
         export_pose(tmp_path / "weights.pt")
-    assert refusal.value.cause.startswith(f"{tmp_path / 'weights.pt'}: not the weights of a TinyPose (")
+    assert refusal.value.cause.startswith(f"{tmp_path / 'weights.pt'}: not the weights of a TinyPose: it is plain text")
 
 
 def test_the_configuration_of_the_starter_bundle_makes_the_task():

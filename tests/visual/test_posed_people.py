@@ -12,7 +12,7 @@ import pytest
 
 from jotr_deploy.body.exported import ExportedBody
 from jotr_deploy.bundle import STARTER, Bundle, open_bundle, sha256_of, write_manifest
-from jotr_deploy.errors import BundleError, SourceError
+from jotr_deploy.errors import BundleError, JotrDeployError, SourceError
 from jotr_deploy.people import LAYOUT, People
 from jotr_deploy.runtime.body import open_body
 from jotr_deploy.visual.files import FORMAT, PeopleFile, PeopleWriter, read_people
@@ -225,9 +225,9 @@ def test_a_bundle_whose_files_are_something_else(tmp_path: Path, bundle: Bundle)
     assert result.people[:0].vertices_m.shape == (0, 6890, 3)
     for ask, cause in (
         (lambda: result.faces, "faces.npy: not triangles ("),
-        (lambda: result.people.vertices_m, "mesh.onnx: not an ONNX file ("),
+        (lambda: result.people.vertices_m, "mesh.onnx: not an ONNX model"),
     ):
-        with pytest.raises(BundleError) as caught:
+        with pytest.raises(JotrDeployError) as caught:
             ask()
         assert cause in caught.value.cause
         assert "\n" not in caught.value.cause
