@@ -62,6 +62,10 @@ SKELETONS: dict[str, tuple[str, ...]] = {
     "coco18": (*_OPENPOSE_TOP, *_OPENPOSE_LEGS, *_OPENPOSE_FACE),
     "body25": (*_OPENPOSE_TOP, "Pelvis", *_OPENPOSE_LEGS, *_OPENPOSE_FACE, *_side("L", *_FOOT), *_side("R", *_FOOT)),
     "halpe26": (*_COCO17, "Head_top", "Neck", "Pelvis", *_mirrored(*_FOOT)),
+    "blazepose33": (
+        *("Nose", "L_Eye_inner", "L_Eye", "L_Eye_outer", "R_Eye_inner", "R_Eye", "R_Eye_outer"),
+        *_mirrored("Ear", "Mouth", *_ARM, "Pinky", "Index", "Thumb", *_LEG, "Heel", "Big_toe"),
+    ),
     "crowdpose14": (*_mirrored(*_ARM, *_LEG), "Head_top", "Neck"),
     "smpl30": SMPL30,
 }

@@ -1,0 +1,146 @@
+"""BlazePose's detector: a picture onto its canvas, and its raw outputs to people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from itertools import groupby
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.geometry.boxes import iou
+from jotr_deploy.runtime.blazepose.windows import Window
+from jotr_deploy.runtime.sessions import Session
+
+Array = NDArray[Any]
+
+SIDE = 224
+STRIDES = (8, 16, 32, 32, 32)
+ANCHORS_PER_LAYER = 2
+LEAST_SCORE = 0.5
+SAME_IOU = 0.3
+
+
+@dataclass(frozen=True)
+class Found:
+    """People as the detector gives them, best first: parallel arrays over N, N may be 0."""
+
+    scores: Array  # (N,) in 0..1
+    faces_px: Array  # (N, 4) x0 y0 x1 y1, in the image
+    rois_px: Array  # (N, 2, 2) middle of the hips, and a point of the circle around the whole body above it
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, chosen: Array) -> Found:
+        return Found(self.scores[chosen], self.faces_px[chosen], self.rois_px[chosen])
+
+    @classmethod
+    def joined(cls, parts: list[Found]) -> Found:
+        """All people of several looks, best first."""
+        every = cls(
+            np.concatenate([np.zeros(0), *(part.scores for part in parts)]),
+            np.concatenate([np.zeros((0, 4)), *(part.faces_px for part in parts)]),
+            np.concatenate([np.zeros((0, 2, 2)), *(part.rois_px for part in parts)]),
+        )
+        return every[np.argsort(-every.scores, kind="stable")]
+
+
+class BlazeDetector:
+    """Finds people in windows of a picture, all in one call of the network."""
+
+    def __init__(self, session: Session) -> None:
+        """`session`: see `fetching.people` for its tensors."""
+        self.session = session
+
+    def __call__(self, image_bgr: Array, windows: list[Window]) -> Found:
+        """The people of each window of a picture (H, W, 3) uint8, joined; the same person comes once a window."""
+        if not windows:
+            return Found.joined([])
+        canvases = [canvas(image_bgr[w.y_px : w.y_px + w.height_px, w.x_px : w.x_px + w.width_px]) for w in windows]
+        outputs = self.session({"image": np.stack(canvases)})
+        return Found.joined(
+            [
+                in_image(weighted_nms(*decode(boxes, logits)), window)
+                for boxes, logits, window in zip(outputs["boxes"], outputs["logits"], windows, strict=True)
+            ]
+        )
+
+
+def canvas(image_bgr: Array) -> Array:
+    """The picture in the middle of a black square, resized: (224, 224, 3) float32 RGB in -1..1."""
+    height, width = image_bgr.shape[:2]
+    scale = SIDE / max(height, width)
+    # Pixel centres to pixel centres, the middle of the picture to the middle of the canvas.
+    affine = np.array(
+        [
+            [scale, 0, (SIDE - scale * width) / 2 + (scale - 1) / 2],
+            [0, scale, (SIDE - scale * height) / 2 + (scale - 1) / 2],
+        ]
+    )
+    drawn = cv2.warpAffine(image_bgr, affine, (SIDE, SIDE), flags=cv2.INTER_LINEAR)
+    return drawn[..., ::-1].astype(np.float32) / np.float32(127.5) - np.float32(1)
+
+
+@cache
+def anchors() -> Array:
+    """(2254, 2) x, y of every raw box, in 0..1: layers of equal stride share one grid, cell by cell, row by row."""
+    parts = []
+    for stride, layers in groupby(STRIDES):
+        cells = SIDE // stride
+        y, x = np.divmod(np.arange(cells * cells), cells)
+        centres = (np.stack([x, y], -1) + 0.5) / cells
+        parts.append(np.repeat(centres, ANCHORS_PER_LAYER * len(list(layers)), axis=0))
+    return np.concatenate(parts)
+
+
+def decode(boxes: Array, logits: Array) -> tuple[Array, Array]:
+    """Raw outputs of one canvas to those that may be people.
+
+    Args:
+        boxes: (2254, 12) centre and size of the face, then four points, canvas pixels from the anchor.
+        logits: (2254, 1).
+
+    Returns:
+        Scores (M,) of at least `LEAST_SCORE`, highest first, and (M, 12): the face as x0 y0 x1 y1 and the four points,
+        all as a share of the canvas.
+    """
+    scores = 1 / (1 + np.exp(-np.clip(logits[:, 0].astype(np.float64), -100, 100)))
+    kept = np.flatnonzero(scores >= LEAST_SCORE)
+    kept = kept[np.argsort(-scores[kept], kind="stable")]
+    values = boxes[kept].astype(np.float64) / SIDE
+    size = values[:, 2:4].copy()
+    values += np.tile(anchors()[kept], 6)
+    centre = values[:, :2].copy()
+    values[:, :2], values[:, 2:4] = centre - size / 2, centre + size / 2
+    return scores[kept], values
+
+
+def weighted_nms(scores: Array, values: Array) -> tuple[Array, Array]:
+    """Of candidates that overlap the best gets the mean of all, weighted by score; its score stays.
+
+    Args:
+        scores: (M,), highest first.
+        values: (M, 12) as `decode` gives them.
+    """
+    left, kept, merged = np.arange(len(scores)), [], []
+    while len(left):
+        alike = iou(values[left[:1], :4], values[left, :4])[0] > SAME_IOU
+        alike[0] = True
+        group = left[alike]
+        kept.append(scores[group[0]])
+        merged.append(np.average(values[group], axis=0, weights=scores[group]))
+        left = left[~alike]
+    return np.array(kept), np.array(merged).reshape(-1, 12)
+
+
+def in_image(found: tuple[Array, Array], window: Window) -> Found:
+    """Shares of the canvas to pixels of the image that the window is part of."""
+    scores, values = found
+    side = max(window.width_px, window.height_px)
+    left_top = np.array([window.x_px, window.y_px]) + (np.array([window.width_px, window.height_px]) - side) / 2
+    points = values.reshape(-1, 6, 2) * side + left_top - 0.5
+    return Found(scores, points[:, :2].reshape(-1, 4), points[:, 2:4])
