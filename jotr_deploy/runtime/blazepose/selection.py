@@ -15,6 +15,8 @@ Array = NDArray[Any]
 LEAST_FLAG = 0.5
 SAME_DISTANCE = 0.15
 """Median distance of the joints of two poses, as a share of the radius of the stronger, below which they are one."""
+MOST_APART = 0.3
+"""Median distance of the joints of two looks at a person, as a share of the radius."""
 MOST_COVERED = 0.65
 """Share of the smaller pose's box that may lie in a stronger one's."""
 SEEN = 0.3
@@ -57,6 +59,13 @@ def people(poses: Poses, strength: Array) -> Array:
     order = order[poses.flags[order] >= LEAST_FLAG]
     ranked = poses[order]
     return order[_greedy(_same(ranked) | (covered(boxes_px(ranked)) >= MOST_COVERED))]
+
+
+def agree(first: Poses, second: Poses) -> Array:
+    """(N,) whether a second look at each of N people shows the same pose as the first."""
+    points = first.points_px[:, :BODY] - second.points_px[:, :BODY]
+    apart = np.median(np.linalg.norm(points, axis=-1), axis=-1)
+    return np.asarray(apart < MOST_APART * radii_px(second.rois_px))
 
 
 def covered(boxes: Array) -> Array:

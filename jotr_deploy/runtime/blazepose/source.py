@@ -1,10 +1,10 @@
-"""People by BlazePose: found in windows of the picture."""
+"""People by BlazePose: found in windows of the picture, and followed by their joints through a film."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from jotr_deploy.runtime.blazepose import selection
 from jotr_deploy.runtime.blazepose.crops import radii_px
-from jotr_deploy.runtime.blazepose.detector import BlazeDetector
+from jotr_deploy.runtime.blazepose.detector import BlazeDetector, Found
 from jotr_deploy.runtime.blazepose.landmarks import BlazeLandmarks, Poses
 from jotr_deploy.runtime.blazepose.windows import Window, windows
 from jotr_deploy.runtime.detections import Detections
@@ -24,6 +24,12 @@ from jotr_deploy.spans import Spans
 Array = NDArray[Any]
 
 SKELETON = "blazepose33"
+EVERY = 2
+"""Frames of a film for one window in which new people are looked for."""
+LONGEST_STEP = 6
+"""Frames from one that is given to the next, above which everybody is looked for anew."""
+LEAST_RADIUS_PX = 1.0
+"""Of the circle around a person."""
 
 
 @dataclass(frozen=True)
@@ -52,30 +58,77 @@ def open_blazepose(
 
 @dataclass
 class BlazePosePeople:
-    """Finds the people of a picture."""
+    """Finds the people of pictures or, with `film`, of the frames of one film, in order.
+
+    On film people are followed by their joints, and the windows in which new ones are looked for are spread over the
+    frames.
+    """
 
     networks: BlazePose
+    film: bool = False
     spans: Spans | None = None  # told of the stages "detect" and "pose"
+    _before: _Seen | None = field(default=None, init=False)
 
     def __call__(self, image_bgr: Array, name: str, frame: int) -> Detections:
         """See `PeopleSource`."""
         size_px = (image_bgr.shape[1], image_bgr.shape[0])
-        return as_detections(*self._look(image_bgr, frame, windows(size_px)), size_px)
-
-    def _look(self, image_bgr: Array, frame: int, where: list[Window]) -> tuple[Poses, Array]:
-        """The people found in some windows, and the score of each."""
-        span = self.spans or Spans()
+        before, span = self._before, self.spans or Spans()
+        fresh = before is None or before.size_px != size_px or not 0 < frame - before.frame <= LONGEST_STEP
+        followed, where = Poses.joined(), windows(size_px)
+        scores, turn = np.zeros(0), 0
+        if self.film and before is not None and not fresh:
+            with span("pose", frame):
+                followed = self.networks.landmarks(image_bgr, before.poses.rois_px)
+            scores, turn = before.scores, before.turn + 1
+            where = due(where, turn, len(followed) > 0)
         with span("detect", frame):
             found = self.networks.detector(image_bgr, where)
         with span("pose", frame):
-            found = found[radii_px(found.rois_px) > 1]
-            found = found[selection.distinct_rois(found.rois_px)]
-            first = self.networks.landmarks(image_bgr, found.rois_px)
-            again = np.flatnonzero(first.flags >= selection.LEAST_FLAG)
-            poses = self.networks.landmarks(image_bgr, first.rois_px[again])
-            scores = found.scores[again] * poses.flags
-            kept = selection.people(poses, scores)
-        return poses[kept], scores[kept]
+            poses, scores = self._with_new(image_bgr, followed, scores, found)
+        self._before = _Seen(frame, size_px, turn, poses, scores)
+        return as_detections(poses, scores * poses.flags, size_px)
+
+    def _with_new(self, image_bgr: Array, followed: Poses, scores: Array, found: Found) -> tuple[Poses, Array]:
+        """Those who are followed and still there, and those found who are not one of them; with detection scores."""
+        found = found[radii_px(found.rois_px) > LEAST_RADIUS_PX]
+        found = found[~selection.alike_rois(found.rois_px, followed.rois_px).any(1)]
+        found = found[selection.distinct_rois(found.rois_px)]
+        first = self.networks.landmarks(image_bgr, found.rois_px)
+        again = np.flatnonzero(first.flags >= selection.LEAST_FLAG)
+        second = self.networks.landmarks(image_bgr, first.rois_px[again])
+        agreeing = np.flatnonzero(selection.agree(first[again], second))
+        poses = Poses.joined(followed, second[agreeing])
+        strength = np.concatenate([scores, found.scores[again][agreeing]])
+        # Who is followed has been somebody for longer than who is new.
+        rank = strength * poses.flags + (np.arange(len(poses)) < len(followed))
+        kept = selection.people(poses, rank)
+        return poses[kept], strength[kept]
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """The people of a frame, by whom those of the next are followed."""
+
+    frame: int
+    size_px: tuple[int, int]
+    turn: int  # number of the frame since people were looked for everywhere
+    poses: Poses
+    scores: Array  # of their detection
+
+
+def due(where: list[Window], turn: int, somebody: bool) -> list[Window]:
+    """The windows of a frame of a film, of all there are, the whole picture first.
+
+    Where nobody is followed the whole picture and one other; else one in every `EVERY` frames, the whole picture and
+    another by turns.
+    """
+    whole, others = where[:1], where[1:]
+    if not somebody:
+        return whole + others[turn % len(others) :][:1]
+    look, rest = divmod(turn, EVERY)
+    if rest:
+        return []
+    return whole if look % 2 else others[look // 2 % len(others) :][:1]
 
 
 def as_detections(poses: Poses, scores: Array, size_px: tuple[int, int]) -> Detections:
