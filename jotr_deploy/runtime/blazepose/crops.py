@@ -31,10 +31,10 @@ def image_from_crop(rois_px: Array) -> Array:
 
 
 def cut(image_bgr: Array, image_from_crop: Array) -> Array:
-    """(N, 256, 256, 3) float32 RGB in 0..1, bilinear, black outside the image."""
+    """(N, 256, 256, 3) float32 RGB in 0..1, bilinear; outside the image its edge goes on, as the original has it."""
     out = np.zeros((len(image_from_crop), SIDE, SIDE, 3), np.float32)
     for crop, affine in zip(out, image_from_crop, strict=True):
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        drawn = cv2.warpAffine(image_bgr, affine, (SIDE, SIDE), flags=flags)
+        drawn = cv2.warpAffine(image_bgr, affine, (SIDE, SIDE), flags=flags, borderMode=cv2.BORDER_REPLICATE)
         np.divide(drawn[..., ::-1], np.float32(255), out=crop)
     return out
