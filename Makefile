@@ -16,7 +16,7 @@ lint: .venv-test/ready
 demo: .venv-demo/ready
 	rm -rf demo
 	.venv-demo/bin/python examples/04_against_the_truth.py starter -o demo
-	.venv-demo/bin/jotr-deploy run starter demo/picture.jpg --save-2d --glb -o demo/result
+	.venv-demo/bin/jotr-deploy run starter demo/picture.jpg --people detector --save-2d --glb -o demo/result
 	.venv-demo/bin/jotr-deploy bench starter --seconds 10
 	@echo "look at demo/compared.jpg (the picture, what was found, the truth) and demo/result/picture_overlay.jpg"
 

@@ -50,7 +50,7 @@ def run(
     ] = "auto",
     people: Annotated[
         str,
-        typer.Option(help="How people are found without a file: auto, detector, hog, or frame: the whole."),
+        typer.Option(help="How people are found without a file: auto, blazepose, detector, hog, or frame: the whole."),
     ] = "auto",
     every: Annotated[int, typer.Option(min=1, help="Take one frame in so many.")] = 1,
     max_people: Annotated[int | None, typer.Option(min=1, help="Most people of a frame, the surest.")] = None,
@@ -156,6 +156,7 @@ def run(
         print_json({**summary.as_dict(), "output": summary.output, **profiled})
     else:
         _report(summary, result, with_table=not profile)
+        _say_what_to_fetch(summary, people)
     if summary.ended == "interrupted":
         raise typer.Exit(INTERRUPTED)
     if strict and (unclean := list(summary.unclean())):
@@ -205,7 +206,7 @@ def _profile(spans: Spans, trace: Path | None, quiet: bool) -> dict[str, Any]:
 
 
 def _notes(summary: RunSummary) -> Iterator[str]:
-    """The pictures, the file of joints, the camera, and what alignment did."""
+    """The pictures, the file of joints, the camera, the networks that found people, and what alignment did."""
     sizes = ", ".join(f"{width} x {height}" for width, height in summary.sizes_px[:3])
     sizes += f" and {len(summary.sizes_px) - 3} more sizes" if len(summary.sizes_px) > 3 else ""
     yield f"read: {count(summary.frames_read, 'frame')} of {sizes} px"
@@ -215,6 +216,9 @@ def _notes(summary: RunSummary) -> Iterator[str]:
         yield f"joints: {used} of {count(entries, 'entry', 'entries')} used, {matched} matched"
     if summary.camera != ["published"]:
         yield f"camera: {'; '.join(summary.camera)}"
+    if summary.networks:
+        named = ", ".join(f"{used['file']} ({used['sha256'][:12]})" for used in summary.networks)
+        yield f"people found by {named}"
     done = summary.alignment
     if done is not None and done.moved:
         change = f"joints off by {done.before_percent:.2f} % of the crop before, {done.after_percent:.2f} % after, mean"
@@ -222,6 +226,16 @@ def _notes(summary: RunSummary) -> Iterator[str]:
         yield f"aligned: {count(done.moved, 'mesh', 'meshes')}, {change}{kept}"
     elif done is not None and summary.people:
         yield "aligned: none; no joints, or none that fit better"
+
+
+def _say_what_to_fetch(summary: RunSummary, people: str) -> None:
+    """One line where the starter bundle's own networks found people because better ones were never fetched."""
+    from jotr_deploy.bundle import starter_path
+
+    own = bool(summary.networks) and all("/" not in used["file"] for used in summary.networks)
+    if people == "auto" and own and summary.bundle == str(starter_path()):
+        fetch = "[bold]jotr-deploy fetch people[/]"
+        console.print(f"These networks know drawn people; for real ones: {fetch}", highlight=False, soft_wrap=True)
 
 
 def _report(summary: RunSummary, result: Path | None, with_table: bool) -> None:

@@ -16,6 +16,16 @@ from filelock import FileLock
 sys.path.insert(0, str(Path(__file__).parent))
 
 
+FETCHED_IN = os.environ.get("XDG_DATA_HOME", "")
+"""The user's data folder, for tests of the networks that were fetched."""
+
+
+@pytest.fixture(autouse=True)
+def nothing_fetched(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test depends on what the user has fetched."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path_factory.getbasetemp() / "no-data"))
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)

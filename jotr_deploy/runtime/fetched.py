@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from jotr_deploy.bundle import sha256_of
+from jotr_deploy.bundle import Bundle, sha256_of, starter_path
 from jotr_deploy.errors import BundleError
 
 DETECTOR, LANDMARKS, LICENCE, SOURCE = "detector.onnx", "landmarks.onnx", "LICENCE", "source.json"
@@ -30,6 +30,15 @@ class FetchedPeople:
     def landmarks(self) -> Path:
         """Finds the joints of one person; see `fetching.people` for its tensors."""
         return self.folder / LANDMARKS
+
+    @property
+    def files_used(self) -> list[dict[str, str]]:
+        """Both files, each with "role", "name" and "sha256"."""
+        roles = {"detector": DETECTOR, "pose": LANDMARKS}
+        return [
+            {"role": role, "name": f"{self.folder.name}/{name}", "sha256": self.sha256[name]}
+            for role, name in roles.items()
+        ]
 
 
 def data_folder() -> Path:
@@ -65,3 +74,22 @@ def fetched_people() -> FetchedPeople | None:
         if not unchanged:
             raise BundleError(f"{folder / name}: the file has changed since it was fetched (sha256 differs)", _AGAIN)
     return FetchedPeople(folder, expected)
+
+
+def fetched_for(people: str, bundle: Bundle) -> FetchedPeople | None:
+    """The networks that find people as `PeopleBy` says; None where they are not to, or need not and are not there.
+
+    "auto" takes them for the bundle inside this package alone, whose own networks know drawn people.
+
+    Raises:
+        BundleError: "blazepose" is asked for and was never fetched, or a file is damaged.
+    """
+    if people != "blazepose" and not (people == "auto" and bundle.path == starter_path()):
+        return None
+    fetched = fetched_people()
+    if fetched is None and people == "blazepose":
+        raise BundleError(
+            "people are to be found by BlazePose, whose networks have not been fetched",
+            "get them with: jotr-deploy fetch people",
+        )
+    return fetched

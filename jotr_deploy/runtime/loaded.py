@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from jotr_deploy.runtime.alignment.aligner import Aligner
 from jotr_deploy.runtime.body import Body, open_body
 from jotr_deploy.runtime.crop_graph import open_cropper
 from jotr_deploy.runtime.detections import Detections
+from jotr_deploy.runtime.fetched import FetchedPeople, fetched_for
 from jotr_deploy.runtime.frames import size_of
 from jotr_deploy.runtime.given import checked_image, given_people
 from jotr_deploy.runtime.images import read_image
@@ -38,6 +39,9 @@ from jotr_deploy.runtime.tracking import Tracker
 from jotr_deploy.runtime.undistorted import Undistorted, follow_lens, undistorted_arrays
 from jotr_deploy.runtime.video import Frame, FrameSource, open_source
 from jotr_deploy.spans import Spans
+
+if TYPE_CHECKING:
+    from jotr_deploy.runtime.blazepose.source import BlazePose
 
 Array = NDArray[Any]
 
@@ -110,6 +114,7 @@ class Model:
             self._open = stack.pop_all()
         self._closed = False
         self._networks: dict[str, PeopleNetworks] = {}
+        self._fetched: FetchedPeople | None = None  # once their networks are open
 
     def __call__(self, image: Any, *, boxes: Any = None, keypoints: Any = None, skeleton: str | None = None) -> People:
         """Recover everyone in one picture.
@@ -219,11 +224,18 @@ class Model:
         keypoints = None if keypoints is None else Path(keypoints)
         boxes = None if boxes is None else Path(boxes)
         people = self.people if keypoints is None and boxes is None else "auto"
-        by_detector = boxes is None and self.people in ("auto", "detector")
+        blazepose = self._blazepose if keypoints is None and boxes is None else None
+        by_detector = boxes is None and self.people in ("auto", "detector") and blazepose is None
         roles = () if keypoints is not None else ("detector", "pose") if by_detector else ("pose",)
-        finder = open_people_source(
-            source, keypoints, boxes, skeleton, self.networks(*roles), people, self.spans, joints_in
-        )
+        finder: PeopleSource
+        if blazepose is not None:
+            from jotr_deploy.runtime.blazepose.source import BlazePosePeople
+
+            finder = BlazePosePeople(blazepose, source is not None and _moving(source), self.spans)
+        else:
+            finder = open_people_source(
+                source, keypoints, boxes, skeleton, self.networks(*roles), people, self.spans, joints_in
+            )
         if roi_px is not None:
             finder = WithinRegion(finder, roi_px)
         return finder if max_people is None else MostPeople(finder, max_people)
@@ -266,14 +278,17 @@ class Model:
     @property
     def skeleton(self) -> str | None:
         """Joint order of the networks that have found people so far; None if none was used."""
+        if self._fetched is not None:
+            return "blazepose33"
         return self.networks(*self._networks).skeleton
 
     @property
     def files_used(self) -> list[dict[str, str]]:
-        """Files of the bundle whose networks have been used so far, each with "role", "name" and "sha256"."""
+        """Files whose networks have been used so far, each with "role", "name" and "sha256"."""
         roles = [role for role, opened in self._networks.items() if getattr(opened, role) is not None]
         entries = [self.bundle.entry("mesh", self._file), *map(self.bundle.entry, roles)]
-        return [{"role": entry.role, "name": entry.name, "sha256": entry.sha256} for entry in entries]
+        used = [{"role": entry.role, "name": entry.name, "sha256": entry.sha256} for entry in entries]
+        return used + (self._fetched.files_used if self._fetched is not None else [])
 
     def close(self) -> None:
         """Free the networks; the model cannot be used afterwards."""
@@ -304,6 +319,19 @@ class Model:
             logging.getLogger("jotr_deploy").warning("%s: still pictures are not smoothed", source.name)
             return None
         return open_smoother(mode, self._body, source.fps or USUAL_FPS)
+
+    @cached_property
+    def _blazepose(self) -> BlazePose | None:
+        """The fetched networks, where they are to find people; opened at first use."""
+        fetched = fetched_for(self.people, self.bundle)
+        if fetched is None:
+            return None
+        from jotr_deploy.runtime.blazepose.source import open_blazepose
+
+        opened = open_blazepose(fetched.detector, fetched.landmarks, self._device, self._threads)
+        blazepose = self._open.enter_context(opened)
+        self._fetched = fetched
+        return blazepose
 
     @cached_property
     def _aligner(self) -> Aligner:

@@ -33,8 +33,10 @@ from jotr_deploy.spans import NO_FRAME, Spans
 
 Array = NDArray[Any]
 
-PeopleBy = Literal["auto", "detector", "hog", "frame"]
-"""How people are found where neither joints nor boxes are given; "auto" is the first of the others that there is."""
+PeopleBy = Literal["auto", "blazepose", "detector", "hog", "frame"]
+"""How people are found where neither joints nor boxes are given; "auto" is the first of the others that there is.
+
+"blazepose" are the fetched networks; "auto" takes them with the starter bundle only. See `fetched.fetched_for`."""
 
 Lens = Callable[[Detections, tuple[int, int]], Detections]
 """From people of a file, in the picture as it was taken, and its width and height to those in the picture that is

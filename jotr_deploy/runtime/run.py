@@ -121,6 +121,11 @@ def run(
             summary.close(source, use)
             held_back.enter_context(uninterrupted())  # until the files are in their place and all is closed
             summary.skeleton = model.skeleton
+            summary.networks = [
+                {"role": used["role"], "file": used["name"], "sha256": used["sha256"]}
+                for used in model.files_used
+                if used["role"] != "mesh"
+            ]
             summary.skipped += [f"{name}: cannot be read" for name in unread or ()]
             if results is not None:
                 results.tell(_facts(summary, model, options))

@@ -34,6 +34,7 @@ class RunSummary:
     people_per_frame: list[int] = field(default_factory=list)
     tracks: int = 0  # how many different people, where they are tracked
     skeleton: str | None = None  # joint order of the networks that found people; None where none was used
+    networks: list[dict[str, str]] = field(default_factory=list)  # that found people: "role", "file" and "sha256"
     camera: list[str] = field(default_factory=list)  # where those of the pictures are known from, each once
     alignment: Alignment | None = None  # None where people stay as recovered
     every: int = 1  # one frame in so many was asked for

@@ -25,7 +25,10 @@ WHOLE = "download or copy it again, and compare its size with that of the origin
 SOURCES = "give an image, a folder, a glob in quotes, a video, a camera's number or a URL"
 LAYOUTS = "give COCO or AlphaPose results, OpenPose files, or the .npz that --save-2d writes; docs/joints.md has all"
 BOXES = "give [[x0, y0, x1, y1], ...], {image name: [[x0, y0, x1, y1], ...]}, or COCO results with bbox and image_id"
-LENGTHS = "known lengths: 42 (crowdpose14), 51 (coco17), 54 (coco18), 75 (body25), 78 (halpe26), 90 (smpl30)"
+LENGTHS = (
+    "known lengths: 42 (crowdpose14), 51 (coco17), 54 (coco18), 75 (body25), 78 (halpe26), 90 (smpl30), "
+    "99 (blazepose33)"
+)
 
 
 def flip_a_byte(bundle: Path) -> None:
@@ -140,7 +143,7 @@ def test_box_files(refused: Refused, place: Path, content: Any, cause: str, reme
          "give one: joints bring their own boxes"),
         (["--keypoints", "nowhere.json"], "nowhere.json: no such file or folder", "check the path"),
         (["--keypoints", "k.json", "--skeleton", "coco"], "unknown skeleton 'coco'",
-         "known: body25, coco17, coco18, crowdpose14, halpe26, smpl30"),
+         "known: blazepose33, body25, coco17, coco18, crowdpose14, halpe26, smpl30"),
         (["--keypoints", "x" * 300], "x" * 300 + ": File name too long", "check the path and its permissions"),
         (["--skeleton", "coco17"], "--skeleton is given without --keypoints",
          "it names the joint order of a keypoint file"),

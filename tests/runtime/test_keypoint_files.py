@@ -10,7 +10,10 @@ from jotr_deploy.runtime.joint_files.npz_file import write_keypoints_npz
 from jotr_deploy.skeletons import SKELETONS, SMPL30_INDEX, to_smpl30
 
 LAYOUTS = "give COCO or AlphaPose results, OpenPose files, or the .npz that --save-2d writes; docs/joints.md has all"
-LENGTHS = "known lengths: 42 (crowdpose14), 51 (coco17), 54 (coco18), 75 (body25), 78 (halpe26), 90 (smpl30)"
+LENGTHS = (
+    "known lengths: 42 (crowdpose14), 51 (coco17), 54 (coco18), 75 (body25), 78 (halpe26), 90 (smpl30), "
+    "99 (blazepose33)"
+)
 NOSE = SMPL30_INDEX["Nose"]
 
 
@@ -262,7 +265,7 @@ def test_the_skeleton_can_be_forced(tmp_path):
     with pytest.raises(KeypointFileError) as caught:
         read_keypoints(path, "coco")
     assert caught.value.cause == "unknown skeleton 'coco'"
-    assert caught.value.remedy == "known: body25, coco17, coco18, crowdpose14, halpe26, smpl30"
+    assert caught.value.remedy == "known: blazepose33, body25, coco17, coco18, crowdpose14, halpe26, smpl30"
 
 
 def people_of(count, seed=0):
@@ -312,7 +315,7 @@ NPZ = {"joints": np.ones((2, 17, 3)), "frame": np.arange(2), "skeleton": np.arra
         (
             {"skeleton": np.array("dog")},
             "{}: unknown skeleton 'dog'",
-            "known: body25, coco17, coco18, crowdpose14, halpe26, smpl30",
+            "known: blazepose33, body25, coco17, coco18, crowdpose14, halpe26, smpl30",
         ),
         ({"joints": np.ones((2, 18, 3))}, "{}: 'joints' must be finite numbers of shape (2, 17, 3)", LAYOUTS),
         ({"joints": np.full((2, 17, 3), np.nan)}, "{}: 'joints' must be finite numbers of shape (2, 17, 3)", LAYOUTS),

@@ -229,7 +229,7 @@ def test_a_refusal_lists_what_was_found_and_what_was_tried():
     )
 
 
-KNOWN = "known: body25, coco17, coco18, crowdpose14, halpe26, smpl30"
+KNOWN = "known: blazepose33, body25, coco17, coco18, crowdpose14, halpe26, smpl30"
 
 
 @pytest.mark.parametrize(

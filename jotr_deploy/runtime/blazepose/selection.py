@@ -12,10 +12,11 @@ from jotr_deploy.runtime.blazepose.landmarks import BODY, Poses
 
 Array = NDArray[Any]
 
-LEAST_FLAG = 0.5
+LEAST_FLAG, LEAST_FIRST_FLAG = 0.5, 0.2
+"""That a pose is of a person, at the last look; and at the first, which a better crop follows."""
 SAME_DISTANCE = 0.15
 """Median distance of the joints of two poses, as a share of the radius of the stronger, below which they are one."""
-MOST_APART = 0.3
+MOST_APART = 0.2
 """Median distance of the joints of two looks at a person, as a share of the radius."""
 MOST_COVERED = 0.65
 """Share of the smaller pose's box that may lie in a stronger one's."""
@@ -44,8 +45,7 @@ def alike_rois(first_px: Array, second_px: Array) -> Array:
 
 def distinct_rois(rois_px: Array) -> Array:
     """(K,) indices of those of (N, 2, 2), the best first, that are not alike one before."""
-    alike = alike_rois(rois_px, rois_px)
-    return _greedy(alike)
+    return _greedy(alike_rois(rois_px, rois_px))
 
 
 def people(poses: Poses, strength: Array) -> Array:

@@ -90,11 +90,11 @@ class BlazePosePeople:
 
     def _with_new(self, image_bgr: Array, followed: Poses, scores: Array, found: Found) -> tuple[Poses, Array]:
         """Those who are followed and still there, and those found who are not one of them; with detection scores."""
-        found = found[radii_px(found.rois_px) > LEAST_RADIUS_PX]
-        found = found[~selection.alike_rois(found.rois_px, followed.rois_px).any(1)]
+        found = found[np.flatnonzero(radii_px(found.rois_px) > LEAST_RADIUS_PX)]
+        found = found[np.flatnonzero(~selection.alike_rois(found.rois_px, followed.rois_px).any(1))]
         found = found[selection.distinct_rois(found.rois_px)]
         first = self.networks.landmarks(image_bgr, found.rois_px)
-        again = np.flatnonzero(first.flags >= selection.LEAST_FLAG)
+        again = np.flatnonzero(first.flags >= selection.LEAST_FIRST_FLAG)
         second = self.networks.landmarks(image_bgr, first.rois_px[again])
         agreeing = np.flatnonzero(selection.agree(first[again], second))
         poses = Poses.joined(followed, second[agreeing])
