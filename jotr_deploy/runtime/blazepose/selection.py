@@ -14,6 +14,8 @@ Array = NDArray[Any]
 
 LEAST_FLAG, LEAST_FIRST_FLAG = 0.5, 0.2
 """That a pose is of a person, at the last look; and at the first, which a better crop follows."""
+LEAST_STRENGTH = 0.55
+"""Detection score times flag of somebody new; on drawn scenes fewer false people at the cost of few true ones."""
 SAME_DISTANCE = 0.15
 """Median distance of the joints of two poses, as a share of the radius of the stronger, below which they are one."""
 MOST_APART = 0.2

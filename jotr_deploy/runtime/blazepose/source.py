@@ -96,9 +96,10 @@ class BlazePosePeople:
         first = self.networks.landmarks(image_bgr, found.rois_px)
         again = np.flatnonzero(first.flags >= selection.LEAST_FIRST_FLAG)
         second = self.networks.landmarks(image_bgr, first.rois_px[again])
-        agreeing = np.flatnonzero(selection.agree(first[again], second))
-        poses = Poses.joined(followed, second[agreeing])
-        strength = np.concatenate([scores, found.scores[again][agreeing]])
+        sure = found.scores[again] * second.flags >= selection.LEAST_STRENGTH
+        new = np.flatnonzero(sure & selection.agree(first[again], second))
+        poses = Poses.joined(followed, second[new])
+        strength = np.concatenate([scores, found.scores[again][new]])
         # Who is followed has been somebody for longer than who is new.
         rank = strength * poses.flags + (np.arange(len(poses)) < len(followed))
         kept = selection.people(poses, rank)
