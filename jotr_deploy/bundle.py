@@ -11,9 +11,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
 
 from jotr_deploy.config import ModelConfig, first_fault
 from jotr_deploy.errors import UPGRADE, BundleError, OutputError, first_line
@@ -30,6 +30,15 @@ STAND_IN_LABEL = "stand-in body"
 _EXPORT_AGAIN = "export it again: jotr-deploy export CHECKPOINT -o BUNDLE"
 
 
+def _one_line(text: str) -> str:
+    """Text of others that is shown beside results: what a terminal would obey is escaped."""
+    return "".join(c if c.isprintable() or c == "\xa0" else c.encode("unicode_escape").decode() for c in text)
+
+
+Line = Annotated[str, AfterValidator(_one_line)]
+"""A text that is shown as it is."""
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -37,8 +46,8 @@ class _Strict(BaseModel):
 class Licence(_Strict):
     """One licensed asset inside the bundle's files."""
 
-    asset: str
-    terms: str
+    asset: Line
+    terms: Line
     redistributable: bool
 
 
@@ -55,11 +64,11 @@ class FileEntry(_Strict):
     role: Literal["mesh", "faces", "detector", "pose"]
     name: str
     sha256: str
-    precision: str | None = None
-    backend: str | None = None
+    precision: Line | None = None
+    backend: Line | None = None
     recipe: dict[str, Any] = {}
-    batch: str | None = None
-    built_with: dict[str, str] = {}
+    batch: Line | None = None
+    built_with: dict[Line, Line] = {}
     error_mm: Error | None = None
 
     @property
@@ -74,7 +83,7 @@ class Manifest(_Strict):
     format: Literal[1, 2] = 2
     model: ModelConfig
     source_sha256: str
-    labels: tuple[str, ...] = ()
+    labels: tuple[Line, ...] = ()
     """What must be said wherever a result appears: "stand-in body", "untrained: pose is meaningless"."""
     licences: tuple[Licence, ...] = ()
     align: bool = False

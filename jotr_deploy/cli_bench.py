@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from jotr_deploy.errors import JotrDeployError, OutputError
-from jotr_deploy.terminal import bar, choice, console, done, errors, exclusive, needs, print_json
+from jotr_deploy.errors import JotrDeployError, OutputError, choice
+from jotr_deploy.terminal import bar, console, done, errors, exclusive, needs, print_json
 
 BATCHES = [1, 4, 16]
 

@@ -10,8 +10,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from jotr_deploy.errors import JotrDeployError
-from jotr_deploy.terminal import bar, choice, console, count, done, errors, exclusive, needs, print_json
+from jotr_deploy.errors import JotrDeployError, choice
+from jotr_deploy.terminal import bar, console, count, done, errors, exclusive, needs, print_json
 
 if TYPE_CHECKING:
     from jotr_deploy.calibration.calibrate import Calibrated

@@ -11,8 +11,8 @@ from typing import Annotated, Any, cast
 import typer
 from rich.markup import escape
 
-from jotr_deploy.errors import JotrDeployError
-from jotr_deploy.terminal import choice, console, difference_table, done, errors, needs, print_json, steps
+from jotr_deploy.errors import JotrDeployError, choice
+from jotr_deploy.terminal import console, difference_table, done, errors, needs, print_json, steps
 
 plugins = typer.Typer(help="The sampling plugin for TensorRT: what is there, what is needed, build it.")
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from jotr_deploy.errors import JotrDeployError
-from jotr_deploy.terminal import bar, choice, console, done, errors, needs, print_json
+from jotr_deploy.errors import JotrDeployError, choice
+from jotr_deploy.terminal import bar, console, done, errors, needs, print_json
 
 if TYPE_CHECKING:
     from jotr_deploy.evaluation.occlusion import OcclusionOptions

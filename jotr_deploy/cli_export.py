@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from jotr_deploy.errors import JotrDeployError
-from jotr_deploy.terminal import choice, console, difference_table, done, exclusive, needs, print_json, steps
+from jotr_deploy.errors import JotrDeployError, choice
+from jotr_deploy.terminal import console, difference_table, done, exclusive, needs, print_json, steps
 
 
 def export(

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from jotr_deploy.terminal import choice, console, done, needs, print_json, steps
+from jotr_deploy.errors import choice
+from jotr_deploy.terminal import console, done, needs, print_json, steps
 
 
 def fetch(

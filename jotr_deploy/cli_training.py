@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from jotr_deploy.errors import JotrDeployError
-from jotr_deploy.terminal import bar, choice, console, done, errors, needs
+from jotr_deploy.errors import JotrDeployError, choice
+from jotr_deploy.terminal import bar, console, done, errors, needs
 
 _LINE_EVERY_S = 30.0
 

@@ -61,6 +61,18 @@ class MissingDependency(JotrDeployError):
     """A package that this verb needs is not installed."""
 
 
+def choice(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Refuse a word that an option does not know."""
+    if value not in allowed:
+        raise JotrDeployError(f"{option}: {value!r} is not known", f"give one of {', '.join(allowed)}")
+
+
+def at_least_1(option: str, value: int | None) -> None:
+    """Refuse a count that is none; None is left to its default."""
+    if value is not None and value < 1:
+        raise JotrDeployError(f"{option}: {value} is too few", "give 1 or more")
+
+
 def install(*extras: str) -> str:
     """The command that installs this package with these extras. It is on no package index: a clone is the source."""
     what = f"'.[{','.join(extras)}]'" if extras else "."

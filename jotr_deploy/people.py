@@ -34,7 +34,7 @@ LATER = frozenset({"aligned", "joint_error"})
 """Fields that a result may lack, as those of earlier versions do: all zero then."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class People:
     """Everyone recovered in one frame: parallel arrays over N people.
 
@@ -116,7 +116,7 @@ class People:
         return self.joints_m + self.translation_m[:, None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Person:
     """One of `People`: the same values under the same names, in the singular."""
 
@@ -154,8 +154,17 @@ def is_number(index: object) -> bool:
 
 
 def several(index: Any) -> slice | Array:
-    """An index that chooses any number of people, as NumPy takes it; an empty list chooses nobody."""
-    return index if isinstance(index, slice) else np.asarray(index, dtype=None if len(index) else np.int64)
+    """An index that chooses any number of people, as NumPy takes it; an empty list chooses nobody.
+
+    Raises:
+        TypeError: not an index.
+    """
+    if isinstance(index, slice):
+        return index
+    chosen = np.asarray(index)
+    if chosen.ndim != 1 or (len(chosen) and chosen.dtype.kind not in "bui"):
+        raise TypeError(f"people are chosen by a number, a slice, a mask or numbers, not by {type(index).__name__}")
+    return chosen if len(chosen) else chosen.astype(np.int64)
 
 
 def scalar(value: Any) -> Any:

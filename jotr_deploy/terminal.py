@@ -84,11 +84,6 @@ def exclusive(option: str, given: bool, others: Mapping[str, object]) -> None:
             raise JotrDeployError(f"{option} and {other} are both given", "leave one of them out")
 
 
-def choice(option: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise JotrDeployError(f"{option}: {value!r} is not known", f"give one of {', '.join(allowed)}")
-
-
 def needs(verb: str, *modules: str) -> None:
     """Say which packages a verb lacks before any of its work starts."""
     missing = [name for name in modules if importlib.util.find_spec(name) is None]

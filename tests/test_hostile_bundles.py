@@ -72,6 +72,14 @@ def test_the_manifest_is_a_file(tmp_path: Path) -> None:
     assert refusal(tmp_path) == "not readable (not a file)"
 
 
+def test_text_that_is_shown_is_one_line(tmp_path: Path) -> None:
+    text = "Müller\u00a0GmbH\n\x1b[31m\u202ered"
+    licence = {"asset": text, "terms": text, "redistributable": True}
+    manifest = open_bundle(write(tmp_path, content("m.onnx", labels=[text], licences=[licence]))).manifest
+    shown = "Müller\u00a0GmbH\\n\\x1b[31m\\u202ered"
+    assert (*manifest.labels, manifest.licences[0].asset, manifest.licences[0].terms) == (shown, shown, shown)
+
+
 # ── links ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

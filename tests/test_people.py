@@ -170,3 +170,17 @@ def test_detections_choose_and_iterate_alike():
     assert (len(people[1:]), list(Detections.none())) == (2, [])
     with pytest.raises(IndexError):
         people[3]
+
+
+@pytest.mark.parametrize("wrong", [True, 1.0, None, "0", [0.5], [[0, 1]]])
+def test_nothing_else_chooses_people(wrong):
+    for people in (some(2), Detections.from_boxes(np.ones((2, 4)))):
+        with pytest.raises(TypeError, match="people are chosen by a number, a slice, a mask or numbers, not by"):
+            people[wrong]
+
+
+def test_people_are_compared_by_who_they_are():
+    people = some(2)
+    assert people == people
+    assert people != some(2)
+    assert people[0] not in people  # every time another value

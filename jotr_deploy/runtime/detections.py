@@ -22,7 +22,7 @@ _LAYOUT: dict[str, tuple[tuple[int, ...], type]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Detections:
     """Where the people of one image are: parallel arrays over N people, N may be 0."""
 
@@ -77,7 +77,7 @@ class Detections:
         return Detections(**{f.name: getattr(self, f.name)[chosen] for f in fields(self)})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Detection:
     """One of `Detections`: the same values under the same names, in the singular."""
 

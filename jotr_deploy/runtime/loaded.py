@@ -8,13 +8,13 @@ from contextlib import ExitStack, closing
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.bundle import STARTER, Bundle, open_bundle
-from jotr_deploy.errors import SessionError
+from jotr_deploy.errors import BundleError, SessionError, SourceError, at_least_1, choice
 from jotr_deploy.people import People
 from jotr_deploy.runtime.alignment.aligner import Aligner
 from jotr_deploy.runtime.body import Body, open_body
@@ -24,7 +24,7 @@ from jotr_deploy.runtime.fetched import FetchedPeople, fetched_for
 from jotr_deploy.runtime.frames import size_of
 from jotr_deploy.runtime.given import checked_image, given_people
 from jotr_deploy.runtime.images import read_image
-from jotr_deploy.runtime.joint_files.coordinates import JointsIn
+from jotr_deploy.runtime.joint_files.coordinates import JOINTS_IN, JointsIn
 from jotr_deploy.runtime.mesh import MeshNetwork
 from jotr_deploy.runtime.people_networks import PeopleNetworks, open_people_networks
 from jotr_deploy.runtime.people_source import BoxPeople, KeypointPeople, PeopleBy, PeopleSource, open_people_source
@@ -103,6 +103,9 @@ class Model:
         camera: CameraChoice | None = None,
     ) -> None:
         """See `load`; `spans` record how long each stage takes."""
+        choice("people", people, get_args(PeopleBy))
+        choice("device", device, ("auto", "cpu", "cuda"))
+        at_least_1("threads", threads)
         self.bundle, self.people, self.spans = bundle, people, spans or Spans()
         self.align = bundle.manifest.align if align is None else align
         self.camera = camera or CameraChoice()
@@ -110,6 +113,12 @@ class Model:
         with ExitStack() as stack:
             session = open_session(bundle.file("mesh", file), device=device, threads=threads)
             self.mesh = MeshNetwork(stack.enter_context(session))
+            if self.mesh.crop_side != bundle.manifest.model.crop_side:
+                raise BundleError(
+                    f"{bundle.path}: the manifest says crops of {bundle.manifest.model.crop_side} px, "
+                    f"{bundle.entry('mesh', file).name} takes {self.mesh.crop_side} px",
+                    "export it again: jotr-deploy export CHECKPOINT -o BUNDLE",
+                )
             self._crop = stack.enter_context(open_cropper(session))
             self._open = stack.pop_all()
         self._closed = False
@@ -121,7 +130,8 @@ class Model:
 
         Args:
             image: path of a picture, turned upright as its EXIF data say, or (H, W, 3) uint8 in BGR order.
-            boxes: (N, 4) x0 y0 x1 y1 in pixels, instead of finding people; the crop is the square about each.
+            boxes: (N, 4) x0 y0 x1 y1 in pixels, instead of finding people. The bundle's pose network looks in them for
+                joints, whose extent is the crop; without it the crop is the square about each box, a tenth larger.
             keypoints: (N, J, 3) x, y in pixels and confidence, instead of finding joints. People with too few joints
                 for a box are left out, unless `boxes` are given too.
             skeleton: order of the joints, such as "coco17"; by their number if not given.
@@ -182,8 +192,19 @@ class Model:
 
         Raises:
             SourceError, KeypointFileError: a source or file that cannot be used.
+            JotrDeployError: an argument that is not one of those above.
         """
         self._require_open()
+        if not isinstance(source, (str, Path, int, FrameSource)):
+            raise SourceError(
+                f"a stream of {type(source).__name__} is not known",
+                "give a path, a camera's number, a URL or a FrameSource; for one array call the model",
+            )
+        if smooth is not None:
+            choice("smooth", smooth, get_args(Mode))
+        choice("joints_in", joints_in, JOINTS_IN)
+        at_least_1("every", every)
+        at_least_1("max_people", max_people)
         with ExitStack() as stack:
             if not isinstance(source, FrameSource):
                 source = stack.enter_context(open_source(str(source), every=every, upright=True))

@@ -47,7 +47,7 @@ class Smoother(Protocol):
     """Takes frames in order and gives them back in order, each once, with smoothed people.
 
     Smoothed are `pose_rad`, `betas` and `translation_m`; `vertices_m` and `joints_m` are the body's at these. The
-    camera stays that of the frame's crop box, and boxes, `keypoints_px`, `joints_img` and the raw `cam` stay as
+    camera stays that of the person, and boxes, `keypoints_px`, `joints_img` and the raw `cam` stay as
     measured. People without a track id pass unchanged.
     """
 

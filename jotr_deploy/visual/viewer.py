@@ -197,7 +197,7 @@ class Viewer:
         gui.add_button("Look through the camera").on_click(
             lambda event: self._look_through_camera(event.client) if event.client else None
         )
-        gui.add_markdown("*Depths are those before one camera for all, which is approximate.*")
+        gui.add_markdown("*Depth follows from how large a body looks, and is approximate.*")
 
     def _add_scene(self) -> None:
         scene, camera = self.server.scene, self._camera

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -153,6 +155,46 @@ def test_people_of_another_shape_are_refused(model: jd.Model, given: dict[str, o
     with pytest.raises(KeypointFileError) as refusal:
         model(IMAGE, **given)
     assert refusal.value.cause == cause
+
+
+@pytest.mark.parametrize(
+    ("options", "cause"),
+    [
+        ({"people": "yolo"}, "people: 'yolo' is not known"),
+        ({"device": "gpu"}, "device: 'gpu' is not known"),
+        ({"threads": 0}, "threads: 0 is too few"),
+    ],
+)
+def test_loading_knows_its_words(tiny_bundle: Path, options: dict[str, object], cause: str) -> None:
+    with pytest.raises(JotrDeployError) as refusal:
+        jd.load(tiny_bundle, **options)
+    assert refusal.value.cause == cause
+
+
+@pytest.mark.parametrize(
+    ("options", "cause"),
+    [
+        ({"source": IMAGE}, "a stream of ndarray is not known"),
+        ({"smooth": "two_sided"}, "smooth: 'two_sided' is not known"),
+        ({"joints_in": "px"}, "joints_in: 'px' is not known"),
+        ({"every": 0}, "every: 0 is too few"),
+        ({"max_people": 0}, "max_people: 0 is too few"),
+    ],
+)
+def test_streaming_knows_its_words(model: jd.Model, options: dict[str, object], cause: str) -> None:
+    with pytest.raises(JotrDeployError) as refusal:
+        next(model.stream(**{"source": "photo.png", **options}))
+    assert refusal.value.cause == cause
+
+
+def test_a_manifest_of_another_network_is_refused(tiny_bundle: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_bundle, tmp_path / "b")
+    manifest = json.loads((tmp_path / "b/bundle.json").read_text())
+    side, grid = manifest["model"]["crop_side"], manifest["model"]["voxel_grid"]
+    manifest["model"].update(crop_side=2 * side, voxel_grid=2 * grid)
+    (tmp_path / "b/bundle.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match=f"the manifest says crops of {2 * side} px, mesh.onnx takes {side} px"):
+        jd.load(tmp_path / "b", device="cpu")
 
 
 def test_a_closed_model_says_so(tiny_bundle: Path) -> None:

@@ -205,7 +205,7 @@ def test_results_have_names_that_every_system_takes(tmp_path: Path, bundle: Bund
     folder.mkdir()
     for name in ("a:b.png", "a_b.png", "nul.png", "a\nb.png", f"{'x' * 240}.png"):
         picture(folder / name)
-    options = RunOptions(people="image", obj=True, coco=True)
+    options = RunOptions(people="frame", obj=True, coco=True)
     summary = run(bundle, str(folder), tmp_path / "out", options)
     assert [name_fault(file) for file in summary.files] == [None] * len(summary.files)
     assert {file for file in summary.files if file.endswith("overlay.jpg")} == {
@@ -221,5 +221,5 @@ def test_a_summary_that_lies_there_names_no_file_outside(tmp_path: Path, bundle:
     (tmp_path / "out" / "photo_old.jpg").touch()
     listed = ["../keep.txt", str(tmp_path / "keep.txt"), "photo_old.jpg", "", "\0"]
     (tmp_path / "out" / "photo.json").write_text(json.dumps({"files": listed}))
-    options = RunOptions(people="image")
+    options = RunOptions(people="frame")
     assert run(bundle, str(picture(tmp_path / "photo.png")), tmp_path / "out", options).earlier == ["photo_old.jpg"]
