@@ -13,6 +13,7 @@ _HEAD = 4096
 _DOWNLOAD = "download the file itself, not the page about it"
 _UNPACK = "unpack it and give the file inside"
 _AGAIN = "download or copy it again, and compare its size with that of the original"
+_NO_INDEX = f"{_AGAIN}; untrunc repairs a recording that was cut short, from an intact one of the same camera"
 
 # Text that stands for a file that is elsewhere: pattern, what it is, what to do.
 _POINTERS: tuple[tuple[re.Pattern[bytes], str, str], ...] = (
@@ -138,7 +139,7 @@ def _looked_at(path: Path) -> tuple[str, str | None]:
             return what, _UNPACK if what.endswith(" archive") else None
     found = next((kind for look in (_media, _weights, _text) if (kind := look(head, size))), UNKNOWN)
     if found in _ISO_VIDEOS and not _has_index(path, size):
-        return f"{found} without its index (an unfinished recording or download)", _AGAIN
+        return f"{found} without its index (an unfinished recording or download)", _NO_INDEX
     return found, _AGAIN if "cut off" in found else None
 
 

@@ -64,6 +64,7 @@ HTML = "an HTML page (a download page rather than the file)"
 CUT_ZIP = "a zip archive that is cut off or damaged (.pth and .npz files are zip archives)"
 DOWNLOAD = "download the file itself, not the page about it"
 AGAIN = "download or copy it again, and compare its size with that of the original"
+REPAIR = "; untrunc repairs a recording that was cut short, from an intact one of the same camera"
 
 CASES: list[tuple[bytes, str, str | None]] = [
     (b"", "an empty file", AGAIN),
@@ -106,8 +107,8 @@ CASES: list[tuple[bytes, str, str | None]] = [
     (ISO % (b"avif", b"mif1miaf"), "an AVIF picture", None),
     (ISO % (b"isom", b"isomavc1") + MOOV, "an MP4 video", None),
     (ISO % (b"qt  ", b"qt  \0\0\0\0") + MOOV, "a QuickTime video", None),
-    (ISO % (b"isom", b"isomavc1") + b"\0\0\xff\0mdat", f"an MP4 video {UNFINISHED}", AGAIN),
-    (b"\0\0\0\x10mdat" + bytes(8) + b"\0\0\0\0mdat", f"a QuickTime video {UNFINISHED}", AGAIN),
+    (ISO % (b"isom", b"isomavc1") + b"\0\0\xff\0mdat", f"an MP4 video {UNFINISHED}", AGAIN + REPAIR),
+    (b"\0\0\0\x10mdat" + bytes(8) + b"\0\0\0\0mdat", f"a QuickTime video {UNFINISHED}", AGAIN + REPAIR),
     (b"\x1aE\xdf\xa3\x01", "a Matroska or WebM video", None),
     (b"RIFF\0\0\0\0AVI LIST", "an AVI video", None),
     (b"RIFF\0\0\0\0WAVEfmt ", "a WAV sound", None),

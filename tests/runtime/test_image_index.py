@@ -225,4 +225,6 @@ def test_numbers_that_belong_to_no_still(source_of):
     with pytest.raises(KeypointFileError) as caught:
         index_of(0, 1).match(source_of(["a.png"]))
     assert caught.value.cause == "k.json: no entry belongs to 'a.png' (the file names 0, 1)"
-    assert caught.value.remedy.startswith("numbers of stills are those in their names, or count them; write file names")
+    assert caught.value.remedy.startswith(
+        "a number must be in the picture's name, or its place in the source from 0; write"
+    )

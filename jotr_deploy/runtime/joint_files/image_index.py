@@ -22,7 +22,7 @@ K = TypeVar("K", str, int)
 
 _SUFFIXES = {*IMAGE_SUFFIXES, ".json"}
 _REMEDY = "give the file made from this source; images are found by file name, frames of a video by 0-based number"
-_NUMBERS = "numbers of stills are those in their names, or count them; write file names, or give a file with 'images'"
+_NUMBERS = "a number must be in the picture's name, or its place in the source from 0; write file names or add 'images'"
 _WRITE_NAMES = "write the file name of the picture as image_id, with its folder where names repeat"
 
 
