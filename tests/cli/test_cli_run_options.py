@@ -31,7 +31,7 @@ REGION = "give X0,Y0,X1,Y1 in pixels, such as 0,0,640,480"
         (["--smooth", "much"], "--smooth: 'much' is not known", "give one of one-euro, two-sided"),
         (["--joints-in", "pixels"], "--joints-in is given without a file",
          "it says what the coordinates of --keypoints are"),
-        (["--people", "eyes"], "--people: 'eyes' is not known", "give one of auto, detector, hog, frame"),
+        (["--people", "eyes"], "--people: 'eyes' is not known", "give one of auto, blazepose, detector, hog, frame"),
         (["--people", "detector"], "people are to be found by a detector, and the bundle has none",
          "put one in: jotr-deploy add BUNDLE --detector FILE"),
     ],
