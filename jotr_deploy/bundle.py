@@ -32,7 +32,10 @@ _EXPORT_AGAIN = "export it again: jotr-deploy export CHECKPOINT -o BUNDLE"
 
 def _one_line(text: str) -> str:
     """Text of others that is shown beside results: what a terminal would obey is escaped."""
-    return "".join(c if c.isprintable() or c == "\xa0" else c.encode("unicode_escape").decode() for c in text)
+    return "".join(
+        letter if letter.isprintable() or letter == "\xa0" else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
 
 
 Line = Annotated[str, AfterValidator(_one_line)]
