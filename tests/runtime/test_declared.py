@@ -113,7 +113,8 @@ def test_of_several_classes_of_people_the_surer_counts():
          "give a network of colour pictures"),
         ({"task": "pose", "kpt_shape": "[14, 3]"}, {"output0": (1, 47, CELLS)}, {},
          "14 joints in an order that the file does not name",
-         "say it: --set detector.skeleton=NAME, one of blazepose33, body25, coco17, coco18, crowdpose14, halpe26, smpl30"),
+         "say it: --set detector.skeleton=NAME, one of blazepose33, body25, coco17, coco18, crowdpose14, halpe26, "
+         "smpl30"),
         ({"task": "pose", "kpt_names": str({0: ["tail", *"abcdefghijklmnop"]})}, {"output0": (1, 56, CELLS)}, {},
          "its joints are tail, a, b, c, d, e, ..., an order that is not known",
          "if it is one of blazepose33, body25, coco17, coco18, crowdpose14, halpe26, smpl30 under other names, say so: "
