@@ -168,12 +168,12 @@ def open_bundle(path: Path) -> Bundle:
 
     Args:
         path: of the directory; or the word `starter` for the bundle inside this package, if it has one and no
-            directory is called so.
+            bundle here is called so.
 
     Raises:
         BundleError: not a bundle, damaged, or of a newer format.
     """
-    if str(path) == STARTER and not path.exists() and starter_path().is_dir():
+    if str(path) == STARTER and not (path / MANIFEST).exists() and starter_path().is_dir():
         path = starter_path()
     manifest = path / MANIFEST
     try:

@@ -48,7 +48,9 @@ def calibrate(
     choice("--precision", precision, PRECISIONS)
     choice("--method", method, METHODS)
     if (images is None and keypoints is None) == (synthetic is None):
-        raise JotrDeployError("not one thing to calibrate with", "give --images, --keypoints or --synthetic 256")
+        raise JotrDeployError(
+            "calibrate takes pictures or drawn scenes, one of the two", "give --images, --keypoints or --synthetic 256"
+        )
     exclusive("--synthetic", synthetic is not None, {"--crops": crops})
     exclusive("--placement", placement is not None, {"--budget-mm": budget_mm})
     needs("calibrate", "onnxruntime")

@@ -277,6 +277,11 @@ def test_a_directory_called_starter_wins(starter: Path) -> None:
     assert open_bundle(Path("starter")).path == Path("starter")
 
 
+def test_a_folder_called_starter_that_is_no_bundle_does_not(starter: Path) -> None:
+    Path("starter").mkdir()
+    assert open_bundle(Path("starter")).path == starter
+
+
 def test_the_starter_lies_beside_the_code() -> None:
     assert starter_path().parent.name == "jotr_deploy"
 
