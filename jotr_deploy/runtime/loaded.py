@@ -132,6 +132,8 @@ class Model:
             image: path of a picture, turned upright as its EXIF data say, or (H, W, 3) uint8 in BGR order.
             boxes: (N, 4) x0 y0 x1 y1 in pixels, instead of finding people. The bundle's pose network looks in them for
                 joints, whose extent is the crop; without it the crop is the square about each box, a tenth larger.
+                Boxes that fit people closely are best: `People.boxes_px` are crops, and joints found in them are less
+                exact. To repeat a result give its `keypoints_px`, with the skeleton "smpl30".
             keypoints: (N, J, 3) x, y in pixels and confidence, instead of finding joints. People with too few joints
                 for a box are left out, unless `boxes` are given too.
             skeleton: order of the joints, such as "coco17"; by their number if not given.
