@@ -1,0 +1,1 @@
+"""TensorRT engines: the rules of its parser, the recipe, Q/DQ pairs, the plugin, and the build."""

@@ -1,0 +1,1 @@
+"""People over time and in space: tracking, smoothing, alignment to joints, one scene in metres."""
