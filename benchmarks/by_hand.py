@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import torch
 
-from jotr_deploy.export.onnx import traced
+from jotr_deploy.export.to_onnx import traced
 from jotr_deploy.model.jotr import INPUTS, JOTR, MeshOutput
 from jotr_deploy.plugins.onnx_function import attach, inline, translation
 

@@ -23,16 +23,16 @@ import numpy as np
 from by_hand import Call
 
 from jotr_deploy.bundle import Bundle, open_bundle
-from jotr_deploy.calibration.frames import CropSet, synthetic_crops
+from jotr_deploy.calibration.calibration_crops import CropSet, synthetic_crops
 from jotr_deploy.evaluation.metrics import mpjpe_mm
-from jotr_deploy.export.load import load_network, load_stand_in
+from jotr_deploy.export.assemble import load_network, load_stand_in
+from jotr_deploy.profiling.bench_result import timings
 from jotr_deploy.profiling.eager import EAGER
 from jotr_deploy.profiling.environment import environment, load_average
 from jotr_deploy.profiling.interleave import collect, timed, warm_up
 from jotr_deploy.profiling.networks import Network, open_networks
 from jotr_deploy.profiling.quiet import Judge
-from jotr_deploy.profiling.results import timings
-from jotr_deploy.profiling.scene import open_scene
+from jotr_deploy.profiling.timed_picture import open_scene
 
 BATCHES = (1, 8)
 CROPS = 128

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from jotr_deploy.bundle import open_bundle
-from jotr_deploy.engines.derived import CALIBRATED, MESH
-from jotr_deploy.evaluation import synthetic
+from jotr_deploy.engines.derived_files import CALIBRATED, MESH
+from jotr_deploy.evaluation import held_out_scenes
 from jotr_deploy.evaluation.drift import file_drift
-from jotr_deploy.evaluation.results import FileDrift
-from jotr_deploy.evaluation.samples import Collector, Samples
+from jotr_deploy.evaluation.evaluation_result import FileDrift
+from jotr_deploy.evaluation.measured_people import Collector, Samples
 from jotr_deploy.evaluation.workers import in_order
 from jotr_deploy.profiling.environment import environment, load_average
 from jotr_deploy.runtime.mesh import MeshNetwork
@@ -35,7 +35,7 @@ def measured(bundles: list[Path], seed: int, scenes: int) -> dict[tuple[Path, st
         paths = [open_bundle(bundle).file("mesh", name) for bundle, name in keys]
         networks = [MeshNetwork(stack.enter_context(open_session(path, "onnxruntime", "cpu"))) for path in paths]
         collector = Collector(networks)
-        for scene in stack.enter_context(in_order(partial(synthetic.held_out, seed), scenes, 1)):
+        for scene in stack.enter_context(in_order(partial(held_out_scenes.held_out, seed), scenes, 1)):
             chosen = np.flatnonzero(scene.counted)
             collector.add(scene.image_bgr, scene.given[chosen], scene.truth[chosen])
         return dict(zip(keys, collector.finish(), strict=True))
@@ -45,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("bundles", type=Path, nargs="+")
     parser.add_argument("--scenes", type=int, default=256)
-    parser.add_argument("--seed", type=int, default=synthetic.SEED)
+    parser.add_argument("--seed", type=int, default=held_out_scenes.SEED)
     arguments = parser.parse_args()
     print(environment(None, False, load_average()))
     found = measured(arguments.bundles, arguments.seed, arguments.scenes)

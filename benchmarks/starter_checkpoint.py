@@ -23,9 +23,9 @@ from torch import Tensor, nn
 
 from jotr_deploy.body.smpl import stand_in
 from jotr_deploy.bundle import open_bundle
-from jotr_deploy.engines.halved import widen_weights
+from jotr_deploy.engines.fp16_weights import widen_weights
 from jotr_deploy.engines.verify import random_crops
-from jotr_deploy.export.export import torch_network
+from jotr_deploy.export.to_bundle import torch_network
 from jotr_deploy.model.attention import Attention, DecoderLayer
 from jotr_deploy.model.checkpoint import save_checkpoint
 from jotr_deploy.model.fusion import Fusion

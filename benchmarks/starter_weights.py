@@ -20,10 +20,9 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from jotr_deploy.bundle import open_bundle
-from jotr_deploy.engines.halved import widen_weights
+from jotr_deploy.engines.fp16_weights import widen_weights
 from jotr_deploy.runtime.sessions import open_session
-from jotr_deploy.training import detector, pose
-from jotr_deploy.training.tasks import Task
+from jotr_deploy.training.tasks import Task, detector_task, pose_task
 from jotr_deploy.training.tiny_pose import Heights
 
 SEED, BATCH, BATCHES = 99, 32, 8
@@ -83,13 +82,15 @@ def main() -> None:
     arguments = parser.parse_args()
     path = open_bundle(Path("starter")).file(arguments.role)
     task: Task = (
-        detector.make(detector.Options(), SEED) if arguments.role == "detector" else pose.make(pose.Options(), SEED)
+        detector_task.make(detector_task.Options(), SEED)
+        if arguments.role == "detector"
+        else pose_task.make(pose_task.Options(), SEED)
     )
     network = task.model.eval().requires_grad_(False)
     pairs = folded(network, stored(path))
     samples = [task.samples(range(k * BATCH, (k + 1) * BATCH))["image"] for k in range(BATCHES)]
     images = [torch.from_numpy(each) for each in samples]
-    inputs = [each.float() if arguments.role == "detector" else pose.normalised(each) for each in images]
+    inputs = [each.float() if arguments.role == "detector" else pose_task.normalised(each) for each in images]
     measure(network, inputs, pairs)
     found = [network(inputs[0])[..., :4]] if arguments.role == "detector" else list(Heights(network)(inputs[0]))
     with open_session(path, "onnxruntime", "cpu") as session:

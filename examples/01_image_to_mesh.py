@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from jotr_deploy.bundle import open_bundle
-from jotr_deploy.geometry.scene import scene_error_px, scene_translation_m
+from jotr_deploy.geometry.scene_frame import scene_error_px, scene_translation_m
+from jotr_deploy.runtime.finding.people_source import open_people_source
 from jotr_deploy.runtime.mesh import MeshNetwork
-from jotr_deploy.runtime.people_source import open_people_source
 from jotr_deploy.runtime.pipeline import Pipeline
 from jotr_deploy.runtime.sessions import open_session
-from jotr_deploy.runtime.video import open_source
-from jotr_deploy.visual.files import write_obj
+from jotr_deploy.runtime.sources.opening import open_source
+from jotr_deploy.visual.result_files import write_obj
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from jotr_deploy.errors import JotrDeployError
     from jotr_deploy.people import People, Person
     from jotr_deploy.runtime.detections import Detections
-    from jotr_deploy.runtime.loaded import Model, load
+    from jotr_deploy.runtime.loaded_model import Model, load
 
 __all__ = [
     "Detections",

@@ -14,10 +14,10 @@ from jotr_deploy.errors import JotrDeployError
 
 if TYPE_CHECKING:
     from jotr_deploy.engines.verify import Difference
-    from jotr_deploy.evaluation.annotated.results import SetEvaluation
+    from jotr_deploy.evaluation.evaluation_result import Evaluation
     from jotr_deploy.evaluation.occlusion import OcclusionOptions
-    from jotr_deploy.evaluation.results import Evaluation
-    from jotr_deploy.export.export import Exported
+    from jotr_deploy.evaluation.published.set_result import SetEvaluation
+    from jotr_deploy.export.to_bundle import Exported
 
 Say = Callable[[str], None]
 """Called with each step as it starts, in a line."""
@@ -56,8 +56,8 @@ def export_bundle(
         OutputError: `output` exists or cannot be written.
     """
     say(f"reading {'random weights' if checkpoint is None else checkpoint}")
-    from jotr_deploy.export.export import export_bundle as export
-    from jotr_deploy.export.load import load_network, load_stand_in
+    from jotr_deploy.export.assemble import load_network, load_stand_in
+    from jotr_deploy.export.to_bundle import export_bundle as export
 
     if checkpoint is None:
         loaded = load_stand_in(with_body=with_body)
@@ -93,7 +93,7 @@ def build_engine(
         output: leave the bundle as it is and write a copy with the new file here.
         say: see `Say`.
         tensorrt: `batch`, `plugin`, `workspace_bytes`, `timing_cache`, `optimization_level` and `progress` of
-            `jotr_deploy.engines.tensorrt.build_engine`.
+            `jotr_deploy.engines.tensorrt.engine.build_engine`.
 
     Raises:
         BundleError, MissingDependency, SessionError: the bundle, a package or the device does not allow it.
@@ -104,7 +104,7 @@ def build_engine(
     place = Path(bundle if output is None else output)
     with to_write(Path(bundle), None if output is None else Path(output)) as opened:
         if backend == "tensorrt":
-            from jotr_deploy.engines.tensorrt import build_engine as build
+            from jotr_deploy.engines.tensorrt.engine import build_engine as build
 
             built = build(opened, precision=precision, say=say, **tensorrt)
             line = built.trtexec.replace(str(opened.path), str(place))
@@ -160,8 +160,8 @@ def evaluate(
         JotrDeployError: options that the protocol lacks or does not use, and files that cannot be used.
     """
     from jotr_deploy.bundle import open_bundle
+    from jotr_deploy.evaluation.held_out_scenes import SCENES
     from jotr_deploy.evaluation.protocols import PROTOCOLS, SYNTHETIC, SyntheticOptions, evaluate_synthetic
-    from jotr_deploy.evaluation.synthetic import SCENES
 
     if protocol not in PROTOCOLS:
         raise JotrDeployError(f"--protocol: {protocol!r} is not known", f"give one of {', '.join(PROTOCOLS)}")
@@ -176,7 +176,7 @@ def evaluate(
     if root is None or h36m_regressor is None or smpl is None:
         option = next(option for option, value in of_a_set.items() if value is None)
         raise JotrDeployError(f"--protocol {protocol} needs {option}", _WHERE[option])
-    from jotr_deploy.evaluation.annotated.protocol import SetOptions, evaluate_set
+    from jotr_deploy.evaluation.published.protocol import SetOptions, evaluate_set
 
     files = Path(root), Path(h36m_regressor), Path(smpl)
     options = SetOptions(protocol, *files, seed, file, drift, device, threads, occlusion, align)

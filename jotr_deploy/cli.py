@@ -15,7 +15,7 @@ import typer
 from rich.markup import escape
 
 from jotr_deploy.errors import JotrDeployError
-from jotr_deploy.terminal import console, errors
+from jotr_deploy.verbs.terminal import console, errors
 
 
 class Verb(NamedTuple):

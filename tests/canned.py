@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from jotr_deploy.runtime.detection.letterbox import boxes_on_canvas, fitted_size_px
-from jotr_deploy.runtime.detection.yolox import cells
+from jotr_deploy.runtime.finding.detection.letterbox import boxes_on_canvas, fitted_size_px
+from jotr_deploy.runtime.finding.detection.yolox import cells
 from jotr_deploy.runtime.sessions import Session, TensorSpec
 
 STRIDES = (8, 16, 32)

@@ -55,8 +55,8 @@ def tiny_bundle(once: Once) -> Path:
     """A bundle of `tiny.TINY` with random weights and the stand-in body."""
     from tiny import TINY
 
-    from jotr_deploy.export.export import export_bundle
-    from jotr_deploy.export.load import load_stand_in
+    from jotr_deploy.export.assemble import load_stand_in
+    from jotr_deploy.export.to_bundle import export_bundle
 
     return once("tiny", lambda path: export_bundle(load_stand_in(TINY), path))
 
@@ -66,7 +66,7 @@ def golden_file(once: Once) -> Path:
     """The published network of `golden_case`, exported."""
     from golden_case import SEED, network
 
-    from jotr_deploy.export.onnx import export_onnx
+    from jotr_deploy.export.to_onnx import export_onnx
 
     return once("golden.onnx", lambda path: onnx.save(export_onnx(network(SEED)), path))
 
@@ -76,7 +76,7 @@ def tiny_golden_file(once: Once) -> Path:
     """`golden_case.tiny_golden`, exported."""
     from golden_case import tiny_golden
 
-    from jotr_deploy.export.onnx import export_onnx
+    from jotr_deploy.export.to_onnx import export_onnx
 
     return once("tiny_golden.onnx", lambda path: onnx.save(export_onnx(tiny_golden()), path))
 

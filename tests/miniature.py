@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from jotr_deploy.datasets.annotated import human36m
+from jotr_deploy.datasets.published import human36m
 from jotr_deploy.skeletons import H36M17, SKELETONS
 
 WIDTH, HEIGHT = SIZE_PX = (120, 100)

@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from jotr_deploy.runtime.video import VideoWriter
+from jotr_deploy.runtime.sources.opening import VideoWriter
 
 WIDTH, HEIGHT = 80, 60
 

@@ -22,11 +22,11 @@ from jotr_deploy.bundle import Error, FileEntry, Licence, Manifest
 from jotr_deploy.cli import VERBS, application
 from jotr_deploy.config import ModelConfig
 from jotr_deploy.engines.verify import LIMITS, UNITS
-from jotr_deploy.export.load import load_stand_in
+from jotr_deploy.export.assemble import load_stand_in
 from jotr_deploy.model.checkpoint import our_name
 from jotr_deploy.model.jotr import INPUTS, JOTR, MeshOutput
 from jotr_deploy.people import People
-from jotr_deploy.visual.files import PeopleWriter
+from jotr_deploy.visual.result_files import PeopleWriter
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "jotr_deploy"

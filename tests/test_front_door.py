@@ -41,7 +41,7 @@ def test_another_name_is_missed() -> None:
 
 def test_the_old_names_stay() -> None:
     from jotr_deploy.bundle import open_bundle, starter_path
-    from jotr_deploy.visual.files import read_people
+    from jotr_deploy.visual.result_files import read_people
 
     assert open_bundle(Path("starter")).path == starter_path()
     assert callable(read_people)

@@ -15,7 +15,7 @@ from test_file_names import FAULTS, FINE
 from jotr_deploy.bundle import Bundle, FileEntry, Manifest, open_bundle, replace_files, sha256_of, to_write
 from jotr_deploy.config import ModelConfig
 from jotr_deploy.errors import BundleError
-from jotr_deploy.writing import aside_of, written_aside
+from jotr_deploy.support.writing import aside_of, written_aside
 
 AGAIN = "export it again: jotr-deploy export CHECKPOINT -o BUNDLE"
 

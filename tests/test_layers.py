@@ -105,7 +105,7 @@ def test_the_check_sees_what_it_should() -> None:
     assert violations("jotr_deploy.geometry.crop", up) == [
         "jotr_deploy.geometry.crop:2 imports jotr_deploy.runtime.run.run: runtime is above geometry"
     ]
-    assert len(violations("jotr_deploy.people", "import jotr_deploy.visual.files")) == 1
+    assert len(violations("jotr_deploy.people", "import jotr_deploy.visual.result_files")) == 1
     assert len(violations("jotr_deploy.people", "from jotr_deploy import cli")) == 1
     assert len(violations("jotr_deploy.geometry.crop", "from ..runtime import run")) == 1
     assert len(violations("jotr_deploy.geometry.crop", "if TYPE_CHECKING:\n    from jotr_deploy.body import smpl")) == 1

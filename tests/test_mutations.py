@@ -20,16 +20,16 @@ from jotr_deploy.body.smpl import load_body, load_head_top
 from jotr_deploy.body.tensors import read_tensors
 from jotr_deploy.body.vposer import load_vposer
 from jotr_deploy.bundle import open_bundle
-from jotr_deploy.datasets.annotated.entries import each_entry
+from jotr_deploy.datasets.published.json_entries import each_entry
 from jotr_deploy.errors import BodyFileError, CheckpointError, JotrDeployError
 from jotr_deploy.model.checkpoint import build_model, load_checkpoint
-from jotr_deploy.reading import read_onnx
-from jotr_deploy.runtime.images import read_image
 from jotr_deploy.runtime.joint_files.box_file import read_boxes
 from jotr_deploy.runtime.joint_files.keypoint_file import read_keypoints
 from jotr_deploy.runtime.sessions import open_session
-from jotr_deploy.training.config import read_config
-from jotr_deploy.visual.files import read_people
+from jotr_deploy.runtime.sources.images import read_image
+from jotr_deploy.support.read_errors import read_onnx
+from jotr_deploy.training.run_config import read_config
+from jotr_deploy.visual.result_files import read_people
 
 EACH = 60
 JOINTS = [1.0, 2.0, 0.5] * 17

@@ -39,14 +39,14 @@ from jotr_deploy.bundle import Bundle, open_bundle
 from jotr_deploy.engines.precision import to_low_precision
 from jotr_deploy.engines.verify import measure, random_crops
 from jotr_deploy.errors import BundleError, JotrDeployError, MissingDependency
-from jotr_deploy.export.load import load_network, load_stand_in
+from jotr_deploy.export.assemble import load_network, load_stand_in
 from jotr_deploy.model.jotr import INPUTS, JOTR
 from jotr_deploy.profiling.environment import environment, load_average
 from jotr_deploy.runtime.sessions import cuda
 from jotr_deploy.runtime.sessions.cuda_session import CudaSession
 from jotr_deploy.runtime.sessions.onnxruntime_cuda import OnnxRuntimeCudaSession
 from jotr_deploy.runtime.sessions.tensorrt import TensorRTSession
-from jotr_deploy.writing import written_aside
+from jotr_deploy.support.writing import written_aside
 
 BATCHES = (1, 8, 32)
 WARM_UP, ROUNDS = 5, 100

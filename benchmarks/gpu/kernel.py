@@ -31,7 +31,7 @@ from torch.nn.functional import grid_sample
 
 from jotr_deploy.errors import JotrDeployError
 from jotr_deploy.plugins import kernel
-from jotr_deploy.writing import written_aside
+from jotr_deploy.support.writing import written_aside
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "plugins"))
 from test_trilinear import CASES, TOLERANCE, build, to_torch

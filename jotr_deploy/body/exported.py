@@ -1,7 +1,7 @@
 """The body inside an exported network: pose and shape in, mesh and joints out.
 
 A bundle has skinning only inside `mesh.onnx`, behind everything else. The part of that graph between pose and mesh runs
-by itself: in an inference engine (`runtime.body`), or here in NumPy, where none needs to be installed.
+by itself: in an inference engine (`runtime.body_session`), or here in NumPy, where none needs to be installed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from jotr_deploy.bundle import Bundle
 from jotr_deploy.errors import BundleError
 from jotr_deploy.people import LAYOUT
-from jotr_deploy.reading import read_onnx
+from jotr_deploy.support.read_errors import read_onnx
 
 Array = NDArray[Any]
 

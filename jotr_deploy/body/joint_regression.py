@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from jotr_deploy.body.lbs import SkinnedBody, joint_transforms
-from jotr_deploy.body.rotations import matrix_from_axis_angle
+from jotr_deploy.body.torch_rotations import matrix_from_axis_angle
 
 
 class JointsBody(nn.Module):

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from jotr_deploy.errors import JotrDeployError
-from jotr_deploy.filetype import describe_file
-from jotr_deploy.reading import read_errors
+from jotr_deploy.support.file_kinds import describe_file
+from jotr_deploy.support.read_errors import read_errors
 
 TORCH_FILES = ("a PyTorch archive", "an old-style PyTorch file")
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")

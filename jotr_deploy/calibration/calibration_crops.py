@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from jotr_deploy.bundle import Bundle
 from jotr_deploy.errors import JotrDeployError
-from jotr_deploy.evaluation.synthetic import held_out
+from jotr_deploy.evaluation.held_out_scenes import held_out
 from jotr_deploy.runtime.crops import Crops, make_crops
 from jotr_deploy.runtime.detections import Detections
-from jotr_deploy.runtime.people_networks import open_people_networks
-from jotr_deploy.runtime.people_source import open_people_source
-from jotr_deploy.runtime.video import open_source
+from jotr_deploy.runtime.finding.people_networks import open_people_networks
+from jotr_deploy.runtime.finding.people_source import open_people_source
+from jotr_deploy.runtime.sources.opening import open_source
 
 Array = NDArray[Any]
 Progress = Callable[[str, int, "int | None"], None]

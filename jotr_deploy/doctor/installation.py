@@ -191,7 +191,7 @@ def _people_networks(bundle: Bundle) -> Iterator[Finding]:
         if not bundle.has(role):
             continue
         from jotr_deploy.runtime.sessions import open_session
-        from jotr_deploy.sample import try_detector, try_pose
+        from jotr_deploy.third_party.trial import try_detector, try_pose
 
         subject = f"{role} on a known picture"
         entry = bundle.entry(role)

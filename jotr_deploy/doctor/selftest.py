@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from jotr_deploy.bundle import Bundle, open_bundle
 from jotr_deploy.config import ModelConfig
 from jotr_deploy.engines.precision import to_low_precision
-from jotr_deploy.engines.tensorrt import build_engine, plan_network
+from jotr_deploy.engines.tensorrt.engine import build_engine, plan_network
 from jotr_deploy.engines.verify import LIMITS, UNITS, Difference, measure, require
 from jotr_deploy.errors import JotrDeployError, MissingDependency, VerificationError, first_line, install
 from jotr_deploy.plugins import DOMAIN, NAME, VERSION, kernel
@@ -234,8 +234,8 @@ def _networks(bundle: Bundle | None, folder: Path) -> dict[str, Callable[[], Bun
 
 def _stand_in(config: ModelConfig, path: Path) -> Bundle:
     try:
-        from jotr_deploy.export.export import export_bundle
-        from jotr_deploy.export.load import load_stand_in
+        from jotr_deploy.export.assemble import load_stand_in
+        from jotr_deploy.export.to_bundle import export_bundle
     except ImportError as error:
         raise MissingDependency(f"its export needs {error.name}", f"{install('export')}, or name a bundle") from None
     return open_bundle(export_bundle(load_stand_in(config), path).path)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import onnx
 
 from jotr_deploy.bundle import Bundle
-from jotr_deploy.engines.derived import add_model, load_source
+from jotr_deploy.engines.derived_files import add_model, load_source
 from jotr_deploy.engines.int8 import for_cpu
 from jotr_deploy.engines.verify import Difference
 from jotr_deploy.errors import BundleError, JotrDeployError

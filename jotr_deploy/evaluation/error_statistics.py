@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.evaluation.joints import EVALUATED
-from jotr_deploy.evaluation.samples import Samples
+from jotr_deploy.evaluation.measured_joints import EVALUATED
+from jotr_deploy.evaluation.measured_people import Samples
 
 Array = NDArray[Any]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from jotr_deploy.evaluation.figures import Errors, Figures
+from jotr_deploy.evaluation.error_statistics import Errors, Figures
 from jotr_deploy.evaluation.occlusion import Occlusion
 
 

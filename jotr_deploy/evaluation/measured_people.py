@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.evaluation.joints import EVALUATED_IN_SMPL30, EvaluatedJoints, by_name
+from jotr_deploy.evaluation.measured_joints import EVALUATED_IN_SMPL30, EvaluatedJoints, by_name
 from jotr_deploy.evaluation.metrics import aligned, distances_mm, mpjpe_mm
 from jotr_deploy.people import People
 from jotr_deploy.runtime.crops import Crops, make_crops

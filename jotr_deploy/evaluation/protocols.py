@@ -11,20 +11,20 @@ import numpy as np
 
 from jotr_deploy.bundle import Bundle
 from jotr_deploy.datasets.joint_errors import DEVIATION, HIDDEN_FACTOR, NOT_FOUND
-from jotr_deploy.evaluation import synthetic
-from jotr_deploy.evaluation.annotated.people import SPLITS
+from jotr_deploy.evaluation import held_out_scenes
 from jotr_deploy.evaluation.attack import Attack
 from jotr_deploy.evaluation.drift import bundle_drift
-from jotr_deploy.evaluation.figures import HARDLY_OCCLUDED, Errors
-from jotr_deploy.evaluation.files import OpenFiles, open_files
-from jotr_deploy.evaluation.joints import EVALUATED
+from jotr_deploy.evaluation.error_statistics import HARDLY_OCCLUDED, Errors
+from jotr_deploy.evaluation.evaluation_result import Evaluation, Protocol
+from jotr_deploy.evaluation.held_out_scenes import held_out
 from jotr_deploy.evaluation.matching import LEAST_IOU
+from jotr_deploy.evaluation.measured_joints import EVALUATED
+from jotr_deploy.evaluation.measured_people import Collector, Samples
+from jotr_deploy.evaluation.mesh_files import OpenFiles, open_files
 from jotr_deploy.evaluation.occlusion import OcclusionOptions
 from jotr_deploy.evaluation.occlusion_files import finish_attack, open_attack
 from jotr_deploy.evaluation.pixels import HALF_VISIBLE, FromPixels, open_people
-from jotr_deploy.evaluation.results import Evaluation, Protocol
-from jotr_deploy.evaluation.samples import Collector, Samples
-from jotr_deploy.evaluation.synthetic import held_out
+from jotr_deploy.evaluation.published.set_people import SPLITS
 from jotr_deploy.evaluation.workers import in_order, worker_count
 from jotr_deploy.geometry.crop import SQUARE_MARGIN, VALID_CONFIDENCE
 
@@ -33,7 +33,7 @@ PROTOCOLS = (SYNTHETIC, *SPLITS)
 _PIXELS = (
     f"boxes by the bundle's detector, joints and crop boxes by its pose network; by score, each takes the free true "
     f"box, clipped to the picture, with the highest IoU of at least {LEAST_IOU}; recall: of people at least "
-    f"{synthetic.LEAST_HEIGHT_PX:g} px tall and {HALF_VISIBLE:.0%} visible; errors: of the counted people who are found"
+    f"{held_out_scenes.LEAST_HEIGHT_PX:g} px tall and {HALF_VISIBLE:.0%} visible; errors: of the counted people who are found"
 )
 ALIGNED = "; the people found were moved onto the joints given first"
 Progress = Callable[[str, int, "int | None"], None]
@@ -44,8 +44,8 @@ ATTACK_STEP = "people x patches"
 class SyntheticOptions:
     """What the user asked for."""
 
-    seed: int = synthetic.SEED
-    scenes: int = synthetic.SCENES
+    seed: int = held_out_scenes.SEED
+    scenes: int = held_out_scenes.SCENES
     file: str | None = None  # of role mesh in the bundle; None is the first
     drift: bool = False
     pixels: bool = False
@@ -129,9 +129,9 @@ def synthetic_protocol(options: SyntheticOptions, drawn: int, counted: int) -> P
     """The synthetic protocol in plain words."""
     return Protocol(
         protocol=SYNTHETIC,
-        scenes=f"{options.scenes} drawn scenes of seed {options.seed}; training uses seeds below {synthetic.SEED}",
-        people=f"{counted} of {drawn}: at least {synthetic.LEAST_HEIGHT_PX:g} px tall (whole body) and "
-        f"{synthetic.LEAST_VISIBLE:.0%} of the silhouette visible",
+        scenes=f"{options.scenes} drawn scenes of seed {options.seed}; training uses seeds below {held_out_scenes.SEED}",
+        people=f"{counted} of {drawn}: at least {held_out_scenes.LEAST_HEIGHT_PX:g} px tall (whole body) and "
+        f"{held_out_scenes.LEAST_VISIBLE:.0%} of the silhouette visible",
         joint_set=f"{len(EVALUATED)} joints: {', '.join(EVALUATED)}",
         regressor="by name from the 30-joint set, the bundle's regressor against that of the scenes' body; "
         "the stand-in body has no H36M regressor",

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.errors import SourceError
-from jotr_deploy.runtime.images import IMAGE_SUFFIXES, READ_FORMATS, natural_order, read_image
+from jotr_deploy.runtime.sources.images import IMAGE_SUFFIXES, READ_FORMATS, natural_order, read_image
 
 Array = NDArray[Any]
 

@@ -18,8 +18,8 @@ from jotr_deploy.body.vposer import VPoserDecoder
 from jotr_deploy.config import ModelConfig, first_fault
 from jotr_deploy.errors import UPGRADE, CheckpointError, first_line
 from jotr_deploy.model.jotr import JOTR
-from jotr_deploy.reading import read_errors, shortened
-from jotr_deploy.writing import written_aside
+from jotr_deploy.support.read_errors import read_errors, shortened
+from jotr_deploy.support.writing import written_aside
 
 FORMAT = "jotr-deploy/1"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from jotr_deploy.errors import JotrDeployError, MissingDependency, first_line
 from jotr_deploy.plugins.library import FILE_NAME, SOURCES, Looked, cached_library
-from jotr_deploy.writing import folder_beside, output_errors, written_aside
+from jotr_deploy.support.writing import folder_beside, output_errors, written_aside
 
 _HEADER = "NvInferRuntime.h"
 _INCLUDE_FOLDERS = (

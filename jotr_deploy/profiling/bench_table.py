@@ -10,12 +10,12 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from jotr_deploy.profiling.bench_result import GPU_PARTS, BenchResult, NetworkResult, StageResult, Timing
 from jotr_deploy.profiling.choose import Choice
 from jotr_deploy.profiling.environment import Environment
-from jotr_deploy.profiling.frames import FrameProfile
-from jotr_deploy.profiling.layers import Profile
-from jotr_deploy.profiling.results import GPU_PARTS, BenchResult, NetworkResult, StageResult, Timing
-from jotr_deploy.profiling.target_results import TargetResult
+from jotr_deploy.profiling.frame_times import FrameProfile
+from jotr_deploy.profiling.layer_times import Profile
+from jotr_deploy.profiling.p99_search_result import TargetResult
 
 NOTHING = "-"
 _LITTLE_MS = 0.1  # a block without arithmetic that takes less everywhere is not shown

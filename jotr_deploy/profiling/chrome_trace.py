@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jotr_deploy.spans import NO_FRAME, Span
-from jotr_deploy.writing import written_aside
+from jotr_deploy.support.spans import NO_FRAME, Span
+from jotr_deploy.support.writing import written_aside
 
 _PROCESS = 1
 

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 
-from jotr_deploy.processor import processor
+from jotr_deploy.support.processor import processor
 
 _DISTRIBUTIONS = (
     "jotr-deploy", "numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "torch",

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from jotr_deploy.profiling.results import Timing
-from jotr_deploy.spans import NO_FRAME, Span
+from jotr_deploy.profiling.bench_result import Timing
+from jotr_deploy.support.spans import NO_FRAME, Span
 
 BUSY = 0.9
 """Share of the time from which a thread counts as busy all the time."""

@@ -7,7 +7,7 @@ from queue import Empty, Queue
 from threading import Event, Thread
 from typing import Any, TypeVar
 
-from jotr_deploy.writing import uninterrupted
+from jotr_deploy.support.writing import uninterrupted
 
 Item = TypeVar("Item")
 

@@ -20,18 +20,18 @@ from numpy.typing import NDArray
 
 from jotr_deploy.bundle import MANIFEST, Bundle
 from jotr_deploy.errors import JotrDeployError, OutputError, SourceError, first_line
-from jotr_deploy.file_names import name_fault
-from jotr_deploy.runtime.captures import shown
+from jotr_deploy.runtime.finding.people_source import PeopleBy, PeopleSource, file_use, require_one_way
 from jotr_deploy.runtime.joint_files.coordinates import JointsIn
-from jotr_deploy.runtime.loaded import Model
-from jotr_deploy.runtime.people_source import PeopleBy, PeopleSource, file_use, require_one_way
-from jotr_deploy.runtime.results import Results, Wanted, stem_of
-from jotr_deploy.runtime.scene_camera import PUBLISHED, CameraChoice
-from jotr_deploy.runtime.smoothing import Mode
+from jotr_deploy.runtime.loaded_model import Model
+from jotr_deploy.runtime.motion.smoothing import Mode
+from jotr_deploy.runtime.run_outputs import Results, Wanted, stem_of
+from jotr_deploy.runtime.sources.captures import shown
+from jotr_deploy.runtime.sources.opening import Frame, FrameSource, open_source
+from jotr_deploy.runtime.sources.scene_camera import PUBLISHED, CameraChoice
 from jotr_deploy.runtime.summary import Alignment, RunSummary
-from jotr_deploy.runtime.video import Frame, FrameSource, open_source
-from jotr_deploy.spans import Spans
-from jotr_deploy.writing import folder_made, output_errors, uninterrupted
+from jotr_deploy.support.file_names import name_fault
+from jotr_deploy.support.spans import Spans
+from jotr_deploy.support.writing import folder_made, output_errors, uninterrupted
 
 Array = NDArray[Any]
 Progress = Callable[[int, "int | None"], None]
@@ -72,7 +72,7 @@ def run(
 ) -> RunSummary:
     """Recover everyone in an image, a folder, a glob, a video, a camera or a URL.
 
-    Writes `NAME.npz` (see `visual.files`), overlays, what else the options ask for, and `NAME.json`. Until all is
+    Writes `NAME.npz` (see `visual.result_files`), overlays, what else the options ask for, and `NAME.json`. Until all is
     done the files lie in a hidden directory inside `output`; any failure takes it away again. After Ctrl-C, and where
     a camera or stream ends before its time, what there is so far is finished and kept.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jotr_deploy.errors import JotrDeployError, SessionError, first_line
-from jotr_deploy.filetype import UNKNOWN, advice, describe_file
+from jotr_deploy.support.file_kinds import UNKNOWN, advice, describe_file
 
 if TYPE_CHECKING:
     import onnx

@@ -27,12 +27,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.errors import FetchError, VerificationError, first_line
-from jotr_deploy.fetching.flatbuffer import Damaged
-from jotr_deploy.fetching.tflite import Unsupported
-from jotr_deploy.fetching.to_onnx import to_onnx
-from jotr_deploy.runtime.fetched import DETECTOR, LANDMARKS, LICENCE, SOURCE, FetchedPeople, people_folder
+from jotr_deploy.runtime.finding.fetched import DETECTOR, LANDMARKS, LICENCE, SOURCE, FetchedPeople, people_folder
 from jotr_deploy.runtime.sessions import open_session
-from jotr_deploy.writing import folder_made, output_errors
+from jotr_deploy.support.writing import folder_made, output_errors
+from jotr_deploy.third_party.flatbuffer import Damaged
+from jotr_deploy.third_party.tflite import Unsupported
+from jotr_deploy.third_party.tflite_to_onnx import to_onnx
 
 Array = NDArray[Any]
 Say = Callable[[str], None]
@@ -163,7 +163,7 @@ def samples(output: Array) -> Array:
 
 def recorded() -> dict[str, dict[str, list[float]]]:
     """`samples` of the original files' outputs for `formula_picture`, by file and output; TFLite read by OpenVINO."""
-    text = (resources.files("jotr_deploy.fetching") / "recorded.json").read_text()
+    text = (resources.files("jotr_deploy.third_party") / "recorded.json").read_text()
     return {name: outputs for name, outputs in json.loads(text).items() if name in SOURCES}
 
 

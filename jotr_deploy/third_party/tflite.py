@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.fetching.flatbuffer import Damaged, Table, root
+from jotr_deploy.third_party.flatbuffer import Damaged, Table, root
 
 Array = NDArray[Any]
 

@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from jotr_deploy.fetching.tflite import Network, Operator, Unsupported, read_tflite
+from jotr_deploy.third_party.tflite import Network, Operator, Unsupported, read_tflite
 
 Array = NDArray[Any]
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from jotr_deploy.runtime.pose.simcc import decode
-from jotr_deploy.runtime.pose.top_down import cut, image_from_input, input_from_image
-from jotr_deploy.runtime.pose.top_down_network import normalised
+from jotr_deploy.runtime.finding.pose.simcc import decode
+from jotr_deploy.runtime.finding.pose.top_down import cut, image_from_input, input_from_image
+from jotr_deploy.runtime.finding.pose.top_down_network import normalised
 from jotr_deploy.training.onnx_files import load_weights
 from jotr_deploy.training.tiny_pose import SIZE_PX, SPLIT_RATIO, THRESHOLD, Heights, TinyPose
 
@@ -31,7 +31,7 @@ class FoundJoints:
         self._heights = Heights(network).eval()
 
     def __call__(self, image_bgr: Array, box_px: Array) -> Array:
-        """The joints of one person, as `runtime.pose` gives them: (17, 3) x, y, confidence; not found: all zero."""
+        """The joints of one person, as `runtime.finding.pose` gives them: (17, 3) x, y, confidence; not found: all zero."""
         affine = input_from_image(box_px[None], SIZE_PX)
         feed = torch.from_numpy(normalised(cut(image_bgr, affine[0], SIZE_PX)[None]))
         with torch.inference_mode():

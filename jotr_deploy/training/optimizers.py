@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from jotr_deploy.training.config import TrainConfig
+from jotr_deploy.training.run_config import TrainConfig
 
 MATRIX = 64
 """Fewest rows and columns of a matrix that Muon moves: layers between layers, not queries or heads."""

@@ -11,10 +11,10 @@ import onnx
 from onnx import numpy_helper
 
 from jotr_deploy.bundle import open_bundle
-from jotr_deploy.engines.derived import calibrated
+from jotr_deploy.engines.derived_files import calibrated
 from jotr_deploy.model.checkpoint import Checkpoint
-from jotr_deploy.reading import read_onnx
-from jotr_deploy.training.config import TrainingError
+from jotr_deploy.support.read_errors import read_onnx
+from jotr_deploy.training.run_config import TrainingError
 
 _WEIGHTED = ("Conv", "MatMul", "Gemm")
 

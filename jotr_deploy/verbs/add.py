@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from jotr_deploy.errors import JotrDeployError
-from jotr_deploy.terminal import console, done, print_json, steps
+from jotr_deploy.verbs.terminal import console, done, print_json, steps
 
 
 def add(
@@ -44,8 +44,8 @@ def add(
         )
     if redistributable and not licence:
         raise JotrDeployError("--redistributable is given without --licence", "say which terms allow it")
-    from jotr_deploy.add import NewNetwork, add_networks, recipes_of
     from jotr_deploy.bundle import to_write
+    from jotr_deploy.third_party.addition import NewNetwork, add_networks, recipes_of
 
     named = [f"{role}.format={name}" for role, name in formats.items() if name is not None]
     recipes = recipes_of([*named, *(settings or [])])

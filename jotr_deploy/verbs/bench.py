@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from jotr_deploy.errors import JotrDeployError, OutputError, choice
-from jotr_deploy.terminal import bar, console, done, errors, exclusive, needs, print_json
+from jotr_deploy.verbs.terminal import bar, console, done, errors, exclusive, needs, print_json
 
 BATCHES = [1, 4, 16]
 
@@ -59,9 +59,9 @@ def bench(
         _target(bundle, target_p99, sizes, threads, device, seconds, as_json)
         return
     from jotr_deploy.bundle import open_bundle
-    from jotr_deploy.profiling.bench import bench as measure
+    from jotr_deploy.profiling.bench_table import report as table
+    from jotr_deploy.profiling.benchmark import bench as measure
     from jotr_deploy.profiling.report import write_report
-    from jotr_deploy.profiling.table import report as table
 
     opened = open_bundle(bundle)
     if report is not None and not report.resolve().parent.is_dir():
@@ -98,9 +98,9 @@ def _target(
     bundle: Path, p99: str, batches: list[int] | None, threads: int | None, device: str, seconds: float, as_json: bool
 ) -> None:
     from jotr_deploy.bundle import open_bundle
-    from jotr_deploy.profiling.table import target_report
-    from jotr_deploy.profiling.target import BATCHES, find, remember_chosen
-    from jotr_deploy.profiling.target_results import parse_target
+    from jotr_deploy.profiling.bench_table import target_report
+    from jotr_deploy.profiling.p99_search import BATCHES, find, remember_chosen
+    from jotr_deploy.profiling.p99_search_result import parse_target
     from jotr_deploy.runtime.sessions.choice import choices
 
     opened, target_ms = open_bundle(bundle), parse_target(p99)
@@ -124,8 +124,8 @@ def _target(
 
 def _layers(bundle: Path, batch: int, threads: int | None, as_json: bool) -> None:
     from jotr_deploy.bundle import open_bundle
-    from jotr_deploy.profiling.layers import profile
-    from jotr_deploy.profiling.table import layers_report
+    from jotr_deploy.profiling.bench_table import layers_report
+    from jotr_deploy.profiling.layer_times import profile
 
     with bar() as progress:
         found = profile(open_bundle(bundle), batch, threads, progress)
@@ -139,8 +139,8 @@ def _layers(bundle: Path, batch: int, threads: int | None, as_json: bool) -> Non
 
 def _choose(bundle: Path, threads: int | None, seconds: float, as_json: bool) -> None:
     from jotr_deploy.bundle import open_bundle
+    from jotr_deploy.profiling.bench_table import choices_report
     from jotr_deploy.profiling.choose import choose
-    from jotr_deploy.profiling.table import choices_report
     from jotr_deploy.runtime.sessions.choice import choices
 
     with bar() as progress:

@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 from jotr_deploy.errors import JotrDeployError, choice
-from jotr_deploy.terminal import console, difference_table, done, errors, needs, print_json, steps
+from jotr_deploy.verbs.terminal import console, difference_table, done, errors, needs, print_json, steps
 
 plugins = typer.Typer(help="The sampling plugin for TensorRT: what is there, what is needed, build it.")
 
@@ -42,7 +42,7 @@ def build_engine(
     if check_only:
         _check(bundle, precision, plugin, as_json)
     elif backend == "tensorrt":
-        from jotr_deploy.engines.tensorrt import parse_batch
+        from jotr_deploy.engines.tensorrt.engine import parse_batch
 
         _build(
             bundle, output, backend, precision, as_json, batch=parse_batch(batch), plugin=plugin,
@@ -55,7 +55,7 @@ def build_engine(
 
 def _check(bundle: Path, precision: str, plugin: str | None, as_json: bool) -> None:
     from jotr_deploy.bundle import open_bundle
-    from jotr_deploy.engines.tensorrt import check_network
+    from jotr_deploy.engines.tensorrt.engine import check_network
 
     findings = check_network(open_bundle(bundle), precision, cast(Any, plugin))
     if as_json:

@@ -11,10 +11,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from jotr_deploy.errors import JotrDeployError, choice
-from jotr_deploy.terminal import bar, console, count, done, errors, exclusive, needs, print_json
+from jotr_deploy.verbs.terminal import bar, console, count, done, errors, exclusive, needs, print_json
 
 if TYPE_CHECKING:
-    from jotr_deploy.calibration.calibrate import Calibrated
+    from jotr_deploy.calibration.eight_bit_copy import Calibrated
 
 PRECISIONS = ("int8", "fp8")
 METHODS = ("minmax", "entropy", "percentile", "mse")
@@ -56,10 +56,10 @@ def calibrate(
     needs("calibrate", "onnxruntime")
     errors.print(f"[dim]calibrating[/] {escape(str(bundle))}", highlight=False, soft_wrap=True)
     from jotr_deploy.bundle import open_bundle, to_write
-    from jotr_deploy.calibration.calibrate import blocks_of
-    from jotr_deploy.calibration.calibrate import calibrate as calibrated
-    from jotr_deploy.calibration.frames import crops_of_pictures, synthetic_crops
-    from jotr_deploy.engines.derived import CALIBRATED
+    from jotr_deploy.calibration.calibration_crops import crops_of_pictures, synthetic_crops
+    from jotr_deploy.calibration.eight_bit_copy import blocks_of
+    from jotr_deploy.calibration.eight_bit_copy import calibrate as calibrated
+    from jotr_deploy.engines.derived_files import CALIBRATED
 
     blocks = None if placement is None else blocks_of(open_bundle(placement), precision)
     budget_mm = 4.0 if budget_mm is None else budget_mm

@@ -11,10 +11,10 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from jotr_deploy.terminal import console, needs, print_json, steps
+from jotr_deploy.verbs.terminal import console, needs, print_json, steps
 
 if TYPE_CHECKING:
-    from jotr_deploy.selftest import SelfTest
+    from jotr_deploy.doctor.selftest import SelfTest
 
 
 def doctor(
@@ -28,7 +28,7 @@ def doctor(
     if selftest:
         _selftest(bundle, as_json)
         return
-    from jotr_deploy.doctor import examine, healthy
+    from jotr_deploy.doctor.installation import examine, healthy
 
     findings = examine(bundle)
     if as_json:
@@ -59,7 +59,7 @@ def doctor(
 def _selftest(bundle: Path | None, as_json: bool) -> None:
     needs("doctor --selftest", "onnxruntime")
     from jotr_deploy.bundle import open_bundle
-    from jotr_deploy.selftest import selftest
+    from jotr_deploy.doctor.selftest import selftest
 
     with steps() as say:
         found = selftest(None if bundle is None else open_bundle(bundle), say)

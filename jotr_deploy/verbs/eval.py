@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from jotr_deploy.errors import JotrDeployError, choice
-from jotr_deploy.terminal import bar, console, done, errors, needs, print_json
+from jotr_deploy.verbs.terminal import bar, console, done, errors, needs, print_json
 
 if TYPE_CHECKING:
     from jotr_deploy.evaluation.occlusion import OcclusionOptions
@@ -62,10 +62,10 @@ def evaluate(
     needs("eval", "onnxruntime")
     errors.print(f"[dim]measuring[/] {escape(str(bundle))}", highlight=False, soft_wrap=True)
     from jotr_deploy import api
-    from jotr_deploy.evaluation.annotated.results import SetEvaluation
-    from jotr_deploy.evaluation.annotated.table import set_report
+    from jotr_deploy.evaluation.evaluation_table import report
     from jotr_deploy.evaluation.occlusion_table import occlusion_report
-    from jotr_deploy.evaluation.table import report
+    from jotr_deploy.evaluation.published.set_result import SetEvaluation
+    from jotr_deploy.evaluation.published.set_table import set_report
 
     with bar() as progress:
         result = api.evaluate(

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from jotr_deploy.errors import JotrDeployError, choice
-from jotr_deploy.terminal import console, difference_table, done, exclusive, needs, print_json, steps
+from jotr_deploy.verbs.terminal import console, difference_table, done, exclusive, needs, print_json, steps
 
 
 def export(

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from jotr_deploy.errors import choice
-from jotr_deploy.terminal import console, done, needs, print_json, steps
+from jotr_deploy.verbs.terminal import console, done, needs, print_json, steps
 
 
 def fetch(
@@ -26,8 +26,8 @@ def fetch(
     choice("WHAT", what, ("people",))
     needs("fetch", "onnxruntime")
     from jotr_deploy.errors import BundleError
-    from jotr_deploy.fetching.people import PACKAGE, VERSION, fetch_people
-    from jotr_deploy.runtime.fetched import fetched_people
+    from jotr_deploy.runtime.finding.fetched import fetched_people
+    from jotr_deploy.third_party.blazepose_wheel import PACKAGE, VERSION, fetch_people
 
     found = None
     if not force and wheel is None:

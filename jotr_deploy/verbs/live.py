@@ -13,8 +13,8 @@ from rich.console import RenderableType
 from rich.live import Live
 from rich.table import Table
 
-from jotr_deploy.spans import Spans
-from jotr_deploy.terminal import errors
+from jotr_deploy.support.spans import Spans
+from jotr_deploy.verbs.terminal import errors
 
 WINDOW_S = 2.0
 """What is shown is of this long."""

@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 from jotr_deploy.errors import JotrDeployError, choice
-from jotr_deploy.terminal import bar, console, done, errors, needs
+from jotr_deploy.verbs.terminal import bar, console, done, errors, needs
 
 _LINE_EVERY_S = 30.0
 
@@ -40,8 +40,8 @@ def train(
         choice("--recipe", recipe, ("paper", "code"))
     needs("train", "torch", "accelerate", "tensorboard")
     errors.print(f"[dim]preparing[/] {escape(str(config))}", highlight=False, soft_wrap=True)
-    from jotr_deploy.training.config import read_config
     from jotr_deploy.training.loop import fit
+    from jotr_deploy.training.run_config import read_config
     from jotr_deploy.training.run_directory import CHECKPOINT, WEIGHTS
     from jotr_deploy.training.tasks import make_task
 

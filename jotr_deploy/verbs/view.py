@@ -10,11 +10,11 @@ import typer
 from rich.markup import escape
 
 from jotr_deploy.errors import SourceError
-from jotr_deploy.terminal import console, count, errors, needs
+from jotr_deploy.verbs.terminal import console, count, errors, needs
 
 if TYPE_CHECKING:
-    from jotr_deploy.runtime.video import FrameSource
-    from jotr_deploy.visual.files import PeopleFile
+    from jotr_deploy.runtime.sources.opening import FrameSource
+    from jotr_deploy.visual.result_files import PeopleFile
 
 
 def view(
@@ -30,9 +30,9 @@ def view(
 ) -> None:
     """Show the meshes of a run over time in the browser, with camera, pictures and joints."""
     needs("view", "viser")
-    from jotr_deploy.visual.files import read_people
-    from jotr_deploy.visual.shown import Pictures, find_result
+    from jotr_deploy.visual.result_files import read_people
     from jotr_deploy.visual.viewer import Viewer
+    from jotr_deploy.visual.viewer_data import Pictures, find_result
 
     file = find_result(result)
     recording = read_people(file, bundle)
@@ -62,8 +62,8 @@ def _open_frames(file: Path, recording: PeopleFile, source: str | None) -> Frame
     Raises:
         SourceError: the source that the user names cannot be read, or shows something else.
     """
-    from jotr_deploy.runtime.video import open_source
-    from jotr_deploy.visual.shown import likely_sources
+    from jotr_deploy.runtime.sources.opening import open_source
+    from jotr_deploy.visual.viewer_data import likely_sources
 
     unread: list[str] = []  # a picture that cannot be read is not there, the others are
     if source is not None:

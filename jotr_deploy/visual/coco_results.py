@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from jotr_deploy.geometry.camera import project_px
 from jotr_deploy.people import People
 from jotr_deploy.skeletons import SKELETONS, SMPL30_INDEX
-from jotr_deploy.writing import written_aside
+from jotr_deploy.support.writing import written_aside
 
 Array = NDArray[Any]
 

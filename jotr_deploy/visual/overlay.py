@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from jotr_deploy.geometry.camera import project_px
 from jotr_deploy.geometry.raster import barycentric, rasterize, vertex_normals
-from jotr_deploy.geometry.scene import scene_focal_px
+from jotr_deploy.geometry.scene_frame import scene_focal_px
 from jotr_deploy.people import People
 from jotr_deploy.skeletons import SMPL30_BONES
 from jotr_deploy.visual.caption import draw_caption
@@ -34,7 +34,7 @@ def draw_people(image_bgr: Image, people: People, faces: Array, *, caption: str 
     """The picture with everybody's mesh over it.
 
     Every mesh is projected with its person's own camera, which is exact. What hides what is decided by depth in the
-    one scene camera (`geometry.scene`): depths of different focal lengths do not compare, so between people this
+    one scene camera (`geometry.scene_frame`): depths of different focal lengths do not compare, so between people this
     order is an approximation.
 
     Args:

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from jotr_deploy.errors import JotrDeployError
 from jotr_deploy.people import LAYOUT
-from jotr_deploy.visual.files import PeopleFile
-from jotr_deploy.visual.shown import (
+from jotr_deploy.visual.result_files import PeopleFile
+from jotr_deploy.visual.viewer_data import (
     Pictures,
     SceneCamera,
     Shown,

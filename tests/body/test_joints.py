@@ -6,7 +6,7 @@ import pytest
 import torch
 from golden_case import body as golden_body
 
-from jotr_deploy.body.joints import JointsBody
+from jotr_deploy.body.joint_regression import JointsBody
 from jotr_deploy.body.lbs import SkinnedBody
 from jotr_deploy.body.smpl import BodyModel, stand_in
 

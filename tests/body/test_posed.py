@@ -9,7 +9,7 @@ from golden_case import body, load, standin
 from numpy.testing import assert_allclose, assert_array_equal
 
 from jotr_deploy.body.lbs import SkinnedBody
-from jotr_deploy.body.posed import PosedBody
+from jotr_deploy.body.numpy_skinning import PosedBody
 from jotr_deploy.body.smpl import BodyModel, stand_in
 
 SEED = "jotr-golden-A/"

@@ -14,15 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper, parser
 
+from jotr_deploy.calibration.calibration_crops import CropSet
 from jotr_deploy.calibration.codes import FP8
-from jotr_deploy.calibration.frames import CropSet
 from jotr_deploy.calibration.placement import BLOCKS, block_of, chosen_nodes
 from jotr_deploy.calibration.quantize import channel_axis, quantize, quantized_weight, sites
 from jotr_deploy.calibration.ranges import collect
-from jotr_deploy.engines.halved import halve_weights, widen_weights
+from jotr_deploy.engines.fp16_weights import halve_weights, widen_weights
 from jotr_deploy.engines.int8 import for_cpu, for_tensorrt
-from jotr_deploy.engines.tensorrt_onnx import tensorrt_copy
-from jotr_deploy.engines.tensorrt_rules import check
+from jotr_deploy.engines.tensorrt.onnx_copy import tensorrt_copy
+from jotr_deploy.engines.tensorrt.rules import check
 from jotr_deploy.errors import BundleError
 
 FLOAT_SCOPES = ("heads", "vposer", "body", "fusion.decoder.joint_img_regress", "fusion.decoder.fc_pos_3d")

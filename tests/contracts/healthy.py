@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from jotr_deploy.engines.tensorrt_onnx import portable
+from jotr_deploy.engines.tensorrt.onnx_copy import portable
 from jotr_deploy.plugins import DOMAIN, NAME
 
 MAGIC = b"FAKE PLAN\n"

@@ -15,7 +15,7 @@ import pytest
 from outcome import Outcome, tree
 
 from jotr_deploy.bundle import Licence, Manifest, open_bundle, write_manifest
-from jotr_deploy.doctor import Finding, examine, healthy
+from jotr_deploy.doctor.installation import Finding, examine, healthy
 
 Cli = Callable[..., Outcome]
 
@@ -116,7 +116,7 @@ def test_another_build_of_opencv_serves_as_well(install: Callable[..., None], na
 def test_every_package_that_is_asked_for_is_known(install: Callable[..., None]) -> None:
     """What `pyproject.toml` needs and offers is looked for, but for what developers and programs of a GPU need."""
     tomllib = pytest.importorskip("tomllib")
-    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     install({})
     looked = {finding.subject for finding in examine() if finding.group in ("installation", "extras")}
     needed = {re.split(r"[<>=;\[ ]", line)[0] for line in project["dependencies"]}

@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engines.fake_machine import fake_machine
+from engines.tensorrt.fake_machine import fake_machine
 from outcome import Outcome
 from tiny import TINY
 
-from jotr_deploy import selftest as module
 from jotr_deploy.bundle import Bundle, open_bundle
 from jotr_deploy.config import ModelConfig
+from jotr_deploy.doctor import selftest as module
+from jotr_deploy.doctor.selftest import SelfTest, operator_feeds, operator_model, selftest
 from jotr_deploy.errors import SessionError
 from jotr_deploy.plugins import kernel
 from jotr_deploy.plugins.reference import trilinear_sample_3d
-from jotr_deploy.selftest import SelfTest, operator_feeds, operator_model, selftest
 
 pytest.importorskip("torch", reason="pip install '.[export]'")
 
@@ -136,7 +136,7 @@ def test_a_refused_launch_is_a_failed_row(tiny_bundle: Path, on_a_gpu: Callable[
 
 def test_without_pytorch_the_tiny_network_is_not_run(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_stand_in", STAND_IN)
-    monkeypatch.setitem(sys.modules, "jotr_deploy.export.export", None)
+    monkeypatch.setitem(sys.modules, "jotr_deploy.export.to_bundle", None)
     found = selftest(open_bundle(tiny_bundle))
     assert {row.result for row in found.rows if row.network == "tiny"} == {"not run"}
     assert by_engine(found, "full", "ONNX Runtime CPU") == {"fp16": "ok"}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines.fake_machine import fake_machine
+from engines.tensorrt.fake_machine import fake_machine
 
 from jotr_deploy.bundle import Bundle, open_bundle
 

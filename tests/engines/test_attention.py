@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 from tiny import TINY
 
-from jotr_deploy.engines.attention import OPERATOR, fuse_attention
+from jotr_deploy.engines.fused_attention import OPERATOR, fuse_attention
 from jotr_deploy.engines.precision import flops_of, tensor_types
 from jotr_deploy.engines.verify import random_crops
 

@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from jotr_deploy.engines.halved import LEAST_ELEMENTS, halve_weights
+from jotr_deploy.engines.fp16_weights import LEAST_ELEMENTS, halve_weights
 
 SIDE = 40
 

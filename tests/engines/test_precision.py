@@ -29,7 +29,7 @@ from jotr_deploy.engines.precision import (
 )
 from jotr_deploy.engines.verify import BATCHES, LIMITS, Network, measure, random_crops, require
 from jotr_deploy.errors import BundleError
-from jotr_deploy.export.export import torch_network
+from jotr_deploy.export.to_bundle import torch_network
 from jotr_deploy.model.jotr import JOTR
 from jotr_deploy.plugins import NAME
 from jotr_deploy.plugins.onnx_function import inline

@@ -14,12 +14,12 @@ import pytest
 from fake_scenes import fake_scene
 from outcome import Outcome
 
-from jotr_deploy import cli_evaluation
 from jotr_deploy.bundle import FileEntry, open_bundle, replace_file, write_manifest
-from jotr_deploy.evaluation import protocols, synthetic
-from jotr_deploy.evaluation.joints import EVALUATED
+from jotr_deploy.evaluation import held_out_scenes, protocols
+from jotr_deploy.evaluation.measured_joints import EVALUATED
 from jotr_deploy.profiling.networks import without_body
-from jotr_deploy.runtime.people_source import DetectedPeople
+from jotr_deploy.runtime.finding.people_source import DetectedPeople
+from jotr_deploy.verbs import eval
 
 Cli = Callable[..., Outcome]
 
@@ -201,9 +201,9 @@ def test_no_bundle(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_the_defaults_are_those_of_the_protocol() -> None:
-    defaults = inspect.signature(cli_evaluation.evaluate).parameters
-    assert defaults["seed"].default == synthetic.SEED == protocols.SyntheticOptions().seed
+    defaults = inspect.signature(eval.evaluate).parameters
+    assert defaults["seed"].default == held_out_scenes.SEED == protocols.SyntheticOptions().seed
     assert defaults["scenes"].default is None
-    assert f"{synthetic.SCENES} by default" in str(defaults["scenes"].annotation)
-    assert protocols.SyntheticOptions().scenes == synthetic.SCENES
+    assert f"{held_out_scenes.SCENES} by default" in str(defaults["scenes"].annotation)
+    assert protocols.SyntheticOptions().scenes == held_out_scenes.SCENES
     assert defaults["protocol"].default in protocols.PROTOCOLS

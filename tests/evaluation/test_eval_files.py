@@ -9,7 +9,7 @@ import pytest
 
 from jotr_deploy.bundle import Bundle, open_bundle, write_manifest
 from jotr_deploy.errors import BundleError, JotrDeployError
-from jotr_deploy.evaluation.files import open_files
+from jotr_deploy.evaluation.mesh_files import open_files
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from golden_case import load, standin
 from numpy.testing import assert_allclose
 
 from jotr_deploy.errors import BodyFileError
-from jotr_deploy.evaluation.figures import Figures
-from jotr_deploy.evaluation.joints import EVALUATED, H36MRegressor, by_name, load_h36m_regressor
-from jotr_deploy.evaluation.samples import Samples, Truth
+from jotr_deploy.evaluation.error_statistics import Figures
+from jotr_deploy.evaluation.measured_joints import EVALUATED, H36MRegressor, by_name, load_h36m_regressor
+from jotr_deploy.evaluation.measured_people import Samples, Truth
 from jotr_deploy.people import LAYOUT, People
 from jotr_deploy.skeletons import H36M17, SMPL30
 

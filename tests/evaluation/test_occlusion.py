@@ -15,7 +15,7 @@ from rich.console import Console
 
 from jotr_deploy.errors import JotrDeployError, OutputError, SourceError
 from jotr_deploy.evaluation.attack import Attacked
-from jotr_deploy.evaluation.figures import Figures
+from jotr_deploy.evaluation.error_statistics import Figures
 from jotr_deploy.evaluation.occlusion import Occlusion, OcclusionOptions, occlusion, prepare
 from jotr_deploy.evaluation.occlusion_files import finish_attack, open_attack, write_occlusion
 from jotr_deploy.evaluation.occlusion_table import occlusion_report

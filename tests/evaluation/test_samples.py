@@ -10,9 +10,9 @@ import pytest
 from fake_scenes import FakeNetwork, fake_scene, truth
 from numpy.testing import assert_allclose
 
-from jotr_deploy.evaluation.figures import Errors, Figures, JointFigures, mean, rounded
-from jotr_deploy.evaluation.joints import BODY_PARTS, EVALUATED, EVALUATED_IN_SMPL30
-from jotr_deploy.evaluation.samples import Collector, Samples, Truth
+from jotr_deploy.evaluation.error_statistics import Errors, Figures, JointFigures, mean, rounded
+from jotr_deploy.evaluation.measured_joints import BODY_PARTS, EVALUATED, EVALUATED_IN_SMPL30
+from jotr_deploy.evaluation.measured_people import Collector, Samples, Truth
 from jotr_deploy.skeletons import SMPL30
 
 Array = Any

@@ -17,7 +17,7 @@ from outcome import Outcome
 from jotr_deploy.datasets.synthetic.labels import labels
 from jotr_deploy.datasets.synthetic.scene import draw_scene
 from jotr_deploy.evaluation import protocols
-from jotr_deploy.evaluation.synthetic import HeldOut, held_out, noisy_joints
+from jotr_deploy.evaluation.held_out_scenes import HeldOut, held_out, noisy_joints
 from jotr_deploy.geometry.camera import looking_at
 from jotr_deploy.geometry.crop import square_box
 from jotr_deploy.skeletons import SKELETONS, SMPL30, SMPL30_INDEX

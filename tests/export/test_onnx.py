@@ -17,9 +17,9 @@ from golden_case import case, tiny_golden
 from tiny import TINY
 
 from jotr_deploy.engines.verify import BATCHES, measure, random_crops, require
-from jotr_deploy.export.export import torch_network
-from jotr_deploy.export.load import load_stand_in
-from jotr_deploy.export.onnx import export_onnx
+from jotr_deploy.export.assemble import load_stand_in
+from jotr_deploy.export.to_bundle import torch_network
+from jotr_deploy.export.to_onnx import export_onnx
 from jotr_deploy.model.initialise import initialise
 from jotr_deploy.model.jotr import JOTR, MeshOutput, PoseOutput
 from jotr_deploy.plugins import DOMAIN, NAME
@@ -141,7 +141,7 @@ def test_equal_to_the_byte_from_another_process_folder_and_mode(exported: onnx.M
     script = (
         "import sys, hashlib\n"
         "from golden_case import tiny_golden\n"
-        "from jotr_deploy.export.onnx import export_onnx\n"
+        "from jotr_deploy.export.to_onnx import export_onnx\n"
         "proto = export_onnx(tiny_golden().train())\n"
         "print(hashlib.sha256(proto.SerializeToString()).hexdigest())\n"
     )

@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from jotr_deploy.geometry.camera import camera_from_box, looking_at, project_px
 from jotr_deploy.geometry.rotations import matrix_from_axis_angle
-from jotr_deploy.geometry.scene import before_camera, translation_m
+from jotr_deploy.geometry.scene_frame import before_camera, translation_m
 from jotr_deploy.people import LAYOUT, People
 
 FOCAL_PX, PRINCIPAL_PX = 1100.0, np.array([640.0, 350.0])

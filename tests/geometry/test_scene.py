@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jotr_deploy.geometry.camera import camera_from_box, project_px
-from jotr_deploy.geometry.scene import image_centre_px, scene_error_px, scene_focal_px, scene_translation_m
+from jotr_deploy.geometry.scene_frame import image_centre_px, scene_error_px, scene_focal_px, scene_translation_m
 from jotr_deploy.people import LAYOUT, People
 
 SIZE = (1920, 1080)

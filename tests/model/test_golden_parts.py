@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from golden_case import load, network
 
-from jotr_deploy.body.rotations import axis_angle_from_matrix, matrix_from_6d, matrix_from_axis_angle
+from jotr_deploy.body.torch_rotations import axis_angle_from_matrix, matrix_from_6d, matrix_from_axis_angle
 from jotr_deploy.model.backbone import draw_heatmaps
 from jotr_deploy.model.fusion import inverse_sigmoid, sine_positions_2d
 from jotr_deploy.model.jotr import camera_translation, project_cells, render_translation

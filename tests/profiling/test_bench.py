@@ -15,13 +15,13 @@ from tiny import TINY
 
 from jotr_deploy.bundle import FileEntry, Manifest, open_bundle, sha256_of, write_manifest
 from jotr_deploy.errors import BundleError, SessionError
-from jotr_deploy.profiling import bench as module
+from jotr_deploy.profiling import benchmark as module
 from jotr_deploy.profiling import interleave
-from jotr_deploy.profiling.bench import bench
+from jotr_deploy.profiling.benchmark import bench
 from jotr_deploy.profiling.cold import ColdStart, cold_start
 from jotr_deploy.profiling.networks import open_networks, without_body
 from jotr_deploy.profiling.quiet import Judge, Usage
-from jotr_deploy.profiling.scene import open_scene
+from jotr_deploy.profiling.timed_picture import open_scene
 from jotr_deploy.runtime.sessions import open_session
 
 EAGER = "PyTorch eager"
@@ -284,7 +284,9 @@ def test_eager_uses_the_threads_of_the_engines(made):
 
 
 def test_importing_it_does_not_import_pytorch():
-    code = "import sys, jotr_deploy.profiling.bench, jotr_deploy.profiling.table; print('torch' in sys.modules)"
+    code = (
+        "import sys, jotr_deploy.profiling.benchmark, jotr_deploy.profiling.bench_table; print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

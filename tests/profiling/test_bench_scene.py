@@ -7,11 +7,11 @@ import pytest
 
 from jotr_deploy.bundle import open_bundle
 from jotr_deploy.errors import KeypointFileError, SourceError
-from jotr_deploy.profiling.scene import FOUND_NOBODY, default_scene, frame_job, open_scene, stages
-from jotr_deploy.runtime.people_networks import PeopleNetworks, open_people_networks
-from jotr_deploy.runtime.people_source import DetectedPeople
+from jotr_deploy.profiling.timed_picture import FOUND_NOBODY, default_scene, frame_job, open_scene, stages
+from jotr_deploy.runtime.finding.people_networks import PeopleNetworks, open_people_networks
+from jotr_deploy.runtime.finding.people_source import DetectedPeople
 from jotr_deploy.runtime.sessions import open_session
-from jotr_deploy.spans import Spans
+from jotr_deploy.support.spans import Spans
 
 JOINTS = np.random.default_rng(0).uniform([20, 10, 0.5], [180, 90, 1], (17, 3))
 

@@ -4,9 +4,9 @@ import json
 import pytest
 from rich.console import Console
 
-from jotr_deploy.profiling.frames import critical_path, frame_profile
-from jotr_deploy.profiling.table import frames_report
-from jotr_deploy.spans import NO_FRAME, Span, Spans
+from jotr_deploy.profiling.bench_table import frames_report
+from jotr_deploy.profiling.frame_times import critical_path, frame_profile
+from jotr_deploy.support.spans import NO_FRAME, Span, Spans
 
 
 def span(stage, frame, start_ms, end_ms, thread="main"):

@@ -14,11 +14,11 @@ import onnx
 import pytest
 
 from jotr_deploy.bundle import open_bundle
-from jotr_deploy.processor import sums_saturate
-from jotr_deploy.profiling import layers, peaks
-from jotr_deploy.profiling.layers import GLUE, HEAT_MAPS, block_of, blocks_of, median_kernels, profile
+from jotr_deploy.profiling import layer_times, peaks
+from jotr_deploy.profiling.layer_times import GLUE, HEAT_MAPS, block_of, blocks_of, median_kernels, profile
 from jotr_deploy.runtime.sessions import open_session
-from jotr_deploy.runtime.sessions.contract import Kernel
+from jotr_deploy.runtime.sessions.session import Kernel
+from jotr_deploy.support.processor import sums_saturate
 
 ENGINES = ["onnxruntime", *(["openvino"] if importlib.util.find_spec("openvino") else [])]
 
@@ -28,7 +28,7 @@ def bundle(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(peaks, "SIDE", 32)
     monkeypatch.setattr(peaks, "_MEMORY_BYTES", 1 << 12)
-    monkeypatch.setattr(layers, "CALLS", 3)
+    monkeypatch.setattr(layer_times, "CALLS", 3)
     peaks.product_gflops.cache_clear()
     peaks.memory_gb_per_s.cache_clear()
     return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))

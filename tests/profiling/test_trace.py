@@ -6,8 +6,8 @@ from threading import Thread
 import pytest
 
 from jotr_deploy.errors import OutputError
-from jotr_deploy.profiling.trace import trace_events, write_trace
-from jotr_deploy.spans import NO_FRAME, Span, Spans
+from jotr_deploy.profiling.chrome_trace import trace_events, write_trace
+from jotr_deploy.support.spans import NO_FRAME, Span, Spans
 
 
 def test_no_spans(tmp_path):

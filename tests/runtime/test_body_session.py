@@ -11,7 +11,7 @@ import pytest
 
 from jotr_deploy.bundle import STARTER, Bundle, open_bundle, sha256_of
 from jotr_deploy.errors import BundleError
-from jotr_deploy.runtime.body import open_body
+from jotr_deploy.runtime.body_session import open_body
 from jotr_deploy.runtime.sessions import open_session
 
 

@@ -12,12 +12,12 @@ import numpy as np
 import onnx
 import pytest
 from pictures import noise
-from runtime.test_onnxruntime_cuda import FakeOnnxRuntime, machine
+from runtime.sessions.test_onnxruntime_cuda import FakeOnnxRuntime, machine
 
 from jotr_deploy.bundle import open_bundle
 from jotr_deploy.errors import KeypointFileError, SessionError
 from jotr_deploy.people import LAYOUT
-from jotr_deploy.profiling.scene import default_scene
+from jotr_deploy.profiling.timed_picture import default_scene
 from jotr_deploy.runtime import crop_graph
 from jotr_deploy.runtime.crop_graph import PEOPLE_AT_ONCE, GpuCropper, open_cropper, sampling
 from jotr_deploy.runtime.crops import Crops, make_crops

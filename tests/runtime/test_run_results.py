@@ -13,8 +13,8 @@ from jotr_deploy.bundle import STARTER, open_bundle, sha256_of, starter_path
 from jotr_deploy.errors import BundleError
 from jotr_deploy.people import LAYOUT
 from jotr_deploy.runtime.run import RunOptions, run
-from jotr_deploy.runtime.video import VideoWriter
-from jotr_deploy.visual.files import read_people
+from jotr_deploy.runtime.sources.opening import VideoWriter
+from jotr_deploy.visual.result_files import read_people
 
 SCENE = starter_path().parent / "visual" / "scene.jpg"
 SCENE_KEYPOINTS = SCENE.with_name("scene_keypoints.json")

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from jotr_deploy.filetype import advice, describe_file
+from jotr_deploy.support.file_kinds import advice, describe_file
 
 PICTURE = np.zeros((8, 8, 3), np.uint8)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jotr_deploy.file_names import LONGEST_NAME, as_file_name, name_fault, path_inside, shown_name
+from jotr_deploy.support.file_names import LONGEST_NAME, as_file_name, name_fault, path_inside, shown_name
 
 SEPARATOR, DOT = "has a path separator", "begins with a dot"
 CONTROL, RESERVED = "has control characters", "is reserved on Windows"

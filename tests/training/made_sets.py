@@ -15,13 +15,13 @@ import torch
 from made_scenes import STILL, prior_file
 from miniature import write_miniature
 
-from jotr_deploy.body.joints import JointsBody
+from jotr_deploy.body.joint_regression import JointsBody
 from jotr_deploy.body.lbs import SkinnedBody
 from jotr_deploy.body.smpl import PARENTS, BodyModel, stand_in
-from jotr_deploy.datasets.annotated.annotation import Annotation, Camera, Fit
+from jotr_deploy.datasets.published.annotation import Annotation, Camera, Fit
 from jotr_deploy.skeletons import H36M17, SMPL30_INDEX
-from jotr_deploy.training.annotated.crops import Variation
-from jotr_deploy.training.jotr import JotrTask, Options, make
+from jotr_deploy.training.published.augmented_crops import Variation
+from jotr_deploy.training.tasks.jotr_task import JotrTask, Options, make
 
 PLAIN = Variation(1.0, 1.0, 0.0, False, np.ones(3))
 SIZE_PX = (160, 120)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from jotr_deploy.runtime.detection import nms
-from jotr_deploy.runtime.detection.yolox import cells
+from jotr_deploy.runtime.finding import nms
+from jotr_deploy.runtime.finding.detection.yolox import cells
 from jotr_deploy.training.assign import RADIUS, assign, iou
 
 SIZE = (96, 64)

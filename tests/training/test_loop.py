@@ -15,9 +15,9 @@ from toy import Refusing, Toy, interrupt_at, toy_config
 
 from jotr_deploy.errors import DatasetError, MissingDependency, OutputError
 from jotr_deploy.training import loop, optimizers
-from jotr_deploy.training.config import TrainingError
 from jotr_deploy.training.data import batches, indices_of
 from jotr_deploy.training.loop import Fitted, fit
+from jotr_deploy.training.run_config import TrainingError
 
 
 def checkpoint(run: Path) -> dict:
@@ -77,7 +77,7 @@ def test_resuming_what_is_finished_changes_nothing(tmp_path: Path) -> None:
 def test_what_a_run_keeps(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from jotr_deploy.training.config import read_config
+    from jotr_deploy.training.run_config import read_config
 
     config = toy_config(steps=40)
     lines: list[tuple[str, int, int]] = []

@@ -15,7 +15,7 @@ from jotr_deploy.model.checkpoint import our_name
 from jotr_deploy.skeletons import JOTR15_IN_SMPL30
 from jotr_deploy.training.contrastive import Inter, Intra, inter_loss, intra_loss
 from jotr_deploy.training.losses import NAMES, AutomaticWeighting, Found, Truth, masked_l1, mesh_losses, nearer_turn
-from jotr_deploy.training.mesh import MeshModel
+from jotr_deploy.training.tasks.mesh_task import MeshModel
 
 SEED = "jotr-golden-A/"
 LOSS_RTOL, GRAD_NORM_RTOL = 1e-5, 2e-3  # tests/golden/weights_formula.md section 7
@@ -150,7 +150,7 @@ def test_the_nearer_turn(true: list[float], found: list[float], expected: list[f
 
 
 def test_the_nearer_turn_is_the_same_rotation() -> None:
-    from jotr_deploy.body.rotations import matrix_from_axis_angle
+    from jotr_deploy.body.torch_rotations import matrix_from_axis_angle
 
     random = torch.Generator().manual_seed(0)
     true, found = (3 * torch.randn(50, 3, generator=random) for _ in range(2))

@@ -62,7 +62,7 @@ def test_given_joints_are_near_the_true_ones_of_the_same_frame(drawn: dict[str, 
 def test_depths_and_joints_are_those_of_the_pose(drawn: dict[str, np.ndarray]) -> None:
     import torch
 
-    from jotr_deploy.body.joints import JointsBody
+    from jotr_deploy.body.joint_regression import JointsBody
     from jotr_deploy.body.lbs import SkinnedBody
 
     body = JointsBody(SkinnedBody(stand_in()))
@@ -109,7 +109,7 @@ def bodies_agree(person: Person) -> None:
     """The joints are those of pose and shape."""
     import torch
 
-    from jotr_deploy.body.joints import JointsBody
+    from jotr_deploy.body.joint_regression import JointsBody
     from jotr_deploy.body.lbs import SkinnedBody
 
     pose, betas = (torch.from_numpy(np.asarray(each, np.float32)[None]) for each in (person.pose_rad, person.betas))

@@ -15,12 +15,12 @@ from torch import nn
 from two_processes import step as one_process
 
 from jotr_deploy.errors import BodyFileError
-from jotr_deploy.export.load import load_network
+from jotr_deploy.export.assemble import load_network
 from jotr_deploy.model.checkpoint import load_checkpoint
-from jotr_deploy.training.config import TrainingError
 from jotr_deploy.training.loop import Fitted, fit
-from jotr_deploy.training.mesh import LABEL, MeshTask, Options, make
 from jotr_deploy.training.mesh_samples import SceneSamples
+from jotr_deploy.training.run_config import TrainingError
+from jotr_deploy.training.tasks.mesh_task import LABEL, MeshTask, Options, make
 
 
 def test_64_scenes_are_overfitted(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_the_truth_of_a_perfect_network_costs_nothing(tmp_path: Path) -> None:
     from jotr_deploy.model.jotr import place_joints
     from jotr_deploy.skeletons import JOTR15_IN_SMPL30
     from jotr_deploy.training.losses import Found, mesh_losses
-    from jotr_deploy.training.mesh import truth_of
+    from jotr_deploy.training.tasks.mesh_task import truth_of
 
     task = fake_task(tmp_path)
     batch = {name: torch.from_numpy(values) for name, values in task.samples(range(4)).items()}

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from jotr_deploy.errors import DatasetError
-from jotr_deploy.training.config import TrainConfig
+from jotr_deploy.training.run_config import TrainConfig
 
 
 def nothing(step: int) -> None:

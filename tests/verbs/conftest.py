@@ -16,8 +16,8 @@ from pictures import picture
 def traced(monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path) -> pytest.MonkeyPatch:
     """The slow step of `export` gives the tiny network, whatever went in; the comparison finds nothing."""
     proto = onnx.load(tiny_bundle / "mesh.onnx")
-    monkeypatch.setattr("jotr_deploy.export.export.export_onnx", lambda *_: proto)
-    monkeypatch.setattr("jotr_deploy.export.export.measure", lambda *_: [])
+    monkeypatch.setattr("jotr_deploy.export.to_bundle.export_onnx", lambda *_: proto)
+    monkeypatch.setattr("jotr_deploy.export.to_bundle.measure", lambda *_: [])
     return monkeypatch
 
 

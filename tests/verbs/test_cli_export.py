@@ -14,13 +14,13 @@ from golden_case import body, case, published_state, standin
 from outcome import Outcome, tree
 from tiny import TINY
 
-import jotr_deploy.export.export as export_module
+import jotr_deploy.export.to_bundle as export_module
 from jotr_deploy.body.smpl import BodyModel, stand_in
 from jotr_deploy.body.vposer import VPoserDecoder
 from jotr_deploy.bundle import open_bundle
 from jotr_deploy.config import ModelConfig
 from jotr_deploy.engines.verify import random_crops
-from jotr_deploy.export.export import torch_network
+from jotr_deploy.export.to_bundle import torch_network
 from jotr_deploy.model.checkpoint import save_checkpoint
 from jotr_deploy.model.initialise import initialise
 from jotr_deploy.model.jotr import JOTR, MeshOutput, PoseOutput

@@ -72,9 +72,9 @@ def far(*_: Any) -> list[Difference]:
     [
         ("onnx.save", full_disk, "{output}: cannot be written (No space left on device)", PLACE),
         ("numpy.save", full_disk, "{output}: cannot be written (No space left on device)", PLACE),
-        ("jotr_deploy.export.export.write_manifest", full_disk,
+        ("jotr_deploy.export.to_bundle.write_manifest", full_disk,
          "{output}: cannot be written (No space left on device)", PLACE),
-        ("jotr_deploy.export.export.measure", far,
+        ("jotr_deploy.export.to_bundle.measure", far,
          "mesh.onnx: vertices differs from its reference by 12.5 mm at batch 3, limit 0.1 mm (max)",
          "nothing was kept; report this with the versions of `doctor`"),
     ],
@@ -102,7 +102,7 @@ def test_an_interrupt_leaves_nothing(
     output = occupied(tmp_path, before, tiny_bundle) if before else tmp_path / "deep" / "bundle"
     checkpoint = tiny_checkpoint(tmp_path)
     there = tree(tmp_path)
-    traced.setattr("jotr_deploy.export.export.measure", stop)
+    traced.setattr("jotr_deploy.export.to_bundle.measure", stop)
     outcome = cli("export", checkpoint, "--no-body", "-o", output, "--force")
     assert outcome.code == 130
     assert outcome.err.endswith("interrupted\n")

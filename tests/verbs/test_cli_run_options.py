@@ -15,7 +15,7 @@ from outcome import Outcome, tree
 from pictures import noise, person, picture, video, write
 from streams import plays, served
 
-from jotr_deploy.visual.files import read_people
+from jotr_deploy.visual.result_files import read_people
 
 Cli = Callable[..., Outcome]
 
@@ -78,7 +78,7 @@ def test_everything_at_once(cli: Cli, place: Path) -> None:
 def test_after_an_interrupt_the_files_are_whole_and_the_code_says_so(
     cli: Cli, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from jotr_deploy.runtime.results import Results
+    from jotr_deploy.runtime.run_outputs import Results
 
     add = Results.add
 

@@ -74,8 +74,8 @@ def test_what_an_earlier_run_left_is_named(cli: Cli, place: Path) -> None:
     ("broken", "written"),
     [
         ("pathlib.Path.write_bytes", "photo_overlay.jpg"),
-        ("jotr_deploy.visual.files.PeopleWriter._spill", "photo.npz"),
-        ("jotr_deploy.visual.files.PeopleWriter._assemble", "photo.npz"),
+        ("jotr_deploy.visual.result_files.PeopleWriter._spill", "photo.npz"),
+        ("jotr_deploy.visual.result_files.PeopleWriter._assemble", "photo.npz"),
         ("numpy.savez_compressed", "photo_2d.npz"),
         ("pathlib.Path.write_text", None),
     ],
@@ -110,7 +110,7 @@ def test_a_disk_that_fills_while_a_video_is_written(cli: Cli, place: Path, monke
     video(place / "clip.mp4", 3)
     before = tree(place)
     monkeypatch.setattr(cv2, "VideoWriter", Forgetful)
-    monkeypatch.setattr("jotr_deploy.runtime.results.find_ffmpeg", lambda: None)
+    monkeypatch.setattr("jotr_deploy.runtime.run_outputs.find_ffmpeg", lambda: None)
     outcome = cli("run", place / "bundle", place / "clip.mp4", "-o", place / "out")
     cause = f"{place / 'out' / 'clip_overlay.mp4'}: only 0 of 3 frames could be written"
     assert outcome.mistake == (cause, "make room on the disk")
@@ -122,7 +122,7 @@ def test_an_interrupt_leaves_nothing(cli: Cli, place: Path, monkeypatch: pytest.
         raise KeyboardInterrupt
 
     before = tree(place)
-    monkeypatch.setattr("jotr_deploy.runtime.results.draw_people", stop)
+    monkeypatch.setattr("jotr_deploy.runtime.run_outputs.draw_people", stop)
     outcome = cli("run", place / "bundle", place / "photo.png", "-o", place / "deep" / "new")
     assert outcome.code == 130
     assert outcome.err.endswith("interrupted\n")
@@ -134,7 +134,7 @@ def test_a_bug_is_a_traceback_and_leaves_nothing(cli: Cli, place: Path, monkeypa
         raise ZeroDivisionError("a bug")
 
     before = tree(place)
-    monkeypatch.setattr("jotr_deploy.runtime.results.draw_people", bug)
+    monkeypatch.setattr("jotr_deploy.runtime.run_outputs.draw_people", bug)
     with pytest.raises(ZeroDivisionError, match="a bug"):
         cli("run", place / "bundle", place / "photo.png", "-o", place / "out")
     assert tree(place) == before

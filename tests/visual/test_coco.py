@@ -14,7 +14,7 @@ from jotr_deploy.geometry.camera import project_px
 from jotr_deploy.people import People
 from jotr_deploy.runtime.joint_files.keypoint_file import read_keypoints
 from jotr_deploy.skeletons import SKELETONS, SMPL30_INDEX
-from jotr_deploy.visual.coco import coco_file, coco_people
+from jotr_deploy.visual.coco_results import coco_file, coco_people
 
 BOXES = [[10, 20, 210, 220], [300, 0, 400, 100]]
 

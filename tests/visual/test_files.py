@@ -17,7 +17,7 @@ from crowd import BALL, FACES, crowd
 
 from jotr_deploy.errors import OutputError, SourceError
 from jotr_deploy.people import LATER, LAYOUT, People
-from jotr_deploy.visual.files import PUBLISHED, PeopleWriter, read_people, write_obj
+from jotr_deploy.visual.result_files import PUBLISHED, PeopleWriter, read_people, write_obj
 
 BOX = (10, 5, 74, 69)
 ABOUT = {

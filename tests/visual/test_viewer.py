@@ -13,11 +13,12 @@ from viewer_clip import CLIP, LEFT, RIGHT, SIZE, plain, recording, write
 
 from jotr_deploy.errors import JotrDeployError, SourceError
 from jotr_deploy.geometry.camera import project_px
-from jotr_deploy.geometry.scene import image_centre_px
+from jotr_deploy.geometry.scene_frame import image_centre_px
 from jotr_deploy.people import People
 from jotr_deploy.visual.overlay import draw_keypoints
 from jotr_deploy.visual.palette import person_colours
-from jotr_deploy.visual.shown import (
+from jotr_deploy.visual.viewer import free_port
+from jotr_deploy.visual.viewer_data import (
     PICTURE_SIDE_PX,
     Pictures,
     all_names,
@@ -30,7 +31,6 @@ from jotr_deploy.visual.shown import (
     shown_at,
     with_joints,
 )
-from jotr_deploy.visual.viewer import free_port
 
 # What is shown, as values
 

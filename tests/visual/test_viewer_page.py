@@ -19,14 +19,14 @@ from chromium_page import PROGRAM, ChromiumPage
 from crowd import FACES, crowd
 from viewer_clip import CLIP, LEFT, RIGHT, SIZE, plain, recording, write
 
-from jotr_deploy.cli_view import view
 from jotr_deploy.errors import MissingDependency, SourceError
 from jotr_deploy.geometry.camera import project_px
 from jotr_deploy.geometry.raster import rasterize
-from jotr_deploy.geometry.scene import image_centre_px
+from jotr_deploy.geometry.scene_frame import image_centre_px
 from jotr_deploy.people import People
-from jotr_deploy.visual.shown import Pictures, description, scene_camera, shown_at
+from jotr_deploy.verbs.view import view
 from jotr_deploy.visual.viewer import EVERYONE, OTHERS_OPACITY, Viewer
+from jotr_deploy.visual.viewer_data import Pictures, description, scene_camera, shown_at
 
 needs_viser = pytest.mark.skipif(
     importlib.util.find_spec("viser") is None, reason="viser is missing: pip install '.[viewer]'"
@@ -227,7 +227,7 @@ def test_the_command_says_where_and_ends_with_an_interrupt(tmp_path, pictures):
         (tmp_path / "clip").mkdir()
         for k in range(4):
             cv2.imwrite(str(tmp_path / "clip" / f"{k}.png"), plain(40 * k, *SIZE))
-    program = "import typer; from jotr_deploy.cli_view import view; typer.run(view)"
+    program = "import typer; from jotr_deploy.verbs.view import view; typer.run(view)"
     command = [sys.executable, "-c", program, str(tmp_path), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=quiet()) as process:
         line = process.stdout.readline()

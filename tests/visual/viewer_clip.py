@@ -6,7 +6,7 @@ import numpy as np
 from crowd import FACES, crowd
 
 from jotr_deploy.people import People
-from jotr_deploy.visual.files import PeopleFile, PeopleWriter
+from jotr_deploy.visual.result_files import PeopleFile, PeopleWriter
 
 SIZE = (640, 480)
 LEFT, RIGHT = (40, 100, 240, 300), (400, 60, 500, 160)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.datasets.annotated.annotation import Annotation
+from jotr_deploy.datasets.published.annotation import Annotation
 from jotr_deploy.skeletons import H36M17, SMPL30_INDEX
 
 Array = NDArray[Any]

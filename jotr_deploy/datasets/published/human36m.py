@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.datasets.annotated.annotation import Annotation, Camera, Fit
-from jotr_deploy.datasets.annotated.entries import AGAIN, Entry, each_entry, people_of
-from jotr_deploy.datasets.annotated.layouts import (
+from jotr_deploy.datasets.published.annotation import Annotation, Camera, Fit
+from jotr_deploy.datasets.published.json_entries import AGAIN, Entry, each_entry, people_of
+from jotr_deploy.datasets.published.layouts import (
     MM,
     box_of,
     by_name,

@@ -8,9 +8,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from jotr_deploy.datasets.annotated.annotation import Annotation, Camera, Fit
-from jotr_deploy.datasets.annotated.entries import Entry, each_entry, people_of
-from jotr_deploy.datasets.annotated.layouts import box_of, camera_of, fit_of, labelled, picture_in, size_of
+from jotr_deploy.datasets.published.annotation import Annotation, Camera, Fit
+from jotr_deploy.datasets.published.json_entries import Entry, each_entry, people_of
+from jotr_deploy.datasets.published.layouts import box_of, camera_of, fit_of, labelled, picture_in, size_of
 
 Array = NDArray[Any]
 

@@ -9,8 +9,8 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.datasets.annotated.annotation import Annotation, Camera, Fit, Gender
-from jotr_deploy.datasets.annotated.pictures import SIZE_NOT_SAID, size_of_picture
+from jotr_deploy.datasets.published.annotation import Annotation, Camera, Fit, Gender
+from jotr_deploy.datasets.published.pictures import SIZE_NOT_SAID, size_of_picture
 
 Array = NDArray[Any]
 

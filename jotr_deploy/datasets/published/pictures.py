@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.datasets.annotated.annotation import Annotation
+from jotr_deploy.datasets.published.annotation import Annotation
 from jotr_deploy.errors import DatasetError
 
 Array = NDArray[Any]

@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from jotr_deploy.datasets.annotated import crowdpose, human36m, mscoco, muco, three_doh, three_dpw
-from jotr_deploy.datasets.annotated.annotation import Annotation
-from jotr_deploy.datasets.annotated.packed import Annotations
+from jotr_deploy.datasets.published import crowdpose, human36m, mscoco, muco, three_doh, three_dpw
+from jotr_deploy.datasets.published.annotation import Annotation
+from jotr_deploy.datasets.published.packed import Annotations
 from jotr_deploy.errors import DatasetError
 
 Recipe = Literal["paper", "code"]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from jotr_deploy.datasets.annotated.annotation import Annotation
-from jotr_deploy.datasets.annotated.entries import Entry, each_entry
-from jotr_deploy.datasets.annotated.layouts import fit_of, picture_in
-from jotr_deploy.datasets.annotated.pictures import SIZE_NOT_SAID
+from jotr_deploy.datasets.published.annotation import Annotation
+from jotr_deploy.datasets.published.json_entries import Entry, each_entry
+from jotr_deploy.datasets.published.layouts import fit_of, picture_in
+from jotr_deploy.datasets.published.pictures import SIZE_NOT_SAID
 from jotr_deploy.skeletons import SKELETONS, SMPL30
 
 FILES = ("annotations/3doh_test_annots_scale_1.json",)

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.datasets.annotated.annotation import Annotation, Camera, Fit, Gender
-from jotr_deploy.datasets.annotated.entries import AGAIN, Entry, each_entry, people_of
-from jotr_deploy.datasets.annotated.layouts import box_of, camera_of, fit_of, picture_in, size_of
+from jotr_deploy.datasets.published.annotation import Annotation, Camera, Fit, Gender
+from jotr_deploy.datasets.published.json_entries import AGAIN, Entry, each_entry, people_of
+from jotr_deploy.datasets.published.layouts import box_of, camera_of, fit_of, picture_in, size_of
 from jotr_deploy.errors import DatasetError
 from jotr_deploy.skeletons import SKELETONS, SMPL30
 

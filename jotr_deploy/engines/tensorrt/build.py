@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from jotr_deploy.engines.tensorrt_timings import keep_timings, use_timings
+from jotr_deploy.engines.tensorrt.timing_cache import keep_timings, use_timings
 from jotr_deploy.errors import JotrDeployError, first_line
 from jotr_deploy.plugins import NAME
 from jotr_deploy.runtime.sessions import cuda

@@ -11,16 +11,16 @@ from typing import cast, get_args
 import onnx
 
 from jotr_deploy.bundle import Bundle, FileEntry, replace_file
-from jotr_deploy.engines.derived import CALIBRATED, load_source, measured
+from jotr_deploy.engines.derived_files import CALIBRATED, load_source, measured
 from jotr_deploy.engines.int8 import for_tensorrt
 from jotr_deploy.engines.precision import Precision, to_low_precision
-from jotr_deploy.engines.tensorrt_build import BATCH, BuildError, Progress, Recipe, Shapes, build_plan
-from jotr_deploy.engines.tensorrt_inspect import Layers, inspect
-from jotr_deploy.engines.tensorrt_onnx import Plugin, sampling_nodes, tensorrt_copy
-from jotr_deploy.engines.tensorrt_plugin import WORDS, default_plugin, register
-from jotr_deploy.engines.tensorrt_rules import Finding, check
-from jotr_deploy.engines.tensorrt_timings import timing_cache_path
-from jotr_deploy.engines.tensorrt_trtexec import trtexec_command
+from jotr_deploy.engines.tensorrt.build import BATCH, BuildError, Progress, Recipe, Shapes, build_plan
+from jotr_deploy.engines.tensorrt.inspector import Layers, inspect
+from jotr_deploy.engines.tensorrt.onnx_copy import Plugin, sampling_nodes, tensorrt_copy
+from jotr_deploy.engines.tensorrt.plugin_form import WORDS, default_plugin, register
+from jotr_deploy.engines.tensorrt.rules import Finding, check
+from jotr_deploy.engines.tensorrt.timing_cache import timing_cache_path
+from jotr_deploy.engines.tensorrt.trtexec import trtexec_command
 from jotr_deploy.engines.verify import Difference, vertices_error
 from jotr_deploy.errors import MissingDependency, install
 from jotr_deploy.plugins import DOMAIN, NAME

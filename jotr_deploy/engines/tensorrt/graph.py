@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from jotr_deploy.engines.tensorrt_onnx import portable
+from jotr_deploy.engines.tensorrt.onnx_copy import portable
 
 STANDARD = ("", "ai.onnx")
 

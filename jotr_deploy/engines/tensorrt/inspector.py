@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from jotr_deploy.engines.tensorrt_build import REPORT, BuildError, without_frames
+from jotr_deploy.engines.tensorrt.build import REPORT, BuildError, without_frames
 from jotr_deploy.plugins import NAME
 from jotr_deploy.runtime.sessions.tensorrt_engine import listening
 

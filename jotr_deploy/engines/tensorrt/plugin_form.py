@@ -9,8 +9,8 @@ from typing import Any
 
 import onnx
 
-from jotr_deploy.engines.tensorrt_build import BuildError
-from jotr_deploy.engines.tensorrt_onnx import Plugin, sampling_nodes
+from jotr_deploy.engines.tensorrt.build import BuildError
+from jotr_deploy.engines.tensorrt.onnx_copy import Plugin, sampling_nodes
 from jotr_deploy.plugins import DOMAIN, NAME, VERSION
 
 WORDS: dict[Plugin, str] = {

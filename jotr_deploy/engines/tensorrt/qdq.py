@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from jotr_deploy.engines.tensorrt_graph import Graph, Problem, Rule
+from jotr_deploy.engines.tensorrt.graph import Graph, Problem, Rule
 
 _QUANTISED = {TensorProto.INT8: "INT8", TensorProto.FLOAT8E4M3FN: "FP8"}
 _COMPUTE = ("Conv", "ConvTranspose", "MatMul", "Gemm")

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import onnx
 from onnx import TensorProto
 
-from jotr_deploy.engines.tensorrt_graph import Graph, Problem, Rule, is_quantiser
-from jotr_deploy.engines.tensorrt_onnx import NEWEST_OPSET
-from jotr_deploy.engines.tensorrt_qdq import RULES as QDQ_RULES
+from jotr_deploy.engines.tensorrt.graph import Graph, Problem, Rule, is_quantiser
+from jotr_deploy.engines.tensorrt.onnx_copy import NEWEST_OPSET
+from jotr_deploy.engines.tensorrt.qdq import RULES as QDQ_RULES
 from jotr_deploy.plugins import DOMAIN, NAME
 
 

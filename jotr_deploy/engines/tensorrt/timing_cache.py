@@ -8,9 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from jotr_deploy.cache import user_cache
 from jotr_deploy.errors import OutputError
-from jotr_deploy.writing import written_aside
+from jotr_deploy.support.cache import user_cache
+from jotr_deploy.support.writing import written_aside
 
 
 def timing_cache_path(here: Mapping[str, str], kernel: Path | None = None) -> Path:

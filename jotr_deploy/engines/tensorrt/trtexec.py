@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from jotr_deploy.engines.tensorrt_build import Recipe
-from jotr_deploy.engines.tensorrt_onnx import Plugin
+from jotr_deploy.engines.tensorrt.build import Recipe
+from jotr_deploy.engines.tensorrt.onnx_copy import Plugin
 
 
 def trtexec_command(copy: Path, engine: Path, recipe: Recipe, plugin: Plugin, library: Path | None = None) -> str:

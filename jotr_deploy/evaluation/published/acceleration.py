@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.datasets.annotated.annotation import Annotation
+from jotr_deploy.datasets.published.annotation import Annotation
 
 Array = NDArray[Any]
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.body.posed import PosedBody
+from jotr_deploy.body.numpy_skinning import PosedBody
 from jotr_deploy.body.smpl import load_body, official_file
-from jotr_deploy.datasets.annotated.annotation import Annotation
-from jotr_deploy.evaluation.samples import Truth
+from jotr_deploy.datasets.published.annotation import Annotation
+from jotr_deploy.evaluation.measured_people import Truth
 from jotr_deploy.skeletons import SMPL30
 
 Array = NDArray[Any]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.geometry.boxes import iou as overlap
-from jotr_deploy.runtime.detection.nms import nms
+from jotr_deploy.runtime.finding.nms import nms
 
 Array = NDArray[Any]
 

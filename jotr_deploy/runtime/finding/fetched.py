@@ -23,12 +23,12 @@ class FetchedPeople:
 
     @property
     def detector(self) -> Path:
-        """Finds people; see `fetching.people` for its tensors."""
+        """Finds people; see `third_party.blazepose_wheel` for its tensors."""
         return self.folder / DETECTOR
 
     @property
     def landmarks(self) -> Path:
-        """Finds the joints of one person; see `fetching.people` for its tensors."""
+        """Finds the joints of one person; see `third_party.blazepose_wheel` for its tensors."""
         return self.folder / LANDMARKS
 
     @property

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.errors import BundleError, SessionError
-from jotr_deploy.runtime.declared import declared
+from jotr_deploy.runtime.finding.network_metadata import declared
 from jotr_deploy.runtime.sessions import Session
 from jotr_deploy.skeletons import SKELETONS
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from jotr_deploy.bundle import Bundle
-from jotr_deploy.runtime.detection import Detector, open_detector
-from jotr_deploy.runtime.detection.one_stage import OneStage
-from jotr_deploy.runtime.pose import PoseNetwork, open_pose_network
+from jotr_deploy.runtime.finding.detection import Detector, open_detector
+from jotr_deploy.runtime.finding.detection.one_stage import OneStage
+from jotr_deploy.runtime.finding.pose import PoseNetwork, open_pose_network
 from jotr_deploy.runtime.sessions import Session, open_session
 
 ROLES = ("detector", "pose")

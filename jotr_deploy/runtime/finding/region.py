@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from jotr_deploy.errors import SourceError
 from jotr_deploy.runtime.detections import Detections
-from jotr_deploy.runtime.people_source import BoxPeople, KeypointPeople, PeopleSource
+from jotr_deploy.runtime.finding.people_source import BoxPeople, KeypointPeople, PeopleSource
 
 Array = NDArray[Any]
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from jotr_deploy.errors import KeypointFileError
 from jotr_deploy.geometry.orientation import TURNED, upright_from_stored
-from jotr_deploy.runtime.joint_files.entries import Size
+from jotr_deploy.runtime.joint_files.person_entry import Size
 
 Array = NDArray[Any]
 

@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from jotr_deploy.errors import KeypointFileError
-from jotr_deploy.runtime.frames import FrameSource
-from jotr_deploy.runtime.images import IMAGE_SUFFIXES
+from jotr_deploy.runtime.sources.frame_source import FrameSource
+from jotr_deploy.runtime.sources.images import IMAGE_SUFFIXES
 
 # How a file names an image: its name, its number, or not at all (the file is about one image).
 ImageKey = str | int | None

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from jotr_deploy.errors import KeypointFileError, first_line
 from jotr_deploy.runtime.detections import Detections, absent_is_zero, box_text
 from jotr_deploy.runtime.joint_files.image_index import ImageKey
-from jotr_deploy.runtime.joint_files.strange_files import LAYOUTS
+from jotr_deploy.runtime.joint_files.unsupported_files import LAYOUTS
 from jotr_deploy.skeletons import SKELETONS, to_smpl30
-from jotr_deploy.writing import written_aside
+from jotr_deploy.support.writing import written_aside
 
 Array = NDArray[Any]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from jotr_deploy.errors import KeypointFileError, first_line
 from jotr_deploy.runtime.joint_files.image_index import ImageKey, as_path
-from jotr_deploy.runtime.joint_files.strange_files import LAYOUTS, what_bytes_are
+from jotr_deploy.runtime.joint_files.unsupported_files import LAYOUTS, what_bytes_are
 from jotr_deploy.skeletons import SKELETONS
 
 Array = NDArray[Any]

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.people import People
-from jotr_deploy.runtime.body import Body
-from jotr_deploy.runtime.frames import Frame, moment
-from jotr_deploy.runtime.motion import SPACES, Motion, motions_of, on_line, tracked, with_motions
+from jotr_deploy.runtime.body_session import Body
+from jotr_deploy.runtime.motion.tangent import SPACES, Motion, motions_of, on_line, tracked, with_motions
+from jotr_deploy.runtime.sources.frame_source import Frame, moment
 
 Array = NDArray[Any]
 Mode = Literal["one-euro", "two-sided"]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from jotr_deploy.geometry.scene import before_camera
+from jotr_deploy.geometry.scene_frame import before_camera
 from jotr_deploy.people import People
-from jotr_deploy.runtime.alignment.aligner import Aligner
-from jotr_deploy.runtime.frames import Frame
-from jotr_deploy.runtime.scene_camera import CameraChoice
-from jotr_deploy.spans import Spans
+from jotr_deploy.runtime.motion.alignment.aligner import Aligner
+from jotr_deploy.runtime.sources.frame_source import Frame
+from jotr_deploy.runtime.sources.scene_camera import CameraChoice
+from jotr_deploy.support.spans import Spans
 
 
 class Standing:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from jotr_deploy.geometry.camera import project_px
 from jotr_deploy.geometry.rotations import axis_angle_from_matrix, matrix_from_axis_angle
 from jotr_deploy.people import People
-from jotr_deploy.runtime.body import Body
+from jotr_deploy.runtime.body_session import Body
 from jotr_deploy.skeletons import SMPL30_INDEX
 
 Array = NDArray[Any]

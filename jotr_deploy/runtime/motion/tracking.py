@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from jotr_deploy.geometry.boxes import iou
 from jotr_deploy.geometry.crop import VALID_CONFIDENCE
 from jotr_deploy.runtime.detections import Detections
-from jotr_deploy.runtime.duplicates import LEAST_JOINTS, similarity
+from jotr_deploy.runtime.finding.same_person import LEAST_JOINTS, similarity
 
 Array = NDArray[Any]
 

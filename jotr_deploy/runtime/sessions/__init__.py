@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 
 from jotr_deploy.errors import SessionError
-from jotr_deploy.runtime.sessions.contract import Session, TensorSpec
+from jotr_deploy.runtime.sessions.session import Session, TensorSpec
 
 __all__ = ["Session", "TensorSpec", "open_session"]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from jotr_deploy.bundle import sha256_of
-from jotr_deploy.cache import user_cache
-from jotr_deploy.processor import processor
-from jotr_deploy.writing import folder_made, output_errors, written_aside
+from jotr_deploy.support.cache import user_cache
+from jotr_deploy.support.processor import processor
+from jotr_deploy.support.writing import folder_made, output_errors, written_aside
 
 
 def choices() -> Path:

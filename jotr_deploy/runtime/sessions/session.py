@@ -47,7 +47,7 @@ class Session(ABC):
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
     metadata: Mapping[str, str] = MappingProxyType({})
-    """What the exporter wrote into the file beside the network, as text; see `runtime.declared`."""
+    """What the exporter wrote into the file beside the network, as text; see `runtime.finding.network_metadata`."""
     _closed = False
 
     def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jotr_deploy.errors import SourceError
-from jotr_deploy.runtime.images import quiet_opencv
+from jotr_deploy.runtime.sources.images import quiet_opencv
 
 # Keys in small letters, without underscores.
 MATRIX = re.compile(r"k|mtx|matrix|cameramatrix|intrinsics?|intrinsic(s?)matrix")

@@ -73,7 +73,7 @@ def exif_fields(path: Path) -> dict[int, float]:
 def _directory(path: Path) -> Mapping[int, Any]:
     from PIL import Image
 
-    from jotr_deploy.runtime.picture_kinds import kind_of_file
+    from jotr_deploy.runtime.sources.picture_kinds import kind_of_file
 
     kind = kind_of_file(path)
     if kind == "HEIC":

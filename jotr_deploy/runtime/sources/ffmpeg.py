@@ -20,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.writing import discard
+from jotr_deploy.support.writing import discard
 
 Array = NDArray[Any]
 

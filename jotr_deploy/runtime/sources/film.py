@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 
 from jotr_deploy.errors import SourceError
-from jotr_deploy.runtime.captures import (
+from jotr_deploy.runtime.sources.captures import (
     READS_TO_END,
     Capture,
     capture_options,
@@ -19,10 +19,10 @@ from jotr_deploy.runtime.captures import (
     frame_rate,
     released,
 )
-from jotr_deploy.runtime.containers import bytes_missing, is_mp4
-from jotr_deploy.runtime.decoder_log import decoder_log
-from jotr_deploy.runtime.frames import Array, Frame, FrameSource, size_of
-from jotr_deploy.runtime.images import quiet_opencv
+from jotr_deploy.runtime.sources.containers import bytes_missing, is_mp4
+from jotr_deploy.runtime.sources.decoder_log import decoder_log
+from jotr_deploy.runtime.sources.frame_source import Array, Frame, FrameSource, size_of
+from jotr_deploy.runtime.sources.images import quiet_opencv
 
 _REMEDY = "check that a video player shows it"
 _REMEDY_URL = f"{_REMEDY}; an mp4 needs its index first: ffmpeg -movflags +faststart"

@@ -10,9 +10,9 @@ from pathlib import Path
 from threading import Condition, Thread
 
 from jotr_deploy.errors import SourceError
-from jotr_deploy.runtime.captures import READS_TO_END, Capture, frame_rate
-from jotr_deploy.runtime.frames import Array, Frame, FrameSource, size_of
-from jotr_deploy.runtime.images import quiet_opencv
+from jotr_deploy.runtime.sources.captures import READS_TO_END, Capture, frame_rate
+from jotr_deploy.runtime.sources.frame_source import Array, Frame, FrameSource, size_of
+from jotr_deploy.runtime.sources.images import quiet_opencv
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import urlopen
 
 from jotr_deploy.errors import SourceError
-from jotr_deploy.runtime.captures import (
+from jotr_deploy.runtime.sources.captures import (
     capture_of_camera,
     capture_of_file,
     capture_of_url,
@@ -20,13 +20,13 @@ from jotr_deploy.runtime.captures import (
     name_of_url,
     shown,
 )
-from jotr_deploy.runtime.film import Video
-from jotr_deploy.runtime.frames import Frame, FrameSource
-from jotr_deploy.runtime.images import count_pictures, natural_order
-from jotr_deploy.runtime.picture_kinds import HEAD_BYTES, kind_of_file, picture_kind
-from jotr_deploy.runtime.stills import Still, Stills, stills_in
-from jotr_deploy.runtime.stream import Stream
-from jotr_deploy.runtime.video_writer import VideoWriter
+from jotr_deploy.runtime.sources.film import Video
+from jotr_deploy.runtime.sources.frame_source import Frame, FrameSource
+from jotr_deploy.runtime.sources.images import count_pictures, natural_order
+from jotr_deploy.runtime.sources.live_stream import Stream
+from jotr_deploy.runtime.sources.picture_kinds import HEAD_BYTES, kind_of_file, picture_kind
+from jotr_deploy.runtime.sources.stills import Still, Stills, stills_in
+from jotr_deploy.runtime.sources.video_writer import VideoWriter
 
 __all__ = ["Frame", "FrameSource", "VideoWriter", "open_source"]
 

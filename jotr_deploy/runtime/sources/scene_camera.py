@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.errors import SourceError
-from jotr_deploy.geometry.scene import image_centre_px
-from jotr_deploy.runtime.camera_files import CameraFile, read_camera
-from jotr_deploy.runtime.exif import focal_length
-from jotr_deploy.runtime.frames import Frame, size_of
+from jotr_deploy.geometry.scene_frame import image_centre_px
+from jotr_deploy.runtime.sources.camera_files import CameraFile, read_camera
+from jotr_deploy.runtime.sources.exif import focal_length
+from jotr_deploy.runtime.sources.frame_source import Frame, size_of
 
 Array = NDArray[Any]
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jotr_deploy.errors import JotrDeployError, SourceError
-from jotr_deploy.filetype import describe_file
-from jotr_deploy.runtime.frames import Array, Frame, FrameSource, size_of
-from jotr_deploy.runtime.images import (
+from jotr_deploy.runtime.sources.frame_source import Array, Frame, FrameSource, size_of
+from jotr_deploy.runtime.sources.images import (
     IMAGE_SUFFIXES,
     READ_FORMATS,
     count_pictures,
@@ -19,7 +18,8 @@ from jotr_deploy.runtime.images import (
     orientation_of,
     read_bytes,
 )
-from jotr_deploy.runtime.picture_kinds import OTHER_PICTURES, kind_of_file
+from jotr_deploy.runtime.sources.picture_kinds import OTHER_PICTURES, kind_of_file
+from jotr_deploy.support.file_kinds import describe_file
 
 
 @dataclass(frozen=True)

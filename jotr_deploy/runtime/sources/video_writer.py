@@ -10,11 +10,11 @@ import cv2
 from numpy.typing import NDArray
 
 from jotr_deploy.errors import OutputError, SourceError
-from jotr_deploy.runtime.captures import capture_of_file, frame_count, released
-from jotr_deploy.runtime.ffmpeg import FFmpeg, FilmByFFmpeg, codec_of
-from jotr_deploy.runtime.frames import size_of
-from jotr_deploy.runtime.images import quiet_opencv
-from jotr_deploy.writing import aside_of, discard, written_aside
+from jotr_deploy.runtime.sources.captures import capture_of_file, frame_count, released
+from jotr_deploy.runtime.sources.ffmpeg import FFmpeg, FilmByFFmpeg, codec_of
+from jotr_deploy.runtime.sources.frame_source import size_of
+from jotr_deploy.runtime.sources.images import quiet_opencv
+from jotr_deploy.support.writing import aside_of, discard, written_aside
 
 Array = NDArray[Any]
 

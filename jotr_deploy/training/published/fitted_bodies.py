@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from jotr_deploy.body.joints import JointsBody
+from jotr_deploy.body.joint_regression import JointsBody
 from jotr_deploy.body.lbs import SkinnedBody
 from jotr_deploy.body.smpl import BodyModel
-from jotr_deploy.datasets.annotated.annotation import Annotation, Camera
-from jotr_deploy.datasets.annotated.fits import fit_counts
+from jotr_deploy.datasets.published.annotation import Annotation, Camera
+from jotr_deploy.datasets.published.fits import fit_counts
 from jotr_deploy.skeletons import H36M17, SMPL30
 from jotr_deploy.training.mesh_samples import turned_root
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from jotr_deploy.training.config import TrainConfig, TrainingError, validated
+from jotr_deploy.training.run_config import TrainConfig, TrainingError, validated
 
 Array = NDArray[Any]
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from jotr_deploy.runtime.detection.yolox import cells
+from jotr_deploy.runtime.finding.detection.yolox import cells
 from jotr_deploy.training.assign import assign, iou
 from jotr_deploy.training.detector_samples import IGNORED, PERSON, draw_picture, vary
 from jotr_deploy.training.onnx_files import load_weights, save_weights

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from jotr_deploy.runtime.pose.top_down_network import DEVIATION_RGB, MEAN_RGB
+from jotr_deploy.runtime.finding.pose.top_down_network import DEVIATION_RGB, MEAN_RGB
 from jotr_deploy.training.onnx_files import load_weights, save_weights
 from jotr_deploy.training.pose_samples import AWAY, SEEN, draw_person, vary
 from jotr_deploy.training.reuse import Reused

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from miniature import FALLS_BACK, KNOWN, SIZE_PX, betas, pose_rad, trans_m, write_miniature
 
-from jotr_deploy.datasets.annotated.annotation import Annotation, Camera
-from jotr_deploy.datasets.annotated.pictures import read_picture
-from jotr_deploy.datasets.annotated.sets import SETS, Recipe, read_set
-from jotr_deploy.datasets.annotated.three_dpw import frame_of
+from jotr_deploy.datasets.published.annotation import Annotation, Camera
+from jotr_deploy.datasets.published.pictures import read_picture
+from jotr_deploy.datasets.published.sets import SETS, Recipe, read_set
+from jotr_deploy.datasets.published.three_dpw import frame_of
 from jotr_deploy.skeletons import SKELETONS, SMPL30_INDEX
 
 per_split = pytest.mark.parametrize(("name", "split"), KNOWN)

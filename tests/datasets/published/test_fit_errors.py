@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jotr_deploy.datasets.annotated.annotation import Annotation
-from jotr_deploy.datasets.annotated.fits import fit_counts, fit_error_m
+from jotr_deploy.datasets.published.annotation import Annotation
+from jotr_deploy.datasets.published.fits import fit_counts, fit_error_m
 from jotr_deploy.skeletons import H36M17, SMPL30, SMPL30_INDEX
 
 BARE = Annotation("a", Path("a.jpg"), (64, 48), np.zeros(4), np.zeros((30, 3)))

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from jotr_deploy.datasets.annotated import entries
-from jotr_deploy.datasets.annotated.entries import AGAIN, Entry, each_entry, people_of
+from jotr_deploy.datasets.published import json_entries
+from jotr_deploy.datasets.published.json_entries import AGAIN, Entry, each_entry, people_of
 from jotr_deploy.errors import DatasetError
 
 CONTENTS: list[dict[str, Any]] = [
@@ -34,7 +34,7 @@ def test_entries_are_those_of_json(
     content: dict[str, Any], piece: int, indent: int | None, ascii_only: bool,
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(entries, "PIECE", piece)
+    monkeypatch.setattr(json_entries, "PIECE", piece)
     file = tmp_path / "a.json"
     file.write_text(json.dumps(content, indent=indent, ensure_ascii=ascii_only) + "\n", encoding="utf-8")
     keys: set[str] = set()
@@ -55,7 +55,7 @@ WHOLE = '{"images": [{"id": 1}, {"id": 22}], "n": 12, "list": [{"x": [-1.5e-3, t
 def test_cut_off_anywhere_it_is_truncated(
     length: int, piece: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(entries, "PIECE", piece)
+    monkeypatch.setattr(json_entries, "PIECE", piece)
     file = tmp_path / "a.json"
     file.write_text(WHOLE[:length])
     with pytest.raises(DatasetError) as caught:
@@ -82,7 +82,7 @@ def test_cut_off_anywhere_it_is_truncated(
 def test_what_is_no_json_is_named_with_its_place(
     text: str, what: str, piece: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(entries, "PIECE", piece)
+    monkeypatch.setattr(json_entries, "PIECE", piece)
     file = tmp_path / "a.json"
     file.write_text(text)
     with pytest.raises(DatasetError) as caught:

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jotr_deploy.datasets.annotated import packed
-from jotr_deploy.datasets.annotated.annotation import Annotation, Camera, Fit
-from jotr_deploy.datasets.annotated.packed import Annotations
+from jotr_deploy.datasets.published import packed
+from jotr_deploy.datasets.published.annotation import Annotation, Camera, Fit
+from jotr_deploy.datasets.published.packed import Annotations
 
 BARE = Annotation("a", Path("a.jpg"), (64, 48), np.array([1.0, 2, 30, 40]), np.zeros((30, 3)))
 FIT = Fit(np.arange(72.0).reshape(24, 3), np.arange(10.0), np.array([1.0, 2, 3]), "female")

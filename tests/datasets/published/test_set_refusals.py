@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from miniature import KNOWN, write_miniature
 
-from jotr_deploy.datasets.annotated.entries import AGAIN
-from jotr_deploy.datasets.annotated.pictures import read_picture
-from jotr_deploy.datasets.annotated.sets import SETS, read_set, there
+from jotr_deploy.datasets.published.json_entries import AGAIN
+from jotr_deploy.datasets.published.pictures import read_picture
+from jotr_deploy.datasets.published.sets import SETS, read_set, there
 from jotr_deploy.errors import DatasetError
 
 Change = Callable[[Any], Any]

@@ -17,7 +17,7 @@ from jotr_deploy.datasets.synthetic.skinning import coarse_mesh, joint_motions, 
 DIGEST = """
 import hashlib, sys
 import numpy as np
-from jotr_deploy.datasets.synthetic.crops import crop, picture
+from jotr_deploy.datasets.synthetic.scene_crops import crop, picture
 from jotr_deploy.datasets.synthetic.scene import draw_scene
 digest = hashlib.sha256()
 for index in {order}:

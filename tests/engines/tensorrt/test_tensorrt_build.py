@@ -13,14 +13,15 @@ import onnx
 import pytest
 from contracts import healthy
 from contracts.fakes import VERSIONS
-from engines.fake_machine import LIBRARY, content, with_network
+from engines.tensorrt.fake_machine import LIBRARY, content, with_network
 from tiny import TINY
 
 from jotr_deploy.bundle import Bundle, open_bundle
-from jotr_deploy.engines import tensorrt_plugin, verify
-from jotr_deploy.engines.tensorrt import Options, build_engine, check_network, plan_network
-from jotr_deploy.engines.tensorrt_build import BuildError
-from jotr_deploy.engines.tensorrt_onnx import sampling_nodes
+from jotr_deploy.engines import verify
+from jotr_deploy.engines.tensorrt import plugin_form
+from jotr_deploy.engines.tensorrt.build import BuildError
+from jotr_deploy.engines.tensorrt.engine import Options, build_engine, check_network, plan_network
+from jotr_deploy.engines.tensorrt.onnx_copy import sampling_nodes
 from jotr_deploy.errors import BundleError, SessionError
 from jotr_deploy.plugins import NAME, library
 from jotr_deploy.plugins.onnx_function import inline
@@ -176,7 +177,7 @@ def test_a_gpu_that_lacks_the_type(
     bundle: Bundle, machine: Any, monkeypatch: pytest.MonkeyPatch, precision: str, capability: str, instead: str
 ) -> None:
     here = {"tensorrt": "10.16.1.11", "gpu": "Some GPU", "capability": capability}
-    monkeypatch.setattr("jotr_deploy.engines.tensorrt.environment", lambda: here)
+    monkeypatch.setattr("jotr_deploy.engines.tensorrt.engine.environment", lambda: here)
     with machine() as m:
         with pytest.raises(BuildError) as caught:
             plan_network(onnx.load(bundle.file("mesh")), precision, (1, 1, 1), Options(plugin="none"))
@@ -223,10 +224,10 @@ def test_the_first_plugin_that_is_there(
 ) -> None:
     said: list[str] = []
     with machine(version) as m:
-        monkeypatch.setattr(tensorrt_plugin.importlib.util, "find_spec", lambda name: object() if nvrtc else None)
+        monkeypatch.setattr(plugin_form.importlib.util, "find_spec", lambda name: object() if nvrtc else None)
         monkeypatch.setattr(library, "find_library", lambda: found)
         model = onnx.load(bundle.file("mesh"))
-        assert tensorrt_plugin.default_plugin(m.trt, model, said.append) == chosen
+        assert plugin_form.default_plugin(m.trt, model, said.append) == chosen
     assert ("standard operators, which is slower" in " ".join(said)) == (chosen == "none")
 
 

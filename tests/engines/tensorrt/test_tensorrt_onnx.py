@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 from tiny import TINY
 
-from jotr_deploy.engines.tensorrt_onnx import Plugin, portable, sampling_nodes, tensorrt_copy
+from jotr_deploy.engines.tensorrt.onnx_copy import Plugin, portable, sampling_nodes, tensorrt_copy
 from jotr_deploy.engines.verify import random_crops
 from jotr_deploy.plugins import DOMAIN
 from jotr_deploy.plugins.onnx_function import inline

@@ -11,11 +11,11 @@ import pytest
 from contracts import healthy
 from contracts.fakes import fake_tensorrt
 
-from jotr_deploy.engines.tensorrt import parse_batch
-from jotr_deploy.engines.tensorrt_build import BuildError, Recipe
-from jotr_deploy.engines.tensorrt_inspect import Layers, read_layers
-from jotr_deploy.engines.tensorrt_timings import keep_timings, timing_cache_path, use_timings
-from jotr_deploy.engines.tensorrt_trtexec import trtexec_command
+from jotr_deploy.engines.tensorrt.build import BuildError, Recipe
+from jotr_deploy.engines.tensorrt.engine import parse_batch
+from jotr_deploy.engines.tensorrt.inspector import Layers, read_layers
+from jotr_deploy.engines.tensorrt.timing_cache import keep_timings, timing_cache_path, use_timings
+from jotr_deploy.engines.tensorrt.trtexec import trtexec_command
 
 
 @pytest.mark.parametrize(("text", "batch"), [("1:4:16", (1, 4, 16)), ("4", (4, 4, 4)), ("2:2:3", (2, 2, 3))])

@@ -7,9 +7,9 @@ from pathlib import Path
 import onnx
 import pytest
 
-from jotr_deploy.engines.tensorrt_onnx import tensorrt_copy
-from jotr_deploy.engines.tensorrt_qdq import RULES as QDQ_RULES
-from jotr_deploy.engines.tensorrt_rules import RULES, Finding, check
+from jotr_deploy.engines.tensorrt.onnx_copy import tensorrt_copy
+from jotr_deploy.engines.tensorrt.qdq import RULES as QDQ_RULES
+from jotr_deploy.engines.tensorrt.rules import RULES, Finding, check
 from jotr_deploy.plugins.onnx_function import inline
 
 X, Y = "float[batch,8] x", "float[batch,8] y"

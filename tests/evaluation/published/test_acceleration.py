@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from jotr_deploy.datasets.annotated.annotation import Annotation, Fit
-from jotr_deploy.evaluation.annotated.acceleration import NOT_FOLLOWED, acceleration_errors_mm, tracks_of
+from jotr_deploy.datasets.published.annotation import Annotation, Fit
+from jotr_deploy.evaluation.published.acceleration import NOT_FOLLOWED, acceleration_errors_mm, tracks_of
 
 Array = Any
 

@@ -15,7 +15,7 @@ from miniature import KNOWN, write_miniature
 from outcome import Outcome
 
 from jotr_deploy.bundle import open_bundle, write_manifest
-from jotr_deploy.evaluation.annotated.people import SPLITS
+from jotr_deploy.evaluation.published.set_people import SPLITS
 
 Cli = Callable[..., Outcome]
 

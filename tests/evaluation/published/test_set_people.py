@@ -14,11 +14,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from jotr_deploy.body.lbs import SkinnedBody
 from jotr_deploy.body.smpl import load_body
-from jotr_deploy.datasets.annotated.annotation import Annotation, Fit
-from jotr_deploy.datasets.annotated.sets import read_set
+from jotr_deploy.datasets.published.annotation import Annotation, Fit
+from jotr_deploy.datasets.published.sets import read_set
 from jotr_deploy.errors import BodyFileError, DatasetError
-from jotr_deploy.evaluation.annotated.bodies import TrueBodies
-from jotr_deploy.evaluation.annotated.people import NO_JOINT_BOX, SPLITS, given_of, read_everybody
+from jotr_deploy.evaluation.published.set_people import NO_JOINT_BOX, SPLITS, given_of, read_everybody
+from jotr_deploy.evaluation.published.true_bodies import TrueBodies
 from jotr_deploy.skeletons import SMPL30_INDEX
 
 Array = Any
@@ -87,7 +87,7 @@ def test_who_is_left_out_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         person(key="no truth", image=tmp_path / "a.jpg", fit=None),
         person(key="no joints", image=tmp_path / "a.jpg", found_px=None),
     ]
-    monkeypatch.setattr("jotr_deploy.evaluation.annotated.people.read_set", lambda *_: people)
+    monkeypatch.setattr("jotr_deploy.evaluation.published.set_people.read_set", lambda *_: people)
     everybody = read_everybody("3dpw", tmp_path)
     assert everybody.count == 3
     assert [each.key for each in everybody.people] == ["whole"]

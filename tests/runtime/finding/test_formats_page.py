@@ -16,15 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jotr_deploy.errors import SessionError
-from jotr_deploy.runtime import detection, pose
-from jotr_deploy.runtime.detection import open_detector
-from jotr_deploy.runtime.detection.contract import Detector
-from jotr_deploy.runtime.detection.hog import HogDetector
-from jotr_deploy.runtime.formats import Recipe
+from jotr_deploy.runtime.finding import detection, pose
+from jotr_deploy.runtime.finding.detection import open_detector
+from jotr_deploy.runtime.finding.detection.base import Detector
+from jotr_deploy.runtime.finding.detection.hog import HogDetector
+from jotr_deploy.runtime.finding.recognition import Recipe
 from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.skeletons import SKELETONS
 
-PAGE = (Path(__file__).parent.parent.parent / "docs" / "formats.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs" / "formats.md").read_text()
 SIZE = (96, 64)
 
 

@@ -7,10 +7,10 @@ import pytest
 from canned import Canned, yolox_rows, yolox_session
 
 from jotr_deploy.errors import SessionError
-from jotr_deploy.runtime import detection, formats
-from jotr_deploy.runtime.detection import open_detector
-from jotr_deploy.runtime.detection.contract import Detector
-from jotr_deploy.runtime.detection.yolox import Yolox
+from jotr_deploy.runtime.finding import detection, recognition
+from jotr_deploy.runtime.finding.detection import open_detector
+from jotr_deploy.runtime.finding.detection.base import Detector
+from jotr_deploy.runtime.finding.detection.yolox import Yolox
 
 SIZE = (96, 64)
 
@@ -19,7 +19,7 @@ class EndToEnd(Detector):
     """Corners and scores, ready."""
 
     name = "end-to-end"
-    recipe = formats.Recipe
+    recipe = recognition.Recipe
 
     def __init__(self, session, recipe):
         self.session = session
@@ -29,7 +29,7 @@ class EndToEnd(Detector):
         return set(session.outputs) == {"corners", "sure"}
 
     def __call__(self, image_bgr):
-        out = formats.in_batches(self.session, image_bgr.transpose(2, 0, 1)[None])
+        out = recognition.in_batches(self.session, image_bgr.transpose(2, 0, 1)[None])
         return out["corners"][0], out["sure"][0]
 
 
@@ -63,6 +63,6 @@ def test_rows_keep_their_order_over_calls(batch, rows, calls):
     session = Canned({"x": (batch, 3, 2, 2)}, {"y": (batch,)}, lambda images: {"y": images[:, 0, 0, 0]})
     images = np.zeros((rows, 3, 2, 2), np.uint8)
     images[:, 0, 0, 0] = np.arange(rows)
-    assert formats.in_batches(session, images)["y"].tolist() == list(range(rows))
+    assert recognition.in_batches(session, images)["y"].tolist() == list(range(rows))
     assert [len(seen) for seen in session.seen] == calls
     assert all(seen.dtype == np.float32 for seen in session.seen)

@@ -6,9 +6,9 @@ import pytest
 
 from jotr_deploy.errors import SourceError
 from jotr_deploy.runtime.detections import Detections
-from jotr_deploy.runtime.people_source import DetectedPeople, WholeFrame, open_people_source
-from jotr_deploy.runtime.region import MostPeople, WithinRegion, moved
-from jotr_deploy.runtime.video import open_source
+from jotr_deploy.runtime.finding.people_source import DetectedPeople, WholeFrame, open_people_source
+from jotr_deploy.runtime.finding.region import MostPeople, WithinRegion, moved
+from jotr_deploy.runtime.sources.opening import open_source
 
 IMAGE = np.zeros((100, 200, 3), np.uint8)
 

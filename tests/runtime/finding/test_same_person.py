@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jotr_deploy.runtime.duplicates import LEAST_JOINTS, distinct, similarity
+from jotr_deploy.runtime.finding.same_person import LEAST_JOINTS, distinct, similarity
 
 BOX = np.array([100.0, 50.0, 200.0, 350.0])
 SCALE = np.sqrt(100.0 * 300.0)

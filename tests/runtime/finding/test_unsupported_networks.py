@@ -7,8 +7,8 @@ import pytest
 from canned import Canned
 
 from jotr_deploy.errors import SessionError
-from jotr_deploy.runtime.detection import open_detector
-from jotr_deploy.runtime.pose import open_pose_network
+from jotr_deploy.runtime.finding.detection import open_detector
+from jotr_deploy.runtime.finding.pose import open_pose_network
 from jotr_deploy.runtime.sessions import TensorSpec
 
 IMAGE = (1, 3, 640, 640)

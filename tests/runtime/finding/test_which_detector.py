@@ -19,7 +19,7 @@ from canned import (
     yolox_rows,
 )
 
-from jotr_deploy.runtime.detection import FORMATS, open_detector
+from jotr_deploy.runtime.finding.detection import FORMATS, open_detector
 from jotr_deploy.runtime.sessions import open_session
 
 SIZE = (96, 64)

@@ -237,6 +237,6 @@ def test_layouts_of_boxes(tmp_path, content, frame, boxes, scores):
 def test_every_skeleton_is_listed_for_users():
     from pathlib import Path
 
-    page = (Path(__file__).parents[2] / "docs" / "joints.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "joints.md").read_text()
     for name, joints in SKELETONS.items():
         assert f"| `{name}` | {len(joints)} |" in page

@@ -14,7 +14,7 @@ import pytest
 from jotr_deploy.bundle import STARTER, open_bundle, write_manifest
 from jotr_deploy.geometry.camera import project_px
 from jotr_deploy.people import LAYOUT, People
-from jotr_deploy.runtime.loaded import load
+from jotr_deploy.runtime.loaded_model import load
 
 SIZE = (640, 480)
 BENT = np.array([-0.25, 0.08, 0.001, -0.001, 0.0])
@@ -119,7 +119,7 @@ def test_a_film_gives_the_same_through_the_stages_and_again(picture: np.ndarray)
         pipeline = model._pipeline(lambda *_: (_ for _ in ()).throw(AssertionError), 25.0)
         assert pipeline.finish is not None
         people = replace(recovered(picture, camera="published", align=False), track_ids=np.array([1, 2]))
-        from jotr_deploy.runtime.frames import Frame
+        from jotr_deploy.runtime.sources.frame_source import Frame
 
         first = [pipeline.finish(Frame(k, "a", picture), people) for k in range(3)]
         other = model._pipeline(pipeline.people_source, 25.0)

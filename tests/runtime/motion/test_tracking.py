@@ -9,7 +9,7 @@ import pytest
 
 from jotr_deploy.geometry.crop import box_from_joints, square_box
 from jotr_deploy.runtime.detections import Detections
-from jotr_deploy.runtime.tracking import MEMORY_S, Tracker, pairs
+from jotr_deploy.runtime.motion.tracking import MEMORY_S, Tracker, pairs
 
 FPS = 30.0
 PX_PER_M = 150.0

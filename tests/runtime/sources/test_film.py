@@ -15,9 +15,9 @@ from outcome import Outcome, tree
 from pictures import video
 
 from jotr_deploy.errors import OutputError
-from jotr_deploy.runtime import ffmpeg as films
-from jotr_deploy.runtime.ffmpeg import FFmpeg, film_command, find_ffmpeg
-from jotr_deploy.runtime.video import VideoWriter, open_source
+from jotr_deploy.runtime.sources import ffmpeg as films
+from jotr_deploy.runtime.sources.ffmpeg import FFmpeg, film_command, find_ffmpeg
+from jotr_deploy.runtime.sources.opening import VideoWriter, open_source
 
 REMEDY = "make room on the disk, or take that ffmpeg from the PATH: OpenCV writes the video then"
 

@@ -10,10 +10,10 @@ import pytest
 from streams import index_first
 
 from jotr_deploy.errors import SourceError
-from jotr_deploy.runtime import captures
-from jotr_deploy.runtime.containers import bytes_missing, matroska_tracks_of, tracks_of
-from jotr_deploy.runtime.film import _Clock
-from jotr_deploy.runtime.video import VideoWriter, open_source
+from jotr_deploy.runtime.sources import captures
+from jotr_deploy.runtime.sources.containers import bytes_missing, matroska_tracks_of, tracks_of
+from jotr_deploy.runtime.sources.film import _Clock
+from jotr_deploy.runtime.sources.opening import VideoWriter, open_source
 
 HERE = Path(__file__).parent
 
@@ -80,8 +80,8 @@ def test_a_trimmed_film_is_intact(tmp_path, caplog):
 @pytest.mark.parametrize(("count", "given"), [(9, 6), (4, 6)])
 def test_a_wrong_estimate_of_the_frame_count_is_no_damage(tmp_path, count, given, monkeypatch, caplog):
     path = write_video(tmp_path / "a.avi.mp4", given)
-    monkeypatch.setattr("jotr_deploy.runtime.film.frame_count", lambda _: count)
-    monkeypatch.setattr("jotr_deploy.runtime.film.is_mp4", lambda _: False)  # whose count is no estimate
+    monkeypatch.setattr("jotr_deploy.runtime.sources.film.frame_count", lambda _: count)
+    monkeypatch.setattr("jotr_deploy.runtime.sources.film.is_mp4", lambda _: False)  # whose count is no estimate
     with open_source(path) as source:
         assert source.total == count
         assert len(list(source)) == given
@@ -115,7 +115,7 @@ def test_interlaced_frames_are_refused(tmp_path, monkeypatch):
 def test_the_terminal_stays_clean():
     """In a process of its own: FFmpeg logs to the descriptors of the process."""
     script = f"""
-from jotr_deploy.runtime.video import open_source
+from jotr_deploy.runtime.sources.opening import open_source
 from jotr_deploy.errors import SourceError
 try:
     open_source({str(HERE / "interlaced.mp4")!r})

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jotr_deploy.errors import OutputError, SourceError
-from jotr_deploy.runtime.images import READ_FORMATS, natural_order, read_image, write_image
+from jotr_deploy.runtime.sources.images import READ_FORMATS, natural_order, read_image, write_image
 
 AGAIN = "download or copy it again, and compare its size with that of the original"
 PAGE = "download the file itself, not the page about it"

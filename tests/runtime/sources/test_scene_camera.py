@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from jotr_deploy.errors import SourceError
-from jotr_deploy.runtime.camera_files import read_camera
-from jotr_deploy.runtime.exif import FULL_FRAME_MM, exif_fields, focal_length
-from jotr_deploy.runtime.frames import Frame
-from jotr_deploy.runtime.scene_camera import choose_camera
+from jotr_deploy.runtime.sources.camera_files import read_camera
+from jotr_deploy.runtime.sources.exif import FULL_FRAME_MM, exif_fields, focal_length
+from jotr_deploy.runtime.sources.frame_source import Frame
+from jotr_deploy.runtime.sources.scene_camera import choose_camera
 
 K = [[1000.0, 0, 630], [0, 1000, 370], [0, 0, 1]]
 BENT = [0.12, -0.2, 0.001, -0.002, 0.05]

@@ -4,8 +4,8 @@ import pytest
 from streams import index_first, without_frames
 
 from jotr_deploy.errors import SourceError
-from jotr_deploy.runtime.captures import name_of_url, shown
-from jotr_deploy.runtime.video import VideoWriter, open_source
+from jotr_deploy.runtime.sources.captures import name_of_url, shown
+from jotr_deploy.runtime.sources.opening import VideoWriter, open_source
 
 BROKEN = "repair the video (ffmpeg writes a sound copy), or leave such frames out: --keep-going"
 

@@ -6,8 +6,8 @@ import pytest
 from streams import ByHand, camera, index_first, jpeg, never, plays, says, served
 
 from jotr_deploy.errors import SourceError
-from jotr_deploy.runtime.stream import Stream
-from jotr_deploy.runtime.video import VideoWriter, open_source
+from jotr_deploy.runtime.sources.live_stream import Stream
+from jotr_deploy.runtime.sources.opening import VideoWriter, open_source
 
 STALL_S = 1.0
 CHECK = "check the camera and its connection"

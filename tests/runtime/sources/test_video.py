@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jotr_deploy.errors import OutputError, SourceError
-from jotr_deploy.runtime.video import VideoWriter, open_source
+from jotr_deploy.runtime.sources.opening import VideoWriter, open_source
 
 IMAGES = "pictures are read as JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, HEIC, JPEG 2000, PBM, PGM and PPM"
 NEITHER = "neither a picture nor a film that is read"
@@ -232,9 +232,9 @@ from pathlib import Path
 import numpy as np
 from jotr_deploy.errors import OutputError
 from jotr_deploy.runtime.detections import Detections
-from jotr_deploy.runtime.images import write_image
+from jotr_deploy.runtime.sources.images import write_image
 from jotr_deploy.runtime.joint_files.npz_file import write_keypoints_npz
-from jotr_deploy.runtime.video import VideoWriter
+from jotr_deploy.runtime.sources.opening import VideoWriter
 
 folder = Path(sys.argv[1])
 noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from made_sets import posed
 
-from jotr_deploy.datasets.annotated.annotation import Annotation
-from jotr_deploy.training.annotated.people import AnnotatedPeople
-from jotr_deploy.training.config import TrainingError
+from jotr_deploy.datasets.published.annotation import Annotation
+from jotr_deploy.training.published.sample_order import AnnotatedPeople
+from jotr_deploy.training.run_config import TrainingError
 
 
 def somebody(number: int, is_3d: bool, **more: object) -> Annotation:

@@ -5,6 +5,6 @@ Frames and units as elsewhere in this project: pixels, the first pixel's centre 
 margin; see `crops`.
 """
 
-from jotr_deploy.runtime.blazepose.source import BlazePose, BlazePosePeople, open_blazepose
+from jotr_deploy.runtime.finding.blazepose.source import BlazePose, BlazePosePeople, open_blazepose
 
 __all__ = ["BlazePose", "BlazePosePeople", "open_blazepose"]

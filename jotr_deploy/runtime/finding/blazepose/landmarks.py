@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.geometry.crop import transform_px
-from jotr_deploy.runtime.blazepose.crops import SIDE, cut, image_from_crop
+from jotr_deploy.runtime.finding.blazepose.rotated_crops import SIDE, cut, image_from_crop
 from jotr_deploy.runtime.sessions import Session
 
 Array = NDArray[Any]
@@ -60,7 +60,7 @@ class BlazeLandmarks:
     """Finds the joints of people in a picture, several in one call of the network."""
 
     def __init__(self, session: Session) -> None:
-        """`session`: see `fetching.people` for its tensors."""
+        """`session`: see `third_party.blazepose_wheel` for its tensors."""
         self.session = session
 
     def __call__(self, image_bgr: Array, rois_px: Array) -> Poses:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.geometry.boxes import iou
-from jotr_deploy.runtime.blazepose.windows import Window
+from jotr_deploy.runtime.finding.blazepose.windows import Window
 from jotr_deploy.runtime.sessions import Session
 
 Array = NDArray[Any]
@@ -53,7 +53,7 @@ class BlazeDetector:
     """Finds people in windows of a picture, all in one call of the network."""
 
     def __init__(self, session: Session) -> None:
-        """`session`: see `fetching.people` for its tensors."""
+        """`session`: see `third_party.blazepose_wheel` for its tensors."""
         self.session = session
 
     def __call__(self, image_bgr: Array, windows: list[Window]) -> Found:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jotr_deploy.runtime.detection.contract import Detector
-from jotr_deploy.runtime.detection.efficient_nms import EfficientNms
-from jotr_deploy.runtime.detection.mmdeploy import Mmdeploy
-from jotr_deploy.runtime.detection.rtmo import Rtmo
-from jotr_deploy.runtime.detection.stretched import RfDetr, RtDetrUltralytics
-from jotr_deploy.runtime.detection.ultralytics import Ultralytics
-from jotr_deploy.runtime.detection.ultralytics_pose import UltralyticsPose
-from jotr_deploy.runtime.detection.unread import unread
-from jotr_deploy.runtime.detection.yolov5 import Yolov5
-from jotr_deploy.runtime.detection.yolov6 import Yolov6
-from jotr_deploy.runtime.detection.yolox import Yolox
-from jotr_deploy.runtime.formats import open_format
+from jotr_deploy.runtime.finding.detection.base import Detector
+from jotr_deploy.runtime.finding.detection.detr_family import RfDetr, RtDetrUltralytics
+from jotr_deploy.runtime.finding.detection.efficient_nms import EfficientNms
+from jotr_deploy.runtime.finding.detection.mmdeploy import Mmdeploy
+from jotr_deploy.runtime.finding.detection.rtmo import Rtmo
+from jotr_deploy.runtime.finding.detection.ultralytics import Ultralytics
+from jotr_deploy.runtime.finding.detection.ultralytics_pose import UltralyticsPose
+from jotr_deploy.runtime.finding.detection.unsupported import unread
+from jotr_deploy.runtime.finding.detection.yolov5 import Yolov5
+from jotr_deploy.runtime.finding.detection.yolov6 import Yolov6
+from jotr_deploy.runtime.finding.detection.yolox import Yolox
+from jotr_deploy.runtime.finding.recognition import open_format
 from jotr_deploy.runtime.sessions import Session
 
 __all__ = ["FORMATS", "Detector", "open_detector"]

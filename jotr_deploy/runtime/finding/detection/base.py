@@ -9,9 +9,9 @@ from typing import Annotated, Any, ClassVar
 from numpy.typing import NDArray
 from pydantic import Field
 
-from jotr_deploy.runtime import formats
-from jotr_deploy.runtime.declared import declared, person_classes
-from jotr_deploy.runtime.formats import Format
+from jotr_deploy.runtime.finding import recognition
+from jotr_deploy.runtime.finding.network_metadata import declared, person_classes
+from jotr_deploy.runtime.finding.recognition import Format
 
 Array = NDArray[Any]
 
@@ -22,7 +22,7 @@ COUNTED_FROM_0: Mapping[int, int] = {0: 0, 1: 0, 80: 0, 365: 0}
 """A person's number by the number of classes: one class, the 80 of COCO, the 365 of Objects365."""
 
 
-class OfClasses(formats.Recipe):
+class OfClasses(recognition.Recipe):
     """The recipe of a detector that may know other things than people."""
 
     person: Annotated[int, Field(ge=0)] | None = None

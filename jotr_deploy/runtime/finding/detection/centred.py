@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.runtime import formats
-from jotr_deploy.runtime.detection.letterbox import letterbox_centred
+from jotr_deploy.runtime.finding import recognition
+from jotr_deploy.runtime.finding.detection.letterbox import letterbox_centred
 from jotr_deploy.runtime.sessions import Session
 
 Array = NDArray[Any]
@@ -27,7 +27,7 @@ def answers(session: Session, image_bgr: Array, size_px: tuple[int, int]) -> tup
     """
     canvas, scale, left_top = letterbox_centred(image_bgr, size_px)
     rgb = canvas[..., ::-1].transpose(2, 0, 1)[None].astype(np.float32) / 255
-    out = {name: rows[0] for name, rows in formats.in_batches(session, rgb).items()}
+    out = {name: rows[0] for name, rows in recognition.in_batches(session, rgb).items()}
     return {name: in_float32(rows) for name, rows in out.items()}, scale, left_top
 
 

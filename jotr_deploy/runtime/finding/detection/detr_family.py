@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from jotr_deploy.runtime import formats
-from jotr_deploy.runtime.declared import declared
-from jotr_deploy.runtime.detection.centred import best_of, corners, in_float32
-from jotr_deploy.runtime.detection.chosen import chosen
-from jotr_deploy.runtime.detection.contract import Detector, OfClasses, told_classes
-from jotr_deploy.runtime.detection.letterbox import boxes_in_image
-from jotr_deploy.runtime.detection.oddities import odd_scores, odd_shares
-from jotr_deploy.runtime.detection.ultralytics import END_TO_END, layout
+from jotr_deploy.runtime.finding import recognition
+from jotr_deploy.runtime.finding.box_selection import chosen
+from jotr_deploy.runtime.finding.detection.base import Detector, OfClasses, told_classes
+from jotr_deploy.runtime.finding.detection.centred import best_of, corners, in_float32
+from jotr_deploy.runtime.finding.detection.implausible import odd_scores, odd_shares
+from jotr_deploy.runtime.finding.detection.letterbox import boxes_in_image
+from jotr_deploy.runtime.finding.detection.ultralytics import END_TO_END, layout
+from jotr_deploy.runtime.finding.network_metadata import declared
 from jotr_deploy.runtime.sessions import Session
 
 Array = NDArray[Any]
@@ -60,7 +60,7 @@ class Stretched(Detector):
         """See `Detector`."""
         size_px = (image_bgr.shape[1], image_bgr.shape[0])
         rgb = cv2.resize(image_bgr, self.size_px, interpolation=cv2.INTER_LINEAR)[..., ::-1].astype(np.float32) / 255
-        out = formats.in_batches(self.session, self._pixels(rgb).transpose(2, 0, 1)[None])
+        out = recognition.in_batches(self.session, self._pixels(rgb).transpose(2, 0, 1)[None])
         boxes, scores = self._decode({name: in_float32(rows[0]) for name, rows in out.items()})
         boxes_px = boxes_in_image(corners(boxes), 1 / np.array(size_px), size_px)
         kept = chosen(boxes_px, scores, self.options.threshold)
@@ -121,7 +121,7 @@ class RfDetr(Stretched):
     @staticmethod
     def fits(session: Session) -> bool:
         """One image in; `dets` of four numbers and `labels` with a logit for each class out."""
-        if formats.image_size_px(session) is None or set(session.outputs) != {"dets", "labels"}:
+        if recognition.image_size_px(session) is None or set(session.outputs) != {"dets", "labels"}:
             return False
         dets, labels = session.outputs["dets"], session.outputs["labels"]
         if dets.shape[2:] != (4,) or len(labels.shape) != 3 or labels.dtype.kind != "f":

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from jotr_deploy.runtime import formats
-from jotr_deploy.runtime.detection.centred import answers
-from jotr_deploy.runtime.detection.chosen import chosen
-from jotr_deploy.runtime.detection.contract import Detector, OfClasses, told_classes
-from jotr_deploy.runtime.detection.letterbox import boxes_in_image
-from jotr_deploy.runtime.detection.oddities import odd_pixels, odd_scores
+from jotr_deploy.runtime.finding import recognition
+from jotr_deploy.runtime.finding.box_selection import chosen
+from jotr_deploy.runtime.finding.detection.base import Detector, OfClasses, told_classes
+from jotr_deploy.runtime.finding.detection.centred import answers
+from jotr_deploy.runtime.finding.detection.implausible import odd_pixels, odd_scores
+from jotr_deploy.runtime.finding.detection.letterbox import boxes_in_image
 from jotr_deploy.runtime.sessions import Session
 
 Array = NDArray[Any]
@@ -51,7 +51,7 @@ class EfficientNms(Detector):
     @staticmethod
     def fits(session: Session) -> bool:
         """One image in; the four outputs of the module out."""
-        if formats.image_size_px(session) is None:
+        if recognition.image_size_px(session) is None:
             return False
         names = next((names for names in NAMES if {COUNT, *names} == set(session.outputs)), None)
         if names is None:

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.errors import MissingDependency
-from jotr_deploy.runtime.detection.chosen import chosen
-from jotr_deploy.runtime.detection.letterbox import boxes_in_image, fitted_size_px
+from jotr_deploy.runtime.finding.box_selection import chosen
+from jotr_deploy.runtime.finding.detection.letterbox import boxes_in_image, fitted_size_px
 
 Array = NDArray[Any]
 

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from jotr_deploy.errors import SessionError
-from jotr_deploy.runtime import formats
-from jotr_deploy.runtime.detection.chosen import chosen
-from jotr_deploy.runtime.detection.contract import Detector, OfClasses, told_classes
-from jotr_deploy.runtime.detection.letterbox import boxes_in_image, letterbox
-from jotr_deploy.runtime.detection.oddities import odd_pixels, odd_scores
+from jotr_deploy.runtime.finding import recognition
+from jotr_deploy.runtime.finding.box_selection import chosen
+from jotr_deploy.runtime.finding.detection.base import Detector, OfClasses, told_classes
+from jotr_deploy.runtime.finding.detection.implausible import odd_pixels, odd_scores
+from jotr_deploy.runtime.finding.detection.letterbox import boxes_in_image, letterbox
 from jotr_deploy.runtime.sessions import Session
 
 Array = NDArray[Any]
@@ -55,7 +55,7 @@ class Mmdeploy(Detector):
     @staticmethod
     def fits(session: Session) -> bool:
         """One image in; `dets` of five columns and a whole number for each row in `labels` out."""
-        if formats.image_size_px(session) is None or set(session.outputs) != {"dets", "labels"}:
+        if recognition.image_size_px(session) is None or set(session.outputs) != {"dets", "labels"}:
             return False
         dets, labels = session.outputs["dets"], session.outputs["labels"]
         if (len(dets.shape), dets.dtype.kind, len(labels.shape), labels.dtype.kind) != (3, "f", 2, "i"):
@@ -79,7 +79,7 @@ class Mmdeploy(Detector):
             SessionError: `dets`, where the file leaves their number open, have other than five columns.
         """
         canvas, scale = letterbox(image_bgr, self.size_px)
-        out = formats.in_batches(self.session, self._pixels(canvas).transpose(2, 0, 1)[None])
+        out = recognition.in_batches(self.session, self._pixels(canvas).transpose(2, 0, 1)[None])
         dets, labels = out["dets"][0].astype(np.float32), out["labels"][0]
         if dets.shape[1] != _COLUMNS:
             raise SessionError(

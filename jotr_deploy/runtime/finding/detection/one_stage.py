@@ -8,16 +8,16 @@ from typing import Annotated, Any
 from numpy.typing import NDArray
 from pydantic import Field
 
-from jotr_deploy.runtime import formats
-from jotr_deploy.runtime.detection.contract import Detector
-from jotr_deploy.runtime.joints import as_confidence, joints_above
+from jotr_deploy.runtime.finding import recognition
+from jotr_deploy.runtime.finding.detection.base import Detector
+from jotr_deploy.runtime.finding.joint_outputs import as_confidence, joints_above
 
 Array = NDArray[Any]
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Recipe(formats.Recipe):
+class Recipe(recognition.Recipe):
     """See `formats.Recipe`."""
 
     threshold: Share = 0.3

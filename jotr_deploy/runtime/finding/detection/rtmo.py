@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.errors import SessionError
-from jotr_deploy.runtime import formats
-from jotr_deploy.runtime.detection import one_stage
-from jotr_deploy.runtime.detection.chosen import chosen
-from jotr_deploy.runtime.detection.letterbox import boxes_in_image, letterbox
-from jotr_deploy.runtime.detection.oddities import odd_pixels, odd_scores
-from jotr_deploy.runtime.detection.one_stage import OneStage, joints_in_image
-from jotr_deploy.runtime.joints import skeleton_of
+from jotr_deploy.runtime.finding import recognition
+from jotr_deploy.runtime.finding.box_selection import chosen
+from jotr_deploy.runtime.finding.detection import one_stage
+from jotr_deploy.runtime.finding.detection.implausible import odd_pixels, odd_scores
+from jotr_deploy.runtime.finding.detection.letterbox import boxes_in_image, letterbox
+from jotr_deploy.runtime.finding.detection.one_stage import OneStage, joints_in_image
+from jotr_deploy.runtime.finding.joint_outputs import skeleton_of
 from jotr_deploy.runtime.sessions import Session
 from jotr_deploy.skeletons import SKELETONS
 
@@ -56,7 +56,7 @@ class Rtmo(OneStage):
     @staticmethod
     def fits(session: Session) -> bool:
         """One image in; `dets` of five columns and `keypoints` of three out."""
-        if formats.image_size_px(session) is None or set(session.outputs) != {"dets", "keypoints"}:
+        if recognition.image_size_px(session) is None or set(session.outputs) != {"dets", "keypoints"}:
             return False
         dets, keypoints = (session.outputs[name].shape for name in ("dets", "keypoints"))
         if (len(dets), len(keypoints)) != (3, 4):
@@ -77,7 +77,7 @@ class Rtmo(OneStage):
             SessionError: the outputs have other sizes than the file, which left them open, let expect.
         """
         canvas, scale = letterbox(image_bgr, self.size_px)
-        out = formats.in_batches(self.session, canvas.transpose(2, 0, 1)[None])
+        out = recognition.in_batches(self.session, canvas.transpose(2, 0, 1)[None])
         dets, keypoints = (out[name][0].astype(np.float32) for name in ("dets", "keypoints"))
         joints = len(SKELETONS[self.skeleton])
         if dets.shape[1:] != (_COLUMNS,) or keypoints.shape[1:] != (joints, 3):

@@ -22,14 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from jotr_deploy.runtime import formats
-from jotr_deploy.runtime.declared import declared
-from jotr_deploy.runtime.detection.centred import answers, best_of, corners, in_float32
-from jotr_deploy.runtime.detection.chosen import chosen
-from jotr_deploy.runtime.detection.contract import Detector, OfClasses, told_classes
-from jotr_deploy.runtime.detection.letterbox import boxes_in_image
-from jotr_deploy.runtime.detection.oddities import odd_pixels, odd_scores
-from jotr_deploy.runtime.detection.yolox import cells_of
+from jotr_deploy.runtime.finding import recognition
+from jotr_deploy.runtime.finding.box_selection import chosen
+from jotr_deploy.runtime.finding.detection.base import Detector, OfClasses, told_classes
+from jotr_deploy.runtime.finding.detection.centred import answers, best_of, corners, in_float32
+from jotr_deploy.runtime.finding.detection.implausible import odd_pixels, odd_scores
+from jotr_deploy.runtime.finding.detection.letterbox import boxes_in_image
+from jotr_deploy.runtime.finding.detection.yolox import cells_of
+from jotr_deploy.runtime.finding.network_metadata import declared
 from jotr_deploy.runtime.sessions import Session
 
 Array = NDArray[Any]
@@ -107,7 +107,7 @@ class Ultralytics(Detector):
 
 def layout(session: Session) -> tuple[int, int, list[int]]:
     """Rows and columns of `output0`, and how many cells the input has by each of `STRIDES`; 0, 0 of other files."""
-    size_px = formats.image_size_px(session)
+    size_px = recognition.image_size_px(session)
     if size_px is None or set(session.outputs) != {"output0"}:
         return 0, 0, [0]
     shape = session.outputs["output0"].shape

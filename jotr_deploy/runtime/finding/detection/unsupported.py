@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from jotr_deploy.runtime.declared import Declared, declared
-from jotr_deploy.runtime.formats import Unread
+from jotr_deploy.runtime.finding.network_metadata import Declared, declared
+from jotr_deploy.runtime.finding.recognition import Unread
 from jotr_deploy.runtime.sessions import Session, TensorSpec
 
 _OTHERS = "give YOLOX, or RF-DETR"

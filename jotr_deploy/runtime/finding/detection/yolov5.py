@@ -12,13 +12,13 @@ from typing import Annotated, Any
 from numpy.typing import NDArray
 from pydantic import Field
 
-from jotr_deploy.runtime import formats
-from jotr_deploy.runtime.detection.centred import answers, best_of, corners
-from jotr_deploy.runtime.detection.chosen import chosen
-from jotr_deploy.runtime.detection.contract import Detector, OfClasses, told_classes
-from jotr_deploy.runtime.detection.letterbox import boxes_in_image
-from jotr_deploy.runtime.detection.oddities import odd_pixels, odd_scores
-from jotr_deploy.runtime.detection.yolox import STRIDES, cells_of
+from jotr_deploy.runtime.finding import recognition
+from jotr_deploy.runtime.finding.box_selection import chosen
+from jotr_deploy.runtime.finding.detection.base import Detector, OfClasses, told_classes
+from jotr_deploy.runtime.finding.detection.centred import answers, best_of, corners
+from jotr_deploy.runtime.finding.detection.implausible import odd_pixels, odd_scores
+from jotr_deploy.runtime.finding.detection.letterbox import boxes_in_image
+from jotr_deploy.runtime.finding.detection.yolox import STRIDES, cells_of
 from jotr_deploy.runtime.sessions import Session
 
 Array = NDArray[Any]
@@ -87,7 +87,7 @@ class Yolov5(WithObjectness):
 
 def rows_for_each_cell(session: Session) -> int:
     """How many boxes a cell the one output [B, n, 5 + C] has, at levels of any of `STRIDES`; 0 of other files."""
-    size_px = formats.image_size_px(session)
+    size_px = recognition.image_size_px(session)
     if size_px is None or len(session.outputs) != 1:
         return 0
     (spec,) = session.outputs.values()

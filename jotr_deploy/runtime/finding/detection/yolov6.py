@@ -7,7 +7,7 @@ and the name `output`.
 
 from __future__ import annotations
 
-from jotr_deploy.runtime.detection.yolov5 import WithObjectness, rows_for_each_cell
+from jotr_deploy.runtime.finding.detection.yolov5 import WithObjectness, rows_for_each_cell
 from jotr_deploy.runtime.sessions import Session
 
 OUTPUT = "outputs"

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from jotr_deploy.geometry.boxes import mirrored
-from jotr_deploy.runtime import formats
-from jotr_deploy.runtime.detection.centred import best_of, corners
-from jotr_deploy.runtime.detection.chosen import chosen, mean_of_alike
-from jotr_deploy.runtime.detection.contract import Detector, OfClasses, told_classes
-from jotr_deploy.runtime.detection.letterbox import boxes_in_image, letterbox
-from jotr_deploy.runtime.detection.oddities import odd_scores
+from jotr_deploy.runtime.finding import recognition
+from jotr_deploy.runtime.finding.box_selection import chosen, mean_of_alike
+from jotr_deploy.runtime.finding.detection.base import Detector, OfClasses, told_classes
+from jotr_deploy.runtime.finding.detection.centred import best_of, corners
+from jotr_deploy.runtime.finding.detection.implausible import odd_scores
+from jotr_deploy.runtime.finding.detection.letterbox import boxes_in_image, letterbox
 from jotr_deploy.runtime.sessions import Session
 
 Array = NDArray[Any]
@@ -91,7 +91,7 @@ class Yolox(Detector):
     def _look(self, image_bgr: Array) -> tuple[Array, Array]:
         """Every cell's box (A, 4) in the picture, and its score (A,)."""
         canvas, scale = letterbox(image_bgr, self.size_px)
-        (output,) = formats.in_batches(self.session, canvas.transpose(2, 0, 1)[None]).values()
+        (output,) = recognition.in_batches(self.session, canvas.transpose(2, 0, 1)[None]).values()
         boxes, scores = self._decode(output[0].astype(np.float32))
         return boxes_in_image(boxes, scale, (image_bgr.shape[1], image_bgr.shape[0])), scores
 
@@ -122,7 +122,7 @@ def cells_of(size_px: tuple[int, int], strides: tuple[int, ...]) -> int:
 
 def _strides(session: Session) -> tuple[int, ...]:
     """Of the levels of a file of this format, none of any other."""
-    size_px = formats.image_size_px(session)
+    size_px = recognition.image_size_px(session)
     if size_px is None or len(session.outputs) != 1 or OTHERS_OUTPUTS & set(session.outputs):
         return ()
     (spec,) = session.outputs.values()

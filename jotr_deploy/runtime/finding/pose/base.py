@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from jotr_deploy.runtime.formats import Format
+from jotr_deploy.runtime.finding.recognition import Format
 
 Array = NDArray[Any]
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from jotr_deploy.runtime import formats
-from jotr_deploy.runtime.joints import as_confidence
-from jotr_deploy.runtime.pose.top_down_network import TopDown
+from jotr_deploy.runtime.finding import recognition
+from jotr_deploy.runtime.finding.joint_outputs import as_confidence
+from jotr_deploy.runtime.finding.pose.top_down_network import TopDown
 from jotr_deploy.runtime.sessions import Session
 
 Array = NDArray[Any]
@@ -26,7 +26,7 @@ class Decoded(TopDown):
     @staticmethod
     def fits(session: Session) -> bool:
         """One image in; `keypoints` and `scores` out, of one number of joints."""
-        if formats.image_size_px(session) is None or set(session.outputs) != {"keypoints", "scores"}:
+        if recognition.image_size_px(session) is None or set(session.outputs) != {"keypoints", "scores"}:
             return False
         keypoints, scores = (session.outputs[name].shape[1:] for name in ("keypoints", "scores"))
         return len(keypoints) == 2 and isinstance(keypoints[0], int) and keypoints == (*scores, 2)

@@ -17,11 +17,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.runtime import formats
-from jotr_deploy.runtime.joints import as_confidence
-from jotr_deploy.runtime.pose import top_down_network
-from jotr_deploy.runtime.pose.top_down import corners_aligned
-from jotr_deploy.runtime.pose.top_down_network import TopDown
+from jotr_deploy.runtime.finding import recognition
+from jotr_deploy.runtime.finding.joint_outputs import as_confidence
+from jotr_deploy.runtime.finding.pose import top_down_network
+from jotr_deploy.runtime.finding.pose.top_down import corners_aligned
+from jotr_deploy.runtime.finding.pose.top_down_network import TopDown
 from jotr_deploy.runtime.sessions import Session
 
 Array = NDArray[Any]
@@ -51,7 +51,7 @@ class HeatMaps(TopDown):
     @staticmethod
     def fits(session: Session) -> bool:
         """One image in; one output of a quarter of its size, a map for each joint."""
-        size_px = formats.image_size_px(session)
+        size_px = recognition.image_size_px(session)
         if size_px is None or len(session.outputs) != 1:
             return False
         (spec,) = session.outputs.values()

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.runtime import formats
-from jotr_deploy.runtime.joints import as_confidence
-from jotr_deploy.runtime.pose.top_down_network import Recipe, TopDown
+from jotr_deploy.runtime.finding import recognition
+from jotr_deploy.runtime.finding.joint_outputs import as_confidence
+from jotr_deploy.runtime.finding.pose.top_down_network import Recipe, TopDown
 from jotr_deploy.runtime.sessions import Session
 
 Array = NDArray[Any]
@@ -33,7 +33,7 @@ class SimCC(TopDown):
     @staticmethod
     def fits(session: Session) -> bool:
         """One image in; `simcc_x` and `simcc_y` out, of one split ratio."""
-        size_px = formats.image_size_px(session)
+        size_px = recognition.image_size_px(session)
         if size_px is None or set(session.outputs) != {"simcc_x", "simcc_y"}:
             return False
         x, y = (session.outputs[name].shape for name in ("simcc_x", "simcc_y"))

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from jotr_deploy.runtime import formats
-from jotr_deploy.runtime.joints import joints_above, skeleton_of
-from jotr_deploy.runtime.pose.contract import PoseNetwork
-from jotr_deploy.runtime.pose.top_down import cut, image_from_input, input_from_image
+from jotr_deploy.runtime.finding import recognition
+from jotr_deploy.runtime.finding.joint_outputs import joints_above, skeleton_of
+from jotr_deploy.runtime.finding.pose.base import PoseNetwork
+from jotr_deploy.runtime.finding.pose.top_down import cut, image_from_input, input_from_image
 from jotr_deploy.runtime.sessions import Session
 from jotr_deploy.skeletons import SKELETONS, mirrored_order
 
@@ -26,7 +26,7 @@ MEAN_RGB = np.array([123.675, 116.28, 103.53], np.float32)
 DEVIATION_RGB = np.array([58.395, 57.12, 57.375], np.float32)
 
 
-class Recipe(formats.Recipe):
+class Recipe(recognition.Recipe):
     """See `formats.Recipe`."""
 
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.3
@@ -74,7 +74,7 @@ class TopDown(PoseNetwork):
 
     def _look(self, inputs_bgr: Array) -> tuple[Array, Array]:
         """Inputs (N, H, W, 3) uint8 -> points (N, J, 2) in their pixels, confidence (N, J)."""
-        out = formats.in_batches(self.session, normalised(inputs_bgr))
+        out = recognition.in_batches(self.session, normalised(inputs_bgr))
         joints = len(SKELETONS[self.skeleton])
         return self.points({name: rows[:, :joints] for name, rows in out.items()})
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from jotr_deploy.runtime.declared import declared
-from jotr_deploy.runtime.detection import FORMATS
-from jotr_deploy.runtime.detection.one_stage import OneStage
-from jotr_deploy.runtime.detection.unread import other_pictures
-from jotr_deploy.runtime.formats import Unread
+from jotr_deploy.runtime.finding.detection import FORMATS
+from jotr_deploy.runtime.finding.detection.one_stage import OneStage
+from jotr_deploy.runtime.finding.detection.unsupported import other_pictures
+from jotr_deploy.runtime.finding.network_metadata import declared
+from jotr_deploy.runtime.finding.recognition import Unread
 from jotr_deploy.runtime.sessions import Session
 
 _TOP_DOWN = "give one that sees one person's box at a time, such as RTMPose or HRNet"

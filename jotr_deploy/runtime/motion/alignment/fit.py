@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.geometry.rotations import axis_angle_from_matrix, matrix_from_axis_angle
-from jotr_deploy.runtime.alignment.chain import BETAS, Chain, Placed
+from jotr_deploy.runtime.motion.alignment.chain import BETAS, Chain, Placed
 from jotr_deploy.skeletons import MEASURED_IN_SMPL30, SMPL30_INDEX
 
 Array = NDArray[Any]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.runtime.alignment.fit import Fit
+from jotr_deploy.runtime.motion.alignment.fit import Fit
 from jotr_deploy.skeletons import MEASURED_IN_SMPL30, SMPL30, SMPL30_INDEX, mirrored_order
 
 Array = NDArray[Any]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jotr_deploy.runtime.blazepose.detector import SIDE, anchors, canvas, decode, in_image, weighted_nms
-from jotr_deploy.runtime.blazepose.windows import Window
+from jotr_deploy.runtime.finding.blazepose.person_detector import SIDE, anchors, canvas, decode, in_image, weighted_nms
+from jotr_deploy.runtime.finding.blazepose.windows import Window
 
 
 def test_anchors_are_cell_by_cell_layer_by_layer() -> None:

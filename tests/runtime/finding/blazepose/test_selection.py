@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from jotr_deploy.runtime.blazepose.landmarks import BODY, POINTS, Poses
-from jotr_deploy.runtime.blazepose.selection import agree, distinct_rois, people
-from jotr_deploy.runtime.blazepose.source import EVERY, due
-from jotr_deploy.runtime.blazepose.windows import windows
+from jotr_deploy.runtime.finding.blazepose.landmarks import BODY, POINTS, Poses
+from jotr_deploy.runtime.finding.blazepose.selection import agree, distinct_rois, people
+from jotr_deploy.runtime.finding.blazepose.source import EVERY, due
+from jotr_deploy.runtime.finding.blazepose.windows import windows
 
 Array = NDArray[Any]
 

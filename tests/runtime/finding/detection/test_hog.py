@@ -11,8 +11,8 @@ from pictures import figure
 
 from jotr_deploy.errors import MissingDependency
 from jotr_deploy.geometry.boxes import iou
-from jotr_deploy.runtime.detection.hog import HogDetector
-from jotr_deploy.runtime.detection.letterbox import fitted_size_px
+from jotr_deploy.runtime.finding.detection.hog import HogDetector
+from jotr_deploy.runtime.finding.detection.letterbox import fitted_size_px
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jotr_deploy.runtime.detection.letterbox import (
+from jotr_deploy.runtime.finding.detection.letterbox import (
     PAD,
     boxes_in_image,
     boxes_on_canvas,

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jotr_deploy.errors import BundleError, SessionError
-from jotr_deploy.runtime.detection import open_detector
+from jotr_deploy.runtime.finding.detection import open_detector
 from jotr_deploy.runtime.sessions import TensorSpec, open_session
 
 SIZE = (96, 64)

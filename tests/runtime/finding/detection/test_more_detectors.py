@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jotr_deploy.errors import SessionError
-from jotr_deploy.runtime.detection import open_detector
+from jotr_deploy.runtime.finding.detection import open_detector
 
 SIZE = (96, 64)
 SHAPES = [(480, 360), (360, 480), (96, 64), (97, 63), (31, 17), (1, 1), (20, 600), (600, 20), (3, 2000)]

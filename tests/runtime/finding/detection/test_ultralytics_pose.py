@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jotr_deploy.errors import BundleError, SessionError
-from jotr_deploy.runtime.detection import open_detector
-from jotr_deploy.runtime.detection.one_stage import OneStage
+from jotr_deploy.runtime.finding.detection import open_detector
+from jotr_deploy.runtime.finding.detection.one_stage import OneStage
 from jotr_deploy.runtime.sessions import open_session
 
 SIZE = (96, 64)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from jotr_deploy.errors import SessionError
 from jotr_deploy.geometry.crop import transform_px
-from jotr_deploy.runtime.pose import open_pose_network
-from jotr_deploy.runtime.pose.top_down import input_from_image
+from jotr_deploy.runtime.finding.pose import open_pose_network
+from jotr_deploy.runtime.finding.pose.top_down import input_from_image
 from jotr_deploy.runtime.sessions import open_session
 
 SIZE = (96, 128)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from jotr_deploy.errors import BundleError, SessionError
 from jotr_deploy.geometry.crop import transform_px
-from jotr_deploy.runtime.pose import open_pose_network
-from jotr_deploy.runtime.pose.heatmaps import KERNEL_CELLS, peaks_by_newton, peaks_by_quarters
-from jotr_deploy.runtime.pose.top_down import corners_aligned, input_from_image
+from jotr_deploy.runtime.finding.pose import open_pose_network
+from jotr_deploy.runtime.finding.pose.heatmaps import KERNEL_CELLS, peaks_by_newton, peaks_by_quarters
+from jotr_deploy.runtime.finding.pose.top_down import corners_aligned, input_from_image
 from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.skeletons import SKELETONS
 

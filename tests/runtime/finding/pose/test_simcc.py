@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from jotr_deploy.errors import BundleError, SessionError
 from jotr_deploy.geometry.crop import transform_px
-from jotr_deploy.runtime.pose import open_pose_network
-from jotr_deploy.runtime.pose.simcc import decode
-from jotr_deploy.runtime.pose.top_down import image_from_input, input_from_image
-from jotr_deploy.runtime.pose.top_down_network import mean_of
+from jotr_deploy.runtime.finding.pose import open_pose_network
+from jotr_deploy.runtime.finding.pose.simcc import decode
+from jotr_deploy.runtime.finding.pose.top_down import image_from_input, input_from_image
+from jotr_deploy.runtime.finding.pose.top_down_network import mean_of
 from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.skeletons import SKELETONS, SMPL30_INDEX, to_smpl30
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jotr_deploy.geometry.crop import transform_px
-from jotr_deploy.runtime.pose.top_down import cut, image_from_input, input_from_image
+from jotr_deploy.runtime.finding.pose.top_down import cut, image_from_input, input_from_image
 
 SIZE = (48, 64)
 
