@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import doctest
 import importlib
 import json
@@ -144,27 +143,6 @@ def test_nothing_says_that_an_index_has_this_package() -> None:
     texts = {path: path.read_text() for path in [*DOCUMENTS, *files] if path.suffix in (".py", ".md")}
     assert [path.name for path, text in texts.items() if pattern.search(text)] == []
     assert pattern.search("pip install -U " + "jotr-deploy")
-
-
-def modules_of(names: str) -> list[str]:
-    """`cli.py` or `runtime/sessions/` of the layer table as a module."""
-    return ["jotr_deploy." + name.removesuffix(".py").strip("/").replace("/", ".") for name in names.split(", ")]
-
-
-def test_imports_go_down_the_list_of_layers() -> None:
-    layers = [modules_of(names) for names, _ in table("docs/design.md", "## Layers")]
-
-    def layer_of(module: str) -> int:
-        fits = [(len(m), index) for index, row in enumerate(layers) for m in row if f"{module}.".startswith(f"{m}.")]
-        assert fits, f"{module} is in no layer"
-        return max(fits)[1]
-
-    for path in PACKAGE.rglob("*.py"):
-        module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        module = "jotr_deploy.api" if module == "jotr_deploy" else module  # which hands out its names
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("jotr_deploy."):
-                assert layer_of(module) <= layer_of(str(node.module)), f"{module} imports {node.module}"
 
 
 def test_docstrings_refer_to_sections_that_exist() -> None:
