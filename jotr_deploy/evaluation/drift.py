@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.evaluation.bootstrap import bootstrap_interval
-from jotr_deploy.evaluation.error_statistics import mean, rounded
+from jotr_deploy.evaluation.error_statistics import bootstrap_interval, mean, rounded
 from jotr_deploy.evaluation.evaluation_result import Drift, FileDrift
 from jotr_deploy.evaluation.measured_joints import BODY_PARTS
 from jotr_deploy.evaluation.measured_people import Samples

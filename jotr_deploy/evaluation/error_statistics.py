@@ -1,8 +1,11 @@
-"""Figures of people and joints, as values. Millimetres, rounded so that the last bits of a run do not print."""
+"""Statistics of people's errors in millimetres: means over people and joints, and the bootstrap interval of a mean.
+
+Rounded to a thousandth, so that the last bits of a run do not print.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +18,11 @@ from jotr_deploy.evaluation.measured_people import Samples
 Array = NDArray[Any]
 
 HARDLY_OCCLUDED = 0.9
-"""From this visible fraction of the silhouette on a person counts as hardly occluded."""
+"""Visible fraction of the silhouette from which a person counts as mostly visible."""
+
+RESAMPLES = 2000
+"""Draws of `bootstrap_interval`."""
+_CHUNK = 100  # resamples at a time, so that thousands of people fit into memory
 
 
 @dataclass(frozen=True)
@@ -81,3 +88,23 @@ def mean(values: Array) -> float | None:
 def rounded(value: float) -> float | None:
     """To a thousandth; None for what is not finite."""
     return round(value, 3) + 0.0 if np.isfinite(value) else None
+
+
+def bootstrap_interval(differences: Array, seed: int) -> tuple[float, float] | None:
+    """95 % interval of the mean of paired differences, by the percentile bootstrap over people.
+
+    Args:
+        differences: (N,) one a person; None is returned for nobody.
+        seed: of the draws.
+    """
+    if not len(differences):
+        return None
+    means = np.concatenate(list(_resampled_means(np.asarray(differences, np.float64), seed)))
+    low, high = np.percentile(means, (2.5, 97.5))
+    return round(float(low), 3), round(float(high), 3)
+
+
+def _resampled_means(values: Array, seed: int) -> Iterator[Array]:
+    rng = np.random.default_rng(seed)
+    for _ in range(RESAMPLES // _CHUNK):
+        yield values[rng.integers(0, len(values), (_CHUNK, len(values)))].mean(1)

@@ -33,7 +33,8 @@ PROTOCOLS = (SYNTHETIC, *SPLITS)
 _PIXELS = (
     f"boxes by the bundle's detector, joints and crop boxes by its pose network; by score, each takes the free true "
     f"box, clipped to the picture, with the highest IoU of at least {LEAST_IOU}; recall: of people at least "
-    f"{held_out_scenes.LEAST_HEIGHT_PX:g} px tall and {HALF_VISIBLE:.0%} visible; errors: of the counted people who are found"
+    f"{held_out_scenes.LEAST_HEIGHT_PX:g} px tall and {HALF_VISIBLE:.0%} visible; "
+    f"errors: of the counted people who are found"
 )
 ALIGNED = "; the people found were moved onto the joints given first"
 Progress = Callable[[str, int, "int | None"], None]
@@ -129,7 +130,8 @@ def synthetic_protocol(options: SyntheticOptions, drawn: int, counted: int) -> P
     """The synthetic protocol in plain words."""
     return Protocol(
         protocol=SYNTHETIC,
-        scenes=f"{options.scenes} drawn scenes of seed {options.seed}; training uses seeds below {held_out_scenes.SEED}",
+        scenes=f"{options.scenes} drawn scenes of seed {options.seed}; "
+        f"training uses seeds below {held_out_scenes.SEED}",
         people=f"{counted} of {drawn}: at least {held_out_scenes.LEAST_HEIGHT_PX:g} px tall (whole body) and "
         f"{held_out_scenes.LEAST_VISIBLE:.0%} of the silhouette visible",
         joint_set=f"{len(EVALUATED)} joints: {', '.join(EVALUATED)}",

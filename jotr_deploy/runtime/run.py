@@ -72,9 +72,9 @@ def run(
 ) -> RunSummary:
     """Recover everyone in an image, a folder, a glob, a video, a camera or a URL.
 
-    Writes `NAME.npz` (see `visual.result_files`), overlays, what else the options ask for, and `NAME.json`. Until all is
-    done the files lie in a hidden directory inside `output`; any failure takes it away again. After Ctrl-C, and where
-    a camera or stream ends before its time, what there is so far is finished and kept.
+    Writes `NAME.npz` (see `visual.result_files`), overlays, what else the options ask for, and `NAME.json`. Until all
+    is done the files lie in a hidden directory inside `output`; any failure takes it away again. After Ctrl-C, and
+    where a camera or stream ends before its time, what there is so far is finished and kept.
 
     Args:
         bundle: opened.

@@ -31,7 +31,7 @@ class FoundJoints:
         self._heights = Heights(network).eval()
 
     def __call__(self, image_bgr: Array, box_px: Array) -> Array:
-        """The joints of one person, as `runtime.finding.pose` gives them: (17, 3) x, y, confidence; not found: all zero."""
+        """Joints of one person, as `runtime.finding.pose` gives them: (17, 3) x, y, confidence; not found: all zero."""
         affine = input_from_image(box_px[None], SIZE_PX)
         feed = torch.from_numpy(normalised(cut(image_bgr, affine[0], SIZE_PX)[None]))
         with torch.inference_mode():

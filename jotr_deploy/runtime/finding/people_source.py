@@ -16,12 +16,12 @@ from jotr_deploy.errors import BundleError, KeypointFileError, MissingDependency
 from jotr_deploy.geometry.crop import VALID_CONFIDENCE, box_from_joints, clip_box, square_box
 from jotr_deploy.geometry.orientation import TURNED
 from jotr_deploy.runtime.detections import Detections
+from jotr_deploy.runtime.finding.box_selection import distinct_poses
 from jotr_deploy.runtime.finding.detection.base import FindsPeople
 from jotr_deploy.runtime.finding.detection.hog import HogDetector
 from jotr_deploy.runtime.finding.detection.one_stage import OneStage
 from jotr_deploy.runtime.finding.people_networks import PeopleNetworks
 from jotr_deploy.runtime.finding.pose import PoseNetwork
-from jotr_deploy.runtime.finding.same_person import distinct
 from jotr_deploy.runtime.joint_files.box_file import BoxFile, read_boxes
 from jotr_deploy.runtime.joint_files.coordinates import JointsIn
 from jotr_deploy.runtime.joint_files.image_index import Belonging
@@ -226,7 +226,7 @@ class DetectedPeople:
             somebody = np.flatnonzero(scores * joints[..., 2].mean(1) >= self.pose.least_score)
             boxes_px, (height, width) = boxes_px[somebody], image_bgr.shape[:2]
             people = with_joints(people[somebody], joints[somebody], self.pose.skeleton, (width, height))
-        kept = distinct(people.keypoints_px, boxes_px)
+        kept = distinct_poses(people.keypoints_px, boxes_px)
         return people[kept], boxes_px[kept]
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from jotr_deploy.geometry.boxes import iou
 from jotr_deploy.geometry.crop import VALID_CONFIDENCE
 from jotr_deploy.runtime.detections import Detections
-from jotr_deploy.runtime.finding.same_person import LEAST_JOINTS, similarity
+from jotr_deploy.runtime.finding.box_selection import LEAST_SHARED_JOINTS, pose_similarity
 
 Array = NDArray[Any]
 
@@ -105,10 +105,10 @@ class Tracker:
         keypoints_px, boxes_px = self._expected(now_s)
         boxes = iou(boxes_px, people.boxes_px)
         everyone = np.concatenate([keypoints_px, people.keypoints_px])
-        joints = similarity(everyone, np.concatenate([boxes_px, people.boxes_px]))
+        joints = pose_similarity(everyone, np.concatenate([boxes_px, people.boxes_px]))
         valid = (everyone[..., 2] > VALID_CONFIDENCE).astype(np.int64)
         count = len(self._tracks)
-        known = valid[:count] @ valid[count:].T >= LEAST_JOINTS
+        known = valid[:count] @ valid[count:].T >= LEAST_SHARED_JOINTS
         return np.where(known, (joints[:count, count:] + boxes) / 2, boxes)
 
     def _expected(self, now_s: float) -> tuple[Array, Array]:
@@ -134,7 +134,7 @@ def pairs(alike: Array) -> Sequence[tuple[int, int]]:
 def _moved_px(track: _Track, keypoints_px: Array, box_px: Array) -> Array:
     """(2,) how far somebody went since last seen: by the joints known both times, else by the box."""
     both = (track.keypoints_px[:, 2] > VALID_CONFIDENCE) & (keypoints_px[:, 2] > VALID_CONFIDENCE)
-    if both.sum() >= LEAST_JOINTS:  # a box also moves when an arm is hidden
+    if both.sum() >= LEAST_SHARED_JOINTS:  # a box also moves when an arm is hidden
         return np.median(keypoints_px[both, :2].astype(np.float64) - track.keypoints_px[both, :2], axis=0)
     step: Array = box_px.astype(np.float64) - track.box_px
     return (step[:2] + step[2:]) / 2

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from jotr_deploy.runtime.finding import recognition
-from jotr_deploy.runtime.finding.box_selection import chosen
+from jotr_deploy.runtime.finding.box_selection import select_boxes
 from jotr_deploy.runtime.finding.detection.base import Detector, OfClasses, told_classes
 from jotr_deploy.runtime.finding.detection.centred import best_of, corners, in_float32
 from jotr_deploy.runtime.finding.detection.implausible import odd_scores, odd_shares
@@ -63,7 +63,7 @@ class Stretched(Detector):
         out = recognition.in_batches(self.session, self._pixels(rgb).transpose(2, 0, 1)[None])
         boxes, scores = self._decode({name: in_float32(rows[0]) for name, rows in out.items()})
         boxes_px = boxes_in_image(corners(boxes), 1 / np.array(size_px), size_px)
-        kept = chosen(boxes_px, scores, self.options.threshold)
+        kept = select_boxes(boxes_px, scores, self.options.threshold)
         return boxes_px[kept], scores[kept].clip(max=1)
 
     def oddity(self, outputs: Mapping[str, Array]) -> str | None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from jotr_deploy.runtime.finding import recognition
-from jotr_deploy.runtime.finding.box_selection import chosen
+from jotr_deploy.runtime.finding.box_selection import select_boxes
 from jotr_deploy.runtime.finding.detection.base import Detector, OfClasses, told_classes
 from jotr_deploy.runtime.finding.detection.centred import answers
 from jotr_deploy.runtime.finding.detection.implausible import odd_pixels, odd_scores
@@ -74,7 +74,7 @@ class EfficientNms(Detector):
         out, scale, left_top = answers(self.session, image_bgr, self.size_px)
         boxes, scores = self._found(out)
         boxes_px = boxes_in_image(boxes, scale, (image_bgr.shape[1], image_bgr.shape[0]), left_top)
-        kept = chosen(boxes_px, scores, self.options.threshold)
+        kept = select_boxes(boxes_px, scores, self.options.threshold)
         return boxes_px[kept], scores[kept].clip(max=1)
 
     def _found(self, out: Mapping[str, Array]) -> tuple[Array, Array]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.errors import MissingDependency
-from jotr_deploy.runtime.finding.box_selection import chosen
+from jotr_deploy.runtime.finding.box_selection import select_boxes
 from jotr_deploy.runtime.finding.detection.letterbox import boxes_in_image, fitted_size_px
 
 Array = NDArray[Any]
@@ -62,7 +62,7 @@ class HogDetector:
         # Threads answer in an order of chance, which would tell whom of equals to keep.
         order = np.lexsort(boxes_px.T)
         boxes_px, scores = boxes_px[order], scores[order]
-        kept = chosen(boxes_px, scores, self.threshold, self.iou)
+        kept = select_boxes(boxes_px, scores, self.threshold, self.iou)
         return boxes_px[kept], scores[kept]
 
 

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from jotr_deploy.errors import SessionError
 from jotr_deploy.runtime.finding import recognition
-from jotr_deploy.runtime.finding.box_selection import chosen
+from jotr_deploy.runtime.finding.box_selection import select_boxes
 from jotr_deploy.runtime.finding.detection.base import Detector, OfClasses, told_classes
 from jotr_deploy.runtime.finding.detection.implausible import odd_pixels, odd_scores
 from jotr_deploy.runtime.finding.detection.letterbox import boxes_in_image, letterbox
@@ -88,7 +88,7 @@ class Mmdeploy(Detector):
             )
         dets = dets[np.isin(labels, self.people)]
         boxes_px = boxes_in_image(dets[:, _BOX], scale, (image_bgr.shape[1], image_bgr.shape[0]))
-        kept = chosen(boxes_px, dets[:, _SCORE], self.options.threshold)
+        kept = select_boxes(boxes_px, dets[:, _SCORE], self.options.threshold)
         return boxes_px[kept], np.minimum(dets[kept, _SCORE], np.float32(1))
 
     def _pixels(self, canvas: Array) -> Array:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from jotr_deploy.errors import SessionError
 from jotr_deploy.runtime.finding import recognition
-from jotr_deploy.runtime.finding.box_selection import chosen
+from jotr_deploy.runtime.finding.box_selection import select_boxes
 from jotr_deploy.runtime.finding.detection import one_stage
 from jotr_deploy.runtime.finding.detection.implausible import odd_pixels, odd_scores
 from jotr_deploy.runtime.finding.detection.letterbox import boxes_in_image, letterbox
@@ -87,6 +87,6 @@ class Rtmo(OneStage):
                 "name the skeleton of the file in its recipe",
             )
         boxes_px = boxes_in_image(dets[:, _BOX], scale, (image_bgr.shape[1], image_bgr.shape[0]))
-        kept = chosen(boxes_px, dets[:, _SCORE], self.options.threshold)
+        kept = select_boxes(boxes_px, dets[:, _SCORE], self.options.threshold)
         joints_px = joints_in_image(keypoints[kept], scale, self.options.joint_threshold)
         return boxes_px[kept], np.minimum(dets[kept, _SCORE], np.float32(1)), joints_px

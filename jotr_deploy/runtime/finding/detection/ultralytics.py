@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from jotr_deploy.runtime.finding import recognition
-from jotr_deploy.runtime.finding.box_selection import chosen
+from jotr_deploy.runtime.finding.box_selection import select_boxes
 from jotr_deploy.runtime.finding.detection.base import Detector, OfClasses, told_classes
 from jotr_deploy.runtime.finding.detection.centred import answers, best_of, corners, in_float32
 from jotr_deploy.runtime.finding.detection.implausible import odd_pixels, odd_scores
@@ -94,7 +94,7 @@ class Ultralytics(Detector):
         out, scale, left_top = answers(self.session, image_bgr, self.size_px)
         boxes, scores = self._decode(out["output0"])
         boxes_px = boxes_in_image(boxes, scale, (image_bgr.shape[1], image_bgr.shape[0]), left_top)
-        kept = chosen(boxes_px, scores, self.options.threshold, 1.0 if self.end_to_end else self.options.iou)
+        kept = select_boxes(boxes_px, scores, self.options.threshold, 1.0 if self.end_to_end else self.options.iou)
         return boxes_px[kept], np.minimum(scores[kept], np.float32(1))
 
     def _decode(self, output: Array) -> tuple[Array, Array]:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.errors import SessionError
-from jotr_deploy.runtime.finding.box_selection import chosen
+from jotr_deploy.runtime.finding.box_selection import select_boxes
 from jotr_deploy.runtime.finding.detection import one_stage
 from jotr_deploy.runtime.finding.detection.centred import answers, best_of, corners, in_float32
 from jotr_deploy.runtime.finding.detection.implausible import odd_pixels, odd_scores
@@ -83,7 +83,7 @@ class UltralyticsPose(OneStage):
         out, scale, left_top = answers(self.session, image_bgr, self.size_px)
         rows, boxes, scores = self._decode(out["output0"])
         boxes_px = boxes_in_image(boxes, scale, (image_bgr.shape[1], image_bgr.shape[0]), left_top)
-        kept = chosen(boxes_px, scores, self.options.threshold, 1.0 if self.end_to_end else self.options.iou)
+        kept = select_boxes(boxes_px, scores, self.options.threshold, 1.0 if self.end_to_end else self.options.iou)
         joints = rows[kept, -3 * self.joints :].reshape(-1, self.joints, 3)[:, : len(SKELETONS[self.skeleton])]
         joints_px = joints_in_image(joints, scale, self.options.joint_threshold, left_top)
         return boxes_px[kept], np.minimum(scores[kept], np.float32(1)), joints_px

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from jotr_deploy.runtime.finding import recognition
-from jotr_deploy.runtime.finding.box_selection import chosen
+from jotr_deploy.runtime.finding.box_selection import select_boxes
 from jotr_deploy.runtime.finding.detection.base import Detector, OfClasses, told_classes
 from jotr_deploy.runtime.finding.detection.centred import answers, best_of, corners
 from jotr_deploy.runtime.finding.detection.implausible import odd_pixels, odd_scores
@@ -66,7 +66,7 @@ class WithObjectness(Detector):
         (rows,) = out.values()
         boxes, scores = self._decode(rows)
         boxes_px = boxes_in_image(boxes, scale, (image_bgr.shape[1], image_bgr.shape[0]), left_top)
-        kept = chosen(boxes_px, scores, self.options.threshold, self.options.iou)
+        kept = select_boxes(boxes_px, scores, self.options.threshold, self.options.iou)
         return boxes_px[kept], scores[kept].clip(max=1)
 
     def _decode(self, rows: Array) -> tuple[Array, Array]:

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from jotr_deploy.geometry.boxes import mirrored
 from jotr_deploy.runtime.finding import recognition
-from jotr_deploy.runtime.finding.box_selection import chosen, mean_of_alike
+from jotr_deploy.runtime.finding.box_selection import average_alike, select_boxes
 from jotr_deploy.runtime.finding.detection.base import Detector, OfClasses, told_classes
 from jotr_deploy.runtime.finding.detection.centred import best_of, corners
 from jotr_deploy.runtime.finding.detection.implausible import odd_scores
@@ -83,9 +83,9 @@ class Yolox(Detector):
             other_px, other = self._look(np.ascontiguousarray(image_bgr[:, ::-1]))
             boxes_px = np.concatenate([boxes_px, mirrored(other_px, image_bgr.shape[1])])
             scores = np.concatenate([scores, other])
-        kept = chosen(boxes_px, scores, self.options.threshold, self.options.iou)
+        kept = select_boxes(boxes_px, scores, self.options.threshold, self.options.iou)
         if self.options.flip_test:
-            boxes_px[kept] = mean_of_alike(boxes_px, scores, kept, self.options.threshold)
+            boxes_px[kept] = average_alike(boxes_px, scores, kept, self.options.threshold)
         return boxes_px[kept], np.minimum(scores[kept], np.float32(1))
 
     def _look(self, image_bgr: Array) -> tuple[Array, Array]:

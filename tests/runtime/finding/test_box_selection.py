@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jotr_deploy.geometry.boxes import iou
-from jotr_deploy.runtime.finding.nms import nms
+from jotr_deploy.runtime.finding.box_selection import nms
 
 A, B, C = [0, 0, 10, 10], [0, 0, 10, 5], [20, 0, 30, 10]  # IoU of A and B is 0.5
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jotr_deploy.runtime.finding.same_person import LEAST_JOINTS, distinct, similarity
+from jotr_deploy.runtime.finding.box_selection import LEAST_SHARED_JOINTS, distinct_poses, pose_similarity
 
 BOX = np.array([100.0, 50.0, 200.0, 350.0])
 SCALE = np.sqrt(100.0 * 300.0)
@@ -23,7 +23,7 @@ def moved(keypoints: np.ndarray, share: float) -> np.ndarray:
 
 def kept(*people: np.ndarray, boxes: np.ndarray | None = None) -> list[int]:
     stacked = np.array(people).reshape(-1, 17, 3)
-    return distinct(stacked, np.tile(BOX, (len(people), 1)) if boxes is None else boxes).tolist()
+    return distinct_poses(stacked, np.tile(BOX, (len(people), 1)) if boxes is None else boxes).tolist()
 
 
 def test_who_stays(rng: np.random.Generator) -> None:
@@ -35,7 +35,7 @@ def test_who_stays(rng: np.random.Generator) -> None:
 
 
 def test_people_without_joints_all_stay(rng: np.random.Generator) -> None:
-    few = person(rng, LEAST_JOINTS - 1)
+    few = person(rng, LEAST_SHARED_JOINTS - 1)
     assert kept(few, few, person(rng), person(rng, 0), person(rng, 0)) == [0, 1, 2, 3, 4]
 
 
@@ -55,7 +55,7 @@ def test_only_joints_of_both_count(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize(("share", "expected"), [(0.0, 1.0), (0.1, np.exp(-0.5)), (0.2, np.exp(-2.0))])
 def test_similarity(rng: np.random.Generator, share: float, expected: float) -> None:
     one = person(rng)
-    alike = similarity(np.array([one, moved(one, share)]), np.array([BOX, BOX]))
+    alike = pose_similarity(np.array([one, moved(one, share)]), np.array([BOX, BOX]))
     np.testing.assert_allclose(alike, [[1, expected], [expected, 1]], rtol=1e-9)
 
 
@@ -63,6 +63,6 @@ def test_the_smaller_box_is_the_measure(rng: np.random.Generator) -> None:
     one = person(rng)
     pair = np.array([one, moved(one, 0.1)])
     wide = np.array([BOX, [0, 0, 2000, 3000]])
-    np.testing.assert_allclose(similarity(pair, wide), similarity(pair, np.array([BOX, BOX])), rtol=1e-12)
+    np.testing.assert_allclose(pose_similarity(pair, wide), pose_similarity(pair, np.array([BOX, BOX])), rtol=1e-12)
     point = np.array([[5.0, 5, 5, 5]] * 2)
-    np.testing.assert_array_equal(similarity(pair, point), np.eye(2))
+    np.testing.assert_array_equal(pose_similarity(pair, point), np.eye(2))
