@@ -195,7 +195,7 @@ def _operator_difference(call: Callable[[dict[str, Array]], Array], precision: P
 
 def _by_kernel(features: Array, points: Array, dtype: str) -> Array:
     """The CUDA kernel through NVRTC and the driver, without an engine around it."""
-    import ml_dtypes  # brought by onnx
+    import ml_dtypes
 
     kind: np.dtype[Any] = np.dtype(getattr(ml_dtypes, dtype, dtype))
     batch, *_, channels = features.shape
