@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from pathlib import Path
 
 from jotr_deploy.errors import SessionError
@@ -47,9 +48,22 @@ def open_session(path: Path, backend: str = "auto", device: str = "auto", thread
         from jotr_deploy.runtime.sessions.openvino import OpenVINOSession
 
         return OpenVINOSession(path, device, threads)
-    from jotr_deploy.runtime.sessions.onnxruntime import open_onnxruntime
+    return _in_onnxruntime(path, device, threads)
 
-    return open_onnxruntime(path, device, threads)
+
+def _in_onnxruntime(path: Path, device: str, threads: int | None) -> Session:
+    """On a GPU with buffers and graphs of our own where the file's shapes allow that, by plain calls elsewhere."""
+    from jotr_deploy.runtime.sessions import cuda
+    from jotr_deploy.runtime.sessions.onnxruntime import CUDA, OnnxRuntimeSession, onnxruntime
+
+    if device != "cpu" and CUDA in onnxruntime().get_available_providers() and cuda.available():
+        from jotr_deploy.runtime.sessions.onnxruntime_cuda import OnnxRuntimeCudaSession
+
+        try:
+            return OnnxRuntimeCudaSession(path, threads=threads)
+        except SessionError as error:
+            logging.getLogger("jotr_deploy").info("%s: plain calls of ONNX Runtime: %s", path.name, error.cause)
+    return OnnxRuntimeSession(path, device, threads)
 
 
 def _chosen(path: Path, device: str) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from jotr_deploy.errors import MissingDependency, SessionError, first_line, install
-from jotr_deploy.runtime.sessions import cuda
 from jotr_deploy.runtime.sessions.session import Array, Kernel, Session, TensorSpec
 from jotr_deploy.support.file_kinds import advice
 from jotr_deploy.support.processor import sums_saturate
@@ -30,23 +28,6 @@ _DTYPES = {
     "tensor(uint8)": np.uint8,
     "tensor(bool)": np.bool_,
 }
-
-
-def open_onnxruntime(path: Path, device: str = "auto", threads: int | None = None) -> Session:
-    """An ONNX file in ONNX Runtime: on a GPU with buffers and graphs of our own where its shapes allow that.
-
-    Raises:
-        SessionError: the file cannot be loaded, or there is no CUDA where it is asked for.
-        MissingDependency: ONNX Runtime is not installed.
-    """
-    if device != "cpu" and CUDA in onnxruntime().get_available_providers() and cuda.available():
-        from jotr_deploy.runtime.sessions.onnxruntime_cuda import OnnxRuntimeCudaSession
-
-        try:
-            return OnnxRuntimeCudaSession(path, threads=threads)
-        except SessionError as error:
-            logging.getLogger("jotr_deploy").info("%s: plain calls of ONNX Runtime: %s", path.name, error.cause)
-    return OnnxRuntimeSession(path, device, threads)
 
 
 class OnnxRuntimeSession(Session):
