@@ -46,7 +46,7 @@ class PlanarBody(nn.Module):
         self.register_buffer("regressor_30", plain.regressor_30.T.contiguous())  # (V, 30)
 
     def forward(self, pose: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
-        """See `SkinnedBody`."""
+        """Vertices and joints, as `SkinnedBody.forward` gives them."""
         rotations = matrix_from_axis_angle(pose)
         coefficients = betas
         if self.uses_pose:

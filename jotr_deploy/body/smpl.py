@@ -42,7 +42,7 @@ _NAMES = {
     for gender, stems in _STEMS.items()
 }
 OFFICIAL_NAMES = tuple(name for names in _NAMES.values() for name in names)
-"""What the body's distributors call their files, neutral first; a folder is searched in this order."""
+"""File names used by the body's distributors, neutral first; a folder is searched in this order."""
 
 _SHAPES: dict[str, tuple[int, ...]] = {
     "v_template": (VERTICES, 3),

@@ -21,7 +21,7 @@ _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 
 
 def _plain_data() -> list[Any]:
-    """What training scripts put beside their tensors, and what does nothing but hold values."""
+    """Types that training scripts store beside their tensors and that only hold values."""
     reconstruct: Any = np.zeros(0).__reduce__()[0]
     scalar: Any = np.float64(0).__reduce__()[0]
     kinds: dict[type, None] = dict.fromkeys(type(np.dtype(code)) for code in "?bBhHiIlLqQefd")

@@ -25,7 +25,7 @@ Array = NDArray[Any]
 Progress = Callable[[str, int, "int | None"], None]
 
 SEED = 3000
-"""Of calibration scenes: neither trained on (below 1000) nor what `eval` draws by default."""
+"""Seed of calibration scenes: neither trained on (below 1000) nor what `eval` draws by default."""
 ENOUGH = 128
 """Fewer crops give ranges that the next picture may exceed."""
 BATCH = 8
@@ -44,7 +44,7 @@ class CropSet:
 
     @property
     def sha256(self) -> str:
-        """Of all numbers: two sets with the same hash calibrate alike."""
+        """Hash of all numbers: two sets with the same hash calibrate alike."""
         digest = hashlib.sha256()
         for array in self.feeds.values():
             digest.update(np.ascontiguousarray(array).tobytes())

@@ -1,4 +1,4 @@
-"""What eight bits stand for: integers, or floating-point numbers of three binary digits."""
+"""Eight-bit codes: integers, or floating-point numbers with three bits of mantissa."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ LEAST = 8
 
 @dataclass(frozen=True)
 class Calibrated:
-    """What `calibrate` made."""
+    """Result of `calibrate`."""
 
     bundle: Bundle
     precision: str

@@ -1,4 +1,4 @@
-"""Which parts of the mesh network compute in eight bits, by module scope, and how they are grouped into blocks."""
+"""Parts of the mesh network that compute in eight bits, by module scope, grouped into blocks."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Sites:
-    """Where the pairs of a set of blocks stand."""
+    """Positions of the Q/DQ pairs of a set of blocks."""
 
     inputs: Mapping[tuple[str, int], str]  # (node, slot) that reads through a pair -> tensor
     results: Collection[str]  # tensors that everybody reads through the pair
@@ -37,7 +37,7 @@ class Sites:
 
 
 def sites(model: onnx.ModelProto, blocks: Collection[str] | None = None) -> Sites:
-    """Where pairs stand for these blocks; by default for all.
+    """Positions of the Q/DQ pairs for these blocks; by default for all.
 
     Raises:
         BundleError: see `placement.chosen_nodes`.

@@ -1,4 +1,4 @@
-"""How large activations get: histograms over calibration crops, and four ways to read a range from them."""
+"""Ranges of activations: histograms over calibration crops, and four methods to choose a range from them."""
 
 from __future__ import annotations
 

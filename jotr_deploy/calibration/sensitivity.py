@@ -1,4 +1,4 @@
-"""What each block costs in eight bits, in millimetres, and which blocks a budget allows."""
+"""Sensitivity of each block to eight bits, in millimetres, and the blocks that a budget allows."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Search:
-    """What fits into the budget."""
+    """Blocks that fit into the budget."""
 
     blocks: tuple[Block, ...]  # the costliest first
     drift_mm: float  # mean root-relative distance of the 30 joints from fp32

@@ -25,7 +25,7 @@ TRIES = np.array([500, 2000, 500, 500, 125])
 FIRST_TRIES = 24
 
 DEVIATION, HIDDEN_FACTOR, NOT_FOUND = 2.5 / 128, 3.0, 0.15
-"""Of normal errors: each coordinate's, of the side of the crop; how much larger those of hidden joints are, which a
+"""Normal errors: standard deviation of each coordinate as a share of the crop's side; factor for hidden joints, which a
 pose network guesses; and how many of the joints are not found at all. A small network trained on synthetic scenes is
 off by 2.8 and 6.9 px in a crop of 128, without the worst tenth."""
 
@@ -159,7 +159,7 @@ def disturb_joints(
 
 
 def _candidates(joints_px: Array, visible: Array, others_px: Array, others_known: Array | None) -> tuple[Array, Array]:
-    """Where each joint may be seen by mistake: (17, 2 + 2 K, 2), and which of these there are."""
+    """Places where each joint may be seen by mistake: (17, 2 + 2 K, 2), and which of these there are."""
     own, others = np.asarray(joints_px, np.float64), np.asarray(others_px, np.float64).reshape(-1, _JOINTS, 2)
     candidates = np.stack([own, own[_MIRROR], *others, *others[:, _MIRROR]], 1)
     present = np.repeat(_PAIRED[:, None], candidates.shape[1], 1)

@@ -186,7 +186,7 @@ def _files(bundle: Bundle) -> Iterator[Finding]:
 
 
 def _people_networks(bundle: Bundle) -> Iterator[Finding]:
-    """What detector and pose network find in the picture inside this package."""
+    """People that detector and pose network find in the picture inside this package."""
     for role in ("detector", "pose"):
         if not bundle.has(role):
             continue

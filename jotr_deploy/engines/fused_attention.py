@@ -13,7 +13,7 @@ from jotr_deploy.engines.int8 import forget_unread
 
 DOMAIN, OPERATOR = "com.microsoft", "MultiHeadAttention"
 _BY_HEAD, _KEYS_BY_HEAD = [0, 2, 1, 3], [0, 2, 3, 1]
-"""How (batch, tokens, heads, depth) is turned for a product, keys as its second factor."""
+"""Permutations of (batch, tokens, heads, depth) for a product, keys as its second factor."""
 
 
 def fuse_attention(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -42,7 +42,7 @@ def fuse_attention(model: onnx.ModelProto) -> onnx.ModelProto:
 def _fused(
     last: onnx.NodeProto, made_by: Mapping[str, onnx.NodeProto], constants: Mapping[str, NDArray[Any]]
 ) -> onnx.NodeProto | None:
-    """What does the work of an attention whose last node this is; None where it is none."""
+    """Nodes that replace the attention whose last node this is; None where it is none."""
 
     def inputs_of(name: str, kind: str, perm: Sequence[int] | None = None) -> Sequence[str]:
         node = made_by[name]

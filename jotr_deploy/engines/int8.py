@@ -95,7 +95,7 @@ def _dequantized(name: str, producers: dict[str, onnx.NodeProto]) -> bool:
 
 
 def _convolved(name: str, producers: dict[str, onnx.NodeProto]) -> bool:
-    """Whether a dequantised tensor comes straight from a convolution."""
+    """True if a dequantised tensor comes straight from a convolution."""
     if not _dequantized(name, producers) or producers[name].input[0] not in producers:
         return False
     source = producers.get(producers[producers[name].input[0]].input[0])

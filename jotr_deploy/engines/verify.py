@@ -1,4 +1,4 @@
-"""How far a derived network is from its reference, output by output, in units that mean something."""
+"""Verification of a derived network against its reference, output by output, in physical units."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def _require_finite(row: Difference, what: str) -> None:
 
 
 def vertices_error(rows: Sequence[Difference]) -> Error | None:
-    """What the manifest keeps of a comparison: mean and largest distance of the vertices, two digits."""
+    """Errors for the manifest: mean and largest distance of the vertices, two digits."""
     vertices = [row for row in rows if row.output == "vertices"]
     if not vertices:
         return None

@@ -1,1 +1,1 @@
-"""How far recovered people are from the truth, and the files of a bundle from each other."""
+"""Evaluation: errors of recovered people against the truth, and drift of the files of a bundle."""

@@ -32,7 +32,7 @@ MPJPE = 0
 
 
 def person_errors_mm(found: People, truth: Truth, counted: Array, evaluated: EvaluatedJoints = by_name) -> Array:
-    """How far N answers for one person are from the truth.
+    """Errors of N answers for one person.
 
     Args:
         found: N people, all of them the same person.
@@ -117,7 +117,7 @@ class Attack:
         return np.concatenate([np.zeros((0, 30, 2)), *self._joints_px])
 
     def window(self, person: int, grid: PatchGrid, index: int) -> Window:
-        """Where the texture of a person's patch comes from."""
+        """Window of the texture for a person's patch."""
         return self.textures.window((self._seed, person, grid.size, *grid.place(index)), grid.side_px)
 
     def add(self, image_bgr: Array, people: Detections, truth: Truth, joints_px: Array, keys: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""How far the files of a bundle are from its fp32 network."""
+"""Drift of the files of a bundle from its fp32 network."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _CHUNK = 100  # resamples at a time, so that thousands of people fit into memory
 
 @dataclass(frozen=True)
 class Figures:
-    """Of some people; None where there is nobody, or where a network's numbers are not finite."""
+    """Mean errors of some people; None where there is nobody, or where a network's numbers are not finite."""
 
     people: int
     mpjpe_mm: float | None
@@ -43,7 +43,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class JointFigures:
-    """Of one joint, or of all: over people who show it, and over people of whom it is hidden."""
+    """Mean errors of one joint, or of all: over people who show it, and over people of whom it is hidden."""
 
     visible: int
     visible_mpjpe_mm: float | None
@@ -63,7 +63,7 @@ class JointFigures:
 
 @dataclass(frozen=True)
 class Errors:
-    """Of one network on one set of people."""
+    """Errors of one network on one set of people."""
 
     people: Mapping[str, Figures]
     joints: Mapping[str, JointFigures]
@@ -81,12 +81,12 @@ class Errors:
 
 
 def mean(values: Array) -> float | None:
-    """None of nothing, and of what is not finite."""
+    """Mean, rounded; None of no values, and of values that are not finite."""
     return rounded(float(np.mean(values, dtype=np.float64))) if np.size(values) else None
 
 
 def rounded(value: float) -> float | None:
-    """To a thousandth; None for what is not finite."""
+    """Value to a thousandth; None where it is not finite."""
     return round(value, 3) + 0.0 if np.isfinite(value) else None
 
 

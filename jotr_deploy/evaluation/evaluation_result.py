@@ -1,4 +1,4 @@
-"""What an evaluation found, as values. Lengths in millimetres."""
+"""Results of an evaluation, as values. Lengths in millimetres."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jotr_deploy.evaluation.occlusion import Occlusion
 
 @dataclass(frozen=True)
 class Protocol:
-    """What the figures mean, in plain words."""
+    """Meaning of the figures, in words."""
 
     protocol: str
     scenes: str

@@ -75,7 +75,7 @@ def _found(pixels: PixelResult) -> Table:
 
 
 def drift_tables(drift: Drift) -> list[RenderableType]:
-    """How far the files of a bundle are from its fp32 file, as a part of a report."""
+    """Drift of the files of a bundle from its fp32 file, as a part of a report."""
     return [Text(), _drift(drift), Text(), _drift_parts(drift), *_not_run(drift.not_run)]
 
 
@@ -102,7 +102,7 @@ def _not_run(reasons: Mapping[str, str]) -> Iterator[Text]:
 
 
 def notes(file: str, not_finite: int, drift: Drift | None, labels: Sequence[str]) -> Iterator[Text]:
-    """What must be said beside the figures of a file: broken numbers, and the labels of the bundle."""
+    """Notes that go with the figures of a file: broken numbers, and the labels of the bundle."""
     broken = {file: not_finite}
     if drift:
         broken.update({file.name: file.not_finite for file in drift.files})

@@ -60,7 +60,7 @@ def held_out(seed: int, index: int) -> HeldOut:
 
 
 def noisy_joints(seed: int, index: int, crops_px: Array, joints_px: Array, visible: Array, inside: Array) -> Array:
-    """What a 2-D pose network would say of the people of one picture: COCO-17 with normal errors.
+    """Joints that a 2-D pose network might find for the people of one picture: COCO-17 with normal errors.
 
     Args:
         seed: of the scenes; the errors depend on it, on `index` and on the place of the person alone.

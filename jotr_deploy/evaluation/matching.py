@@ -1,4 +1,4 @@
-"""Which of the boxes that were found are which of the true ones."""
+"""Matching of found boxes to true ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which joints are measured, and how they are taken from a person."""
+"""Joints that are evaluated, and how they are regressed from a person."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class H36MRegressor:
 
 
 _SUMS_WITHIN = 0.01
-"""Of the weights of a joint from 1: a joint that moved on its own when the person moves would be no joint."""
+"""Tolerance of the sum of a joint's weights about 1; with another sum a joint would drift as the person moves."""
 
 
 def load_h36m_regressor(path: Path) -> H36MRegressor:

@@ -21,7 +21,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Truth:
-    """What is true of N people: parallel arrays; joints and meshes relative to the pelvis of the 30-joint set."""
+    """Ground truth of N people: parallel arrays; joints and meshes relative to the pelvis of the 30-joint set."""
 
     joints_m: Array  # (N, 30, 3)
     vertices_m: Array  # (N, 6890, 3)
@@ -39,7 +39,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class Samples:
-    """What one network said of N people, beside the truth: parallel arrays."""
+    """Predictions of one network for N people, beside the truth: parallel arrays."""
 
     joints_m: Array  # (N, 30, 3) found, relative to the pelvis
     joints_mm: Array  # (N, 14) error of the evaluated joints

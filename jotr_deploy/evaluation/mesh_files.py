@@ -27,7 +27,7 @@ class AlignedNetwork(MeshNetwork):
         self._aligner = aligner
 
     def __call__(self, crops: Crops, detections: Detections) -> People:
-        """See `MeshNetwork`."""
+        """Predictions for a batch, as `MeshNetwork` says."""
         return self._aligner(super().__call__(crops, detections))
 
 
@@ -40,7 +40,7 @@ class OpenFile:
 
     @property
     def device(self) -> str:
-        """Where it runs."""
+        """Device that it runs on."""
         return str(getattr(self.network.session, "device", "cpu"))
 
 

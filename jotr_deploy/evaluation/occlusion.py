@@ -1,4 +1,4 @@
-"""What the adversarial protocol found, as values: every network under its own worst patches and under those of fp32."""
+"""Results of the adversarial protocol: every network under its own worst patches and under those of fp32."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class OcclusionOptions:
-    """What the user asked for; pixels are those of a crop of 224."""
+    """Options of the protocol; pixels are those of a crop of 224."""
 
     sizes: tuple[int, ...] = SIZES
     stride: int = STRIDE
@@ -34,7 +34,7 @@ class OcclusionOptions:
 
 @dataclass(frozen=True)
 class OcclusionProtocol:
-    """What the figures mean, in plain words."""
+    """Meaning of the figures, in words."""
 
     attacked: str
     patches: str
@@ -77,7 +77,7 @@ class OccluderSize:
 
 @dataclass(frozen=True)
 class WorstPlace:
-    """Where a patch hurts one person most, with all that makes it again."""
+    """Place where a patch hurts one person most, with all that makes it again."""
 
     person: str
     file: str

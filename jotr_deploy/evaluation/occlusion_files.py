@@ -91,7 +91,7 @@ def write_occlusion(found: Occlusion, attack: Attack, output: Path) -> Occlusion
 
 
 def _span(values: Array) -> tuple[float, float]:
-    """From the smallest to the largest number of all files, so that their pictures can be compared."""
+    """Smallest and largest number of all files, so that their pictures can be compared."""
     known = values[np.isfinite(values)]
     return (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
 

@@ -1,4 +1,4 @@
-"""Where square patches lie on a crop: the grid of the 3DPW-AdvOcc protocol.
+"""Square patches on a crop: the grid of the 3DPW-AdvOcc protocol.
 
 Sizes and strides are in pixels of a crop of 224 px, as published, and scaled to the crop of the network.
 """
@@ -19,7 +19,7 @@ Array = NDArray[Any]
 
 REFERENCE_SIDE = 224
 SIZES, STRIDE = (40, 80), 10
-"""Of the published protocol, in pixels of the reference crop."""
+"""Patch sizes and stride of the published protocol, in pixels of the reference crop."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def patch_grid(size: int, stride: int, crop_side: int) -> PatchGrid:
 
 
 def covered(points_px: Array, boxes_px: Array) -> Array:
-    """Which points lie under which patch: (J, 2) crop pixels and (P, 4) to (P, J) bool; the far edges are excluded."""
+    """True for points under a patch: (J, 2) crop pixels and (P, 4) to (P, J) bool; the far edges are excluded."""
     low, high = boxes_px[:, None, :2], boxes_px[:, None, 2:]
     return np.asarray(((points_px >= low) & (points_px < high)).all(-1))
 

@@ -1,4 +1,4 @@
-"""From pixels alone: who is found, and how well they are recovered."""
+"""Evaluation from pixels alone: people found, and their errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from jotr_deploy.runtime.mesh import MeshNetwork
 Array = NDArray[Any]
 
 HALF_VISIBLE = 0.5
-"""Of a person who must be found."""
+"""Visible share of a person from which they must be found."""
 
 
 @contextmanager

@@ -43,7 +43,7 @@ ATTACK_STEP = "people x patches"
 
 @dataclass(frozen=True)
 class SyntheticOptions:
-    """What the user asked for."""
+    """Options of the evaluation on drawn scenes."""
 
     seed: int = held_out_scenes.SEED
     scenes: int = held_out_scenes.SCENES

@@ -27,7 +27,7 @@ MOST_READ = 512
 
 @dataclass(frozen=True)
 class Window:
-    """Where a patch comes from: the number of its picture, and its first column and row there, crop pixels."""
+    """Source of a patch: the number of its picture, and its first column and row there, crop pixels."""
 
     picture: int
     x_px: int

@@ -23,7 +23,7 @@ _AHEAD = 2
 
 
 def worker_count(pieces: int, threads: int | None = None) -> int:
-    """As many as there are cores for, none for little work.
+    """Number of worker processes: one a core, none for little work.
 
     Args:
         pieces: of the work.

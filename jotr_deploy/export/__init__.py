@@ -1,1 +1,1 @@
-"""From a checkpoint to a verified ONNX file in a bundle."""
+"""Export of a checkpoint to a verified ONNX file in a bundle."""

@@ -1,4 +1,4 @@
-"""From what a user names (checkpoint, body, pose prior) to one network, and what may be done with it."""
+"""Assembly of one network from checkpoint, body and pose prior, with the licences that come with them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ WEIGHTS = Licence(
 STAND_IN_BODY = Licence(asset="stand-in body", terms="Apache-2.0, part of jotr-deploy", redistributable=True)
 UNTRAINED_LABEL = "untrained: pose is meaningless"
 STAND_IN_WORD = "stand-in"
-"""What `--body` takes for the body inside this package."""
+"""Value of `--body` for the body inside this package."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ Array = NDArray[Any]
 
 SEED, INDEX = 2000, 241
 OPTIONS = SceneOptions(size_px=(960, 720), people=(2, 2))
-"""Of the scene that `scripts/draw_scene.py` has drawn."""
+"""Options of the scene drawn by `scripts/draw_scene.py`."""
 
 _JOINTS_SHARE = 0.1  # of the side of the crop; trained networks were at 0.02, untrained ones beyond 0.4
 _TALL_M = (1.1, 2.2)
@@ -43,7 +43,7 @@ _CHAIN = (("L_Ankle", "L_Knee"), ("L_Knee", "L_Hip"), ("Pelvis", "Neck"), ("Neck
 
 @dataclass(frozen=True)
 class Plausibility:
-    """How far the people of the scene are from the truth: the worse one of the two."""
+    """Errors of the people of the scene: those of the worse one of the two."""
 
     joints_share: float  # of the joints found in the picture, mean distance over the side of the crop
     mesh_m: float | None = None  # longest side of the mesh; None, as all below, without a body
@@ -53,7 +53,7 @@ class Plausibility:
     pose_mm: float | None = None  # mean distance of the joints, rigidly aligned
 
     def notes(self, stand_in: bool) -> list[str]:
-        """What looks wrong, for people; nothing where all is well.
+        """Notes on what looks wrong; none where all is well.
 
         Args:
             stand_in: the body is that of the scene.
@@ -142,5 +142,5 @@ def compared(results: dict[str, Array], boxes_px: Array, truth: Bodies) -> Plaus
 
 
 def _farthest(lengths_m: Array, usual_m: float = 1.6) -> float:
-    """Of several lengths the one that is least like the usual one."""
+    """Length that differs most from the usual one."""
     return float(lengths_m[np.argmax(np.abs(np.log(np.maximum(lengths_m, 1e-6) / usual_m)))])

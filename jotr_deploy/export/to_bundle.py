@@ -29,7 +29,7 @@ MESH, FACES = "mesh.onnx", "faces.npy"
 
 @dataclass(frozen=True)
 class Exported:
-    """What `export` made."""
+    """Result of `export`."""
 
     path: Path
     differences: list[Difference]

@@ -1,4 +1,4 @@
-"""From a person's joints or box to the square crop, as the published evaluation does it.
+"""Square crops from a person's joints or box, as the published evaluation cuts them.
 
 Boxes are x0 y0 x1 y1 in image pixels; pixel centres have integer coordinates. The network's joints live on a grid of
 `crop_side / 4` cells. Every function takes leading axes: one person or many.

@@ -30,7 +30,7 @@ _BACKGROUND = (0x7F800000 << 32) | 0xFFFFFFFF
 
 @dataclass(frozen=True)
 class Raster:
-    """What each pixel of an image sees."""
+    """Visible face and depth of every pixel."""
 
     face: Array  # (H, W) int32, index of the visible face, -1 where there is none
     depth_m: Array  # (H, W) float32, depth of that face at the pixel centre, inf where there is none
@@ -180,7 +180,7 @@ def _pixels_between(low: Array, high: Array, size: int) -> tuple[Array, Array]:
 
 
 def _expand(counts: Array) -> tuple[Array, Array]:
-    """For things with so many parts each: the thing every part belongs to, and its number there."""
+    """Owner of every part, and its number there, for items with the given numbers of parts."""
     owner = np.repeat(np.arange(len(counts)), counts)
     first = np.cumsum(counts) - counts
     return owner, np.arange(len(owner)) - first[owner]
@@ -198,7 +198,7 @@ def _portions(counts: Array) -> Iterator[slice]:
 
 
 def barycentric(raster: Raster, vertices: Array, faces: Array) -> Array:
-    """Where on its face each covered pixel lies.
+    """Barycentric coordinates of each covered pixel on its face.
 
     Args:
         raster: of the same vertices and faces.

@@ -41,7 +41,7 @@ def axis_angle_from_matrix(rotations: Array) -> Array:
 
 
 def _longest_column(matrices: Array) -> Array:
-    """Of the symmetric part of matrices, as a unit vector: (K, 3, 3) near c a a^T -> (K, 3) unit a or -a."""
+    """Longest column of symmetric parts, as a unit vector: (K, 3, 3) near c a a^T -> (K, 3) unit a or -a."""
     columns = (matrices + np.swapaxes(matrices, -1, -2)) / 2
     lengths = np.linalg.norm(columns, axis=-1)
     longest = lengths.argmax(-1)

@@ -34,7 +34,7 @@ def image_centre_px(image_size_px: tuple[int, int]) -> Array:
 
 
 def scene_translation_m(people: People, image_size_px: tuple[int, int], focal_px: float | None = None) -> Array:
-    """Where people stand in front of one camera that looks through the centre of the image.
+    """Positions of people in front of one camera that looks through the centre of the image.
 
     Approximate: the pelvis projects to exactly the same pixel as in the person's own camera and the body to the same
     size, the perspective within the body changes slightly (`scene_error_px` says by how much).
@@ -55,7 +55,7 @@ def scene_translation_m(people: People, image_size_px: tuple[int, int], focal_px
 
 
 def scene_error_px(people: People, image_size_px: tuple[int, int], focal_px: float | None = None) -> Array:
-    """How far the scene camera moves a vertex at most, for each person.
+    """Largest distance, for each person, by which the scene camera moves a vertex in the picture.
 
     Args:
         people: N people with every vertex in front of their camera.
@@ -111,7 +111,7 @@ def before_camera(people: People, focal_px: float, principal_px: Array) -> Peopl
 
 
 def translation_m(rays: Array, points_m: Array) -> Array:
-    """Where points must be moved to be seen along rays: least squares in the picture.
+    """Translation that puts points on given rays: least squares in the picture.
 
     Args:
         rays: (N, P, 2) x / z and y / z.

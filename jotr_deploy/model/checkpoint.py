@@ -53,7 +53,7 @@ _REMEDY = "give a JOTR .pth.tar as published, or a checkpoint written by this pa
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint file holds, under this package's names."""
+    """Contents of a checkpoint file, under this package's names."""
 
     path: Path
     sha256: str
@@ -65,7 +65,7 @@ class Checkpoint:
 
     @property
     def has_vposer(self) -> bool:
-        """Whether the pose prior's decoder is in the file."""
+        """True if the file holds the pose prior's decoder."""
         return any(name.startswith("vposer.") for name in self.weights)
 
 
@@ -210,7 +210,7 @@ def _ours(path: Path, digest: str, content: Mapping[str, Any], head_top: Any) ->
 
 
 def _is_state(content: Any) -> bool:
-    """Whether it is a state dict: text -> tensor, one at least, all with numbers that lie in memory as they are."""
+    """True for a state dict: text -> tensor, one at least, all with numbers that lie in memory as they are."""
     return (
         isinstance(content, Mapping)
         and bool(content)
@@ -223,7 +223,7 @@ def _is_state(content: Any) -> bool:
 
 
 def _other_network(weights: Mapping[str, Tensor]) -> tuple[str, str]:
-    """Whose weights they are that are not JOTR's, by their names, and what to do."""
+    """Name of another network that the weights belong to, by their names, and what to do."""
     if any("bodyprior_dec_" in name for name in weights):
         return "VPoser", "give this file with --vposer, and as CHECKPOINT the .pth.tar of JOTR"
     if {"conv1.weight", "layer1.0.conv1.weight"} <= weights.keys():

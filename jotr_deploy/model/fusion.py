@@ -33,14 +33,14 @@ def inverse_sigmoid(x: Tensor) -> Tensor:
 
 
 class Decoded(NamedTuple):
-    """What the decoder hands on, a row per layer."""
+    """Outputs of the decoder, one row per layer."""
 
     tokens: Tensor  # (L, B, 18, C) after the shared norm; rows 0..2 pose, shape, camera
     joints: Tensor  # (L, B, 15, 3) x y z in 0..1
 
 
 class JointRefiner(nn.Module):
-    """What every decoder does between its layers: move the joints, and look at the volume where they are."""
+    """Update of the joints between decoder layers, and sampling of the volume at them."""
 
     def __init__(self, joint_img_regress: nn.ModuleList, fc_pos_3d: nn.Sequential) -> None:
         super().__init__()

@@ -24,7 +24,7 @@ INPUTS = ("image", "joints", "joints_mask")
 
 
 class PoseOutput(NamedTuple):
-    """What the network finds without a body; names and shapes are the contract of the exported file."""
+    """Outputs of the network without a body; names and shapes are the contract of the exported file."""
 
     joints_img: Tensor  # (B, 15, 3) x y z in 0..1 of the crop volume
     pose: Tensor  # (B, 24, 3) axis-angle, radians, root first

@@ -1,4 +1,4 @@
-"""From the last feature map to a volume of voxel features (docs/network.md section 5)."""
+"""Lifting of the last feature map to a volume of voxel features (docs/network.md section 5)."""
 
 from __future__ import annotations
 

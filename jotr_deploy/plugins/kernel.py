@@ -40,7 +40,7 @@ _SIGNATURE = (ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int] * 6, ctypes.c_vo
 
 
 def blocks(batch: int, points: int, channels: int) -> int:
-    """How many blocks sample `points` points in each of `batch` volumes of `channels` channels."""
+    """Number of blocks that sample `points` points in each of `batch` volumes of `channels` channels."""
     octets = -(-channels // CHANNELS_PER_THREAD)
     return -(-batch * points * octets // BLOCK)
 
@@ -107,7 +107,7 @@ def launch(
 
 
 def sample(features: Any, points: Any) -> Any:
-    """What `op.trilinear_sample_3d` computes, by the kernel: PyTorch CUDA tensors, on PyTorch's current stream.
+    """`op.trilinear_sample_3d` by the kernel: PyTorch CUDA tensors, on PyTorch's current stream.
 
     Args:
         features: (B, D, H, W, C) contiguous, float32, float16 or bfloat16.
@@ -152,7 +152,7 @@ def _bindings(library: str) -> Any:
 
 
 def _call(library: str, name: str, *arguments: Any) -> Any:
-    """What a function of the driver or of NVRTC returns beside its status.
+    """Results of a function of the driver or of NVRTC, without its status.
 
     Raises:
         MissingDependency: the NVRTC library is not there.

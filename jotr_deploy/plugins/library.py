@@ -58,7 +58,7 @@ def find_library(explicit: Path | None = None) -> Path | None:
 
 
 def need_library(explicit: Path | None = None) -> Path:
-    """As `find_library`, for who cannot go on without.
+    """`find_library`, with an error where there is none.
 
     Raises:
         MissingDependency: there is none.
@@ -72,7 +72,7 @@ def need_library(explicit: Path | None = None) -> Path:
 
 
 def cached_library(tensorrt: int) -> Path:
-    """Where the library for a major version of TensorRT lies in the user's cache, or will."""
+    """Path in the user's cache of the library for a major version of TensorRT, built or not."""
     base = user_cache() / "plugins"
     return base / f"{platform.machine()}-tensorrt{tensorrt}" / FILE_NAME
 
@@ -84,7 +84,7 @@ def describe(explicit: Path | None = None) -> list[Looked]:
 
 
 def required_plugin(onnx_path: Path) -> bool:
-    """Whether an ONNX file has nodes for the plugin.
+    """True if an ONNX file has nodes for the plugin.
 
     Raises:
         SessionError: not an ONNX file.

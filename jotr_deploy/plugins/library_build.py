@@ -75,7 +75,7 @@ def build_library(
 
 
 def describe_tools(tensorrt_include: Path | None = None) -> list[Looked]:
-    """Where CMake, nvcc and TensorRT's headers were looked for: what building the library needs."""
+    """Places searched for CMake, nvcc and TensorRT's headers, which building the library needs."""
     return [place for what in _REMEDIES for place in _places(what, tensorrt_include)]
 
 

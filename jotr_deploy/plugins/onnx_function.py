@@ -100,7 +100,7 @@ def schema() -> onnx.defs.OpSchema:
 
 
 def translation() -> Callable[[Any, Any], Any]:
-    """What the PyTorch exporter calls for `jotr::trilinear_sample_3d`: records one node, no function."""
+    """Translation of `jotr::trilinear_sample_3d` for the PyTorch exporter: records one node, no function."""
     import onnxscript
 
     emit: Callable[[Any, Any], Any] = onnxscript.values.Op(onnxscript.values.Opset(DOMAIN, VERSION), NAME, schema())

@@ -1,4 +1,4 @@
-"""What a benchmark found, as values."""
+"""Results of a benchmark, as values."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def timings(jobs: Sequence[Job], rounds: int, judge: Judge) -> dict[Key, Timing]
 def ratio(
     numerator: Timing | None, denominator: Timing | None, figure: Literal["p10_ms", "p50_ms"] = "p50_ms"
 ) -> float | None:
-    """Of one figure of two networks; None where one is missing, or the machine was busy.
+    """Ratio of one figure of two networks; None where one is missing, or the machine was busy.
 
     The cores that others take cost one network far more than another.
     """

@@ -71,7 +71,7 @@ def target_report(result: TargetResult) -> Group:
 
 
 def frames_report(profile: FrameProfile) -> Group:
-    """What every stage of a run takes of a frame, a frame's way through them, and what sets the rate."""
+    """Time of every stage of a run per frame, the latency of a frame, and the stage that sets the rate."""
     table = _table("Stages, milliseconds a frame", "stage", "p50", "p90", "p99", "mean", "n", "share", "waits")
     waits_ms = {link.stage: link.waits_ms for link in profile.path}
     for stage in profile.stages:

@@ -112,7 +112,7 @@ def _network_jobs(opened: Opened, scene: Scene, batch: int, with_share: bool, no
 
 
 def _gpu_parts(network: Network, batch: int) -> dict[Key, Callable[[], float]]:
-    """What a session on a GPU measures itself, in seconds."""
+    """Times that a session on a GPU measures itself, in seconds."""
     times = network.times
     if times is None:
         return {}

@@ -36,7 +36,7 @@ class Axis:
 
     @classmethod
     def over(cls, label: str, values: Iterable[float]) -> Axis:
-        """From 0 past the largest value; logarithmic where the largest is over ten times the smallest."""
+        """Axis from 0 past the largest value; logarithmic where the largest is over ten times the smallest."""
         found = [value for value in values if value > 0] or [1.0]
         low, high = min(found), max(found)
         if high > 10 * low:
@@ -45,7 +45,7 @@ class Axis:
         return cls(label, 0.0, high * 1.06, False, tuple(_ticks(high * 1.06)))
 
     def at(self, value: float) -> float:
-        """Where a value lies: 0 at `low`, 1 at `high`."""
+        """Position of a value: 0 at `low`, 1 at `high`."""
         if self.log:
             value = max(value, self.low / 10)
             return math.log(value / self.low) / math.log(self.high / self.low)
@@ -131,7 +131,7 @@ def line_chart(title: str, series: Sequence[Series], x: Axis, y: Axis, marks: bo
 
 
 def sample(style: int) -> str:
-    """What a line of this style looks like, for a legend."""
+    """A short line of this style, for a legend."""
     line = f'<polyline points="1,7 43,7" stroke-dasharray="{_DASHES[style % STYLES]}"/>{_mark(style, 22, 7)}'
     return (
         '<svg class="sample" width="44" height="14" viewBox="0 0 44 14" aria-hidden="true">'

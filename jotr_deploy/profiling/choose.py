@@ -105,7 +105,7 @@ def _jobs(stack: ExitStack, path: Path, threads: int | None) -> tuple[list[Job],
 
 
 def agree(expected: Mapping[str, NDArray[Any]], found: Mapping[str, NDArray[Any]]) -> bool:
-    """Whether two engines say the same, but for rounding."""
+    """True if two engines agree up to rounding."""
     for name, value in expected.items():
         if found[name].shape != value.shape:
             return False

@@ -19,7 +19,7 @@ _DISTRIBUTIONS = (
 
 @dataclass(frozen=True)
 class Environment:
-    """Where something was measured."""
+    """Machine and versions of a measurement."""
 
     cpu: str
     flags: tuple[str, ...]  # instructions that decide the speed of matrix products

@@ -1,4 +1,4 @@
-"""From spans of a run: what every stage takes of a frame, how long a frame is on its way, and what sets the rate."""
+"""Frame times from the spans of a run: time per stage, latency of a frame, and the stage that sets the rate."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class StageProfile:
 
 @dataclass(frozen=True)
 class Worker:
-    """What one thread does in steady state: between the ends of the first frame and the last, or all along."""
+    """Work of one thread in steady state: between the ends of the first frame and the last, or all along."""
 
     thread: str
     busy: float  # share of that time in which it is in some stage, 0..1
@@ -43,7 +43,7 @@ class Link:
 
 @dataclass(frozen=True)
 class FrameProfile:
-    """Where the time of a run went. Everything is empty or None without spans."""
+    """Profile of a run. Everything is empty or None without spans."""
 
     stages: tuple[StageProfile, ...]  # in the order in which a frame meets them
     frames: int  # that went all the way, and are timed here
@@ -54,7 +54,7 @@ class FrameProfile:
 
     @property
     def bound(self) -> str | None:
-        """What sets the rate, in a line."""
+        """One line that names what sets the rate."""
         if self.frames == 1 or not self.workers or not self.workers[0].stages:
             return None
         busiest = self.workers[0]
@@ -158,7 +158,7 @@ def _mean_path(frames: Sequence[list[Span]]) -> tuple[Link, ...]:
 
 
 def _workers(spans: Sequence[Span], from_s: float, to_s: float) -> tuple[Worker, ...]:
-    """What every thread did between two moments; spans inside one another count once."""
+    """Work of every thread between two moments; nested spans count once."""
     by_thread: dict[str, list[Span]] = defaultdict(list)
     for span in spans:
         by_thread[span.thread].append(span)

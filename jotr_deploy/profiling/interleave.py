@@ -116,7 +116,7 @@ def collect(
 
 
 def enough(jobs: Sequence[Job], rounds: int, judge: Judge) -> bool:
-    """Whether everything of a group has the quiet samples that figures need; of a few, all must be quiet."""
+    """True if everything of a group has enough quiet samples for its figures; if there are few, all must be quiet."""
 
     def has(key: Key) -> bool:
         samples = judge.samples[key]

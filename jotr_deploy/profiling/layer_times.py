@@ -57,7 +57,7 @@ class Layers:
 
     @property
     def floor_ms(self) -> float:
-        """What no call can be faster than."""
+        """Lower bound of the time of a call."""
         return max(self.computing_ms, self.weights_ms)
 
 
@@ -170,7 +170,7 @@ def block_of(kernel: str, blocks: Mapping[str, str]) -> str:
 
 
 def _block(node: str) -> str:
-    """By the scope in a node's name: the module, and in the large ones the module within it."""
+    """Block of a node, by the scope in its name: the module, and in large ones the module within it."""
     modules = node.rpartition("/")[0].partition("/")[0].split(".")
     return ".".join(modules[: 2 if modules[0] in _LARGE else 1]) or HEAT_MAPS
 

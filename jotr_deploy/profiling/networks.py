@@ -1,4 +1,4 @@
-"""What is compared: every mesh file of a bundle, the same file without its body, and PyTorch eager."""
+"""Networks that `bench` compares: every mesh file of a bundle, the same file without its body, and PyTorch eager."""
 
 from __future__ import annotations
 

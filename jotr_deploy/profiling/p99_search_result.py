@@ -1,4 +1,4 @@
-"""What a search under a limit on the p99 found, as values."""
+"""Results of a search under a limit on the p99, as values."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class Tried:
         return 1000 * self.batch / self.timing.p10_ms if self.timing.p10_ms else 0.0
 
     def fits(self, p99_ms: float) -> bool:
-        """Whether it was measured and keeps to the limit."""
+        """True if it was measured and keeps to the limit."""
         return self.measured and self.timing.p99_ms <= p99_ms
 
 
 @dataclass(frozen=True)
 class TargetResult:
-    """What was tried, and the best of it."""
+    """Candidates that were tried, and the best of them."""
 
     bundle: str
     p99_ms: float  # the limit
@@ -58,7 +58,7 @@ class TargetResult:
 
     @property
     def command(self) -> str | None:
-        """How to run the chosen file; `target.remember_chosen` sees to its engine."""
+        """Command that runs the chosen file; `p99_search.remember_chosen` sees to its engine."""
         if self.chosen is None:
             return None
         threads = self.environment.threads
@@ -68,7 +68,7 @@ class TargetResult:
         return f"jotr-deploy run {quote(self.bundle)} IMAGE -o DIR --file {quote(self.chosen.file)}{where}"
 
     def error(self) -> JotrDeployError | None:
-        """What to raise where nothing keeps to the limit."""
+        """Error to raise where nothing keeps to the limit."""
         if self.chosen is not None:
             return None
         said, near = "", self.nearest

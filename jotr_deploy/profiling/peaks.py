@@ -1,4 +1,4 @@
-"""What the machine can do at best: a large matrix product in an engine, and reading memory."""
+"""Peak rates of the machine: a large matrix product in an engine, and reading memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.runtime.sessions.openvino_stages import STAGES
 
 SIDE = 1024
-"""Of the matrices."""
+"""Side of the matrices."""
 _TIMES = 30
 _MEMORY_BYTES = 1 << 28  # many times a cache
 

@@ -1,4 +1,4 @@
-"""Which samples count: those taken while the rest of the machine was quiet and our own threads idle."""
+"""Selection of samples: those taken while the rest of the machine was quiet and our own threads idle."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 import psutil
 
 BUSY_SHARE = 0.12
-"""Of all cores: what others may use while a sample that counts is taken."""
+"""Share of all cores that others may use while a sample that counts is taken."""
 WINDOW_S = 0.2
 """Samples are judged in groups at least this long: the kernel counts processor time in ticks of 10 ms."""
 
 Key = tuple[str, "str | int"]
-"""What a sample is of: (network, batch), ("stage", name) or ("cold", network)."""
+"""Key of a sample: (network, batch), ("stage", name) or ("cold", network)."""
 
 _BUSY_FIELDS = ("user", "nice", "system", "irq", "softirq", "steal")
 _NAP_S = 0.005

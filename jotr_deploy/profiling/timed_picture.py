@@ -118,7 +118,7 @@ def _read(path: Path, keypoints: Path | None, crop_side: int, networks: PeopleNe
 
 
 def stages(scene: Scene, draws: bool) -> tuple[str, ...]:
-    """What a frame of this scene goes through, in turn."""
+    """Stages that a frame of this scene goes through, in order."""
     finds = () if scene.finder is None else ("detect",) if scene.finder.pose is None else ("detect", "pose")
     return ("decode", *finds, "crop", "network", *(("draw",) if draws else ()))
 

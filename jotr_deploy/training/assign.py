@@ -1,4 +1,4 @@
-"""Which cells of a detector are to find which person: SimOTA, for a whole batch at once."""
+"""SimOTA: assignment of a detector's cells to people, for a whole batch at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SMALL = 1e-8
 
 
 class Assignment(NamedTuple):
-    """For every cell of every picture."""
+    """Assignment of every cell of every picture."""
 
     person: Tensor  # (B, A) int64, which row of the true boxes; 0 where there is none
     positive: Tensor  # (B, A) bool, whether there is one

@@ -84,7 +84,7 @@ def _choose(rng: np.random.Generator, pool: Array, count: int) -> Array:
 
 
 def free_voxels(points: Array, grid: tuple[int, int, int], published: bool = False) -> Array:
-    """Which voxels (B, D, H, W) no joint of their own sample touches; a joint touches the 8 voxels it is sampled from.
+    """Voxels (B, D, H, W) that no joint of their own sample touches; a joint touches the 8 voxels it is sampled from.
 
     Args:
         points: (B, J, 3) x y z in 0..1 of the volume.

@@ -22,7 +22,7 @@ def indices_of(step: int, batch: int, process: int, processes: int) -> range:
 
 
 class _Failed(NamedTuple):
-    """What a user can mend, instead of a batch."""
+    """A user-fixable error in place of a batch."""
 
     kind: type[JotrDeployError]
     cause: str

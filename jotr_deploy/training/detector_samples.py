@@ -17,7 +17,7 @@ Array = NDArray[Any]
 
 MOST_PEOPLE = 4
 LEAST_VISIBLE = 0.2
-"""Of a silhouette, for its person to count; whether somebody who shows less is found does not matter."""
+"""Visible share from which a person counts; whether somebody who shows less is found does not matter."""
 PERSON, IGNORED, NOBODY = 1, -1, 0
 _LEAST_PART = 0.5  # of a side of the picture
 _COLOUR = 0.25

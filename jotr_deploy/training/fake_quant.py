@@ -59,7 +59,7 @@ class _Between(nn.Module):
 
 
 def rounded(x: Tensor, scale: float | None) -> Tensor:
-    """To whole multiples of the scale, -128 to 127 of them; the gradient passes where nothing is clipped."""
+    """Rounding to multiples of the scale, -128 to 127 of them; the gradient passes where nothing is clipped."""
     return x if scale is None else torch.fake_quantize_per_tensor_affine(x, scale, 0, _LOWEST, _HIGHEST)
 
 

@@ -36,14 +36,14 @@ LOG_EVERY = 20  # steps between two rows of TensorBoard
 
 @dataclass(frozen=True)
 class Fitted:
-    """Where a run stands when `fit` returns."""
+    """State of a run when `fit` returns."""
 
     step: int  # steps done
     finished: bool  # False: a signal ended it, the checkpoint goes on from here
 
 
 class _Step(nn.Module):
-    """What is wrapped for several processes and for autocast: the loss, not the network."""
+    """Module wrapped for several processes and for autocast: the loss, not the network."""
 
     def __init__(self, task: Task) -> None:
         super().__init__()

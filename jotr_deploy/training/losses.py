@@ -17,7 +17,7 @@ _CAM_GAIN, _PROJ_GAIN = 5.0, 8.0  # published: 5; 1/8 of a cell of 64 a crop
 
 
 class Found(NamedTuple):
-    """What the network says, of the person of every crop."""
+    """Predictions of the network for the person of every crop."""
 
     joints_img: Tensor  # (B, 15, 3) x y as fractions of the crop, z 0..1 of the depth box
     pose: Tensor  # (B, 24, 3) axis-angle, radians
@@ -27,7 +27,7 @@ class Found(NamedTuple):
 
 
 class Truth(NamedTuple):
-    """What is true, and of which of it anything is known: 0 or 1, floating point."""
+    """Ground truth, and which of it is known: 0 or 1, floating point."""
 
     joints_img: Tensor  # (B, 15, 3) measured joints, as in `Found`
     joints_img_known: Tensor  # (B, 15)
@@ -67,7 +67,7 @@ def mesh_losses(found: Found, truth: Truth) -> dict[str, Tensor]:
 
 
 def nearer_turn(true: Tensor, found: Tensor) -> Tensor:
-    """Of the two axis-angle vectors of a rotation within one turn, theta and theta - 2 pi, the nearer to `found`.
+    """Nearer one to `found` of the two axis-angle vectors of a rotation within one turn, theta and theta - 2 pi.
 
     A person upright in the camera's frame is half a turn from the body's own frame, where the two change places: there
     the plain difference is a full turn for rotations that are alike. Both (..., 3), radians.

@@ -34,17 +34,17 @@ Pose = Callable[[Array, Array], Array]
 
 DEPTH_BOX_M = 2.0
 LEAST_VISIBLE = 0.15
-"""Of a person's silhouette; who shows less is not trained on while the scene has somebody else."""
+"""Visible share of a silhouette; people below it are not trained on while the scene has somebody else."""
 HIDDEN_GIVEN = 0.3
-"""With errors of the published kinds: how many of the hidden joints in the picture are given all the same."""
+"""Share of hidden joints in the picture that are given all the same, with errors of the published kinds."""
 FOUND = 0.6
-"""How many of the samples have the joints that a pose network has found, where there is one."""
+"""Share of samples whose joints were found by a pose network, where there is one."""
 PUBLISHED = 0.25
-"""How many of the others have errors of the published kinds; the rest has normal ones."""
+"""Share of the others that have errors of the published kinds; the rest has normal ones."""
 BOX_ERROR = 0.06
-"""Of the box that the pose network is given: deviation of each edge, of the side it belongs to."""
+"""Error of the box given to the pose network: standard deviation of each edge, as a share of its side."""
 USES, LAG = 8, 256
-"""Of a drawn person: how often it is trained on, and how many people apart."""
+"""Times that a drawn person is trained on, and the number of people in between."""
 _MARGIN = 1.3  # of the drawn picture over the crop, for turning and moving
 _SCALE, _SHIFT = 0.15, 0.05  # the crop varies by this share of its side
 _TURN_RAD, _TURNED = np.deg2rad(15), 0.6
@@ -235,7 +235,7 @@ def given_joints(rng: np.random.Generator, person: Person, crop_side: int) -> tu
 
 
 def truth(joints_px: Array, joints_m: Array, crop_side: int) -> dict[str, Array]:
-    """What the losses compare with, of one person; see `SceneSamples.sample`.
+    """Ground truth of one person for the losses; see `SceneSamples.sample`.
 
     Args:
         joints_px: (30, 2) in the crop.

@@ -1,4 +1,4 @@
-"""What moves the parameters, and how fast: AdamW, and Muon where a configuration has a rate for it."""
+"""Optimisers and learning rates: AdamW, and Muon where a configuration has a rate for it."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def gathered(local: Tensor, own_only: bool = False) -> Tensor:
 
 
 def processes() -> int:
-    """How many processes train together."""
+    """Number of processes that train together."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 

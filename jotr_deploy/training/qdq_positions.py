@@ -1,4 +1,4 @@
-"""Where the pairs of a calibrated network stand, read back from its file, by the modules of the fused network."""
+"""Positions of the Q/DQ pairs of a calibrated network, read back from its file, by module of the fused network."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Pairs:
 
 
 Placement = Mapping[str, Pairs]
-"""By module of `export.fused.fuse`; a residual block is a module whose sum is quantised."""
+"""Pairs by module of `export.fused.fuse`; a residual block is a module whose sum is quantised."""
 
 
 def read_placement(folder: Path, start: Checkpoint) -> Placement:
@@ -80,7 +80,7 @@ class _Reader:
         return found
 
     def _stored(self, node: onnx.NodeProto) -> bool:
-        """Whether the weight of a node is in int8, with a scale for each output channel."""
+        """True if the weight of a node is in int8, with a scale for each output channel."""
         weight = self.producers.get(node.input[1])
         if weight is None or weight.op_type != "DequantizeLinear" or weight.input[0] not in self.constants:
             return False

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 Drawn = TypeVar("Drawn")
 
 _BEFORE = 1 << 40
-"""What is added to the negative numbers of the pictures before the first one."""
+"""Offset of the negative numbers of the pictures before the first one."""
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Reused(Generic[Drawn]):
         return self._kept(number if number >= 0 else _BEFORE + number), use
 
     def __getstate__(self) -> dict[str, object]:
-        """What goes to a worker process: not what is kept."""
+        """State for a worker process, without the pictures that are kept."""
         return {"draw": self.draw, "uses": self.uses, "lag": self.lag}
 
     def __setstate__(self, state: dict[str, object]) -> None:

@@ -27,7 +27,7 @@ class TrainingError(JotrDeployError):
 
 
 class TrainConfig(BaseModel):
-    """What the loop needs to know; the table named like the task is the task's own."""
+    """Settings of the loop; the table named like the task is the task's own."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -37,18 +37,18 @@ class TrainConfig(BaseModel):
     batch: Count
     """Samples a step in every process."""
     lr: Annotated[float, Field(gt=0)]
-    """Of AdamW."""
+    """Learning rate of AdamW."""
     beta2: Annotated[float, Field(gt=0, lt=1)] = 0.999
-    """How long AdamW remembers the size of gradients."""
+    """AdamW's decay rate of the mean squared gradient."""
     matrix_lr: Annotated[float, Field(gt=0)] | None = None
-    """Of Muon, which then moves the large matrices in AdamW's place (`optimizers`)."""
+    """Learning rate of Muon, which then moves the large matrices in AdamW's place (`optimizers`)."""
     kernel_lr: Annotated[float, Field(gt=0)] | None = None
-    """Of Muon, which then moves the kernels of convolutions likewise."""
+    """Learning rate of Muon for the kernels of convolutions, which it then moves likewise."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     warmup: NotNegative = 0
     """Steps in which the learning rates rise linearly."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """What it does afterwards; cosine ends at zero."""
+    """Learning-rate schedule after the warm-up; cosine ends at zero."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     """Longest gradient of a step; published: any."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"

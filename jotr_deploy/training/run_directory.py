@@ -1,4 +1,4 @@
-"""What a run keeps: its configuration, the code and versions it ran with, and its newest checkpoint."""
+"""Directory of a run: its configuration, the code and versions it ran with, and its newest checkpoint."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def write_checkpoint(directory: Path, config: TrainConfig, processes: int, state
 
 
 def read_checkpoint(directory: Path, config: TrainConfig, processes: int) -> dict[str, Any] | None:
-    """What `write_checkpoint` kept; None where the run has none yet.
+    """The checkpoint that `write_checkpoint` wrote; None where the run has none yet.
 
     Raises:
         TrainingError: damaged, or of a run with another configuration or number of processes.

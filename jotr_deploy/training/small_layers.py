@@ -1,4 +1,4 @@
-"""What the small networks are made of."""
+"""Layers of the small networks."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class TinyDetector(nn.Module):
         self.score.bias, self.box.bias = nn.Parameter(start), nn.Parameter(torch.zeros(4))
 
     def forward(self, image: Tensor) -> Tensor:
-        """See the class."""
+        """Raw head, as the class says."""
         fine = self.fine(self.stem((image - PAD) / _COLOUR_SCALE))
         middle = self.middle(fine)
         coarse = self.coarse(middle)
@@ -62,7 +62,7 @@ class _Exported(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        """As YOLOX exports it: objectness and class after the sigmoid."""
+        """Output as YOLOX exports it: objectness and class after the sigmoid."""
         rows = self.network(images)
         return torch.cat([rows[..., :4], rows[..., 4:].sigmoid()], -1)
 

@@ -50,7 +50,7 @@ class TinyPose(nn.Module):
         self.votes = nn.Conv2d(_HEAD, JOINTS * _VOTES, 1)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """See the class."""
+        """Two distributions a joint, as the class says."""
         fine = self.fine(image)
         middle = self.middle(fine)
         coarse = self.from_coarse(self.coarse(middle))
@@ -66,7 +66,7 @@ class TinyPose(nn.Module):
         return x, y, self._seen(seen[:, :, 0], cell[:, :, 0].detach())
 
     def _seen(self, seen: Tensor, cell: Tensor) -> Tensor:
-        """What the cells (B, J, h, w) say of their joints being seen, weighted by where the joints are."""
+        """Visibility of joints from the cells (B, J, h, w), weighted by where the joints are."""
         return (seen.flatten(2) * cell.flatten(2).softmax(-1)).sum(-1)
 
 
@@ -95,7 +95,7 @@ def export_pose(weights: Path) -> onnx.ModelProto:
 
 
 def soft_cross_entropy(logits: Tensor, centre_bins: Tensor) -> Tensor:
-    """Of distributions (..., bins) against normal ones of `SPREAD_BINS` about `centre_bins` (...); (...)."""
+    """Cross-entropy (...) of distributions (..., bins) against normal ones of `SPREAD_BINS` about `centre_bins` (...)."""
     bins = torch.arange(logits.shape[-1], device=logits.device, dtype=logits.dtype)
     target = (-((bins - centre_bins[..., None]) / SPREAD_BINS).square() / 2).softmax(-1)
     return -(target * logits.log_softmax(-1)).sum(-1)

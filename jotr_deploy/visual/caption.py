@@ -53,7 +53,7 @@ def _layout(text: str, width: int, height: int) -> tuple[list[str], float]:
 
 
 def _width(line: str) -> float:
-    """How wide a line is, in heights of a letter."""
+    """Width of a line, in heights of a letter."""
     import cv2
 
     return float(cv2.getTextSize(line, cv2.FONT_HERSHEY_SIMPLEX, 1, 1)[0][0]) / _FONT_HEIGHT_PX

@@ -78,7 +78,7 @@ def _cells(heat: HeatMap, side: int) -> Array:
 
 
 def _cell_of(middles_px: Array, crop_side: int, side: int) -> Array:
-    """For each of `side` pixels across the crop the cell it is in, -1 where there is none."""
+    """Cell of each of `side` pixels across the crop, -1 where there is none."""
     half = np.diff(middles_px).mean() / 2 if len(middles_px) > 1 else crop_side / 2
     between = (middles_px[1:] + middles_px[:-1]) / 2
     edges = np.concatenate([[middles_px[0] - half], between, [middles_px[-1] + half]])

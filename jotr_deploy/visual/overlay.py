@@ -97,7 +97,7 @@ def _window(pixels: Array, shape: tuple[int, ...]) -> tuple[int, int, int, int] 
 
 
 def _outline(person: Array, depth_m: Array, step_m: Array) -> Array:
-    """Where a person ends against the background, another person, or a part of themselves that lies well behind.
+    """Outline of a person against the background, another person, or a part of themselves that lies well behind.
 
     Args:
         person: (H, W) number of who is seen, -1 for nobody.

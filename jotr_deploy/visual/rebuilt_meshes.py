@@ -44,7 +44,7 @@ class PutOff:
         return made
 
     def __repr__(self) -> str:
-        """What is at hand: printing makes nothing."""
+        """Values at hand: printing rebuilds nothing."""
         known = (f"{name}={value!r}" for name, value in vars(self).items() if name[0] != "_")
         return f"{type(self).__name__}({', '.join(known)})"
 
@@ -65,7 +65,7 @@ class PosedPeople(PutOff, People):
         return people
 
     def __getitem__(self, index: Any) -> Any:
-        """See `People`."""
+        """Some of the people, as `People` gives them."""
         if "vertices_m" in vars(self):
             return super().__getitem__(index)
         chosen = index if is_number(index) else several(index)

@@ -75,7 +75,7 @@ class PeopleFile(PutOff):
 
     @property
     def frames(self) -> int:
-        """How many frames were processed."""
+        """Number of frames processed."""
         return len(self.numbers)
 
     def at(self, frame_index: int) -> People:
@@ -93,7 +93,7 @@ class PeopleFile(PutOff):
 
     @property
     def camera(self) -> tuple[str, ...]:
-        """Where the cameras of the pictures are known from, in words; "published" where each person has their own."""
+        """Source of the cameras of the pictures, in words; "published" where each person has their own."""
         told = self.facts.get("camera")
         return tuple(map(str, told)) if isinstance(told, list) and told else (PUBLISHED,)
 

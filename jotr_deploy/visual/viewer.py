@@ -233,7 +233,7 @@ class Viewer:
 
     @property
     def _step(self) -> float:
-        """From one frame there is to the next, as a rule: more than 1 where the run left some out."""
+        """Usual step from one frame to the next: more than 1 where the run left some out."""
         numbers = self._recording.numbers
         return float(np.median(np.diff(numbers))) if len(numbers) > 1 else 1.0
 
@@ -258,7 +258,7 @@ class Viewer:
         self._changed.set()
 
     def _advance(self) -> None:
-        """To the next frame; playing waits for pictures that are not read yet."""
+        """Advance to the next frame; playing waits for pictures that are not read yet."""
         assert self.frame is not None
         following = (self.frame.value + 1) % self._recording.frames
         number = int(self._recording.numbers[following])

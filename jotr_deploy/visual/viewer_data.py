@@ -1,4 +1,4 @@
-"""What the viewer shows of a result, as plain values: who is in a frame, where, in which colour, on which picture."""
+"""Contents of the viewer as plain values: the people of a frame, their places and colours, and the picture."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def all_names(recording: PeopleFile) -> tuple[str, ...]:
 
 
 def ground_m(recording: PeopleFile, camera: SceneCamera) -> float:
-    """How far below the camera's axis people stand: the middle of their lowest points; 1 where there is nobody."""
+    """Height of the ground below the camera's axis: the median of people's lowest points; 1 where there is nobody."""
     people = recording.people
     if not len(people):
         return 1.0
@@ -172,7 +172,7 @@ class Pictures:
         return index
 
     def has(self, frame_index: int) -> bool:
-        """Whether this picture was read."""
+        """True if this picture was read."""
         return frame_index in self._small
 
     def at(self, frame_index: int) -> tuple[Image, tuple[int, int]] | None:
@@ -212,7 +212,7 @@ def find_result(path: Path) -> Path:
 
 
 def _holds_people(file: Path) -> bool:
-    """By the names in it: `NAME_2d.npz` holds joints alone."""
+    """True if the file holds people, by the names in it: `NAME_2d.npz` holds joints alone."""
     try:
         with zipfile.ZipFile(file) as archive:
             return {"pose_rad.npy", "numbers.npy"} <= set(archive.namelist())
@@ -221,7 +221,7 @@ def _holds_people(file: Path) -> bool:
 
 
 def likely_sources(result: Path, recording: PeopleFile) -> list[Path]:
-    """Where the frames of a result may still be: what `run` was given, or a file of that name near the result."""
+    """Paths where the frames of a result may still be: what `run` was given, or a file of that name near the result."""
     given = []
     with suppress(OSError, ValueError, KeyError, TypeError):  # the summary is not there, or is something else
         given.append(Path(json.loads(result.with_suffix(".json").read_text())["source"]))
@@ -233,7 +233,7 @@ def likely_sources(result: Path, recording: PeopleFile) -> list[Path]:
 
 
 def _is_there(path: Path) -> bool:
-    """Whether there is a file, a folder or what fits a glob; no device, which would be opened."""
+    """True if there is a file, a folder or a match of a glob; not a device, which would be opened."""
     with suppress(ValueError):  # a NUL
         fits = glob.iglob(str(path)) if glob.has_magic(str(path)) else ()  # noqa: PTH207
         return path.is_file() or path.is_dir() or any(Path(each).is_file() for each in fits)

@@ -1,4 +1,4 @@
-"""What a data set says of one person in one picture; every set is read into this.
+"""One person in one picture of a data set; every set is read into this.
 
 Pixels are those of the picture as stored, EXIF rotation ignored; x right, y down. The frame is the camera's: x right,
 y down, z forward, metres.
@@ -66,11 +66,11 @@ class Annotation:
 
     @property
     def is_3d(self) -> bool:
-        """Whether depths are measured."""
+        """True if depths are measured."""
         return self.joints_m is not None
 
     @property
     def valid_box(self) -> bool:
-        """Whether the box has an area inside the picture."""
+        """True if the box has an area inside the picture."""
         low = np.maximum(self.box_px[:2], 0)
         return bool((np.minimum(self.box_px[2:], np.asarray(self.size_px) - 1) > low).all())

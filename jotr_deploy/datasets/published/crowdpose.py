@@ -54,7 +54,7 @@ def _person(entry: Entry) -> tuple[int, Array, Array]:
 
 
 def _swapped(sizes_px: list[tuple[int, int]], joints_px: list[Array]) -> bool:
-    """Whether the file calls the width of its pictures height: the joints are in the pictures only then.
+    """True if the file calls the width of its pictures height: the joints are in the pictures only then.
 
     The published file is said to do so. A copy may have been mended, so the joints are asked.
     """

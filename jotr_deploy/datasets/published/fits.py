@@ -1,4 +1,4 @@
-"""Whether a fit is near enough to what was measured to be trained on."""
+"""Acceptance of fits: near enough to the measured joints to be trained on, or not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FARTHEST_FIT_M = 0.025
 
 
 def fit_error_m(person: Annotation, fitted_m: Array, names: tuple[str, ...] = H36M17) -> float | None:
-    """How far the joints of a fit are from the measured ones, on average.
+    """Mean distance of the joints of a fit from the measured ones.
 
     The mean of the compared joints is laid on that of the measured ones first: what is trained is relative to the
     pelvis, so the place does not count.
@@ -42,6 +42,6 @@ def fit_error_m(person: Annotation, fitted_m: Array, names: tuple[str, ...] = H3
 
 
 def fit_counts(person: Annotation, fitted_m: Array, names: tuple[str, ...] = H36M17) -> bool:
-    """Whether the error is at most 25 mm; a fit that cannot be compared counts. Arguments: see `fit_error_m`."""
+    """True if the error is at most 25 mm; a fit that cannot be compared counts. Arguments: see `fit_error_m`."""
     error_m = fit_error_m(person, fitted_m, names)
     return error_m is None or error_m <= FARTHEST_FIT_M

@@ -108,7 +108,7 @@ def _project(joints_m: Array, camera: Camera) -> Array:
 
 
 def _moments(path: Path) -> Iterator[tuple[tuple[str, str, str], Entry]]:
-    """What a file has of every fifth frame, as the object of its subaction in which it stands under the frame."""
+    """Entries of every fifth frame, read from the object of a subaction, which has them by frame."""
     for action, subactions in each_entry(path):
         parts = Entry(f"{path}: action {action}", subactions)
         for subaction in parts:

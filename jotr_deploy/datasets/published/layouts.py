@@ -1,4 +1,4 @@
-"""What the files of several sets have in common: boxes, cameras, fits, and joints by name."""
+"""Layout shared by the files of several sets: boxes, cameras, fits, and joints by name."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def size_of(image: Entry) -> tuple[int, int]:
 
 
 def picture_in(folder: Path, file: str) -> Path:
-    """Where a picture lies that the files of a set name.
+    """Path of a picture that the files of a set name.
 
     Raises:
         DatasetError: the name leads out of the folder, or is none.

@@ -49,7 +49,7 @@ class _Person(NamedTuple):
 
 
 def read_muco(folder: Path, files: list[Path]) -> Iterator[Annotation]:
-    """Of every picture the person whose pelvis is closest to the camera; `files` are those of `FILES`."""
+    """The person of every picture whose pelvis is closest to the camera; `files` are those of `FILES`."""
     people, fits = files
     nearest: dict[str, tuple[_Picture, _Person]] = {}
     for picture, person in people_of(people, _picture, _person):

@@ -88,7 +88,7 @@ def _camera(row: Array | None) -> Camera | None:
 
 
 class _Column:
-    """What all, or some, people have: one array, and for every person the row in it, or -1."""
+    """Values that all, or some, people have: one array, and for every person the row in it, or -1."""
 
     def __init__(self, dtype: Any = np.float32) -> None:
         self.dtype = dtype

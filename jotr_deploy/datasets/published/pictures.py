@@ -15,7 +15,7 @@ from jotr_deploy.errors import DatasetError
 Array = NDArray[Any]
 
 SIZE_NOT_SAID = (0, 0)
-"""Of a picture in a set whose files do not give it; the picture itself is asked."""
+"""Size of a picture whose set does not give it; the picture itself is asked."""
 
 
 def read_picture(person: Annotation) -> Array:

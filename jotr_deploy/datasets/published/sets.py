@@ -31,7 +31,7 @@ class AnnotatedSet:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """What it is divided into here."""
+        """Names of its splits."""
         return tuple(self.files)
 
     def missing(self, root: Path, split: str) -> list[Path]:

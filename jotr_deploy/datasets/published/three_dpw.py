@@ -25,9 +25,9 @@ FILES = {
 OC_FILES = {"test": ("annotations/3DPW_oc.json",)}
 PC_FILES = {"test": ("annotations/3DPW_pc.json",)}
 CROWD_FILES = {"validation": (*FILES["validation"], "annotations/3DPW_validation_crowd_hhrnet_result.json")}
-"""By split."""
+"""Files of 3DPW-Crowd by split."""
 CROWDS = ("courtyard_hug_00", "courtyard_dancing_00")
-"""What the names of the sequences of 3DPW-Crowd contain."""
+"""Parts of the names of the sequences that make up 3DPW-Crowd."""
 GENDERS: dict[str, Gender] = {"m": "male", "male": "male", "f": "female", "female": "female", "neutral": "neutral"}
 
 

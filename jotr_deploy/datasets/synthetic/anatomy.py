@@ -1,4 +1,4 @@
-"""How a human body bends: anatomical movements, their limits, and what of the body must not meet.
+"""Anatomical movements of a human body, their limits, and the parts that must not meet.
 
 The body's own frame: x to the person's left, y up, z forward, arms stretched sideways in the rest pose.
 """

@@ -1,4 +1,4 @@
-"""What is behind the people: a room in perspective or a collage of smooth noise, with shapes on it, and shadows."""
+"""Backdrops: a room in perspective or a collage of smooth noise, with shapes on it, and shadows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does a pose push one part of the body through another? Balls in place of limbs, so that it costs next to nothing."""
+"""Self-intersection test of a pose, with balls in place of limbs so that it costs next to nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is true of a scene: bodies, joints, boxes, and what of them is seen."""
+"""Ground truth of a scene: bodies, joints, boxes, and their visible parts."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def _visible(traced: Traced, person: int, joints_px: Array, joints_z_m: Array) -
 
 
 def _share_in_view(scene: Scene, view: View, person: int, box_px: Array) -> float:
-    """How much of somebody's silhouette the view contains, others aside."""
+    """Share of a person's silhouette inside the view, ignoring other people."""
     low = np.array([view.x_px, view.y_px]) - view.step / 2
     high = low + np.array(view.size_px) * view.step
     if (box_px[:2] >= low).all() and (box_px[2:] <= high).all():

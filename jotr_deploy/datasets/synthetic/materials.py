@@ -1,4 +1,4 @@
-"""What surfaces are made of: two colours in a pattern, and a grain. Evaluated at points, so at any resolution."""
+"""Materials of surfaces: two colours in a pattern, and a grain. Evaluated at points, so at any resolution."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the camera and the people stand: sizes in the picture are drawn first, places follow from them."""
+"""Placement of the camera and the people: sizes in the picture are drawn first, positions follow from them."""
 
 from __future__ import annotations
 

@@ -176,7 +176,7 @@ def _draw(rng: np.random.Generator, lower: Array, arms: Array) -> Array:
 
 @lru_cache(maxsize=1)
 def _tables() -> tuple[dict[str, Array], dict[str, Array]]:
-    """Of the lower body and of the arms: for every movement (families, 4), mean left, mean right, the two spreads."""
+    """Lower body and arms: for every movement (families, 4), mean left, mean right, the two spreads."""
 
     def table(families: list[Table], rest: Table) -> dict[str, Array]:
         rows = {name: [of.get(name, usual) for of in families] for name, usual in rest.items()}
@@ -242,7 +242,7 @@ def _gait(
 def _bend_with_the_legs(
     rng: np.random.Generator, trunk: dict[str, Array], limbs: dict[str, Array], lower: Array
 ) -> None:
-    """Who bends down rounds the back and lets the arms fall forward; who crouches or sits bends the spine a little."""
+    """Round the back and drop the arms of people who bend down; bend the spine a little of those who crouch or sit."""
     count = len(lower)
     down = _is(lower, "bend_down")
     low = _is(lower, "crouch", "squat_half", "sit", "lunge")

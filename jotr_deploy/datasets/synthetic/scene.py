@@ -27,7 +27,7 @@ _BLOCK = 16  # scenes whose poses are drawn together: one by one they would take
 
 @dataclass(frozen=True)
 class SceneOptions:
-    """What a scene may hold."""
+    """Options of scenes."""
 
     size_px: tuple[int, int] = (480, 360)
     people: tuple[int, int] = (1, 4)
@@ -35,7 +35,7 @@ class SceneOptions:
 
 @dataclass(frozen=True)
 class Lens:
-    """What the camera does to the picture."""
+    """Imperfections that the camera adds to the picture."""
 
     blur_px: float  # deviation of the blur in picture pixels
     noise: float  # deviation of the noise of a picture pixel, of 0..1

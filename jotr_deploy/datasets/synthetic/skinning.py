@@ -80,7 +80,7 @@ def _part(vertex: Array, faces: Array) -> Mesh:
 
 
 def joint_motions(pose_rad: Array, betas: Array) -> Array:
-    """How every joint moves what hangs on it.
+    """Rigid motion of every joint, which carries the parts attached to it.
 
     Args:
         pose_rad: (P, 24, 3) axis-angle, root first.

@@ -1,4 +1,4 @@
-"""Who is seen where: depth, and the face in front, at four samples of every pixel of a view."""
+"""Visibility: depth, and the face in front, at four samples of every pixel of a view."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far the motion of people is from the true one, frame by frame."""
+"""Acceleration error of people, frame by frame."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOT_FOLLOWED = -1
 
 
 def tracks_of(people: Sequence[Annotation]) -> Array:
-    """Who is who from frame to frame, by the truth: in one sequence, the same gender and the same shape.
+    """Tracks of people by the truth: in one sequence, the same gender and the same shape.
 
     Sets give a person one shape for a whole sequence, and no number. Where two people of one frame cannot be told
     apart neither is followed; nor is anybody in a set without sequences.

@@ -1,4 +1,4 @@
-"""What the JOTR paper (arXiv 2307.16377) reports, beside which a result is printed. Millimetres."""
+"""Published results of the JOTR paper (arXiv 2307.16377), printed beside ours. Millimetres."""
 
 from __future__ import annotations
 
@@ -74,4 +74,4 @@ PUBLISHED: dict[str, Published] = {
         for place, name in enumerate(_TABLE_1_SETS)
     },
 }
-"""By protocol."""
+"""Published rows by protocol."""

@@ -34,7 +34,7 @@ _STAND_IN, _SMPL = "the stand-in body", "SMPL"
 
 @dataclass(frozen=True)
 class SetOptions:
-    """What the user asked for."""
+    """Options of the evaluation on a published set."""
 
     protocol: str
     root: Path  # where the folders of the sets lie

@@ -48,7 +48,7 @@ class Everybody:
 
     @property
     def people(self) -> tuple[Annotation, ...]:
-        """Who can be evaluated, in the order of the pictures."""
+        """People who can be evaluated, in the order of the pictures."""
         return tuple(person for picture in self.pictures for person in picture.people)
 
 
@@ -81,7 +81,7 @@ def read_everybody(protocol: str, root: Path) -> Everybody:
 
 
 def given_of(people: Sequence[Annotation]) -> Detections:
-    """What is given of the people of one picture: the joints found, shipped with the set, and the crop boxes of these.
+    """Inputs for the people of one picture: the joints found, shipped with the set, and their crop boxes.
 
     Who has no box is left out; `track_ids` say who the others are, as places in `people`.
     """

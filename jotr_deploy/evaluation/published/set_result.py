@@ -1,4 +1,4 @@
-"""What the evaluation of a set found, as values; lengths in millimetres."""
+"""Results of the evaluation of a set, as values; lengths in millimetres."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class SetProtocol:
-    """What the figures mean, in plain words."""
+    """Meaning of the figures, in words."""
 
     protocol: str
     data_set: str
@@ -40,7 +40,7 @@ class SetProtocol:
 
 @dataclass(frozen=True)
 class MotionFigures(Figures):
-    """Of some people, with the error of their motion."""
+    """Mean errors of some people, with the error of their motion."""
 
     acceleration_mm: float | None  # mm/frame^2
     accelerations: int  # how many people of how many frames have one

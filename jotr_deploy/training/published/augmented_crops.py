@@ -20,7 +20,7 @@ from jotr_deploy.training.mesh_samples import turned_root
 Array = NDArray[Any]
 
 MARGIN = (1.0, 1.2)
-"""From the person's box to the square one."""
+"""Factor from the person's box to the square one."""
 SCALE, TURN_RAD, TURNED, MIRRORED, COLOUR = 0.25, np.deg2rad(30), 0.6, 0.5, 0.2
 """Deviation of the scale, of the turn; how many are turned, mirrored; the largest change of a channel."""
 MIRRORED_SMPL30 = list(mirrored_order(SMPL30))
@@ -28,7 +28,7 @@ MIRRORED_SMPL30 = list(mirrored_order(SMPL30))
 
 @dataclass(frozen=True)
 class Variation:
-    """How a person is cut out of a picture, drawn anew for every sample."""
+    """Random variation of a crop, drawn anew for every sample."""
 
     margin: float  # of the square box over the person's
     scale: float  # of the crop over the square box
@@ -51,7 +51,7 @@ def draw_variation(rng: np.random.Generator) -> Variation:
 
 
 def usable_box(box_px: Array, size_px: tuple[int, int]) -> bool:
-    """Whether a tight box x0 y0 x1 y1 has an area, in the picture and clipped as published; others are left out."""
+    """True if a tight box x0 y0 x1 y1 has an area, in the picture and clipped as published; others are left out."""
     clipped = clip_box(box_px, size_px)
     inside = np.minimum(box_px[2:], np.asarray(size_px) - 1) > np.maximum(box_px[:2], 0)
     return bool(inside.all() and (clipped[2:] > clipped[:2]).all())
@@ -83,7 +83,7 @@ def cut(image_bgr: Array, affine: Array, variation: Variation, crop_side: int) -
 
 
 def varied_joints(joints: Array, variation: Variation) -> Array:
-    """What belongs to the 30 joints (30, ...), such as places in the crop or flags: left is right in a mirror."""
+    """Values of the 30 joints (30, ...), such as crop positions or flags; left and right swap in a mirror."""
     return joints[MIRRORED_SMPL30] if variation.mirrored else joints
 
 

@@ -1,4 +1,4 @@
-"""Who is which sample: as many people with measured depth as without, in an order by seed."""
+"""Order of samples by seed: as many people with measured depth as without."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class AnnotatedPeople:
         self._shuffled: tuple[int, Array] | None = None
 
     def __call__(self, sample: int) -> tuple[Annotation, list[Annotation]]:
-        """Who a sample shows, and the people of the same picture whose boxes overlap."""
+        """Person of a sample, and the people of the same picture whose boxes overlap."""
         epoch, place = divmod(sample, self.epoch)
         number, person = (int(value) for value in self._order(epoch)[place])
         people = self._sets[number]
@@ -80,5 +80,5 @@ class AnnotatedPeople:
         return self._shuffled[1]
 
     def __getstate__(self) -> dict[str, object]:
-        """What goes to a worker process: not the order, which it makes again."""
+        """State for a worker process, without the order, which it makes again."""
         return {**self.__dict__, "_shuffled": None}

@@ -1,4 +1,4 @@
-"""What the losses compare with, of a person of a data set in a varied crop."""
+"""Ground truth for the losses, of a person of a data set in a varied crop."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def labels_in_crop(person: Annotation, affine: Array, variation: Variation) -> A
 
 
 def measured_truth(person: Annotation, labels: Array, variation: Variation, crop_side: int) -> dict[str, Array]:
-    """What is labelled or measured of a person.
+    """Labelled or measured truth of a person.
 
     Args:
         person: who.
@@ -58,7 +58,7 @@ def measured_truth(person: Annotation, labels: Array, variation: Variation, crop
 
 
 def fit_truth(fitted: FittedBody | None, affine: Array, variation: Variation, crop_side: int) -> dict[str, Array]:
-    """What a fit says of a person, in the varied crop; zeros without one.
+    """Truth from the fit to a person, in the varied crop; zeros without one.
 
     Returns:
         fit_img (15, 3) like joints_img, fit_known (15,) which are inside, pose (24, 3), betas (10,), is_fit ();

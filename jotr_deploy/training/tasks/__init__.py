@@ -1,4 +1,4 @@
-"""What the loop asks of a task, and the tasks there are."""
+"""Training tasks: their interface to the loop, and the registry of them."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from jotr_deploy.training.tasks import Array
 from jotr_deploy.training.tiny_detector import SIZE_PX, STRIDES, TinyDetector
 
 KEPT = 512
-"""How many drawn pictures are in use at a time."""
+"""Number of drawn pictures in use at a time."""
 _BOX_WEIGHT = 5.0
 _LARGEST_LOG = 8.0  # of a size in strides, before exp
 
@@ -35,13 +35,13 @@ class Options(BaseModel):
     start: Path | None = None
     """Weights of a run of this task to start from; random ones without it."""
     uses: Annotated[int, Field(ge=1, le=64)] = 8
-    """How often a drawn picture is trained on."""
+    """Times that a drawn picture is trained on."""
     parts: Annotated[float, Field(ge=0, le=1)] = 0.6
-    """How many of the pictures are parts of scenes, of other shapes and with people cut off."""
+    """Share of the pictures that are parts of scenes, of other shapes and with people cut off."""
 
 
 class DetectorTask:
-    """See `tasks.Task`."""
+    """The task `detector`; see `tasks.Task`."""
 
     def __init__(self, options: Options, seed: int) -> None:
         torch.manual_seed(seed)
@@ -54,7 +54,7 @@ class DetectorTask:
         self._pictures = Reused(partial(draw_picture, seed), options.uses, KEPT // options.uses)
 
     def samples(self, indices: Sequence[int]) -> dict[str, Array]:
-        """See `detector_samples.vary`."""
+        """Samples of `detector_samples.vary`."""
         samples = [self._sample(index) for index in indices]
         return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
 

@@ -41,7 +41,7 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     root: Path
-    """Where the folders of the data sets lie (docs/datasets.md)."""
+    """Folder that holds those of the data sets (docs/datasets.md)."""
     sets: Annotated[tuple[str, ...], Field(min_length=1)] = TRAINED_ON
     smpl: Path
     """SMPL file, or a folder with the neutral one under its official name."""
@@ -74,7 +74,7 @@ class Options(BaseModel):
 
 
 class JotrTask:
-    """See `tasks.Task`."""
+    """The task `jotr`; see `tasks.Task`."""
 
     def __init__(
         self, model: MeshModel, options: Options, seed: int, epoch: int,
@@ -83,7 +83,7 @@ class JotrTask:
         self.model, self.options, self.seed, self.epoch, self.draw = model, options, seed, epoch, samples
 
     def samples(self, indices: Sequence[int]) -> dict[str, Array]:
-        """See `annotated.samples.AnnotatedSamples.sample`."""
+        """Samples of `training.published.published_samples.AnnotatedSamples.sample`."""
         return self.draw(indices)
 
     def loss(self, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:

@@ -86,7 +86,7 @@ class MeshModel(nn.Module):
 
 
 class MeshTask:
-    """See `tasks.Task`."""
+    """The task `mesh`; see `tasks.Task`."""
 
     def __init__(
         self, model: MeshModel, options: Options, seed: int, samples: Callable[[Sequence[int]], dict[str, Array]]
@@ -94,7 +94,7 @@ class MeshTask:
         self.model, self.options, self.seed, self.draw = model, options, seed, samples
 
     def samples(self, indices: Sequence[int]) -> dict[str, Array]:
-        """See `mesh_samples.SceneSamples.sample`."""
+        """Samples of `mesh_samples.SceneSamples.sample`."""
         return self.draw(indices)
 
     def loss(self, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:

@@ -21,7 +21,7 @@ from jotr_deploy.training.tasks import Array
 from jotr_deploy.training.tiny_pose import SIZE_PX, SPLIT_RATIO, TinyPose, soft_cross_entropy
 
 KEPT = 2048
-"""How many drawn people are in use at a time."""
+"""Number of drawn people in use at a time."""
 _HIDDEN_WEIGHT = 0.3  # in where a joint is, beside one that is seen
 
 
@@ -33,13 +33,13 @@ class Options(BaseModel):
     start: Path | None = None
     """Weights of a run of this task to start from; random ones without it."""
     uses: Annotated[int, Field(ge=1, le=64)] = 8
-    """How often a drawn person is trained on."""
+    """Times that a drawn person is trained on."""
     box_error: Annotated[float, Field(ge=0, le=0.3)] = 0.06
     """Deviation of each edge of the boxes, of the side they belong to: what a detector is wrong by."""
 
 
 class PoseTask:
-    """See `tasks.Task`."""
+    """The task `pose`; see `tasks.Task`."""
 
     def __init__(self, options: Options, seed: int) -> None:
         torch.manual_seed(seed)
@@ -50,7 +50,7 @@ class PoseTask:
         self._people = Reused(partial(draw_person, seed), options.uses, KEPT // options.uses)
 
     def samples(self, indices: Sequence[int]) -> dict[str, Array]:
-        """See `pose_samples.vary`."""
+        """Samples of `pose_samples.vary`."""
         samples = [self._sample(index) for index in indices]
         return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
 

@@ -30,11 +30,11 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     rotation_weight: Annotated[float, Field(ge=0)] = 5.0
-    """Of the mean squared difference of matrix entries."""
+    """Weight of the mean squared difference of matrix entries."""
     joint_weight: Annotated[float, Field(ge=0)] = 100.0
-    """Of the mean squared distance of the 30 joints, in square metres."""
+    """Weight of the mean squared distance of the 30 joints, in square metres."""
     kl_weight: Annotated[float, Field(ge=0)] = 2e-3
-    """Of the divergence of the latent numbers from the standard normal distribution, summed over them."""
+    """Weight of the divergence of the latent numbers from the standard normal distribution, summed over them."""
 
 
 class PosePrior(nn.Module):

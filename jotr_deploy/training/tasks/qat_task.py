@@ -35,7 +35,7 @@ class Options(BaseModel):
     start: Path
     """Checkpoint of the trained network, as `export` takes it."""
     bundle: Path
-    """What was exported from it and calibrated for int8: its blocks and ranges are trained with."""
+    """Bundle exported from it and calibrated for int8: its blocks and ranges are trained with."""
     drop_joints: Annotated[float, Field(ge=0, le=1)] = 0.1
 
 
@@ -48,7 +48,7 @@ class QatModel(nn.Module):
 
 
 class QatTask:
-    """See `tasks.Task`."""
+    """The task `qat`; see `tasks.Task`."""
 
     def __init__(self, options: Options, seed: int) -> None:
         self.options, self.checkpoint = options, load_checkpoint(options.start)
@@ -62,7 +62,7 @@ class QatTask:
         self.draw: Callable[[Sequence[int]], dict[str, Array]] = scenes
 
     def samples(self, indices: Sequence[int]) -> dict[str, Array]:
-        """See `mesh_samples.SceneSamples.sample`."""
+        """Samples of `mesh_samples.SceneSamples.sample`."""
         return self.draw(indices)
 
     def loss(self, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -77,7 +77,7 @@ class QatTask:
         return torch.stack(list(parts.values())).sum(), parts
 
     def find(self, network: JOTR, feeds: tuple[Tensor, Tensor, Tensor]) -> Found:
-        """What a network without a body finds."""
+        """Predictions of a network without a body."""
         features = network.features(*feeds)
         found = network.read(features, network.lifting(features))
         joints_30 = self.body.to(features.device)(found.pose, found.betas)
@@ -93,7 +93,7 @@ class QatTask:
 
 
 def truth_said(said: Found, found: Found) -> Truth:
-    """What one network says as the truth for another: all of it is known."""
+    """Predictions of one network as the truth for another: all of it is known."""
     pose = nearer_turn(said.pose, found.pose)
     of_15, of_24, of_30 = (torch.ones_like(value[..., 0]) for value in (said.joints_img, pose, said.joints_proj))
     every = of_30[:, 0]
