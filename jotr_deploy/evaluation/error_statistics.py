@@ -17,7 +17,7 @@ from jotr_deploy.evaluation.measured_people import Samples
 
 Array = NDArray[Any]
 
-HARDLY_OCCLUDED = 0.9
+MOSTLY_VISIBLE = 0.9
 """Visible fraction of the silhouette from which a person counts as mostly visible."""
 
 RESAMPLES = 2000
@@ -71,8 +71,8 @@ class Errors:
     @classmethod
     def of(cls, samples: Samples) -> Errors:
         """All that is said of a set of people."""
-        free = samples.visible_fraction >= HARDLY_OCCLUDED
-        people = {"all": samples, "hardly occluded": samples[free], "occluded": samples[~free]}
+        free = samples.visible_fraction >= MOSTLY_VISIBLE
+        people = {"all": samples, "mostly visible": samples[free], "occluded": samples[~free]}
         joints = {"all": JointFigures.of(samples.joints_mm, samples.aligned_mm, samples.visible)}
         for place, name in enumerate(EVALUATED):
             one = (array[:, place] for array in (samples.joints_mm, samples.aligned_mm, samples.visible))

@@ -14,7 +14,7 @@ from jotr_deploy.datasets.joint_errors import DEVIATION, HIDDEN_FACTOR, NOT_FOUN
 from jotr_deploy.evaluation import held_out_scenes
 from jotr_deploy.evaluation.attack import Attack
 from jotr_deploy.evaluation.drift import bundle_drift
-from jotr_deploy.evaluation.error_statistics import HARDLY_OCCLUDED, Errors
+from jotr_deploy.evaluation.error_statistics import MOSTLY_VISIBLE, Errors
 from jotr_deploy.evaluation.evaluation_result import Evaluation, Protocol
 from jotr_deploy.evaluation.held_out_scenes import held_out
 from jotr_deploy.evaluation.matching import LEAST_IOU
@@ -144,7 +144,7 @@ def synthetic_protocol(options: SyntheticOptions, drawn: int, counted: int) -> P
         f"{DEVIATION:.1%} of the crop's side, hidden ones of {HIDDEN_FACTOR:g} times that, drawn by seed, scene and "
         "person; pelvis and neck as midpoints",
         confidence=f"joints above {VALID_CONFIDENCE} and inside the crop are given to the network",
-        occlusion=f"hardly occluded: at least {HARDLY_OCCLUDED:.0%} of the silhouette visible; a joint is hidden when "
+        occlusion=f"mostly visible: at least {MOSTLY_VISIBLE:.0%} of the silhouette visible; a joint is hidden when "
         "a thing, another person or the own body is in front of it, or when it lies outside the picture",
         pixels=_PIXELS if options.pixels else None,
         seed=options.seed,

@@ -95,7 +95,7 @@ def export_pose(weights: Path) -> onnx.ModelProto:
 
 
 def soft_cross_entropy(logits: Tensor, centre_bins: Tensor) -> Tensor:
-    """Cross-entropy (...) of distributions (..., bins) against normal ones of `SPREAD_BINS` about `centre_bins` (...)."""
+    """Cross-entropy (...) of distributions (..., bins) against normals of `SPREAD_BINS` about `centre_bins` (...)."""
     bins = torch.arange(logits.shape[-1], device=logits.device, dtype=logits.dtype)
     target = (-((bins - centre_bins[..., None]) / SPREAD_BINS).square() / 2).softmax(-1)
     return -(target * logits.log_softmax(-1)).sum(-1)

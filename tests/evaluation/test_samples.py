@@ -58,8 +58,8 @@ def test_known_errors_reach_the_figures() -> None:
     assert len(exact) == len(off) == len(known.joints_m)
     figures = Errors.of(off).people
     assert figures["all"] == Figures(len(off), 30.0, 0.0, 5.0)
-    assert figures["hardly occluded"].people == (known.visible_fraction >= 0.9).sum() > 0
-    assert figures["hardly occluded"].people + figures["occluded"].people == len(off)
+    assert figures["mostly visible"].people == (known.visible_fraction >= 0.9).sum() > 0
+    assert figures["mostly visible"].people + figures["occluded"].people == len(off)
     # People hold float32, so a thousandth of a millimetre may be left.
     assert Errors.of(exact).people["all"] == Figures(len(exact), 0.0, 0.0, 0.0)
 
