@@ -18,25 +18,34 @@ BATCHES = [1, 4, 16]
 def bench(
     bundle: Annotated[Path, typer.Argument(help="Bundle directory.")],
     batches: Annotated[
-        str | None, typer.Option(help="People in one call of the network, comma separated; 1,4,16 by default.")
+        str | None, typer.Option(help="Batch sizes (people per call), comma separated; 1,4,16 by default.")
     ] = None,
-    seconds: Annotated[float, typer.Option(min=1, help="About how long to measure.")] = 30.0,
-    source: Annotated[Path | None, typer.Option(help="Picture in place of the one in this package.")] = None,
-    keypoints: Annotated[Path | None, typer.Option(help="2-D joints of that picture.")] = None,
-    no_eager: Annotated[bool, typer.Option("--no-eager", help="Leave PyTorch eager out.")] = False,
+    seconds: Annotated[float, typer.Option(min=1, help="Approximate measuring time in seconds.")] = 30.0,
+    source: Annotated[Path | None, typer.Option(help="Picture to time, instead of the packaged one.")] = None,
+    keypoints: Annotated[Path | None, typer.Option(help="2-D joints of the people in that picture.")] = None,
+    no_eager: Annotated[bool, typer.Option("--no-eager", help="Skip the comparison with PyTorch eager.")] = False,
     choose: Annotated[
-        bool, typer.Option("--choose", help="Only find the faster engine for every file here, and remember it.")
+        bool, typer.Option("--choose", help="Only find and remember the fastest engine for every file on this machine.")
     ] = False,
     layers: Annotated[
-        bool, typer.Option("--layers", help="Only say where a call on the CPU spends its time, for the first batch.")
+        bool,
+        typer.Option(
+            "--layers",
+            help="Only show where a call on the CPU spends its time, at the first batch size.",
+        ),
     ] = False,
-    report: Annotated[Path | None, typer.Option(help="Also write a page with charts: one HTML file.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Also write a report with charts: one HTML file.")] = None,
     target_p99: Annotated[
         str | None,
-        typer.Option("--target-p99", help="Only search for what serves most people within this time a call, as 20ms."),
+        typer.Option(
+            "--target-p99",
+            help="Only search for the highest throughput under this p99 latency, such as 20ms.",
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="Cores for every engine; all by default.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads for every engine; one per core by default.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Measure the latency of every engine of a bundle and the stages of a frame."""

@@ -1,4 +1,4 @@
-"""The command line of `doctor`."""
+"""`jotr-deploy doctor`."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 def doctor(
     bundle: Annotated[Path | None, typer.Argument(help="Also check this bundle.")] = None,
     selftest: Annotated[
-        bool, typer.Option("--selftest", help="Run every engine there is, on networks up to the full one; minutes.")
+        bool,
+        typer.Option("--selftest", help="Run every installed engine on networks up to the full one; takes minutes."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Say what is installed, missing, in conflict, licensed; and whether a bundle is intact."""
+    """Check the installation, its licences, and whether a bundle is intact and works."""
     if selftest:
         _selftest(bundle, as_json)
         return

@@ -1,4 +1,4 @@
-"""The command line of measures against the truth: `eval`."""
+"""`jotr-deploy eval`."""
 
 from __future__ import annotations
 
@@ -19,43 +19,54 @@ if TYPE_CHECKING:
 def evaluate(
     bundle: Annotated[Path, typer.Argument(help="Bundle directory.")],
     protocol: Annotated[
-        str, typer.Option(help="On what: synthetic, 3dpw, 3dpw-oc, 3dpw-pc, 3dpw-crowd or 3doh.")
+        str, typer.Option(help="Evaluation set: synthetic, 3dpw, 3dpw-oc, 3dpw-pc, 3dpw-crowd or 3doh.")
     ] = "synthetic",
-    root: Annotated[Path | None, typer.Option(help="Folder of the data sets, as docs/datasets.md has it.")] = None,
-    h36m_regressor: Annotated[Path | None, typer.Option(help="J_regressor_h36m_correct.npy, for data sets.")] = None,
-    smpl: Annotated[Path | None, typer.Option(help="Folder of SMPL's files, all genders, for data sets.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the scenes; training uses those below 1000.")] = 1000,
-    scenes: Annotated[int | None, typer.Option(min=1, help="How many to draw; 256 by default.")] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Folder with the data sets, laid out as in docs/datasets.md.")
+    ] = None,
+    h36m_regressor: Annotated[
+        Path | None, typer.Option(help="J_regressor_h36m_correct.npy, needed for data sets.")
+    ] = None,
+    smpl: Annotated[
+        Path | None, typer.Option(help="Folder with the SMPL files of all genders, needed for data sets.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the drawn scenes; training uses seeds below 1000.")] = 1000,
+    scenes: Annotated[int | None, typer.Option(min=1, help="Number of scenes to draw; 256 by default.")] = None,
     file: Annotated[str | None, typer.Option(help="Network file of the bundle; mesh.onnx by default.")] = None,
     drift: Annotated[
-        bool, typer.Option("--drift", help="Also compare every file of the bundle with the fp32 one.")
+        bool, typer.Option("--drift", help="Also compare every mesh file of the bundle with the fp32 one.")
     ] = False,
     pixels: Annotated[
         bool, typer.Option("--pixels", help="Also find the people with the bundle's own detector and pose network.")
     ] = False,
-    align: Annotated[
-        bool, typer.Option("--align", help="Move people onto the joints given before they are measured.")
-    ] = False,
+    align: Annotated[bool, typer.Option("--align", help="Align people to the given joints before measuring.")] = False,
     occlusion: Annotated[
         str | None,
-        typer.Option(help="Also hide each person by patches of these sides, 40,80 as published, of a crop of 224 px."),
+        typer.Option(
+            help="Also hide each person behind patches of these sides (published: 40,80) on a crop of 224 px."
+        ),
     ] = None,
-    stride: Annotated[int | None, typer.Option(help="From patch to patch on that crop; 10 by default.")] = None,
+    stride: Annotated[
+        int | None, typer.Option(help="Distance between neighbouring patches on that crop in pixels; 10 by default.")
+    ] = None,
     textures: Annotated[
-        Path | None, typer.Option(help="Folder of pictures that patches are cut from, such as DTD; else drawn ones.")
+        Path | None,
+        typer.Option(help="Folder of pictures to cut patches from, such as DTD; drawn ones by default."),
     ] = None,
     keep_joints: Annotated[
-        bool, typer.Option("--keep-joints", help="Give the network the 2-D joints under a patch too.")
+        bool, typer.Option("--keep-joints", help="Also give the network the 2-D joints that a patch hides.")
     ] = False,
-    every: Annotated[int | None, typer.Option(min=1, help="Hide people in one picture of so many.")] = None,
+    every: Annotated[int | None, typer.Option(min=1, help="Hide people in every Nth picture only.")] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for heat maps and the manifest of the patches.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="Cores for scenes and network; all by default.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads for scenes and network; one per core by default.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Measure a bundle against the truth of held-out scenes, or of a data set."""
+    """Measure a bundle against ground truth: held-out drawn scenes, or a data set."""
     choice("--device", device, ("auto", "cpu", "cuda"))
     how = {"--stride": stride, "--textures": textures, "--every": every, "--output": output}
     attack = _attack(occlusion, how, keep_joints)

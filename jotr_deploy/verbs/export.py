@@ -1,4 +1,4 @@
-"""The command line of `export`."""
+"""`jotr-deploy export`."""
 
 from __future__ import annotations
 
@@ -19,20 +19,23 @@ def export(
         Path | None, typer.Argument(help="JOTR .pth.tar as published, or a checkpoint of this package.")
     ] = None,
     sampling: Annotated[
-        str, typer.Option(help="function: one operator node with its body; inline: standard operators.")
+        str,
+        typer.Option(
+            help="Form of the sampling operator. function: one node with its body; inline: standard operators."
+        ),
     ] = "function",
     body: Annotated[
-        Path | None, typer.Option(help="SMPL file or folder, or 'stand-in'; wins over the checkpoint's.")
+        Path | None, typer.Option(help="SMPL file or folder, or 'stand-in'; overrides the checkpoint's body.")
     ] = None,
     extra_regressor: Annotated[
-        Path | None, typer.Option(help="Published J_regressor_extra.npy, for the head top.")
+        Path | None, typer.Option(help="Published J_regressor_extra.npy, for the head-top joint.")
     ] = None,
-    vposer: Annotated[Path | None, typer.Option(help="VPoser v1.0 folder; wins over the checkpoint's.")] = None,
+    vposer: Annotated[Path | None, typer.Option(help="VPoser v1.0 folder; overrides the checkpoint's.")] = None,
     no_body: Annotated[
-        bool, typer.Option("--no-body", help="Leave the body out: pose, shape and camera only.")
+        bool, typer.Option("--no-body", help="Export without the body: pose, shape and camera only.")
     ] = False,
     stand_in: Annotated[
-        bool, typer.Option("--stand-in", help="Random weights and the stand-in body: no checkpoint.")
+        bool, typer.Option("--stand-in", help="Use random weights and the stand-in body; no checkpoint needed.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,

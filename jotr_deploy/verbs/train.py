@@ -1,4 +1,4 @@
-"""The command line of training: `train`."""
+"""`jotr-deploy train`."""
 
 from __future__ import annotations
 
@@ -20,22 +20,25 @@ _LINE_EVERY_S = 30.0
 def train(
     config: Annotated[Path, typer.Argument(help="TOML file, such as those of configs/.")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Run directory; runs/NAME of the configuration by default.")
+        Path | None,
+        typer.Option("-o", "--output", help="Run directory; by default runs/ and the name of the configuration."),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where the run stopped; begin if it never did.")
+        bool, typer.Option("--resume", help="Continue the run from its last checkpoint, or start it.")
     ] = False,
     recipe: Annotated[
-        str | None, typer.Option(help="Of the published training: paper, or code: as the published code does it.")
+        str | None,
+        typer.Option(help="Variant of the published training: as in the paper, or as in the published code (code)."),
     ] = None,
     qat: Annotated[
-        Path | None, typer.Option("--qat", help="Calibrated bundle: go on with the rounding of its int8 file.")
+        Path | None,
+        typer.Option("--qat", help="Calibrated bundle: continue training with the rounding of its int8 file."),
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY=VALUE over the file, in dotted keys; may be repeated.")
+        list[str] | None, typer.Option("--set", help="KEY=VALUE that overrides the file; keys are dotted.")
     ] = None,
 ) -> None:
-    """Train a network as a configuration says; SIGINT or SIGTERM keeps a checkpoint first."""
+    """Train a network from a configuration; on SIGINT or SIGTERM a checkpoint is saved first."""
     if recipe is not None:
         choice("--recipe", recipe, ("paper", "code"))
     needs("train", "torch", "accelerate", "tensorboard", "tomli_w")
@@ -67,7 +70,7 @@ def train(
 
 @contextmanager
 def _line() -> Iterator[Callable[[str, int, int], None]]:
-    """The bar of the terminal; where there is none, a line now and then."""
+    """Progress bar in a terminal, an occasional line elsewhere."""
     with bar() as show:
         if errors.is_terminal:
             yield show

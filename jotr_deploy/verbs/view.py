@@ -1,4 +1,4 @@
-"""The command line of `view`."""
+"""`jotr-deploy view`."""
 
 from __future__ import annotations
 
@@ -20,15 +20,19 @@ if TYPE_CHECKING:
 def view(
     result: Annotated[Path, typer.Argument(help="Directory of a run, or its .npz.")],
     source: Annotated[
-        str | None, typer.Option(help="What the run was given, for the pictures; found by itself where it still is.")
+        str | None, typer.Option(help="Source of the run, for the pictures; found automatically if it has not moved.")
     ] = None,
     bundle: Annotated[
-        Path | None, typer.Option(help="What made it, for the meshes; found by itself where it still is.")
+        Path | None, typer.Option(help="Bundle of the run, for the meshes; found automatically if it has not moved.")
     ] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The first free port from this one on; 0: any.")] = 8080,
-    host: Annotated[str, typer.Option(help="Who may open the page: by default this machine alone.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port, or the next free one after it; 0 takes any free port.")
+    ] = 8080,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; by default only this machine can open the page.")
+    ] = "127.0.0.1",
 ) -> None:
-    """Show the meshes of a run over time in the browser, with camera, pictures and joints."""
+    """Show the meshes of a run in the browser, with camera, pictures and joints."""
     needs("view", "viser")
     from jotr_deploy.visual.result_files import read_people
     from jotr_deploy.visual.viewer import Viewer
