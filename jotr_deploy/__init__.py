@@ -34,13 +34,13 @@ __all__ = [
 _HOMES = {
     "Detections": "runtime.detections",
     "JotrDeployError": "errors",
-    "Model": "runtime.loaded",
+    "Model": "runtime.loaded_model",
     "People": "people",
     "Person": "people",
     "build_engine": "api",
     "evaluate": "api",
     "export_bundle": "api",
-    "load": "runtime.loaded",
+    "load": "runtime.loaded_model",
 }
 
 

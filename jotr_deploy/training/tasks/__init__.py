@@ -52,7 +52,9 @@ class Task(Protocol):
         ...
 
 
-_MODULES = {name: f"jotr_deploy.training.{name}" for name in ("jotr", "mesh", "qat", "prior", "detector", "pose")}
+_MODULES = {
+    name: f"jotr_deploy.training.tasks.{name}_task" for name in ("jotr", "mesh", "qat", "prior", "detector", "pose")
+}
 
 
 def make_task(config: TrainConfig) -> tuple[Task, TrainConfig]:
