@@ -120,7 +120,7 @@ def drawn(model: Model, aligner: Aligner, seed: int, scenes: int) -> None:
     kinds = ("eval's, 1.95 %", "0.7 %")
     samples: dict[tuple[str, bool], list[Samples]] = {(kind, align): [] for kind in kinds for align in (False, True)}
     placed: dict[str, list[Placed]] = {kind: [] for kind in kinds}
-    for scene, focal_px, principal_px, place_m, joints in _scenes(seed, scenes):
+    for scene, focal_px, principal_px, place_m, joints in _scenes(model, seed, scenes):
         counted = np.flatnonzero(scene.counted)
         for kind, given in zip(kinds, joints, strict=True):
             people = recovered(model, scene.image_bgr, given[counted])
@@ -188,9 +188,11 @@ class Placed:
         return np.asarray((true_m * found_m > 0)[np.abs(true_m) > 0.5])
 
 
-def _scenes(seed: int, count: int) -> Iterator[tuple[HeldOut, float, Array, Array, tuple[Detections, Detections]]]:
+def _scenes(
+    model: Model, seed: int, count: int
+) -> Iterator[tuple[HeldOut, float, Array, Array, tuple[Detections, Detections]]]:
     for index in range(count):
-        scene = held_out(seed, index)
+        scene = held_out(seed, index, model.bundle.manifest.model.crop_factor)
         _, known = picture(draw_scene(seed, index))
         focal_px, principal_px = float(np.ravel(known.focal_px)[0]), np.ravel(known.principal_px)[:2]
         yield scene, focal_px, principal_px, known.joints_m[:, 0], (scene.given, good_joints(scene, seed, index))
@@ -217,7 +219,7 @@ def recovered(model: Model, image_bgr: Array, people: Detections) -> People:
 
 def times(model: Model, aligner: Aligner) -> None:
     """Milliseconds a frame of alignment, meshes made again included."""
-    scene, _, _, _, (_, given) = next(_scenes(1000, 1))
+    scene, _, _, _, (_, given) = next(_scenes(model, 1000, 1))
     one = recovered(model, scene.image_bgr, given[np.flatnonzero(scene.counted)[:1]])
     print("| people in the frame | alignment, ms a frame, median (best) of 100 |\n|---|---|")
     for count in (1, 8):

@@ -48,11 +48,11 @@ def main() -> None:
     bundle, load, judge = open_bundle(arguments.bundle), load_average(), Judge()
     drift: dict[str, float] = {}
     with ExitStack() as stack:
-        scene = stack.enter_context(open_scene(None, None, bundle.manifest.model.crop_side))
+        scene = stack.enter_context(open_scene(None, None, bundle.manifest.model))
         networks = stack.enter_context(open_networks(bundle, "cpu", arguments.threads)).networks
         calls: dict[int, dict[str, Call]] = {batch: {n.name: n.call for n in networks} for batch in BATCHES}
         if arguments.by_hand is not None:
-            crops = synthetic_crops(CROPS, bundle.manifest.model.crop_side)
+            crops = synthetic_crops(CROPS, bundle.manifest.model)
             drift |= drift_of_files(networks, crops)
             for name, by_batch, mm in made_by_hand(bundle, arguments.by_hand, crops, arguments.threads):
                 drift[name] = mm

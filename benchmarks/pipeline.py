@@ -122,7 +122,12 @@ def film(path: Path, width: int, frames: int) -> Path:
 def made(bundle: Bundle, sessions: dict[str, Any], spans: Spans, stack: ExitStack) -> tuple[Pipeline, Smoother]:
     """The whole pipeline: found, tracked, recovered, smoothed."""
     detector = open_detector(sessions["detector"], {"format": "yolox"})
-    people = DetectedPeople(detector, open_pose_network(sessions["pose"], {"skeleton": "coco17"}), spans)
+    people = DetectedPeople(
+        detector,
+        open_pose_network(sessions["pose"], {"skeleton": "coco17"}),
+        spans,
+        crop_factor=bundle.manifest.model.crop_factor,
+    )
     smoother = open_smoother("one-euro", stack.enter_context(open_body(bundle)), FPS)
     return Pipeline(MeshNetwork(sessions["mesh"]), people, spans), smoother
 

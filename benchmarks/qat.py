@@ -35,7 +35,9 @@ def measured(bundles: list[Path], seed: int, scenes: int) -> dict[tuple[Path, st
         paths = [open_bundle(bundle).file("mesh", name) for bundle, name in keys]
         networks = [MeshNetwork(stack.enter_context(open_session(path, "onnxruntime", "cpu"))) for path in paths]
         collector = Collector(networks)
-        for scene in stack.enter_context(in_order(partial(held_out_scenes.held_out, seed), scenes, 1)):
+        factor = open_bundle(bundles[0]).manifest.model.crop_factor
+        held_out = partial(held_out_scenes.held_out, seed, crop_factor=factor)
+        for scene in stack.enter_context(in_order(held_out, scenes, 1)):
             chosen = np.flatnonzero(scene.counted)
             collector.add(scene.image_bgr, scene.given[chosen], scene.truth[chosen])
         return dict(zip(keys, collector.finish(), strict=True))

@@ -34,7 +34,9 @@ def main() -> None:
     faces = np.load(bundle.file("faces"))
     with resources.as_file(resources.files("jotr_deploy.visual")) as folder:
         source = open_source(folder / "scene.jpg")
-        joints = open_people_source(source, keypoints=folder / "scene_keypoints.json")
+        joints = open_people_source(
+            source, keypoints=folder / "scene_keypoints.json", crop_factor=bundle.manifest.model.crop_factor
+        )
         with source, open_session(bundle.file("mesh")) as session:
             pipeline = Pipeline(MeshNetwork(session), joints)
             _, people = next(pipeline.stream(source))

@@ -31,7 +31,8 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("compared"))
     arguments = parser.parse_args()
 
-    bundle, scene = open_bundle(arguments.bundle), held_out(SEED, arguments.scene)
+    bundle = open_bundle(arguments.bundle)
+    scene = held_out(SEED, arguments.scene, bundle.manifest.model.crop_factor)
     image = scene.image_bgr
     with open_people(bundle) as source, open_session(bundle.file("mesh")) as session:
         (detections, boxes_px), network = source.find(image), MeshNetwork(session)

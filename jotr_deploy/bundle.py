@@ -23,8 +23,8 @@ from jotr_deploy.support.writing import folder_made, output_errors, written_asid
 MANIFEST = "bundle.json"
 STARTER = "starter"
 """The word for the bundle inside this package, where it has one; wherever a bundle is named."""
-FORMAT = 2
-"""2: `align`. Manifests of format 1 are read as they are, and written as 2."""
+FORMAT = 3
+"""2: `align`; 3: `model.crop_factor`. Manifests of older formats are read as they are, and written as the newest."""
 STAND_IN_LABEL = "stand-in body"
 """Of a bundle whose meshes are of the body inside this package."""
 _EXPORT_AGAIN = "export it again: jotr-deploy export CHECKPOINT -o BUNDLE"
@@ -83,7 +83,7 @@ class FileEntry(_Strict):
 class Manifest(_Strict):
     """`bundle.json`: no timestamps, no timings; unknown fields are refused."""
 
-    format: Literal[1, 2] = 2
+    format: Literal[1, 2, 3] = 3
     model: ModelConfig
     source_sha256: str
     labels: tuple[Line, ...] = ()

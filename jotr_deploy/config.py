@@ -34,6 +34,8 @@ class ModelConfig(BaseModel):
     decoder_layers: Annotated[int, Field(ge=1, le=64)] = 4
     crop_side: Annotated[int, Field(ge=16, le=2048)] = 256
     """Side of the input crop, pixels."""
+    crop_factor: Annotated[float, Field(ge=1, le=4)] = 1.1
+    """Side of the square crop box over the longer side of the person's box."""
     voxel_grid: Annotated[int, Field(ge=1, le=64)] = 8
     """Cells a side of the feature volume, and of the last feature map."""
     dropout: Annotated[float, Field(ge=0, le=1)] = 0.1

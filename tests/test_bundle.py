@@ -13,6 +13,7 @@ import pytest
 from outcome import full_disk, tree
 
 from jotr_deploy.bundle import (
+    FORMAT,
     MANIFEST,
     Error,
     FileEntry,
@@ -121,15 +122,20 @@ def test_the_digest_is_sha256(tmp_path: Path) -> None:
     assert sha256_of(tmp_path / "large") == hashlib.sha256(content).hexdigest()
 
 
-def test_a_manifest_of_format_1_aligns_nobody_and_is_written_as_2(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("version", "aligns"), [(1, False), (2, True)])
+def test_a_manifest_of_an_older_format_is_read_with_defaults_and_written_as_the_newest(
+    tmp_path: Path, version: int, aligns: bool
+) -> None:
     starter = json.loads((starter_path() / MANIFEST).read_text())
-    assert (starter["format"], starter.pop("align")) == (2, True)
-    (tmp_path / MANIFEST).write_text(json.dumps({**starter, "format": 1}))
+    assert (starter["format"], starter["align"], starter["model"].pop("crop_factor")) == (FORMAT, True, 1.1)
+    if version == 1:
+        del starter["align"]
+    (tmp_path / MANIFEST).write_text(json.dumps({**starter, "format": version}))
     earlier = open_bundle(tmp_path).manifest
-    assert (earlier.format, earlier.align) == (1, False)
+    assert (earlier.format, earlier.align, earlier.model.crop_factor) == (version, aligns, 1.1)
     write_manifest(tmp_path, earlier)
     written = json.loads((tmp_path / MANIFEST).read_text())
-    assert (written["format"], written["align"]) == (2, False)
+    assert (written["format"], written["align"], written["model"]["crop_factor"]) == (FORMAT, aligns, 1.1)
 
 
 @pytest.mark.parametrize(
@@ -140,13 +146,15 @@ def test_a_manifest_of_format_1_aligns_nobody_and_is_written_as_2(tmp_path: Path
          AGAIN),
         (b"null", "{m}: manifest: Input should be a valid dictionary or instance of Manifest", AGAIN),
         (b"{}", "{m}: model: Field required", AGAIN),
-        ({"format": 3, "anything": 1}, "{b}: bundle format 3, this version reads 2",
+        ({"format": 4, "anything": 1}, "{b}: bundle format 4, this version reads 3",
          "upgrade: git pull, then pip install . in a clone of jotr-deploy"),
-        ({"format": 0}, "{m}: format: Input should be 1 or 2", AGAIN),
-        ({"format": "new"}, "{m}: format: Input should be 1 or 2", AGAIN),
+        ({"format": 0}, "{m}: format: Input should be 1, 2 or 3", AGAIN),
+        ({"format": "new"}, "{m}: format: Input should be 1, 2 or 3", AGAIN),
         ({"colour": "red"}, "{m}: colour: Extra inputs are not permitted", AGAIN),
         ({"model": {"heads": 3}},
          "{m}: model: d_model 256 must be a multiple of heads (3) and of 4", AGAIN),
+        ({"model": {"crop_factor": 0.5}},
+         "{m}: model.crop_factor: Input should be greater than or equal to 1", AGAIN),
         ({"files": [{"role": "mesh", "name": "mesh.onnx"}]}, "{m}: files.0.sha256: Field required", AGAIN),
         ({"files": [{"role": "cook", "name": "x", "sha256": "x"}]},
          "{m}: files.0.role: Input should be 'mesh', 'faces', 'detector' or 'pose'", AGAIN),

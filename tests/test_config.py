@@ -22,6 +22,7 @@ EDGES: dict[str, list[Any]] = {
     "encoder_layers": [1, 3, 0, 10**9],
     "decoder_layers": [1, 3, 0, []],
     "crop_side": [16, 48, 2048, 0, -32, 10**9],
+    "crop_factor": [1, 1.1, 4, 0.9, 4.1, float("nan"), "x"],
     "voxel_grid": [1, 3, 64, 0, -2],
     "dropout": [0, 1, -0.1, float("nan"), float("inf")],
 }

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.bundle import Bundle
+from jotr_deploy.config import ModelConfig
 from jotr_deploy.errors import JotrDeployError
 from jotr_deploy.evaluation.held_out_scenes import held_out
 from jotr_deploy.runtime.crops import Crops, make_crops
@@ -61,17 +62,17 @@ class CropSet:
         return np.flatnonzero(~held), np.flatnonzero(held)
 
 
-def synthetic_crops(count: int, side: int, progress: Progress = lambda step, done, total: None) -> CropSet:
+def synthetic_crops(count: int, config: ModelConfig, progress: Progress = lambda step, done, total: None) -> CropSet:
     """The first people of synthetic scenes, with true boxes and noisy joints."""
 
     def people() -> Iterator[tuple[Array, Detections]]:
         index = 0
         while True:
-            scene = held_out(SEED, index)
+            scene = held_out(SEED, index, config.crop_factor)
             yield scene.image_bgr, scene.given[np.flatnonzero(scene.counted)]
             index += 1
 
-    return _collected(people(), count, side, f"synthetic scenes of seed {SEED}", [], progress)
+    return _collected(people(), count, config.crop_side, f"synthetic scenes of seed {SEED}", [], progress)
 
 
 def crops_of_pictures(
@@ -89,14 +90,14 @@ def crops_of_pictures(
         JotrDeployError: nothing can be read, or nobody is found.
     """
     skipped: list[str] = []
+    config = bundle.manifest.model
     with ExitStack() as stack:
         frames = stack.enter_context(open_source(source, skipped, upright=True))
         roles = ("detector", "pose") if keypoints is None else ()
         networks = stack.enter_context(open_people_networks(bundle, roles, device="cpu"))
-        find = open_people_source(frames, keypoints, None, None, networks)
+        find = open_people_source(frames, keypoints, None, None, networks, crop_factor=config.crop_factor)
         people = ((frame.image_bgr, find(frame.image_bgr, frame.name, frame.index)) for frame in frames)
-        side = bundle.manifest.model.crop_side
-        return _collected(people, count, side, f"pictures of {frames.name}", skipped, progress)
+        return _collected(people, count, config.crop_side, f"pictures of {frames.name}", skipped, progress)
 
 
 def _collected(

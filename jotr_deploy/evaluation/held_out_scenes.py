@@ -40,8 +40,8 @@ class HeldOut:
     joints_px: Array  # (P, 30, 2) true joints in the picture, and beyond it
 
 
-def held_out(seed: int, index: int) -> HeldOut:
-    """Draw one scene and look at it."""
+def held_out(seed: int, index: int, crop_factor: float) -> HeldOut:
+    """Draw one scene and look at it; its people are given with the crop boxes of a network of this crop factor."""
     scene = draw_scene(seed, index)
     rendered, known = picture(scene)
     boxes_px = np.asarray(known.boxes_px, np.float32)
@@ -50,7 +50,7 @@ def held_out(seed: int, index: int) -> HeldOut:
     joints_m, vertices_m = ((points - pelvis_m) @ turn for points in (known.joints_m, known.vertices_m))
     truth = Truth(joints_m, vertices_m, known.joints_visible, known.visible_fraction)
     tall = boxes_px[:, 3] - boxes_px[:, 1] >= LEAST_HEIGHT_PX
-    crops_px, count = square_box(boxes_px), len(boxes_px)
+    crops_px, count = square_box(boxes_px, crop_factor), len(boxes_px)
     height, width = rendered.image_bgr.shape[:2]
     inside = np.asarray(((known.joints_px >= 0) & (known.joints_px < (width, height))).all(-1))
     keypoints_px = noisy_joints(seed, index, crops_px, known.joints_px, known.joints_visible, inside)

@@ -41,7 +41,7 @@ def open_people(bundle: Bundle, device: str = "auto", threads: int | None = None
                 f"{bundle.path}: the bundle has no {missing}, so nobody is measured from pixels alone",
                 "leave --pixels out, or put one in: jotr-deploy add BUNDLE --detector FILE --pose FILE",
             )
-        yield DetectedPeople(networks.detector, networks.pose)
+        yield DetectedPeople(networks.detector, networks.pose, crop_factor=bundle.manifest.model.crop_factor)
 
 
 class FromPixels:

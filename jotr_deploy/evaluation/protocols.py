@@ -26,7 +26,7 @@ from jotr_deploy.evaluation.occlusion_files import finish_attack, open_attack
 from jotr_deploy.evaluation.pixels import HALF_VISIBLE, FromPixels, open_people
 from jotr_deploy.evaluation.published.set_people import SPLITS
 from jotr_deploy.evaluation.workers import in_order, worker_count
-from jotr_deploy.geometry.crop import SQUARE_MARGIN, VALID_CONFIDENCE
+from jotr_deploy.geometry.crop import VALID_CONFIDENCE
 
 SYNTHETIC = "synthetic"
 PROTOCOLS = (SYNTHETIC, *SPLITS)
@@ -71,6 +71,7 @@ def evaluate_synthetic(
         SessionError, MissingDependency: it cannot be opened here.
         JotrDeployError: a process that draws scenes was killed; of an attack, see `open_attack`.
     """
+    crop_factor = bundle.manifest.model.crop_factor
     with ExitStack() as stack:
         files = stack.enter_context(
             open_files(bundle, options.file, options.drift, options.device, options.threads, options.align)
@@ -81,7 +82,7 @@ def evaluate_synthetic(
             from_pixels = FromPixels(source, files.measured.network)
         tick = partial(progress, ATTACK_STEP)
         attack = stack.enter_context(open_attack(options.occlusion, files, options.seed, tick=tick))
-        samples, drawn = _samples(files, from_pixels, attack, options, progress)
+        samples, drawn = _samples(files, from_pixels, attack, options, crop_factor, progress)
         own = samples[files.measured.entry.name]
         return Evaluation(
             bundle=str(bundle.path),
@@ -89,7 +90,7 @@ def evaluate_synthetic(
             precision=files.measured.entry.precision or "",
             device=files.measured.device,
             labels=bundle.manifest.labels,
-            protocol=synthetic_protocol(options, drawn, len(own)),
+            protocol=synthetic_protocol(options, crop_factor, drawn, len(own)),
             errors=Errors.of(own),
             not_finite=int((~own.finite).sum()),
             pixels=from_pixels.result(own) if from_pixels else None,
@@ -103,6 +104,7 @@ def _samples(
     from_pixels: FromPixels | None,
     attack: Attack | None,
     options: SyntheticOptions,
+    crop_factor: float,
     progress: Progress,
 ) -> tuple[dict[str, Samples], int]:
     """Everybody who counts, by file, and how many people were drawn."""
@@ -110,7 +112,7 @@ def _samples(
     drawn, counted = 0, 0
     progress("scenes", 0, options.scenes)
     workers = worker_count(options.scenes, options.threads)
-    with in_order(partial(held_out, options.seed), options.scenes, workers) as scenes:
+    with in_order(partial(held_out, options.seed, crop_factor=crop_factor), options.scenes, workers) as scenes:
         for done, scene in enumerate(scenes, 1):
             chosen = np.flatnonzero(scene.counted)
             if from_pixels:
@@ -126,7 +128,7 @@ def _samples(
     return dict(zip((file.entry.name for file in files.all), collector.finish(), strict=True)), drawn
 
 
-def synthetic_protocol(options: SyntheticOptions, drawn: int, counted: int) -> Protocol:
+def synthetic_protocol(options: SyntheticOptions, crop_factor: float, drawn: int, counted: int) -> Protocol:
     """The synthetic protocol in plain words."""
     return Protocol(
         protocol=SYNTHETIC,
@@ -139,7 +141,7 @@ def synthetic_protocol(options: SyntheticOptions, drawn: int, counted: int) -> P
         "the stand-in body has no H36M regressor",
         alignment="MPJPE and PVE: pelvis (of the 30-joint set) on pelvis, the truth in the frame of a camera that "
         "looks at the middle of the box; PA-MPJPE: a similarity for each person" + (ALIGNED if options.align else ""),
-        box=f"true box of the whole body, square about its centre, longer side times {SQUARE_MARGIN}",
+        box=f"true box of the whole body, square about its centre, longer side times {crop_factor:g}",
         joints_given=f"joints of COCO-17 in the picture, {NOT_FOUND:.0%} missing, the others off by normal errors of "
         f"{DEVIATION:.1%} of the crop's side, hidden ones of {HIDDEN_FACTOR:g} times that, drawn by seed, scene and "
         "person; pelvis and neck as midpoints",

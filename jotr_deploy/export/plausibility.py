@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jotr_deploy.config import ModelConfig
 from jotr_deploy.datasets.synthetic.labels import Bodies, bodies
 from jotr_deploy.datasets.synthetic.scene import SceneOptions, draw_scene
 from jotr_deploy.geometry.similarity import aligned
@@ -91,7 +92,7 @@ class Plausibility:
         return []
 
 
-def plausibility(session: Session) -> Plausibility:
+def plausibility(session: Session, config: ModelConfig) -> Plausibility:
     """Recover the two people of the scene with an exported network and compare them with the truth."""
     folder = resources.files("jotr_deploy.visual")
     with (
@@ -100,8 +101,8 @@ def plausibility(session: Session) -> Plausibility:
     ):
         image_bgr = read_image(picture)
         people = read_keypoints(joints).for_image(picture.name)
-    people = with_joint_boxes(people, OPTIONS.size_px)
-    results = session(make_crops(image_bgr, people, int(session.inputs["image"].shape[-1])).feeds)
+    people = with_joint_boxes(people, OPTIONS.size_px, config.crop_factor)
+    results = session(make_crops(image_bgr, people, config.crop_side).feeds)
     truth = bodies(draw_scene(SEED, INDEX, OPTIONS), np.arange(len(people)))
     return compared(results, people.boxes_px, truth)
 

@@ -73,7 +73,7 @@ def export_bundle(
             differences = measure(torch_network(loaded.model), session, loaded.model.config)
             require(differences, "fp32", MESH)
             say("trying it on the picture inside this package")
-            doubts = plausibility(session).notes(stand_in=STAND_IN_LABEL in loaded.labels)
+            doubts = plausibility(session, loaded.model.config).notes(stand_in=STAND_IN_LABEL in loaded.labels)
         files = [_mesh_entry(mesh, sampling, differences)]
         if loaded.faces is not None:
             np.save(directory / FACES, loaded.faces, allow_pickle=False)

@@ -15,7 +15,6 @@ Array = NDArray[Any]
 
 VALID_CONFIDENCE = 0.05  # a joint counts when its confidence is above, not at, this
 JOINTS_MARGIN = 1.2  # from the extent of the joints to the person's box
-SQUARE_MARGIN = 1.1  # from the person's box to the crop
 PX_PER_CELL = 4  # crop pixels in a cell of the network's grid
 
 
@@ -55,10 +54,15 @@ def clip_box(box_px: Array, image_size_px: tuple[int, int]) -> Array:
     return np.concatenate([low, high], -1)
 
 
-def square_box(box_px: Array) -> Array:
-    """The square about the box's centre, side = 1.1 times its longer side; (..., 4) float32."""
+def square_box(box_px: Array, factor: float) -> Array:
+    """The square about the box's centre, (..., 4) float32.
+
+    Args:
+        box_px: (..., 4).
+        factor: side of the square over the longer side of the box: `ModelConfig.crop_factor` for a crop box.
+    """
     box = np.asarray(box_px, np.float64)
-    side = (box[..., 2:] - box[..., :2]).max(-1, keepdims=True) * SQUARE_MARGIN
+    side = (box[..., 2:] - box[..., :2]).max(-1, keepdims=True) * factor
     return _box((box[..., :2] + box[..., 2:]) / 2, side)
 
 

@@ -75,7 +75,7 @@ def bench(
         finders = PeopleNetworks()
         if keypoints is None and bundle.has("detector"):
             finders = stack.enter_context(open_people_networks(bundle, device=device, threads=threads))
-        scene = stack.enter_context(open_scene(source, keypoints, bundle.manifest.model.crop_side, finders))
+        scene = stack.enter_context(open_scene(source, keypoints, bundle.manifest.model, finders))
         opened = stack.enter_context(open_networks(bundle, device, threads, eager))
         faces = np.load(bundle.file("faces")) if "vertices" in opened.first.outputs else None
         frame, notes = frame_job(scene, opened.first, faces), [*opened.notes, *scene.notes]

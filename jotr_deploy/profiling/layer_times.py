@@ -87,7 +87,7 @@ def profile(
     entries = [entry for entry in bundle.manifest.files if entry.role == "mesh" and not entry.only_parsed]
     files, notes, found = [], [], dict[str, float]()
     failure: JotrDeployError | None = None
-    with open_scene(None, None, bundle.manifest.model.crop_side) as scene:
+    with open_scene(None, None, bundle.manifest.model) as scene:
         for done, entry in enumerate(entries):
             progress(entry.name, done, len(entries))
             try:

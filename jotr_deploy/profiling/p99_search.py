@@ -75,7 +75,7 @@ def find(
     """
     load, notes = load_average(), list[str]()
     with ExitStack() as stack:
-        scene = stack.enter_context(open_scene(None, None, bundle.manifest.model.crop_side))
+        scene = stack.enter_context(open_scene(None, None, bundle.manifest.model))
         opened = list(stack.enter_context(_opened(bundle, device, threads, scene.batch(1), notes)))
         probed: list[tuple[_Configuration, Tried]] = []
         for done, (entry, backend, session) in enumerate(opened):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jotr_deploy.config import ModelConfig
 from jotr_deploy.errors import KeypointFileError, SourceError
 from jotr_deploy.profiling.interleave import Job
 from jotr_deploy.profiling.quiet import Key
@@ -66,7 +67,7 @@ def default_scene() -> Iterator[tuple[Path, Path]]:
 def open_scene(
     source: Path | None,
     keypoints: Path | None,
-    crop_side: int,
+    config: ModelConfig,
     networks: PeopleNetworks = PeopleNetworks(),  # noqa: B008
 ) -> Iterator[Scene]:
     """The user's picture, or the one inside this package.
@@ -75,7 +76,7 @@ def open_scene(
         source: the user's.
         keypoints: who is in it; without them people are found by the networks, and without a detector a file says
             who is in the picture of this package, and any other is one person as a whole.
-        crop_side: of the network.
+        config: of the mesh network.
         networks: what the bundle has to find people with.
 
     Raises:
@@ -86,35 +87,35 @@ def open_scene(
             raise KeypointFileError(f"{keypoints}: keypoints without their picture", "give the picture: --source IMAGE")
         with default_scene() as (picture, joints):
             if networks.detector is None:
-                yield _read(picture, joints, crop_side, networks)
+                yield _read(picture, joints, config, networks)
                 return
             try:
-                scene = _read(picture, None, crop_side, networks)
+                scene = _read(picture, None, config, networks)
             except SourceError:
-                scene = replace(_read(picture, joints, crop_side, networks), notes=(FOUND_NOBODY,))
+                scene = replace(_read(picture, joints, config, networks), notes=(FOUND_NOBODY,))
             yield scene
     else:
-        yield _read(source, keypoints, crop_side, networks)
+        yield _read(source, keypoints, config, networks)
 
 
-def _read(path: Path, keypoints: Path | None, crop_side: int, networks: PeopleNetworks) -> Scene:
+def _read(path: Path, keypoints: Path | None, config: ModelConfig, networks: PeopleNetworks) -> Scene:
     finder = None
     with open_source(str(path)) as source:
         if source.kind != "image":
             raise SourceError(
                 f"{path}: one picture is timed, not a folder or a video", "give a picture: --source IMAGE"
             )
-        people_source: PeopleSource = WholeFrame()
+        people_source: PeopleSource = WholeFrame(crop_factor=config.crop_factor)
         if keypoints is not None:
-            people_source = open_people_source(source, keypoints)
+            people_source = open_people_source(source, keypoints, crop_factor=config.crop_factor)
         elif networks.detector is not None:
-            people_source = finder = DetectedPeople(networks.detector, networks.pose)
+            people_source = finder = DetectedPeople(networks.detector, networks.pose, crop_factor=config.crop_factor)
     image_bgr = read_image(path)
     people = people_source(image_bgr, path.name, 0)
     if not len(people):
         raise SourceError(f"{path}: nobody is in this picture", "give one with people: --source IMAGE --keypoints FILE")
     size_px = (image_bgr.shape[1], image_bgr.shape[0])
-    return Scene(path, size_px, people, make_crops(image_bgr, people, crop_side).feeds, finder)
+    return Scene(path, size_px, people, make_crops(image_bgr, people, config.crop_side).feeds, finder)
 
 
 def stages(scene: Scene, draws: bool) -> tuple[str, ...]:

@@ -116,6 +116,7 @@ class Model:
         self.align = bundle.manifest.align if align is None else align
         self.camera = camera or CameraChoice()
         self._file, self._device, self._threads = file, device, threads
+        self._crop_factor = bundle.manifest.model.crop_factor
         with ExitStack() as stack:
             session = open_session(bundle.file("mesh", file), device=device, threads=threads)
             self.mesh = MeshNetwork(stack.enter_context(session))
@@ -137,7 +138,8 @@ class Model:
         Args:
             image: path of a picture, turned upright as its EXIF data say, or (H, W, 3) uint8 in BGR order.
             boxes: (N, 4) x0 y0 x1 y1 in pixels, instead of finding people. The bundle's pose network looks in them for
-                joints, whose extent is the crop; without it the crop is the square about each box, a tenth larger.
+                joints, whose extent is the crop; without it the crop is the square about each box, larger by the
+                network's crop factor, a tenth.
                 Boxes that fit people closely are best: `People.boxes_px` are crops, and joints found in them are less
                 exact. To repeat a result give its `keypoints_px`, with the skeleton "smpl30".
             keypoints: (N, J, 3) x, y in pixels and confidence, instead of finding joints. People with too few joints
@@ -160,7 +162,7 @@ class Model:
             pose = self.networks("pose").pose if keypoints is None else None
             if self.camera.bends:
                 boxes, keypoints = undistorted_arrays(self.camera, boxes, keypoints, size_of(image_bgr))
-            given = given_people(image_bgr, boxes, keypoints, skeleton, pose)
+            given = given_people(image_bgr, boxes, keypoints, skeleton, pose, crop_factor=self._crop_factor)
 
             def finder(image_bgr: Array, name: str, frame: int) -> Detections:
                 return given
@@ -260,11 +262,14 @@ class Model:
         if blazepose is not None:
             from jotr_deploy.runtime.finding.blazepose.source import BlazePosePeople
 
-            finder = BlazePosePeople(blazepose, source is not None and _moving(source), self.spans)
+            finder = BlazePosePeople(
+                blazepose, source is not None and _moving(source), self.spans, crop_factor=self._crop_factor
+            )
         else:
             finder = open_people_source(
-                source, keypoints, boxes, skeleton, self.networks(*roles), people, self.spans, joints_in
-            )
+                source, keypoints, boxes, skeleton, self.networks(*roles), people, self.spans, joints_in,
+                crop_factor=self._crop_factor,
+            )  # fmt: skip
         if roi_px is not None:
             finder = WithinRegion(finder, roi_px)
         return finder if max_people is None else MostPeople(finder, max_people)

@@ -31,8 +31,10 @@ Failed = Callable[[Frame, Exception], None]
 class Pipeline:
     """Stages called in turn; each is usable alone.
 
+    >>> factor = bundle.manifest.model.crop_factor
     >>> with open_session(bundle.file("mesh")) as session, open_source("photo.jpg") as source:
-    ...     pipeline = Pipeline(MeshNetwork(session), open_people_source(source, keypoints=Path("photo.json")))
+    ...     joints = open_people_source(source, keypoints=Path("photo.json"), crop_factor=factor)
+    ...     pipeline = Pipeline(MeshNetwork(session), joints)
     ...     for frame, people in pipeline.stream(source):
     ...         print(frame.name, len(people))  # doctest: +SKIP
     """

@@ -72,10 +72,8 @@ def undistorted_joints(camera: CameraChoice, people: Detections, size_px: tuple[
     there = keypoints_px[..., 2] > VALID_CONFIDENCE
     keypoints_px[there, :2] = camera.undistorted_px(keypoints_px[there, :2], size_px)
     boxes_px, some = people.boxes_px.copy(), (people.boxes_px[:, 2:] > people.boxes_px[:, :2]).all(1)
-    tight = _boxes(boxes_px[some], camera, size_px)
-    square = square_box(tight)
-    middle_px, side_px = (square[:, :2] + square[:, 2:]) / 2, (tight[:, 2:] - tight[:, :2]).max(1, initial=0)
-    boxes_px[some] = np.concatenate([middle_px - side_px[:, None] / 2, middle_px + side_px[:, None] / 2], 1)
+    # Crop boxes already: made square again, not larger.
+    boxes_px[some] = square_box(_boxes(boxes_px[some], camera, size_px), 1.0)
     return replace(people, keypoints_px=keypoints_px, boxes_px=boxes_px)
 
 

@@ -77,12 +77,15 @@ class SceneSamples:
 
     seed: int
     crop_side: int  # pixels
+    crop_factor: float  # see `square_box`
     drop_joints: float  # probability that a joint which is given is withheld
     pose: Pose | None = None  # finds the joints of some samples; without one all have drawn errors
     _people: Reused[Person] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        draw = partial(draw_person, self.seed, side=round(self.crop_side * _MARGIN), pose=self.pose)
+        draw = partial(
+            draw_person, self.seed, side=round(self.crop_side * _MARGIN), crop_factor=self.crop_factor, pose=self.pose
+        )
         object.__setattr__(self, "_people", Reused(draw, USES, LAG))
 
     def __call__(self, indices: Sequence[int]) -> dict[str, Array]:
@@ -116,11 +119,11 @@ class SceneSamples:
 # ── drawing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def draw_person(seed: int, number: int, side: int, pose: Pose | None = None) -> Person:
+def draw_person(seed: int, number: int, side: int, crop_factor: float, pose: Pose | None = None) -> Person:
     """Somebody of a scene, in a picture of `side` pixels that shows `_MARGIN` times the crop."""
     rng = np.random.default_rng((seed, number, 0))
     scene = draw_scene(seed, number)
-    cut, person = somebody(rng, scene, side)
+    cut, person = somebody(rng, scene, side, crop_factor)
     known, (width, height) = cut.labels, scene.size_px
     everybody_px, boxes_px = cut.people_joints_px, cut.people_boxes_px
     overlapping = iou(boxes_px[person : person + 1], boxes_px)[0] >= OVERLAPPING_IOU
@@ -147,11 +150,11 @@ def draw_person(seed: int, number: int, side: int, pose: Pose | None = None) -> 
     )
 
 
-def somebody(rng: np.random.Generator, scene: Scene, side: int) -> tuple[Crop, int]:
+def somebody(rng: np.random.Generator, scene: Scene, side: int, crop_factor: float) -> tuple[Crop, int]:
     """The picture and number of a person of the scene who shows enough, or of the one who shows most."""
     seen: list[tuple[float, int, Crop]] = []
     for person in rng.permutation(len(scene)):
-        cut = crop(scene, int(person), side, margin=_MARGIN)
+        cut = crop(scene, int(person), side, margin=_MARGIN, crop_factor=crop_factor)
         seen.append((float(cut.labels.visible_fraction[0]), int(person), cut))
         if seen[-1][0] >= LEAST_VISIBLE:
             break

@@ -65,7 +65,7 @@ def calibrate(
     budget_mm = 4.0 if budget_mm is None else budget_mm
     with to_write(bundle, output) as opened, bar() as progress:
         if synthetic is not None:
-            found = synthetic_crops(synthetic, opened.manifest.model.crop_side, progress)
+            found = synthetic_crops(synthetic, opened.manifest.model, progress)
         else:
             source = images or cast(Path, keypoints).parent
             found = crops_of_pictures(opened, source, keypoints, crops or 256, progress)

@@ -23,6 +23,7 @@ from jotr_deploy.calibration.eight_bit_copy import blocks_of, calibrate
 from jotr_deploy.calibration.placement import chosen_nodes
 from jotr_deploy.calibration.quantize import sites
 from jotr_deploy.calibration.sensitivity import DriftMeter, search
+from jotr_deploy.config import ModelConfig
 from jotr_deploy.engines.tensorrt.engine import check_network
 from jotr_deploy.errors import BundleError, JotrDeployError, VerificationError
 from jotr_deploy.runtime.sessions import open_session
@@ -45,7 +46,8 @@ def photos(tmp_path: Path, rng: np.random.Generator) -> Path:
 
 
 def test_synthetic_crops_are_the_same_again() -> None:
-    first, again, more = (synthetic_crops(count, 32) for count in (3, 3, 5))
+    config = ModelConfig(crop_side=32, voxel_grid=1)
+    first, again, more = (synthetic_crops(count, config) for count in (3, 3, 5))
     assert len(first) == 3
     assert first.sha256 == again.sha256 != more.sha256
     np.testing.assert_array_equal(first.feeds["image"], more.feeds["image"][:3])

@@ -33,7 +33,7 @@ def fake_scene(seed: int, index: int) -> HeldOut:
     keypoints_px = np.zeros((count, 30, 3))
     keypoints_px[:, :, :2] = boxes_px[:, None, :2] + rng.uniform(0, 40, (count, 30, 2))
     keypoints_px[:, :, 2] = known.joints_visible
-    given = Detections(square_box(boxes_px), keypoints_px, np.ones(count), np.full(count, -1))
+    given = Detections(square_box(boxes_px, 1.1), keypoints_px, np.ones(count), np.full(count, -1))
     tall = boxes_px[:, 3] - boxes_px[:, 1] >= 64
     image_bgr = np.full((200, 400, 3), 90, np.uint8)
     counted = tall & (known.visible_fraction >= 0.25)

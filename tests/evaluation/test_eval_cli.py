@@ -109,7 +109,7 @@ def test_pixels(cli: Cli, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     @contextmanager
     def people(*_: object) -> Iterator[DetectedPeople]:
-        yield DetectedPeople(lambda image_bgr: (boxes, np.array([0.9, 0.8, 0.7], np.float32)))  # type: ignore[arg-type]
+        yield DetectedPeople(lambda image_bgr: (boxes, np.array([0.9, 0.8, 0.7], np.float32)), crop_factor=1.1)  # type: ignore[arg-type]
 
     monkeypatch.setattr(protocols, "open_people", people)
     found = json.loads(cli("eval", tiny_bundle, *SMALL, "--pixels", "--json").out)

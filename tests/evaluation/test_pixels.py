@@ -60,7 +60,7 @@ def measured(
             vertices += [scene.truth.vertices_m[hit] for hit in hits]
     network = FakeNetwork(np.reshape(joints, (-1, 30, 3)), np.reshape(vertices, (-1, 6890, 3)))
     shown: list[HeldOut] = []
-    source = DetectedPeople(lambda image_bgr: detect(shown[-1]), pose)  # type: ignore[arg-type]
+    source = DetectedPeople(lambda image_bgr: detect(shown[-1]), pose, crop_factor=1.1)  # type: ignore[arg-type]
     pixels, counted = FromPixels(source, network), 0  # type: ignore[arg-type]
     for scene in scenes:
         shown.append(scene)

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from jotr_deploy.bundle import starter_path
+from jotr_deploy.bundle import open_bundle, starter_path
 from jotr_deploy.export.plausibility import Plausibility, plausibility
 from jotr_deploy.runtime.sessions import open_session
 
@@ -22,7 +22,7 @@ WELL = Plausibility(0.02, 1.7, 1.55, 0.2, 0.3, 40.0)
 
 def tried(path: Path) -> Plausibility:
     with open_session(path, device="cpu") as session:
-        return plausibility(session)
+        return plausibility(session, open_bundle(starter_path()).manifest.model)
 
 
 def changed(folder: Path, changes: dict[str, Change]) -> Path:

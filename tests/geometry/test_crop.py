@@ -42,7 +42,7 @@ def test_box_from_joints_is_the_published_one():
 
 
 def test_clipped_square_box_is_the_published_one():
-    boxes_px = square_box(clip_box(xyxy(GOLDEN["process_bbox/in"]), PHOTO_PX))
+    boxes_px = square_box(clip_box(xyxy(GOLDEN["process_bbox/in"]), PHOTO_PX), 1.1)
     assert boxes_px.dtype == np.float32
     np.testing.assert_allclose(xywh(boxes_px), GOLDEN["process_bbox/out"], atol=TOLERANCE_PX)
 
@@ -50,7 +50,7 @@ def test_clipped_square_box_is_the_published_one():
 @pytest.mark.parametrize(("source", "skeleton"), [("openpose", "coco18"), ("coco", "coco17")])
 def test_everything_from_detections_to_the_grid_is_the_published_one(source, skeleton):
     joints_px = to_smpl30(GOLDEN[f"{source}/detections"], skeleton)
-    boxes_px = square_box(clip_box(box_from_joints(joints_px, joints_px[..., 2] > 0.05), PHOTO_PX))
+    boxes_px = square_box(clip_box(box_from_joints(joints_px, joints_px[..., 2] > 0.05), PHOTO_PX), 1.1)
     np.testing.assert_allclose(xywh(boxes_px), GOLDEN[f"{source}/bbox"], atol=TOLERANCE_PX)
     np.testing.assert_allclose(crop_from_image(boxes_px, 256), GOLDEN[f"{source}/img2bb"], atol=TOLERANCE_PX)
     np.testing.assert_allclose(image_from_crop(boxes_px, 256), GOLDEN[f"{source}/bb2img"], atol=TOLERANCE_PX)
@@ -83,12 +83,12 @@ def test_clipping_moves_at_the_left_and_cuts_at_the_right(box_px, expected):
     ],
 )
 def test_the_square_keeps_the_centre_and_grows_by_a_tenth(box_px, expected):
-    np.testing.assert_allclose(square_box(np.array(box_px)), expected, rtol=1e-6)
+    np.testing.assert_allclose(square_box(np.array(box_px), 1.1), expected, rtol=1e-6)
 
 
 def test_nobody_has_no_box():
     assert box_from_joints(np.zeros((0, 30, 3)), np.zeros((0, 30))).shape == (0, 4)
-    assert square_box(clip_box(np.zeros((0, 4)), PHOTO_PX)).shape == (0, 4)
+    assert square_box(clip_box(np.zeros((0, 4)), PHOTO_PX), 1.1).shape == (0, 4)
     assert crop_from_image(np.zeros((0, 4)), 256).shape == (0, 2, 3)
     joints, mask = joints_in_grid(np.zeros((0, 30, 3)), np.zeros((0, 4)), 256)
     assert (joints.shape, mask.shape) == ((0, 30, 2), (0, 30))
@@ -153,8 +153,8 @@ def test_the_crop_follows_a_moved_and_scaled_image(box_px, scale, shift):
 def test_the_box_of_joints_follows_a_moved_and_scaled_image(count, seed, scale, shift):
     joints_px = np.random.default_rng(seed).uniform(-500, 500, (30, 2))
     valid = np.arange(30) < count
-    plain = square_box(box_from_joints(joints_px, valid)).reshape(2, 2)
-    moved = square_box(box_from_joints(joints_px * scale + shift, valid)).reshape(2, 2)
+    plain = square_box(box_from_joints(joints_px, valid), 1.1).reshape(2, 2)
+    moved = square_box(box_from_joints(joints_px * scale + shift, valid), 1.1).reshape(2, 2)
     np.testing.assert_allclose(moved, plain * scale + shift, atol=0.01)
 
 

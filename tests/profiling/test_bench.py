@@ -192,7 +192,7 @@ def test_eager_is_the_network_of_the_bundle(made, copy, tmp_path, body):
     pytest.importorskip("torch", reason="pip install '.[export]'")
     pruned = without_body(made / "mesh.onnx", tmp_path)
     bundle = open_bundle(made) if body else copy("mesh.onnx", pruned.read_bytes())
-    with open_networks(bundle, threads=1) as opened, open_scene(None, None, TINY.crop_side) as scene:
+    with open_networks(bundle, threads=1) as opened, open_scene(None, None, TINY) as scene:
         mesh, eager = (network.call(scene.batch(3)) for network in opened.networks)
     assert {name: (value.shape, value.dtype) for name, value in eager.items()} == {
         name: (value.shape, value.dtype) for name, value in mesh.items()
@@ -261,7 +261,7 @@ def test_the_network_without_body_is_the_same_to_the_pose(made, tmp_path):
     assert [function.name for function in onnx.load(pruned).functions] == ["Spread"]
     with open_session(made / "mesh.onnx") as whole, open_session(pruned) as part:
         assert list(part.outputs) == ["joints_img", "pose", "betas", "cam"]
-        with open_scene(None, None, TINY.crop_side) as scene:
+        with open_scene(None, None, TINY) as scene:
             expected, found = whole(scene.batch(2)), part(scene.batch(2))
     for name, value in found.items():
         np.testing.assert_array_equal(value, expected[name])

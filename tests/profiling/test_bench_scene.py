@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 
 from jotr_deploy.bundle import open_bundle
+from jotr_deploy.config import ModelConfig
 from jotr_deploy.errors import KeypointFileError, SourceError
 from jotr_deploy.profiling.timed_picture import FOUND_NOBODY, default_scene, frame_job, open_scene, stages
 from jotr_deploy.runtime.finding.people_networks import PeopleNetworks, open_people_networks
 from jotr_deploy.runtime.finding.people_source import DetectedPeople
 from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.support.spans import Spans
+
+SMALL = ModelConfig(crop_side=64, voxel_grid=4)
 
 JOINTS = np.random.default_rng(0).uniform([20, 10, 0.5], [180, 90, 1], (17, 3))
 
@@ -33,7 +36,7 @@ def keypoints(tmp_path):
 def test_the_picture_in_the_package_shows_two_people():
     with default_scene() as (picture, joints):
         assert (picture.suffix, joints.suffix) == (".jpg", ".json")
-    with open_scene(None, None, 256) as scene:
+    with open_scene(None, None, ModelConfig()) as scene:
         assert len(scene.people) == 2
         assert scene.size_px == (960, 720)
         assert scene.feeds["image"].shape == (2, 3, 256, 256)
@@ -41,19 +44,19 @@ def test_the_picture_in_the_package_shows_two_people():
 
 
 def test_a_picture_of_the_user(picture, keypoints):
-    with open_scene(picture, keypoints, 64) as scene:
+    with open_scene(picture, keypoints, SMALL) as scene:
         assert (scene.path, scene.size_px, len(scene.people)) == (picture, (200, 100), 3)
 
 
 def test_without_keypoints_the_whole_picture_is_one_person(picture):
-    with open_scene(picture, None, 64) as scene:
+    with open_scene(picture, None, SMALL) as scene:
         assert len(scene.people) == 1
         assert not scene.feeds["joints_mask"].any()
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 7])
 def test_a_batch_repeats_the_people_in_order(picture, keypoints, count):
-    with open_scene(picture, keypoints, 64) as scene:
+    with open_scene(picture, keypoints, SMALL) as scene:
         scene.feeds["joints_mask"][:, 0] = [10, 11, 12]
         feeds = scene.batch(count)
     assert {name: feed.shape[0] for name, feed in feeds.items()} == dict.fromkeys(scene.feeds, count)
@@ -61,7 +64,7 @@ def test_a_batch_repeats_the_people_in_order(picture, keypoints, count):
 
 
 def test_keypoints_without_their_picture(keypoints):
-    with pytest.raises(KeypointFileError) as caught, open_scene(None, keypoints, 64):
+    with pytest.raises(KeypointFileError) as caught, open_scene(None, keypoints, SMALL):
         pass
     assert str(caught.value) == f"{keypoints}: keypoints without their picture\ngive the picture: --source IMAGE"
 
@@ -69,7 +72,7 @@ def test_keypoints_without_their_picture(keypoints):
 def test_nobody_in_the_picture(picture, tmp_path):
     nobody = tmp_path / "nobody.json"
     nobody.write_text(json.dumps([{"image_id": "a.jpg", "category_id": 1, "keypoints": [0.0] * 51}]))
-    with pytest.raises(SourceError) as caught, open_scene(picture, nobody, 64):
+    with pytest.raises(SourceError) as caught, open_scene(picture, nobody, SMALL):
         pass
     assert str(caught.value) == (
         f"{picture}: nobody is in this picture\ngive one with people: --source IMAGE --keypoints FILE"
@@ -77,7 +80,7 @@ def test_nobody_in_the_picture(picture, tmp_path):
 
 
 def test_a_folder_is_not_a_picture(picture):
-    with pytest.raises(SourceError) as caught, open_scene(picture.parent, None, 64):
+    with pytest.raises(SourceError) as caught, open_scene(picture.parent, None, SMALL):
         pass
     assert str(caught.value) == (
         f"{picture.parent}: one picture is timed, not a folder or a video\ngive a picture: --source IMAGE"
@@ -99,7 +102,7 @@ def detector(*boxes_px):
     ],
 )
 def test_what_a_frame_goes_through(picture, keypoints, networks, keypoints_given, draws, expected):
-    with open_scene(picture, keypoints if keypoints_given else None, 64, networks) as scene:
+    with open_scene(picture, keypoints if keypoints_given else None, SMALL, networks) as scene:
         assert " ".join(stages(scene, draws)) == expected
 
 
@@ -108,7 +111,7 @@ def test_the_networks_of_the_starter_find_people_and_are_timed():
     with (
         open_people_networks(bundle, threads=1) as networks,
         open_session(bundle.file("mesh"), threads=1) as session,
-        open_scene(None, None, bundle.manifest.model.crop_side, networks) as scene,
+        open_scene(None, None, bundle.manifest.model, networks) as scene,
     ):
         assert (len(scene.people), scene.notes) == (2, ())
         assert (scene.people.keypoints_px[..., 2] > 0).sum(1).min() >= 16
@@ -121,19 +124,19 @@ def test_the_networks_of_the_starter_find_people_and_are_timed():
 
 
 def test_a_detector_that_finds_nobody_in_the_picture_of_this_package():
-    with open_scene(None, None, 64, PeopleNetworks(detector())) as scene:
+    with open_scene(None, None, SMALL, PeopleNetworks(detector())) as scene:
         assert (len(scene.people), scene.finder, scene.notes) == (2, None, (FOUND_NOBODY,))
 
 
 def test_a_detector_that_finds_nobody_in_a_picture_of_the_user(picture):
     with (
         pytest.raises(SourceError, match="nobody is in this picture"),
-        open_scene(picture, None, 64, PeopleNetworks(detector())),
+        open_scene(picture, None, SMALL, PeopleNetworks(detector())),
     ):
         pass
 
 
 def test_who_finds_people_tells_the_spans(picture):
     image_bgr, spans = cv2.imread(str(picture)), Spans()
-    DetectedPeople(detector([20, 10, 90, 80]), spans=spans)(image_bgr, "a.jpg", 3)
+    DetectedPeople(detector([20, 10, 90, 80]), spans=spans, crop_factor=1.1)(image_bgr, "a.jpg", 3)
     assert [(span.stage, span.frame) for span in spans.spans] == [("detect", 3)]

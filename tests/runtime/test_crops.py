@@ -28,6 +28,7 @@ def detections_of(source, skeleton, size_px):
     return with_joint_boxes(
         Detections(np.zeros((6, 4)), keypoints, np.ones(6), np.full(6, -1)),
         size_px,
+        1.1,
     )
 
 

@@ -48,7 +48,7 @@ def somebody(count: int, seed: int = 0) -> Detections:
     rng = np.random.default_rng(seed)
     corner, size = rng.uniform(-40, 60, (count, 2)), rng.uniform(5, 300, (count, 2))
     joints = rng.uniform([-20, -20, 0], [100, 80, 1], (count, len(SMPL30), 3))
-    boxes = square_box(np.concatenate([corner, corner + size], 1)) if count else np.zeros((0, 4))
+    boxes = square_box(np.concatenate([corner, corner + size], 1), 1.1) if count else np.zeros((0, 4))
     return Detections(boxes, joints, rng.uniform(0, 1, count), rng.integers(0, 99, count))
 
 
@@ -146,7 +146,7 @@ def test_a_network_without_a_body_makes_no_meshes() -> None:
 
 def test_a_stream_is_the_calls_in_order_and_says_where_its_time_goes(tmp_path: Path, session: Session) -> None:
     with open_source(video(tmp_path / "clip.mp4", 3)) as source:
-        pipeline = Pipeline(MeshNetwork(session), WholeFrame())
+        pipeline = Pipeline(MeshNetwork(session), WholeFrame(crop_factor=1.1))
         streamed = list(pipeline.stream(source))
         assert list(pipeline.spans.seconds) == ["decode", "crop", "network"]
         assert len(pipeline.spans.seconds["network"]) == 3

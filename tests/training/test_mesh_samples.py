@@ -26,7 +26,7 @@ COCO = [SMPL30_INDEX[name] for name in SKELETONS["coco17"]]
 
 @pytest.fixture(scope="module")
 def drawn() -> dict[str, np.ndarray]:
-    return SceneSamples(7, SIDE, 0.0)(range(COUNT))
+    return SceneSamples(7, SIDE, 1.1, 0.0)(range(COUNT))
 
 
 def test_shapes_and_ranges(drawn: dict[str, np.ndarray]) -> None:
@@ -46,8 +46,8 @@ def test_shapes_and_ranges(drawn: dict[str, np.ndarray]) -> None:
 
 
 def test_every_index_alone_is_as_in_company(drawn: dict[str, np.ndarray]) -> None:
-    alone = SceneSamples(7, SIDE, 0.0)([5])
-    other = SceneSamples(8, SIDE, 0.0)([5])
+    alone = SceneSamples(7, SIDE, 1.1, 0.0)([5])
+    other = SceneSamples(8, SIDE, 1.1, 0.0)([5])
     for name, values in drawn.items():
         np.testing.assert_array_equal(alone[name][0], values[5], err_msg=name)
     assert (alone["image"] != other["image"]).any()
@@ -72,8 +72,8 @@ def test_depths_and_joints_are_those_of_the_pose(drawn: dict[str, np.ndarray]) -
 
 
 def test_joints_are_dropped() -> None:
-    kept, none = (SceneSamples(7, SIDE, share)(range(COUNT)) for share in (0.5, 1.0))
-    every = SceneSamples(7, SIDE, 0.0)(range(COUNT))
+    kept, none = (SceneSamples(7, SIDE, 1.1, share)(range(COUNT)) for share in (0.5, 1.0))
+    every = SceneSamples(7, SIDE, 1.1, 0.0)(range(COUNT))
     assert (kept["joints_mask"] <= every["joints_mask"]).all()
     assert 0.3 < kept["joints_mask"].sum() / every["joints_mask"].sum() < 0.7
     assert not none["joints_mask"].any()
@@ -84,7 +84,7 @@ def test_somebody_who_can_be_seen() -> None:
     shares = []
     for index in range(COUNT):
         scene = draw_scene(7, index)
-        cut, person = somebody(np.random.default_rng(index), scene, SIDE)
+        cut, person = somebody(np.random.default_rng(index), scene, SIDE, 1.1)
         assert 0 <= person < len(scene)
         np.testing.assert_array_equal(cut.labels.pose_rad[0], scene.pose_rad[person])
         shares.append(float(cut.labels.visible_fraction[0]))
@@ -93,7 +93,7 @@ def test_somebody_who_can_be_seen() -> None:
 
 def test_the_uses_of_a_person_differ() -> None:
     """Person 300 is shown by sample 2400 for the first time, and again 256 people later."""
-    samples = SceneSamples(7, SIDE, 0.0)
+    samples = SceneSamples(7, SIDE, 1.1, 0.0)
     first, again = (samples.sample(index) for index in (8 * 300, 8 * (300 + 256) + 1))
     np.testing.assert_array_equal(first["betas"], again["betas"])
     assert (first["image"] != again["image"]).mean() > 0.5
@@ -102,7 +102,7 @@ def test_the_uses_of_a_person_differ() -> None:
 
 @pytest.fixture(scope="module")
 def person() -> Person:
-    return draw_person(7, 3, 83)
+    return draw_person(7, 3, 83, 1.1)
 
 
 def bodies_agree(person: Person) -> None:
@@ -165,7 +165,7 @@ def test_joints_of_a_pose_network() -> None:
         inside = box_px[:2] + (box_px[2:] - box_px[:2]) * np.linspace(0.2, 0.8, 17)[:, None]
         return np.concatenate([inside, np.ones((17, 1))], 1) * (np.arange(17) != 3)[:, None]
 
-    person = draw_person(7, 3, 83, pose)
+    person = draw_person(7, 3, 83, 1.1, pose)
     ((image_bgr, box_px),) = asked
     np.testing.assert_array_equal(person.image, image_bgr[..., ::-1])
     seen = person.joints_px[COCO][person.visible[COCO]]
@@ -181,7 +181,7 @@ def test_joints_of_a_pose_network() -> None:
     found = [np.allclose(each, np.where(person.found[:, None], person.found_px / 4, 0), atol=1e-5) for each in cells]
     assert 0.5 < np.mean(found) < 0.7
     assert not person.found[3]
-    assert not draw_person(7, 3, 83).found.any()
+    assert not draw_person(7, 3, 83, 1.1).found.any()
 
 
 def test_what_is_true_of_a_centred_person() -> None:

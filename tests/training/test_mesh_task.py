@@ -26,7 +26,7 @@ from jotr_deploy.training.tasks.mesh_task import LABEL, MeshTask, Options, make
 def test_64_scenes_are_overfitted(tmp_path: Path) -> None:
     linear_prior_file(tmp_path)
     task = fake_task(tmp_path)
-    scenes = SceneSamples(0, STILL.crop_side, 0.1)(range(64))
+    scenes = SceneSamples(0, STILL.crop_side, STILL.crop_factor, 0.1)(range(64))
     task.draw = lambda indices: {name: values[[i % 64 for i in indices]] for name, values in scenes.items()}
     everybody = {name: torch.from_numpy(values) for name, values in scenes.items()}
     with torch.no_grad():

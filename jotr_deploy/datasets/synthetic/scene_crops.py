@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from jotr_deploy.config import ModelConfig
 from jotr_deploy.datasets.synthetic.labels import Labels, bodies, joints_px, labels, labels_in
 from jotr_deploy.datasets.synthetic.render import Rendered, rendered, shade, window_view
 from jotr_deploy.datasets.synthetic.scene import Scene
@@ -38,6 +39,7 @@ def crop(
     side: int,
     box_px: Array | None = None,
     margin: float = 1.0,
+    crop_factor: float = ModelConfig().crop_factor,
 ) -> Crop:
     """One person's crop with labels, without the rest of the picture.
 
@@ -50,9 +52,10 @@ def crop(
         side: pixels of the crop.
         box_px: (4,) square box; by default `square_box` of the tight box.
         margin: the crop shows this many times the side of the box.
+        crop_factor: of the network that is to see it, see `square_box`.
     """
     known = bodies(scene, np.array([person]))
-    box = square_box(known.boxes_px[0]) if box_px is None else np.asarray(box_px, np.float32)
+    box = square_box(known.boxes_px[0], crop_factor) if box_px is None else np.asarray(box_px, np.float32)
     box = box + np.float32((margin - 1) / 2) * (box[2] - box[0]) * np.array([-1, -1, 1, 1], np.float32)
     affine = crop_from_image(box, side)
     if box[2] - box[0] <= side:

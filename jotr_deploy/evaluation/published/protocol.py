@@ -27,7 +27,7 @@ from jotr_deploy.evaluation.published.paper_rows import PAPER, PUBLISHED
 from jotr_deploy.evaluation.published.set_people import Everybody, read_everybody
 from jotr_deploy.evaluation.published.set_result import SetEvaluation, SetProtocol, by_sequence
 from jotr_deploy.evaluation.published.true_bodies import TrueBodies
-from jotr_deploy.geometry.crop import JOINTS_MARGIN, SQUARE_MARGIN, VALID_CONFIDENCE
+from jotr_deploy.geometry.crop import JOINTS_MARGIN, VALID_CONFIDENCE
 
 _STAND_IN, _SMPL = "the stand-in body", "SMPL"
 
@@ -67,7 +67,8 @@ def evaluate_set(
         JotrDeployError: an attack on people whose cameras are not known, or see `open_attack`.
     """
     evaluated = load_h36m_regressor(options.h36m_regressor)
-    everybody = read_everybody(options.protocol, options.root)
+    crop_factor = bundle.manifest.model.crop_factor
+    everybody = read_everybody(options.protocol, options.root, crop_factor)
     people = everybody.people
     if options.occlusion:
         _require_cameras(everybody)
@@ -92,7 +93,7 @@ def evaluate_set(
             precision=entry.precision or "",
             device=files.measured.device,
             labels=bundle.manifest.labels,
-            protocol=set_protocol(options.protocol, everybody, bodies, len(measured), options.align),
+            protocol=set_protocol(options.protocol, everybody, bodies, len(measured), crop_factor, options.align),
             everybody=total,
             sequences=rows,
             published=PUBLISHED[options.protocol],
@@ -151,7 +152,7 @@ def _warnings(bundle: Bundle, bodies: TrueBodies) -> tuple[str, ...]:
 
 
 def set_protocol(
-    name: str, everybody: Everybody, bodies: TrueBodies, accelerations: int, align: bool = False
+    name: str, everybody: Everybody, bodies: TrueBodies, accelerations: int, crop_factor: float, align: bool = False
 ) -> SetProtocol:
     """The protocol of a set in plain words."""
     people, published = everybody.people, PUBLISHED[name]
@@ -169,7 +170,7 @@ def set_protocol(
         "person" + (ALIGNED if align else ""),
         truth=f"{body} of each person's gender, pose, shape and place: {genders}",
         box=f"the joints found, width and height times {JOINTS_MARGIN}, clipped to the picture as published, square "
-        f"about its centre, longer side times {SQUARE_MARGIN}",
+        f"about its centre, longer side times {crop_factor:g}",
         joints_given=f"as shipped with the set, found by networks: {found}; pelvis, and neck where it was not "
         "found, as midpoints, their confidence the product of both",
         confidence=f"joints above {VALID_CONFIDENCE} make the box; of these, those inside the crop are given to the "

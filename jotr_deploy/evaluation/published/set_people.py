@@ -52,12 +52,13 @@ class Everybody:
         return tuple(person for picture in self.pictures for person in picture.people)
 
 
-def read_everybody(protocol: str, root: Path) -> Everybody:
+def read_everybody(protocol: str, root: Path, crop_factor: float) -> Everybody:
     """Read a set and find out whom the published evaluation can crop.
 
     Args:
         protocol: a key of `SPLITS`.
         root: where the folders of the sets lie.
+        crop_factor: `ModelConfig.crop_factor` of the network.
 
     Raises:
         DatasetError: a file of the set is missing or not as its layout says; a picture is missing.
@@ -71,7 +72,7 @@ def read_everybody(protocol: str, root: Path) -> Everybody:
     pictures, left_out = [], {NO_JOINT_BOX: [], NO_TRUTH: []}  # type: tuple[list[Picture], dict[str, list[str]]]
     for together in by_image.values():
         true = [person for person in together if person.fit is not None]
-        given = given_of(true)
+        given = given_of(true, crop_factor)
         kept = given.track_ids.tolist()
         pictures.append(Picture(tuple(true[place] for place in kept), given))
         left_out[NO_TRUTH] += [person.key for person in together if person.fit is None]
@@ -80,7 +81,7 @@ def read_everybody(protocol: str, root: Path) -> Everybody:
     return Everybody(SETS[protocol].title, split, len(people), tuple(pictures), reasons)
 
 
-def given_of(people: Sequence[Annotation]) -> Detections:
+def given_of(people: Sequence[Annotation], crop_factor: float) -> Detections:
     """Inputs for the people of one picture: the joints found, shipped with the set, and their crop boxes.
 
     Who has no box is left out; `track_ids` say who the others are, as places in `people`.
@@ -94,7 +95,7 @@ def given_of(people: Sequence[Annotation]) -> Detections:
     count = len(people)
     keypoints_px = np.concatenate([np.zeros((0, 30, 3), np.float32), *joints])
     found = Detections(np.zeros((count, 4)), keypoints_px, np.ones(count), np.arange(count))
-    return with_joint_boxes(found, people[0].size_px) if people else found
+    return with_joint_boxes(found, people[0].size_px, crop_factor) if people else found
 
 
 def require_pictures(images: Sequence[Path]) -> None:

@@ -24,6 +24,8 @@ def given_people(
     keypoints_px: Any = None,
     skeleton: str | None = None,
     pose: PoseNetwork | None = None,
+    *,
+    crop_factor: float,
 ) -> Detections:
     """People by their boxes, their joints, or both, with square crop boxes; in the order given.
 
@@ -36,6 +38,7 @@ def given_people(
         keypoints_px: (N, J, 3) x, y and confidence; joints that are not finite are absent.
         skeleton: order of the joints, a key of `SKELETONS`; by their number if not given.
         pose: network that finds joints inside boxes.
+        crop_factor: `ModelConfig.crop_factor` of the mesh network.
 
     Raises:
         KeypointFileError: arrays of other shapes, boxes without area, an unknown skeleton.
@@ -43,14 +46,15 @@ def given_people(
     boxes = None if boxes_px is None else _checked_boxes(boxes_px)
     if keypoints_px is None:
         assert boxes is not None, "boxes or keypoints"
-        return with_crop_boxes(image_bgr, Detections.from_boxes(boxes), pose)
+        return with_crop_boxes(image_bgr, Detections.from_boxes(boxes), pose, crop_factor)
     joints = to_smpl30(*_checked_joints(keypoints_px, skeleton))
     if boxes is None:
         people = Detections.from_boxes(np.zeros((len(joints), 4)))
-        return with_joint_boxes(replace(people, keypoints_px=joints), (image_bgr.shape[1], image_bgr.shape[0]))
+        size_px = (image_bgr.shape[1], image_bgr.shape[0])
+        return with_joint_boxes(replace(people, keypoints_px=joints), size_px, crop_factor)
     if len(boxes) != len(joints):
         raise KeypointFileError(f"{len(boxes)} boxes and joints of {len(joints)} people", "give as many of each")
-    return replace(Detections.from_boxes(square_box(boxes)), keypoints_px=joints)
+    return replace(Detections.from_boxes(square_box(boxes, crop_factor)), keypoints_px=joints)
 
 
 def checked_image(image: Any) -> Array:

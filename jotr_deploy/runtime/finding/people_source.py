@@ -80,6 +80,7 @@ class KeypointPeople:
 
     file: KeypointFile
     source: FrameSource | None
+    crop_factor: float = field(kw_only=True)
     lens: Lens | None = field(default=None, init=False)
     belonging: Belonging = field(init=False)
     use: FileUse = field(init=False)
@@ -113,7 +114,9 @@ class KeypointPeople:
             _unusable(joints[use, :2], (width, height)) for joints, use in zip(people.keypoints_px, valid, strict=True)
         ]
         self.use.leave_out([reason for reason in why if reason], name)
-        framed = with_joint_boxes(people[[at for at, reason in enumerate(why) if not reason]], (width, height))
+        framed = with_joint_boxes(
+            people[[at for at, reason in enumerate(why) if not reason]], (width, height), self.crop_factor
+        )
         lost = sum(reason is None for reason in why) - len(framed)
         self.use.leave_out([_NO_BOX] * lost, name)
         self.use.entries_used += len(framed)
@@ -128,6 +131,7 @@ class BoxPeople:
     source: FrameSource | None
     pose: PoseNetwork | None = None
     spans: Spans | None = None  # told of the stage "pose"
+    crop_factor: float = field(kw_only=True)
     lens: Lens | None = field(default=None, init=False)
     belonging: Belonging = field(init=False)
     use: FileUse = field(init=False)
@@ -154,7 +158,7 @@ class BoxPeople:
         people = people if self.lens is None else self.lens(people, (width, height))
         self.use.entries_used += len(people)
         with (self.spans or Spans())("pose", frame) if self.pose else nullcontext():
-            return with_crop_boxes(image_bgr, people, self.pose)
+            return with_crop_boxes(image_bgr, people, self.pose, self.crop_factor)
 
 
 def _orientation(source: FrameSource | None, frame: int) -> int:
@@ -202,6 +206,7 @@ class DetectedPeople:
     detector: FindsPeople
     pose: PoseNetwork | None = None
     spans: Spans | None = None  # told of the stages "detect" and "pose"
+    crop_factor: float = field(kw_only=True)
 
     def __call__(self, image_bgr: Array, name: str, frame: int) -> Detections:
         """See `PeopleSource`."""
@@ -214,18 +219,19 @@ class DetectedPeople:
             with span("detect", frame):
                 boxes_px, scores, joints = self.detector.people(image_bgr)
             people = Detections.from_boxes(boxes_px, scores)
-            people = with_joints(people, joints, self.detector.skeleton, (image_bgr.shape[1], image_bgr.shape[0]))
+            size_px = (image_bgr.shape[1], image_bgr.shape[0])
+            people = with_joints(people, joints, self.detector.skeleton, size_px, self.crop_factor)
         else:
             with span("detect", frame):
                 boxes_px, scores = self.detector(image_bgr)
             people = Detections.from_boxes(boxes_px, scores)
             if self.pose is None:
-                return with_crop_boxes(image_bgr, people, None), boxes_px
+                return with_crop_boxes(image_bgr, people, None, self.crop_factor), boxes_px
             with span("pose", frame):
                 joints = self.pose(image_bgr, boxes_px)
             somebody = np.flatnonzero(scores * joints[..., 2].mean(1) >= self.pose.least_score)
-            boxes_px, (height, width) = boxes_px[somebody], image_bgr.shape[:2]
-            people = with_joints(people[somebody], joints[somebody], self.pose.skeleton, (width, height))
+            boxes_px, size_px = boxes_px[somebody], (image_bgr.shape[1], image_bgr.shape[0])
+            people = with_joints(people[somebody], joints[somebody], self.pose.skeleton, size_px, self.crop_factor)
         kept = distinct_poses(people.keypoints_px, boxes_px)
         return people[kept], boxes_px[kept]
 
@@ -236,12 +242,14 @@ class WholeFrame:
 
     pose: PoseNetwork | None = None
     spans: Spans | None = None  # told of the stage "pose"
+    crop_factor: float = field(kw_only=True)
 
     def __call__(self, image_bgr: Array, name: str, frame: int) -> Detections:
         """See `PeopleSource`."""
         height, width = image_bgr.shape[:2]
         with (self.spans or Spans())("pose", frame) if self.pose else nullcontext():
-            return with_crop_boxes(image_bgr, Detections.from_boxes(np.array([[0, 0, width, height]])), self.pose)
+            whole = Detections.from_boxes(np.array([[0, 0, width, height]]))
+            return with_crop_boxes(image_bgr, whole, self.pose, self.crop_factor)
 
 
 @dataclass
@@ -265,7 +273,7 @@ class OrWholePicture:
         return self.whole(image_bgr, name, frame)
 
 
-def with_joint_boxes(people: Detections, size_px: tuple[int, int]) -> Detections:
+def with_joint_boxes(people: Detections, size_px: tuple[int, int], crop_factor: float) -> Detections:
     """Give people the crop box of their valid joints, as the published evaluation does.
 
     Who has no box, because the valid joints are none, one, or beyond the right or bottom edge, is left out.
@@ -273,33 +281,35 @@ def with_joint_boxes(people: Detections, size_px: tuple[int, int]) -> Detections
     valid: Array = people.keypoints_px[..., 2] > VALID_CONFIDENCE
     some = np.flatnonzero(valid.any(1))
     people, valid = people[some], valid[some]
-    boxes_px = square_box(clip_box(box_from_joints(people.keypoints_px, valid), size_px))
+    boxes_px = square_box(clip_box(box_from_joints(people.keypoints_px, valid), size_px), crop_factor)
     has_area = np.flatnonzero(boxes_px[:, 2] > boxes_px[:, 0])
     return replace(people, boxes_px=boxes_px)[has_area]
 
 
-def with_crop_boxes(image_bgr: Array, people: Detections, pose: PoseNetwork | None) -> Detections:
+def with_crop_boxes(image_bgr: Array, people: Detections, pose: PoseNetwork | None, crop_factor: float) -> Detections:
     """Give people, of whom boxes are known, the joints of a pose network and their square crop boxes.
 
     Without one the crop box is the square about the person's box.
     """
     if pose is None:
-        return replace(people, boxes_px=square_box(people.boxes_px))
+        return replace(people, boxes_px=square_box(people.boxes_px, crop_factor))
     height, width = image_bgr.shape[:2]
-    return with_joints(people, pose(image_bgr, people.boxes_px), pose.skeleton, (width, height))
+    return with_joints(people, pose(image_bgr, people.boxes_px), pose.skeleton, (width, height), crop_factor)
 
 
-def with_joints(people: Detections, joints: Array, skeleton: str, size_px: tuple[int, int]) -> Detections:
+def with_joints(
+    people: Detections, joints: Array, skeleton: str, size_px: tuple[int, int], crop_factor: float
+) -> Detections:
     """Give people, of whom boxes are known, joints (N, J, 3) that a network found, and their square crop boxes.
 
     The crop box is that of the joints, as for joints from a file; with fewer than `LEAST_JOINTS` it is the square
     about the person's box.
     """
-    boxes_px = square_box(people.boxes_px)
+    boxes_px = square_box(people.boxes_px, crop_factor)
     keypoints_px = to_smpl30(joints, skeleton)
     valid: Array = keypoints_px[..., 2] > VALID_CONFIDENCE
     enough = np.flatnonzero(valid.sum(1) >= LEAST_JOINTS)
-    by_joints_px = square_box(clip_box(box_from_joints(keypoints_px[enough], valid[enough]), size_px))
+    by_joints_px = square_box(clip_box(box_from_joints(keypoints_px[enough], valid[enough]), size_px), crop_factor)
     has_area = by_joints_px[:, 2] > by_joints_px[:, 0]
     boxes_px[enough[has_area]] = by_joints_px[has_area]
     return replace(people, boxes_px=boxes_px, keypoints_px=keypoints_px)
@@ -314,6 +324,8 @@ def open_people_source(
     people: PeopleBy = "auto",
     spans: Spans | None = None,
     joints_in: JointsIn = "auto",
+    *,
+    crop_factor: float,
 ) -> PeopleSource:
     """The people of a source by what the user gave, keypoints or boxes; else as `people` says.
 
@@ -323,6 +335,7 @@ def open_people_source(
     detector, without one HOG, and says so once; a still picture in which HOG finds nobody is one person as a whole, a
     frame of a video or a stream has nobody then. Where OpenCV has no HOG every frame is one person. `spans` are told
     of detector and pose network. `joints_in` says what the coordinates of the file are, see `coordinates.JointsIn`.
+    `crop_factor` is the `ModelConfig.crop_factor` of the mesh network, as for every class of this file.
 
     Raises:
         KeypointFileError: two ways are given, a file cannot be read, or it does not belong to the source.
@@ -331,10 +344,10 @@ def open_people_source(
     """
     require_one_way(people, keypoints, boxes)
     if keypoints is not None:
-        return KeypointPeople(read_keypoints(keypoints, skeleton, joints_in), source)
+        return KeypointPeople(read_keypoints(keypoints, skeleton, joints_in), source, crop_factor=crop_factor)
     if boxes is not None:
-        return BoxPeople(read_boxes(boxes, joints_in), source, networks.pose, spans)
-    return _found_in(source, networks, people, spans)
+        return BoxPeople(read_boxes(boxes, joints_in), source, networks.pose, spans, crop_factor=crop_factor)
+    return _found_in(source, networks, people, spans, crop_factor)
 
 
 def require_one_way(people: PeopleBy, keypoints: Path | None, boxes: Path | None) -> None:
@@ -351,7 +364,7 @@ def require_one_way(people: PeopleBy, keypoints: Path | None, boxes: Path | None
 
 
 def _found_in(
-    source: FrameSource | None, networks: PeopleNetworks, people: PeopleBy, spans: Spans | None
+    source: FrameSource | None, networks: PeopleNetworks, people: PeopleBy, spans: Spans | None, crop_factor: float
 ) -> DetectedPeople | OrWholePicture | WholeFrame:
     if people == "detector" and networks.detector is None:
         raise BundleError(
@@ -359,12 +372,12 @@ def _found_in(
             "put one in: jotr-deploy add BUNDLE --detector FILE",
         )
     if people in ("auto", "detector") and networks.detector is not None:
-        return DetectedPeople(networks.detector, networks.pose, spans)
-    whole = WholeFrame(networks.pose, spans)
+        return DetectedPeople(networks.detector, networks.pose, spans, crop_factor=crop_factor)
+    whole = WholeFrame(networks.pose, spans, crop_factor=crop_factor)
     if people == "frame":
         return whole
     try:
-        found = DetectedPeople(HogDetector(), networks.pose, spans)
+        found = DetectedPeople(HogDetector(), networks.pose, spans, crop_factor=crop_factor)
     except MissingDependency as error:
         if people == "hog":
             raise

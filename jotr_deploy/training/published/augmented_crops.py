@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from jotr_deploy.config import ModelConfig
 from jotr_deploy.geometry.crop import clip_box
 from jotr_deploy.geometry.rotations import matrix_from_axis_angle
 from jotr_deploy.skeletons import SMPL30, mirrored_order
@@ -20,7 +21,7 @@ from jotr_deploy.training.mesh_samples import turned_root
 Array = NDArray[Any]
 
 MARGIN = (1.0, 1.2)
-"""Factor from the person's box to the square one."""
+"""Factor from the person's box to the square one, at the published crop factor; another one scales both ends."""
 SCALE, TURN_RAD, TURNED, MIRRORED, COLOUR = 0.25, np.deg2rad(30), 0.6, 0.5, 0.2
 """Deviation of the scale, of the turn; how many are turned, mirrored; the largest change of a channel."""
 MIRRORED_SMPL30 = list(mirrored_order(SMPL30))
@@ -42,9 +43,9 @@ class Variation:
         return matrix_from_axis_angle(np.array([0.0, 0.0, -self.turn_rad]))
 
 
-def draw_variation(rng: np.random.Generator) -> Variation:
+def draw_variation(rng: np.random.Generator, crop_factor: float) -> Variation:
     """Draw as published; always as many numbers."""
-    margin = rng.uniform(*MARGIN)
+    margin = rng.uniform(*MARGIN) * (crop_factor / ModelConfig().crop_factor)
     scale = 1 + SCALE * float(np.clip(rng.normal(), -1, 1))
     turn_rad = float(TURN_RAD * np.clip(rng.normal(), -2, 2)) * (rng.random() < TURNED)
     return Variation(margin, scale, turn_rad, bool(rng.random() < MIRRORED), rng.uniform(1 - COLOUR, 1 + COLOUR, 3))

@@ -34,6 +34,7 @@ class AnnotatedSamples:
     bodies: FittedBodies
     seed: int
     crop_side: int  # pixels
+    crop_factor: float  # see `square_box`
     drop_joints: float  # probability that a joint which is given is withheld
 
     def __call__(self, indices: Sequence[int]) -> dict[str, Array]:
@@ -53,7 +54,7 @@ class AnnotatedSamples:
         """
         rng = np.random.default_rng((self.seed, index, 5))
         person, others = self.people(index)
-        variation = draw_variation(rng)
+        variation = draw_variation(rng, self.crop_factor)
         affine = crop_from_picture(person.box_px, person.size_px, variation, self.crop_side)
         labels, *other_labels = (labels_in_crop(each, affine, variation) for each in (person, *others))
         area_px2 = float((person.box_px[2:] - person.box_px[:2]).prod() * abs(np.linalg.det(affine[:, :2])))

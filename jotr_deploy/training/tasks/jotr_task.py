@@ -151,7 +151,12 @@ def make(options: Options, seed: int) -> JotrTask:
     for read in sets:
         _require_picture(read)
     samples = AnnotatedSamples(
-        people, FittedBodies(body, regressor), seed, options.model.crop_side, options.drop_joints
+        people,
+        FittedBodies(body, regressor),
+        seed,
+        options.model.crop_side,
+        options.model.crop_factor,
+        options.drop_joints,
     )
     return JotrTask(MeshModel(network, body, options.freeze_bn), options, seed, people.epoch, samples)
 

@@ -146,7 +146,7 @@ def make(options: Options, seed: int) -> MeshTask:
     """
     network = start_network(options.model, options.prior, options.start, seed)
     pose = None if options.pose is None else FoundJoints(options.pose)
-    samples: Any = SceneSamples(seed, options.model.crop_side, options.drop_joints, pose)
+    samples: Any = SceneSamples(seed, options.model.crop_side, options.model.crop_factor, options.drop_joints, pose)
     return MeshTask(MeshModel(network, stand_in(), options.freeze_bn), options, seed, samples)
 
 

@@ -58,7 +58,8 @@ class QatTask:
         self.body = JointsBody(SkinnedBody(self.checkpoint.body or stand_in()))
         with torch.no_grad():
             fake_quantized(self.teacher, self.placement)  # raises where they do not fit each other
-        scenes: Any = SceneSamples(seed, self.checkpoint.config.crop_side, options.drop_joints)
+        config = self.checkpoint.config
+        scenes: Any = SceneSamples(seed, config.crop_side, config.crop_factor, options.drop_joints)
         self.draw: Callable[[Sequence[int]], dict[str, Array]] = scenes
 
     def samples(self, indices: Sequence[int]) -> dict[str, Array]:

@@ -39,7 +39,7 @@ def test_a_window_pixel_for_pixel_is_cut_from_the_picture(index: int) -> None:
 @pytest.mark.parametrize("index", range(4))
 def test_direct_crops_agree_with_a_warp_of_a_finer_picture(index: int) -> None:
     scene = replace(draw_scene(10, index), lens=CLEAR)
-    box = square_box(labels(scene).boxes_px[0])
+    box = square_box(labels(scene).boxes_px[0], 1.1)
     side, finer = 96, 4
     direct, fine = render(scene, box, side), render(scene, box, side * finer)
     # Pixel centres at integers: pixel 0 of both lies on the corner of the box.
@@ -60,7 +60,7 @@ def small_person() -> tuple[Scene, int]:
     for index in range(100):
         scene = draw_scene(11, index)
         for person, box in enumerate(labels(scene).boxes_px):
-            square = square_box(box)
+            square = square_box(box, 1.1)
             if square[2] - square[0] < 150 and (box[:2] > 0).all() and (box[2:] < scene.size_px).all():
                 return scene, person
     raise AssertionError("no such scene")

@@ -28,7 +28,7 @@ Array = Any
 def test_everybody_of_a_miniature(tmp_path: Path, protocol: str) -> None:
     write_miniature(protocol, tmp_path)
     known = KNOWN[protocol, SPLITS[protocol]]
-    everybody = read_everybody(protocol, tmp_path)
+    everybody = read_everybody(protocol, tmp_path, 1.1)
     assert everybody.count == len(known)
     assert [person.key for person in everybody.people] == [person.key for person in known]
     assert everybody.left_out == {}
@@ -50,7 +50,7 @@ def person(**changes: Any) -> Annotation:
 
 def test_the_box_by_hand() -> None:
     """Extent 20 x 20 about (40, 50), times 1.2: 28..52; clipped a pixel less: 28..51; square about 39.5, times 1.1."""
-    given = given_of([person()])
+    given = given_of([person()], 1.1)
     assert_allclose(given.boxes_px, [[39.5 - 12.65, 49.5 - 12.65, 39.5 + 12.65, 49.5 + 12.65]], rtol=1e-6)
     pelvis, neck = given.keypoints_px[0, SMPL30_INDEX["Pelvis"]], given.keypoints_px[0, SMPL30_INDEX["Neck"]]
     assert_allclose(pelvis, [40, 50, 0.125])
@@ -77,7 +77,7 @@ def with_confidence(*confidences: float) -> Annotation:
     ],
 )
 def test_who_has_a_box(people: list[Annotation], kept: list[int]) -> None:
-    assert_array_equal(given_of(people).track_ids, kept)
+    assert_array_equal(given_of(people, 1.1).track_ids, kept)
 
 
 def test_who_is_left_out_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +88,7 @@ def test_who_is_left_out_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         person(key="no joints", image=tmp_path / "a.jpg", found_px=None),
     ]
     monkeypatch.setattr("jotr_deploy.evaluation.published.set_people.read_set", lambda *_: people)
-    everybody = read_everybody("3dpw", tmp_path)
+    everybody = read_everybody("3dpw", tmp_path, 1.1)
     assert everybody.count == 3
     assert [each.key for each in everybody.people] == ["whole"]
     assert everybody.left_out == {NO_JOINT_BOX: ("no joints",), "no true body": ("no truth",)}
@@ -100,7 +100,7 @@ def test_pictures_that_are_missing_are_told_before_anything_runs(tmp_path: Path)
     for picture in pictures[1:]:
         picture.unlink()
     with pytest.raises(DatasetError) as refused:
-        read_everybody("3dpw", tmp_path)
+        read_everybody("3dpw", tmp_path, 1.1)
     assert refused.value.cause == f"{pictures[1]}: no such picture; 2 of 4 pictures of the set are missing"
     assert "docs/datasets.md" in refused.value.remedy
 
@@ -110,7 +110,7 @@ def test_a_missing_picture_of_a_set_that_does_not_say_their_size(tmp_path: Path)
     picture = tmp_path / KNOWN["3doh", "test"][1].image
     picture.unlink()
     with pytest.raises(DatasetError) as refused:
-        read_everybody("3doh", tmp_path)
+        read_everybody("3doh", tmp_path, 1.1)
     assert refused.value.cause.startswith(f"{picture}: ")
 
 

@@ -36,7 +36,7 @@ class Miniature:
 
     def __init__(self, name: str, root: Path, smpl: Path, regressor: Path) -> None:
         self.options = SetOptions(name, root, regressor, smpl, seed=0)
-        people = read_everybody(name, root).people
+        people = read_everybody(name, root, 1.1).people
         self.truth_m = TrueBodies(smpl, ["male", "female"]).truth(people).vertices_m
         self.joints_m = np.zeros((len(people), 30, 3))
 

@@ -1,4 +1,5 @@
 import json
+from functools import partial
 
 import cv2
 import numpy as np
@@ -10,6 +11,7 @@ from jotr_deploy.errors import BundleError, KeypointFileError, MissingDependency
 from jotr_deploy.geometry.crop import square_box
 from jotr_deploy.runtime.crops import make_crops
 from jotr_deploy.runtime.detections import Detections
+from jotr_deploy.runtime.finding import people_source
 from jotr_deploy.runtime.finding.detection import open_detector
 from jotr_deploy.runtime.finding.detection.one_stage import OneStage
 from jotr_deploy.runtime.finding.people_networks import PeopleNetworks
@@ -17,7 +19,6 @@ from jotr_deploy.runtime.finding.people_source import (
     LEAST_JOINTS,
     WholeFrame,
     file_use,
-    open_people_source,
     with_joint_boxes,
 )
 from jotr_deploy.runtime.finding.pose import open_pose_network
@@ -25,6 +26,8 @@ from jotr_deploy.runtime.joint_files.npz_file import write_keypoints_npz
 from jotr_deploy.runtime.sources.opening import VideoWriter, open_source
 from jotr_deploy.skeletons import SKELETONS, SMPL30_INDEX, to_smpl30
 from jotr_deploy.support.spans import Spans
+
+open_people_source = partial(people_source.open_people_source, crop_factor=1.1)
 
 SIZE_PX = (200, 100)
 IMAGE = np.zeros((100, 200, 3), np.uint8)
@@ -150,7 +153,7 @@ def test_who_cannot_be_in_the_picture_is_left_out_and_is_an_error_where_nobody_r
 )
 def test_beyond_the_right_edge_every_crop_still_has_an_area(shift, kept):
     keypoints = to_smpl30(person()[None] + np.array(shift), "coco17")
-    people = with_joint_boxes(Detections(np.zeros((1, 4)), keypoints, np.ones(1), -np.ones(1)), SIZE_PX)
+    people = with_joint_boxes(Detections(np.zeros((1, 4)), keypoints, np.ones(1), -np.ones(1)), SIZE_PX, 1.1)
     assert make_crops(IMAGE, people, 64).joints_mask.shape == (kept, 30)
 
 
@@ -275,13 +278,16 @@ def test_an_opencv_without_hog(video, caplog, monkeypatch):
 
 
 def test_a_one_pixel_frame_has_a_box():
-    people = WholeFrame()(np.zeros((1, 1, 3), np.uint8), "a.png", 0)
+    people = WholeFrame(crop_factor=1.1)(np.zeros((1, 1, 3), np.uint8), "a.png", 0)
     np.testing.assert_allclose(people.boxes_px, [[-0.05, -0.05, 1.05, 1.05]])
 
 
 def test_our_own_file_repeats_boxes_and_people_without_joints(video, tmp_path, caplog):
     frames = [
-        (0, with_joint_boxes(Detections(np.zeros((1, 4)), to_smpl30(person()[None], "coco17"), [1], [3]), SIZE_PX)),
+        (
+            0,
+            with_joint_boxes(Detections(np.zeros((1, 4)), to_smpl30(person()[None], "coco17"), [1], [3]), SIZE_PX, 1.1),
+        ),
         (2, Detections.from_boxes(np.array([[5, 5, 65, 65]]))),
     ]
     write_keypoints_npz(tmp_path / "k.npz", frames)
@@ -343,12 +349,12 @@ def body(valid=17, seed=0):
 def by_joints(boxes_px, joints):
     people = Detections(np.zeros((len(boxes_px), 4)), to_smpl30(FakePose(joints)(IMAGE, boxes_px), "coco17"),
                         np.ones(len(boxes_px)), -np.ones(len(boxes_px)))  # fmt: skip
-    return with_joint_boxes(people, SIZE_PX)
+    return with_joint_boxes(people, SIZE_PX, 1.1)
 
 
 def test_detected_people_without_a_pose_network(photo):
     (people,) = everyone(photo, open_people_source(photo, networks=PeopleNetworks(detector())))
-    np.testing.assert_allclose(people.boxes_px, square_box(BOXES_PX), atol=1e-3)
+    np.testing.assert_allclose(people.boxes_px, square_box(BOXES_PX, 1.1), atol=1e-3)
     np.testing.assert_allclose(people.scores, SCORES, rtol=1e-5)
     assert not people.keypoints_px.any()
     assert people.track_ids.tolist() == [-1, -1]
@@ -371,7 +377,7 @@ def test_joints_of_a_pose_network_give_the_box_as_those_of_a_file_do(photo, boxe
 def test_too_few_joints_leave_the_box_to_the_detector(photo, valid):
     networks = PeopleNetworks(detector(), FakePose(body(valid)))
     (people,) = everyone(photo, open_people_source(photo, networks=networks))
-    np.testing.assert_allclose(people.boxes_px, square_box(BOXES_PX), atol=1e-3)
+    np.testing.assert_allclose(people.boxes_px, square_box(BOXES_PX, 1.1), atol=1e-3)
     assert (people.keypoints_px[..., 2] > 0).sum(1).tolist() == [valid, valid]  # but stay joints
 
 
@@ -379,7 +385,7 @@ def test_too_few_joints_leave_the_box_to_the_detector(photo, valid):
 def test_how_many_joints_are_enough(photo, valid):
     networks = PeopleNetworks(detector(), FakePose(body(valid)))
     (people,) = everyone(photo, open_people_source(photo, networks=networks))
-    expected = square_box(BOXES_PX) if valid < LEAST_JOINTS - 2 else by_joints(BOXES_PX, body(valid)).boxes_px
+    expected = square_box(BOXES_PX, 1.1) if valid < LEAST_JOINTS - 2 else by_joints(BOXES_PX, body(valid)).boxes_px
     np.testing.assert_allclose(people.boxes_px, expected, atol=1e-2)
 
 
@@ -388,7 +394,7 @@ def test_joints_without_an_extent_in_the_picture_leave_the_box_to_the_detector(p
     joints = body()
     joints[:, :2] = place
     (people,) = everyone(photo, open_people_source(photo, networks=PeopleNetworks(detector(), FakePose(joints))))
-    np.testing.assert_allclose(people.boxes_px, square_box(BOXES_PX), atol=1e-3)
+    np.testing.assert_allclose(people.boxes_px, square_box(BOXES_PX, 1.1), atol=1e-3)
 
 
 def test_given_boxes_get_joints_from_the_pose_network(photo, tmp_path):

@@ -42,27 +42,27 @@ def people(boxes_px, scores=None, seed=0):
 
 def test_only_the_region_is_looked_at():
     image = bright((20, 30, 39, 49), (120, 10, 139, 29))
-    (whole,) = DetectedPeople(Bright())(image, "a", 0).boxes_px
+    (whole,) = DetectedPeople(Bright(), crop_factor=1.1)(image, "a", 0).boxes_px
     assert whole[2] - whole[0] > 100, "both of them in one box"
     for region_px, box_px in [((0, 0, 100, 100), (20, 30, 39, 49)), ((100, 0, 200, 100), (120, 10, 139, 29))]:
-        found = WithinRegion(DetectedPeople(Bright()), region_px)(image, "a", 0)
-        alone = DetectedPeople(Bright())(bright(box_px), "a", 0)
+        found = WithinRegion(DetectedPeople(Bright(), crop_factor=1.1), region_px)(image, "a", 0)
+        alone = DetectedPeople(Bright(), crop_factor=1.1)(bright(box_px), "a", 0)
         np.testing.assert_allclose(found.boxes_px, alone.boxes_px, atol=1e-4)
-    assert len(WithinRegion(DetectedPeople(Bright()), (50, 50, 100, 100))(image, "a", 0)) == 0
+    assert len(WithinRegion(DetectedPeople(Bright(), crop_factor=1.1), (50, 50, 100, 100))(image, "a", 0)) == 0
 
 
 @pytest.mark.parametrize("region_px", [(0, 0, 200, 100), (-50, -1, 900, 101)])
 def test_the_whole_picture_changes_nothing(region_px):
     image = bright((20, 30, 39, 49))
-    expected = DetectedPeople(Bright())(image, "a", 0)
-    found = WithinRegion(DetectedPeople(Bright()), region_px)(image, "a", 0)
+    expected = DetectedPeople(Bright(), crop_factor=1.1)(image, "a", 0)
+    found = WithinRegion(DetectedPeople(Bright(), crop_factor=1.1), region_px)(image, "a", 0)
     np.testing.assert_array_equal(found.boxes_px, expected.boxes_px)
     np.testing.assert_array_equal(found.keypoints_px, expected.keypoints_px)
 
 
 def test_without_a_detector_the_region_is_the_person():
-    (box_px,) = WithinRegion(WholeFrame(), (150, 20, 999, 60))(IMAGE, "a", 0).boxes_px
-    (alone_px,) = WholeFrame()(np.zeros((40, 50, 3), np.uint8), "a", 0).boxes_px
+    (box_px,) = WithinRegion(WholeFrame(crop_factor=1.1), (150, 20, 999, 60))(IMAGE, "a", 0).boxes_px
+    (alone_px,) = WholeFrame(crop_factor=1.1)(np.zeros((40, 50, 3), np.uint8), "a", 0).boxes_px
     np.testing.assert_allclose(box_px, alone_px + np.float32([150, 20, 150, 20]))
 
 
@@ -84,7 +84,7 @@ def test_people_of_a_file_count_by_the_centre_of_their_box(tmp_path):
     rows = [{"image_id": "a.png", "category_id": 1, "bbox": box, "score": 1.0} for box in boxes]
     (tmp_path / "b.json").write_text(json.dumps(rows))
     with open_source(tmp_path / "a.png") as source:
-        by_file = open_people_source(source, boxes=tmp_path / "b.json")
+        by_file = open_people_source(source, boxes=tmp_path / "b.json", crop_factor=1.1)
         everyone = by_file(IMAGE, "a.png", 0)
         centre_x = (everyone.boxes_px[:, 0] + everyone.boxes_px[:, 2]) / 2
         edge = int(centre_x[1]) + 1  # parts the second from the third
@@ -96,7 +96,7 @@ def test_people_of_a_file_count_by_the_centre_of_their_box(tmp_path):
 @pytest.mark.parametrize("region_px", [(200, 0, 300, 100), (0, 100, 10, 101), (-9, -9, 0, 50)])
 def test_a_region_outside_of_the_picture(region_px):
     with pytest.raises(SourceError) as caught:
-        WithinRegion(WholeFrame(), region_px)(IMAGE, "a.png", 0)
+        WithinRegion(WholeFrame(crop_factor=1.1), region_px)(IMAGE, "a.png", 0)
     assert caught.value.cause == f"a.png: the region {region_px} is outside of the picture, 200 x 100 px"
     assert caught.value.remedy == "give x0,y0,x1,y1 inside it, in pixels from the top left"
 
@@ -104,7 +104,7 @@ def test_a_region_outside_of_the_picture(region_px):
 @pytest.mark.parametrize("region_px", [(5, 5, 5, 9), (9, 5, 5, 9), (0, 4, 9, 4)])
 def test_an_empty_region(region_px):
     with pytest.raises(SourceError) as caught:
-        WithinRegion(WholeFrame(), region_px)
+        WithinRegion(WholeFrame(crop_factor=1.1), region_px)
     assert caught.value.cause == f"the region {region_px} is empty"
     assert caught.value.remedy == "give x0,y0,x1,y1 with x0 < x1 and y0 < y1"
 
@@ -130,4 +130,4 @@ def test_the_best_stay_in_their_order(scores, sides, limit, kept):
 
 def test_at_least_one_must_be_allowed():
     with pytest.raises(ValueError, match="at most 0 people: give 1 or more"):
-        MostPeople(WholeFrame(), 0)
+        MostPeople(WholeFrame(crop_factor=1.1), 0)

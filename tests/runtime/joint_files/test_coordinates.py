@@ -80,7 +80,7 @@ def test_some_fractions_outside_do_not_make_pixels(tmp_path, caplog, outside):
 )
 def test_what_is_said_of_the_coordinates_goes_first(tmp_path, joints_in, scale):
     joints = np.clip(scaled((1 / 640, 1 / 480)), 0, 1)
-    file = read_keypoints(openpose(tmp_path / "a_keypoints.json", joints), joints_in=joints_in)
+    file = read_keypoints(openpose(tmp_path / "a_keypoints.json", joints), joints_in=joints_in, crop_factor=1.1)
     true = to_smpl30((joints * [*np.broadcast_to(scale, 2), 1])[None], "coco18")
     np.testing.assert_allclose(file.for_image("a.jpg", size_px=SIZE_PX).keypoints_px, true, atol=1e-3)
 
@@ -147,7 +147,7 @@ def test_joints_of_unrotated_pixels(tmp_path, caplog, orientation, fractions, jo
         joints[:, :2] /= SIZE_PX[::-1] if stored and orientation >= 5 else SIZE_PX
     file = openpose(tmp_path / "a_keypoints.json", joints)
     with open_source(path, upright=True) as source:
-        find = open_people_source(source, file, joints_in=joints_in)
+        find = open_people_source(source, file, joints_in=joints_in, crop_factor=1.1)
         (people,) = [find(frame.image_bgr, frame.name, frame.index) for frame in source]
     np.testing.assert_allclose(people.keypoints_px, EXPECTED, atol=1e-2)
     frame = "the unrotated pixels" if stored else "the upright picture"
@@ -159,6 +159,6 @@ def test_a_canvas_tells_the_unrotated_pixels(tmp_path):
     joints = stored_of(JOINTS, 6) * [0.5, 0.5, 1]
     file = openpose(tmp_path / "a_keypoints.json", joints, canvas_width=240, canvas_height=320)
     with open_source(path, upright=True) as source:
-        find = open_people_source(source, file)
+        find = open_people_source(source, file, crop_factor=1.1)
         (people,) = [find(frame.image_bgr, frame.name, frame.index) for frame in source]
     np.testing.assert_allclose(people.keypoints_px, EXPECTED, atol=1e-2)

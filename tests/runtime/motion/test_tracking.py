@@ -30,7 +30,7 @@ def detections(rows: Sequence[Row], frame: int, joints: bool = True, seed: int =
         body_m = BODY_M.copy()
         body_m[SWINGING, 0] += 0.25 * np.sin(2 * np.pi * frame / FPS + sum(who.encode()) + np.arange(16) % 2 * np.pi)
         keypoints[k, :, :2] = (body_m + np.array([x_m, y_m])) * PX_PER_M + rng.normal(0, 2, (30, 2))
-    boxes = square_box(box_from_joints(keypoints, keypoints[..., 2] > 0))
+    boxes = square_box(box_from_joints(keypoints, keypoints[..., 2] > 0), 1.1)
     return Detections(
         boxes, keypoints if joints else np.zeros_like(keypoints), np.ones(len(rows)), np.full(len(rows), -1)
     )
@@ -122,7 +122,7 @@ def test_half_a_body_is_still_the_same_person() -> None:
         people = detections([("a", 2, 1), ("b", 3, 1)], frame)
         if frame % 2:  # the joints that are left decide, and not the box
             people.keypoints_px[:, 15:, 2] = 0
-            boxes = square_box(box_from_joints(people.keypoints_px, people.keypoints_px[..., 2] > 0))
+            boxes = square_box(box_from_joints(people.keypoints_px, people.keypoints_px[..., 2] > 0), 1.1)
             people = Detections(boxes, people.keypoints_px, people.scores, people.track_ids)
         assert tracker(people, frame).track_ids.tolist() == [1, 2]
 

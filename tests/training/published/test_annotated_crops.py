@@ -30,7 +30,7 @@ ALL = pytest.mark.parametrize("variation", [PLAIN, TURNED, MIRRORED, BOTH], ids=
 
 
 def test_without_variation_it_is_the_square_crop() -> None:
-    expected = crop_from_image(square_box(clip_box(BOX, SIZE_PX)), SIDE)
+    expected = crop_from_image(square_box(clip_box(BOX, SIZE_PX), 1.1), SIDE)
     found = crop_from_picture(BOX, SIZE_PX, Variation(1.1, 1.0, 0.0, False, np.ones(3)), SIDE)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
@@ -125,7 +125,7 @@ def test_colours() -> None:
 
 def test_what_is_drawn() -> None:
     rng = np.random.default_rng(0)
-    drawn = [draw_variation(rng) for _ in range(4000)]
+    drawn = [draw_variation(rng, 1.1) for _ in range(4000)]
     margins, scales = np.array([each.margin for each in drawn]), np.array([each.scale for each in drawn])
     turns = np.rad2deg([each.turn_rad for each in drawn])
     colours = np.stack([each.colour for each in drawn])

@@ -234,15 +234,15 @@ def test_which_fits_are_used(root: Path, bodies: FittedBodies, name: str, recipe
 def made(tmp_path_factory: pytest.TempPathFactory, bodies: FittedBodies) -> AnnotatedSamples:
     picture = noise_picture(tmp_path_factory.mktemp("pictures") / "a.png")
     people = [posed(number, picture, is_3d=number % 2 == 0) for number in range(4)]
-    return AnnotatedSamples(AnnotatedPeople([people], 0), bodies, 0, SIDE, 0.1)
+    return AnnotatedSamples(AnnotatedPeople([people], 0), bodies, 0, SIDE, 1.1, 0.1)
 
 
 def test_every_number_alone_is_as_in_company(made: AnnotatedSamples) -> None:
     together = made(range(8))
-    alone = AnnotatedSamples(made.people, made.bodies, 0, SIDE, 0.1)([5])
+    alone = AnnotatedSamples(made.people, made.bodies, 0, SIDE, 1.1, 0.1)([5])
     for name, values in together.items():
         np.testing.assert_array_equal(alone[name][0], values[5], err_msg=name)
-    other = AnnotatedSamples(made.people, made.bodies, 1, SIDE, 0.1)([5])
+    other = AnnotatedSamples(made.people, made.bodies, 1, SIDE, 1.1, 0.1)([5])
     assert (alone["image"] != other["image"]).any()
     assert together["image"].shape == (8, 3, SIDE, SIDE)
     assert together["image"].dtype == np.uint8
@@ -263,7 +263,7 @@ def test_midpoints_are_those_of_joints_that_the_network_is_given(root: Path, bod
     hips, pelvis = [SMPL30_INDEX["L_Hip"], SMPL30_INDEX["R_Hip"]], SMPL30_INDEX["Pelvis"]
     for name, between in (("mscoco", True), ("h36m", False)):
         people = AnnotatedPeople([read_set(name, root, "train")[:1]], 0)
-        sample = AnnotatedSamples(people, bodies, 0, SIDE, 0.0).sample(0)
+        sample = AnnotatedSamples(people, bodies, 0, SIDE, 1.1, 0.0).sample(0)
         middle = sample["joints"][hips].mean(0)
         assert np.allclose(sample["joints"][pelvis], middle, atol=1e-4) is between
         at_label = np.allclose(sample["joints"][pelvis] * 4 / SIDE, sample["joints_img"][pelvis, :2], atol=1e-5)
@@ -277,7 +277,7 @@ def test_pictures_and_labels_that_do_not_agree(tmp_path: Path, bodies: FittedBod
         (posed(1, picture, size_px=(161, 120)), "a.png: 160 x 120 px, the annotations are for 161 x 120"),
     ):
         with pytest.raises(DatasetError, match=cause):
-            AnnotatedSamples(AnnotatedPeople([[person]], 0), bodies, 0, SIDE, 0.1)([0])
+            AnnotatedSamples(AnnotatedPeople([[person]], 0), bodies, 0, SIDE, 1.1, 0.1)([0])
 
 
 def test_crop_picture_and_labels_are_of_one_variation(
@@ -292,8 +292,8 @@ def test_crop_picture_and_labels_are_of_one_variation(
         str(tmp_path / "dot.png"), cv2.circle(np.zeros((SIZE_PX[1], SIZE_PX[0], 3), np.uint8), dot, 2, (255,) * 3, -1)
     )
     for variation, joint in ((PLAIN, "L_Knee"), (VARIED, "R_Knee")):
-        monkeypatch.setattr(module, "draw_variation", lambda rng, chosen=variation: chosen)
-        sample = AnnotatedSamples(AnnotatedPeople([[person]], 0), bodies, 0, SIDE, 0.0).sample(0)
+        monkeypatch.setattr(module, "draw_variation", lambda rng, crop_factor, chosen=variation: chosen)
+        sample = AnnotatedSamples(AnnotatedPeople([[person]], 0), bodies, 0, SIDE, 1.1, 0.0).sample(0)
         weight, (rows, columns) = sample["image"][0].astype(float), np.mgrid[:SIDE, :SIDE]
         found = np.array([(weight * columns).sum(), (weight * rows).sum()]) / weight.sum() / SIDE
         np.testing.assert_allclose(found, sample["joints_img"][SMPL30_INDEX[joint], :2], atol=0.7 / SIDE)

@@ -67,6 +67,7 @@ class BlazePosePeople:
     networks: BlazePose
     film: bool = False
     spans: Spans | None = None  # told of the stages "detect" and "pose"
+    crop_factor: float = field(kw_only=True)
     _before: _Seen | None = field(default=None, init=False)
 
     def __call__(self, image_bgr: Array, name: str, frame: int) -> Detections:
@@ -86,7 +87,7 @@ class BlazePosePeople:
         with span("pose", frame):
             poses, scores = self._with_new(image_bgr, followed, scores, found)
         self._before = _Seen(frame, size_px, turn, poses, scores)
-        return as_detections(poses, scores * poses.flags, size_px)
+        return as_detections(poses, scores * poses.flags, size_px, self.crop_factor)
 
     def _with_new(self, image_bgr: Array, followed: Poses, scores: Array, found: Found) -> tuple[Poses, Array]:
         """Those who are followed and still there, and those found who are not one of them; with detection scores."""
@@ -132,7 +133,7 @@ def due(where: list[Window], turn: int, somebody: bool) -> list[Window]:
     return whole if look % 2 else others[look // 2 % len(others) :][:1]
 
 
-def as_detections(poses: Poses, scores: Array, size_px: tuple[int, int]) -> Detections:
+def as_detections(poses: Poses, scores: Array, size_px: tuple[int, int], crop_factor: float) -> Detections:
     """People in an image of (width, height) with their crop boxes and their joints in the 30-joint set."""
     people = Detections.from_boxes(selection.boxes_px(poses), scores)
-    return with_joints(people, poses.joints, SKELETON, size_px)
+    return with_joints(people, poses.joints, SKELETON, size_px, crop_factor)
