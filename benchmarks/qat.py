@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from jotr_deploy.bundle import open_bundle
-from jotr_deploy.engines.derived_files import CALIBRATED, MESH
+from jotr_deploy.engines.derived_files import MESH
 from jotr_deploy.evaluation import held_out_scenes
 from jotr_deploy.evaluation.drift import file_drift
 from jotr_deploy.evaluation.evaluation_result import FileDrift
@@ -24,8 +24,9 @@ from jotr_deploy.evaluation.workers import in_order
 from jotr_deploy.profiling.environment import environment, load_average
 from jotr_deploy.runtime.mesh import MeshNetwork
 from jotr_deploy.runtime.sessions import open_session
+from jotr_deploy.support.precisions import Precision
 
-FILES = (MESH, CALIBRATED["int8"])
+FILES = (MESH, Precision.INT8.file())
 
 
 def measured(bundles: list[Path], seed: int, scenes: int) -> dict[tuple[Path, str], Samples]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from jotr_deploy.errors import JotrDeployError
+from jotr_deploy.errors import JotrDeployError, choice
+from jotr_deploy.support.choices import BACKENDS, SAMPLINGS, Backend, Sampling
+from jotr_deploy.support.precisions import Precision
 
 if TYPE_CHECKING:
     from jotr_deploy.engines.verify import Difference
@@ -33,7 +35,7 @@ def export_bundle(
     extra_regressor: str | Path | None = None,
     vposer: str | Path | None = None,
     with_body: bool = True,
-    sampling: Literal["function", "inline"] = "function",
+    sampling: Sampling = "function",
     replace: bool = False,
     say: Say = lambda step: None,
 ) -> Exported:
@@ -55,6 +57,7 @@ def export_bundle(
         VerificationError: the ONNX file differs from PyTorch by more than the limit; no bundle is left.
         OutputError: `output` exists or cannot be written.
     """
+    choice("--sampling", sampling, tuple(SAMPLINGS))
     say(f"reading {'random weights' if checkpoint is None else checkpoint}")
     from jotr_deploy.export.assemble import load_network, load_stand_in
     from jotr_deploy.export.to_bundle import export_bundle as export
@@ -78,8 +81,8 @@ class BuiltEngine:
 def build_engine(
     bundle: str | Path,
     *,
-    backend: Literal["tensorrt", "onnxruntime", "openvino"] = "tensorrt",
-    precision: Literal["fp32", "fp16", "bf16", "int8", "fp8"] = "fp16",
+    backend: Backend = "tensorrt",
+    precision: Precision | str = Precision.FP16,
     output: str | Path | None = None,
     say: Say = lambda step: None,
     **tensorrt: Any,
@@ -89,7 +92,7 @@ def build_engine(
     Args:
         bundle: directory, or the word "starter".
         backend: engine that the file is for.
-        precision: "int8" and "fp8" need a calibrated bundle.
+        precision: "fp32", "fp16", "bf16", or "int8" or "fp8" of a calibrated bundle.
         output: leave the bundle as it is and write a copy with the new file here.
         say: see `Say`.
         tensorrt: `batch`, `plugin`, `workspace_bytes`, `timing_cache`, `optimization_level` and `progress` of
@@ -99,6 +102,8 @@ def build_engine(
         BundleError, MissingDependency, SessionError: the bundle, a package or the device does not allow it.
         VerificationError: an output differs by more than the limit; the bundle is as it was.
     """
+    choice("--backend", backend, BACKENDS)
+    precision = Precision.of(precision)
     from jotr_deploy.bundle import to_write
 
     place = Path(bundle if output is None else output)

@@ -24,6 +24,7 @@ from jotr_deploy.export.assemble import STAND_IN_BODY, load_network
 from jotr_deploy.export.to_bundle import FACES, MESH, torch_network
 from jotr_deploy.export.to_onnx import export_onnx
 from jotr_deploy.runtime.sessions import open_session
+from jotr_deploy.support.precisions import Precision
 from jotr_deploy.training.tiny_detector import export_detector
 from jotr_deploy.training.tiny_pose import SKELETON, THRESHOLD, export_pose
 
@@ -60,7 +61,7 @@ def make(runs: Path, directory: Path) -> None:
     onnx.save(halve_weights(export_onnx(loaded.model), lambda weight: weight.name != "body.weights"), directory / MESH)
     with open_session(directory / MESH, device="cpu") as session:
         rows = measure(torch_network(loaded.model), session, loaded.model.config)
-    require(rows, "fp16", MESH)
+    require(rows, Precision.FP16, MESH)
     np.save(directory / FACES, loaded.faces, allow_pickle=False)
     recipe = {"sampling": "function", "weights": "float16"}
     entries = [

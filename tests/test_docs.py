@@ -20,11 +20,12 @@ from tiny import TINY
 from jotr_deploy.bundle import Error, FileEntry, Licence, Manifest
 from jotr_deploy.cli import VERBS, application
 from jotr_deploy.config import ModelConfig
-from jotr_deploy.engines.verify import LIMITS, UNITS
+from jotr_deploy.engines.verify import UNITS
 from jotr_deploy.export.assemble import load_stand_in
 from jotr_deploy.model.checkpoint import our_name
 from jotr_deploy.model.jotr import INPUTS, JOTR, MeshOutput
 from jotr_deploy.people import People
+from jotr_deploy.support.precisions import LIMITS, Precision
 from jotr_deploy.visual.result_files import PeopleWriter
 
 ROOT = Path(__file__).parent.parent
@@ -199,9 +200,9 @@ def test_the_measured_error_is_described() -> None:
 
 def test_the_limits_are_those_of_the_code() -> None:
     rows = table("docs/bundle.md", "## Verification")
-    assert {name: unit for name, *_, unit in rows} == {name: UNITS[name] for name in LIMITS["fp32"]}
+    assert {name: unit for name, *_, unit in rows} == {name: UNITS[name] for name in LIMITS[Precision.FP32]}
     for column, (precision, kind) in enumerate((("fp32", "max"), ("fp16", "mean"), ("bf16", "mean")), 1):
-        assert {row[0]: (kind, float(row[column])) for row in rows} == LIMITS[precision]
+        assert {row[0]: (kind, float(row[column])) for row in rows} == LIMITS[Precision(precision)]
 
 
 def test_the_result_file_is_described_array_by_array(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from jotr_deploy.support.precisions import Precision
+
 Array = NDArray[Any]
 
 
@@ -30,4 +32,4 @@ class Codes:
 
 INT8 = Codes("int8", np.dtype(np.int8), 127.0, whole=True)  # symmetric, so -128 never occurs
 FP8 = Codes("fp8", np.dtype(ml_dtypes.float8_e4m3fn), 448.0, whole=False)
-CODES: Mapping[str, Codes] = {codes.name: codes for codes in (INT8, FP8)}
+CODES: Mapping[Precision, Codes] = {Precision.of(codes.name): codes for codes in (INT8, FP8)}

@@ -17,14 +17,16 @@ from jotr_deploy.bundle import Bundle, Error, FileEntry, replace_file
 from jotr_deploy.calibration.calibration_crops import ENOUGH, CropSet
 from jotr_deploy.calibration.codes import CODES
 from jotr_deploy.calibration.quantize import sites
-from jotr_deploy.calibration.ranges import BINS, Histogram, Method, collect
+from jotr_deploy.calibration.ranges import BINS, Histogram, collect
 from jotr_deploy.calibration.sensitivity import DriftMeter, Search, placed, search
-from jotr_deploy.engines.derived_files import CALIBRATED, MESH, calibrated
+from jotr_deploy.engines.derived_files import MESH, calibrated
 from jotr_deploy.engines.fp16_weights import widen_weights
 from jotr_deploy.errors import BundleError, JotrDeployError
 from jotr_deploy.evaluation.metrics import distances_mm
 from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.support.cache import user_cache
+from jotr_deploy.support.choices import CalibrationMethod
+from jotr_deploy.support.precisions import Precision
 from jotr_deploy.support.read_errors import read_onnx
 from jotr_deploy.support.writing import written_aside
 
@@ -40,7 +42,7 @@ class Calibrated:
     """Result of `calibrate`."""
 
     bundle: Bundle
-    precision: str
+    precision: Precision
     search: Search
     crops: int  # that the ranges come from
     held_out: int  # that the drift was measured on
@@ -51,9 +53,9 @@ class Calibrated:
 def calibrate(
     bundle: Bundle,
     crops: CropSet,
-    method: Method = "mse",
+    method: CalibrationMethod = "mse",
     budget_mm: float = 4.0,
-    precision: str = "int8",
+    precision: Precision = Precision.INT8,
     progress: Progress = lambda step, done, total: None,
     blocks: Collection[str] | None = None,
 ) -> Calibrated:
@@ -67,7 +69,7 @@ def calibrate(
         JotrDeployError: too few crops, a method that the precision lacks, or a budget that no block fits into.
         VerificationError: an output is not finite.
     """
-    codes, name = CODES[precision], CALIBRATED[precision]
+    codes, name = CODES[precision], precision.file()
     if method == "entropy" and not codes.whole:
         raise JotrDeployError(
             f"--method entropy: it counts the equal steps of integers, {precision} has others", "use mse"
@@ -115,14 +117,14 @@ def calibrate(
     return Calibrated(written, precision, found, len(used), len(held), *sizes)
 
 
-def blocks_of(bundle: Bundle, precision: str = "int8") -> tuple[str, ...]:
+def blocks_of(bundle: Bundle, precision: Precision = Precision.INT8) -> tuple[str, ...]:
     """The blocks that are in eight bits in a calibrated bundle.
 
     Raises:
         BundleError: it was never calibrated for that, the file is not intact, or its blocks are not told.
     """
     calibrated(bundle, precision)
-    entry = bundle.entry("mesh", CALIBRATED[precision])
+    entry = bundle.entry("mesh", precision.file())
     try:
         blocks = tuple(str(block["name"]) for block in entry.recipe["blocks"] if block["bits"] == 8)
     except (KeyError, TypeError):

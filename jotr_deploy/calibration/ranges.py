@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,11 +13,10 @@ from onnx import helper
 
 from jotr_deploy.calibration.codes import INT8, Codes
 from jotr_deploy.runtime.sessions.onnxruntime import CPU, load
+from jotr_deploy.support.choices import CalibrationMethod
 
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
-Method = Literal["minmax", "entropy", "percentile", "mse"]
-METHODS: tuple[Method, ...] = get_args(Method)
 
 BINS = 2048
 PERCENTILE = 99.99
@@ -33,11 +32,11 @@ class Histogram:
     largest: float
     counts: Array  # (BINS,) int64, equal bins from 0 to `largest`
 
-    def range_by(self, method: Method, codes: Codes = INT8) -> float:
+    def range_by(self, method: CalibrationMethod, codes: Codes = INT8) -> float:
         """The absolute value that the largest code stands for; what is larger is clipped to it."""
         if not self.counts.any() or self.largest == 0:
             return 0.0
-        return self.largest * _SHARES[method](self.counts.astype(np.float64), codes)
+        return self.largest * SHARES[method](self.counts.astype(np.float64), codes)
 
 
 def collect(
@@ -124,9 +123,10 @@ def _candidates() -> range:
     return range(BINS, _LEVELS - 1, -_STEP)  # the widest first: it wins where all are equal
 
 
-_SHARES: Mapping[Method, Callable[[Array, Codes], float]] = {
+SHARES: Mapping[CalibrationMethod, Callable[[Array, Codes], float]] = {
     "minmax": _all,
     "entropy": _entropy,
     "percentile": _percentile,
     "mse": _mse,
 }
+"""By method, which share of the largest absolute value the range keeps."""

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from jotr_deploy.bundle import Bundle, open_bundle
 from jotr_deploy.config import ModelConfig
-from jotr_deploy.engines.precision import to_low_precision
+from jotr_deploy.engines.precision import LOW_TYPES, to_low_precision
 from jotr_deploy.engines.tensorrt.engine import build_engine, plan_network
-from jotr_deploy.engines.verify import LIMITS, UNITS, Difference, measure, require
+from jotr_deploy.engines.verify import UNITS, Difference, measure, require
 from jotr_deploy.errors import JotrDeployError, MissingDependency, VerificationError, first_line, install
 from jotr_deploy.plugins import DOMAIN, NAME, VERSION, kernel
 from jotr_deploy.plugins.onnx_function import OPSET, attach
@@ -28,22 +28,21 @@ from jotr_deploy.plugins.reference import trilinear_sample_3d
 from jotr_deploy.profiling.environment import environment, load_average
 from jotr_deploy.runtime.sessions import cuda, open_session
 from jotr_deploy.runtime.sessions.onnxruntime import CUDA, onnxruntime
+from jotr_deploy.support.precisions import Precision
 
 Array = NDArray[Any]
 Say = Callable[[str], None]
-Precision = Literal["fp32", "fp16", "bf16"]
 
 KERNEL, CPU_ENGINE, CUDA_ENGINE, TENSORRT = "kernel", "ONNX Runtime CPU", "ONNX Runtime CUDA", "TensorRT"
 # Who can take which precision. ONNX Runtime has no bf16 kernels on the CPU and few on CUDA.
 PRECISIONS: dict[str, tuple[Precision, ...]] = {
-    KERNEL: ("fp32", "fp16", "bf16"),
-    CPU_ENGINE: ("fp32", "fp16"),
-    CUDA_ENGINE: ("fp32", "fp16"),
-    TENSORRT: ("fp32", "fp16", "bf16"),
+    KERNEL: (Precision.FP32, Precision.FP16, Precision.BF16),
+    CPU_ENGINE: (Precision.FP32, Precision.FP16),
+    CUDA_ENGINE: (Precision.FP32, Precision.FP16),
+    TENSORRT: (Precision.FP32, Precision.FP16, Precision.BF16),
 }
 # The volume holds numbers of about 1, up to 5: half a unit in the last place of the type, and room for fp32's sums.
-OPERATOR_LIMITS: dict[str, float] = {"fp32": 1e-5, "fp16": 4e-3, "bf16": 3.2e-2}
-TYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+OPERATOR_LIMITS = {Precision.FP32: 1e-5, Precision.FP16: 4e-3, Precision.BF16: 3.2e-2}
 BATCH = (1, 4, 8)
 TINY = ModelConfig(
     backbone_depth=10, backbone_width=8, d_model=32, heads=4, ffn_fusion=32, ffn_voxel=32,
@@ -133,12 +132,12 @@ def _row(network: str, engine: str, precision: str, run: Callable[[], str], abse
 
 def operator_model(precision: Precision) -> onnx.ModelProto:
     """The sampling operator alone, at the published network's sizes; float32 outside, the precision inside."""
-    kinds = {"fp32": onnx.TensorProto.FLOAT, "fp16": onnx.TensorProto.FLOAT16, "bf16": onnx.TensorProto.BFLOAT16}
+    kind = onnx.TensorProto.FLOAT if precision is Precision.FP32 else LOW_TYPES[precision]
     model = onnx.parser.parse_model(f"""
         <ir_version: 9, opset_import: ["" : {OPSET}, "{DOMAIN}" : {VERSION}]>
         operator (float[batch, 8, 8, 8, 256] features, float[batch, 15, 3] points)
           => (float[batch, 15, 256] samples) {{
-          typed = Cast <to = {kinds[precision]}> (features)
+          typed = Cast <to = {kind}> (features)
           sampled = {DOMAIN}.{NAME} (typed, points)
           samples = Cast <to = {onnx.TensorProto.FLOAT}> (sampled)
         }}
@@ -171,7 +170,7 @@ def _operator_call(
     engine: str, precision: Precision, folder: Path, stack: ExitStack
 ) -> Callable[[dict[str, Array]], Array]:
     if engine == KERNEL:
-        return lambda feeds: _by_kernel(feeds["features"], feeds["points"], TYPES[precision])
+        return lambda feeds: _by_kernel(feeds["features"], feeds["points"], precision.numpy_type)
     if engine == TENSORRT:
         path = folder / f"operator.{precision}.engine"
         path.write_bytes(plan_network(operator_model(precision), precision, BATCH).plan)
@@ -245,7 +244,7 @@ def _network_rows(
     name: str, make: Callable[[], Bundle], work: Path, absent: Mapping[str, str], say: Say
 ) -> Iterator[Row]:
     wanted = [(engine, precision) for engine in (CPU_ENGINE, CUDA_ENGINE, TENSORRT) for precision in PRECISIONS[engine]]
-    wanted.remove((CPU_ENGINE, "fp32"))  # the reference
+    wanted.remove((CPU_ENGINE, Precision.FP32))  # the reference
     say(f"{name} network: reading it")
     try:
         bundle = make()
@@ -280,9 +279,9 @@ def _in_onnxruntime(
     mesh: Path, config: ModelConfig, precision: Precision, on_gpu: bool, work: Path
 ) -> list[Difference]:
     path = mesh
-    if precision != "fp32":
+    if precision is not Precision.FP32:
         work.mkdir()
-        path = work / f"mesh.{precision}.onnx"
+        path = work / precision.file()
         onnx.save(to_low_precision(onnx.load(mesh), precision), path)
     with (
         open_session(mesh, device="cpu") as reference,
@@ -295,12 +294,13 @@ def _in_onnxruntime(
 
 def _worst(rows: Sequence[Difference], precision: Precision) -> str:
     """The output that comes nearest to its limit."""
+    limits = precision.limits or {}
 
     def used(row: Difference) -> float:
-        kind, limit = LIMITS[precision][row.output]
+        kind, limit = limits[row.output]
         return cast(float, getattr(row, kind)) / limit
 
     row = max(rows, key=used)
-    kind, limit = LIMITS[precision][row.output]
+    kind, limit = limits[row.output]
     words = (row.output, f"{getattr(row, kind):.2g} of {limit:g}", UNITS[row.output], kind)
     return " ".join(word for word in words if word)

@@ -12,22 +12,21 @@ from jotr_deploy.engines.fp16_weights import widen_weights
 from jotr_deploy.engines.verify import BATCHES, Difference, measure, require, require_as_good, vertices_error
 from jotr_deploy.errors import BundleError
 from jotr_deploy.runtime.sessions import open_session
+from jotr_deploy.support.precisions import Precision
 from jotr_deploy.support.read_errors import read_onnx
 
 MESH = "mesh.onnx"
-CALIBRATED = {"int8": "mesh.int8.onnx", "fp8": "mesh.fp8.onnx"}
-"""What `calibrate` makes, by precision."""
 
 
-def calibrated(bundle: Bundle, precision: str) -> Path:
+def calibrated(bundle: Bundle, precision: Precision) -> Path:
     """The portable eight-bit file of a bundle.
 
     Raises:
         BundleError: it was never calibrated, or the file is not intact.
     """
-    name = CALIBRATED[precision]
+    name = precision.file()
     if not any(entry.name == name for entry in bundle.manifest.files):
-        option = "" if precision == "int8" else f" --precision {precision}"
+        option = "" if precision is Precision.INT8 else f" --precision {precision}"
         raise BundleError(
             f"{bundle.path}: no network in it is calibrated for {precision}",
             f"jotr-deploy calibrate {bundle.path} --synthetic 256{option}",
@@ -38,7 +37,7 @@ def calibrated(bundle: Bundle, precision: str) -> Path:
 def measured(
     bundle: Bundle,
     path: Path,
-    precision: str,
+    precision: Precision,
     batches: Sequence[int],
     what: str,
     backend: str = "auto",
@@ -53,7 +52,7 @@ def measured(
     with open_session(bundle.file("mesh", MESH), "onnxruntime", "cpu") as reference:
         with open_session(path, backend, device) as found:
             rows = measure(reference, found, config, batches)
-        if precision in CALIBRATED:
+        if precision.calibrated:
             with open_session(calibrated(bundle, precision), "onnxruntime", "cpu") as own:
                 require_as_good(rows, measure(reference, own, config, batches), what)
         else:
@@ -61,16 +60,16 @@ def measured(
     return rows
 
 
-def source_of(bundle: Bundle, precision: str) -> Path:
+def source_of(bundle: Bundle, precision: Precision) -> Path:
     """What a file of this precision is made from: the calibrated network for eight bits, else the exported one.
 
     Raises:
         BundleError: it was never calibrated, or the file is not intact.
     """
-    return calibrated(bundle, precision) if precision in CALIBRATED else bundle.file("mesh", MESH)
+    return calibrated(bundle, precision) if precision.calibrated else bundle.file("mesh", MESH)
 
 
-def load_source(bundle: Bundle, precision: str) -> onnx.ModelProto:
+def load_source(bundle: Bundle, precision: Precision) -> onnx.ModelProto:
     """`source_of`, with the weights in float32 that it stores as float16.
 
     Raises:
@@ -80,7 +79,7 @@ def load_source(bundle: Bundle, precision: str) -> onnx.ModelProto:
 
 
 def add_model(
-    bundle: Bundle, name: str, model: onnx.ModelProto, precision: str, backend: str, say: Callable[[str], None]
+    bundle: Bundle, name: str, model: onnx.ModelProto, precision: Precision, backend: str, say: Callable[[str], None]
 ) -> tuple[Bundle, list[Difference]]:
     """Add an ONNX file made from `source_of(precision)` to the bundle, verified in the engine that will run it.
 
@@ -105,7 +104,7 @@ def add_model(
             backend="onnx" if backend == "onnxruntime" else backend,
             recipe=source.recipe,
             batch="dynamic",
-            error_mm=source.error_mm if precision in CALIBRATED else vertices_error(differences),
+            error_mm=source.error_mm if precision.calibrated else vertices_error(differences),
         )
 
     return replace_file(bundle, name, write), differences

@@ -11,10 +11,15 @@ from jotr_deploy.engines.int8 import for_cpu
 from jotr_deploy.engines.precision import to_low_precision
 from jotr_deploy.engines.verify import Difference
 from jotr_deploy.errors import JotrDeployError
+from jotr_deploy.support.choices import listed
+from jotr_deploy.support.precisions import Precision
+
+PRECISIONS = (Precision.FP16, Precision.INT8)
+"""Precisions that its CPU executes, so that the file can be verified."""
 
 
 def build_onnxruntime(
-    bundle: Bundle, precision: str, say: Callable[[str], None] = lambda step: None
+    bundle: Bundle, precision: Precision | str, say: Callable[[str], None] = lambda step: None
 ) -> tuple[Bundle, str, list[Difference]]:
     """Add a file of lower precision to a bundle, verified in ONNX Runtime.
 
@@ -30,14 +35,15 @@ def build_onnxruntime(
         BundleError: int8 of a bundle that was never calibrated.
         VerificationError: above the limits; nothing is kept.
     """
-    if precision not in ("fp16", "int8"):
+    precision = Precision.of(precision)
+    if precision not in PRECISIONS:
         raise JotrDeployError(
             f"--backend onnxruntime --precision {precision}: its CPU cannot execute it, so it cannot be verified",
-            "give --precision fp16 or int8, or --backend tensorrt",
+            f"give --precision {listed(PRECISIONS)}, or --backend tensorrt",
         )
-    name = f"mesh.{precision}.onnxruntime.onnx" if precision == "int8" else f"mesh.{precision}.onnx"
+    name = precision.file("onnxruntime.onnx" if precision.calibrated else "onnx")
     say(f"typing the network as {precision}")
     plain = load_source(bundle, precision)
-    typed = fuse_attention(for_cpu(plain)) if precision == "int8" else to_low_precision(plain, "fp16")
+    typed = fuse_attention(for_cpu(plain)) if precision.calibrated else to_low_precision(plain, precision)
     bundle, differences = add_model(bundle, name, typed, precision, "onnxruntime", say)
     return bundle, name, differences

@@ -14,6 +14,11 @@ from jotr_deploy.engines.verify import Difference
 from jotr_deploy.errors import BundleError, JotrDeployError
 from jotr_deploy.plugins.onnx_function import inline
 from jotr_deploy.runtime.sessions.openvino_stages import STAGES
+from jotr_deploy.support.choices import listed
+from jotr_deploy.support.precisions import Precision
+
+PRECISIONS = (Precision.FP32, Precision.BF16, Precision.INT8)
+"""Precisions that its CPU computes in."""
 
 HEATMAPS = "heatmaps"
 LOW_PRECISION = (("f32", (HEATMAPS,)), ("bf16", ("pose", "betas", "cam")), ("f32", ()))
@@ -21,7 +26,7 @@ LOW_PRECISION = (("f32", (HEATMAPS,)), ("bf16", ("pose", "betas", "cam")), ("f32
 
 
 def build_openvino(
-    bundle: Bundle, precision: str, say: Callable[[str], None] = lambda step: None
+    bundle: Bundle, precision: Precision | str, say: Callable[[str], None] = lambda step: None
 ) -> tuple[Bundle, str, list[Difference]]:
     """Add a file for OpenVINO to a bundle, verified there.
 
@@ -37,15 +42,18 @@ def build_openvino(
         BundleError: int8 of a bundle that was never calibrated.
         VerificationError: above the limits; nothing is kept.
     """
-    if precision not in ("fp32", "bf16", "int8"):
+    precision = Precision.of(precision)
+    if precision not in PRECISIONS:
         raise JotrDeployError(
             f"--backend openvino --precision {precision}: its CPU does not compute in it",
-            "give --precision fp32, bf16 or int8",
+            f"give --precision {listed(PRECISIONS)}",
         )
-    name = f"mesh.{precision}.openvino.onnx"
+    name = precision.file("openvino.onnx")
     say("writing the network for OpenVINO")
     plain = load_source(bundle, precision)
-    model = for_openvino(for_cpu(plain) if precision == "int8" else plain, low_precision=precision != "fp32")
+    model = for_openvino(
+        for_cpu(plain) if precision.calibrated else plain, low_precision=precision is not Precision.FP32
+    )
     bundle, differences = add_model(bundle, name, model, precision, "openvino", say)
     return bundle, name, differences
 

@@ -19,8 +19,8 @@ from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from jotr_deploy.errors import BundleError
 from jotr_deploy.plugins import NAME
+from jotr_deploy.support.precisions import Precision
 
-Precision = Literal["fp16", "bf16"]
 Rule = Literal["low", "full", "widest"]
 
 # The one table of types. A node's scope is its name up to the slash; the longest row that is the scope or one of its
@@ -52,13 +52,13 @@ OPERATORS: Mapping[str, Rule] = {"LayerNormalization": "full", "Add": "widest"}
 FULL_INPUTS = {NAME: (1,)}
 
 FLOAT = int(TensorProto.FLOAT)
-LOW_TYPES = {"fp16": int(TensorProto.FLOAT16), "bf16": int(TensorProto.BFLOAT16)}
-TYPE_NAMES = {FLOAT: "fp32"} | {kind: name for name, kind in LOW_TYPES.items()}
+LOW_TYPES = {Precision.FP16: int(TensorProto.FLOAT16), Precision.BF16: int(TensorProto.BFLOAT16)}
+TYPE_NAMES = {FLOAT: Precision.FP32} | {kind: name for name, kind in LOW_TYPES.items()}
 
-LARGEST = {LOW_TYPES["fp16"]: 65504.0, LOW_TYPES["bf16"]: 3.3895e38}
+LARGEST = {LOW_TYPES[Precision.FP16]: 65504.0, LOW_TYPES[Precision.BF16]: 3.3895e38}
 
 # ONNX has bfloat16 convolutions from opset 22; no operator of this network changed its meaning between the two.
-OPSETS = {"fp16": 19, "bf16": 22}
+OPSETS = {Precision.FP16: 19, Precision.BF16: 22}
 
 
 def to_low_precision(
@@ -174,9 +174,9 @@ def _lowered(tensor: TensorProto, name: str, kind: int) -> TensorProto:
     if not largest <= LARGEST[kind]:
         raise BundleError(
             f"weight {tensor.name} holds {largest:g}, beyond the range of {TYPE_NAMES[kind]}",
-            "use fp32" if kind == LOW_TYPES["bf16"] else "use bf16 or fp32",
+            "use fp32" if kind == LOW_TYPES[Precision.BF16] else "use bf16 or fp32",
         )
-    low = values.astype(np.float16 if kind == LOW_TYPES["fp16"] else ml_dtypes.bfloat16)
+    low = values.astype(np.float16 if kind == LOW_TYPES[Precision.FP16] else ml_dtypes.bfloat16)
     return numpy_helper.from_array(low, name)
 
 

@@ -13,6 +13,7 @@ from jotr_deploy.bundle import Error
 from jotr_deploy.config import ModelConfig
 from jotr_deploy.errors import VerificationError
 from jotr_deploy.geometry.rotations import angle_between
+from jotr_deploy.support.precisions import Precision
 
 Array = NDArray[Any]
 Network = Callable[[Mapping[str, Array]], Mapping[str, Array]]
@@ -30,31 +31,6 @@ UNITS = {
     "vertices": "mm",
 }
 
-# The one table of limits: precision -> output -> largest allowed ("max" or "mean", value in UNITS).
-LIMITS: dict[str, dict[str, tuple[str, float]]] = {
-    "fp32": {
-        "joints_img": ("max", 5e-5),
-        "pose": ("max", 1e-4),
-        "betas": ("max", 5e-5),
-        "cam": ("max", 5e-5),
-        "translation": ("max", 0.1),
-        "joints3d": ("max", 0.1),
-        "joints_proj": ("max", 2e-3),
-        "vertices": ("max", 0.1),
-    },
-    "fp16": {
-        "joints_img": ("mean", 1e-3),
-        "pose": ("mean", 3e-3),
-        "betas": ("mean", 3e-3),
-        "cam": ("mean", 2e-3),
-        "translation": ("mean", 20.0),
-        "joints3d": ("mean", 1.0),
-        "joints_proj": ("mean", 0.1),
-        "vertices": ("mean", 1.0),
-    },
-}
-# bfloat16 has three bits less.
-LIMITS["bf16"] = {output: (kind, 8 * limit) for output, (kind, limit) in LIMITS["fp16"].items()}
 # How much further from fp32 than the calibrated file another form of int8 may be, beside what float16 may be off.
 INT8_SLACK = 2.0
 
@@ -108,15 +84,17 @@ def measure(
     return rows
 
 
-def require(rows: Sequence[Difference], precision: str, what: str) -> None:
-    """Refuse a network that is further from its reference than the table allows.
+def require(rows: Sequence[Difference], precision: Precision, what: str) -> None:
+    """Refuse a network that is further from its reference than its precision allows.
 
     Raises:
         VerificationError: naming the output, the batch, the difference and the limit.
     """
+    limits = precision.limits
+    assert limits is not None, precision  # eight bits: `require_as_good`
     for row in rows:
         _require_finite(row, what)
-        kind, limit = LIMITS[precision][row.output]
+        kind, limit = limits[row.output]
         value = row.max if kind == "max" else row.mean
         if not value <= limit:
             unit = UNITS[row.output]
@@ -136,9 +114,10 @@ def require_as_good(rows: Sequence[Difference], calibrated: Sequence[Difference]
     Raises:
         VerificationError: naming the output, the batch and both differences.
     """
+    rounding = Precision.FP16.limits or {}
     for row, own in zip(rows, calibrated, strict=True):
         _require_finite(row, what)
-        if not row.mean <= INT8_SLACK * own.mean + LIMITS["fp16"][row.output][1]:
+        if not row.mean <= INT8_SLACK * own.mean + rounding[row.output][1]:
             unit = UNITS[row.output]
             raise VerificationError(
                 f"{what}: {row.output} differs from fp32 by {row.mean:.3g} {unit} at batch {row.batch}, "

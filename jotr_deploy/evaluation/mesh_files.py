@@ -15,8 +15,7 @@ from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.mesh import MeshNetwork
 from jotr_deploy.runtime.motion.alignment.aligner import Aligner
 from jotr_deploy.runtime.sessions import Session, open_session
-
-REFERENCE_PRECISION = "fp32"
+from jotr_deploy.support.precisions import Precision
 
 
 class AlignedNetwork(MeshNetwork):
@@ -110,7 +109,7 @@ def open_files(
 
 def _reference(bundle: Bundle) -> FileEntry:
     for entry in bundle.manifest.files:
-        if entry.role == "mesh" and entry.precision == REFERENCE_PRECISION and not entry.only_parsed:
+        if entry.role == "mesh" and entry.precision == Precision.FP32 and not entry.only_parsed:
             return entry
     raise BundleError(
         f"{bundle.path}: the bundle has no fp32 mesh file to compare the others with",

@@ -17,9 +17,11 @@ from jotr_deploy.bundle import STAND_IN_LABEL, FileEntry, Licence, Manifest, new
 from jotr_deploy.engines.verify import Difference, measure, require, vertices_error
 from jotr_deploy.export.assemble import Loaded
 from jotr_deploy.export.plausibility import plausibility
-from jotr_deploy.export.to_onnx import Sampling, export_onnx
+from jotr_deploy.export.to_onnx import export_onnx
 from jotr_deploy.model.jotr import INPUTS, JOTR
 from jotr_deploy.runtime.sessions import open_session
+from jotr_deploy.support.choices import Sampling
+from jotr_deploy.support.precisions import Precision
 
 Array = NDArray[Any]
 Say = Callable[[str], None]
@@ -71,7 +73,7 @@ def export_bundle(
         say("comparing with PyTorch at batch 1, 3 and 8")
         with open_session(mesh, device="cpu") as session:
             differences = measure(torch_network(loaded.model), session, loaded.model.config)
-            require(differences, "fp32", MESH)
+            require(differences, Precision.FP32, MESH)
             say("trying it on the picture inside this package")
             doubts = plausibility(session, loaded.model.config).notes(stand_in=STAND_IN_LABEL in loaded.labels)
         files = [_mesh_entry(mesh, sampling, differences)]
@@ -104,7 +106,7 @@ def _mesh_entry(mesh: Path, sampling: Sampling, differences: list[Difference]) -
         role="mesh",
         name=mesh.name,
         sha256=sha256_of(mesh),
-        precision="fp32",
+        precision=Precision.FP32,
         backend="onnx",
         recipe={"sampling": sampling},
         batch="dynamic",

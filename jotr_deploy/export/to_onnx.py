@@ -7,7 +7,7 @@ import logging
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import onnx
 import torch
@@ -17,8 +17,7 @@ from jotr_deploy.export.fused import fuse
 from jotr_deploy.model.jotr import INPUTS, JOTR, MeshOutput, PoseOutput
 from jotr_deploy.plugins import DOMAIN
 from jotr_deploy.plugins.onnx_function import OPSET, attach, inline, translation
-
-Sampling = Literal["function", "inline"]
+from jotr_deploy.support.choices import Sampling
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 

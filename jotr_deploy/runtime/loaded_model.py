@@ -44,6 +44,7 @@ from jotr_deploy.runtime.sources.images import read_image
 from jotr_deploy.runtime.sources.opening import Frame, FrameSource, open_source
 from jotr_deploy.runtime.sources.scene_camera import CameraChoice, choose_camera
 from jotr_deploy.runtime.undistorted import Undistorted, follow_lens, undistorted_arrays
+from jotr_deploy.support.choices import DEVICES
 from jotr_deploy.support.spans import Spans
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class Model:
     ) -> None:
         """See `load`; `spans` record how long each stage takes."""
         choice("people", people, get_args(PeopleBy))
-        choice("device", device, ("auto", "cpu", "cuda"))
+        choice("device", device, DEVICES)
         at_least_1("threads", threads)
         self.bundle, self.people, self.spans = bundle, people, spans or Spans()
         self.align = bundle.manifest.align if align is None else align

@@ -13,6 +13,7 @@ from onnx import numpy_helper
 from jotr_deploy.bundle import open_bundle
 from jotr_deploy.engines.derived_files import calibrated
 from jotr_deploy.model.checkpoint import Checkpoint
+from jotr_deploy.support.precisions import Precision
 from jotr_deploy.support.read_errors import read_onnx
 from jotr_deploy.training.run_config import TrainingError
 
@@ -43,7 +44,7 @@ def read_placement(folder: Path, start: Checkpoint) -> Placement:
         TrainingError: of another network, or quantised differently from what `calibrate` does.
     """
     bundle = open_bundle(folder)
-    path = calibrated(bundle, "int8")
+    path = calibrated(bundle, Precision.INT8)
     if bundle.manifest.source_sha256 != start.sha256:
         raise TrainingError(
             f"{folder}: exported from another checkpoint than {start.path}",

@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from jotr_deploy.errors import JotrDeployError, OutputError, choice
+from jotr_deploy.support.choices import DEVICES, listed
 from jotr_deploy.verbs.terminal import bar, console, done, errors, exclusive, needs, print_json
 
 BATCHES = [1, 4, 16]
@@ -42,14 +43,14 @@ def bench(
             help="Only search for the highest throughput under this p99 latency, such as 20ms.",
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help=f"{listed(DEVICES)}.")] = "auto",
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads for every engine; one per core by default.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Measure the latency of every engine of a bundle and the stages of a frame."""
-    choice("--device", device, ("auto", "cpu", "cuda"))
+    choice("--device", device, DEVICES)
     sizes = _batches(batches)
     needs("bench", "onnxruntime", *(["openvino"] if choose else []))
     errors.print(f"[dim]measuring[/] {escape(str(bundle))}", highlight=False, soft_wrap=True)

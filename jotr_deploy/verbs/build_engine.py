@@ -12,10 +12,16 @@ import typer
 from rich.markup import escape
 
 from jotr_deploy.errors import JotrDeployError, choice
+from jotr_deploy.support.choices import BACKENDS, PLUGINS, explained, listed
+from jotr_deploy.support.precisions import Precision
 from jotr_deploy.verbs.terminal import console, difference_table, done, errors, needs, print_json, steps
 
 plugins = typer.Typer(help="The sampling plugin for TensorRT: what is there, what is needed, build it.")
 
+_PRECISIONS = (
+    f"{', '.join(p for p in Precision if not p.calibrated)}, "
+    f"or {listed([p for p in Precision if p.calibrated])} of a calibrated bundle."
+)
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
@@ -24,10 +30,10 @@ def build_engine(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Add the engine to a copy of the bundle, made here.")
     ] = None,
-    backend: Annotated[str, typer.Option(help="tensorrt, onnxruntime or openvino.")] = "tensorrt",
-    precision: Annotated[str, typer.Option(help="fp32, fp16, bf16, or int8 or fp8 of a calibrated bundle.")] = "fp16",
+    backend: Annotated[str, typer.Option(help=f"{listed(BACKENDS)}.")] = "tensorrt",
+    precision: Annotated[str, typer.Option(help=_PRECISIONS)] = "fp16",
     batch: Annotated[str, typer.Option(help="MIN:OPT:MAX people in one call, or one fixed number.")] = "1:4:16",
-    plugin: Annotated[str | None, typer.Option(help="aot, library or none; by default the first there is.")] = None,
+    plugin: Annotated[str | None, typer.Option(help=f"{explained(PLUGINS)}; by default the first there is.")] = None,
     workspace: Annotated[str | None, typer.Option(help="Scratch memory, such as 1GiB; default the whole GPU.")] = None,
     timing_cache: Annotated[Path | None, typer.Option(help="File of kernel timings; by default in the cache.")] = None,
     level: Annotated[int, typer.Option(min=0, max=5, help="How long TensorRT searches.")] = 3,
@@ -35,25 +41,25 @@ def build_engine(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Build a verified engine into a bundle."""
-    choice("--backend", backend, ("tensorrt", "onnxruntime", "openvino"))
-    choice("--precision", precision, ("fp32", "fp16", "bf16", "int8", "fp8"))
+    choice("--backend", backend, BACKENDS)
+    chosen = Precision.of(precision)
     if plugin is not None:
-        choice("--plugin", plugin, ("aot", "library", "none"))
+        choice("--plugin", plugin, tuple(PLUGINS))
     if check_only:
-        _check(bundle, precision, plugin, as_json)
+        _check(bundle, chosen, plugin, as_json)
     elif backend == "tensorrt":
         from jotr_deploy.engines.tensorrt.engine import parse_batch
 
         _build(
-            bundle, output, backend, precision, as_json, batch=parse_batch(batch), plugin=plugin,
+            bundle, output, backend, chosen, as_json, batch=parse_batch(batch), plugin=plugin,
             workspace_bytes=None if workspace is None else _bytes(workspace), timing_cache=timing_cache,
             optimization_level=level,
         )  # fmt: skip
     else:
-        _build(bundle, output, backend, precision, as_json)
+        _build(bundle, output, backend, chosen, as_json)
 
 
-def _check(bundle: Path, precision: str, plugin: str | None, as_json: bool) -> None:
+def _check(bundle: Path, precision: Precision, plugin: str | None, as_json: bool) -> None:
     from jotr_deploy.bundle import open_bundle
     from jotr_deploy.engines.tensorrt.engine import check_network
 
@@ -72,7 +78,9 @@ def _check(bundle: Path, precision: str, plugin: str | None, as_json: bool) -> N
              f"jotr-deploy build-engine {bundle} --precision {precision}")  # fmt: skip
 
 
-def _build(bundle: Path, output: Path | None, backend: str, precision: str, as_json: bool, **tensorrt: Any) -> None:
+def _build(
+    bundle: Path, output: Path | None, backend: str, precision: Precision, as_json: bool, **tensorrt: Any
+) -> None:
     needs("build-engine", "onnxruntime", *(["openvino"] if backend == "openvino" else []))
     from jotr_deploy.api import build_engine
 
@@ -80,13 +88,13 @@ def _build(bundle: Path, output: Path | None, backend: str, precision: str, as_j
         if backend == "tensorrt":
             tensorrt["progress"] = progress
         built = build_engine(
-            bundle, backend=cast(Any, backend), precision=cast(Any, precision), output=output, say=say, **tensorrt
+            bundle, backend=cast(Any, backend), precision=precision, output=output, say=say, **tensorrt
         )
     lines = [] if built.trtexec is None else [built.trtexec]
     _report(output or bundle, built.path.name, list(built.differences), precision, lines, as_json)
 
 
-def _report(bundle: Path, name: str, rows: list[Any], precision: str, lines: list[str], as_json: bool) -> None:
+def _report(bundle: Path, name: str, rows: list[Any], precision: Precision, lines: list[str], as_json: bool) -> None:
     if as_json:
         print_json({"file": name, "trtexec": lines, "differences": [asdict(row) for row in rows]})
         return

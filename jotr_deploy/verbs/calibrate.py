@@ -11,13 +11,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from jotr_deploy.errors import JotrDeployError, choice
+from jotr_deploy.support.choices import CALIBRATION_METHODS
+from jotr_deploy.support.precisions import Precision
 from jotr_deploy.verbs.terminal import bar, console, count, done, errors, exclusive, needs, print_json
 
 if TYPE_CHECKING:
     from jotr_deploy.calibration.eight_bit_copy import Calibrated
 
-PRECISIONS = ("int8", "fp8")
-METHODS = ("minmax", "entropy", "percentile", "mse")
+PRECISIONS = tuple(precision for precision in Precision if precision.calibrated)
 _BAR = 30  # characters of the longest bar
 
 
@@ -35,7 +36,7 @@ def calibrate(
     precision: Annotated[
         str, typer.Option(help="int8; or fp8 for GPUs that have it: Ada, Hopper, Blackwell.")
     ] = "int8",
-    method: Annotated[str, typer.Option(help=f"How ranges are chosen: {', '.join(METHODS)}.")] = "mse",
+    method: Annotated[str, typer.Option(help=f"How ranges are chosen: {', '.join(CALIBRATION_METHODS)}.")] = "mse",
     budget_mm: Annotated[
         float | None, typer.Option("--budget-mm", min=0.0, help="Largest mean distance of the joints from fp32; 4.")
     ] = None,
@@ -46,7 +47,8 @@ def calibrate(
 ) -> None:
     """Add an eight-bit network that stays within a budget of millimetres."""
     choice("--precision", precision, PRECISIONS)
-    choice("--method", method, METHODS)
+    chosen = Precision(precision)
+    choice("--method", method, CALIBRATION_METHODS)
     if (images is None and keypoints is None) == (synthetic is None):
         raise JotrDeployError(
             "calibrate takes pictures or drawn scenes, one of the two", "give --images, --keypoints or --synthetic 256"
@@ -59,9 +61,8 @@ def calibrate(
     from jotr_deploy.calibration.calibration_crops import crops_of_pictures, synthetic_crops
     from jotr_deploy.calibration.eight_bit_copy import blocks_of
     from jotr_deploy.calibration.eight_bit_copy import calibrate as calibrated
-    from jotr_deploy.engines.derived_files import CALIBRATED
 
-    blocks = None if placement is None else blocks_of(open_bundle(placement), precision)
+    blocks = None if placement is None else blocks_of(open_bundle(placement), chosen)
     budget_mm = 4.0 if budget_mm is None else budget_mm
     with to_write(bundle, output) as opened, bar() as progress:
         if synthetic is not None:
@@ -69,7 +70,7 @@ def calibrate(
         else:
             source = images or cast(Path, keypoints).parent
             found = crops_of_pictures(opened, source, keypoints, crops or 256, progress)
-        result = calibrated(opened, found, cast(Any, method), budget_mm, precision, progress, blocks)
+        result = calibrated(opened, found, cast(Any, method), budget_mm, chosen, progress, blocks)
     if found.skipped:
         names = ", ".join(found.skipped[:5]) + (", ..." if len(found.skipped) > 5 else "")
         errors.print(f"[yellow]skipped[/] {count(len(found.skipped), 'picture')} that cannot be read: {escape(names)}",
@@ -81,7 +82,7 @@ def calibrate(
     console.print(block_table(result))
     size = f"{result.size_bytes / 1e6:.1f} MB, fp32 {result.float_bytes / 1e6:.1f} MB"
     drift = f"{result.search.drift_mm:.2f} mm from fp32, 95 % below {result.search.p95_mm:.2f} mm; {size}"
-    done(target / CALIBRATED[precision], drift, f"jotr-deploy eval {target} --drift")
+    done(target / chosen.file(), drift, f"jotr-deploy eval {target} --drift")
 
 
 def as_dict(result: Calibrated, skipped: tuple[str, ...]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from jotr_deploy.errors import JotrDeployError, choice
+from jotr_deploy.support.choices import DEVICES, listed
 from jotr_deploy.verbs.terminal import bar, console, done, errors, needs, print_json
 
 if TYPE_CHECKING:
@@ -60,14 +61,14 @@ def evaluate(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for heat maps and the manifest of the patches.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help=f"{listed(DEVICES)}.")] = "auto",
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads for scenes and network; one per core by default.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Measure a bundle against ground truth: held-out drawn scenes, or a data set."""
-    choice("--device", device, ("auto", "cpu", "cuda"))
+    choice("--device", device, DEVICES)
     how = {"--stride": stride, "--textures": textures, "--every": every, "--output": output}
     attack = _attack(occlusion, how, keep_joints)
     needs("eval", "onnxruntime")

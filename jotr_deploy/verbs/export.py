@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from jotr_deploy.errors import JotrDeployError, choice
+from jotr_deploy.support.choices import SAMPLINGS, explained
 from jotr_deploy.verbs.terminal import console, difference_table, done, exclusive, needs, print_json, steps
 
 
@@ -20,9 +21,7 @@ def export(
     ] = None,
     sampling: Annotated[
         str,
-        typer.Option(
-            help="Form of the sampling operator. function: one node with its body; inline: standard operators."
-        ),
+        typer.Option(help=f"Form of the sampling operator. {explained(SAMPLINGS)}."),
     ] = "function",
     body: Annotated[
         Path | None, typer.Option(help="SMPL file or folder, or 'stand-in'; overrides the checkpoint's body.")
@@ -46,7 +45,7 @@ def export(
     assets = {"--body": body, "--extra-regressor": extra_regressor}
     exclusive("--stand-in", stand_in, {"CHECKPOINT": checkpoint, **assets, "--vposer": vposer})
     exclusive("--no-body", no_body, assets)
-    choice("--sampling", sampling, ("function", "inline"))
+    choice("--sampling", sampling, tuple(SAMPLINGS))
     needs("export", "torch", "onnxscript", "onnxruntime")
     from jotr_deploy.api import export_bundle
 

@@ -14,6 +14,7 @@ import typer
 from rich.markup import escape
 
 from jotr_deploy.errors import JotrDeployError, choice
+from jotr_deploy.support.choices import DEVICES, listed
 from jotr_deploy.verbs.terminal import bar, console, count, done, errors, needs, print_json
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def run(
         bool | None, typer.Option("--overlap/--no-overlap", help="Stages of several frames at once; where it helps.")
     ] = None,
     file: Annotated[str | None, typer.Option(help="Network file of the bundle; mesh.onnx by default.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help=f"{listed(DEVICES)}.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Cores for the network; all by default.")] = None,
     strict: Annotated[
         bool,
@@ -103,7 +104,7 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Recover the people in an image, a folder, a glob, a video, or what a camera sees."""
-    choice("--device", device, ("auto", "cpu", "cuda"))
+    choice("--device", device, DEVICES)
     if not source:
         raise JotrDeployError(
             "SOURCE is empty", "give an image, a folder, a glob in quotes, a video, a camera's number or a URL"

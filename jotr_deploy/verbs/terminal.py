@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from jotr_deploy.errors import JotrDeployError, MissingDependency, install
+from jotr_deploy.support.precisions import Precision
 
 if TYPE_CHECKING:
     from jotr_deploy.engines.verify import Difference
@@ -55,18 +56,18 @@ def bar() -> Iterator[Any]:
 
 def difference_table(
     rows: list[Difference],
-    precision: str = "fp32",
+    precision: Precision = Precision.FP32,
     title: str = "ONNX Runtime against PyTorch, max (mean) on random crops",
 ) -> Table:
     """Every output of a comparison, at every batch, beside its limit."""
-    from jotr_deploy.engines.verify import LIMITS, UNITS
+    from jotr_deploy.engines.verify import UNITS
 
     batches = sorted({row.batch for row in rows})
     table = Table(title=title, title_justify="left")
     table.add_column("output")
     for batch in batches:
         table.add_column(f"batch {batch}", justify="right")
-    limits = LIMITS.get(precision)  # int8 has none on random crops: see require_as_good
+    limits = precision.limits  # int8 has none on random crops: see require_as_good
     if limits:
         table.add_column("limit", justify="right")
     table.add_column("unit")

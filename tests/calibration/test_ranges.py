@@ -7,7 +7,8 @@ import pytest
 from onnx import parser
 
 from jotr_deploy.calibration.codes import FP8
-from jotr_deploy.calibration.ranges import BINS, METHODS, Histogram, Method, collect
+from jotr_deploy.calibration.ranges import BINS, Histogram, collect
+from jotr_deploy.support.choices import CALIBRATION_METHODS, CalibrationMethod
 
 MODEL = (
     '<ir_version: 9, opset_import: ["" : 19]> g (float[batch,4] x) => (float[batch,4] z) { y = Neg (x) z = Relu (y) }'
@@ -35,23 +36,23 @@ def test_collected(rng: np.random.Generator) -> None:
 def test_nothing_collected() -> None:
     found = collect(parser.parse_model(MODEL), ("y",), [])
     assert found["y"].largest == 0
-    assert all(found["y"].range_by(method) == 0 for method in METHODS)
+    assert all(found["y"].range_by(method) == 0 for method in CALIBRATION_METHODS)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_no_range_beyond_the_largest(method: Method, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("method", CALIBRATION_METHODS)
+def test_no_range_beyond_the_largest(method: CalibrationMethod, rng: np.random.Generator) -> None:
     for values in (rng.normal(size=5000), rng.uniform(-1, 1, 5000), np.maximum(rng.normal(size=5000), 0), np.ones(3)):
         found = histogram(values)
         assert 0 < found.range_by(method) <= found.largest
 
 
 @pytest.mark.parametrize(("method", "least"), [("minmax", 0.99), ("percentile", 0.98), ("mse", 0.98), ("entropy", 0.9)])
-def test_uniform_values_keep_their_range(method: Method, least: float, rng: np.random.Generator) -> None:
+def test_uniform_values_keep_their_range(method: CalibrationMethod, least: float, rng: np.random.Generator) -> None:
     assert least <= histogram(rng.uniform(-1, 1, 100_000)).range_by(method) <= 1
 
 
 @pytest.mark.parametrize(("method", "share"), [("minmax", 1), ("percentile", 0.1), ("mse", 0.7), ("entropy", 0.1)])
-def test_one_outlier(method: Method, share: float, rng: np.random.Generator) -> None:
+def test_one_outlier(method: CalibrationMethod, share: float, rng: np.random.Generator) -> None:
     values = np.concatenate([rng.normal(size=100_000), [100.0]])
     assert histogram(values).range_by(method) <= share * 100
 
@@ -62,10 +63,10 @@ def test_floating_codes_keep_a_far_outlier_that_integers_clip(rng: np.random.Gen
 
 
 @pytest.mark.parametrize("method", ["entropy", "mse"])
-def test_zeros_do_not_narrow_the_range(method: Method, rng: np.random.Generator) -> None:
+def test_zeros_do_not_narrow_the_range(method: CalibrationMethod, rng: np.random.Generator) -> None:
     half = np.maximum(rng.normal(size=200_000), 0)
     assert histogram(half).range_by(method) > 2.0
 
 
 def test_always_zero() -> None:
-    assert [histogram(np.zeros(5)).range_by(method) for method in METHODS] == [0, 0, 0, 0]
+    assert [histogram(np.zeros(5)).range_by(method) for method in CALIBRATION_METHODS] == [0, 0, 0, 0]

@@ -22,6 +22,7 @@ from jotr_deploy.doctor.selftest import SelfTest, operator_feeds, operator_model
 from jotr_deploy.errors import SessionError
 from jotr_deploy.plugins import kernel
 from jotr_deploy.plugins.reference import trilinear_sample_3d
+from jotr_deploy.support.precisions import Precision
 
 pytest.importorskip("torch", reason="pip install '.[export]'")
 
@@ -152,7 +153,7 @@ def test_the_tiny_network_is_exported_here(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def test_the_operator_alone_samples(tmp_path: Path) -> None:
-    assert [node.name for node in operator_model("fp16").graph.node if node.domain] == ["sample"]
+    assert [node.name for node in operator_model(Precision.FP16).graph.node if node.domain] == ["sample"]
     feeds = operator_feeds(3)
     assert {name: feed.shape for name, feed in feeds.items()} == {"features": (3, 8, 8, 8, 256), "points": (3, 15, 3)}
     assert (feeds["points"] < 0).any()  # padding is tested too

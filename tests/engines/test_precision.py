@@ -18,7 +18,6 @@ from tiny import TINY
 from jotr_deploy.engines.precision import (
     FLOAT,
     LOW_TYPES,
-    Precision,
     Typing,
     emulate,
     format_typing,
@@ -27,14 +26,15 @@ from jotr_deploy.engines.precision import (
     to_low_precision,
     typing_report,
 )
-from jotr_deploy.engines.verify import BATCHES, LIMITS, Network, measure, random_crops, require
+from jotr_deploy.engines.verify import BATCHES, Network, measure, random_crops, require
 from jotr_deploy.errors import BundleError
 from jotr_deploy.export.to_bundle import torch_network
 from jotr_deploy.model.jotr import JOTR
 from jotr_deploy.plugins import NAME
 from jotr_deploy.plugins.onnx_function import inline
+from jotr_deploy.support.precisions import LIMITS, Precision
 
-PRECISIONS: tuple[Precision, ...] = ("fp16", "bf16")
+PRECISIONS: tuple[Precision, ...] = (Precision.FP16, Precision.BF16)
 LOW_ROWS = (
     "backbone", "lifting", "fusion", "fusion.decoder.layers", "fusion.decoder.memory_kv", "fusion.decoder.sampled_k",
     "fusion.decoder.sampled_v", "fusion.decoder.fc_pos_3d",
@@ -62,7 +62,7 @@ def tiny(tiny_golden_file: Path) -> Case:
 @pytest.fixture(scope="module")
 def published(golden_file: Path) -> Case:
     """The published network's size, weights by formula."""
-    return case(network(SEED), golden_file, ("fp16",))
+    return case(network(SEED), golden_file, (Precision.FP16,))
 
 
 def runtime(model: onnx.ModelProto) -> Network:
@@ -83,7 +83,7 @@ def hand_made(body: str, scopes: list[str]) -> onnx.ModelProto:
 
 
 def test_the_fp16_file_stays_within_the_limits_in_onnx_runtime(tiny: Case) -> None:
-    require(measure(torch_network(tiny.torch), runtime(tiny.typed["fp16"]), TINY), "fp16", "mesh.fp16.onnx")
+    require(measure(torch_network(tiny.torch), runtime(tiny.typed["fp16"]), TINY), Precision.FP16, "mesh.fp16.onnx")
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -94,7 +94,7 @@ def test_rounding_every_low_value_stays_within_the_limits(tiny: Case, precision:
 
 def test_an_inlined_network_is_typed_too_its_sampling_in_float32(tiny: Case) -> None:
     typed = to_low_precision(inline(tiny.plain), "fp16")
-    require(measure(runtime(tiny.plain), runtime(typed), TINY, (3,)), "fp16", "inlined")
+    require(measure(runtime(tiny.plain), runtime(typed), TINY, (3,)), Precision.FP16, "inlined")
 
 
 def test_the_published_network_drifts_by_a_millimetre(published: Case) -> None:

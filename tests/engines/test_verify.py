@@ -8,7 +8,6 @@ from tiny import TINY
 
 from jotr_deploy.engines.verify import (
     BATCHES,
-    LIMITS,
     UNITS,
     Difference,
     difference,
@@ -18,6 +17,7 @@ from jotr_deploy.engines.verify import (
     require_as_good,
 )
 from jotr_deploy.errors import VerificationError
+from jotr_deploy.support.precisions import LIMITS, Precision
 
 REPORT = "report this with the versions of `doctor`"
 
@@ -113,14 +113,14 @@ def test_what_is_not_finite_is_refused_wherever_it_is(output: str, bad: float) -
     with np.errstate(invalid="ignore"):
         rows = measure(lambda feeds: outputs(len(feeds["image"])), broken, TINY, (1,))
     with pytest.raises(VerificationError) as refusal:
-        require(rows, "fp32", "mesh.onnx")
+        require(rows, Precision.FP32, "mesh.onnx")
     assert refusal.value.cause == f"mesh.onnx: output {output} is not finite at batch 1"
     assert refusal.value.remedy == REPORT
 
 
 @pytest.mark.parametrize("precision", LIMITS)
 @pytest.mark.parametrize("output", UNITS)
-def test_the_limit_is_the_last_value_that_passes(precision: str, output: str) -> None:
+def test_the_limit_is_the_last_value_that_passes(precision: Precision, output: str) -> None:
     kind, limit = LIMITS[precision][output]
     other = 10 * limit if kind == "mean" else 0.0  # what the limit is not about
     at = Difference(output, 3, *((limit, other) if kind == "max" else (other, limit)), True)
@@ -143,17 +143,17 @@ def test_every_output_has_a_unit_and_a_limit() -> None:
 
 
 def test_the_promised_limits() -> None:
-    assert LIMITS["fp32"]["vertices"] == ("max", 0.1)
-    assert LIMITS["fp16"]["vertices"] == ("mean", 1.0)
+    assert LIMITS[Precision.FP32]["vertices"] == ("max", 0.1)
+    assert LIMITS[Precision.FP16]["vertices"] == ("mean", 1.0)
 
 
 def test_a_difference_that_is_nan_does_not_pass() -> None:
     with pytest.raises(VerificationError, match="vertices differs from its reference by nan mm at batch 1"):
-        require([Difference("vertices", 1, float("nan"), float("nan"), True)], "fp32", "mesh.onnx")
+        require([Difference("vertices", 1, float("nan"), float("nan"), True)], Precision.FP32, "mesh.onnx")
 
 
 def test_nothing_to_compare_is_fine() -> None:
-    require([], "fp32", "mesh.onnx")
+    require([], Precision.FP32, "mesh.onnx")
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,11 @@ import torch
 from golden_case import case, network
 from tiny import TINY
 
-from jotr_deploy.engines.verify import LIMITS, difference, random_crops
+from jotr_deploy.engines.verify import difference, random_crops
 from jotr_deploy.export.fused import flatten_body, fold_decoder, fold_encoders, fold_norms, fuse, merge_lifting
 from jotr_deploy.model.initialise import initialise
 from jotr_deploy.model.jotr import JOTR
+from jotr_deploy.support.precisions import LIMITS, Precision
 
 SEED = "jotr-golden-A/"
 
@@ -27,7 +28,7 @@ def test_a_rewrite_changes_nothing(rewrite: Callable[[JOTR], JOTR]) -> None:
         expected, found = plain(*feeds), rewritten(*feeds)
     for name in expected._fields:
         gap = difference(name, getattr(expected, name).numpy(), getattr(found, name).numpy())
-        assert gap.max() <= LIMITS["fp32"][name][1], name
+        assert gap.max() <= LIMITS[Precision.FP32][name][1], name
 
 
 def test_the_plain_network_is_left_alone() -> None:

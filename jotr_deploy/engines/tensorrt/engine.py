@@ -6,30 +6,29 @@ import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast, get_args
 
 import onnx
 
 from jotr_deploy.bundle import Bundle, FileEntry, replace_file
-from jotr_deploy.engines.derived_files import CALIBRATED, load_source, measured
+from jotr_deploy.engines.derived_files import load_source, measured
 from jotr_deploy.engines.int8 import for_tensorrt
-from jotr_deploy.engines.precision import Precision, to_low_precision
+from jotr_deploy.engines.precision import to_low_precision
 from jotr_deploy.engines.tensorrt.build import BATCH, BuildError, Progress, Recipe, Shapes, build_plan
 from jotr_deploy.engines.tensorrt.inspector import Layers, inspect
-from jotr_deploy.engines.tensorrt.onnx_copy import Plugin, sampling_nodes, tensorrt_copy
-from jotr_deploy.engines.tensorrt.plugin_form import WORDS, default_plugin, register
+from jotr_deploy.engines.tensorrt.onnx_copy import sampling_nodes, tensorrt_copy
+from jotr_deploy.engines.tensorrt.plugin_form import default_plugin, register
 from jotr_deploy.engines.tensorrt.rules import Finding, check
 from jotr_deploy.engines.tensorrt.timing_cache import timing_cache_path
 from jotr_deploy.engines.tensorrt.trtexec import trtexec_command
 from jotr_deploy.engines.verify import Difference, vertices_error
-from jotr_deploy.errors import MissingDependency, install
+from jotr_deploy.errors import MissingDependency, choice, install
 from jotr_deploy.plugins import DOMAIN, NAME
 from jotr_deploy.plugins.kernel import SOURCE
 from jotr_deploy.runtime.sessions.tensorrt_engine import environment, mismatch, tensorrt
+from jotr_deploy.support.choices import PLUGINS, Plugin
+from jotr_deploy.support.precisions import Precision
 
 __all__ = [
-    "PLUGINS",
-    "PRECISIONS",
     "BuildError",
     "Built",
     "Plugin",
@@ -41,9 +40,6 @@ __all__ = [
     "trtexec_command",
 ]
 
-PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
-PLUGINS = get_args(Plugin)
-_SINCE = {"bf16": (8, 0), "fp8": (8, 9)}  # compute capability
 Batch = tuple[int, int, int]
 Say = Callable[[str], None]
 
@@ -104,20 +100,22 @@ def parse_batch(text: str) -> Batch:
     return low, best, high
 
 
-def check_network(bundle: Bundle, precision: str = "fp16", plugin: Plugin | None = None) -> list[Finding]:
+def check_network(
+    bundle: Bundle, precision: Precision | str = Precision.FP16, plugin: Plugin | None = None
+) -> list[Finding]:
     """What TensorRT would refuse of the file an engine is built from; needs neither TensorRT nor a GPU.
 
     Raises:
         BuildError: this bundle has no such network.
     """
-    network = _typed_network(bundle, precision)
+    network = _typed_network(bundle, Precision.of(precision))
     return check(tensorrt_copy(network, plugin or ("aot" if sampling_nodes(network) else "none")))
 
 
 def build_engine(
     bundle: Bundle,
     *,
-    precision: str = "fp16",
+    precision: Precision | str = Precision.FP16,
     batch: Batch = (1, 4, 16),
     plugin: Plugin | None = None,
     workspace_bytes: int | None = None,
@@ -146,12 +144,13 @@ def build_engine(
         VerificationError: an output differs by more than the limit. Here as always on failure, nothing is kept.
         KeyboardInterrupt: Ctrl-C; the builder was told to stop.
     """
+    precision = Precision.of(precision)
     network = _typed_network(bundle, precision)
     _require_reference()
     options = Options(plugin, workspace_bytes, timing_cache, optimization_level)
     planned = plan_network(network, precision, batch, options, say, progress)
     entry = _engine_entry(precision, batch, planned)
-    grown, differences = _add_engine(bundle, planned.plan, entry, batch, say)
+    grown, differences = _add_engine(bundle, planned.plan, precision, entry, batch, say)
     grown = _add_copy(grown, planned.copy, precision, planned.plugin)
     engine, onnx_copy = bundle.path / entry.name, bundle.path / _copy_name(precision)
     line = trtexec_command(onnx_copy, engine, planned.recipe, planned.plugin, planned.library)
@@ -160,7 +159,7 @@ def build_engine(
 
 def plan_network(
     network: onnx.ModelProto,
-    precision: str,
+    precision: Precision,
     batch: Batch,
     options: Options = Options(),
     say: Say = lambda step: None,
@@ -171,6 +170,8 @@ def plan_network(
     Raises:
         see `build_engine`.
     """
+    if options.plugin is not None:
+        choice("--plugin", options.plugin, tuple(PLUGINS))
     trt = tensorrt()
     chosen = options.plugin or default_plugin(trt, network, say)
     _refuse(check(tensorrt_copy(network, chosen)))
@@ -180,7 +181,7 @@ def plan_network(
     copy = tensorrt_copy(network, chosen, namespace)
     cache = options.timing_cache or timing_cache_path(here, SOURCE if chosen == "aot" else None)
     recipe = Recipe(_shapes(copy, batch), cache, options.workspace_bytes, options.optimization_level)
-    say(f"building {precision} for {here['gpu']} with TensorRT {here['tensorrt']}, sampling by {WORDS[chosen]}")
+    say(f"building {precision} for {here['gpu']} with TensorRT {here['tensorrt']}, sampling by {PLUGINS[chosen]}")
     plan = build_plan(trt, copy.SerializeToString(deterministic=True), recipe, progress, say)
     layers = inspect(trt, plan)
     if chosen != "none" and not layers.plugin:
@@ -191,11 +192,11 @@ def plan_network(
 # ── the network ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _typed_network(bundle: Bundle, precision: str) -> onnx.ModelProto:
+def _typed_network(bundle: Bundle, precision: Precision) -> onnx.ModelProto:
     model = load_source(bundle, precision)
-    if precision in CALIBRATED:
+    if precision.calibrated:
         return for_tensorrt(model)
-    return model if precision == "fp32" else to_low_precision(model, cast("Precision", precision))
+    return model if precision is Precision.FP32 else to_low_precision(model, precision)
 
 
 def _require_reference() -> None:
@@ -210,12 +211,12 @@ def _refuse(findings: Sequence[Finding]) -> None:
         raise BuildError(f"TensorRT cannot take {findings[0].where}: {findings[0].problem}{more}", findings[0].remedy)
 
 
-def _refuse_hardware(precision: str, here: Mapping[str, str]) -> None:
+def _refuse_hardware(precision: Precision, here: Mapping[str, str]) -> None:
     major, minor = map(int, here["capability"].split("."))
-    if (major, minor) < _SINCE.get(precision, (0, 0)):
+    if (major, minor) < precision.capability:
         raise BuildError(
             f"{here['gpu']} (compute capability {here['capability']}) has no {precision}",
-            "build int8 or fp16" if precision == "fp8" else "build fp16",
+            "build int8 or fp16" if precision is Precision.FP8 else "build fp16",
         )
 
 
@@ -231,11 +232,11 @@ def _shapes(model: onnx.ModelProto, batch: Batch) -> Shapes:
 # ── the files ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _engine_entry(precision: str, batch: Batch, planned: Planned) -> FileEntry:
+def _engine_entry(precision: Precision, batch: Batch, planned: Planned) -> FileEntry:
     capability = planned.built_with["capability"].replace(".", "")
     return FileEntry(
         role="mesh",
-        name=f"mesh.{precision}.sm{capability}.engine",
+        name=precision.file(f"sm{capability}.engine"),
         sha256="",
         precision=precision,
         backend="tensorrt",
@@ -250,30 +251,30 @@ def _engine_entry(precision: str, batch: Batch, planned: Planned) -> FileEntry:
 
 
 def _add_engine(
-    bundle: Bundle, plan: bytes, entry: FileEntry, batch: Batch, say: Say
+    bundle: Bundle, plan: bytes, precision: Precision, entry: FileEntry, batch: Batch, say: Say
 ) -> tuple[Bundle, list[Difference]]:
     differences: list[Difference] = []
 
     def write(path: Path) -> FileEntry:
         path.write_bytes(plan)
-        differences.extend(_verified(bundle, path, str(entry.precision), batch, say))
+        differences.extend(_verified(bundle, path, precision, batch, say))
         return entry.model_copy(update={"error_mm": vertices_error(differences)})
 
     return replace_file(bundle, entry.name, write), differences
 
 
-def _verified(bundle: Bundle, engine: Path, precision: str, batch: Batch, say: Say) -> list[Difference]:
+def _verified(bundle: Bundle, engine: Path, precision: Precision, batch: Batch, say: Say) -> list[Difference]:
     """The engine against the bundle's network in ONNX Runtime, every output, at the ends and the best of the range."""
     sizes = sorted(set(batch))
     say(f"comparing with ONNX Runtime at batch {', '.join(map(str, sizes))}")
     return measured(bundle, engine, precision, sizes, f"the {precision} engine", device="cuda")
 
 
-def _copy_name(precision: str) -> str:
-    return f"mesh.{precision}.tensorrt.onnx"
+def _copy_name(precision: Precision) -> str:
+    return precision.file("tensorrt.onnx")
 
 
-def _add_copy(bundle: Bundle, copy: onnx.ModelProto, precision: str, plugin: Plugin) -> Bundle:
+def _add_copy(bundle: Bundle, copy: onnx.ModelProto, precision: Precision, plugin: Plugin) -> Bundle:
     def write(path: Path) -> FileEntry:
         path.write_bytes(copy.SerializeToString(deterministic=True))
         return FileEntry(

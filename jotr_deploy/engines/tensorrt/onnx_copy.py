@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import onnx
 
 from jotr_deploy.plugins import DOMAIN, NAME, VERSION
 from jotr_deploy.plugins.onnx_function import OPSET, attach, inline
-
-Plugin = Literal["aot", "library", "none"]
-"""Who executes the sampling operator: a kernel inside the engine, a C++ library beside it, or standard operators."""
+from jotr_deploy.support.choices import Plugin
 
 # What each parser reads: 10.3 to 10.7 stop at opset 20. The types of the operators widened after 19 (bfloat16 in 22),
 # their meaning did not, and TensorRT takes types from the tensors.

@@ -10,14 +10,9 @@ from typing import Any
 import onnx
 
 from jotr_deploy.engines.tensorrt.build import BuildError
-from jotr_deploy.engines.tensorrt.onnx_copy import Plugin, sampling_nodes
+from jotr_deploy.engines.tensorrt.onnx_copy import sampling_nodes
 from jotr_deploy.plugins import DOMAIN, NAME, VERSION
-
-WORDS: dict[Plugin, str] = {
-    "aot": "a kernel inside the engine",
-    "library": "the plugin library",
-    "none": "standard operators",
-}
+from jotr_deploy.support.choices import Plugin
 
 
 def default_plugin(trt: Any, model: onnx.ModelProto, say: Callable[[str], None]) -> Plugin:

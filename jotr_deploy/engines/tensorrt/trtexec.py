@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 from jotr_deploy.engines.tensorrt.build import Recipe
-from jotr_deploy.engines.tensorrt.onnx_copy import Plugin
+from jotr_deploy.support.choices import Plugin
 
 
 def trtexec_command(copy: Path, engine: Path, recipe: Recipe, plugin: Plugin, library: Path | None = None) -> str:

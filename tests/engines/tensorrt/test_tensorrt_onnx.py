@@ -10,10 +10,11 @@ import onnxruntime
 import pytest
 from tiny import TINY
 
-from jotr_deploy.engines.tensorrt.onnx_copy import Plugin, portable, sampling_nodes, tensorrt_copy
+from jotr_deploy.engines.tensorrt.onnx_copy import portable, sampling_nodes, tensorrt_copy
 from jotr_deploy.engines.verify import random_crops
 from jotr_deploy.plugins import DOMAIN
 from jotr_deploy.plugins.onnx_function import inline
+from jotr_deploy.support.choices import Plugin
 
 
 @pytest.fixture(scope="module")

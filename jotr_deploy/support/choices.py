@@ -1,0 +1,43 @@
+"""Words that options and arguments take, each list once; those of precisions are in `precisions`.
+
+The library's signatures name the types, the command line takes its choices and help from the tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
+
+Backend = Literal["tensorrt", "onnxruntime", "openvino"]
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
+
+Device = Literal["auto", "cpu", "cuda"]
+DEVICES: tuple[Device, ...] = get_args(Device)
+
+CalibrationMethod = Literal["minmax", "entropy", "percentile", "mse"]
+CALIBRATION_METHODS: tuple[CalibrationMethod, ...] = get_args(CalibrationMethod)
+
+Sampling = Literal["function", "inline"]
+SAMPLINGS: Mapping[Sampling, str] = {
+    "function": "one node with its body",
+    "inline": "standard operators",
+}
+"""Forms of the sampling operator in an exported network."""
+
+Plugin = Literal["aot", "library", "none"]
+PLUGINS: Mapping[Plugin, str] = {
+    "aot": "a kernel inside the engine",
+    "library": "the plugin library",
+    "none": "standard operators",
+}
+"""Forms of the sampling operator in a TensorRT engine."""
+
+
+def listed(words: Sequence[str]) -> str:
+    """`a, b or c`."""
+    return " or ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)
+
+
+def explained(words: Mapping[str, str]) -> str:
+    """`a: what it is; b: what it is`."""
+    return "; ".join(f"{word}: {what}" for word, what in words.items())

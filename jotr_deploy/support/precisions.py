@@ -1,0 +1,100 @@
+"""Precisions that a network file may have: their limits of verification, the hardware they need, their file names.
+
+The one list. A manifest holds the words, `Precision.of` reads what a user wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+
+from jotr_deploy.errors import choice
+
+Limits = Mapping[str, tuple[str, float]]
+"""Output of the mesh network -> "max" or "mean", and the largest allowed difference in `engines.verify.UNITS`."""
+
+
+class Precision(str, Enum):
+    """A precision; it is the string that stands in manifests and file names."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    BF16 = "bf16"
+    INT8 = "int8"
+    FP8 = "fp8"
+
+    def __str__(self) -> str:
+        return self.value
+
+    def __format__(self, form: str) -> str:
+        return format(self.value, form)
+
+    @classmethod
+    def of(cls, word: str) -> Precision:
+        """The precision of that name.
+
+        Raises:
+            JotrDeployError: there is none.
+        """
+        choice("--precision", word, tuple(cls))
+        return cls(word)
+
+    @property
+    def limits(self) -> Limits | None:
+        """Largest differences from the reference on random crops; None for eight bits, see `require_as_good`."""
+        return LIMITS.get(self)
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether `calibrate` makes its network, from ranges of pictures; else types in the ONNX file do."""
+        return self in (Precision.INT8, Precision.FP8)
+
+    @property
+    def capability(self) -> tuple[int, int]:
+        """The first compute capability whose TensorRT engines can be of it."""
+        return _CAPABILITY.get(self, (0, 0))
+
+    @property
+    def numpy_type(self) -> str:
+        """Name of the element type in NumPy or ml_dtypes."""
+        return _NUMPY_TYPES[self]
+
+    def file(self, form: str = "onnx") -> str:
+        """Name of the mesh network's file in a bundle: "mesh.fp16.onnx"; `form` such as "openvino.onnx"."""
+        return f"mesh.{self}.{form}"
+
+
+LIMITS: dict[Precision, Limits] = {
+    Precision.FP32: {
+        "joints_img": ("max", 5e-5),
+        "pose": ("max", 1e-4),
+        "betas": ("max", 5e-5),
+        "cam": ("max", 5e-5),
+        "translation": ("max", 0.1),
+        "joints3d": ("max", 0.1),
+        "joints_proj": ("max", 2e-3),
+        "vertices": ("max", 0.1),
+    },
+    Precision.FP16: {
+        "joints_img": ("mean", 1e-3),
+        "pose": ("mean", 3e-3),
+        "betas": ("mean", 3e-3),
+        "cam": ("mean", 2e-3),
+        "translation": ("mean", 20.0),
+        "joints3d": ("mean", 1.0),
+        "joints_proj": ("mean", 0.1),
+        "vertices": ("mean", 1.0),
+    },
+}
+# bfloat16 has three bits less.
+LIMITS[Precision.BF16] = {output: (kind, 8 * limit) for output, (kind, limit) in LIMITS[Precision.FP16].items()}
+
+_CAPABILITY = {Precision.BF16: (8, 0), Precision.FP8: (8, 9)}
+
+_NUMPY_TYPES = {
+    Precision.FP32: "float32",
+    Precision.FP16: "float16",
+    Precision.BF16: "bfloat16",
+    Precision.INT8: "int8",
+    Precision.FP8: "float8_e4m3fn",
+}
