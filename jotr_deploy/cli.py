@@ -27,33 +27,35 @@ class Verb(NamedTuple):
 
 
 VERBS = {
-    "export": Verb("cli_export", "export", "Turn a checkpoint into a verified ONNX bundle."),
-    "add": Verb("cli_add", "add", "Put a detector and a 2-D pose network of your own into a bundle."),
-    "run": Verb("cli_run", "run", "Recover the people in an image, a folder, a glob, a video, or what a camera sees."),
+    "export": Verb("verbs.export", "export", "Turn a checkpoint into a verified ONNX bundle."),
+    "add": Verb("verbs.add", "add", "Put a detector and a 2-D pose network of your own into a bundle."),
+    "run": Verb(
+        "verbs.run", "run", "Recover the people in an image, a folder, a glob, a video, or what a camera sees."
+    ),
     "fetch": Verb(
-        "cli_fetch",
+        "verbs.fetch",
         "fetch",
         "Fetch networks that find people in photographs: Apache-2.0, from your package index, 36 MB.",
     ),
-    "bench": Verb("cli_bench", "bench", "Measure the latency of every engine of a bundle and the stages of a frame."),
+    "bench": Verb("verbs.bench", "bench", "Measure the latency of every engine of a bundle and the stages of a frame."),
     "view": Verb(
-        "cli_view", "view", "Show the meshes of a run over time in the browser, with camera, pictures and joints."
+        "verbs.view", "view", "Show the meshes of a run over time in the browser, with camera, pictures and joints."
     ),
     "doctor": Verb(
-        "cli_doctor", "doctor", "Say what is installed, missing, in conflict, licensed; and whether a bundle is intact."
+        "verbs.doctor",
+        "doctor",
+        "Say what is installed, missing, in conflict, licensed; and whether a bundle is intact.",
     ),
-    "build-engine": Verb("cli_engines", "build_engine", "Build a verified engine into a bundle."),
+    "build-engine": Verb("verbs.build_engine", "build_engine", "Build a verified engine into a bundle."),
     "calibrate": Verb(
-        "cli_calibration", "calibrate", "Add an eight-bit network that stays within a budget of millimetres."
+        "verbs.calibrate", "calibrate", "Add an eight-bit network that stays within a budget of millimetres."
     ),
-    "eval": Verb(
-        "cli_evaluation", "evaluate", "Measure a bundle against the truth of held-out scenes, or of a data set."
-    ),
+    "eval": Verb("verbs.eval", "evaluate", "Measure a bundle against the truth of held-out scenes, or of a data set."),
     "train": Verb(
-        "cli_training", "train", "Train a network as a configuration says; SIGINT or SIGTERM keeps a checkpoint first."
+        "verbs.train", "train", "Train a network as a configuration says; SIGINT or SIGTERM keeps a checkpoint first."
     ),
     "plugins": Verb(
-        "cli_engines", "plugins", "The sampling plugin for TensorRT: what is there, what is needed, build it."
+        "verbs.build_engine", "plugins", "The sampling plugin for TensorRT: what is there, what is needed, build it."
     ),
 }
 
