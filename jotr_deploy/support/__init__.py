@@ -1,1 +1,1 @@
-"""Helpers that everything uses: precisions and the words of options, files that appear whole, safe file names, what a file is, caches, spans."""
+"""Helpers that everything uses: words of options, files that appear whole, file names and kinds, caches, spans."""

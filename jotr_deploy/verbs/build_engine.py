@@ -38,6 +38,14 @@ def build_engine(
     timing_cache: Annotated[Path | None, typer.Option(help="File of kernel timings; by default in the cache.")] = None,
     level: Annotated[int, typer.Option(min=0, max=5, help="How long TensorRT searches.")] = 3,
     check_only: Annotated[bool, typer.Option("--check-only", help="Only check the rules; needs no GPU.")] = False,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--for-tensorrt",
+            metavar="VERSION",
+            help="With --check-only: the version that will build it, such as 10.3; by default every supported one.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Build a verified engine into a bundle."""
@@ -45,8 +53,13 @@ def build_engine(
     chosen = Precision.of(precision)
     if plugin is not None:
         choice("--plugin", plugin, tuple(PLUGINS))
+    if target is not None and not check_only:
+        raise JotrDeployError(
+            "--for-tensorrt is given without --check-only",
+            "add it: an engine is built by the TensorRT that is installed",
+        )
     if check_only:
-        _check(bundle, chosen, plugin, as_json)
+        _check(bundle, chosen, plugin, target, as_json)
     elif backend == "tensorrt":
         from jotr_deploy.engines.tensorrt.engine import parse_batch
 
@@ -59,11 +72,13 @@ def build_engine(
         _build(bundle, output, backend, chosen, as_json)
 
 
-def _check(bundle: Path, precision: Precision, plugin: str | None, as_json: bool) -> None:
+def _check(bundle: Path, precision: Precision, plugin: str | None, target: str | None, as_json: bool) -> None:
     from jotr_deploy.bundle import open_bundle
     from jotr_deploy.engines.tensorrt.engine import check_network
+    from jotr_deploy.engines.tensorrt.versions import parse_version
 
-    findings = check_network(open_bundle(bundle), precision, cast(Any, plugin))
+    version = None if target is None else parse_version(target)
+    findings = check_network(open_bundle(bundle), precision, cast(Any, plugin), version)
     if as_json:
         print_json([asdict(finding) for finding in findings])
     for finding in () if as_json else findings:

@@ -20,6 +20,7 @@ from jotr_deploy.engines.tensorrt.plugin_form import default_plugin, register
 from jotr_deploy.engines.tensorrt.rules import Finding, check
 from jotr_deploy.engines.tensorrt.timing_cache import timing_cache_path
 from jotr_deploy.engines.tensorrt.trtexec import trtexec_command
+from jotr_deploy.engines.tensorrt.versions import Version, parse_version
 from jotr_deploy.engines.verify import Difference, vertices_error
 from jotr_deploy.errors import MissingDependency, choice, install
 from jotr_deploy.plugins import DOMAIN, NAME
@@ -101,15 +102,24 @@ def parse_batch(text: str) -> Batch:
 
 
 def check_network(
-    bundle: Bundle, precision: Precision | str = Precision.FP16, plugin: Plugin | None = None
+    bundle: Bundle,
+    precision: Precision | str = Precision.FP16,
+    plugin: Plugin | None = None,
+    target: Version | None = None,
 ) -> list[Finding]:
     """What TensorRT would refuse of the file an engine is built from; needs neither TensorRT nor a GPU.
+
+    Args:
+        bundle: as opened.
+        precision: of the engine.
+        plugin: form of the sampling operator; None takes a plugin where the network has a node for it.
+        target: the TensorRT that is to build it; None asks for every version that is supported.
 
     Raises:
         BuildError: this bundle has no such network.
     """
     network = _typed_network(bundle, Precision.of(precision))
-    return check(tensorrt_copy(network, plugin or ("aot" if sampling_nodes(network) else "none")))
+    return check(tensorrt_copy(network, plugin or ("aot" if sampling_nodes(network) else "none")), target)
 
 
 def build_engine(
@@ -174,7 +184,7 @@ def plan_network(
         choice("--plugin", options.plugin, tuple(PLUGINS))
     trt = tensorrt()
     chosen = options.plugin or default_plugin(trt, network, say)
-    _refuse(check(tensorrt_copy(network, chosen)))
+    _refuse(check(tensorrt_copy(network, chosen), parse_version(trt.__version__)))
     here = environment()
     _refuse_hardware(precision, here)
     namespace, library = register(trt, network, chosen)

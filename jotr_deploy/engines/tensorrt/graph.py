@@ -11,6 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from jotr_deploy.engines.tensorrt.onnx_copy import portable
+from jotr_deploy.engines.tensorrt.versions import EVERY, Version, Versions
 
 STANDARD = ("", "ai.onnx")
 
@@ -36,9 +37,11 @@ class Graph:
     initializers: dict[str, onnx.TensorProto]
     ends: frozenset[str]
     """Names of the graph's inputs and outputs."""
+    target: Version | None = None
+    """The TensorRT that is to parse it; None is every version."""
 
     @classmethod
-    def of(cls, model: onnx.ModelProto) -> Graph:
+    def of(cls, model: onnx.ModelProto, target: Version | None = None) -> Graph:
         """Read a model.
 
         Raises:
@@ -67,6 +70,7 @@ class Graph:
             consumers=consumers,
             initializers={tensor.name: tensor for tensor in model.graph.initializer},
             ends=frozenset(value.name for value in (*model.graph.input, *model.graph.output)),
+            target=target,
         )
 
     def rank(self, name: str) -> int | None:
@@ -102,6 +106,17 @@ class Rule:
     name: str
     problems: Callable[[Graph], Iterator[Problem]]
     remedy: str
+    versions: Versions = EVERY
+    """The versions that it is true of."""
+
+    def found(self, graph: Graph) -> Iterator[Problem]:
+        """The problems of a network for its target; those that only some versions have say which."""
+        if graph.target is None and self.versions.all:
+            yield from self.problems(graph)
+        elif graph.target is None and self.versions.any:
+            yield from ((where, f"{problem} ({self.versions})") for where, problem in self.problems(graph))
+        elif graph.target is not None and graph.target in self.versions:
+            yield from self.problems(graph)
 
 
 def is_quantiser(node: onnx.NodeProto) -> bool:

@@ -1,11 +1,12 @@
-"""What TensorRT's ONNX parser takes in every version from 10.3 to 11.4, checked before any GPU is touched.
+"""What TensorRT's ONNX parser takes, by version from 10.3 to 11.4, checked before any GPU is touched.
 
-One row of `RULES` for each rule; those of quantised networks stand in `tensorrt_qdq.py`.
+One row of `RULES` for each rule, with the versions that it is true of; those of quantised networks are in `qdq.py`.
+An operator that a version drops or brings gets a row in `CHANGED`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import onnx
@@ -14,6 +15,7 @@ from onnx import TensorProto
 from jotr_deploy.engines.tensorrt.graph import Graph, Problem, Rule, is_quantiser
 from jotr_deploy.engines.tensorrt.onnx_copy import NEWEST_OPSET
 from jotr_deploy.engines.tensorrt.qdq import RULES as QDQ_RULES
+from jotr_deploy.engines.tensorrt.versions import EVERY, Version, Versions
 from jotr_deploy.plugins import DOMAIN, NAME
 
 
@@ -31,17 +33,22 @@ class Finding:
         return f"{self.where}: {self.problem}; {self.remedy}"
 
 
-def check(model: onnx.ModelProto) -> list[Finding]:
-    """Everything in a network, or in its TensorRT copy, that breaks a rule; empty when TensorRT can parse it."""
+def check(model: onnx.ModelProto, target: Version | None = None) -> list[Finding]:
+    """Everything in a network, or in its TensorRT copy, that breaks a rule; empty when TensorRT can parse it.
+
+    Args:
+        model: the network.
+        target: the version that is to parse it; None asks for every version from `OLDEST` to `NEWEST`.
+    """
     try:
-        graph = Graph.of(model)
+        graph = Graph.of(model, target)
     except onnx.shape_inference.InferenceError as error:
         text = " ".join(str(error).split())
         return [Finding("valid", "the model", text, "it is no valid ONNX: export it again")]
     return [
         Finding(rule.name, where, problem, rule.remedy)
         for rule in (*RULES, *QDQ_RULES)
-        for where, problem in rule.problems(graph)
+        for where, problem in rule.found(graph)
     ]
 
 
@@ -49,7 +56,8 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Supported without a version's restriction by the parsers of 10.x and 11.x, as their operator tables say.
+# Operators of the parsers, as their operator tables say. "TensorRT 12 drops Xor" leaves the word here and is a row of
+# `CHANGED` below: the older versions still have it.
 OPERATORS = _words("""
     Abs Acos Acosh Add And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool BatchNormalization Cast CastLike Ceil Celu
     Clip Concat Constant ConstantOfShape Conv ConvTranspose Cos Cosh CumSum DepthToSpace DequantizeLinear Div Dropout
@@ -61,6 +69,13 @@ OPERATORS = _words("""
     Resize Round ScatterElements ScatterND Selu Shape Sigmoid Sign Sin Sinh Size Slice Softmax Softplus Softsign
     SpaceToDepth Split Sqrt Squeeze Sub Sum Tan Tanh ThresholdedRelu Tile TopK Transpose Trilu Unsqueeze Where Xor
 """)
+
+
+CHANGED: Mapping[str, Versions] = {
+    # "Xor": Versions(until=(12, 0)),       TensorRT 12 drops Xor
+    # "Attention": Versions(since=(12, 0)), TensorRT 12 brings Attention, and it is listed above
+}
+"""Operators of `OPERATORS` that not every version has. Then `versions.NEWEST` is the newest version that was read."""
 
 
 def _opset(graph: Graph) -> Iterator[Problem]:
@@ -79,8 +94,11 @@ def _functions(graph: Graph) -> Iterator[Problem]:
 
 def _operators(graph: Graph) -> Iterator[Problem]:
     for node in graph.nodes:
+        has = CHANGED.get(node.op_type, EVERY)
         if node.op_type not in OPERATORS:
             yield graph.where(node), "the parser has no such operator"
+        elif not (has.all if graph.target is None else graph.target in has):
+            yield graph.where(node), f"only the parser of {has} has this operator"
     for node in graph.others:
         if (node.domain, node.op_type) != (DOMAIN, NAME):
             taken = onnx.defs.has(node.op_type) or node.op_type.startswith("TRT_")
@@ -164,15 +182,26 @@ def _ranks(graph: Graph) -> Iterator[Problem]:
 
 # operator -> the input that must be known while the network is parsed
 _CONSTANTS = {
-    **dict.fromkeys(("Squeeze", "Unsqueeze", "Split", "CumSum", "OneHot", "TopK"), 1),
+    **dict.fromkeys(("Split", "CumSum", "OneHot", "TopK"), 1),
     **dict.fromkeys(("Slice", "Pad"), 3),
     **{name: 1 for name in OPERATORS if name.startswith("Reduce")},
 }
 
 
+_OLD_CONSTANTS = {"Squeeze": 1, "Unsqueeze": 1}
+
+
 def _constants(graph: Graph) -> Iterator[Problem]:
+    yield from _computed(graph, _CONSTANTS)
+
+
+def _axes(graph: Graph) -> Iterator[Problem]:
+    yield from _computed(graph, _OLD_CONSTANTS)
+
+
+def _computed(graph: Graph, constants: Mapping[str, int]) -> Iterator[Problem]:
     for node in graph.nodes:
-        index = _CONSTANTS.get(node.op_type, len(node.input))
+        index = constants.get(node.op_type, len(node.input))
         if index < len(node.input) and node.input[index] and graph.constant(node.input[index]) is None:
             yield graph.where(node), f"input {node.input[index]!r} is computed"
 
@@ -188,10 +217,16 @@ def _forms(graph: Graph) -> Iterator[Problem]:
             yield graph.where(node), "more than its first output is used"
         if node.op_type == "GridSample" and given.get("mode", b"linear") not in (b"nearest", b"bilinear", b"bicubic"):
             yield graph.where(node), f"mode {given.get('mode', b'linear').decode()!r} is silently read as 'nearest'"
-        if node.op_type == "Einsum" and not _plain_einsum(given["equation"].decode()):
-            yield graph.where(node), f"equation {given['equation'].decode()!r} needs TensorRT 10.12"
         if node.op_type == "ScatterND" and given.get("reduction", b"none") != b"none":
             yield graph.where(node), "scattering with a reduction"
+
+
+def _einsum(graph: Graph) -> Iterator[Problem]:
+    """Equations with an ellipsis, a diagonal or more than two operands."""
+    for node in graph.nodes:
+        for attribute in node.attribute if node.op_type == "Einsum" else ():
+            if attribute.name == "equation" and not _plain_einsum(attribute.s.decode()):
+                yield graph.where(node), f"equation {attribute.s.decode()!r}"
 
 
 def _plain_einsum(equation: str) -> bool:
@@ -200,15 +235,24 @@ def _plain_einsum(equation: str) -> bool:
 
 
 _FLOAT_ONLY = _words("""
-    Acos Acosh Asin Asinh Atan Atanh Ceil Cos Cosh Erf Exp Floor Log Pow Reciprocal Round Sigmoid Sin Sinh Softmax Sqrt
+    Acos Acosh Asin Asinh Atan Atanh Ceil Cos Cosh Erf Exp Floor Log Reciprocal Round Sigmoid Sin Sinh Softmax Sqrt
     Tan Tanh
 """)
+
+
+_INTEGERS = {TensorProto.INT32, TensorProto.INT64}
 
 
 def _integers(graph: Graph) -> Iterator[Problem]:
     for node in graph.nodes:
         kinds = {graph.types.get(name) for name in node.input}
-        if node.op_type in _FLOAT_ONLY and kinds & {TensorProto.INT32, TensorProto.INT64}:
+        if node.op_type in _FLOAT_ONLY and kinds & _INTEGERS:
+            yield graph.where(node), "an integer operand"
+
+
+def _powers(graph: Graph) -> Iterator[Problem]:
+    for node in graph.nodes:
+        if node.op_type == "Pow" and {graph.types.get(name) for name in node.input} & _INTEGERS:
             yield graph.where(node), "an integer operand"
 
 
@@ -262,7 +306,10 @@ RULES: tuple[Rule, ...] = (
     Rule("dynamic", _dynamic, "export it with fixed sizes and one dynamic batch dimension, the first of each input"),
     Rule("ranks", _ranks, "reshape around it, or write it with matrix products"),
     Rule("constants", _constants, "make it a constant of the model"),
+    Rule("computed axes", _axes, "make it a constant of the model", Versions(until=(10, 7))),
     Rule("forms", _forms, "write it with other operators"),
+    Rule("equations", _einsum, "write it with matrix products and transpositions", Versions(until=(10, 12))),
     Rule("integers", _integers, "cast to float32 before it"),
+    Rule("integer powers", _powers, "cast to float32 before it", Versions(until=(10, 12))),
     Rule("shape arithmetic", _shape_arithmetic, "compute the shape in int64 from Shape and constants"),
 )

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
 
+from jotr_deploy.engines.tensorrt import rules
+from jotr_deploy.engines.tensorrt.build import BuildError
+from jotr_deploy.engines.tensorrt.graph import Graph, Rule
 from jotr_deploy.engines.tensorrt.onnx_copy import tensorrt_copy
 from jotr_deploy.engines.tensorrt.qdq import RULES as QDQ_RULES
 from jotr_deploy.engines.tensorrt.rules import RULES, Finding, check
+from jotr_deploy.engines.tensorrt.versions import EVERY, NEWEST, OLDEST, Version, Versions, parse_version
 from jotr_deploy.plugins.onnx_function import inline
 
 X, Y = "float[batch,8] x", "float[batch,8] y"
@@ -106,8 +112,12 @@ BAD = [
     ("forms", "y (MaxPool)", network("y, i = MaxPool <kernel_shape = [2,2]> (x)", IMAGE, "float[batch,4,7,7] y")),
     ("forms", "y (GridSample)", network('y = GridSample <mode = "linear"> (x, g)', IMAGE + ", float[batch,5,5,2] g",
                                         "float[batch,4,5,5] y", opset=20)),
-    ("forms", "y (Einsum)", network('y = Einsum <equation = "...i,...i->..."> (x, x)', output="float[batch] y")),
-    ("integers", "y (Pow)", network("y = Pow (x, x)", "int64[batch,8] x", "int64[batch,8] y")),
+    ("equations", "y (Einsum)", network('y = Einsum <equation = "...i,...i->..."> (x, x)', output="float[batch] y")),
+    ("integers", "y (Ceil)", network("y = Ceil (x)", "int64[batch,8] x", "int64[batch,8] y")),
+    ("computed axes", "y (Unsqueeze)", network(
+        "s = Shape (x) " + constant("i", "int64[1] {0}") + "a = Gather (s, i) y = Unsqueeze (x, a)",
+        output="float[a,b,c] y")),
+    ("integer powers", "y (Pow)", network("y = Pow (x, x)", "int64[batch,8] x", "int64[batch,8] y")),
     ("shape arithmetic", "y (Reshape)", network(
         "s = Shape (x) f = Cast <to = 1> (s) t = Cast <to = 7> (f) y = Reshape (x, t)", output="float[batch,k] y")),
     ("shape arithmetic", "y (Expand)", network("y = Expand (x, n)", X + ", int64[batch] n", "float[k,8] y")),
@@ -168,10 +178,108 @@ def test_a_finding_names_the_node_and_the_way_out() -> None:
     ]
     node = network("y = Pow (x, x)", "int64[batch,8] x", "int64[batch,8] y")
     node.graph.node[0].name = "heads/Pow"
-    assert check(node) == [Finding("integers", "heads/Pow (Pow)", "an integer operand", "cast to float32 before it")]
+    problem = "an integer operand (TensorRT before 10.12)"
+    assert check(node) == [Finding("integer powers", "heads/Pow (Pow)", problem, "cast to float32 before it")]
 
 
 def test_a_node_without_a_name_goes_by_its_output() -> None:
     assert (
         check(network("out = Det (x) y = Relu (out)", "float[batch,8,8] x", "float[batch] y"))[0].where == "out (Det)"
     )
+
+
+# ── versions ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+XOR = network("a = Greater (x, x) b = Less (x, x) c = Xor (a, b) y = Cast <to = 1> (c)")
+
+
+@pytest.mark.parametrize(
+    ("changed", "target", "problem"),
+    [
+        ({}, None, None),
+        ({}, (12, 0), None),
+        ({"Xor": Versions(until=(12, 0))}, None, None),  # a version that is not read yet
+        ({"Xor": Versions(until=(12, 0))}, (12, 0), "only the parser of TensorRT before 12.0 has this operator"),
+        ({"Xor": Versions(until=(12, 0))}, (11, 9), None),  # it does not vanish for the others
+        ({"Xor": Versions(until=(11, 2))}, None, "only the parser of TensorRT before 11.2 has this operator"),
+        ({"Xor": Versions(until=(11, 2))}, (10, 3), None),
+        ({"Xor": Versions(since=(10, 9))}, None, "only the parser of TensorRT 10.9 and newer has this operator"),
+        ({"Xor": Versions(since=(10, 9))}, (10, 8), "only the parser of TensorRT 10.9 and newer has this operator"),
+        ({"Xor": Versions(since=(10, 9))}, (10, 9), None),
+    ],
+)
+def test_an_operator_that_a_version_drops_or_brings(
+    monkeypatch: pytest.MonkeyPatch, changed: dict[str, Versions], target: Version | None, problem: str | None
+) -> None:
+    monkeypatch.setattr(rules, "CHANGED", changed)
+    expected = [] if problem is None else [Finding("operators", "c (Xor)", problem, "write it with standard operators")]
+    assert check(XOR, target) == expected
+
+
+def test_every_operator_that_changed_is_one_that_some_version_has() -> None:
+    assert set(rules.CHANGED) <= rules.OPERATORS
+    assert all(versions.any for versions in rules.CHANGED.values())
+
+
+AXES = network(
+    "s = Shape (x) " + constant("i", "int64[1] {0}") + "a = Gather (s, i) y = Unsqueeze (x, a)", output="float[a,b,c] y"
+)
+
+
+@pytest.mark.parametrize(
+    ("target", "problems"),
+    [
+        (None, ["input 'a' is computed (TensorRT before 10.7)"]),
+        ((10, 3), ["input 'a' is computed"]),
+        ((10, 7), []),
+        ((12, 0), []),
+    ],
+)
+def test_a_rule_of_some_versions_is_none_of_the_others(target: Version | None, problems: list[str]) -> None:
+    assert [finding.problem for finding in check(AXES, target)] == problems
+
+
+def test_a_rule_of_versions_that_are_too_old_or_too_new_to_be_asked_for() -> None:
+    graph = Graph.of(AXES)
+    for versions in (Versions(until=OLDEST), Versions(since=(NEWEST[0], NEWEST[1] + 1))):
+        assert list(Rule("", lambda graph: iter([("x", "bad")]), "", versions).found(graph)) == []
+
+
+@pytest.mark.parametrize(
+    ("versions", "text", "inside", "outside"),
+    [
+        (EVERY, "TensorRT of every version", [(8, 0), OLDEST, NEWEST], []),
+        (Versions(since=(10, 9)), "TensorRT 10.9 and newer", [(10, 9), (11, 0)], [(10, 8), (9, 12)]),
+        (Versions(until=(11, 0)), "TensorRT before 11.0", [(10, 16)], [(11, 0), (12, 0)]),
+        (Versions((10, 4), (10, 9)), "TensorRT 10.4 and newer, before 10.9", [(10, 4), (10, 8)], [(10, 3), (10, 9)]),
+    ],
+)
+def test_ranges_of_versions(versions: Versions, text: str, inside: list[Version], outside: list[Version]) -> None:
+    assert str(versions) == text
+    assert [version in versions for version in (*inside, *outside)] == [True] * len(inside) + [False] * len(outside)
+
+
+@pytest.mark.parametrize(("said", "version"), [("10.3", (10, 3)), ("10.16.1.11", (10, 16)), ("11.4.0.106", (11, 4))])
+def test_versions_are_read(said: str, version: Version) -> None:
+    assert parse_version(said) == version
+
+
+@pytest.mark.parametrize("said", ["", "10", "ten.three", "10.x", "10.3rc1"])
+def test_other_words_are_no_versions(said: str) -> None:
+    with pytest.raises(BuildError) as refusal:
+        parse_version(said)
+    assert refusal.value.cause == f"TensorRT {said!r}: not a version"
+
+
+def test_the_command_line_asks_for_one_version_or_all(
+    cli: Callable[..., Any], tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "CHANGED", {"Softmax": Versions(since=(10, 9))})
+    every = cli("build-engine", tiny_bundle, "--check-only")
+    assert every.code == 2
+    assert "only the parser of TensorRT 10.9 and newer has this operator" in every.out
+    assert cli("build-engine", tiny_bundle, "--check-only", "--for-tensorrt", "10.16.1").code == 0
+    assert cli("build-engine", tiny_bundle, "--check-only", "--for-tensorrt", "10.3").code == 2
+    refused = cli("build-engine", tiny_bundle, "--for-tensorrt", "10.3")
+    assert refused.code == 2
+    assert "--for-tensorrt is given without --check-only" in refused.err

@@ -1,0 +1,61 @@
+"""Ranges of TensorRT versions: since when, and until when, a parser has an operator or a rule is true."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from jotr_deploy.engines.tensorrt.build import BuildError
+
+Version = tuple[int, int]
+"""Major and minor."""
+
+OLDEST: Version = (10, 3)
+NEWEST: Version = (11, 4)
+"""The versions whose parsers the tables were read from; a network for all of them must suit each."""
+
+
+@dataclass(frozen=True)
+class Versions:
+    """TensorRT from `since` on, and before `until`; without either all there are."""
+
+    since: Version | None = None
+    until: Version | None = None
+
+    def __contains__(self, version: Version) -> bool:
+        return (self.since is None or self.since <= version) and (self.until is None or version < self.until)
+
+    @property
+    def all(self) -> bool:
+        """Whether every version from `OLDEST` to `NEWEST` is in it."""
+        return OLDEST in self and NEWEST in self
+
+    @property
+    def any(self) -> bool:
+        """Whether some version from `OLDEST` to `NEWEST` is in it."""
+        return (self.since is None or self.since <= NEWEST) and (self.until is None or self.until > OLDEST)
+
+    def __str__(self) -> str:
+        first = [f"{text(self.since)} and newer"] if self.since else []
+        last = [f"before {text(self.until)}"] if self.until else []
+        return f"TensorRT {', '.join(first + last) or 'of every version'}"
+
+
+EVERY = Versions()
+
+
+def text(version: Version) -> str:
+    """`10.3`."""
+    return ".".join(map(str, version))
+
+
+def parse_version(said: str) -> Version:
+    """`10.3`, or a whole version such as `10.16.1.11`, to major and minor.
+
+    Raises:
+        BuildError: it is neither.
+    """
+    numbers = re.match(r"(\d+)\.(\d+)(\.|$)", said)
+    if numbers is None:
+        raise BuildError(f"TensorRT {said!r}: not a version", "give major and minor, such as 10.3")
+    return int(numbers[1]), int(numbers[2])
