@@ -26,6 +26,7 @@ from jotr_deploy.errors import BundleError, SessionError
 from jotr_deploy.plugins import NAME, library
 from jotr_deploy.plugins.onnx_function import inline
 from jotr_deploy.runtime.sessions import open_session, tensorrt_engine
+from jotr_deploy.support.precisions import Precision
 
 BATCH = (1, 2, 3)
 
@@ -180,7 +181,7 @@ def test_a_gpu_that_lacks_the_type(
     monkeypatch.setattr("jotr_deploy.engines.tensorrt.engine.environment", lambda: here)
     with machine() as m:
         with pytest.raises(BuildError) as caught:
-            plan_network(onnx.load(bundle.file("mesh")), precision, (1, 1, 1), Options(plugin="none"))
+            plan_network(onnx.load(bundle.file("mesh")), Precision(precision), (1, 1, 1), Options(plugin="none"))
         assert caught.value.cause == f"Some GPU (compute capability {capability}) has no {precision}"
         assert caught.value.remedy == f"build {instead}"
         assert "Builder.__init__" not in m.trt.calls
