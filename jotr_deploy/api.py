@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jotr_deploy.errors import JotrDeployError, choice
-from jotr_deploy.support.choices import BACKENDS, SAMPLINGS, Backend, Sampling
+from jotr_deploy.support.choices import BACKENDS, PROTOCOLS, SAMPLINGS, SYNTHETIC, Backend, Sampling
 from jotr_deploy.support.precisions import Precision
 
 if TYPE_CHECKING:
@@ -166,10 +166,9 @@ def evaluate(
     """
     from jotr_deploy.bundle import open_bundle
     from jotr_deploy.evaluation.held_out_scenes import SCENES
-    from jotr_deploy.evaluation.protocols import PROTOCOLS, SYNTHETIC, SyntheticOptions, evaluate_synthetic
+    from jotr_deploy.evaluation.protocols import SyntheticOptions, evaluate_synthetic
 
-    if protocol not in PROTOCOLS:
-        raise JotrDeployError(f"--protocol: {protocol!r} is not known", f"give one of {', '.join(PROTOCOLS)}")
+    choice("--protocol", protocol, PROTOCOLS)
     of_a_set = {"--root": root, "--h36m-regressor": h36m_regressor, "--smpl": smpl}
     of_scenes = {"--pixels": pixels or None, "--scenes": scenes}
     for option, value in (of_a_set if protocol == SYNTHETIC else of_scenes).items():

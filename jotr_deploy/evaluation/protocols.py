@@ -24,12 +24,10 @@ from jotr_deploy.evaluation.mesh_files import OpenFiles, open_files
 from jotr_deploy.evaluation.occlusion import OcclusionOptions
 from jotr_deploy.evaluation.occlusion_files import finish_attack, open_attack
 from jotr_deploy.evaluation.pixels import HALF_VISIBLE, FromPixels, open_people
-from jotr_deploy.evaluation.published.set_people import SPLITS
 from jotr_deploy.evaluation.workers import in_order, worker_count
 from jotr_deploy.geometry.crop import VALID_CONFIDENCE
+from jotr_deploy.support.choices import SYNTHETIC
 
-SYNTHETIC = "synthetic"
-PROTOCOLS = (SYNTHETIC, *SPLITS)
 _PIXELS = (
     f"boxes by the bundle's detector, joints and crop boxes by its pose network; by score, each takes the free true "
     f"box, clipped to the picture, with the highest IoU of at least {LEAST_IOU}; recall: of people at least "

@@ -32,6 +32,17 @@ PLUGINS: Mapping[Plugin, str] = {
 }
 """Forms of the sampling operator in a TensorRT engine."""
 
+SYNTHETIC = "synthetic"
+SPLITS: Mapping[str, str] = {
+    "3dpw": "test",
+    "3dpw-oc": "test",
+    "3dpw-pc": "test",
+    "3dpw-crowd": "validation",
+    "3doh": "test",
+}
+"""Data sets that `eval` measures on, keys of `datasets.published.sets.SETS`, and the split of each."""
+PROTOCOLS = (SYNTHETIC, *SPLITS)
+
 
 def listed(words: Sequence[str]) -> str:
     """`a, b or c`."""

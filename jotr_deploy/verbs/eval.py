@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from jotr_deploy.errors import JotrDeployError, choice
-from jotr_deploy.support.choices import DEVICES, listed
+from jotr_deploy.support.choices import DEVICES, PROTOCOLS, listed
 from jotr_deploy.verbs.terminal import bar, console, done, errors, needs, print_json
 
 if TYPE_CHECKING:
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 
 def evaluate(
     bundle: Annotated[Path, typer.Argument(help="Bundle directory.")],
-    protocol: Annotated[
-        str, typer.Option(help="Evaluation set: synthetic, 3dpw, 3dpw-oc, 3dpw-pc, 3dpw-crowd or 3doh.")
-    ] = "synthetic",
+    protocol: Annotated[str, typer.Option(help=f"Evaluation set: {listed(PROTOCOLS)}.")] = "synthetic",
     root: Annotated[
         Path | None, typer.Option(help="Folder with the data sets, laid out as in docs/datasets.md.")
     ] = None,

@@ -74,4 +74,4 @@ PUBLISHED: dict[str, Published] = {
         for place, name in enumerate(_TABLE_1_SETS)
     },
 }
-"""Published rows by protocol."""
+"""Published rows by protocol, a key of `choices.SPLITS`; a set that the paper does not report has none."""

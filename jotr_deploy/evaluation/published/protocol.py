@@ -96,7 +96,7 @@ def evaluate_set(
             protocol=set_protocol(options.protocol, everybody, bodies, len(measured), crop_factor, options.align),
             everybody=total,
             sequences=rows,
-            published=PUBLISHED[options.protocol],
+            published=PUBLISHED.get(options.protocol),
             left_out=everybody.left_out,
             not_finite=int((~own.finite).sum()),
             warnings=_warnings(bundle, bodies),
@@ -155,14 +155,15 @@ def set_protocol(
     name: str, everybody: Everybody, bodies: TrueBodies, accelerations: int, crop_factor: float, align: bool = False
 ) -> SetProtocol:
     """The protocol of a set in plain words."""
-    people, published = everybody.people, PUBLISHED[name]
+    people, published = everybody.people, PUBLISHED.get(name)
     genders = _counts(person.fit.gender for person in people if person.fit)
     found = _counts(person.found_skeleton for person in people)
     body = _STAND_IN if bodies.stand_in else _SMPL
     return SetProtocol(
         protocol=name,
         data_set=f"{everybody.title}, {everybody.split} split; {len({p.image for p in people})} pictures",
-        people=f"{len(people)} of {everybody.count}; the paper evaluates {published.people}",
+        people=f"{len(people)} of {everybody.count}"
+        + (f"; the paper evaluates {published.people}" if published else ""),
         joint_set=f"{len(EVALUATED)} joints: {', '.join(EVALUATED)}",
         regressor="the H36M regressor times the mesh, found and true, relative to the H36M pelvis",
         alignment="MPJPE: H36M pelvis on H36M pelvis; PVE: pelvis of the 30-joint set on pelvis, true meshes by the "
@@ -179,7 +180,7 @@ def set_protocol(
         acceleration="of the evaluated joints relative to their pelvis, mm/frame^2: mean length of the second "
         "difference of found minus true over three consecutive frames, never across a gap; who has the same gender "
         f"and shape in a sequence is one person; {accelerations} times here",
-        published=f"{PAPER}, {published.table}",
+        published=f"{PAPER}, {published.table}" if published else f"{PAPER} has no row for this set",
     )
 
 

@@ -14,15 +14,7 @@ from jotr_deploy.errors import DatasetError
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.finding.people_source import with_joint_boxes
 from jotr_deploy.skeletons import to_smpl30
-
-SPLITS: dict[str, str] = {
-    "3dpw": "test",
-    "3dpw-oc": "test",
-    "3dpw-pc": "test",
-    "3dpw-crowd": "validation",
-    "3doh": "test",
-}
-"""The sets that are evaluated, by protocol, and which part of each."""
+from jotr_deploy.support.choices import SPLITS
 
 NO_JOINT_BOX = "no crop box from the joints found"
 NO_TRUTH = "no true body"

@@ -65,7 +65,7 @@ class SetEvaluation:
     protocol: SetProtocol
     everybody: MotionFigures
     sequences: Mapping[str, MotionFigures]  # none in a set without sequences
-    published: Published
+    published: Published | None  # None where the paper has no row for the set
     left_out: Mapping[str, tuple[str, ...]]  # reason -> keys of people who were not evaluated
     not_finite: int
     warnings: tuple[str, ...]

@@ -28,10 +28,12 @@ def set_report(result: SetEvaluation) -> Group:
 
 
 def _result(result: SetEvaluation) -> Table:
-    """The measured file above what the paper reports."""
+    """The measured file above what the paper reports, if it does."""
     title = f"{result.file} on {result.device}, {result.protocol.protocol}, mm; accel. in mm/frame^2"
     table = columns_table(title, "network", "n", *_FIGURES)
     table.add_row(f"[bold]{escape(result.file)}[/]", *_cells(result.everybody))
+    if result.published is None:
+        return table
     table.add_section()
     table.add_row(f"[dim]the paper, {result.published.table}:[/]")
     for row in result.published.rows:

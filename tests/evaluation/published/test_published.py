@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from jotr_deploy.evaluation.published.paper_rows import PUBLISHED, PublishedRow
-from jotr_deploy.evaluation.published.set_people import SPLITS
+from jotr_deploy.support.choices import SPLITS
 
 
-def test_every_protocol_has_its_rows() -> None:
+def test_every_row_is_of_a_set_that_is_evaluated() -> None:
     assert list(PUBLISHED) != []
-    assert PUBLISHED.keys() == SPLITS.keys()
+    assert PUBLISHED.keys() <= SPLITS.keys()
     for published in PUBLISHED.values():
         assert published.rows[-1].method == "JOTR"
         assert len({row.method for row in published.rows}) == len(published.rows)

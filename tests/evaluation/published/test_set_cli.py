@@ -15,7 +15,8 @@ from miniature import KNOWN, write_miniature
 from outcome import Outcome
 
 from jotr_deploy.bundle import open_bundle, write_manifest
-from jotr_deploy.evaluation.published.set_people import SPLITS
+from jotr_deploy.evaluation.published.paper_rows import PUBLISHED
+from jotr_deploy.support.choices import SPLITS
 
 Cli = Callable[..., Outcome]
 
@@ -204,3 +205,17 @@ def test_files_of_the_user(cli: Cli, tiny_bundle: Path, tmp_path: Path, smpl: Pa
 )
 def test_options(cli: Cli, tiny_bundle: Path, arguments: tuple[Any, ...], cause: str, remedy: str) -> None:
     assert cli("eval", tiny_bundle, *arguments).mistake == (cause, remedy)
+
+
+def test_a_set_without_a_published_row(
+    cli: Cli, tiny_bundle: Path, options: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(PUBLISHED, "3dpw")
+    outcome = cli("eval", tiny_bundle, *options)
+    assert outcome.code == 0, outcome.err
+    text = " ".join(outcome.out.split())
+    assert "the paper," not in text
+    assert "7 of 7 " in text
+    assert "arXiv 2307.16377 has no row for this set" in text
+    found = json.loads(cli("eval", tiny_bundle, *options, "--json").out)
+    assert (found["published"], found["everybody"]["people"]) == (None, 7)

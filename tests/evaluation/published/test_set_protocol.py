@@ -19,11 +19,12 @@ from jotr_deploy.bundle import Bundle, FileEntry, Manifest
 from jotr_deploy.evaluation.mesh_files import OpenFile, OpenFiles
 from jotr_deploy.evaluation.published import protocol as protocols
 from jotr_deploy.evaluation.published.protocol import SetOptions, evaluate_set
-from jotr_deploy.evaluation.published.set_people import SPLITS, read_everybody
+from jotr_deploy.evaluation.published.set_people import read_everybody
 from jotr_deploy.evaluation.published.set_result import MotionFigures, SetEvaluation
 from jotr_deploy.evaluation.published.true_bodies import TrueBodies
 from jotr_deploy.geometry.rotations import matrix_from_axis_angle
 from jotr_deploy.skeletons import H36M14_IN_H36M17
+from jotr_deploy.support.choices import SPLITS
 
 Array = Any
 EVALUATED = [10 * joint for joint in H36M14_IN_H36M17]  # vertices that the regressor of these tests takes for joints
