@@ -18,7 +18,7 @@ import onnxruntime
 from onnx import numpy_helper
 
 from jotr_deploy.config import ModelConfig
-from jotr_deploy.engines.precision import (
+from jotr_deploy.engines.low_precision import (
     SCOPES,
     Precision,
     Rule,

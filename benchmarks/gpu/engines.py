@@ -36,7 +36,7 @@ import onnx
 import torch
 
 from jotr_deploy.bundle import Bundle, open_bundle
-from jotr_deploy.engines.precision import to_low_precision
+from jotr_deploy.engines.low_precision import to_low_precision
 from jotr_deploy.engines.verify import measure, random_crops
 from jotr_deploy.errors import BundleError, JotrDeployError, MissingDependency
 from jotr_deploy.export.assemble import load_network, load_stand_in

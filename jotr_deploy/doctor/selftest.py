@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from jotr_deploy.bundle import Bundle, open_bundle
 from jotr_deploy.config import ModelConfig
-from jotr_deploy.engines.precision import LOW_TYPES, to_low_precision
+from jotr_deploy.engines.low_precision import LOW_TYPES, to_low_precision
 from jotr_deploy.engines.tensorrt.engine import build_engine, plan_network
 from jotr_deploy.engines.verify import UNITS, Difference, measure, require
 from jotr_deploy.errors import JotrDeployError, MissingDependency, VerificationError, first_line, install

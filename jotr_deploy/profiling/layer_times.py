@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from jotr_deploy.bundle import Bundle, FileEntry
-from jotr_deploy.engines.precision import flops_of, tensor_types
+from jotr_deploy.engines.low_precision import flops_of, tensor_types
 from jotr_deploy.errors import JotrDeployError, MissingDependency, SessionError
 from jotr_deploy.profiling import peaks
 from jotr_deploy.profiling.timed_picture import open_scene

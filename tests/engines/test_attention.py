@@ -11,7 +11,7 @@ import pytest
 from tiny import TINY
 
 from jotr_deploy.engines.fused_attention import OPERATOR, fuse_attention
-from jotr_deploy.engines.precision import flops_of, tensor_types
+from jotr_deploy.engines.low_precision import flops_of, tensor_types
 from jotr_deploy.engines.verify import random_crops
 
 TEXT = """<ir_version: 9, opset_import: ["": 20]>

@@ -12,7 +12,7 @@ import onnx
 from jotr_deploy.bundle import Bundle, FileEntry, replace_file
 from jotr_deploy.engines.derived_files import load_source, measured
 from jotr_deploy.engines.int8 import for_tensorrt
-from jotr_deploy.engines.precision import to_low_precision
+from jotr_deploy.engines.low_precision import to_low_precision
 from jotr_deploy.engines.tensorrt.build import BATCH, BuildError, Progress, Recipe, Shapes, build_plan
 from jotr_deploy.engines.tensorrt.inspector import Layers, inspect
 from jotr_deploy.engines.tensorrt.onnx_copy import sampling_nodes, tensorrt_copy

@@ -15,7 +15,7 @@ from golden_case import SEED, network, tiny_golden
 from onnx import numpy_helper
 from tiny import TINY
 
-from jotr_deploy.engines.precision import (
+from jotr_deploy.engines.low_precision import (
     FLOAT,
     LOW_TYPES,
     Typing,
