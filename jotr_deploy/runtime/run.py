@@ -104,14 +104,9 @@ def run(
                   spans=spans, align=options.align, camera=options.camera)
         )  # fmt: skip
         finder = model.people_source(
-            source,
-            options.keypoints,
-            options.boxes,
-            options.skeleton,
-            options.roi_px,
-            options.max_people,
+            source, options.keypoints, options.boxes, options.skeleton, options.roi_px, options.max_people,
             options.joints_in,
-        )
+        )  # fmt: skip
         aside = stack.enter_context(_filled_directory(output)) if options.write and output else None
         results = None if aside is None else Results(bundle, source, aside, options)
         with results or nullcontext():
@@ -121,11 +116,7 @@ def run(
             summary.close(source, use)
             held_back.enter_context(uninterrupted())  # until the files are in their place and all is closed
             summary.skeleton = model.skeleton
-            summary.networks = [
-                {"role": used["role"], "file": used["name"], "sha256": used["sha256"]}
-                for used in model.files_used
-                if used["role"] != "mesh"
-            ]
+            summary.networks = _networks_that_found_people(model)
             summary.skipped += [f"{name}: cannot be read" for name in unread or ()]
             if results is not None:
                 results.tell(_facts(summary, model, options))
@@ -142,6 +133,15 @@ def run(
             (aside / f"{stem}.json").write_text(json.dumps(summary.as_dict(), indent=2) + "\n")
             summary.output = str(output)
     return summary
+
+
+def _networks_that_found_people(model: Model) -> list[dict[str, Any]]:
+    """Role, file and sha256 of the detector and pose network that were used."""
+    return [
+        {"role": used["role"], "file": used["name"], "sha256": used["sha256"]}
+        for used in model.files_used
+        if used["role"] != "mesh"
+    ]
 
 
 def _facts(summary: RunSummary, model: Model, options: RunOptions) -> dict[str, Any]:

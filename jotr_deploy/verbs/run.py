@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -109,20 +109,10 @@ def run(
         raise JotrDeployError(
             "SOURCE is empty", "give an image, a folder, a glob in quotes, a video, a camera's number or a URL"
         )
-    if joints_in != "auto" and keypoints is None and boxes is None:
-        raise JotrDeployError("--joints-in is given without a file", "it says what the coordinates of --keypoints are")
-    if skeleton is not None and keypoints is None:
-        raise JotrDeployError("--skeleton is given without --keypoints", "it names the joint order of a keypoint file")
+    _refuse_without_a_file(joints_in, skeleton, keypoints, boxes)
     written = output is not None or not live
-    for option, given in {
-        "--save-2d": save_2d,
-        "--vertices": vertices,
-        "--obj": obj,
-        "--glb": glb,
-        "--coco": coco,
-    }.items():
-        if given and not written:
-            raise JotrDeployError(f"{option} with --live writes nothing without a directory", "add -o DIR")
+    if not written:
+        _refuse_unwritten({"--save-2d": save_2d, "--vertices": vertices, "--obj": obj, "--glb": glb, "--coco": coco})
     needs("run", "onnxruntime")
     from jotr_deploy.runtime.sources.captures import shown
 
@@ -143,26 +133,32 @@ def run(
     options = RunOptions(
         vertices=vertices, overlay=not no_overlay, save_2d=save_2d, obj=obj, glb=glb, coco=coco, keypoints=keypoints,
         boxes=boxes, skeleton=skeleton, joints_in=cast(JointsIn, joints_in), people=cast(PeopleBy, people), every=every,
-        roi_px=_region(roi),
-        max_people=max_people, smooth=cast(Mode, smooth), keep_going=keep_going, overlap=overlap, file=file,
-        device=device, threads=threads, write=written, align=align, camera=choose_camera(camera, fov, focal),
+        roi_px=_region(roi), max_people=max_people, smooth=cast(Mode, smooth), keep_going=keep_going, overlap=overlap,
+        file=file, device=device, threads=threads, write=written, align=align, camera=choose_camera(camera, fov, focal),
     )  # fmt: skip
     spans = Spans()
     with _watched(live, spans) as progress:
         summary = run_source(open_bundle(bundle), source, output, options, progress, spans)
-    result = None if summary.output is None else Path(summary.output, summary.files[-1]).with_suffix(".npz")
-    trace = None if result is None else result.with_name(f"{result.stem}_trace.json")
-    profiled = _profile(spans, trace, as_json) if profile else {}
-    if as_json:
-        print_json({**summary.as_dict(), "output": summary.output, **profiled})
-    else:
-        _report(summary, result, with_table=not profile)
-        _say_what_to_fetch(summary, people)
+    _print(summary, spans, profile, as_json, people)
     if summary.ended == "interrupted":
         raise typer.Exit(INTERRUPTED)
     if strict and (unclean := list(summary.unclean())):
         errors.print(f"[yellow]strict[/] {count(len(unclean), 'thing')} not clean, see the summary", highlight=False)
         raise typer.Exit(NOT_CLEAN)
+
+
+def _refuse_without_a_file(joints_in: str, skeleton: str | None, keypoints: Path | None, boxes: Path | None) -> None:
+    """Refuse options about a file of joints or boxes that is not given."""
+    if joints_in != "auto" and keypoints is None and boxes is None:
+        raise JotrDeployError("--joints-in is given without a file", "it says what the coordinates of --keypoints are")
+    if skeleton is not None and keypoints is None:
+        raise JotrDeployError("--skeleton is given without --keypoints", "it names the joint order of a keypoint file")
+
+
+def _refuse_unwritten(wanted: Mapping[str, bool]) -> None:
+    """Refuse options about result files where none is written."""
+    for option in (option for option, given in wanted.items() if given):
+        raise JotrDeployError(f"{option} with --live writes nothing without a directory", "add -o DIR")
 
 
 def _region(text: str | None) -> tuple[int, int, int, int] | None:
@@ -188,6 +184,18 @@ def _watched(live: bool, spans: Spans) -> Iterator[Callable[[int, int | None], N
     else:
         with bar() as tell:
             yield partial(tell, "frames")
+
+
+def _print(summary: RunSummary, spans: Spans, profile: bool, as_json: bool, people: str) -> None:
+    """Print the result of a run, with its profile if that is asked for."""
+    result = None if summary.output is None else Path(summary.output, summary.files[-1]).with_suffix(".npz")
+    trace = None if result is None else result.with_name(f"{result.stem}_trace.json")
+    profiled = _profile(spans, trace, as_json) if profile else {}
+    if as_json:
+        print_json({**summary.as_dict(), "output": summary.output, **profiled})
+        return
+    _report(summary, result, with_table=not profile)
+    _say_what_to_fetch(summary, people)
 
 
 def _profile(spans: Spans, trace: Path | None, quiet: bool) -> dict[str, Any]:
