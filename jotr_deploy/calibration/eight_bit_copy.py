@@ -55,7 +55,7 @@ def calibrate(
     crops: CropSet,
     method: CalibrationMethod = "mse",
     budget_mm: float = 4.0,
-    precision: Precision = Precision.INT8,
+    precision: Precision | str = Precision.INT8,
     progress: Progress = lambda step, done, total: None,
     blocks: Collection[str] | None = None,
 ) -> Calibrated:
@@ -69,6 +69,7 @@ def calibrate(
         JotrDeployError: too few crops, a method that the precision lacks, or a budget that no block fits into.
         VerificationError: an output is not finite.
     """
+    precision = Precision.of(precision)
     codes, name = CODES[precision], precision.file()
     if method == "entropy" and not codes.whole:
         raise JotrDeployError(
@@ -117,12 +118,13 @@ def calibrate(
     return Calibrated(written, precision, found, len(used), len(held), *sizes)
 
 
-def blocks_of(bundle: Bundle, precision: Precision = Precision.INT8) -> tuple[str, ...]:
+def blocks_of(bundle: Bundle, precision: Precision | str = Precision.INT8) -> tuple[str, ...]:
     """The blocks that are in eight bits in a calibrated bundle.
 
     Raises:
         BundleError: it was never calibrated for that, the file is not intact, or its blocks are not told.
     """
+    precision = Precision.of(precision)
     calibrated(bundle, precision)
     entry = bundle.entry("mesh", precision.file())
     try:

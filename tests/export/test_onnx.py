@@ -24,6 +24,7 @@ from jotr_deploy.model.initialise import initialise
 from jotr_deploy.model.jotr import JOTR, MeshOutput, PoseOutput
 from jotr_deploy.plugins import DOMAIN, NAME
 from jotr_deploy.plugins.onnx_function import inline
+from jotr_deploy.support.precisions import Precision
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +127,7 @@ def test_equals_pytorch_at_every_batch(tiny: JOTR, exported: onnx.ModelProto, sa
     assert any(n.domain == DOMAIN for n in proto.graph.node) == (sampling == "function")
     assert bool(proto.functions) == (sampling == "function")
     rows = measure(torch_network(tiny), lambda feeds: run(proto, dict(feeds)), TINY, (*BATCHES, 2))
-    require(rows, "fp32", "tiny")
+    require(rows, Precision.FP32, "tiny")
     assert {row.output for row in rows} == set(MeshOutput._fields)
 
 
@@ -134,7 +135,7 @@ def test_without_a_body() -> None:
     model = initialise(JOTR(TINY, None))
     proto = export_onnx(model)
     assert [o.name for o in proto.graph.output] == list(PoseOutput._fields)
-    require(measure(torch_network(model), lambda feeds: run(proto, dict(feeds)), TINY, (1, 3)), "fp32", "tiny")
+    require(measure(torch_network(model), lambda feeds: run(proto, dict(feeds)), TINY, (1, 3)), Precision.FP32, "tiny")
 
 
 def test_equal_to_the_byte_from_another_process_folder_and_mode(exported: onnx.ModelProto, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from jotr_deploy.runtime.sessions import Session, open_session
 from jotr_deploy.runtime.sessions import openvino as module
 from jotr_deploy.runtime.sessions.openvino import PARTS, parts
 from jotr_deploy.runtime.sessions.openvino_stages import STAGES
+from jotr_deploy.support.precisions import Precision
 
 openvino = pytest.importorskip("openvino", reason="pip install '.[openvino]'")
 
@@ -61,7 +62,7 @@ def test_the_operator_of_this_package_is_written_out(tiny_bundle: Path) -> None:
     file = tiny_bundle / "mesh.onnx"
     with open_session(file, device="cpu") as reference, opened(file, threads=1) as session:
         assert (session.inputs, session.outputs) == (reference.inputs, reference.outputs)
-        require(measure(reference, session, TINY), "fp32", "OpenVINO")
+        require(measure(reference, session, TINY), Precision.FP32, "OpenVINO")
 
 
 def test_other_shapes_than_a_batch(tmp_path: Path) -> None:
