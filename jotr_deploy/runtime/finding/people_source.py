@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -13,22 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.errors import BundleError, KeypointFileError, MissingDependency
-from jotr_deploy.geometry.crop import VALID_CONFIDENCE, box_from_joints, clip_box, square_box
+from jotr_deploy.geometry.crop import VALID_CONFIDENCE
 from jotr_deploy.geometry.orientation import TURNED
-from jotr_deploy.runtime.detections import Detections
+from jotr_deploy.runtime.finding.crop_boxes import with_crop_boxes, with_joint_boxes, with_joints
 from jotr_deploy.runtime.finding.detection.base import FindsPeople
 from jotr_deploy.runtime.finding.detection.hog import HogDetector
 from jotr_deploy.runtime.finding.detection.one_stage import OneStage
-from jotr_deploy.runtime.finding.people_networks import PeopleNetworks
-from jotr_deploy.runtime.finding.pose import PoseNetwork
+from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.finding.same_person import distinct
 from jotr_deploy.runtime.joint_files.box_file import BoxFile, read_boxes
 from jotr_deploy.runtime.joint_files.coordinates import JointsIn
 from jotr_deploy.runtime.joint_files.image_index import Belonging
 from jotr_deploy.runtime.joint_files.keypoint_file import KeypointFile, lie_down, read_keypoints
 from jotr_deploy.runtime.joint_files.usage import FileUse
+from jotr_deploy.runtime.finding.people_networks import PeopleNetworks
+from jotr_deploy.runtime.finding.pose import PoseNetwork
 from jotr_deploy.runtime.sources.opening import FrameSource
-from jotr_deploy.skeletons import to_smpl30
 from jotr_deploy.support.spans import NO_FRAME, Spans
 
 Array = NDArray[Any]
@@ -41,10 +41,6 @@ PeopleBy = Literal["auto", "blazepose", "detector", "hog", "frame"]
 Lens = Callable[[Detections, tuple[int, int]], Detections]
 """From people of a file, in the picture as it was taken, and its width and height to those in the picture that is
 given, where that is undistorted."""
-
-LEAST_JOINTS = 16
-"""Of the 30-joint set, for the joints of a network to give the crop box; with fewer the person's box gives it."""
-
 
 LEAST_PX = 2
 """Who is smaller has no pixels to be seen in."""
@@ -263,46 +259,6 @@ class OrWholePicture:
             )
         self.warned = True
         return self.whole(image_bgr, name, frame)
-
-
-def with_joint_boxes(people: Detections, size_px: tuple[int, int]) -> Detections:
-    """Give people the crop box of their valid joints, as the published evaluation does.
-
-    Who has no box, because the valid joints are none, one, or beyond the right or bottom edge, is left out.
-    """
-    valid: Array = people.keypoints_px[..., 2] > VALID_CONFIDENCE
-    some = np.flatnonzero(valid.any(1))
-    people, valid = people[some], valid[some]
-    boxes_px = square_box(clip_box(box_from_joints(people.keypoints_px, valid), size_px))
-    has_area = np.flatnonzero(boxes_px[:, 2] > boxes_px[:, 0])
-    return replace(people, boxes_px=boxes_px)[has_area]
-
-
-def with_crop_boxes(image_bgr: Array, people: Detections, pose: PoseNetwork | None) -> Detections:
-    """Give people, of whom boxes are known, the joints of a pose network and their square crop boxes.
-
-    Without one the crop box is the square about the person's box.
-    """
-    if pose is None:
-        return replace(people, boxes_px=square_box(people.boxes_px))
-    height, width = image_bgr.shape[:2]
-    return with_joints(people, pose(image_bgr, people.boxes_px), pose.skeleton, (width, height))
-
-
-def with_joints(people: Detections, joints: Array, skeleton: str, size_px: tuple[int, int]) -> Detections:
-    """Give people, of whom boxes are known, joints (N, J, 3) that a network found, and their square crop boxes.
-
-    The crop box is that of the joints, as for joints from a file; with fewer than `LEAST_JOINTS` it is the square
-    about the person's box.
-    """
-    boxes_px = square_box(people.boxes_px)
-    keypoints_px = to_smpl30(joints, skeleton)
-    valid: Array = keypoints_px[..., 2] > VALID_CONFIDENCE
-    enough = np.flatnonzero(valid.sum(1) >= LEAST_JOINTS)
-    by_joints_px = square_box(clip_box(box_from_joints(keypoints_px[enough], valid[enough]), size_px))
-    has_area = by_joints_px[:, 2] > by_joints_px[:, 0]
-    boxes_px[enough[has_area]] = by_joints_px[has_area]
-    return replace(people, boxes_px=boxes_px, keypoints_px=keypoints_px)
 
 
 def open_people_source(
