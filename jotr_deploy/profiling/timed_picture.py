@@ -20,7 +20,7 @@ from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.sources.images import read_image
 from jotr_deploy.runtime.mesh import MeshNetwork
 from jotr_deploy.runtime.finding.people_networks import PeopleNetworks
-from jotr_deploy.runtime.finding.people_source import DetectedPeople, PeopleSource, WholeFrame, open_people_source
+from jotr_deploy.runtime.finding.people_source import Finder, PeopleSource, WholeFrame, found_by, open_people_source
 from jotr_deploy.runtime.sessions import Session
 from jotr_deploy.runtime.sources.opening import open_source
 from jotr_deploy.support.spans import Spans
@@ -42,7 +42,7 @@ class Scene:
     size_px: tuple[int, int]  # width, height
     people: Detections
     feeds: Mapping[str, Array]  # of the network: everyone in the picture
-    finder: DetectedPeople | None = None  # who has found them; None where a file says who is there
+    finder: Finder | None = None  # who has found them; None where a file says who is there
     notes: tuple[str, ...] = ()
 
     def batch(self, count: int) -> dict[str, Array]:
@@ -108,7 +108,7 @@ def _read(path: Path, keypoints: Path | None, crop_side: int, networks: PeopleNe
         if keypoints is not None:
             people_source = open_people_source(source, keypoints)
         elif networks.detector is not None:
-            people_source = finder = DetectedPeople(networks.detector, networks.pose)
+            people_source = finder = found_by(networks)
     image_bgr = read_image(path)
     people = people_source(image_bgr, path.name, 0)
     if not len(people):
@@ -119,7 +119,7 @@ def _read(path: Path, keypoints: Path | None, crop_side: int, networks: PeopleNe
 
 def stages(scene: Scene, draws: bool) -> tuple[str, ...]:
     """What a frame of this scene goes through, in turn."""
-    finds = () if scene.finder is None else ("detect",) if scene.finder.pose is None else ("detect", "pose")
+    finds = () if scene.finder is None else scene.finder.stages
     return ("decode", *finds, "crop", "network", *(("draw",) if draws else ()))
 
 

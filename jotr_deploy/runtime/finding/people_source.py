@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from jotr_deploy.errors import BundleError, KeypointFileError, MissingDependency
 from jotr_deploy.geometry.crop import VALID_CONFIDENCE
 from jotr_deploy.geometry.orientation import TURNED
+from jotr_deploy.runtime.finding.blazepose.source import BlazePose, BlazePosePeople
 from jotr_deploy.runtime.finding.crop_boxes import with_crop_boxes, with_joint_boxes, with_joints
+from jotr_deploy.runtime.finding.detection.blazepose import BlazePoseDetector
 from jotr_deploy.runtime.finding.detection.base import FindsPeople
 from jotr_deploy.runtime.finding.detection.hog import HogDetector
 from jotr_deploy.runtime.finding.detection.one_stage import OneStage
@@ -28,6 +30,7 @@ from jotr_deploy.runtime.joint_files.keypoint_file import KeypointFile, lie_down
 from jotr_deploy.runtime.joint_files.usage import FileUse
 from jotr_deploy.runtime.finding.people_networks import PeopleNetworks
 from jotr_deploy.runtime.finding.pose import PoseNetwork
+from jotr_deploy.runtime.finding.pose.blazepose import BlazePoseLandmarks
 from jotr_deploy.runtime.sources.opening import FrameSource
 from jotr_deploy.support.spans import NO_FRAME, Spans
 
@@ -36,7 +39,7 @@ Array = NDArray[Any]
 PeopleBy = Literal["auto", "blazepose", "detector", "hog", "frame"]
 """How people are found where neither joints nor boxes are given; "auto" is the first of the others that there is.
 
-"blazepose" are the fetched networks; "auto" takes them with the starter bundle only. See `fetched.fetched_for`."""
+"blazepose" are the fetched networks, unless the bundle has them; see `people_networks.networks_by`."""
 
 Lens = Callable[[Detections, tuple[int, int]], Detections]
 """From people of a file, in the picture as it was taken, and its width and height to those in the picture that is
@@ -47,6 +50,9 @@ LEAST_PX = 2
 
 FEW_JOINTS = 5
 """With fewer joints of the 30-joint set a person's mesh is told by the picture alone."""
+
+ONLY_BOTH = "BlazePose's detector finds people only together with its own landmark network"
+PUT_BOTH_IN = "put both in: jotr-deploy add BUNDLE --people blazepose"
 
 _NO_BOX = f"with too few joints above confidence {VALID_CONFIDENCE:g} for a box"
 _OUTSIDE = "outside the picture"
@@ -203,6 +209,11 @@ class DetectedPeople:
         """See `PeopleSource`."""
         return self.find(image_bgr, frame)[0]
 
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Names of the spans that are told, in turn."""
+        return ("detect",) if self.pose is None else ("detect", "pose")
+
     def find(self, image_bgr: Array, frame: int = NO_FRAME) -> tuple[Detections, Array]:
         """The people of a picture (H, W, 3) uint8, and the box (N, 4) of each as the detector gave it."""
         span = self.spans or Spans()
@@ -224,6 +235,30 @@ class DetectedPeople:
             people = with_joints(people[somebody], joints[somebody], self.pose.skeleton, (width, height))
         kept = distinct(people.keypoints_px, boxes_px)
         return people[kept], boxes_px[kept]
+
+
+Finder = DetectedPeople | BlazePosePeople
+"""Finds people with a detector; `find` and `stages` are common to both."""
+
+
+def found_by(networks: PeopleNetworks, film: bool = False, spans: Spans | None = None) -> Finder:
+    """The finder that a detector and what there is beside it make.
+
+    Args:
+        networks: a detector, with or without a pose network.
+        film: whether the pictures are the frames of one film, in order.
+        spans: told of the stages.
+
+    Raises:
+        BundleError: BlazePose's detector without its landmark network.
+    """
+    detector, pose = networks.detector, networks.pose
+    assert detector is not None, "a detector"
+    if not isinstance(detector, BlazePoseDetector):
+        return DetectedPeople(detector, pose, spans)
+    if not isinstance(pose, BlazePoseLandmarks):
+        raise BundleError(f"{detector.session.path}: {ONLY_BOTH}", PUT_BOTH_IN)
+    return BlazePosePeople(BlazePose(detector.network, pose.network), film, spans)
 
 
 @dataclass(frozen=True)
@@ -308,14 +343,14 @@ def require_one_way(people: PeopleBy, keypoints: Path | None, boxes: Path | None
 
 def _found_in(
     source: FrameSource | None, networks: PeopleNetworks, people: PeopleBy, spans: Spans | None
-) -> DetectedPeople | OrWholePicture | WholeFrame:
+) -> PeopleSource:
     if people == "detector" and networks.detector is None:
         raise BundleError(
             "people are to be found by a detector, and the bundle has none",
             "put one in: jotr-deploy add BUNDLE --detector FILE",
         )
-    if people in ("auto", "detector") and networks.detector is not None:
-        return DetectedPeople(networks.detector, networks.pose, spans)
+    if people in ("auto", "blazepose", "detector") and networks.detector is not None:
+        return found_by(networks, source is not None and source.moving, spans)
     whole = WholeFrame(networks.pose, spans)
     if people == "frame":
         return whole

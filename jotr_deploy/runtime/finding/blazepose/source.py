@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +15,7 @@ from jotr_deploy.runtime.finding.blazepose.landmarks import BlazeLandmarks, Pose
 from jotr_deploy.runtime.finding.blazepose.windows import Window, windows
 from jotr_deploy.runtime.finding.crop_boxes import with_joints
 from jotr_deploy.runtime.detections import Detections
-from jotr_deploy.runtime.sessions import open_session
-from jotr_deploy.support.spans import Spans
+from jotr_deploy.support.spans import NO_FRAME, Spans
 
 Array = NDArray[Any]
 
@@ -40,22 +36,6 @@ class BlazePose:
     landmarks: BlazeLandmarks
 
 
-@contextmanager
-def open_blazepose(
-    detector: Path, landmarks: Path, device: str = "auto", threads: int | None = None
-) -> Iterator[BlazePose]:
-    """Both networks from their files; the sessions end with the block.
-
-    Raises:
-        SessionError: a file that no engine on this machine opens.
-    """
-    with ExitStack() as stack:
-        found, joints = (
-            stack.enter_context(open_session(path, device=device, threads=threads)) for path in (detector, landmarks)
-        )
-        yield BlazePose(BlazeDetector(found), BlazeLandmarks(joints))
-
-
 @dataclass
 class BlazePosePeople:
     """Finds the people of pictures or, with `film`, of the frames of one film, in order.
@@ -68,9 +48,14 @@ class BlazePosePeople:
     film: bool = False
     spans: Spans | None = None  # told of the stages "detect" and "pose"
     _before: _Seen | None = field(default=None, init=False)
+    stages: ClassVar[tuple[str, ...]] = ("detect", "pose")
 
     def __call__(self, image_bgr: Array, name: str, frame: int) -> Detections:
         """See `PeopleSource`."""
+        return self.find(image_bgr, frame)[0]
+
+    def find(self, image_bgr: Array, frame: int = NO_FRAME) -> tuple[Detections, Array]:
+        """The people of a picture (H, W, 3) uint8, and the box (N, 4) about the joints of each."""
         size_px = (image_bgr.shape[1], image_bgr.shape[0])
         before, span = self._before, self.spans or Spans()
         fresh = before is None or before.size_px != size_px or not 0 < frame - before.frame <= LONGEST_STEP
@@ -86,7 +71,7 @@ class BlazePosePeople:
         with span("pose", frame):
             poses, scores = self._with_new(image_bgr, followed, scores, found)
         self._before = _Seen(frame, size_px, turn, poses, scores)
-        return as_detections(poses, scores * poses.flags, size_px)
+        return as_detections(poses, scores * poses.flags, size_px), person_rules.boxes_px(poses)
 
     def _with_new(self, image_bgr: Array, followed: Poses, scores: Array, found: Found) -> tuple[Poses, Array]:
         """Those who are followed and still there, and those found who are not one of them; with detection scores."""
