@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from jotr_deploy.errors import KeypointFileError, SourceError
 from jotr_deploy.profiling.interleave import Job
 from jotr_deploy.profiling.quiet import Key
+from jotr_deploy.runtime.finding.blazepose.source import BlazePosePeople
 from jotr_deploy.runtime.crops import make_crops
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.sources.images import read_image
@@ -31,6 +32,10 @@ Array = NDArray[Any]
 FOUND_NOBODY = (
     "the bundle's detector finds nobody in the picture of this package: its people are taken from a file, and no "
     "detection is timed"
+)
+
+SEARCHED_AS_A_STILL = (
+    "BlazePose searches this picture as a still, in every window; on film, where people are followed, it takes less"
 )
 
 
@@ -114,7 +119,8 @@ def _read(path: Path, keypoints: Path | None, crop_side: int, networks: PeopleNe
     if not len(people):
         raise SourceError(f"{path}: nobody is in this picture", "give one with people: --source IMAGE --keypoints FILE")
     size_px = (image_bgr.shape[1], image_bgr.shape[0])
-    return Scene(path, size_px, people, make_crops(image_bgr, people, crop_side).feeds, finder)
+    notes = (SEARCHED_AS_A_STILL,) if isinstance(finder, BlazePosePeople) else ()
+    return Scene(path, size_px, people, make_crops(image_bgr, people, crop_side).feeds, finder, notes)
 
 
 def stages(scene: Scene, draws: bool) -> tuple[str, ...]:

@@ -184,7 +184,7 @@ def _refuse_half_of_blazepose(bundle: Bundle, networks: Sequence[NewNetwork], tr
     for each in networks:
         if each.role == "detector":
             raise BundleError(f"{each.file}: {ONLY_BOTH}", PUT_BOTH_IN)
-    raise BundleError(f"{bundle.path}: {ONLY_BOTH}", "give another detector too: --detector FILE")
+    raise BundleError(f"the bundle keeps its detector: {ONLY_BOTH}", "give another detector too: --detector FILE")
 
 
 def _look(bundle: Bundle, networks: Sequence[NewNetwork], picture: Path, say: Callable[[str], None]) -> TriedPicture:
