@@ -6,17 +6,18 @@ from contextlib import ExitStack
 
 import numpy as np
 import pytest
-from canned import RADIUS_SHARE, blaze_joints, write_always, write_blaze_detector, write_blaze_landmarks
+from canned import RADIUS_SHARE, Canned, blaze_joints, write_always, write_blaze_detector, write_blaze_landmarks
 
 from jotr_deploy.errors import BundleError, SessionError
 from jotr_deploy.runtime.finding import detection
 from jotr_deploy.runtime.finding import pose
 from jotr_deploy.runtime.finding.blazepose.source import BlazePosePeople
 from jotr_deploy.runtime.finding.detection import open_detector
+from jotr_deploy.runtime.finding.recognition import InBatches
 from jotr_deploy.runtime.finding.people_networks import PeopleNetworks
 from jotr_deploy.runtime.finding.people_source import ONLY_BOTH, DetectedPeople, found_by
 from jotr_deploy.runtime.finding.pose import open_pose_network
-from jotr_deploy.runtime.sessions import open_session
+from jotr_deploy.runtime.sessions import TensorSpec, open_session
 
 IMAGE = np.zeros((120, 200, 3), np.uint8)
 
@@ -88,6 +89,17 @@ def test_a_file_of_a_fixed_batch_finds_the_same(tmp_path, batch):
     for whole, parts in zip(found("batch"), found(batch), strict=True):
         assert len(whole)
         np.testing.assert_array_equal(whole, parts)
+
+
+@pytest.mark.parametrize(("batch", "calls"), [("batch", 1), (1, 3), (2, 2), (4, 1)])
+def test_any_number_of_images_goes_through_a_file_of_any_batch_in_order(batch, calls):
+    session = Canned({"image": (batch, 2, 2, 3)}, {"sum": (batch, 1)})
+    session.inputs = {"image": TensorSpec(np.dtype(np.float16), (batch, 2, 2, 3))}
+    session.answer = lambda images: {"sum": images.sum((1, 2, 3))[:, None]}
+    images = np.arange(3, dtype=np.float32)[:, None, None, None] * np.ones((1, 2, 2, 3), np.float32)
+    assert InBatches(session)({"image": images})["sum"].tolist() == [[0], [12], [24]]
+    assert len(session.seen) == calls
+    assert session.seen[0].dtype == np.float16
 
 
 @pytest.mark.parametrize(
