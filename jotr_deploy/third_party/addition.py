@@ -14,9 +14,7 @@ import onnx
 
 from jotr_deploy.bundle import Bundle, FileEntry, Licence, replace_files
 from jotr_deploy.errors import BundleError, JotrDeployError, SessionError, first_line
-from jotr_deploy.support.read_errors import read_onnx
 from jotr_deploy.runtime.finding.detection.blazepose import BlazePoseDetector
-from jotr_deploy.runtime.sources.images import read_image, write_image
 from jotr_deploy.runtime.finding.people_networks import (
     ROLES,
     PeopleNetworks,
@@ -27,6 +25,8 @@ from jotr_deploy.runtime.finding.people_networks import (
 from jotr_deploy.runtime.finding.people_source import ONLY_BOTH, PUT_BOTH_IN
 from jotr_deploy.runtime.finding.pose.blazepose import BlazePoseLandmarks
 from jotr_deploy.runtime.sessions import OPENVINO_FILE, Session, open_session
+from jotr_deploy.runtime.sources.images import read_image, write_image
+from jotr_deploy.support.read_errors import read_onnx
 from jotr_deploy.third_party.trial import Outcome, Person, drawn, look, try_detector, try_pose
 
 NOT_STATED = "unknown: not stated"

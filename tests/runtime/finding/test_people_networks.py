@@ -13,12 +13,12 @@ from pictures import person, picture, video, write
 
 from jotr_deploy.bundle import Bundle, FileEntry, open_bundle, replace_file, sha256_of, starter_path
 from jotr_deploy.errors import BundleError, SessionError
-from jotr_deploy.third_party.blazepose_wheel import SOURCES, _describe
 from jotr_deploy.geometry.crop import square_box
 from jotr_deploy.runtime.finding import fetched
 from jotr_deploy.runtime.finding.people_networks import networks_by, open_people_networks
 from jotr_deploy.runtime.run import RunOptions, run
 from jotr_deploy.skeletons import SKELETONS, SMPL30_INDEX
+from jotr_deploy.third_party.blazepose_wheel import SOURCES, _describe
 from jotr_deploy.visual.result_files import read_people
 
 BOXES_PX = np.array([[8, 4, 30, 50], [40, 10, 70, 55.0]])

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from jotr_deploy.runtime.finding import recognition
 from jotr_deploy.runtime.finding.blazepose import person_rules
-from jotr_deploy.runtime.finding.blazepose.rotated_crops import radii_px
 from jotr_deploy.runtime.finding.blazepose.person_detector import SIDE, BlazeDetector, anchors
+from jotr_deploy.runtime.finding.blazepose.rotated_crops import radii_px
 from jotr_deploy.runtime.finding.blazepose.windows import windows
 from jotr_deploy.runtime.finding.detection.base import Detector
 from jotr_deploy.runtime.finding.detection.implausible import odd_pixels
@@ -58,6 +58,7 @@ class BlazePoseDetector(Detector):
         """See `Detector`."""
         height, width = image_bgr.shape[:2]
         found = self.network(image_bgr, windows((width, height)))
+        found = found[np.argsort(-found.scores, kind="stable")]
         found = found[person_rules.distinct_rois(found.rois_px)]
         centres, reach = found.rois_px[:, 0], radii_px(found.rois_px)[:, None]
         boxes = np.concatenate([centres - reach, centres + reach], -1)

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.runtime.finding import recognition
-from jotr_deploy.runtime.finding.blazepose.rotated_crops import SIDE
 from jotr_deploy.runtime.finding.blazepose.landmarks import POINTS, BlazeLandmarks
 from jotr_deploy.runtime.finding.blazepose.person_rules import LEAST_FLAG
+from jotr_deploy.runtime.finding.blazepose.rotated_crops import SIDE
 from jotr_deploy.runtime.finding.joint_outputs import joints_above
 from jotr_deploy.runtime.finding.pose.base import PoseNetwork
 from jotr_deploy.runtime.sessions import Session
