@@ -55,6 +55,9 @@ def view(
         viewer = stack.enter_context(Viewer(recording, pictures, host, port))
         people = count(len(recording.people), "mesh", "meshes")
         shown = f"{people} in {count(recording.frames, 'frame')}; Ctrl-C ends it"
+        if recording.found_by:
+            found_by = f"[dim]people found by {escape(recording.found_by)}[/]"
+            console.print(found_by, highlight=False, soft_wrap=True)
         with suppress(KeyboardInterrupt):
             console.print(f"[bold green]open[/] {viewer.url} ({shown})", highlight=False, soft_wrap=True)
             viewer.serve()

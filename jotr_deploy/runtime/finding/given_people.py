@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from jotr_deploy.errors import KeypointFileError, SourceError
 from jotr_deploy.geometry.crop import square_box
 from jotr_deploy.runtime.detections import Detections
-from jotr_deploy.runtime.finding.people_source import with_crop_boxes, with_joint_boxes
+from jotr_deploy.runtime.finding.crop_boxes import with_crop_boxes, with_joint_boxes
 from jotr_deploy.runtime.finding.pose import PoseNetwork
 from jotr_deploy.skeletons import SKELETONS, to_smpl30
 

@@ -51,6 +51,11 @@ class FrameSource(ABC):
 
     _under_way: Generator[Frame, None, None] | None = None
 
+    @property
+    def moving(self) -> bool:
+        """Whether the frames are those of one film or camera, not pictures of their own."""
+        return self.kind in ("video", "stream")
+
     @abstractmethod
     def frame_names(self) -> Iterator[str]:
         """The names of all `total` frames in order, without reading them; none where `total` is None."""
