@@ -22,7 +22,7 @@ from jotr_deploy.runtime.crop_graph import open_cropper
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.finding.fetched import FetchedPeople, fetched_for
 from jotr_deploy.runtime.sources.frame_source import size_of
-from jotr_deploy.runtime.finding.given_people import checked_image, given_people
+from jotr_deploy.runtime.finding.given_people import checked_image, given_people, known_people
 from jotr_deploy.runtime.sources.images import read_image
 from jotr_deploy.runtime.joint_files.coordinates import JOINTS_IN, JointsIn
 from jotr_deploy.runtime.mesh import MeshNetwork
@@ -125,15 +125,24 @@ class Model:
         self._networks: dict[str, PeopleNetworks] = {}
         self._fetched: FetchedPeople | None = None  # once their networks are open
 
-    def __call__(self, image: Any, *, boxes: Any = None, keypoints: Any = None, skeleton: str | None = None) -> People:
+    def __call__(
+        self,
+        image: Any,
+        *,
+        people: People | Detections | None = None,
+        boxes: Any = None,
+        keypoints: Any = None,
+        skeleton: str | None = None,
+    ) -> People:
         """Recover everyone in one picture.
 
         Args:
             image: path of a picture, turned upright as its EXIF data say, or (H, W, 3) uint8 in BGR order.
-            boxes: (N, 4) x0 y0 x1 y1 in pixels, instead of finding people. The bundle's pose network looks in them for
-                joints, whose extent is the crop; without it the crop is the square about each box, a tenth larger.
-                Boxes that fit people closely are best: `People.boxes_px` are crops, and joints found in them are less
-                exact. To repeat a result give its `keypoints_px`, with the skeleton "smpl30".
+            people: those of another result for this picture, by their crops and joints as they are: the same model
+                gives the same people again, another one its own of them. Instead of boxes and keypoints.
+            boxes: (N, 4) x0 y0 x1 y1 in pixels, close about each person, instead of finding people. The bundle's pose
+                network looks in them for joints, whose extent is the crop; without it the crop is the square about each
+                box, a tenth larger. `People.boxes_px` are such crops, and too large for boxes: give `people`.
             keypoints: (N, J, 3) x, y in pixels and confidence, instead of finding joints. People with too few joints
                 for a box are left out, unless `boxes` are given too.
             skeleton: order of the joints, such as "coco17"; by their number if not given.
@@ -148,13 +157,10 @@ class Model:
         name, path = (Path(image).name, Path(image)) if read else ("", None)
         image_bgr = self.camera.undistorted(image_bgr)
         finder: PeopleSource
-        if boxes is None and keypoints is None:
+        if people is None and boxes is None and keypoints is None:
             finder = self.people_source()
         else:
-            pose = self.networks("pose").pose if keypoints is None else None
-            if self.camera.bends:
-                boxes, keypoints = undistorted_arrays(self.camera, boxes, keypoints, size_of(image_bgr))
-            given = given_people(image_bgr, boxes, keypoints, skeleton, pose)
+            given = self._given(image_bgr, people, boxes, keypoints, skeleton)
 
             def finder(image_bgr: Array, name: str, frame: int) -> Detections:
                 return given
@@ -325,6 +331,15 @@ class Model:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _given(self, image_bgr: Array, people: Any, boxes: Any, keypoints: Any, skeleton: str | None) -> Detections:
+        """Those whom the caller of the model knows; the picture is undistorted, and `people` are of it."""
+        if people is not None:
+            return known_people(people, boxes, keypoints)
+        pose = self.networks("pose").pose if keypoints is None else None
+        if self.camera.bends:
+            boxes, keypoints = undistorted_arrays(self.camera, boxes, keypoints, size_of(image_bgr))
+        return given_people(image_bgr, boxes, keypoints, skeleton, pose)
 
     def _require_open(self) -> None:
         if self._closed:
