@@ -26,8 +26,8 @@ GROUND = (
 # From the top. Parts of one layer may import each other, but for the packages, which each are a layer of their own.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("add", "cli", "cli_add", "cli_bench", "cli_calibration", "cli_doctor", "cli_engines", "cli_evaluation",
-     "cli_export", "cli_fetch", "cli_run", "cli_training", "cli_view", "doctor", "live", "sample", "selftest",
-     "terminal"),
+     "cli_export", "cli_fetch", "cli_run", "cli_training", "cli_view", "doctor", "live", "live_page", "sample",
+     "selftest", "terminal"),
     ("api",),
     ("calibration",),
     ("training",),

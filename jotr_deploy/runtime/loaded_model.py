@@ -279,9 +279,7 @@ class Model:
         from jotr_deploy.visual.overlay import draw_people
 
         image_bgr = read_image(Path(image), upright=True) if isinstance(image, (str, Path)) else checked_image(image)
-        return draw_people(
-            self.camera.undistorted(image_bgr), people, self.faces, caption=" · ".join(self.labels) or None
-        )
+        return draw_people(self.camera.undistorted(image_bgr), people, self.faces, caption=self.caption)
 
     @cached_property
     def faces(self) -> Array:
@@ -294,6 +292,11 @@ class Model:
     def labels(self) -> tuple[str, ...]:
         """Warnings that belong beside every result, such as "stand-in body"."""
         return self.bundle.manifest.labels
+
+    @property
+    def caption(self) -> str | None:
+        """The labels as a line below a picture; None where there is none."""
+        return " · ".join(self.labels) or None
 
     def networks(self, *roles: str) -> PeopleNetworks:
         """Those of the networks "detector" and "pose" that the bundle has, opened at first use."""
