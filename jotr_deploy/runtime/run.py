@@ -22,6 +22,7 @@ from jotr_deploy.bundle import MANIFEST, Bundle
 from jotr_deploy.errors import JotrDeployError, OutputError, SourceError, first_line
 from jotr_deploy.support.file_names import name_fault
 from jotr_deploy.people import People
+from jotr_deploy.runtime.sources.camera_files import lens_facts
 from jotr_deploy.runtime.sources.captures import shown
 from jotr_deploy.runtime.joint_files.coordinates import JointsIn
 from jotr_deploy.runtime.loaded_model import Model
@@ -153,8 +154,10 @@ def _facts(summary: RunSummary, model: Model, options: RunOptions) -> dict[str, 
     told = ("source", "frames", "people", "tracks", "skeleton", "skipped", "left_out", "damage", "dropped", "ended",
             "camera")  # fmt: skip
     chosen = ("every", "roi_px", "max_people", "smooth")
+    lens = options.camera.file if options.camera.bends else None
     return {
         "networks": model.files_used,
+        "lens": None if lens is None else lens_facts(lens),  # pixels are without it
         **{name: getattr(summary, name) for name in told},
         **{name: getattr(options, name) for name in chosen},
         "alignment": None if summary.alignment is None else asdict(summary.alignment),
