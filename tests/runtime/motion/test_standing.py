@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from jotr_deploy.bundle import STARTER, open_bundle, write_manifest
-from jotr_deploy.verbs.view import _open_frames
 from jotr_deploy.errors import SourceError
 from jotr_deploy.geometry.camera import project_px
 from jotr_deploy.people import LAYOUT, People
-from jotr_deploy.runtime.sources.camera_files import lens_facts, lens_of_facts, read_camera
 from jotr_deploy.runtime.loaded_model import load
 from jotr_deploy.runtime.run import RunOptions, run
+from jotr_deploy.runtime.sources.camera_files import lens_facts, lens_of_facts, read_camera
 from jotr_deploy.runtime.sources.scene_camera import choose_camera
+from jotr_deploy.verbs.view import _open_frames
 from jotr_deploy.visual.result_files import read_people
 
 SIZE = (640, 480)
