@@ -20,7 +20,7 @@ from jotr_deploy.runtime.body_session import Body, open_body
 from jotr_deploy.runtime.crop_graph import open_cropper
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.finding.detection import Detector
-from jotr_deploy.runtime.finding.given_people import checked_image, given_people
+from jotr_deploy.runtime.finding.given_people import checked_image, given_people, known_people
 from jotr_deploy.runtime.finding.people_networks import (
     NetworkFile,
     PeopleNetworks,
@@ -135,16 +135,24 @@ class Model:
         self._closed = False
         self._networks: dict[Path, tuple[NetworkFile, Detector | PoseNetwork]] = {}
 
-    def __call__(self, image: Any, *, boxes: Any = None, keypoints: Any = None, skeleton: str | None = None) -> People:
+    def __call__(
+        self,
+        image: Any,
+        *,
+        people: People | Detections | None = None,
+        boxes: Any = None,
+        keypoints: Any = None,
+        skeleton: str | None = None,
+    ) -> People:
         """Recover everyone in one picture.
 
         Args:
             image: path of a picture, turned upright as its EXIF data say, or (H, W, 3) uint8 in BGR order.
-            boxes: (N, 4) x0 y0 x1 y1 in pixels, instead of finding people. The bundle's pose network looks in them for
-                joints, whose extent is the crop; without it the crop is the square about each box, larger by the
-                network's crop factor, a tenth.
-                Boxes that fit people closely are best: `People.boxes_px` are crops, and joints found in them are less
-                exact. To repeat a result give its `keypoints_px`, with the skeleton "smpl30".
+            people: those of another result for this picture, by their crops and joints as they are: the same model
+                gives the same people again, another one its own of them. Instead of boxes and keypoints.
+            boxes: (N, 4) x0 y0 x1 y1 in pixels, close about each person, instead of finding people. The bundle's pose
+                network looks in them for joints, whose extent is the crop; without it the crop is the square about each
+                box, a tenth larger. `People.boxes_px` are such crops, and too large for boxes: give `people`.
             keypoints: (N, J, 3) x, y in pixels and confidence, instead of finding joints. People with too few joints
                 for a box are left out, unless `boxes` are given too.
             skeleton: order of the joints, such as "coco17"; by their number if not given.
@@ -159,13 +167,10 @@ class Model:
         name, path = (Path(image).name, Path(image)) if read else ("", None)
         image_bgr = self.camera.undistorted(image_bgr)
         finder: PeopleSource
-        if boxes is None and keypoints is None:
+        if people is None and boxes is None and keypoints is None:
             finder = self.people_source()
         else:
-            pose = self._opened(self._pose).pose if keypoints is None else None
-            if self.camera.bends:
-                boxes, keypoints = undistorted_arrays(self.camera, boxes, keypoints, size_of(image_bgr))
-            given = given_people(image_bgr, boxes, keypoints, skeleton, pose, crop_factor=self._crop_factor)
+            given = self._given(image_bgr, people, boxes, keypoints, skeleton)
 
             def finder(image_bgr: Array, name: str, frame: int) -> Detections:
                 return given
@@ -278,9 +283,7 @@ class Model:
         from jotr_deploy.visual.overlay import draw_people
 
         image_bgr = read_image(Path(image), upright=True) if isinstance(image, (str, Path)) else checked_image(image)
-        return draw_people(
-            self.camera.undistorted(image_bgr), people, self.faces, caption=" · ".join(self.labels) or None
-        )
+        return draw_people(self.camera.undistorted(image_bgr), people, self.faces, caption=self.caption)
 
     @cached_property
     def faces(self) -> Array:
@@ -293,6 +296,11 @@ class Model:
     def labels(self) -> tuple[str, ...]:
         """Warnings that belong beside every result, such as "stand-in body"."""
         return self.bundle.manifest.labels
+
+    @property
+    def caption(self) -> str | None:
+        """The labels as a line below a picture; None where there is none."""
+        return " · ".join(self.labels) or None
 
     @property
     def skeleton(self) -> str | None:
@@ -318,6 +326,15 @@ class Model:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _given(self, image_bgr: Array, people: Any, boxes: Any, keypoints: Any, skeleton: str | None) -> Detections:
+        """Those whom the caller of the model knows; the picture is undistorted, and `people` are of it."""
+        if people is not None:
+            return known_people(people, boxes, keypoints)
+        pose = self._opened(self._pose).pose if keypoints is None else None
+        if self.camera.bends:
+            boxes, keypoints = undistorted_arrays(self.camera, boxes, keypoints, size_of(image_bgr))
+        return given_people(image_bgr, boxes, keypoints, skeleton, pose, crop_factor=self._crop_factor)
 
     def _require_open(self) -> None:
         if self._closed:
