@@ -193,7 +193,7 @@ def _collect(path: Path, entries: Entries, skeleton: str | None, joints_in: Join
     scores = np.array([score_of(entry.where, entry.score) for entry in kept])
     return KeypointFile(
         Detections(np.zeros((len(kept), 4)), keypoints, scores, ids),
-        ImageIndex(path, rows, entries.by_position),
+        ImageIndex(path, rows, entries.by_position, entries.complete),
         coordinates_of(path, _places(keypoints), joints_in, entries.last_pixel_is_1),
         np.reshape([entry.canvas_px or (np.nan, np.nan) for entry in kept], (-1, 2)),
         left_out=entries.left_out,

@@ -53,7 +53,7 @@ def mmpose_results(path: Path, data: object) -> Entries:
         found = Entries(images=[None])
         _add(found, f"{path}: person", None, items, order)
         return found
-    found = Entries(by_position=True)
+    found = Entries(by_position=True, complete=not any("frame_id" in item for item in items))
     first = 0 if any(item.get("frame_id") == 0 for item in items) else 1
     for at, item in enumerate(items):
         number, instances = item.get("frame_id", at + first), item.get("instances")

@@ -32,9 +32,10 @@ def openpose_frames(path: Path, frames: list[Any]) -> Entries:
     if len(frames) == 1:
         return openpose_picture(path, frames[0])
     numbers = [next((item[key] for key in _NUMBERS if key in item), None) for item in frames]
-    if not any(isinstance(number, int) for number in numbers):
+    complete = not any(isinstance(number, int) for number in numbers)
+    if complete:
         numbers = list(range(len(frames)))
-    found = Entries(by_position=True)
+    found = Entries(by_position=True, complete=complete)
     for frame, data in zip(numbers, frames, strict=True):
         if isinstance(frame, bool) or not isinstance(frame, int):
             raise KeypointFileError(f"{path}: only some of the frames have a number", "write one with every frame")

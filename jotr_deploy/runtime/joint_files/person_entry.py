@@ -108,6 +108,7 @@ class Entries:
     left_out: dict[str, int] = field(default_factory=dict)  # entries that are no person with a body: why, how many
     notes: list[str] = field(default_factory=list)  # what was decided
     by_position: bool = False  # numbers of images count the pictures of the source
+    complete: bool = False  # it lists every picture of its source, in order
     last_pixel_is_1: bool = False  # normalised coordinates go from the first to the last pixel's centre, as OpenPose's
 
     def leave_out(self, why: str) -> None:

@@ -295,3 +295,15 @@ def test_every_skeleton_is_listed_for_users():
     page = (Path(__file__).parents[3] / "docs" / "joints.md").read_text()
     for name, joints in SKELETONS.items():
         assert f"| `{name}` | {len(joints)} |" in page
+
+
+def test_frames_with_numbers_are_where_these_say(tmp_path):
+    frames = [{"frame_index": at, "people": [{"keypoints": flat(p)}]} for at, p in zip((0, 5), PEOPLE, strict=True)]
+    (tmp_path / "k.json").write_text(json.dumps(frames))
+    file = read_keypoints(tmp_path / "k.json")
+    assert [len(file.for_image("v", frame=at)) for at in (0, 1, 5)] == [1, 0, 1]
+
+
+def test_a_folder_with_upper_case_suffixes(tmp_path):
+    (tmp_path / "a_KEYPOINTS.JSON").write_text(json.dumps({"people": [{"pose_keypoints_2d": flat(COCO18[0])}]}))
+    np.testing.assert_array_equal(read_keypoints(tmp_path).for_image("a.jpg").keypoints_px, EXPECTED18[:1])
