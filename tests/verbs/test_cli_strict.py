@@ -81,6 +81,6 @@ def test_the_json_counts_the_entries(cli: Cli, tmp_path: Path, tiny_bundle: Path
     photo = picture(tmp_path / "photo.png")
     outcome = cli("run", tiny_bundle, photo, "--keypoints", given, "-o", tmp_path / "out", "--json")
     assert json.loads(outcome.out)["joints"] == {
-        "file": str(given), "entries": 2, "entries_used": 1, "entries_unused": 1, "left_out": {},
+        "file": str(given), "entries": 2, "entries_used": 1, "entries_unused": 1, "left_out": {}, "people_beyond": 0,
         "pictures_matched": 1, "pictures_unmatched": 0,
     }  # fmt: skip

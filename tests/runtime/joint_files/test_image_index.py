@@ -256,7 +256,7 @@ def test_a_guessed_number_of_frames_shifts_nothing(keys, caplog):
 
 def test_a_list_of_all_pictures_has_as_many_as_the_source(caplog):
     assert index_of(*range(10), by_position=True, complete=True).match(Guessed()).rows("", 9) == [9]
-    with pytest.raises(KeypointFileError, match="lists 5 pictures, 'walk.mkv' has 10"):
+    with pytest.raises(KeypointFileError, match=r"lists 5 pictures, 'walk\.mkv' has 10"):
         index_of(*range(5), by_position=True, complete=True).match(Guessed())
 
 
@@ -280,5 +280,5 @@ def test_one_number_is_not_that_of_two_pictures(tmp_path):
     for folder in "ab":
         (tmp_path / folder).mkdir()
         cv2.imwrite(str(tmp_path / folder / "7.png"), np.zeros((4, 4, 3), np.uint8))
-    with pytest.raises(KeypointFileError, match="7 may be '7.png' or '7.png'"):
+    with pytest.raises(KeypointFileError, match=r"7 may be '7\.png' or '7\.png'"):
         index_of(7).match(open_source(f"{tmp_path}/*/7.png"))

@@ -311,7 +311,7 @@ def test_damaged_containers_have_no_tracks(tmp_path, data):
         ("walk.mp4", b"<html><body>", "an HTML page (a download page rather than the file)"),
         ("walk.mp4", b"ID3" + bytes(100), "an MP3 sound, neither a picture nor a film that is read"),
         ("walk.mkv", b"\x1aE\xdf\xa3" + bytes(100), "a Matroska or WebM video that cannot be decoded"),
-        ("scene.exr", b"v/1\x01" + bytes(100), "an OpenEXR picture, neither a picture nor a film that is read"),
+        ("scene.exr", b"v/1\x01" + bytes(100), "an OpenEXR picture, which is not read"),
         ("a.txt", b"0123456789\n" * 1000, "plain text, neither a picture nor a film that is read"),
     ],
 )
