@@ -25,6 +25,8 @@ from jotr_deploy.runtime.joint_files.coco_json import (
     wrapped_results,
 )
 from jotr_deploy.runtime.joint_files.coordinates import Coordinates, JointsIn, coordinates_of
+from jotr_deploy.runtime.joint_files.image_index import ImageIndex, ImageKey
+from jotr_deploy.runtime.joint_files.named_json import PROPERTIES
 from jotr_deploy.runtime.joint_files.person_entry import (
     Size,
     canvas_of,
@@ -34,8 +36,6 @@ from jotr_deploy.runtime.joint_files.person_entry import (
     to_numbers,
     track_ids,
 )
-from jotr_deploy.runtime.joint_files.image_index import ImageIndex, ImageKey
-from jotr_deploy.runtime.joint_files.named_json import PROPERTIES
 from jotr_deploy.runtime.joint_files.unsupported_files import BOX_LAYOUTS, remedy_for, what_json_is
 
 Array = NDArray[Any]

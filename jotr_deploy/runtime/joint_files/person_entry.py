@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.errors import KeypointFileError, first_line
-from jotr_deploy.support.file_kinds import UNKNOWN, advice, describe_file
 from jotr_deploy.runtime.joint_files.image_index import ImageKey, as_path
 from jotr_deploy.runtime.joint_files.unsupported_files import LAYOUTS, remedy_for, what_bytes_are
 from jotr_deploy.skeletons import SKELETONS
+from jotr_deploy.support.file_kinds import UNKNOWN, advice, describe_file
 
 Array = NDArray[Any]
 Size = tuple[float, float]
@@ -297,8 +297,16 @@ _SAME_JOINT = {
 }
 
 
+_SHORT = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")  # lsho, LShoulder, leye
+
+
 def joint_name(name: str) -> str:
     """The name of a joint as `skeletons` has it: `L_Shoulder` of `left_shoulder` or `leftShoulder`."""
+    short = re.fullmatch(r"(l|r|left|right)[ _-]?([a-z]+)", name.strip(), re.IGNORECASE)
+    if short is not None and len(short[2]) > 2:
+        for joint in _SHORT:
+            if joint.startswith(short[2].lower()):
+                return f"{short[1][0].upper()}_{joint.capitalize()}"
     words = re.sub(r"([a-z])([A-Z])", r"\1_\2", name.strip()).replace("-", "_").replace(" ", "_").lower().split("_")
     side = {"left": "L", "l": "L", "right": "R", "r": "R"}.get(words[0])
     rest = "_".join(words[1:] if side else words).capitalize()

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from jotr_deploy.errors import KeypointFileError
-from jotr_deploy.runtime.sources.frame_source import FrameSource
 from jotr_deploy.runtime.joint_files.image_index import ImageIndex, image_stem, trailing_number
+from jotr_deploy.runtime.sources.frame_source import FrameSource
 from jotr_deploy.runtime.sources.opening import VideoWriter, open_source
 
 REMEDY = "give the file made from this source; images are found by file name, frames of a video by 0-based number"

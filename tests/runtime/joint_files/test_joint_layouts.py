@@ -137,6 +137,21 @@ def test_marks_of_joints_that_were_not_found(tmp_path, mark, size_px):
     np.testing.assert_allclose(found[SMPL30_INDEX["L_Hip"]], EXPECTED[0, SMPL30_INDEX["L_Hip"]], rtol=1e-5)
 
 
+SHORT = [
+    "nose",
+    *(f"{side}{name}" for name in ("eye", "ear", "sho", "elb", "wri", "hip", "kne", "ank") for side in "lr"),
+]
+LONG = ["Nose", *(name[0] + name[name.index("_") + 1 :].capitalize() for name in NAMES[1:])]  # LShoulder
+
+
+@pytest.mark.parametrize("names", [NAMES, SHORT, LONG, [name.replace("_", " ") for name in NAMES]])
+def test_names_of_joints_as_tools_write_them(tmp_path, names):
+    data = {"images": [], "annotations": [coco(A[::-1])],
+            "categories": [{"id": 1, "name": "person", "keypoints": names[::-1]}]}  # fmt: skip
+    (tmp_path / "k.json").write_text(json.dumps(data))
+    np.testing.assert_allclose(read_keypoints(tmp_path / "k.json").for_image("a.jpg").keypoints_px, EXPECTED[:1])
+
+
 def test_halpe136_is_halpe26_and_more(tmp_path):
     body = RNG.uniform([2, 2, 0.1], [600, 400, 1], (26, 3)).astype(np.float32)
     (tmp_path / "k.json").write_text(json.dumps([coco([*body, *np.ones((110, 3))])]))
