@@ -119,6 +119,9 @@ class KeypointPeople:
         framed = with_joint_boxes(
             people[[at for at, reason in enumerate(why) if not reason]], (width, height), self.crop_factor
         )
+        seen = framed.keypoints_px[..., 2] > VALID_CONFIDENCE
+        far = _far_beyond(framed.keypoints_px[..., :2], (width, height)) & seen
+        self.use.people_beyond += int((4 * far.sum(1) > seen.sum(1)).sum())
         lost = sum(reason is None for reason in why) - len(framed)
         self.use.leave_out([_NO_BOX] * lost, name)
         self.use.entries_used += len(framed)
@@ -157,6 +160,8 @@ class BoxPeople:
         tiny = (sides.max(1, initial=0) < LEAST_PX) & ~outside
         self.use.leave_out([_OUTSIDE] * int(outside.sum()) + [_TINY] * int(tiny.sum()), name)
         people = people[np.flatnonzero(~(outside | tiny))]
+        corners_px = people.boxes_px.reshape(-1, 2, 2)
+        self.use.people_beyond += int(_far_beyond(corners_px, (width, height)).any(1).sum())
         people = people if self.lens is None else self.lens(people, (width, height))
         self.use.entries_used += len(people)
         with (self.spans or Spans())("pose", frame) if self.pose else nullcontext():
@@ -173,12 +178,18 @@ def _opened(file: KeypointFile | BoxFile, source: FrameSource | None) -> tuple[B
     if source is None:
         return Belonging(file.index), use
     if file.coordinates.joints_in == "unrotated" and not any(
-        source.orientation_of(frame) != 1 for frame in range(source.total or 0)
+        source.orientation_of(frame) != 1 for frame in range(1 if source.total is None else source.total)
     ):
         logging.getLogger("jotr_deploy").warning(
             "'%s': no picture is stored turned, --joints-in changes nothing", source.name
         )
     return file.index.match(source), use
+
+
+def _far_beyond(places_px: Array, size_px: tuple[int, int]) -> Array:
+    """Which places (..., 2) lie beyond the picture by more than a tenth of a side."""
+    size = np.array(size_px)
+    return np.asarray(((places_px < -0.1 * size) | (places_px > 1.1 * size)).any(-1))
 
 
 def _unusable(places_px: Array, size_px: tuple[int, int]) -> str | None:

@@ -65,8 +65,12 @@ class FrameSource(ABC):
         return None
 
     def orientation_of(self, frame: int) -> int:
-        """The EXIF orientation by which a still was turned upright, 1 to 8; 1 where it was not turned."""
+        """The EXIF orientation by which a picture was turned upright, 1 to 8; 1 where it was not turned."""
         return 1
+
+    def settle_total(self) -> int | None:
+        """`total`, counted where the container of a film only guesses it; takes as long as decoding the film."""
+        return self.total
 
     @abstractmethod
     def _frames(self) -> Generator[Frame, None, None]:
