@@ -53,6 +53,6 @@ def test_canvas_and_window_are_inverse(size_px: tuple[int, int]) -> None:
     assert drawn.max() == 1
     weight = (drawn[..., 0] + 1) / 2
     y, x = np.indices(weight.shape)
-    share = (np.array([(weight * x).sum(), (weight * y).sum()]) / weight.sum() + 0.5) / SIDE
+    share = np.array([(weight * x).sum(), (weight * y).sum()]) / weight.sum() / SIDE
     found = in_image((np.ones(1), np.tile(share, 6)[None]), Window(7, 3, width, height))
     assert np.allclose(found.rois_px[0, 0], np.add(centre, [7, 3]), atol=0.3)
