@@ -29,21 +29,19 @@ class Found:
     """People as the detector gives them, best first: parallel arrays over N, N may be 0."""
 
     scores: Array  # (N,) in 0..1
-    faces_px: Array  # (N, 4) x0 y0 x1 y1, in the image
     rois_px: Array  # (N, 2, 2) middle of the hips, and a point of the circle around the whole body above it
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def __getitem__(self, chosen: Array) -> Found:
-        return Found(self.scores[chosen], self.faces_px[chosen], self.rois_px[chosen])
+        return Found(self.scores[chosen], self.rois_px[chosen])
 
     @classmethod
     def joined(cls, *parts: Found) -> Found:
         """One after the other."""
         return cls(
             np.concatenate([np.zeros(0), *(part.scores for part in parts)]),
-            np.concatenate([np.zeros((0, 4)), *(part.faces_px for part in parts)]),
             np.concatenate([np.zeros((0, 2, 2)), *(part.rois_px for part in parts)]),
         )
 
@@ -66,13 +64,19 @@ class BlazeDetector:
         """
         if not windows:
             return Found.joined()
-        canvases = [canvas(image_bgr[w.y_px : w.y_px + w.height_px, w.x_px : w.x_px + w.width_px]) for w in windows]
-        outputs = self.session({"image": np.stack(canvases)})
+        outputs = self.session({"image": np.stack([window_canvas(image_bgr, window) for window in windows])})
         first, *others = (
             in_image(weighted_nms(*decode(boxes, logits)), window)
             for boxes, logits, window in zip(outputs["boxes"], outputs["logits"], windows, strict=True)
         )
         return Found.joined(first, Found.joined(*others).best_first())
+
+
+def window_canvas(image_bgr: Array, window: Window) -> Array:
+    """The canvas of a part of a picture; see `canvas`."""
+    x, y = window.x_px, window.y_px
+    drawn = canvas(image_bgr[y : y + window.height_px, x : x + window.width_px])
+    return drawn[:, ::-1] if window.mirrored else drawn
 
 
 def canvas(image_bgr: Array) -> Array:
@@ -146,5 +150,7 @@ def in_image(found: tuple[Array, Array], window: Window) -> Found:
     scores, values = found
     side = max(window.width_px, window.height_px)
     left_top = np.array([window.x_px, window.y_px]) + (np.array([window.width_px, window.height_px]) - side) / 2
-    points = values.reshape(-1, 6, 2) * side + left_top
-    return Found(scores, points[:, :2].reshape(-1, 4), points[:, 2:4])
+    points = values[:, 4:8].reshape(-1, 2, 2)
+    if window.mirrored:
+        points = points * [-1, 1] + [(SIDE - 1) / SIDE, 0]
+    return Found(scores, points * side + left_top)

@@ -14,7 +14,7 @@ Array = NDArray[Any]
 
 LEAST_FLAG, LEAST_FIRST_FLAG = 0.5, 0.2
 """That a pose is of a person, at the last look; and at the first, which a better crop follows."""
-LEAST_STRENGTH = 0.5
+LEAST_STRENGTH = 0.55
 """Detection score times flag of somebody new."""
 SURE, LEAST_SURE = 0.5, 12
 """Confidence of a landmark that is there, and how many are of anybody: a face and shoulders have 13."""

@@ -16,7 +16,7 @@ from jotr_deploy.runtime.finding.blazepose.rotated_crops import radii_px
 from jotr_deploy.runtime.finding.blazepose.person_detector import BlazeDetector, Found
 from jotr_deploy.runtime.finding.blazepose.landmarks import BlazeLandmarks, Poses
 from jotr_deploy.runtime.finding.blazepose.steady import Steady
-from jotr_deploy.runtime.finding.blazepose.windows import Window, windows
+from jotr_deploy.runtime.finding.blazepose.windows import Window, both_ways, windows
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.finding.people_source import with_joints
 from jotr_deploy.runtime.sessions import open_session
@@ -77,13 +77,13 @@ class BlazePosePeople:
         size_px = (image_bgr.shape[1], image_bgr.shape[0])
         before, span = self._before, self.spans or Spans()
         fresh = before is None or before.size_px != size_px or not 0 < frame - before.frame <= LONGEST_STEP
-        followed, where = Poses.joined(), windows(size_px)
+        followed, where = Poses.joined(), both_ways(windows(size_px))
         scores, steady, turn = np.zeros(0), Steady.start(followed.rois_px), 0
         if self.film and before is not None and not fresh:
             with span("pose", frame):
                 followed = self.networks.landmarks(image_bgr, before.steady.rois_px)
             scores, steady, turn = before.scores, before.steady.next(followed.rois_px), before.turn + 1
-            where = due(where, turn, len(followed) > 0)
+            where = due(windows(size_px), turn, len(followed) > 0)
         with span("detect", frame):
             found = self.networks.detector(image_bgr, where)
         with span("pose", frame):
