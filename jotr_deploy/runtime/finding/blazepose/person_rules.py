@@ -14,7 +14,7 @@ Array = NDArray[Any]
 
 LEAST_FLAG, LEAST_FIRST_FLAG = 0.5, 0.2
 """That a pose is of a person, at the last look; and at the first, which a better crop follows."""
-LEAST_STRENGTH = 0.55
+LEAST_STRENGTH = 0.6
 """Detection score times flag of somebody new."""
 SURE, LEAST_SURE = 0.5, 12
 """Confidence of a landmark that is there, and how many are of anybody: a face and shoulders have 13."""
@@ -65,6 +65,11 @@ def alike_rois(first_px: Array, second_px: Array) -> Array:
 def distinct_rois(rois_px: Array) -> Array:
     """(K,) indices of those of (N, 2, 2), the best first, that are not alike one before."""
     return _greedy(alike_rois(rois_px, rois_px))
+
+
+def best_alike(rois_px: Array, scores: Array) -> Array:
+    """(N,) highest score of all ROIs (N, 2, 2) that are alike each: a window shows some people better than another."""
+    return np.where(alike_rois(rois_px, rois_px), scores, 0).max(1, initial=0)
 
 
 def people(poses: Poses, strength: Array) -> Array:

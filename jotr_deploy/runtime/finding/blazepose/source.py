@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,10 +99,12 @@ class BlazePosePeople:
     def _newcomers(self, image_bgr: Array, followed: Poses, found: Found) -> tuple[Poses, Array]:
         """Those found who are none of those followed, and the score of each.
 
-        Of candidates that are alike the first is looked at, and another only where that is nobody.
+        Of candidates that are alike the first is looked at, and another only where that is nobody; it has the score of
+        the best of them.
         """
         left = found[np.flatnonzero(radii_px(found.rois_px) > LEAST_RADIUS_PX)]
         left = left[np.flatnonzero(~person_rules.alike_rois(left.rois_px, followed.rois_px).any(1))]
+        left = replace(left, scores=person_rules.best_alike(left.rois_px, left.scores))
         new, scores = Poses.joined(), np.zeros(0)
         for _ in range(MOST_LOOKS):
             if not len(left):

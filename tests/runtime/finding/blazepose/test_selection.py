@@ -9,7 +9,7 @@ import pytest
 from runtime.blazepose.made_people import poses
 
 from jotr_deploy.runtime.finding.blazepose.landmarks import Poses
-from jotr_deploy.runtime.finding.blazepose.person_rules import agree, distinct_rois, explained, people, sure
+from jotr_deploy.runtime.finding.blazepose.person_rules import agree, best_alike, distinct_rois, explained, people, sure
 from jotr_deploy.runtime.finding.blazepose.source import EVERY, due
 from jotr_deploy.runtime.finding.blazepose.windows import windows
 
@@ -99,3 +99,9 @@ def test_somebody_new_is_strong_and_has_a_face_and_shoulders(score: float, flag:
     look = poses((100, 100, 50), flag=flag)
     look.confidence[0, seen:] = 0.1
     assert sure(look, look, np.array([score])).tolist() == [there]
+
+
+def test_a_candidate_has_the_best_score_of_those_that_are_alike() -> None:
+    rois = poses((100, 100, 50), (103, 102, 50), (200, 100, 50)).rois_px
+    assert best_alike(rois, np.array([0.5, 0.9, 0.7])).tolist() == [0.9, 0.9, 0.7]
+    assert best_alike(rois[:0], np.zeros(0)).tolist() == []
