@@ -144,10 +144,10 @@ def test_people_of_a_film_are_looked_for_where_they_were_smoothed() -> None:
 
 
 def test_scores_are_of_detection_times_presence() -> None:
-    world = World([ONE], flag=0.8, score=0.7)
+    world = World([ONE], flag=0.8, score=0.8)
     finder = opened(world)
     for index in range(3):
-        assert finder(frame(), "film", index).scores == pytest.approx([0.56])
+        assert finder(frame(), "film", index).scores == pytest.approx([0.64])
 
 
 def test_a_steady_roi_follows_fast_moves_and_holds_still_against_trembling() -> None:
