@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
@@ -22,6 +23,8 @@ STRIDES = (8, 16, 32, 32, 32)
 ANCHORS_PER_LAYER = 2
 LEAST_SCORE = 0.5
 SAME_IOU = 0.3
+MOST_AT_ONCE = 8
+"""Windows in one call, which bounds memory."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Found:
 
 
 class BlazeDetector:
-    """Finds people in windows of a picture, all in one call of the network."""
+    """Finds people in windows of a picture, several in one call of the network."""
 
     def __init__(self, session: Session) -> None:
         """`session`: see `third_party.blazepose_wheel` for its tensors."""
@@ -64,12 +67,16 @@ class BlazeDetector:
         """
         if not windows:
             return Found.joined()
-        outputs = self.session({"image": np.stack([window_canvas(image_bgr, window) for window in windows])})
         first, *others = (
             in_image(weighted_nms(*decode(boxes, logits)), window)
-            for boxes, logits, window in zip(outputs["boxes"], outputs["logits"], windows, strict=True)
+            for start in range(0, len(windows), MOST_AT_ONCE)
+            for boxes, logits, window in self._raw(image_bgr, windows[start : start + MOST_AT_ONCE])
         )
         return Found.joined(first, Found.joined(*others).best_first())
+
+    def _raw(self, image_bgr: Array, windows: list[Window]) -> Iterator[tuple[Array, Array, Window]]:
+        outputs = self.session({"image": np.stack([window_canvas(image_bgr, window) for window in windows])})
+        return zip(outputs["boxes"], outputs["logits"], windows, strict=True)
 
 
 def window_canvas(image_bgr: Array, window: Window) -> Array:

@@ -85,4 +85,6 @@ def test_people_of_the_first_window_come_first() -> None:
     where = [Window(0, 0, 20, 20), Window(0, 0, 20, 20), Window(20, 0, 20, 20)]
     found = BlazeDetector(session)(image, where)  # type: ignore[arg-type]
     assert found.scores == pytest.approx([0.6, 0.8, 0.6], abs=0.01)
+    many = BlazeDetector(session)(image, where * 4)
+    assert many.scores == pytest.approx([0.6] + [0.8] * 4 + [0.6] * 7, abs=0.01)
     assert len(BlazeDetector(session)(image, [])) == 0  # type: ignore[arg-type]
