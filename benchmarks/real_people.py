@@ -26,15 +26,15 @@ from numpy.typing import NDArray
 from jotr_deploy.evaluation.held_out_scenes import HeldOut, held_out
 from jotr_deploy.geometry.crop import VALID_CONFIDENCE
 from jotr_deploy.profiling.environment import environment, load_average
-from jotr_deploy.runtime.finding.blazepose.person_detector import BlazeDetector
-from jotr_deploy.runtime.finding.blazepose.landmarks import BlazeLandmarks
-from jotr_deploy.runtime.finding.blazepose.source import BlazePose, BlazePosePeople
 from jotr_deploy.runtime.detections import Detections
+from jotr_deploy.runtime.finding.blazepose.landmarks import BlazeLandmarks
+from jotr_deploy.runtime.finding.blazepose.person_detector import BlazeDetector
+from jotr_deploy.runtime.finding.blazepose.source import BlazePose, BlazePosePeople
 from jotr_deploy.runtime.finding.fetched import fetched_people
-from jotr_deploy.runtime.joint_files.keypoint_file import read_keypoints
 from jotr_deploy.runtime.finding.people_source import KeypointPeople
-from jotr_deploy.runtime.sessions import open_session
+from jotr_deploy.runtime.joint_files.keypoint_file import read_keypoints
 from jotr_deploy.runtime.motion.tracking import Tracker
+from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.runtime.sources.opening import open_source
 from jotr_deploy.skeletons import MEASURED_IN_SMPL30
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.runtime.finding.blazepose.rotated_crops import radii_px
-from jotr_deploy.runtime.finding.blazepose.person_detector import Found
 from jotr_deploy.runtime.finding.blazepose.landmarks import BODY, POINTS, Poses
+from jotr_deploy.runtime.finding.blazepose.person_detector import Found
+from jotr_deploy.runtime.finding.blazepose.rotated_crops import radii_px
 from jotr_deploy.runtime.finding.blazepose.windows import Window
 
 Array = NDArray[Any]

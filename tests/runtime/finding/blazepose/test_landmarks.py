@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from jotr_deploy.geometry.crop import transform_px
-from jotr_deploy.runtime.finding.blazepose.rotated_crops import MARGIN, SIDE, cut, image_from_crop
 from jotr_deploy.runtime.finding.blazepose.landmarks import MOST_AT_ONCE, POINTS, BlazeLandmarks, refined
+from jotr_deploy.runtime.finding.blazepose.rotated_crops import MARGIN, SIDE, cut, image_from_crop
 
 Array = Any
 

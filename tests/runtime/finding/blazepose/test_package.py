@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 
 from jotr_deploy.runtime.finding import fetched
-from jotr_deploy.runtime.finding.blazepose.person_detector import BlazeDetector
 from jotr_deploy.runtime.finding.blazepose.landmarks import BODY, BlazeLandmarks
+from jotr_deploy.runtime.finding.blazepose.person_detector import BlazeDetector
 from jotr_deploy.runtime.finding.blazepose.source import BlazePose, BlazePosePeople
 from jotr_deploy.runtime.finding.blazepose.windows import whole
 from jotr_deploy.runtime.sessions import open_session
-from jotr_deploy.third_party.trial import sample
 from jotr_deploy.skeletons import SKELETONS, SMPL30
+from jotr_deploy.third_party.trial import sample
 
 Array = Any
 REAL = fetched.people_folder()

@@ -16,8 +16,8 @@ from pictures import noise, picture
 import jotr_deploy as jd
 from jotr_deploy.bundle import sha256_of, starter_path
 from jotr_deploy.errors import BundleError
-from jotr_deploy.runtime.finding.blazepose.person_detector import SIDE, anchors
 from jotr_deploy.runtime.finding.blazepose.landmarks import BODY, POINTS
+from jotr_deploy.runtime.finding.blazepose.person_detector import SIDE, anchors
 
 Cli = Callable[..., Outcome]
 HINT = "These networks know drawn people; for real ones: jotr-deploy fetch people"
