@@ -45,6 +45,11 @@ class Poses:
             np.concatenate([np.zeros(0), *(part.flags for part in parts)]),
         )
 
+    def mean(self, other: Poses) -> Poses:
+        """Between these and another look at the same people; the flags are the other's."""
+        confidence = (self.confidence + other.confidence) / 2
+        return Poses((self.points_px + other.points_px) / 2, confidence, other.flags)
+
     @property
     def rois_px(self) -> Array:
         """(N, 2, 2) where to look for each person next."""
