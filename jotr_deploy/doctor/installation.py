@@ -206,6 +206,6 @@ def _people_networks(bundle: Bundle) -> Iterator[Finding]:
             yield Finding("bundle", subject, "problem", f"does not run ({first_line(error)})", f"add another {role}")
         else:
             state, remedy = _OF_OUTCOME[outcome.state]
-            if role == "pose" and state == "problem":
+            if role == "pose" and outcome.state == "missed":
                 state = "note"  # as of `add`, which takes it and says so
             yield Finding("bundle", subject, state, outcome.words, remedy.format(role=role))

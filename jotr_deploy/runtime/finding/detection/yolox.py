@@ -15,11 +15,11 @@ from pydantic import Field
 
 from jotr_deploy.geometry.boxes import mirrored
 from jotr_deploy.runtime.finding import recognition
+from jotr_deploy.runtime.finding.detection.centred import best_of, corners
 from jotr_deploy.runtime.finding.box_selection import chosen, mean_of_alike
 from jotr_deploy.runtime.finding.detection.base import Detector, OfClasses, told_classes
-from jotr_deploy.runtime.finding.detection.centred import best_of, corners
-from jotr_deploy.runtime.finding.detection.implausible import odd_scores
 from jotr_deploy.runtime.finding.detection.letterbox import boxes_in_image, letterbox
+from jotr_deploy.runtime.finding.detection.implausible import odd_scores
 from jotr_deploy.runtime.sessions import Session
 
 Array = NDArray[Any]
@@ -74,6 +74,8 @@ class Yolox(Detector):
         (rows,) = (rows[0].astype(np.float32) for rows in outputs.values())
         if (rows[:, _OBJECTNESS] == 1).all():
             return "its objectness is 1 everywhere, as in YOLOv6"
+        if (rows[:, _BOX] >= 0).all() and (rows[:, _BOX] <= 1).all():  # logarithms of sizes are below 0 as well
+            return "its boxes are shares of the picture, not pixels"
         return odd_scores(rows[:, _OBJECTNESS:])
 
     def __call__(self, image_bgr: Array) -> tuple[Array, Array]:
