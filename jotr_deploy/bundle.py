@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
 
 from jotr_deploy.config import ModelConfig, first_fault
-from jotr_deploy.errors import UPGRADE, BundleError, OutputError, first_line
+from jotr_deploy.errors import UPGRADE, BundleError, OutputError, first_line, one_line
 from jotr_deploy.support.file_names import path_inside, shown_name
 from jotr_deploy.support.writing import folder_made, output_errors, written_aside
 
@@ -30,15 +30,7 @@ STAND_IN_LABEL = "stand-in body"
 _EXPORT_AGAIN = "export it again: jotr-deploy export CHECKPOINT -o BUNDLE"
 
 
-def _one_line(text: str) -> str:
-    """Text of others that is shown beside results: what a terminal would obey is escaped."""
-    return "".join(
-        letter if letter.isprintable() or letter == "\xa0" else letter.encode("unicode_escape").decode()
-        for letter in text
-    )
-
-
-Line = Annotated[str, AfterValidator(_one_line)]
+Line = Annotated[str, AfterValidator(one_line)]
 """A text that is shown as it is."""
 
 

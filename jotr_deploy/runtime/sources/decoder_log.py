@@ -27,7 +27,7 @@ def decoder_log() -> Iterator[list[str]]:
     if library is None:
         yield said
         return
-    with _lock, tempfile.TemporaryFile() as file, _to_file(file.fileno()):
+    with _lock, tempfile.TemporaryFile() as file, output_to(file.fileno()):
         level = library.av_log_get_level()
         library.av_log_set_level(max(level, _ERRORS))
         try:
@@ -41,7 +41,7 @@ def decoder_log() -> Iterator[list[str]]:
 
 
 @contextmanager
-def _to_file(file: int) -> Iterator[None]:
+def output_to(file: int) -> Iterator[None]:
     """Standard output and error of the process go to a file, by descriptor, within the block."""
     ctypes.CDLL(None).fflush(None)
     kept = {}

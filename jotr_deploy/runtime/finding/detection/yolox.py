@@ -15,6 +15,7 @@ from pydantic import Field
 
 from jotr_deploy.geometry.boxes import mirrored
 from jotr_deploy.runtime.finding import recognition
+from jotr_deploy.runtime.finding.network_metadata import declared
 from jotr_deploy.runtime.finding.detection.centred import best_of, corners
 from jotr_deploy.runtime.finding.box_selection import chosen, mean_of_alike
 from jotr_deploy.runtime.finding.detection.base import Detector, OfClasses, told_classes
@@ -27,6 +28,8 @@ Array = NDArray[Any]
 STRIDES = ((8, 16, 32), (8, 16, 32, 64))
 OTHERS_OUTPUTS = frozenset({"outputs", "output0"})
 """Names of the one output of other exporters, whose pixels and boxes are others."""
+NEITHER = (80 + 4 * 8, 80 + 4)
+"""Columns of NanoDet and of YOLOv8 in rows, whose files have a row for each cell and the usual names as well."""
 _BOX, _OBJECTNESS, _CLASSES = slice(0, 4), 4, 5
 # exp(20) strides would be a size beyond any picture, while decoded sizes are pixels and many exceed it.
 _LARGEST_LOG = 20.0
@@ -129,5 +132,7 @@ def _strides(session: Session) -> tuple[int, ...]:
         return ()
     (spec,) = session.outputs.values()
     if len(spec.shape) != 3 or not isinstance(spec.shape[2], int) or spec.shape[2] <= _CLASSES:
+        return ()
+    if spec.shape[2] in NEITHER and not declared(session).names:
         return ()
     return next((strides for strides in STRIDES if spec.shape[1] == cells_of(size_px, strides)), ())
