@@ -380,6 +380,12 @@ def test_a_copy_is_added_to_and_appears_whole(starter: Path, tmp_path: Path) -> 
     assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == ["bundle.json", "mesh.onnx"]
 
 
+def test_what_is_wrong_in_a_copy_is_said_of_the_bundle(starter: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleError) as caught, to_write(starter, tmp_path / "copy") as bundle:
+        bundle.entry("mesh", "none.onnx")
+    assert caught.value.cause == f"{starter}: the bundle has no none.onnx of role mesh"
+
+
 def test_what_fails_leaves_no_copy(starter: Path, tmp_path: Path) -> None:
     before = tree(tmp_path)
     with pytest.raises(RuntimeError), to_write(Path("starter"), tmp_path / "copy"):
@@ -394,3 +400,46 @@ def test_without_a_bundle_inside_the_package_the_word_is_a_path(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BundleError, match=r"^starter: not a bundle"):
         open_bundle(Path("starter"))
+
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0"
+
+
+@pytest.mark.parametrize(
+    ("given", "what", "remedy"),
+    [
+        ("b/bundle.json", "not a bundle (it is JSON text)", "give its folder: {p}/b"),
+        ("b/mesh.onnx", "not a bundle (it is plain text)", "give its folder: {p}/b"),
+        ("b.zip", "not a bundle (it is a gzip archive)", "unpack it and give the file inside"),
+        (".", "not a bundle (no bundle.json)", "give the folder inside it: {p}/b"),
+        ("none", "not a bundle (no bundle.json)", "make one: jotr-deploy export CHECKPOINT -o BUNDLE; or take that of "
+         "this package: starter"),
+    ],
+)  # fmt: skip
+def test_what_is_given_in_place_of_a_bundle(tmp_path: Path, given: str, what: str, remedy: str) -> None:
+    (tmp_path / "b").mkdir()
+    bundle_in(tmp_path / "b", "mesh.onnx")
+    (tmp_path / "b.zip").write_bytes(b"\x1f\x8b")
+    path = tmp_path / given
+    assert refusal(open_bundle, path) == (f"{path}: {what}", remedy.format(p=tmp_path))
+
+
+def test_a_pointer_in_place_of_a_file(tmp_path: Path) -> None:
+    bundle_in(tmp_path, "mesh.onnx")
+    bundle = open_bundle(tmp_path)
+    (tmp_path / "mesh.onnx").write_bytes(LFS)
+    pointer = "it is a Git LFS pointer (the file itself was not downloaded)"
+    assert refusal(bundle.file, "mesh") == (
+        f"{tmp_path / 'mesh.onnx'}: the file has changed since it was made: {pointer}",
+        "get the file itself: git lfs pull",
+    )  # fmt: skip
+    (tmp_path / "bundle.json").write_bytes(LFS)
+    assert refusal(open_bundle, tmp_path) == (
+        f"{tmp_path / 'bundle.json'}: not readable ({pointer})", "get the file itself: git lfs pull",
+    )  # fmt: skip
+
+
+def test_a_manifest_with_a_mark_of_its_encoding_is_read(tmp_path: Path) -> None:
+    bundle_in(tmp_path, "mesh.onnx")
+    (tmp_path / "bundle.json").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "bundle.json").read_bytes())
+    assert open_bundle(tmp_path).has("mesh")

@@ -224,6 +224,13 @@ def test_wrong_extra_regressor(tmp_path: Path, content: np.ndarray | None, cause
         load_head_top(path)
 
 
+def test_a_folder_of_vposer_2_is_told(tmp_path: Path) -> None:
+    (tmp_path / "snapshots").mkdir()
+    (tmp_path / "snapshots" / "V02_05_epoch=13.ckpt").touch()
+    with pytest.raises(BodyFileError, match="VPoser of version 2, another network"):
+        load_vposer(tmp_path)
+
+
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_vposer_folder(tmp_path: Path, prefix: str) -> None:
     decoder = VPoserDecoder()

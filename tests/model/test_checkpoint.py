@@ -279,8 +279,8 @@ def test_a_large_architecture_takes_no_memory_without_its_weights(tmp_path: Path
 @pytest.mark.parametrize("kind", [torch.int32, torch.complex64, torch.float8_e4m3fn])
 def test_weights_of_another_type_are_refused(tmp_path: Path, kind: torch.dtype) -> None:
     loaded = load_checkpoint(tiny_checkpoint(tmp_path))
-    loaded.weights["heads.root.weight"] = loaded.weights["heads.root.weight"].to(kind)
-    said = rf"1 of another type: heads\.root\.weight {str(kind).removeprefix('torch.')}\)"
+    loaded.weights["heads.root.0.weight"] = loaded.weights["heads.root.0.weight"].to(kind)
+    said = rf"1 of another type: heads\.root\.0\.weight {str(kind).removeprefix('torch.')}\)"
     with pytest.raises(CheckpointError, match=said):
         build_model(loaded, None)
 
