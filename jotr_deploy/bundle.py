@@ -192,7 +192,7 @@ def open_bundle(path: Path) -> Bundle:
 
 
 def _no_bundle(path: Path) -> BundleError:
-    """What was given in place of a bundle's folder, and where that may be."""
+    """The error about what was given in place of a bundle's folder, with where that may be."""
     instead = "make one: jotr-deploy export CHECKPOINT -o BUNDLE; or take that of this package: starter"
     what = f"no {MANIFEST}"
     if path.is_file():

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jotr_deploy.body.faces import FACES, VERTICES
 from jotr_deploy.errors import BodyFileError
 from jotr_deploy.support.file_kinds import advice, describe_file
 from jotr_deploy.support.read_errors import read_errors
@@ -20,7 +21,7 @@ from jotr_deploy.skeletons import SMPL_PARENTS
 
 Array = NDArray[Any]
 
-VERTICES, FACES, JOINTS, BETAS = 6890, 13776, 24, 10
+JOINTS, BETAS = 24, 10
 PARENTS = SMPL_PARENTS
 FACE_VERTICES = (331, 2802, 6262, 3489, 3990)
 """Nose, left eye, right eye, left ear, right ear: rows 24..28 of the 30-joint set."""

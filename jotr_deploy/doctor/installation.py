@@ -187,7 +187,7 @@ def _files(bundle: Bundle) -> Iterator[Finding]:
 
 
 def _mesh_network(bundle: Bundle) -> Iterator[Finding]:
-    """What is wrong with the first mesh file and the triangles, beyond their bytes."""
+    """Faults of the first mesh file and of the triangles whose bytes are those of the manifest."""
     from jotr_deploy.body.faces import read_faces
     from jotr_deploy.runtime.mesh import require_mesh_network
     from jotr_deploy.runtime.sessions import open_session
