@@ -17,8 +17,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, fie
 
 from jotr_deploy.config import ModelConfig, first_fault
 from jotr_deploy.errors import UPGRADE, BundleError, JotrDeployError, OutputError, first_line, one_line
-from jotr_deploy.support.file_names import path_inside, shown_name
 from jotr_deploy.support.file_kinds import advice, describe_file
+from jotr_deploy.support.file_names import path_inside, shown_name
 from jotr_deploy.support.writing import folder_made, output_errors, written_aside
 
 MANIFEST = "bundle.json"

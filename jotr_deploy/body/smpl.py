@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from jotr_deploy.body.faces import FACES, VERTICES
 from jotr_deploy.errors import BodyFileError
+from jotr_deploy.skeletons import SMPL_PARENTS
 from jotr_deploy.support.file_kinds import advice, describe_file
 from jotr_deploy.support.read_errors import read_errors
-from jotr_deploy.skeletons import SMPL_PARENTS
 
 Array = NDArray[Any]
 

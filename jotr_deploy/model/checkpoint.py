@@ -17,8 +17,8 @@ from jotr_deploy.body.tensors import TORCH_FILES, read_tensors
 from jotr_deploy.body.vposer import VPoserDecoder
 from jotr_deploy.config import ModelConfig, first_fault
 from jotr_deploy.errors import UPGRADE, CheckpointError, first_line, one_line
-from jotr_deploy.support.file_kinds import describe_file
 from jotr_deploy.model.jotr import JOTR
+from jotr_deploy.support.file_kinds import describe_file
 from jotr_deploy.support.read_errors import read_errors, shortened
 from jotr_deploy.support.writing import written_aside
 

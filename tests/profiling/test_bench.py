@@ -67,7 +67,7 @@ def mesh_model():
 def made(tmp_path_factory):
     path = tmp_path_factory.mktemp("bundle")
     onnx.save(mesh_model(), path / "mesh.onnx")
-    np.save(path / "faces.npy", np.array([[0, 1, 2]], np.int32))
+    np.save(path / "faces.npy", np.tile(np.arange(3, dtype=np.int32), (13776, 1)))
     entries = [
         FileEntry(role=role, name=name, sha256=sha256_of(path / name), precision=precision)
         for role, name, precision in (("mesh", "mesh.onnx", "fp32"), ("faces", "faces.npy", None))
@@ -284,7 +284,9 @@ def test_eager_uses_the_threads_of_the_engines(made):
 
 
 def test_importing_it_does_not_import_pytorch():
-    code = "import sys, jotr_deploy.profiling.benchmark, jotr_deploy.profiling.bench_table; print('torch' in sys.modules)"
+    code = (
+        "import sys, jotr_deploy.profiling.benchmark, jotr_deploy.profiling.bench_table; print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

@@ -6,8 +6,8 @@ import importlib.util
 from pathlib import Path
 
 from jotr_deploy.errors import SessionError
-from jotr_deploy.support.file_kinds import UNKNOWN, advice, describe_file
 from jotr_deploy.runtime.sessions.session import Session, TensorSpec
+from jotr_deploy.support.file_kinds import UNKNOWN, advice, describe_file
 
 __all__ = ["Session", "TensorSpec", "open_session"]
 

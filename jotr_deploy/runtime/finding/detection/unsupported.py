@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from jotr_deploy.runtime.finding.network_metadata import Declared, declared
 from jotr_deploy.runtime.finding.detection.yolox import NEITHER
+from jotr_deploy.runtime.finding.network_metadata import Declared, declared
 from jotr_deploy.runtime.finding.recognition import Unread
 from jotr_deploy.runtime.sessions import Session, TensorSpec
 
