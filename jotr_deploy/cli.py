@@ -14,7 +14,7 @@ from typing import Annotated, NamedTuple, cast
 import typer
 from rich.markup import escape
 
-from jotr_deploy.errors import JotrDeployError
+from jotr_deploy.errors import JotrDeployError, one_line
 from jotr_deploy.verbs.terminal import console, errors
 
 
@@ -81,8 +81,8 @@ def main() -> None:
             raise
         if debug:
             traceback.print_exc()
-        errors.print(f"[bold red]error:[/] {escape(mistake.cause)}", highlight=False, soft_wrap=True)
-        errors.print(f"[bold]remedy:[/] {escape(mistake.remedy)}", highlight=False, soft_wrap=True)
+        for title, said in (("[bold red]error:[/]", mistake.cause), ("[bold]remedy:[/]", mistake.remedy)):
+            errors.print(f"{title} {escape(one_line(said))}", highlight=False, soft_wrap=True)
         code = mistake.exit_code
     if code == 130:  # newer typer turns the interrupt into this
         errors.print("interrupted")

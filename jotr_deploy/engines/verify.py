@@ -130,7 +130,7 @@ def _require_finite(row: Difference, what: str) -> None:
     if not row.finite:
         raise VerificationError(
             f"{what}: output {row.output} is not finite at batch {row.batch}",
-            "report this with the versions of `doctor`",
+            "if the training diverged, give an earlier snapshot; else report this with the versions of `doctor`",
         )
 
 

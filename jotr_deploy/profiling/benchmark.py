@@ -8,8 +8,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
+from jotr_deploy.body.faces import read_faces
 from jotr_deploy.bundle import Bundle
 from jotr_deploy.errors import SessionError
 from jotr_deploy.profiling.bench_result import (
@@ -77,7 +76,7 @@ def bench(
             finders = stack.enter_context(open_people_networks(bundle, device=device, threads=threads))
         scene = stack.enter_context(open_scene(source, keypoints, bundle.manifest.model, finders))
         opened = stack.enter_context(open_networks(bundle, device, threads, eager))
-        faces = np.load(bundle.file("faces")) if "vertices" in opened.first.outputs else None
+        faces = read_faces(bundle) if "vertices" in opened.first.outputs else None
         frame, notes = frame_job(scene, opened.first, faces), [*opened.notes, *scene.notes]
         groups = {_FRAME: [frame]}
         for batch in batches:

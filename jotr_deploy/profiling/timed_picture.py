@@ -21,7 +21,7 @@ from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.finding.blazepose.source import BlazePosePeople
 from jotr_deploy.runtime.finding.people_networks import PeopleNetworks
 from jotr_deploy.runtime.finding.people_source import Finder, PeopleSource, WholeFrame, found_by, open_people_source
-from jotr_deploy.runtime.mesh import MeshNetwork
+from jotr_deploy.runtime.mesh import MeshNetwork, require_mesh_network
 from jotr_deploy.runtime.sessions import Session
 from jotr_deploy.runtime.sources.images import read_image
 from jotr_deploy.runtime.sources.opening import open_source
@@ -138,6 +138,7 @@ def frame_job(scene: Scene, session: Session, faces: Array | None) -> Job:
         session: the network.
         faces: (F, 3) of the body, None where the network has none.
     """
+    require_mesh_network(session)
     crop_side = int(session.inputs["image"].shape[-1])
     keys = tuple(("stage", name) for name in stages(scene, draws=faces is not None))
 

@@ -13,6 +13,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from jotr_deploy.body.faces import read_faces
 from jotr_deploy.bundle import STARTER, Bundle, FileEntry, open_bundle
 from jotr_deploy.errors import BundleError, SessionError, SourceError, at_least_1, choice
 from jotr_deploy.people import People
@@ -290,7 +291,7 @@ class Model:
         """(F, 3) triangles of the body, counter-clockwise from outside; none in a bundle without them."""
         if not self.bundle.has("faces"):
             return np.zeros((0, 3), np.int32)
-        return np.asarray(np.load(self.bundle.file("faces"), allow_pickle=False))
+        return read_faces(self.bundle)
 
     @property
     def labels(self) -> tuple[str, ...]:

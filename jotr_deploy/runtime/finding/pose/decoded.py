@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.runtime.finding import recognition
@@ -16,6 +17,8 @@ from jotr_deploy.runtime.finding.pose.top_down_network import TopDown
 from jotr_deploy.runtime.sessions import Session
 
 Array = NDArray[Any]
+
+_LARGEST_SHARE = 2.0  # joints may lie beyond the input
 
 
 class Decoded(TopDown):
@@ -30,6 +33,12 @@ class Decoded(TopDown):
             return False
         keypoints, scores = (session.outputs[name].shape[1:] for name in ("keypoints", "scores"))
         return len(keypoints) == 2 and isinstance(keypoints[0], int) and keypoints == (*scores, 2)
+
+    def oddity(self, outputs: Mapping[str, Array]) -> str | None:
+        """See `Format`."""
+        if np.abs(outputs["keypoints"]).max(initial=0) <= _LARGEST_SHARE and (outputs["scores"] > 0).any():
+            return "its joints are shares of its input, not pixels"
+        return None
 
     def points(self, outputs: Mapping[str, Array]) -> tuple[Array, Array]:
         """See `TopDown`."""

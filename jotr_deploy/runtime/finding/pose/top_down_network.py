@@ -47,7 +47,7 @@ class TopDown(PoseNetwork):
     def __init__(self, session: Session, recipe: Recipe) -> None:
         super().__init__(session, recipe)
         joints = next(iter(session.outputs.values())).shape[1]
-        self.skeleton = skeleton_of(session, int(joints), recipe.skeleton)
+        self.skeleton = skeleton_of(session, int(joints), recipe.skeleton, "pose")
         self.least_score = recipe.least_score
 
     @abstractmethod
