@@ -39,6 +39,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("runtime",),
     ("visual",),
     ("datasets",),
+    ("fitting",),
     ("model",),
     ("plugins",),
     ("body",),
