@@ -270,6 +270,7 @@ def _joined(parts: list[FitResult]) -> FitResult:
     bodies = Bodies(*(torch.cat([getattr(part.bodies, f.name) for part in parts]) for f in fields(Bodies)))
     return FitResult(
         bodies,
-        **{name: both(name) for name in ("accepted", "mirrored", "energy_before", "energy_after", "occlusion")},
-        **{name: of_terms(name) for name in ("terms_before", "terms_after")},
+        *(both("accepted"), both("mirrored"), both("energy_before"), both("energy_after")),
+        *(of_terms("terms_before"), of_terms("terms_after")),
+        both("occlusion"),
     )
