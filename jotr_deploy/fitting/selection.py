@@ -84,7 +84,10 @@ def select(centres_m: Tensor, precision: Tensor, lowest: float, camera: GridCame
 
 
 def _windows(centres_m: Tensor, radius: float, camera: GridCamera) -> tuple[Tensor, tuple[int, int]]:
-    """First column and row (B, K, 2) of each kernel's window, and how many columns and rows the widest has."""
+    """First column and row (B, K, 2) of each kernel's window, and how many columns and rows the widest has.
+
+    The window of a kernel that is not wholly before the camera lies outside the grid.
+    """
     firsts, sides = [], []
     limits = (camera.width, camera.height)
     z = centres_m[..., 2]
@@ -96,7 +99,7 @@ def _windows(centres_m: Tensor, radius: float, camera: GridCamera) -> tuple[Tens
         low = camera.focal_cells * torch.tan(angle - spread) + principal
         high = camera.focal_cells * torch.tan(angle + spread) + principal
         low, high = low.clamp(0, limit), high.clamp(-1, limit - 1)
-        first = torch.where(before, low.ceil(), 0).long()
+        first = torch.where(before, low.ceil(), limit).long()
         width = torch.where(before, high.floor() - low.ceil() + 1, 0)
         firsts.append(first)
         sides.append(max(0, int(width.max())) if width.numel() else 0)
