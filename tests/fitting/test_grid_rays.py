@@ -38,7 +38,7 @@ def test_cells_are_pixels_by_the_stride_and_not_the_centre_aligned_ones(stride: 
 
 
 def test_a_kernel_seen_at_a_pixel_is_drawn_at_the_cell_of_that_pixel() -> None:
-    """Dead-centre at pixel 4 * cell: weight 1 there, and equal weights on either side. Mixed up it would be 0.375 off."""
+    """Dead-centre at pixel 4 * cell: weight 1 there, equal weights on either side."""
     camera, depth = GridCamera.of_crop(64), 20.0
     focal_px, centre_px = 5000.0, 128.0
     pixel = torch.tensor([100.0, 60.0], dtype=torch.float64)

@@ -74,7 +74,7 @@ class Box:
 
 
 def seen(true: Bodies, look: Features, side: int = SIDE, noise: float = 0.3, box: Box | None = None) -> Tensor:
-    """(B, C, S, S): the people drawn with hard bins before clutter, some noise everywhere, perhaps a box before them."""
+    """(B, C, S, S): people drawn with hard bins before clutter, noise everywhere, perhaps a box before them."""
     camera, body = GridCamera.of_crop(side), volume()
     draw = torch.Generator().manual_seed(9)
     at_rest = true.pose_rad.double().clone()
