@@ -34,9 +34,10 @@ def scene(count: int = 3) -> tuple[Bodies, Bodies, Tensor]:
 
 @cache
 def whole(objective: Objective = "mixture", box: Box | None = None) -> tuple[Bodies, Bodies, FitResult]:
-    """Both stages without any prior: the features alone."""
+    """Half the steps of both stages, without any prior: the features alone."""
     true, start, _ = scene()
-    options = replace(PRESETS["default"], mirror="none", objective=objective, weights=Weights(hinge=0, anchor=0))
+    stages = (Stage(20, ("root", "translation")), Stage(40, ("root", "body")))
+    options = FitOptions(mirror="none", objective=objective, weights=Weights(hinge=0, anchor=0), stages=stages)
     return true, start, fit(seen(true, features(), box=box), start, volume(), features(), options)
 
 
