@@ -80,10 +80,10 @@ class Scene:
         seen = self.seen.flatten(0, 1)[selection.people * self.camera.cells + selection.cells]
         if options.rendering == "expected":
             expected = (bins[..., None] * self.features.kernels).sum(2).flatten(0, 1)
-            rendered = (drawn[:, None] @ at_slots(expected, selection))[:, 0]
+            rendered = (drawn[..., None] * at_slots(expected, selection)).sum(1)
             return Rendered(selection, (unit(rendered) * seen).sum(-1))
         table = self.features.kernels.flatten(1)[selection.kernels % self.volume.count]  # (n, M, O * C)
-        maps = (drawn[:, None] @ table)[:, 0].unflatten(-1, self.features.kernels.shape[1:])
+        maps = (drawn[..., None] * table).sum(1).unflatten(-1, self.features.kernels.shape[1:])
         share = (drawn[..., None] * at_slots(bins.flatten(0, 1), selection)).sum(1).softmax(-1)
         return Rendered(selection, (share * (unit(maps) * seen[:, None]).sum(-1)).sum(-1))
 

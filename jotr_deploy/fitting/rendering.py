@@ -30,8 +30,8 @@ def weights(hit: RayHit, absorptivity: float = 1.0, self_term: SelfTerm = "peak"
     """
     opacity = (-hit.q).exp()
     apart = hit.depth_m[..., :, None] - hit.depth_m[..., None, :]
-    before = (1 + torch.erf(hit.along.sqrt()[..., None, :] * apart)) / 2
-    dimmed = (before * opacity[..., None, :]).sum(-1)
+    passed = torch.erf(hit.along.sqrt()[..., None, :] * apart) * opacity[..., None, :]
+    dimmed = (opacity.sum(-1, keepdim=True) + passed.sum(-1)) / 2
     if self_term == "peak":
         return (-absorptivity * dimmed).exp() * opacity * math.exp(0.5)
     others = dimmed - opacity / 2

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from jotr_deploy.body.joint_regression import JointsBody
 from jotr_deploy.body.lbs import SkinnedBody, pose_offsets, shape_vertices, skin
 from jotr_deploy.body.planar import levels
-from jotr_deploy.body.torch_rotations import matrix_from_axis_angle
 from jotr_deploy.body.smpl import PARENTS, BodyModel
+from jotr_deploy.body.torch_rotations import matrix_from_axis_angle
 from jotr_deploy.errors import FitError
 from jotr_deploy.fitting.kernels import LIMB_BONES, Kernels, fingerprint
 from jotr_deploy.fitting.precision import PRECISION, blended_precision, polar_precision

@@ -10,8 +10,8 @@ import torch
 from toy_scene import kernels, people, volume
 
 from jotr_deploy.body.lbs import SkinnedBody, joint_transforms
-from jotr_deploy.body.torch_rotations import matrix_from_axis_angle
 from jotr_deploy.body.smpl import BodyModel, stand_in
+from jotr_deploy.body.torch_rotations import matrix_from_axis_angle
 from jotr_deploy.fitting.kernels import decimate
 from jotr_deploy.fitting.precision import blended_precision, nearest_rotation, polar_precision
 from jotr_deploy.fitting.rays import GridCamera
