@@ -51,6 +51,10 @@ class SessionError(JotrDeployError):
     """A model file that cannot be opened, or feeds that do not fit it."""
 
 
+class FitError(JotrDeployError):
+    """A fit that cannot start: kernels, features and people that do not belong together, or are no numbers."""
+
+
 class FetchError(JotrDeployError):
     """Networks that cannot be fetched, or are not the expected ones."""
 
