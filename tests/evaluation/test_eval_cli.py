@@ -19,6 +19,7 @@ from jotr_deploy.evaluation import held_out_scenes, protocols
 from jotr_deploy.evaluation.measured_joints import EVALUATED
 from jotr_deploy.profiling.networks import without_body
 from jotr_deploy.runtime.finding.people_source import DetectedPeople
+from jotr_deploy.support.choices import PROTOCOLS
 from jotr_deploy.verbs import eval
 
 Cli = Callable[..., Outcome]
@@ -206,4 +207,4 @@ def test_the_defaults_are_those_of_the_protocol() -> None:
     assert defaults["scenes"].default is None
     assert f"{held_out_scenes.SCENES} by default" in str(defaults["scenes"].annotation)
     assert protocols.SyntheticOptions().scenes == held_out_scenes.SCENES
-    assert defaults["protocol"].default in protocols.PROTOCOLS
+    assert defaults["protocol"].default in PROTOCOLS
