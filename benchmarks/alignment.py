@@ -2,15 +2,17 @@
 
     python benchmarks/alignment.py --film clip.mp4 joints.json --film other.mp4 other.json --seed 1791 --scenes 128
 
-A film's joints are a file as `jotr-deploy run --keypoints` takes it, by any pose network. Drawn scenes are those of
-an unused seed (from 1000 on); their joints are those of `jotr-deploy eval` and, as good as a real pose network's, with
-errors of 0.7 % of the crop's side. Prints Markdown.
+A film's joints are a file as `jotr-deploy run --keypoints` takes it, by any pose network: `run --save-2d` writes its
+own, `NAME_2d.npz`. (`--coco` writes the joints of the meshes.) Drawn scenes are those of an unused seed (from 1000 on);
+their joints are those of `jotr-deploy eval` and, as good as a real pose network's, with errors of 0.7 % of the crop's
+side. OMP_NUM_THREADS=1 makes it one thread. Prints Markdown.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import os
 import platform
 import time
 from collections.abc import Iterator
@@ -51,7 +53,8 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=128, help="0 leaves the drawn scenes out")
     arguments = parser.parse_args()
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("numpy", "onnxruntime"))
-    print(f"Machine: {processor()[0]}, shared, one thread; Python {platform.python_version()}, {versions}.\n")
+    load_1 = f", load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores" if hasattr(os, "getloadavg") else ""
+    print(f"Machine: {processor()[0]}, shared, one thread{load_1}; Python {platform.python_version()}, {versions}.\n")
     if arguments.film:
         films(arguments.bundle, arguments.film)
     with (
@@ -221,15 +224,18 @@ def times(model: Model, aligner: Aligner) -> None:
     """Milliseconds a frame of alignment, meshes made again included."""
     scene, _, _, _, (_, given) = next(_scenes(model, 1000, 1))
     one = recovered(model, scene.image_bgr, given[np.flatnonzero(scene.counted)[:1]])
-    print("| people in the frame | alignment, ms a frame, median (best) of 100 |\n|---|---|")
+    print(
+        "| people in the frame | alignment, ms a frame, median (best) of 100 | of the processor, mean |\n|---|---|---|"
+    )
     for count in (1, 8):
         people = People.concatenate([one] * count)
-        taken_ms = []
+        taken_ms, start_cpu_s = [], time.process_time()
         for _ in range(100):
             start_s = time.perf_counter()
             aligner(people)
             taken_ms.append(1000 * (time.perf_counter() - start_s))
-        print(f"| {count} | {np.median(taken_ms):.2f} ({min(taken_ms):.2f}) |")
+        cpu_ms = 1000 * (time.process_time() - start_cpu_s) / len(taken_ms)
+        print(f"| {count} | {np.median(taken_ms):.2f} ({min(taken_ms):.2f}) | {cpu_ms:.2f} |")
 
 
 def spread(values: Array) -> str:

@@ -30,7 +30,7 @@ STAND_IN_LABEL = "stand-in body"
 _EXPORT_AGAIN = "export it again: jotr-deploy export CHECKPOINT -o BUNDLE"
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Text of others that is shown beside results: what a terminal would obey is escaped."""
     return "".join(
         letter if letter.isprintable() or letter == "\xa0" else letter.encode("unicode_escape").decode()
@@ -38,7 +38,7 @@ def _one_line(text: str) -> str:
     )
 
 
-Line = Annotated[str, AfterValidator(_one_line)]
+Line = Annotated[str, AfterValidator(one_line)]
 """A text that is shown as it is."""
 
 

@@ -137,7 +137,12 @@ def always(name: str, size_px: tuple[int, int], answers: dict[str, np.ndarray], 
 
 
 def write_always(
-    path: Path, name: str, size_px: tuple[int, int], answers: dict[str, np.ndarray], batch: int | str = "batch"
+    path: Path,
+    name: str,
+    size_px: tuple[int, int],
+    answers: dict[str, np.ndarray],
+    batch: int | str = "batch",
+    colours_last: bool = False,
 ) -> Path:
     """`always` as a file."""
     described, weights = helper.make_tensor_value_info, []
@@ -151,7 +156,8 @@ def write_always(
         nodes.append(helper.make_node("Concat", ["rows", f"{out}_"], [f"{out}_shape"], axis=0))
         nodes.append(helper.make_node("Expand", [f"{out}_one", f"{out}_shape"], [out]))
         outputs.append(described(out, kind, [batch, *rows.shape]))
-    image = described(name, TensorProto.FLOAT, [batch, 3, size_px[1], size_px[0]])
+    shape = [size_px[1], size_px[0], 3] if colours_last else [3, size_px[1], size_px[0]]
+    image = described(name, TensorProto.FLOAT, [batch, *shape])
     graph = helper.make_graph(nodes, "always", [image], outputs, weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     onnx.checker.check_model(model, full_check=True)
@@ -353,3 +359,33 @@ def rf_detr_answers(
     )
     labels[-1, -1] = 5
     return {"dets": dets, "labels": labels}
+
+
+RADIUS_SHARE = 0.3
+"""Of the person whom `write_blaze_detector` finds, of the longer side of a picture or window."""
+
+
+def write_blaze_detector(path: Path, batch: int | str = "batch", people: int = 1) -> Path:
+    """A network in BlazePose's format that finds a person in the middle of every picture, or nobody."""
+    boxes, logits = np.zeros((2254, 12), np.float32), np.full((2254, 1), -9, np.float32)
+    middle = 7 * 7 // 2 * 6 + 28 * 28 * 2 + 14 * 14 * 2  # an anchor of the coarsest grid, of its middle cell
+    boxes[middle, :8] = [0, -20, 20, 20, 0, 0, 0, -RADIUS_SHARE * 224]
+    logits[middle] = 3 if people else -9
+    return write_always(path, "image", (224, 224), {"boxes": boxes, "logits": logits}, batch, colours_last=True)
+
+
+def write_blaze_landmarks(path: Path, batch: int | str = "batch", flag: float = 0.9) -> Path:
+    """A network in BlazePose's format for which everybody fills the crop, and whose next crop is the same."""
+    points = np.full((39, 5), 5, np.float32)
+    points[:33, 0], points[:33, 1] = np.linspace(80, 176, 33), 128 + 90 * np.cos(np.arange(33))
+    points[33:, :2] = 128
+    points[34, 1] -= 256 / 2.5
+    answers = {"landmarks": points.reshape(-1), "flag": np.float32([flag]),
+               "heatmaps": np.full((64, 64, 39), -9, np.float32), "world": np.zeros(117, np.float32)}  # fmt: skip
+    return write_always(path, "image", (256, 256), answers, batch, colours_last=True)
+
+
+def blaze_joints(centre_px: tuple[float, float], radius_px: float) -> np.ndarray:
+    """(33, 2) where `write_blaze_landmarks` has the joints of a person of this circle."""
+    offset = np.stack([np.linspace(80, 176, 33) - 128, 90 * np.cos(np.arange(33))], -1)
+    return np.array(centre_px) + offset * 2.5 * radius_px / 256

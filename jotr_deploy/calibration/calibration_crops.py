@@ -18,7 +18,7 @@ from jotr_deploy.errors import JotrDeployError
 from jotr_deploy.evaluation.held_out_scenes import held_out
 from jotr_deploy.runtime.crops import Crops, make_crops
 from jotr_deploy.runtime.detections import Detections
-from jotr_deploy.runtime.finding.people_networks import open_people_networks
+from jotr_deploy.runtime.finding.people_networks import ROLES, open_people_networks
 from jotr_deploy.runtime.finding.people_source import open_people_source
 from jotr_deploy.runtime.sources.opening import open_source
 
@@ -93,7 +93,7 @@ def crops_of_pictures(
     config = bundle.manifest.model
     with ExitStack() as stack:
         frames = stack.enter_context(open_source(source, skipped, upright=True))
-        roles = ("detector", "pose") if keypoints is None else ()
+        roles = ROLES if keypoints is None else ()
         networks = stack.enter_context(open_people_networks(bundle, roles, device="cpu"))
         find = open_people_source(frames, keypoints, None, None, networks, crop_factor=config.crop_factor)
         people = ((frame.image_bgr, find(frame.image_bgr, frame.name, frame.index)) for frame in frames)

@@ -46,7 +46,7 @@ class Found:
 class PixelResult:
     """People found by the bundle's own detector and pose network."""
 
-    detector: Found  # its boxes, before joints say who is nobody or was found twice
+    detector: Found | None  # its boxes, before joints say who is nobody or was found twice; None of BlazePose
     people: Found
     errors: Errors  # of the counted people who were found
     same_people: Figures  # the same, by true boxes and noisy joints

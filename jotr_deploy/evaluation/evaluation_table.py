@@ -68,6 +68,8 @@ def _found(pixels: PixelResult) -> Table:
     title = "Found at an IoU of 0.5: recall of people half visible and 64 px tall, precision of all"
     table = columns_table(title, "people", "recall", "found", "precision", "somebody")
     for who, found in (("in the end", pixels.people), ("detector alone", pixels.detector)):
+        if found is None:
+            continue
         recall, precision = (NOTHING if share is None else f"{share:.1%}" for share in (found.recall, found.precision))
         counts = f"{found.found_of_wanted} of {found.wanted}", f"{found.right} of {found.detections}"
         table.add_row(who, recall, counts[0], precision, counts[1])

@@ -17,7 +17,7 @@ from jotr_deploy.evaluation.held_out_scenes import HeldOut
 from jotr_deploy.evaluation.matching import clipped, match
 from jotr_deploy.evaluation.measured_people import Collector, Samples
 from jotr_deploy.runtime.finding.people_networks import open_people_networks
-from jotr_deploy.runtime.finding.people_source import DetectedPeople
+from jotr_deploy.runtime.finding.people_source import DetectedPeople, Finder, found_by
 from jotr_deploy.runtime.mesh import MeshNetwork
 
 Array = NDArray[Any]
@@ -27,7 +27,7 @@ HALF_VISIBLE = 0.5
 
 
 @contextmanager
-def open_people(bundle: Bundle, device: str = "auto", threads: int | None = None) -> Iterator[DetectedPeople]:
+def open_people(bundle: Bundle, device: str = "auto", threads: int | None = None) -> Iterator[Finder]:
     """The people that the bundle's own detector and pose network find.
 
     Raises:
@@ -41,13 +41,13 @@ def open_people(bundle: Bundle, device: str = "auto", threads: int | None = None
                 f"{bundle.path}: the bundle has no {missing}, so nobody is measured from pixels alone",
                 "leave --pixels out, or put one in: jotr-deploy add BUNDLE --detector FILE --pose FILE",
             )
-        yield DetectedPeople(networks.detector, networks.pose, crop_factor=bundle.manifest.model.crop_factor)
+        yield found_by(networks, crop_factor=bundle.manifest.model.crop_factor)
 
 
 class FromPixels:
     """Finds the people of every scene anew, matches them with the truth, and collects those who count."""
 
-    def __init__(self, source: DetectedPeople, network: MeshNetwork) -> None:
+    def __init__(self, source: Finder, network: MeshNetwork) -> None:
         self._source = source
         self._collector = Collector([network])
         self._detector, self._people = _Counted(), _Counted()
@@ -55,7 +55,8 @@ class FromPixels:
 
     def add(self, scene: HeldOut, counted_before: int) -> None:
         """Look at a scene; `counted_before` people counted in the scenes before it."""
-        self._detector.add(scene, *self._source.detector(scene.image_bgr))
+        if isinstance(self._source, DetectedPeople):  # BlazePose's detector alone gives no boxes of people
+            self._detector.add(scene, *self._source.detector(scene.image_bgr))
         people, boxes_px = self._source.find(scene.image_bgr)
         found, true = self._people.add(scene, boxes_px, people.scores)
         counts = scene.counted[true]
@@ -66,7 +67,7 @@ class FromPixels:
         """All scenes; `by_true_boxes` holds every counted person, in order."""
         (samples,) = self._collector.finish()
         return PixelResult(
-            detector=self._detector.found(),
+            detector=self._detector.found() if isinstance(self._source, DetectedPeople) else None,
             people=self._people.found(),
             errors=Errors.of(samples),
             same_people=Figures.of(by_true_boxes[np.concatenate([np.zeros(0, np.int64), *self._found])]),

@@ -19,7 +19,7 @@ from jotr_deploy.datasets.synthetic.labels import Bodies, bodies
 from jotr_deploy.datasets.synthetic.scene import SceneOptions, draw_scene
 from jotr_deploy.geometry.similarity import aligned
 from jotr_deploy.runtime.crops import make_crops
-from jotr_deploy.runtime.finding.people_source import with_joint_boxes
+from jotr_deploy.runtime.finding.crop_boxes import with_joint_boxes
 from jotr_deploy.runtime.joint_files.keypoint_file import read_keypoints
 from jotr_deploy.runtime.sessions import Session
 from jotr_deploy.runtime.sources.images import read_image

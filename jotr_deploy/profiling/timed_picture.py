@@ -18,8 +18,9 @@ from jotr_deploy.profiling.interleave import Job
 from jotr_deploy.profiling.quiet import Key
 from jotr_deploy.runtime.crops import make_crops
 from jotr_deploy.runtime.detections import Detections
+from jotr_deploy.runtime.finding.blazepose.source import BlazePosePeople
 from jotr_deploy.runtime.finding.people_networks import PeopleNetworks
-from jotr_deploy.runtime.finding.people_source import DetectedPeople, PeopleSource, WholeFrame, open_people_source
+from jotr_deploy.runtime.finding.people_source import Finder, PeopleSource, WholeFrame, found_by, open_people_source
 from jotr_deploy.runtime.mesh import MeshNetwork
 from jotr_deploy.runtime.sessions import Session
 from jotr_deploy.runtime.sources.images import read_image
@@ -34,6 +35,10 @@ FOUND_NOBODY = (
     "detection is timed"
 )
 
+SEARCHED_AS_A_STILL = (
+    "BlazePose searches this picture as a still, in every window; on film, where people are followed, it takes less"
+)
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -43,7 +48,7 @@ class Scene:
     size_px: tuple[int, int]  # width, height
     people: Detections
     feeds: Mapping[str, Array]  # of the network: everyone in the picture
-    finder: DetectedPeople | None = None  # who has found them; None where a file says who is there
+    finder: Finder | None = None  # who has found them; None where a file says who is there
     notes: tuple[str, ...] = ()
 
     def batch(self, count: int) -> dict[str, Array]:
@@ -109,18 +114,19 @@ def _read(path: Path, keypoints: Path | None, config: ModelConfig, networks: Peo
         if keypoints is not None:
             people_source = open_people_source(source, keypoints, crop_factor=config.crop_factor)
         elif networks.detector is not None:
-            people_source = finder = DetectedPeople(networks.detector, networks.pose, crop_factor=config.crop_factor)
+            people_source = finder = found_by(networks, crop_factor=config.crop_factor)
     image_bgr = read_image(path)
     people = people_source(image_bgr, path.name, 0)
     if not len(people):
         raise SourceError(f"{path}: nobody is in this picture", "give one with people: --source IMAGE --keypoints FILE")
     size_px = (image_bgr.shape[1], image_bgr.shape[0])
-    return Scene(path, size_px, people, make_crops(image_bgr, people, config.crop_side).feeds, finder)
+    notes = (SEARCHED_AS_A_STILL,) if isinstance(finder, BlazePosePeople) else ()
+    return Scene(path, size_px, people, make_crops(image_bgr, people, config.crop_side).feeds, finder, notes)
 
 
 def stages(scene: Scene, draws: bool) -> tuple[str, ...]:
     """Stages that a frame of this scene goes through, in order."""
-    finds = () if scene.finder is None else ("detect",) if scene.finder.pose is None else ("detect", "pose")
+    finds = () if scene.finder is None else scene.finder.stages
     return ("decode", *finds, "crop", "network", *(("draw",) if draws else ()))
 
 

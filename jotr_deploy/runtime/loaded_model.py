@@ -8,20 +8,25 @@ from contextlib import ExitStack, closing
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.bundle import STARTER, Bundle, open_bundle
+from jotr_deploy.bundle import STARTER, Bundle, FileEntry, open_bundle
 from jotr_deploy.errors import BundleError, SessionError, SourceError, at_least_1, choice
 from jotr_deploy.people import People
 from jotr_deploy.runtime.body_session import Body, open_body
 from jotr_deploy.runtime.crop_graph import open_cropper
 from jotr_deploy.runtime.detections import Detections
-from jotr_deploy.runtime.finding.fetched import FetchedPeople, fetched_for
-from jotr_deploy.runtime.finding.given_people import checked_image, given_people
-from jotr_deploy.runtime.finding.people_networks import PeopleNetworks, open_people_networks
+from jotr_deploy.runtime.finding.detection import Detector
+from jotr_deploy.runtime.finding.given_people import checked_image, given_people, known_people
+from jotr_deploy.runtime.finding.people_networks import (
+    NetworkFile,
+    PeopleNetworks,
+    networks_by,
+    own_networks,
+)
 from jotr_deploy.runtime.finding.people_source import (
     BoxPeople,
     KeypointPeople,
@@ -29,6 +34,7 @@ from jotr_deploy.runtime.finding.people_source import (
     PeopleSource,
     open_people_source,
 )
+from jotr_deploy.runtime.finding.pose import PoseNetwork
 from jotr_deploy.runtime.finding.region import MostPeople, WithinRegion
 from jotr_deploy.runtime.joint_files.coordinates import JOINTS_IN, JointsIn
 from jotr_deploy.runtime.mesh import MeshNetwork
@@ -46,9 +52,6 @@ from jotr_deploy.runtime.sources.scene_camera import CameraChoice, choose_camera
 from jotr_deploy.runtime.undistorted import Undistorted, follow_lens, undistorted_arrays
 from jotr_deploy.support.choices import DEVICES
 from jotr_deploy.support.spans import Spans
-
-if TYPE_CHECKING:
-    from jotr_deploy.runtime.finding.blazepose.source import BlazePose
 
 Array = NDArray[Any]
 
@@ -130,19 +133,26 @@ class Model:
             self._crop = stack.enter_context(open_cropper(session))
             self._open = stack.pop_all()
         self._closed = False
-        self._networks: dict[str, PeopleNetworks] = {}
-        self._fetched: FetchedPeople | None = None  # once their networks are open
+        self._networks: dict[Path, tuple[NetworkFile, Detector | PoseNetwork]] = {}
 
-    def __call__(self, image: Any, *, boxes: Any = None, keypoints: Any = None, skeleton: str | None = None) -> People:
+    def __call__(
+        self,
+        image: Any,
+        *,
+        people: People | Detections | None = None,
+        boxes: Any = None,
+        keypoints: Any = None,
+        skeleton: str | None = None,
+    ) -> People:
         """Recover everyone in one picture.
 
         Args:
             image: path of a picture, turned upright as its EXIF data say, or (H, W, 3) uint8 in BGR order.
-            boxes: (N, 4) x0 y0 x1 y1 in pixels, instead of finding people. The bundle's pose network looks in them for
-                joints, whose extent is the crop; without it the crop is the square about each box, larger by the
-                network's crop factor, a tenth.
-                Boxes that fit people closely are best: `People.boxes_px` are crops, and joints found in them are less
-                exact. To repeat a result give its `keypoints_px`, with the skeleton "smpl30".
+            people: those of another result for this picture, by their crops and joints as they are: the same model
+                gives the same people again, another one its own of them. Instead of boxes and keypoints.
+            boxes: (N, 4) x0 y0 x1 y1 in pixels, close about each person, instead of finding people. The bundle's pose
+                network looks in them for joints, whose extent is the crop; without it the crop is the square about each
+                box, a tenth larger. `People.boxes_px` are such crops, and too large for boxes: give `people`.
             keypoints: (N, J, 3) x, y in pixels and confidence, instead of finding joints. People with too few joints
                 for a box are left out, unless `boxes` are given too.
             skeleton: order of the joints, such as "coco17"; by their number if not given.
@@ -157,13 +167,10 @@ class Model:
         name, path = (Path(image).name, Path(image)) if read else ("", None)
         image_bgr = self.camera.undistorted(image_bgr)
         finder: PeopleSource
-        if boxes is None and keypoints is None:
+        if people is None and boxes is None and keypoints is None:
             finder = self.people_source()
         else:
-            pose = self.networks("pose").pose if keypoints is None else None
-            if self.camera.bends:
-                boxes, keypoints = undistorted_arrays(self.camera, boxes, keypoints, size_of(image_bgr))
-            given = given_people(image_bgr, boxes, keypoints, skeleton, pose, crop_factor=self._crop_factor)
+            given = self._given(image_bgr, people, boxes, keypoints, skeleton)
 
             def finder(image_bgr: Array, name: str, frame: int) -> Detections:
                 return given
@@ -231,8 +238,8 @@ class Model:
         failed: Failed | None = None,
     ) -> Generator[tuple[Frame, People], None, None]:
         """`stream` of an opened source with a people source of its own; the other arguments are those of `stream`."""
-        tracker = _tracker(source) if _moving(source) and not _tracked(finder) else None
-        pipeline = self._pipeline(finder, (source.fps or USUAL_FPS) if _moving(source) else None)
+        tracker = _tracker(source) if source.moving and not _tracked(finder) else None
+        pipeline = self._pipeline(finder, (source.fps or USUAL_FPS) if source.moving else None)
         if self.camera.bends:
             follow_lens(finder, self.camera)
             source = Undistorted(source, self.camera)
@@ -256,21 +263,12 @@ class Model:
         keypoints = None if keypoints is None else Path(keypoints)
         boxes = None if boxes is None else Path(boxes)
         people = self.people if keypoints is None and boxes is None else "auto"
-        blazepose = self._blazepose if keypoints is None and boxes is None else None
-        by_detector = boxes is None and self.people in ("auto", "detector") and blazepose is None
-        roles = () if keypoints is not None else ("detector", "pose") if by_detector else ("pose",)
-        finder: PeopleSource
-        if blazepose is not None:
-            from jotr_deploy.runtime.finding.blazepose.source import BlazePosePeople
-
-            finder = BlazePosePeople(
-                blazepose, source is not None and _moving(source), self.spans, crop_factor=self._crop_factor
-            )
-        else:
-            finder = open_people_source(
-                source, keypoints, boxes, skeleton, self.networks(*roles), people, self.spans, joints_in,
-                crop_factor=self._crop_factor,
-            )  # fmt: skip
+        by_network = boxes is None and people in ("auto", "blazepose", "detector")
+        files = [] if keypoints is not None else self._finding if by_network else self._pose
+        finder = open_people_source(
+            source, keypoints, boxes, skeleton, self._opened(files), people, self.spans, joints_in,
+            crop_factor=self._crop_factor,
+        )  # fmt: skip
         if roi_px is not None:
             finder = WithinRegion(finder, roi_px)
         return finder if max_people is None else MostPeople(finder, max_people)
@@ -285,9 +283,7 @@ class Model:
         from jotr_deploy.visual.overlay import draw_people
 
         image_bgr = read_image(Path(image), upright=True) if isinstance(image, (str, Path)) else checked_image(image)
-        return draw_people(
-            self.camera.undistorted(image_bgr), people, self.faces, caption=" · ".join(self.labels) or None
-        )
+        return draw_people(self.camera.undistorted(image_bgr), people, self.faces, caption=self.caption)
 
     @cached_property
     def faces(self) -> Array:
@@ -301,29 +297,22 @@ class Model:
         """Warnings that belong beside every result, such as "stand-in body"."""
         return self.bundle.manifest.labels
 
-    def networks(self, *roles: str) -> PeopleNetworks:
-        """Those of the networks "detector" and "pose" that the bundle has, opened at first use."""
-        for role in roles:
-            if role not in self._networks:
-                one = open_people_networks(self.bundle, (role,), self._device, self._threads)
-                self._networks[role] = self._open.enter_context(one)
-        opened = {role: getattr(self._networks[role], role) for role in roles}
-        return PeopleNetworks(**opened)
+    @property
+    def caption(self) -> str | None:
+        """The labels as a line below a picture; None where there is none."""
+        return " · ".join(self.labels) or None
 
     @property
     def skeleton(self) -> str | None:
         """Joint order of the networks that have found people so far; None if none was used."""
-        if self._fetched is not None:
-            return "blazepose33"
-        return self.networks(*self._networks).skeleton
+        return PeopleNetworks.of(network for _, network in self._networks.values()).skeleton
 
     @property
     def files_used(self) -> list[dict[str, str]]:
         """Files whose networks have been used so far, each with "role", "name" and "sha256"."""
-        roles = [role for role, opened in self._networks.items() if getattr(opened, role) is not None]
-        entries = [self.bundle.entry("mesh", self._file), *map(self.bundle.entry, roles)]
-        used = [{"role": entry.role, "name": entry.name, "sha256": entry.sha256} for entry in entries]
-        return used + (self._fetched.files_used if self._fetched is not None else [])
+        mesh = self.bundle.entry("mesh", self._file)
+        used: list[FileEntry | NetworkFile] = [mesh, *(file for file, _ in self._networks.values())]
+        return [{"role": each.role, "name": each.name, "sha256": each.sha256} for each in used]
 
     def close(self) -> None:
         """Free the networks; the model cannot be used afterwards."""
@@ -338,6 +327,15 @@ class Model:
     ) -> None:
         self.close()
 
+    def _given(self, image_bgr: Array, people: Any, boxes: Any, keypoints: Any, skeleton: str | None) -> Detections:
+        """Those whom the caller of the model knows; the picture is undistorted, and `people` are of it."""
+        if people is not None:
+            return known_people(people, boxes, keypoints)
+        pose = self._opened(self._pose).pose if keypoints is None else None
+        if self.camera.bends:
+            boxes, keypoints = undistorted_arrays(self.camera, boxes, keypoints, size_of(image_bgr))
+        return given_people(image_bgr, boxes, keypoints, skeleton, pose, crop_factor=self._crop_factor)
+
     def _require_open(self) -> None:
         if self._closed:
             raise SessionError("the model is closed", "use it inside its `with` block, or load it again")
@@ -350,23 +348,28 @@ class Model:
     def _smoother(self, source: FrameSource, mode: Mode | None) -> Smoother | None:
         if mode is None:
             return None
-        if not _moving(source):
+        if not source.moving:
             logging.getLogger("jotr_deploy").warning("%s: still pictures are not smoothed", source.name)
             return None
         return open_smoother(mode, self._body, source.fps or USUAL_FPS)
 
-    @cached_property
-    def _blazepose(self) -> BlazePose | None:
-        """The fetched networks, where they are to find people; opened at first use."""
-        fetched = fetched_for(self.people, self.bundle)
-        if fetched is None:
-            return None
-        from jotr_deploy.runtime.finding.blazepose.source import open_blazepose
+    def _opened(self, files: list[NetworkFile]) -> PeopleNetworks:
+        """The networks of these files, each opened at its first use."""
+        for file in files:
+            if file.path not in self._networks:
+                network = self._open.enter_context(file.open(self._device, self._threads))
+                self._networks[file.path] = file, network
+        return PeopleNetworks.of(self._networks[file.path][1] for file in files)
 
-        opened = open_blazepose(fetched.detector, fetched.landmarks, self._device, self._threads)
-        blazepose = self._open.enter_context(opened)
-        self._fetched = fetched
-        return blazepose
+    @cached_property
+    def _finding(self) -> list[NetworkFile]:
+        """What finds people where no file says who is there."""
+        return networks_by(self.people, self.bundle)
+
+    @cached_property
+    def _pose(self) -> list[NetworkFile]:
+        """What finds the joints of people whose boxes are known: the bundle's own."""
+        return own_networks(self.bundle, ("pose",))
 
     @cached_property
     def _aligner(self) -> Aligner:
@@ -375,10 +378,6 @@ class Model:
     @cached_property
     def _body(self) -> Body:
         return self._open.enter_context(open_body(self.bundle, self._threads))
-
-
-def _moving(source: FrameSource) -> bool:
-    return source.kind in ("video", "stream")
 
 
 def _tracker(source: FrameSource) -> Tracker:

@@ -20,15 +20,18 @@ from numpy.typing import NDArray
 
 from jotr_deploy.bundle import MANIFEST, Bundle
 from jotr_deploy.errors import JotrDeployError, OutputError, SourceError, first_line
+from jotr_deploy.people import People
 from jotr_deploy.runtime.finding.people_source import PeopleBy, PeopleSource, file_use, require_one_way
 from jotr_deploy.runtime.joint_files.coordinates import JointsIn
 from jotr_deploy.runtime.loaded_model import Model
 from jotr_deploy.runtime.motion.smoothing import Mode
-from jotr_deploy.runtime.run_outputs import Results, Wanted, stem_of
+from jotr_deploy.runtime.run_outputs import Pictures, Results, Wanted, stem_of
+from jotr_deploy.runtime.sources.camera_files import lens_facts
 from jotr_deploy.runtime.sources.captures import shown
 from jotr_deploy.runtime.sources.opening import Frame, FrameSource, open_source
 from jotr_deploy.runtime.sources.scene_camera import PUBLISHED, CameraChoice
 from jotr_deploy.runtime.summary import Alignment, RunSummary
+from jotr_deploy.runtime.watching import Watcher, small_overlay, smaller
 from jotr_deploy.support.file_names import name_fault
 from jotr_deploy.support.spans import Spans
 from jotr_deploy.support.writing import folder_made, output_errors, uninterrupted
@@ -69,6 +72,7 @@ def run(
     options: RunOptions,
     progress: Progress = lambda done, total: None,
     spans: Spans | None = None,
+    watcher: Watcher | None = None,
 ) -> RunSummary:
     """Recover everyone in an image, a folder, a glob, a video, a camera or a URL.
 
@@ -83,6 +87,7 @@ def run(
         options: see there.
         progress: told of every frame that is done.
         spans: gets the time of every stage.
+        watcher: shown every frame with its people.
 
     Raises:
         JotrDeployError: a bundle, source, keypoint file or output that cannot be used.
@@ -110,7 +115,7 @@ def run(
         aside = stack.enter_context(_filled_directory(output)) if options.write and output else None
         results = None if aside is None else Results(bundle, source, aside, options)
         with results or nullcontext():
-            _work(model, source, finder, results, options, summary, progress)
+            _work(model, source, finder, results, options, summary, progress, watcher)
             if (use := file_use(finder)) is not None:
                 use.check_somebody()
             summary.close(source, use)
@@ -149,8 +154,10 @@ def _facts(summary: RunSummary, model: Model, options: RunOptions) -> dict[str, 
     told = ("source", "frames", "people", "tracks", "skeleton", "skipped", "left_out", "damage", "dropped", "ended",
             "camera")  # fmt: skip
     chosen = ("every", "roi_px", "max_people", "smooth")
+    lens = options.camera.file if options.camera.bends else None
     return {
         "networks": model.files_used,
+        "lens": None if lens is None else lens_facts(lens),  # pixels are without it
         **{name: getattr(summary, name) for name in told},
         **{name: getattr(options, name) for name in chosen},
         "alignment": None if summary.alignment is None else asdict(summary.alignment),
@@ -174,6 +181,7 @@ def _work(
     options: RunOptions,
     summary: RunSummary,
     progress: Progress,
+    watcher: Watcher | None,
 ) -> None:
     """Every frame through the model into the results, until the source ends or Ctrl-C."""
     failures: list[Exception] = []
@@ -194,6 +202,9 @@ def _work(
                 if results is not None:
                     with model.spans("draw", frame.index):
                         pictures = results.draw(frame, people)
+                if watcher is not None and watcher.watched:
+                    with model.spans("show", frame.index):
+                        watcher.show(_seen(model, frame, people, pictures))
                 with uninterrupted():
                     if results is not None:
                         with model.spans("write", frame.index):
@@ -218,6 +229,13 @@ def _work(
         summary.ended = source.fault.cause
     if summary.frames == 0:
         raise (failures or [source.fault or SourceError(f"{source.name}: has no frame", "give another source")])[0]
+
+
+def _seen(model: Model, frame: Frame, people: People, pictures: Pictures) -> Array:
+    """The overlay that is written, or one for whoever watches alone."""
+    if "overlay" in pictures:
+        return smaller(pictures["overlay"])
+    return small_overlay(frame.image_bgr, people, model.faces, model.caption)
 
 
 def _alignment(errors: Array, people: int) -> Alignment:

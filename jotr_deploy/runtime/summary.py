@@ -73,6 +73,7 @@ class RunSummary:
             self.joints = {
                 "file": str(use.path), "entries": use.entries, "entries_used": use.entries_used,
                 "entries_unused": use.entries_unused, "left_out": dict(use.left_out),
+                "people_beyond": use.people_beyond,
                 "pictures_matched": use.pictures_matched, "pictures_unmatched": use.pictures_unmatched,
             }  # fmt: skip
 
@@ -104,6 +105,9 @@ def _unused(joints: dict[str, Any], every: int) -> Iterator[tuple[str, str]]:
         yield "left out", f"{number} of {joints['entries']} entries: people {why}"
     if joints["entries_unused"] and every == 1:  # else they are of frames that nobody asked for
         yield "unused", f"{joints['entries_unused']} of {joints['entries']} entries belong to no picture that was read"
+    if joints["people_beyond"] and 2 * joints["people_beyond"] >= joints["entries_used"]:
+        people = f"{joints['people_beyond']} of {joints['entries_used']} people"
+        yield "beyond", f"{people} reach far beyond their picture; is the file about pictures of another size?"
     if joints["pictures_unmatched"]:
         pictures = joints["pictures_matched"] + joints["pictures_unmatched"]
         yield "unmatched", f"{joints['pictures_unmatched']} of {pictures} pictures are not in {joints['file']}"

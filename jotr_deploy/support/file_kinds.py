@@ -39,12 +39,26 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\xff\x4f\xff\x51", "a JPEG 2000 picture"),
     (0, b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL picture"),
     (0, b"\xff\x0a", "a JPEG XL picture"),
+    (0, b"II*\0\x10\0\0\0CR", "a camera's raw picture"),
     (0, b"II*\0", "a TIFF picture or a camera's raw picture"),
     (0, b"MM\0*", "a TIFF picture or a camera's raw picture"),
+    (0, b"IIU\0", "a camera's raw picture"),
+    (0, b"IIRO", "a camera's raw picture"),
+    (0, b"IIRS", "a camera's raw picture"),
+    (0, b"MMOR", "a camera's raw picture"),
+    (0, b"FUJIFILMCCD-RAW", "a camera's raw picture"),
     (0, b"8BPS", "a Photoshop picture"),
+    (0, b"qoif", "a QOI picture"),
+    (0, b"DDS |", "a DirectDraw picture"),
+    (0, b"\x01\xda\0", "an SGI picture"),
+    (0, b"\x01\xda\x01", "an SGI picture"),
+    (0, b"\x0a\x05\x01", "a PCX picture"),
+    (0, b"icns\0", "an Apple icon picture"),
+    (0, b"%!PS-Adobe", "a PostScript document"),
+    (0, b"PAR1", "a Parquet table"),
     (0, b"v/1\x01", "an OpenEXR picture"),
     (0, b"#?RADIANCE", "a Radiance HDR picture"),
-    (0, b"\0\0\x01\0", "a Windows icon"),
+    (0, b"\0\0\x01\0", "a Windows icon picture"),
     (0, b"\x1aE\xdf\xa3", "a Matroska or WebM video"),
     (8, b"AVI ", "an AVI video"),
     (0, b"FLV\x01", "a Flash video"),
@@ -186,7 +200,9 @@ def _media(head: bytes, size: int) -> str | None:
         return next(fit, "an MP4 video")
     if head[4:8] in (b"moov", b"mdat", b"wide", b"free"):
         return "a QuickTime video"
-    if re.match(rb"P[1-7][\s#]", head):
+    if re.match(rb"P7\s", head):
+        return "a PAM picture"
+    if re.match(rb"P[1-6][\s#]", head):
         return "a PNM picture (.ppm, .pgm)"
     if head[:2] == b"BM" and len(head) > 18 and head[15:18] == b"\0\0\0" and head[6:10] == bytes(4):
         return "a BMP picture"
@@ -223,6 +239,7 @@ def _text(head: bytes, size: int) -> str | None:
     start = text.lstrip()
     kinds: tuple[tuple[Callable[[str], object], str], ...] = (
         (re.compile(r"[{\[]\s*([\"{\[\]}\d-]|$|null|true|false)").match, "JSON text"),
+        (re.compile(r"(<\?xml[^>]*>\s*|<!DOCTYPE svg[^>]*>\s*|<!--.*?-->\s*)*<svg[\s>]", re.S).match, "an SVG picture"),
         (re.compile(r"<\?xml|<[A-Za-z][\w:.-]*[\s>/]").match, "XML text"),
         (re.compile(r"(#.*\n)*(mtllib|o|g|v|vn|vt) \S.*\n(.*\n)*v -?\d").match, "an OBJ mesh"),
         (re.compile(r"%YAML|---\s").match, "YAML text"),

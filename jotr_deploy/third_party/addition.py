@@ -8,21 +8,26 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import onnx
 
 from jotr_deploy.bundle import Bundle, FileEntry, Licence, replace_files
 from jotr_deploy.errors import BundleError, JotrDeployError, SessionError, first_line
-from jotr_deploy.runtime.finding.detection import open_detector
-from jotr_deploy.runtime.finding.people_networks import ROLES
-from jotr_deploy.runtime.finding.pose import open_pose_network
+from jotr_deploy.runtime.finding.detection.blazepose import BlazePoseDetector
+from jotr_deploy.runtime.finding.people_networks import (
+    ROLES,
+    PeopleNetworks,
+    Role,
+    open_network,
+    own_networks,
+)
+from jotr_deploy.runtime.finding.people_source import ONLY_BOTH, PUT_BOTH_IN
+from jotr_deploy.runtime.finding.pose.blazepose import BlazePoseLandmarks
 from jotr_deploy.runtime.sessions import OPENVINO_FILE, Session, open_session
 from jotr_deploy.runtime.sources.images import read_image, write_image
 from jotr_deploy.support.read_errors import read_onnx
 from jotr_deploy.third_party.trial import Outcome, Person, drawn, look, try_detector, try_pose
-
-Role = Literal["detector", "pose"]
 
 NOT_STATED = "unknown: not stated"
 
@@ -100,6 +105,7 @@ def add_networks(
         say(f"trying {each.file}")
         tried.append(_tried(each))
         _refuse_if_wrong(each, tried[-1], picture)
+    _refuse_half_of_blazepose(bundle, networks, tried)
     looked = None if picture is None else _look(bundle, networks, picture, say)
     say(f"writing {bundle.path}")
     names = [f"{each.role}{_suffix(each.file)}" for each in networks]
@@ -169,21 +175,28 @@ def _refuse_if_wrong(network: NewNetwork, tried: Tried, picture: Path | None) ->
         )
 
 
+def _refuse_half_of_blazepose(bundle: Bundle, networks: Sequence[NewNetwork], tried: Sequence[Tried]) -> None:
+    """BlazePose's detector beside another pose network, or none, as the bundle would then have it."""
+    formats = {role: bundle.entry(role).recipe.get("format") for role in ROLES if bundle.has(role)}
+    formats |= {each.role: found.recipe["format"] for each, found in zip(networks, tried, strict=True)}
+    if formats.get("detector") != BlazePoseDetector.name or formats.get("pose") == BlazePoseLandmarks.name:
+        return
+    for each in networks:
+        if each.role == "detector":
+            raise BundleError(f"{each.file}: {ONLY_BOTH}", PUT_BOTH_IN)
+    raise BundleError(f"the bundle keeps its detector: {ONLY_BOTH}", "give another detector too: --detector FILE")
+
+
 def _look(bundle: Bundle, networks: Sequence[NewNetwork], picture: Path, say: Callable[[str], None]) -> TriedPicture:
     """Try the new networks, and those of the bundle in the other role, on a picture of the user's."""
     say(f"looking at {picture}")
     image_bgr = read_image(picture)
     with ExitStack() as stack:
-        given: dict[str, tuple[Path, dict[str, Any]]] = {each.role: (each.file, dict(each.recipe)) for each in networks}
-        for role in ROLES:
-            if role not in given and bundle.has(role):
-                given[role] = (bundle.file(role), bundle.entry(role).recipe)
-        opened = {role: (stack.enter_context(open_session(file)), recipe) for role, (file, recipe) in given.items()}
-        seen = look(
-            image_bgr,
-            open_detector(*opened["detector"]) if "detector" in opened else None,
-            open_pose_network(*opened["pose"]) if "pose" in opened else None,
-        )
+        given = {each.role: (each.file, each.recipe) for each in networks}
+        kept = own_networks(bundle, [role for role in ROLES if role not in given])
+        given |= {each.role: (each.path, each.recipe) for each in kept}
+        opened = [stack.enter_context(open_network(role, *file)) for role, file in given.items()]
+        seen = look(image_bgr, PeopleNetworks.of(opened))
     if not len(seen.boxes_px):
         raise SessionError(
             f"{picture}: the detector finds nobody in it",

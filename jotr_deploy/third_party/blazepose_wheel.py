@@ -27,7 +27,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.errors import FetchError, VerificationError, first_line
-from jotr_deploy.runtime.finding.fetched import DETECTOR, LANDMARKS, LICENCE, SOURCE, FetchedPeople, people_folder
+from jotr_deploy.runtime.finding.fetched import (
+    DETECTOR,
+    LANDMARKS,
+    LICENCE,
+    SOURCE,
+    FetchedPeople,
+    people_folder,
+    require_fetched,
+)
 from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.support.writing import folder_made, output_errors
 from jotr_deploy.third_party.flatbuffer import Damaged
@@ -117,7 +125,7 @@ def install(networks: Mapping[str, bytes], say: Say = lambda step: None) -> Fetc
                 _convert(data, SOURCES[name], aside / "new" / name)
                 say(f"comparing {name} with the original's recorded numbers")
                 compare(aside / "new" / name, recorded()[name], SOURCES[name].low)
-            digests = _describe(aside / "new", networks)
+            _describe(aside / "new", networks)
             if place.exists():
                 place.rename(aside / "old")
             (aside / "new").rename(place)
@@ -125,7 +133,7 @@ def install(networks: Mapping[str, bytes], say: Say = lambda step: None) -> Fetc
             if (aside / "old").exists() and not place.exists():
                 (aside / "old").rename(place)
             shutil.rmtree(aside, ignore_errors=True)
-    return FetchedPeople(place, digests)
+    return require_fetched()
 
 
 def compare(network: Path, expected: Mapping[str, list[float]], low: float) -> None:
@@ -217,8 +225,8 @@ def _convert(data: bytes, source: Source, target: Path) -> None:
     onnx.save(model, target)
 
 
-def _describe(folder: Path, networks: Mapping[str, bytes]) -> dict[str, str]:
-    """Write the hashes, which are returned and which `fetched_people` checks, the networks' source and their terms."""
+def _describe(folder: Path, networks: Mapping[str, bytes]) -> None:
+    """Write the hashes, which `fetched_people` checks, the networks' source and their terms."""
     digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in networks}
     source = {"package": PACKAGE, "version": VERSION, "licence": "Apache-2.0", "sha256": digests,
               "from": {name: [SOURCES[name].member, SOURCES[name].sha256] for name in networks}}  # fmt: skip
@@ -228,4 +236,3 @@ def _describe(folder: Path, networks: Mapping[str, bytes]) -> dict[str, str]:
         "Licensed under the Apache License, Version 2.0: https://www.apache.org/licenses/LICENSE-2.0\n"
         "Changed: converted from TFLite to ONNX, with a dynamic batch and without the segmentation output.\n"
     )
-    return digests

@@ -17,7 +17,10 @@ from jotr_deploy.geometry.boxes import iou
 from jotr_deploy.geometry.crop import VALID_CONFIDENCE, box_from_joints
 from jotr_deploy.profiling.timed_picture import default_scene
 from jotr_deploy.runtime.finding.detection import Detector, open_detector
+from jotr_deploy.runtime.finding.detection.blazepose import BlazePoseDetector
 from jotr_deploy.runtime.finding.detection.one_stage import OneStage
+from jotr_deploy.runtime.finding.people_networks import PeopleNetworks
+from jotr_deploy.runtime.finding.people_source import found_by
 from jotr_deploy.runtime.finding.pose import PoseNetwork, open_pose_network
 from jotr_deploy.runtime.joint_files.keypoint_file import read_keypoints
 from jotr_deploy.runtime.sessions import Session
@@ -182,8 +185,16 @@ class Seen:
         )
 
 
-def look(image_bgr: Array, detector: Detector | None, pose: PoseNetwork | None) -> Seen:
-    """Who is in a picture (H, W, 3) uint8; without a detector its whole is one person."""
+def look(image_bgr: Array, networks: PeopleNetworks) -> Seen:
+    """Who is in a picture (H, W, 3) uint8; without a detector its whole is one person.
+
+    Raises:
+        BundleError: see `found_by`.
+    """
+    detector, pose = networks.detector, networks.pose
+    if isinstance(detector, BlazePoseDetector):
+        people, boxes_px = found_by(networks, crop_factor=1.0).find(image_bgr)  # crop boxes are not looked at
+        return Seen(boxes_px, people.scores, people.keypoints_px, "smpl30")
     if detector is None:
         height, width = image_bgr.shape[:2]
         boxes_px, scores = np.array([[-0.5, -0.5, width - 0.5, height - 0.5]], np.float32), np.ones(1, np.float32)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 from rich.markup import escape
 
-from jotr_deploy.errors import JotrDeployError
+from jotr_deploy.errors import JotrDeployError, choice
 from jotr_deploy.verbs.terminal import console, done, print_json, steps
 
 
@@ -19,6 +19,9 @@ def add(
     pose: Annotated[Path | None, typer.Option(help="2-D pose network: .onnx, .engine or .plan.")] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Add to a copy of the bundle, made here.")
+    ] = None,
+    people: Annotated[
+        str | None, typer.Option(help="blazepose: both networks that jotr-deploy fetch people has put aside.")
     ] = None,
     detector_format: Annotated[str | None, typer.Option(help="By default what the file's tensors tell.")] = None,
     pose_format: Annotated[str | None, typer.Option(help="By default what the file's tensors tell.")] = None,
@@ -35,20 +38,31 @@ def add(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Put a detector and a 2-D pose network of your own into a bundle."""
+    """Put a detector and a 2-D pose network of your own, or BlazePose's, into a bundle."""
     files: dict[Literal["detector", "pose"], Path | None] = {"detector": detector, "pose": pose}
     formats = {"detector": detector_format, "pose": pose_format}
-    if detector is None and pose is None:
+    if people is not None:
+        choice("--people", people, ("blazepose",))
+        if detector or pose or licence or redistributable:
+            raise JotrDeployError(
+                "--people is given with a file or its licence", "give it alone: it brings both networks and their terms"
+            )
+    elif detector is None and pose is None:
         raise JotrDeployError(
-            "neither a detector nor a pose network is given", "give --detector FILE, --pose FILE or both"
+            "neither a detector nor a pose network is given",
+            "give --detector FILE, --pose FILE or both; or --people blazepose",
         )
     if redistributable and not licence:
         raise JotrDeployError("--redistributable is given without --licence", "say which terms allow it")
     from jotr_deploy.bundle import to_write
+    from jotr_deploy.runtime.finding.fetched import require_fetched
     from jotr_deploy.third_party.addition import NewNetwork, add_networks, recipes_of
 
     named = [f"{role}.format={name}" for role, name in formats.items() if name is not None]
     recipes = recipes_of([*named, *(settings or [])])
+    if people is not None:
+        fetched = require_fetched()
+        files, licence, redistributable = {"detector": fetched.detector, "pose": fetched.landmarks}, fetched.terms, True
     for role, file in files.items():
         if recipes[role] and file is None:
             raise JotrDeployError(f"{role}.{next(iter(recipes[role]))} is given without --{role}", "give the file too")

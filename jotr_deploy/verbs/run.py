@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from shlex import quote
@@ -20,6 +20,7 @@ from jotr_deploy.verbs.terminal import bar, console, count, done, errors, needs,
 if TYPE_CHECKING:
     from jotr_deploy.runtime.summary import RunSummary
     from jotr_deploy.support.spans import Spans
+    from jotr_deploy.verbs.live_page import LivePage
 
 INTERRUPTED, NOT_CLEAN = 130, 3
 
@@ -87,7 +88,9 @@ def run(
     keep_going: Annotated[
         bool, typer.Option("--keep-going", help="Name a frame that fails, and leave it out.")
     ] = False,
-    live: Annotated[bool, typer.Option("--live", help="Show rate and times of the stages while it runs.")] = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="Show people on a page in the browser while it runs, rates and times here.")
+    ] = False,
     profile: Annotated[
         bool, typer.Option("--profile", help="Say where the time went; write it as a trace for a browser.")
     ] = False,
@@ -137,8 +140,11 @@ def run(
         file=file, device=device, threads=threads, write=written, align=align, camera=choose_camera(camera, fov, focal),
     )  # fmt: skip
     spans = Spans()
-    with _watched(live, spans) as progress:
-        summary = run_source(open_bundle(bundle), source, output, options, progress, spans)
+    opened = open_bundle(bundle)
+    with _page() if live else nullcontext() as page, _watched(live, spans) as progress:
+        summary = run_source(opened, source, output, options, progress, spans, page)
+        if page is not None and summary.ended != "interrupted":
+            page.last_look()
     _print(summary, spans, profile, as_json, people)
     if summary.ended == "interrupted":
         raise typer.Exit(INTERRUPTED)
@@ -171,6 +177,18 @@ def _region(text: str | None) -> tuple[int, int, int, int] | None:
         )
     x0, y0, x1, y1 = map(int, parts)
     return x0, y0, x1, y1
+
+
+def _page() -> LivePage:
+    """Say where the page is, and open it where somebody sits."""
+    from jotr_deploy.verbs.live_page import LivePage, browser
+
+    page = LivePage(browser() if errors.is_terminal else None)
+    errors.print(
+        f"[bold green]open[/] {page.url} (people as they are recovered, this machine only; Ctrl-C ends it)",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    return page
 
 
 @contextmanager

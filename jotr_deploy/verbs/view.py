@@ -55,12 +55,31 @@ def view(
         viewer = stack.enter_context(Viewer(recording, pictures, host, port))
         people = count(len(recording.people), "mesh", "meshes")
         shown = f"{people} in {count(recording.frames, 'frame')}; Ctrl-C ends it"
+        if recording.found_by:
+            found_by = f"[dim]people found by {escape(recording.found_by)}[/]"
+            console.print(found_by, highlight=False, soft_wrap=True)
         with suppress(KeyboardInterrupt):
             console.print(f"[bold green]open[/] {viewer.url} ({shown})", highlight=False, soft_wrap=True)
             viewer.serve()
 
 
 def _open_frames(file: Path, recording: PeopleFile, source: str | None) -> FrameSource | None:
+    """The frames of a result as it knows them: undistorted where the camera's lens bends; None without any.
+
+    Raises:
+        SourceError: the source that the user names cannot be read, or shows something else; the lens is damaged.
+    """
+    from jotr_deploy.runtime.sources.camera_files import lens_of_facts
+    from jotr_deploy.runtime.sources.scene_camera import CameraChoice
+    from jotr_deploy.runtime.undistorted import Undistorted
+
+    lens = recording.facts.get("lens")
+    camera = None if lens is None else CameraChoice(file=lens_of_facts(lens, file))
+    frames = _frames_as_taken(file, recording, source)
+    return frames if frames is None or camera is None else Undistorted(frames, camera)
+
+
+def _frames_as_taken(file: Path, recording: PeopleFile, source: str | None) -> FrameSource | None:
     """The frames of a result: those the user names, or the first likely ones of the right size; None without any.
 
     Raises:

@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.bundle import Bundle
+from jotr_deploy.bundle import Bundle, one_line
 from jotr_deploy.errors import UPGRADE, BundleError, SourceError, first_line
 from jotr_deploy.geometry.scene_frame import scene_translation_m
 from jotr_deploy.people import LATER, LAYOUT, People
@@ -96,6 +96,14 @@ class PeopleFile(PutOff):
         """Source of the cameras of the pictures, in words; "published" where each person has their own."""
         told = self.facts.get("camera")
         return tuple(map(str, told)) if isinstance(told, list) and told else (PUBLISHED,)
+
+    @property
+    def found_by(self) -> str:
+        """The networks that found the people, each with its hash; empty where none did or nothing tells."""
+        told = self.facts.get("networks")
+        rows = [row for row in told if isinstance(row, dict)] if isinstance(told, list) else []
+        found = [row for row in rows if row.get("role") in ("detector", "pose")]
+        return one_line(", ".join(f"{row.get('name')} ({str(row.get('sha256'))[:12]})" for row in found))
 
     def places_m(self, people: People) -> Array:
         """(N, 3) where people of this file stand in one scene: exact, but where each has the published camera."""

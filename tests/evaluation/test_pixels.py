@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from canned import write_blaze_detector, write_blaze_landmarks
 from fake_scenes import FakeNetwork, fake_scene
 from numpy.testing import assert_allclose
 
@@ -16,7 +19,11 @@ from jotr_deploy.evaluation.held_out_scenes import HeldOut
 from jotr_deploy.evaluation.matching import clipped
 from jotr_deploy.evaluation.measured_people import Collector, Samples
 from jotr_deploy.evaluation.pixels import FromPixels
-from jotr_deploy.runtime.finding.people_source import DetectedPeople
+from jotr_deploy.runtime.finding.detection import open_detector
+from jotr_deploy.runtime.finding.people_networks import PeopleNetworks
+from jotr_deploy.runtime.finding.people_source import DetectedPeople, found_by
+from jotr_deploy.runtime.finding.pose import open_pose_network
+from jotr_deploy.runtime.sessions import open_session
 
 Array = Any
 
@@ -83,6 +90,19 @@ def test_everybody_found() -> None:
     assert result.people == result.detector == Found(wanted, wanted, 1.0, people, people, 1.0)
     assert result.errors.people["all"] == Figures(counted, 0.0, 0.0, 0.0)
     assert result.same_people == Figures.of(own)
+
+
+def test_blazepose_has_no_row_of_its_detector_alone(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        files = write_blaze_detector(tmp_path / "d.onnx", people=0), write_blaze_landmarks(tmp_path / "p.onnx")
+        detector, pose = (stack.enter_context(open_session(file, device="cpu")) for file in files)
+        source = found_by(PeopleNetworks(open_detector(detector), open_pose_network(pose)), crop_factor=1.1)
+        pixels = FromPixels(source, FakeNetwork(np.zeros((0, 30, 3)), np.zeros((0, 6890, 3))))  # type: ignore[arg-type]
+        scenes = all_scenes()
+        pixels.add(scenes[0], 0)
+    result = pixels.result(by_true_boxes(scenes[:1]))
+    assert result.detector is None
+    assert result.people.found_of_wanted == 0
 
 
 def test_the_same_people_are_compared() -> None:

@@ -9,7 +9,7 @@ from jotr_deploy.errors import KeypointFileError
 from jotr_deploy.geometry.crop import crop_from_image
 from jotr_deploy.runtime.crops import make_crops
 from jotr_deploy.runtime.detections import Detections
-from jotr_deploy.runtime.finding.people_source import with_joint_boxes
+from jotr_deploy.runtime.finding.crop_boxes import with_joint_boxes
 from jotr_deploy.skeletons import to_smpl30
 
 GOLDEN_DIR = Path(__file__).parents[1] / "golden"

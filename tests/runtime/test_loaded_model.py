@@ -80,6 +80,38 @@ def test_boxes_beside_joints_keep_everybody(model: jd.Model) -> None:
     assert people.joints_used.tolist() == [people.joints_used[0], 0]
 
 
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_people_of_a_result_give_it_again(model: jd.Model, count: int) -> None:
+    first = model(IMAGE, keypoints=joints(count))
+    assert len(first) == count
+    same(first, model(IMAGE, people=first))
+    same(first[1:], model(IMAGE, people=first[1:]))
+
+
+def test_people_of_a_result_are_where_they_are_without_the_lens(tiny_bundle: Path, tmp_path: Path) -> None:
+    camera = "camera_matrix: [[90, 0, 40], [0, 90, 30], [0, 0, 1]]\ndistortion_coefficients: [-0.3, 0.1, 0, 0]\n"
+    (tmp_path / "camera.yml").write_text(camera)
+    with jd.load(tiny_bundle, camera=tmp_path / "camera.yml", device="cpu") as model:
+        first = model(IMAGE, keypoints=joints(2))
+        same(first, model(IMAGE, people=first))
+
+
+@pytest.mark.parametrize(
+    ("boxes", "warned"),
+    [
+        ([], False),
+        ([[1, 2, 11, 12]], False),  # whole numbers: somebody's own
+        ([[1.5, 2, 11.5, 12], [3, 4, 9, 20]], False),
+        ([[1.5, 2, 11.5, 12], [3, 4, 9.25, 10.25]], True),
+    ],
+)
+def test_crops_given_for_boxes_are_warned_of(
+    model: jd.Model, boxes: list[list[float]], warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert len(model(IMAGE, boxes=boxes)) == len(boxes)
+    assert ("People.boxes_px" in caplog.text) == warned
+
+
 def test_what_is_not_finite_is_absent(model: jd.Model) -> None:
     given = joints(1)
     given[0, 3] = np.nan
@@ -149,6 +181,8 @@ def test_what_is_not_a_picture_is_refused(model: jd.Model, image: object, cause:
         ({"keypoints": joints(1), "skeleton": "body25"}, "keypoints have 17 joints a person"),
         ({"keypoints": joints(1), "skeleton": "coco"}, "skeleton 'coco' is not known"),
         ({"keypoints": joints(2), "boxes": [[0, 0, 9, 9]]}, "1 boxes and joints of 2 people"),
+        ({"people": [[0, 0, 9, 9]]}, "people are given as list"),
+        ({"people": jd.People.none(), "boxes": [[0, 0, 9, 9]]}, "both people and boxes or keypoints are given"),
     ],
 )
 def test_people_of_another_shape_are_refused(model: jd.Model, given: dict[str, object], cause: str) -> None:

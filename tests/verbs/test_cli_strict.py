@@ -18,6 +18,11 @@ def joints(folder: Path, *entries: dict[str, Any]) -> Path:
     return write(folder / "k.json", list(entries))
 
 
+def larger(entry: dict[str, Any]) -> dict[str, Any]:
+    """The person of a picture twice as large."""
+    return {**entry, "keypoints": [2 * value if at % 3 < 2 else value for at, value in enumerate(entry["keypoints"])]}
+
+
 def test_a_clean_run_is_strict_too(cli: Cli, tmp_path: Path, tiny_bundle: Path) -> None:
     clip = video(tmp_path / "clip.mp4", 2)
     given = joints(tmp_path, person(0), person(1))
@@ -37,6 +42,11 @@ def test_a_clean_run_is_strict_too(cli: Cli, tmp_path: Path, tiny_bundle: Path) 
         ([person(0)], [], "unmatched 1 of 2 pictures are not in {k}"),
         ([person(0), person(1), person(7)], [], "unused 1 of 3 entries belong to no picture that was read"),
         ([], [], "note nobody was found; are the joints or boxes those of this source?"),
+        (
+            [larger(person(0)), larger(person(1))],
+            [],
+            "beyond 2 of 2 people reach far beyond their picture; is the file about pictures of another size?",
+        ),
         (None, ["--people", "frame"], "few joints 2 of 2 meshes were made from fewer than 5 joints"),
     ],
 )
@@ -71,6 +81,6 @@ def test_the_json_counts_the_entries(cli: Cli, tmp_path: Path, tiny_bundle: Path
     photo = picture(tmp_path / "photo.png")
     outcome = cli("run", tiny_bundle, photo, "--keypoints", given, "-o", tmp_path / "out", "--json")
     assert json.loads(outcome.out)["joints"] == {
-        "file": str(given), "entries": 2, "entries_used": 1, "entries_unused": 1, "left_out": {},
+        "file": str(given), "entries": 2, "entries_used": 1, "entries_unused": 1, "left_out": {}, "people_beyond": 0,
         "pictures_matched": 1, "pictures_unmatched": 0,
     }  # fmt: skip

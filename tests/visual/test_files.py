@@ -114,6 +114,30 @@ def test_the_camera_is_told_and_what_earlier_versions_did_not_write_is_as_it_was
     np.testing.assert_array_equal(before.vertices_m, read_people(good).people.vertices_m)
 
 
+@pytest.mark.parametrize(
+    ("told", "found_by"),
+    [
+        (None, ""),
+        ([], ""),
+        ([{"role": "mesh", "name": "mesh.onnx", "sha256": "0" * 64}], ""),
+        (
+            [
+                {"role": "detector", "name": "blazepose/detector.onnx", "sha256": "12" * 32},
+                {"role": "pose", "name": "pose.onnx", "sha256": "ab" * 32},
+            ],
+            "blazepose/detector.onnx (121212121212), pose.onnx (abababababab)",
+        ),
+        ("pose.onnx", ""),
+        ([1, {"role": "pose", "name": "a\x1b[2J\n"}], "a\\x1b[2J\\n (None)"),
+    ],
+)
+def test_who_found_the_people_is_told_with_hashes(tmp_path, told, found_by):
+    with PeopleWriter(tmp_path / "told.npz", **ABOUT) as writer:
+        writer.append(0, crowd([BOX]))
+        writer.facts = {"networks": told}
+    assert read_people(tmp_path / "told.npz").found_by == found_by
+
+
 def test_no_labels_and_no_rate(tmp_path):
     write(tmp_path / "people.npz", [(0, People.none())], labels=[], fps=0)
     result = read_people(tmp_path / "people.npz")

@@ -12,7 +12,7 @@ from jotr_deploy.datasets.published.annotation import Annotation
 from jotr_deploy.datasets.published.sets import SETS, read_set
 from jotr_deploy.errors import DatasetError
 from jotr_deploy.runtime.detections import Detections
-from jotr_deploy.runtime.finding.people_source import with_joint_boxes
+from jotr_deploy.runtime.finding.crop_boxes import with_joint_boxes
 from jotr_deploy.skeletons import to_smpl30
 from jotr_deploy.support.choices import SPLITS
 

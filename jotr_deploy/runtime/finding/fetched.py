@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from jotr_deploy.bundle import Bundle, sha256_of, starter_path
+from jotr_deploy.bundle import sha256_of
 from jotr_deploy.errors import BundleError
 
 DETECTOR, LANDMARKS, LICENCE, SOURCE = "detector.onnx", "landmarks.onnx", "LICENCE", "source.json"
@@ -20,6 +20,7 @@ class FetchedPeople:
 
     folder: Path
     sha256: dict[str, str]  # by file name
+    terms: str  # under which they may be used and passed on
 
     @property
     def detector(self) -> Path:
@@ -30,15 +31,6 @@ class FetchedPeople:
     def landmarks(self) -> Path:
         """Finds the joints of one person; see `third_party.blazepose_wheel` for its tensors."""
         return self.folder / LANDMARKS
-
-    @property
-    def files_used(self) -> list[dict[str, str]]:
-        """Both files, each with "role", "name" and "sha256"."""
-        roles = {"detector": DETECTOR, "pose": LANDMARKS}
-        return [
-            {"role": role, "name": f"{self.folder.name}/{name}", "sha256": self.sha256[name]}
-            for role, name in roles.items()
-        ]
 
 
 def data_folder() -> Path:
@@ -62,8 +54,10 @@ def fetched_people() -> FetchedPeople | None:
     if not folder.is_dir():
         return None
     try:
-        listed = json.loads((folder / SOURCE).read_text())["sha256"]
-        expected = {name: str(listed[name]) for name in (DETECTOR, LANDMARKS)}
+        source = json.loads((folder / SOURCE).read_text())
+        expected = {name: str(source["sha256"][name]) for name in (DETECTOR, LANDMARKS)}
+        made = f"from {source['package']} {source['version']}, converted from TFLite to ONNX"
+        terms = f"{source['licence']} (https://www.apache.org/licenses/LICENSE-2.0), The MediaPipe Authors; {made}"
     except (OSError, ValueError, KeyError, TypeError):
         raise BundleError(f"{folder / SOURCE}: missing or damaged", _AGAIN) from None
     for name, digest in expected.items():
@@ -73,23 +67,16 @@ def fetched_people() -> FetchedPeople | None:
             raise BundleError(f"{folder / name}: cannot be read ({error.strerror})", _AGAIN) from None
         if not unchanged:
             raise BundleError(f"{folder / name}: the file has changed since it was fetched (sha256 differs)", _AGAIN)
-    return FetchedPeople(folder, expected)
+    return FetchedPeople(folder, expected, terms)
 
 
-def fetched_for(people: str, bundle: Bundle) -> FetchedPeople | None:
-    """The networks that find people as `PeopleBy` says; None where they are not to, or need not and are not there.
-
-    "auto" takes them for the bundle inside this package alone, whose own networks know drawn people.
+def require_fetched() -> FetchedPeople:
+    """`fetched_people`, where nothing else will do.
 
     Raises:
-        BundleError: "blazepose" is asked for and was never fetched, or a file is damaged.
+        BundleError: they were never fetched, or a file is damaged.
     """
-    if people != "blazepose" and not (people == "auto" and bundle.path == starter_path()):
-        return None
-    fetched = fetched_people()
-    if fetched is None and people == "blazepose":
-        raise BundleError(
-            "people are to be found by BlazePose, whose networks have not been fetched",
-            "get them with: jotr-deploy fetch people",
-        )
-    return fetched
+    found = fetched_people()
+    if found is None:
+        raise BundleError("BlazePose's networks have not been fetched", "get them with: jotr-deploy fetch people")
+    return found

@@ -1,7 +1,8 @@
-"""People whose boxes or joints the caller has as arrays."""
+"""People whom the caller knows: from an earlier result, or by arrays of boxes or joints."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 
 from jotr_deploy.errors import KeypointFileError, SourceError
 from jotr_deploy.geometry.crop import square_box
+from jotr_deploy.people import People
 from jotr_deploy.runtime.detections import Detections
-from jotr_deploy.runtime.finding.people_source import with_crop_boxes, with_joint_boxes
+from jotr_deploy.runtime.finding.crop_boxes import with_crop_boxes, with_joint_boxes
 from jotr_deploy.runtime.finding.pose import PoseNetwork
 from jotr_deploy.skeletons import SKELETONS, to_smpl30
 
@@ -57,6 +59,22 @@ def given_people(
     return replace(Detections.from_boxes(square_box(boxes, crop_factor)), keypoints_px=joints)
 
 
+def known_people(people: Any, boxes: Any = None, keypoints: Any = None) -> Detections:
+    """The people of an earlier result by their crops and joints; `boxes` and `keypoints` are not given as well.
+
+    Raises:
+        KeypointFileError: something else than people, or boxes or keypoints too.
+    """
+    if not isinstance(people, (People, Detections)):
+        raise KeypointFileError(
+            f"people are given as {type(people).__name__}",
+            "give what a model returned; arrays are boxes=(N, 4) or keypoints=(N, J, 3)",
+        )
+    if boxes is not None or keypoints is not None:
+        raise KeypointFileError("both people and boxes or keypoints are given", "give one: people have both")
+    return Detections(people.boxes_px, people.keypoints_px, people.scores, people.track_ids)
+
+
 def checked_image(image: Any) -> Array:
     """An image as the pipeline takes it.
 
@@ -81,7 +99,18 @@ def _checked_boxes(boxes_px: Any) -> Array:
         raise KeypointFileError(f"boxes are of shape {boxes.shape}", "give (N, 4): x0 y0 x1 y1 in pixels")
     if not (np.isfinite(boxes).all() and (boxes[:, 2:] > boxes[:, :2]).all()):
         raise KeypointFileError("a box has no area, or is not finite", "give x0 y0 x1 y1 with x0 < x1 and y0 < y1")
+    _warn_of_crops(boxes)
     return boxes
+
+
+def _warn_of_crops(boxes: Array) -> None:
+    """Say so where boxes look like those of `People`: a person's own box is hardly ever square."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    if len(boxes) and np.allclose(sides[:, 0], sides[:, 1], rtol=1e-5, atol=1e-3) and (boxes % 1).any():
+        logging.getLogger("jotr_deploy").warning(
+            "every box is a square, as the crops in People.boxes_px are, which are too large for boxes; to repeat a "
+            "result give people=, else boxes that fit people closely"
+        )
 
 
 def _checked_joints(keypoints_px: Any, skeleton: str | None) -> tuple[Array, str]:

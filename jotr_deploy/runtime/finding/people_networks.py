@@ -1,20 +1,38 @@
-"""The networks of a bundle that find people: its detector and its pose network, either of which may be missing."""
+"""The networks that find people, a detector and a pose network: which they are, in a bundle or fetched, and opened."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from jotr_deploy.bundle import Bundle
+from jotr_deploy.bundle import Bundle, starter_path
 from jotr_deploy.runtime.finding.detection import Detector, open_detector
+from jotr_deploy.runtime.finding.detection.blazepose import BlazePoseDetector
 from jotr_deploy.runtime.finding.detection.one_stage import OneStage
+from jotr_deploy.runtime.finding.fetched import FetchedPeople, fetched_people, require_fetched
 from jotr_deploy.runtime.finding.pose import PoseNetwork, open_pose_network
-from jotr_deploy.runtime.sessions import Session, open_session
+from jotr_deploy.runtime.sessions import open_session
 
-ROLES = ("detector", "pose")
+Role = Literal["detector", "pose"]
+ROLES: tuple[Role, ...] = ("detector", "pose")
+
+
+@dataclass(frozen=True)
+class NetworkFile:
+    """One of the networks that find people; its bytes are those that were recorded."""
+
+    role: Role
+    path: Path
+    name: str  # as results tell it
+    sha256: str
+    recipe: Mapping[str, Any]
+
+    def open(self, device: str = "auto", threads: int | None = None) -> AbstractContextManager[Detector | PoseNetwork]:
+        """See `open_network`."""
+        return open_network(self.role, self.path, self.recipe, device, threads)
 
 
 @dataclass(frozen=True)
@@ -24,6 +42,15 @@ class PeopleNetworks:
     detector: Detector | None = None
     pose: PoseNetwork | None = None
 
+    @classmethod
+    def of(cls, opened: Iterable[Detector | PoseNetwork]) -> PeopleNetworks:
+        """At most one of each."""
+        networks = list(opened)
+        return cls(
+            next((each for each in networks if isinstance(each, Detector)), None),
+            next((each for each in networks if isinstance(each, PoseNetwork)), None),
+        )
+
     @property
     def skeleton(self) -> str | None:
         """The order of the joints that they find, a key of `SKELETONS`; None where none finds joints."""
@@ -32,25 +59,66 @@ class PeopleNetworks:
         return self.detector.skeleton if isinstance(self.detector, OneStage) else None
 
 
+def own_networks(bundle: Bundle, roles: Sequence[Role] = ROLES) -> list[NetworkFile]:
+    """Those of `roles` that the bundle has.
+
+    Raises:
+        BundleError: a file that is missing or has changed.
+    """
+    entries = [(role, bundle.entry(role)) for role in roles if bundle.has(role)]
+    return [NetworkFile(role, bundle.file(role), own.name, own.sha256, own.recipe) for role, own in entries]
+
+
+def networks_by(people: str, bundle: Bundle) -> list[NetworkFile]:
+    """The networks that find people as `PeopleBy` says: the bundle's own, or BlazePose's that were fetched.
+
+    "blazepose" is the bundle's own pair where it has it. "auto" takes the fetched one for the bundle inside this
+    package alone, whose own networks know drawn people.
+
+    Raises:
+        BundleError: "blazepose" is asked for and was never fetched, or a file is damaged.
+    """
+    if people == "blazepose" and not has_blazepose(bundle):
+        return _networks_of(require_fetched())
+    fetched = fetched_people() if people == "auto" and bundle.path == starter_path() else None
+    return own_networks(bundle) if fetched is None else _networks_of(fetched)
+
+
+def has_blazepose(bundle: Bundle) -> bool:
+    """Whether both of its networks are BlazePose's, as `add` lists them."""
+    return all(bundle.has(role) and bundle.entry(role).recipe.get("format") == BlazePoseDetector.name for role in ROLES)
+
+
+def _networks_of(fetched: FetchedPeople) -> list[NetworkFile]:
+    files: dict[Role, Path] = {"detector": fetched.detector, "pose": fetched.landmarks}
+    return [
+        NetworkFile(role, path, f"{fetched.folder.name}/{path.name}", fetched.sha256[path.name], {})
+        for role, path in files.items()
+    ]
+
+
+@contextmanager
+def open_network(
+    role: Role, path: Path, recipe: Mapping[str, Any], device: str = "auto", threads: int | None = None
+) -> Iterator[Detector | PoseNetwork]:
+    """The network of a file in its format; its session ends with the block.
+
+    Raises:
+        BundleError, SessionError: a file or a recipe that cannot be used.
+    """
+    with open_session(path, device=device, threads=threads) as session:
+        yield (open_detector if role == "detector" else open_pose_network)(session, recipe)
+
+
 @contextmanager
 def open_people_networks(
-    bundle: Bundle, roles: Sequence[str] = ROLES, device: str = "auto", threads: int | None = None
+    bundle: Bundle, roles: Sequence[Role] = ROLES, device: str = "auto", threads: int | None = None
 ) -> Iterator[PeopleNetworks]:
-    """Those of `roles` that the bundle has; their sessions end with the block.
+    """The bundle's own, as far as it has them; their sessions end with the block.
 
     Raises:
         BundleError, SessionError: a file that is not intact, or of a format that is not known.
     """
     with ExitStack() as stack:
-
-        def opened(role: str) -> tuple[Session, dict[str, Any]] | None:
-            if role not in roles or not bundle.has(role):
-                return None
-            path: Path = bundle.file(role)
-            return stack.enter_context(open_session(path, device=device, threads=threads)), bundle.entry(role).recipe
-
-        detector, pose = opened("detector"), opened("pose")
-        yield PeopleNetworks(
-            detector=None if detector is None else open_detector(*detector),
-            pose=None if pose is None else open_pose_network(*pose),
-        )
+        files = own_networks(bundle, roles)
+        yield PeopleNetworks.of([stack.enter_context(file.open(device, threads)) for file in files])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -13,22 +13,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.errors import BundleError, KeypointFileError, MissingDependency
-from jotr_deploy.geometry.crop import VALID_CONFIDENCE, box_from_joints, clip_box, square_box
+from jotr_deploy.geometry.crop import VALID_CONFIDENCE
 from jotr_deploy.geometry.orientation import TURNED
 from jotr_deploy.runtime.detections import Detections
+from jotr_deploy.runtime.finding.blazepose.source import BlazePose, BlazePosePeople
 from jotr_deploy.runtime.finding.box_selection import distinct_poses
+from jotr_deploy.runtime.finding.crop_boxes import with_crop_boxes, with_joint_boxes, with_joints
 from jotr_deploy.runtime.finding.detection.base import FindsPeople
+from jotr_deploy.runtime.finding.detection.blazepose import BlazePoseDetector
 from jotr_deploy.runtime.finding.detection.hog import HogDetector
 from jotr_deploy.runtime.finding.detection.one_stage import OneStage
 from jotr_deploy.runtime.finding.people_networks import PeopleNetworks
 from jotr_deploy.runtime.finding.pose import PoseNetwork
+from jotr_deploy.runtime.finding.pose.blazepose import BlazePoseLandmarks
 from jotr_deploy.runtime.joint_files.box_file import BoxFile, read_boxes
 from jotr_deploy.runtime.joint_files.coordinates import JointsIn
 from jotr_deploy.runtime.joint_files.image_index import Belonging
 from jotr_deploy.runtime.joint_files.keypoint_file import KeypointFile, lie_down, read_keypoints
 from jotr_deploy.runtime.joint_files.usage import FileUse
 from jotr_deploy.runtime.sources.opening import FrameSource
-from jotr_deploy.skeletons import to_smpl30
 from jotr_deploy.support.spans import NO_FRAME, Spans
 
 Array = NDArray[Any]
@@ -36,21 +39,20 @@ Array = NDArray[Any]
 PeopleBy = Literal["auto", "blazepose", "detector", "hog", "frame"]
 """How people are found where neither joints nor boxes are given; "auto" is the first of the others that there is.
 
-"blazepose" are the fetched networks; "auto" takes them with the starter bundle only. See `fetched.fetched_for`."""
+"blazepose" are the fetched networks, unless the bundle has them; see `people_networks.networks_by`."""
 
 Lens = Callable[[Detections, tuple[int, int]], Detections]
 """From people of a file, in the picture as it was taken, and its width and height to those in the picture that is
 given, where that is undistorted."""
-
-LEAST_JOINTS = 16
-"""Of the 30-joint set, for the joints of a network to give the crop box; with fewer the person's box gives it."""
-
 
 LEAST_PX = 2
 """Who is smaller has no pixels to be seen in."""
 
 FEW_JOINTS = 5
 """With fewer joints of the 30-joint set a person's mesh is told by the picture alone."""
+
+ONLY_BOTH = "BlazePose's detector finds people only together with its own landmark network"
+PUT_BOTH_IN = "put both in: jotr-deploy add BUNDLE --people blazepose"
 
 _NO_BOX = f"with too few joints above confidence {VALID_CONFIDENCE:g} for a box"
 _OUTSIDE = "outside the picture"
@@ -117,6 +119,9 @@ class KeypointPeople:
         framed = with_joint_boxes(
             people[[at for at, reason in enumerate(why) if not reason]], (width, height), self.crop_factor
         )
+        seen = framed.keypoints_px[..., 2] > VALID_CONFIDENCE
+        far = _far_beyond(framed.keypoints_px[..., :2], (width, height)) & seen
+        self.use.people_beyond += int((4 * far.sum(1) > seen.sum(1)).sum())
         lost = sum(reason is None for reason in why) - len(framed)
         self.use.leave_out([_NO_BOX] * lost, name)
         self.use.entries_used += len(framed)
@@ -155,6 +160,8 @@ class BoxPeople:
         tiny = (sides.max(1, initial=0) < LEAST_PX) & ~outside
         self.use.leave_out([_OUTSIDE] * int(outside.sum()) + [_TINY] * int(tiny.sum()), name)
         people = people[np.flatnonzero(~(outside | tiny))]
+        corners_px = people.boxes_px.reshape(-1, 2, 2)
+        self.use.people_beyond += int(_far_beyond(corners_px, (width, height)).any(1).sum())
         people = people if self.lens is None else self.lens(people, (width, height))
         self.use.entries_used += len(people)
         with (self.spans or Spans())("pose", frame) if self.pose else nullcontext():
@@ -171,12 +178,18 @@ def _opened(file: KeypointFile | BoxFile, source: FrameSource | None) -> tuple[B
     if source is None:
         return Belonging(file.index), use
     if file.coordinates.joints_in == "unrotated" and not any(
-        source.orientation_of(frame) != 1 for frame in range(source.total or 0)
+        source.orientation_of(frame) != 1 for frame in range(1 if source.total is None else source.total)
     ):
         logging.getLogger("jotr_deploy").warning(
             "'%s': no picture is stored turned, --joints-in changes nothing", source.name
         )
     return file.index.match(source), use
+
+
+def _far_beyond(places_px: Array, size_px: tuple[int, int]) -> Array:
+    """Which places (..., 2) lie beyond the picture by more than a tenth of a side."""
+    size = np.array(size_px)
+    return np.asarray(((places_px < -0.1 * size) | (places_px > 1.1 * size)).any(-1))
 
 
 def _unusable(places_px: Array, size_px: tuple[int, int]) -> str | None:
@@ -212,6 +225,11 @@ class DetectedPeople:
         """See `PeopleSource`."""
         return self.find(image_bgr, frame)[0]
 
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Names of the spans that are told, in turn."""
+        return ("detect",) if self.pose is None else ("detect", "pose")
+
     def find(self, image_bgr: Array, frame: int = NO_FRAME) -> tuple[Detections, Array]:
         """The people of a picture (H, W, 3) uint8, and the box (N, 4) of each as the detector gave it."""
         span = self.spans or Spans()
@@ -234,6 +252,31 @@ class DetectedPeople:
             people = with_joints(people[somebody], joints[somebody], self.pose.skeleton, size_px, self.crop_factor)
         kept = distinct_poses(people.keypoints_px, boxes_px)
         return people[kept], boxes_px[kept]
+
+
+Finder = DetectedPeople | BlazePosePeople
+"""Finds people with a detector; `find` and `stages` are common to both."""
+
+
+def found_by(networks: PeopleNetworks, film: bool = False, spans: Spans | None = None, *, crop_factor: float) -> Finder:
+    """The finder that a detector and what there is beside it make.
+
+    Args:
+        networks: a detector, with or without a pose network.
+        film: whether the pictures are the frames of one film, in order.
+        spans: told of the stages.
+        crop_factor: of the mesh network.
+
+    Raises:
+        BundleError: BlazePose's detector without its landmark network.
+    """
+    detector, pose = networks.detector, networks.pose
+    assert detector is not None, "a detector"
+    if not isinstance(detector, BlazePoseDetector):
+        return DetectedPeople(detector, pose, spans, crop_factor=crop_factor)
+    if not isinstance(pose, BlazePoseLandmarks):
+        raise BundleError(f"{detector.session.path}: {ONLY_BOTH}", PUT_BOTH_IN)
+    return BlazePosePeople(BlazePose(detector.network, pose.network), film, spans, crop_factor=crop_factor)
 
 
 @dataclass(frozen=True)
@@ -271,48 +314,6 @@ class OrWholePicture:
             )
         self.warned = True
         return self.whole(image_bgr, name, frame)
-
-
-def with_joint_boxes(people: Detections, size_px: tuple[int, int], crop_factor: float) -> Detections:
-    """Give people the crop box of their valid joints, as the published evaluation does.
-
-    Who has no box, because the valid joints are none, one, or beyond the right or bottom edge, is left out.
-    """
-    valid: Array = people.keypoints_px[..., 2] > VALID_CONFIDENCE
-    some = np.flatnonzero(valid.any(1))
-    people, valid = people[some], valid[some]
-    boxes_px = square_box(clip_box(box_from_joints(people.keypoints_px, valid), size_px), crop_factor)
-    has_area = np.flatnonzero(boxes_px[:, 2] > boxes_px[:, 0])
-    return replace(people, boxes_px=boxes_px)[has_area]
-
-
-def with_crop_boxes(image_bgr: Array, people: Detections, pose: PoseNetwork | None, crop_factor: float) -> Detections:
-    """Give people, of whom boxes are known, the joints of a pose network and their square crop boxes.
-
-    Without one the crop box is the square about the person's box.
-    """
-    if pose is None:
-        return replace(people, boxes_px=square_box(people.boxes_px, crop_factor))
-    height, width = image_bgr.shape[:2]
-    return with_joints(people, pose(image_bgr, people.boxes_px), pose.skeleton, (width, height), crop_factor)
-
-
-def with_joints(
-    people: Detections, joints: Array, skeleton: str, size_px: tuple[int, int], crop_factor: float
-) -> Detections:
-    """Give people, of whom boxes are known, joints (N, J, 3) that a network found, and their square crop boxes.
-
-    The crop box is that of the joints, as for joints from a file; with fewer than `LEAST_JOINTS` it is the square
-    about the person's box.
-    """
-    boxes_px = square_box(people.boxes_px, crop_factor)
-    keypoints_px = to_smpl30(joints, skeleton)
-    valid: Array = keypoints_px[..., 2] > VALID_CONFIDENCE
-    enough = np.flatnonzero(valid.sum(1) >= LEAST_JOINTS)
-    by_joints_px = square_box(clip_box(box_from_joints(keypoints_px[enough], valid[enough]), size_px), crop_factor)
-    has_area = by_joints_px[:, 2] > by_joints_px[:, 0]
-    boxes_px[enough[has_area]] = by_joints_px[has_area]
-    return replace(people, boxes_px=boxes_px, keypoints_px=keypoints_px)
 
 
 def open_people_source(
@@ -365,14 +366,14 @@ def require_one_way(people: PeopleBy, keypoints: Path | None, boxes: Path | None
 
 def _found_in(
     source: FrameSource | None, networks: PeopleNetworks, people: PeopleBy, spans: Spans | None, crop_factor: float
-) -> DetectedPeople | OrWholePicture | WholeFrame:
+) -> PeopleSource:
     if people == "detector" and networks.detector is None:
         raise BundleError(
             "people are to be found by a detector, and the bundle has none",
             "put one in: jotr-deploy add BUNDLE --detector FILE",
         )
-    if people in ("auto", "detector") and networks.detector is not None:
-        return DetectedPeople(networks.detector, networks.pose, spans, crop_factor=crop_factor)
+    if people in ("auto", "blazepose", "detector") and networks.detector is not None:
+        return found_by(networks, source is not None and source.moving, spans, crop_factor=crop_factor)
     whole = WholeFrame(networks.pose, spans, crop_factor=crop_factor)
     if people == "frame":
         return whole

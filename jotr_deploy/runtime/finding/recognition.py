@@ -57,10 +57,15 @@ class Format(ABC):
 
     def __init__(self, session: Session, recipe: Any) -> None:
         """`session` fits; `recipe` is of the class above. `size_px` is width and height of the input."""
-        size_px = image_size_px(session)
+        size_px = self.size_of(session)
         if size_px is None or not self.fits(session):
             raise ValueError("the session does not fit; ask `fits` first")
         self.session, self.options, self.size_px = session, recipe, size_px
+
+    @staticmethod
+    def size_of(session: Session) -> tuple[int, int] | None:
+        """Width and height of the input of a session that fits."""
+        return image_size_px(session)
 
     @staticmethod
     @abstractmethod
@@ -177,17 +182,52 @@ def _listed(tensors: Mapping[str, TensorSpec]) -> str:
 
 def image_size_px(session: Session) -> tuple[int, int] | None:
     """Width and height of the one input [B, 3, H, W]; None where there is no such input of fixed size."""
+    return _size_px(session, 1)
+
+
+def last_colour_size_px(session: Session) -> tuple[int, int] | None:
+    """Width and height of the one input [B, H, W, 3]; None where there is no such input of fixed size."""
+    return _size_px(session, 3)
+
+
+def _size_px(session: Session, colours: int) -> tuple[int, int] | None:
+    """`colours` is the axis of the three colours."""
     if len(session.inputs) != 1:
         return None
     (spec,) = session.inputs.values()
-    if len(spec.shape) != 4 or spec.shape[1] != 3 or spec.dtype.kind != "f":
+    if len(spec.shape) != 4 or spec.shape[colours] != 3 or spec.dtype.kind != "f":
         return None
-    height, width = spec.shape[2:]
+    height, width = (size for axis, size in enumerate(spec.shape) if axis not in (0, colours))
     return (width, height) if isinstance(width, int) and isinstance(height, int) else None
+
+
+def rows_of(session: Session) -> dict[str, tuple[int | str, ...]]:
+    """The shapes of the outputs without the axis of the batch."""
+    return {name: spec.shape[1:] for name, spec in session.outputs.items()}
+
+
+class InBatches(Session):
+    """A session of one input that takes any number N > 0 of images, see `in_batches`.
+
+    The session below is closed by who opened it.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.path, self.metadata, self._session = session.path, session.metadata, session
+        ((name, spec),) = session.inputs.items()
+        self.inputs = {name: TensorSpec(np.dtype(np.float32), ("batch", *spec.shape[1:]))}
+        outputs = session.outputs.items()
+        self.outputs = {out: TensorSpec(own.dtype, ("batch", *own.shape[1:])) for out, own in outputs}
+
+    def _run(self, feeds: dict[str, Array]) -> dict[str, Array]:
+        (images,) = feeds.values()
+        return in_batches(self._session, images)
 
 
 def in_batches(session: Session, images: Array) -> dict[str, Array]:
     """Run a network over N > 0 images (N, 3, H, W): all in one call, unless the file or `MAX_BATCH` says fewer.
+
+    Colours last, (N, H, W, 3), are as good.
 
     Returns:
         The outputs by name, N rows each.

@@ -16,16 +16,17 @@ from jotr_deploy.errors import KeypointFileError
 from jotr_deploy.runtime.detections import Detections, box_text
 from jotr_deploy.runtime.joint_files.coco_json import (
     CROWD,
+    NO_IMAGE,
     NO_PERSON,
-    image_names,
-    image_of,
+    images_of,
     is_person,
-    is_results_of_ultralytics,
-    key_of,
+    names_no_picture,
     person_categories,
+    wrapped_results,
 )
 from jotr_deploy.runtime.joint_files.coordinates import Coordinates, JointsIn, coordinates_of
 from jotr_deploy.runtime.joint_files.image_index import ImageIndex, ImageKey
+from jotr_deploy.runtime.joint_files.named_json import PROPERTIES
 from jotr_deploy.runtime.joint_files.person_entry import (
     Size,
     canvas_of,
@@ -35,13 +36,19 @@ from jotr_deploy.runtime.joint_files.person_entry import (
     to_numbers,
     track_ids,
 )
-from jotr_deploy.runtime.joint_files.unsupported_files import BOX_LAYOUTS, what_json_is
+from jotr_deploy.runtime.joint_files.unsupported_files import BOX_LAYOUTS, remedy_for, what_json_is
 
 Array = NDArray[Any]
 
 _INFINITE_PX = 1e12  # larger numbers are no places, and float32 overflows on the way to the square
+_NO_CORNERS = (
+    "a box is its corners x0, y0, x1, y1; give those of x, y, width, height, with x, y the upper left, as COCO results"
+)
 _EMPTY = "with an empty box"
-_MOT_LINE = re.compile(rb"\s*[0-9]+\s*,\s*-?[0-9]+(?:\.0*)?\s*(,\s*-?[0-9.eE+-]+\s*){4,}")
+_CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"), ("x0", "y0", "x1", "y1"),
+            ("left", "top", "right", "bottom"))  # fmt: skip
+_CLASSES_OF_PEOPLE = (1, 2, 7)  # of MOT's ground truth: pedestrian, on a vehicle, standing still
+_MOT_LINE = re.compile(rb"\s*[0-9]+(?:\.0*)?\s*,\s*-?[0-9]+(?:\.0*)?\s*(,\s*-?[0-9.eE+-]+\s*){4,}")
 
 
 @dataclass(frozen=True)
@@ -118,14 +125,14 @@ def read_boxes(path: Path, joints_in: JointsIn = "auto") -> BoxFile:
     if (lines := _mot_lines(path)) is not None:
         _add_mot(found, path, lines)
     else:
-        _add_json(found, path, read_json(path))
+        _add_json(found, path, read_json(path, boxes=True))
     return _collect(path, found, joints_in)
 
 
 def _add_json(found: _Boxes, path: Path, data: Any) -> None:
     if isinstance(data, list):
         if data and all(isinstance(item, dict) for item in data):
-            return _add_results(found, path, data, None, is_results_of_ultralytics(data))
+            return _add_results(found, path, data, None, names_no_picture(data))
         found.images = [None] if data else []
         return _add_list(found, data, None, f"{path}: person", "")
     if isinstance(data, dict):
@@ -133,16 +140,26 @@ def _add_json(found: _Boxes, path: Path, data: Any) -> None:
             return _add_results(found, path, data["annotations"], data, False)
         if isinstance(data.get("bboxes"), list):
             return _add_mmdet(found, path, data)
-        if all(isinstance(boxes, list) for boxes in data.values()):
+        if (results := wrapped_results(data)) is not None:
+            return _add_results(found, path, results, None, False)
+        if not PROPERTIES.intersection(data) and all(isinstance(boxes, list) for boxes in data.values()):
             for name, boxes in data.items():
                 image = image_key(f"{path}: '{name}'", name)
                 found.images.append(image)
                 _add_list(found, boxes, image, f"{path}: person", f" of '{name}'")
             return None
-    known = what_json_is(path, data)
-    if "not a layout" in known[0]:
-        known = (f"{path}: not a layout of boxes that is known", BOX_LAYOUTS)
-    raise KeypointFileError(*known)
+    raise KeypointFileError(*_what_else(path, data))
+
+
+def _what_else(path: Path, data: object) -> tuple[str, str]:
+    """Cause and remedy about JSON that holds no boxes that are read."""
+    cause, remedy = what_json_is(path, data)
+    item = data[0] if isinstance(data, list) and data else data
+    if isinstance(item, dict) and ("people" in item or "keypoints" in item):
+        return f"{path}: holds joints of people and no boxes", "give it as --keypoints"
+    if "not a layout" in cause:
+        return f"{path}: not a layout of boxes that is known", BOX_LAYOUTS
+    return cause, remedy_for(remedy, True)
 
 
 def _add_list(found: _Boxes, boxes: Iterable[Any], image: ImageKey, where: str, of: str) -> None:
@@ -152,13 +169,15 @@ def _add_list(found: _Boxes, boxes: Iterable[Any], image: ImageKey, where: str, 
         if not item and isinstance(item, (list, type(None))):
             found.leave_out(_EMPTY)
             continue
+        if isinstance(item, dict):
+            raise KeypointFileError(f"{here}: a box has four numbers, not {', '.join(item)}", BOX_LAYOUTS)
         numbers = to_numbers(here, "a box", item)
         score = 1.0
         if numbers.shape == (5,) and 0 <= numbers[4] <= 1:
             numbers, score = numbers[:4], float(numbers[4])
         if numbers.shape != (4,):
             raise KeypointFileError(f"{here}: a box has four numbers, not {item}", BOX_LAYOUTS)
-        _add(found, _Entry(here, image, numbers, score), "these may be x, y, width, height: give such as COCO results")
+        _add(found, _Entry(here, image, numbers, score), _NO_CORNERS)
 
 
 def _add_results(
@@ -166,8 +185,8 @@ def _add_results(
 ) -> None:
     """COCO results or annotations, and results of Ultralytics; other categories than person are left out."""
     categories = whole.get("categories") if whole is not None else None
-    names, canvases = image_names(path, whole.get("images") if whole is not None else None)
-    found.images = list(names.values())
+    images = images_of(path, whole.get("images") if whole is not None else None)
+    found.images = list(images.names.values())
     if not all(isinstance(item, dict) for item in items):
         raise KeypointFileError(f"{path}: not a layout of boxes that is known", BOX_LAYOUTS)
     persons = person_categories(items, categories, found.notes)
@@ -179,18 +198,27 @@ def _add_results(
             found.leave_out(CROWD)
         else:
             box = _of_result(where, item)
-            key = None if one_picture else image_key(where, image_of(item))
-            canvas = canvases.get(key) if isinstance(key, int) else None
+            key, canvas = (None, None) if one_picture else images.key(where, item)
+            if images.lack(key):
+                found.leave_out(NO_IMAGE)
+                continue
             score = item.get("score", item.get("confidence", 1.0))
             track = item.get("track_id")
-            _add(found, _Entry(where, key_of(names, key), box, score, track, canvas or canvas_of(item)), BOX_LAYOUTS)
+            _add(found, _Entry(where, key, box, score, track, canvas or canvas_of(item)), BOX_LAYOUTS)
 
 
 def _of_result(where: str, item: Mapping[str, Any]) -> Array | None:
-    if isinstance(box := item.get("box"), dict):
-        return _four(where, [box.get(key) for key in ("x1", "y1", "x2", "y2")])
+    named = item["box"] if isinstance(item.get("box"), dict) else item
+    if "x3" in named:
+        raise KeypointFileError(
+            f"{where}: is an oriented box (of four corners)", "give upright boxes, or the joints as --keypoints"
+        )
+    for corners in _CORNERS:
+        if all(key in named for key in corners):
+            return _four(where, [named[key] for key in corners])
     if "bbox" not in item:
-        raise KeypointFileError(f"{where}: has no 'bbox'", BOX_LAYOUTS)
+        remedy = "give it as --keypoints" if "keypoints" in item else BOX_LAYOUTS
+        raise KeypointFileError(f"{where}: has no 'bbox'", remedy)
     if not item["bbox"]:
         return None
     x, y, width, height = _four(where, item["bbox"])
@@ -216,7 +244,7 @@ def _add_mmdet(found: _Boxes, path: Path, data: Mapping[str, Any]) -> None:
 def _mot_lines(path: Path) -> list[bytes] | None:
     """The lines of MOT text: frame, id, x, y, width, height, confidence, ...; None for anything else."""
     try:
-        data = path.read_bytes()
+        data = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
     except OSError:
         return None
     lines = [line for line in data.splitlines() if line.strip()]
@@ -224,19 +252,26 @@ def _mot_lines(path: Path) -> list[bytes] | None:
 
 
 def _add_mot(found: _Boxes, path: Path, lines: list[bytes]) -> None:
-    """Frames count from 1; ids below 0 are none."""
+    """Frames count from 1, or from 0 where the file has a frame 0; ids below 0 are none."""
+    rows = []
     for at, line in enumerate(lines, 1):
         where = f"{path}: line {at}"
         parts = [part.strip() for part in line.decode("latin-1").split(",")]
         values = to_numbers(where, "a line of MOT", [part for part in parts if part])
-        if len(values) < 6 or values[0] < 1 or not np.isfinite(values[:6]).all():
-            raise KeypointFileError(
-                f"{where}: not frame (from 1), id, x, y, width, height, confidence", "write the file again"
-            )
+        if len(values) < 6 or not np.isfinite(values[:6]).all() or values[0] != int(values[0]):
+            raise KeypointFileError(f"{where}: not frame, id, x, y, width, height, confidence", "write the file again")
+        rows.append((where, values))
+    first = 0 if any(values[0] == 0 for _, values in rows) else 1
+    if not first:
+        found.notes.append("frames are counted from 0: there is a frame 0")
+    for where, values in rows:
+        if len(values) == 9 and values[7] >= 1 and values[7] not in _CLASSES_OF_PEOPLE:
+            found.leave_out(NO_PERSON)
+            continue
         x, y, width, height = values[2:6]
         box = np.array([x, y, x + width, y + height], np.float32)
         score = float(values[6]) if len(values) > 6 and 0 <= values[6] <= 1 else 1.0
-        _add(found, _Entry(where, int(values[0]) - 1, box, score, int(values[1])), BOX_LAYOUTS)
+        _add(found, _Entry(where, int(values[0]) - first, box, score, int(values[1])), BOX_LAYOUTS)
 
 
 def _four(where: str, value: object) -> Array:

@@ -20,6 +20,8 @@ ImageKey = str | int | None
 
 K = TypeVar("K", str, int)
 
+_WITHOUT_NUMBER = re.compile(r"[\W_]*[0-9]+$")
+_FOR_ANY_FILM = frozenset(("", "frame", "frames", "image", "img", "im", "picture", "output", "out", "rgb", "color"))
 _SUFFIXES = {*IMAGE_SUFFIXES, ".json"}
 _REMEDY = "give the file made from this source; images are found by file name, frames of a video by 0-based number"
 _NUMBERS = "a number must be in the picture's name, or its place in the source from 0; write file names or add 'images'"
@@ -56,6 +58,7 @@ class ImageIndex:
     path: Path
     rows: Mapping[ImageKey, list[int]]
     by_position: bool = False  # numbers count the images of the source, stills too
+    complete: bool = False  # it lists every picture of its source, in order
 
     @cached_property
     def _by_stem(self) -> dict[str, list[str]]:
@@ -122,6 +125,11 @@ class ImageIndex:
             )
         if None in self.rows or not self.rows:
             return Belonging(self)
+        if self.complete and source.total is not None and len(self.rows) != source.settle_total():
+            raise KeypointFileError(
+                f"{self.path}: lists {len(self.rows)} pictures, '{source.name}' has {source.total}",
+                "give the source that it was made from; where pictures were passed over, write every one's frame_id",
+            )
         video = source.kind not in ("image", "images")
         found = self._of_video(source) if video else self._of_stills(source)
         if not found.known and source.total is not None:
@@ -135,11 +143,13 @@ class ImageIndex:
 
     def _of_video(self, source: FrameSource) -> Belonging:
         """Frames by number. Numbers from 1 to the number of frames count from 1."""
-        names = list(source.frame_names())
         numbers = {*self._by_number, *(key for key in self.rows if isinstance(key, int))}
         first, last, total = min(numbers, default=0), max(numbers, default=0), source.total
+        if total is None or last >= total or (first >= 1 and not self.by_position):
+            total = source.settle_total()
+        names = list(source.frame_names())
         counted_from = 0
-        if total and first >= 1 and last == total:
+        if total and first >= 1 and last == total and not self.by_position:
             counted_from = 1
             _warn("%s: frames are numbered 1 to %d, and are taken to be counted from 1", self.path, last)
         elif total and last >= total:
@@ -147,9 +157,24 @@ class ImageIndex:
                 "%s: has an entry for frame %d, but '%s' ends with frame %d; frames are counted from 0",
                 *(self.path, last, source.name, total - 1),
             )
+        self._tell_of_another_film(source.name)
         found = Belonging(self, first=counted_from, folder=as_path(source.name).rsplit(".", 1)[0])
         known = {at: rows for at, name in enumerate(names) if (rows := found.rows(name, at)) is not None}
         return replace(found, known=known if names else None)
+
+    def _tell_of_another_film(self, film: str) -> None:
+        """Warn where all entries are named after another film, and only their numbers fit."""
+        own = Path(film).stem.lower()
+        prefixes = {}
+        for key in self.rows:
+            if isinstance(key, str):
+                words = [part.lower() for part in PurePosixPath(key).parent.parts]
+                prefixes[_WITHOUT_NUMBER.sub("", image_stem(key)).lower()] = key
+                if own in words or image_stem(key).lower().startswith(own):
+                    return
+        if named := sorted(prefixes.keys() - _FOR_ANY_FILM):
+            _warn("%s: '%s' is not named after '%s'; entries are matched by their numbers",
+                  self.path, prefixes[named[0]], film)  # fmt: skip
 
     def _of_stills(self, source: FrameSource) -> Belonging:
         names = list(source.frame_names())
@@ -205,12 +230,14 @@ class ImageIndex:
         by_name = {at: number for at, number in enumerate(numbers) if number is not None and number in ids}
         taken = set(by_name.values())
         if by_names or ids == set(numbers) or not any(fits) or (taken == ids and by_name == places[0]):
-            return by_name
+            return self._each_once(by_name, names)
         if count == 1 and numbers[0] is not None and abs(numbers[0] - min(ids)) > 1:
             return by_name
         ways = [way for way, fit in zip(places, fits, strict=True) if fit]
         if taken == ids or (by_name and taken >= {number for number in numbers if number is not None}):
             ways.append(by_name)
+        if by_name in ways:
+            self._each_once(by_name, names)
         if any(way != ways[0] for way in ways):
             raise KeypointFileError(
                 f"{self.path}: numbers {min(ids)} to {max(ids)} may count the pictures of the source, from 0 or from 1,"
@@ -221,6 +248,16 @@ class ImageIndex:
             first = 0 if ways[0] is places[0] else 1
             _warn("%s: image ids are taken for places of the pictures in the source, from %d", self.path, first)
         return ways[0]
+
+    def _each_once(self, by_name: dict[int, int], names: Sequence[str]) -> dict[int, int]:
+        """The same numbers, each of which is that of one picture only."""
+        first: dict[int, int] = {}
+        for at, number in by_name.items():
+            if first.setdefault(number, at) != at:
+                raise KeypointFileError(
+                    f"{self.path}: {number} may be '{names[first[number]]}' or '{names[at]}'", _WRITE_NAMES
+                )
+        return by_name
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from jotr_deploy.errors import KeypointFileError
 from jotr_deploy.geometry.orientation import upright_from_stored
 from jotr_deploy.runtime.detections import Detections, absent_is_zero
-from jotr_deploy.runtime.joint_files.coco_json import coco_annotations, coco_results
+from jotr_deploy.runtime.joint_files.coco_json import coco_annotations, coco_results, image_of, wrapped_results
 from jotr_deploy.runtime.joint_files.coordinates import Coordinates, JointsIn, coordinates_of
 from jotr_deploy.runtime.joint_files.image_index import ImageIndex, ImageKey, as_path
-from jotr_deploy.runtime.joint_files.mmpose_json import is_mmpose, mmpose_results
+from jotr_deploy.runtime.joint_files.mmpose_json import is_mmpose, is_mmpose_batch, mmpose_results
 from jotr_deploy.runtime.joint_files.named_json import is_named, named_pictures
 from jotr_deploy.runtime.joint_files.npz_file import read_npz
 from jotr_deploy.runtime.joint_files.openpose_json import OPENPOSE_END, openpose_frames, openpose_picture
 from jotr_deploy.runtime.joint_files.person_entry import Entries, PersonEntry, joints_of, read_json, score_of, track_ids
-from jotr_deploy.runtime.joint_files.unsupported_files import LAYOUTS, what_json_is
+from jotr_deploy.runtime.joint_files.unsupported_files import LAYOUTS, what_bytes_are, what_json_is
 from jotr_deploy.runtime.sources.images import natural_order
 from jotr_deploy.skeletons import SKELETONS, SMPL30, SMPL30_INDEX, to_smpl30
 
@@ -111,14 +111,26 @@ def _entries(path: Path, data: Any) -> Entries:
             return Entries()
         if all(isinstance(item, dict) and "people" in item for item in data):
             return openpose_frames(path, data)
-        return mmpose_results(path, data) if is_mmpose(data) else coco_results(path, data)
+        if is_mmpose(data) or is_mmpose_batch(data):
+            return mmpose_results(path, data)
+        if isinstance(data[0], list):
+            raise KeypointFileError(*what_json_is(path, data))
+        return coco_results(path, data)
     if isinstance(data, dict):
+        if not data:
+            return Entries()
+        if is_mmpose_batch(data.get("predictions")):
+            return mmpose_results(path, data["predictions"])
+        if "keypoints" in data and image_of(data) is not None:
+            return coco_results(path, [data])
         if "people" in data:
             return openpose_picture(path, data)
         if "annotations" in data:
             return coco_annotations(path, data)
         if "instance_info" in data:
             return mmpose_results(path, data)
+        if (results := wrapped_results(data)) is not None:
+            return coco_results(path, results)
         cause, remedy = what_json_is(path, data)
         if "known" not in cause or not is_named(data):
             raise KeypointFileError(cause, remedy)
@@ -128,14 +140,20 @@ def _entries(path: Path, data: Any) -> Entries:
 
 def _of_folder(folder: Path) -> Entries:
     """A folder with a file for every picture, named as the picture."""
-    files = natural_order(folder.glob(f"*{OPENPOSE_END}.json")) or natural_order(folder.glob("*.json"))
+    present = [path for path in natural_order(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
+    jsons = [path for path in present if path.suffix.lower() == ".json"]
+    files = [path for path in jsons if path.stem.lower().endswith(OPENPOSE_END)] or jsons
     if not files:
+        known = what_bytes_are(present[0].read_bytes()) if present else None
+        if known is not None:
+            raise KeypointFileError(f"{folder}: no JSON files; {present[0].name} {known[0]}", known[1])
         raise KeypointFileError(f"{folder}: no OpenPose files (*{OPENPOSE_END}.json) in this folder", LAYOUTS)
     whole = Entries()
     for file in files:
         found = _entries(file, read_json(file))
         keys = {*found.images, *(person.image for person in found.people)}
-        name = as_path(file.stem.removesuffix(OPENPOSE_END))
+        is_openpose = file.stem.lower().endswith(OPENPOSE_END)
+        name = as_path(file.stem[: -len(OPENPOSE_END)] if is_openpose else file.stem)
         if not keys <= {None, name}:
             raise KeypointFileError(
                 f"{file}: is about more than one picture, and lies in a folder of files", "give this file on its own"
@@ -175,7 +193,7 @@ def _collect(path: Path, entries: Entries, skeleton: str | None, joints_in: Join
     scores = np.array([score_of(entry.where, entry.score) for entry in kept])
     return KeypointFile(
         Detections(np.zeros((len(kept), 4)), keypoints, scores, ids),
-        ImageIndex(path, rows, entries.by_position),
+        ImageIndex(path, rows, entries.by_position, entries.complete),
         coordinates_of(path, _places(keypoints), joints_in, entries.last_pixel_is_1),
         np.reshape([entry.canvas_px or (np.nan, np.nan) for entry in kept], (-1, 2)),
         left_out=entries.left_out,

@@ -33,23 +33,34 @@ def is_mmpose(items: object) -> bool:
     )
 
 
+def is_mmpose_batch(items: object) -> bool:
+    """Whether a list holds one list of instances for every picture, as the inferencer gives them in Python."""
+    return isinstance(items, list) and bool(items) and all(
+        isinstance(item, list) and is_mmpose(item) and not any("instances" in person for person in item)
+        for item in items
+    )  # fmt: skip
+
+
 def mmpose_results(path: Path, data: object) -> Entries:
-    """One picture's instances, or frames of a video, which MMPose counts from 1."""
+    """One picture's instances, or frames of a video: the demos count them from 1, the inferencer from 0."""
     items = data.get("instance_info") if isinstance(data, dict) else data
     order = _named(path, data.get("meta_info")) if isinstance(data, dict) else None
+    if is_mmpose_batch(items) and isinstance(items, list):
+        items = items[0] if len(items) == 1 else [{"instances": instances} for instances in items]
     if not is_mmpose(items) or not isinstance(items, list):
         raise KeypointFileError(f"{path}: a result of MMPose whose instances are not known", _REMEDY)
     if not items or "instances" not in items[0]:
         found = Entries(images=[None])
         _add(found, f"{path}: person", None, items, order)
         return found
-    found = Entries(by_position=True)
+    found = Entries(by_position=True, complete=not any("frame_id" in item for item in items))
+    first = 0 if any(item.get("frame_id") == 0 for item in items) else 1
     for at, item in enumerate(items):
-        number, instances = item.get("frame_id", at + 1), item.get("instances")
+        number, instances = item.get("frame_id", at + first), item.get("instances")
         if isinstance(number, bool) or not isinstance(number, int) or not isinstance(instances, list):
             raise KeypointFileError(f"{path}: entry {at} is no frame of MMPose", _REMEDY)
-        found.images.append(number - 1)
-        _add(found, f"{path}: frame {number}: person", number - 1, instances, order)
+        found.images.append(number - first)
+        _add(found, f"{path}: frame {number}: person", number - first, instances, order)
     return found
 
 
@@ -58,6 +69,7 @@ def _add(found: Entries, where: str, image: ImageKey, instances: list[Any], orde
         here = f"{where} {person}"
         if not isinstance(item, dict) or "keypoints" not in item:
             raise KeypointFileError(f"{here}: has no 'keypoints'", _REMEDY)
+        _check_flat(here, item)
         found.people.append(
             PersonEntry(
                 here,
@@ -68,6 +80,16 @@ def _add(found: Entries, where: str, image: ImageKey, instances: list[Any], orde
                 item.get("track_id"),
                 order=order,
             )
+        )
+
+
+def _check_flat(where: str, item: Mapping[str, Any]) -> None:
+    """Refuse joints in space, which stand there like joints of a picture with their confidences apart."""
+    joints = item["keypoints"]
+    first = joints[0] if isinstance(joints, list) and joints else None
+    if isinstance(first, list) and len(first) == 3 and item.get("keypoint_scores") is not None:
+        raise KeypointFileError(
+            f"{where}: has joints in space (x, y, z)", "give the results of the 2-D network that came before it"
         )
 
 

@@ -11,14 +11,34 @@ from jotr_deploy.runtime.joint_files.openpose_json import add_openpose
 from jotr_deploy.runtime.joint_files.person_entry import Entries, PersonEntry, image_key
 from jotr_deploy.runtime.joint_files.unsupported_files import LAYOUTS
 
+PROPERTIES = frozenset(
+    (
+        "people",
+        "keypoints",
+        "scores",
+        "boxes",
+        "bboxes",
+        "labels",
+        "predictions",
+        "results",
+        "detections",
+        "instances",
+        "poses",
+    )
+)
+"""Keys that are no names of pictures: the file is of another layout."""
 _MOST_COLUMNS = 6  # of a joint: x, y, confidence, and tags of the network
 
 
 def is_named(data: Mapping[str, Any]) -> bool:
     """Whether every value is what a picture may have: a list of people, or an object with them."""
-    return bool(data) and all(
-        _is_openpose(value) or (isinstance(value, list) and all(_is_person(person) for person in value))
-        for value in data.values()
+    return (
+        bool(data)
+        and not PROPERTIES.intersection(data)
+        and all(
+            _is_openpose(value) or (isinstance(value, list) and all(_is_person(person) for person in value))
+            for value in data.values()
+        )
     )
 
 

@@ -14,13 +14,14 @@ from jotr_deploy.runtime.joint_files.unsupported_files import LAYOUTS
 OPENPOSE_END = "_keypoints"  # of a file name, before .json
 
 _BODY = ("pose_keypoints_2d", "pose_keypoints", "keypoints", "joints")  # the second until OpenPose 1.1
+_NUMBERS = ("frame_id", "frame_index", "frame", "image_id")
 _OTHER = ("face_keypoints", "hand_left_keypoints", "hand_right_keypoints")
 
 
 def openpose_picture(path: Path, data: Mapping[str, Any]) -> Entries:
     """The people of the one picture of a file."""
     # A file under another name is about the one image that it comes with.
-    image = path.stem[: -len(OPENPOSE_END)] if path.stem.endswith(OPENPOSE_END) else None
+    image = path.stem[: -len(OPENPOSE_END)] if path.stem.lower().endswith(OPENPOSE_END) else None
     found = Entries(images=[image], last_pixel_is_1=isinstance(data.get("version"), (int, float)))
     add_openpose(found, path, image, data)
     return found
@@ -30,10 +31,15 @@ def openpose_frames(path: Path, frames: list[Any]) -> Entries:
     """A list of frames, as ComfyUI saves it: the pictures of the source in their order."""
     if len(frames) == 1:
         return openpose_picture(path, frames[0])
-    found = Entries(images=list(range(len(frames))), by_position=True)
-    for frame, data in enumerate(frames):
-        if not isinstance(data, dict):
-            raise KeypointFileError(f"{path}: frame {frame} is no object with 'people'", LAYOUTS)
+    numbers = [next((item[key] for key in _NUMBERS if key in item), None) for item in frames]
+    complete = not any(isinstance(number, int) for number in numbers)
+    if complete:
+        numbers = list(range(len(frames)))
+    found = Entries(by_position=True, complete=complete)
+    for frame, data in zip(numbers, frames, strict=True):
+        if isinstance(frame, bool) or not isinstance(frame, int):
+            raise KeypointFileError(f"{path}: only some of the frames have a number", "write one with every frame")
+        found.images.append(frame)
         add_openpose(found, path, frame, data, f"{path}: frame {frame}: person")
     return found
 
@@ -52,6 +58,8 @@ def add_openpose(
         key = next((key for key in _BODY if key in item), None)
         if key is None and not any(name.startswith(_OTHER) for name in item):
             raise KeypointFileError(f"{here}: has no 'pose_keypoints_2d'", LAYOUTS)
+        if not (key and item[key]) and item.get("pose_keypoints_3d"):
+            raise KeypointFileError(f"{here}: has joints in space alone", "run OpenPose without --3d")
         track = item.get("person_id", item.get("track_id", item.get("idx")))
         keypoints = item[key] if key else None
         found.people.append(PersonEntry(here, image, keypoints, track=track, canvas_px=canvas_of(data)))

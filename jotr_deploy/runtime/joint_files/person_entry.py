@@ -15,17 +15,29 @@ from numpy.typing import NDArray
 
 from jotr_deploy.errors import KeypointFileError, first_line
 from jotr_deploy.runtime.joint_files.image_index import ImageKey, as_path
-from jotr_deploy.runtime.joint_files.unsupported_files import LAYOUTS, what_bytes_are
+from jotr_deploy.runtime.joint_files.unsupported_files import LAYOUTS, remedy_for, what_bytes_are
 from jotr_deploy.skeletons import SKELETONS
+from jotr_deploy.support.file_kinds import UNKNOWN, advice, describe_file
 
 Array = NDArray[Any]
 Size = tuple[float, float]
 
+_ALL_NAMES = frozenset(chain.from_iterable(SKELETONS.values()))
 _ORDER_OF = {len(names): names for names in SKELETONS.values()}
 _WHOLE_BODY = {133: "coco17", 136: "halpe26"}  # joints of COCO-WholeBody and of Halpe: those of the body come first
 _LENGTHS = ", ".join(f"{3 * len(names)} ({skeleton})" for skeleton, names in
                      sorted(SKELETONS.items(), key=lambda item: len(item[1])))  # fmt: skip
-_MPI_JOINTS = 15
+_NOT_READ = {  # joints -> whose
+    15: "the MPI body of OpenPose",
+    16: "the MPII body",
+    21: "a hand",
+    68: "a face",
+    70: "a face of OpenPose",
+    135: "OpenPose's BODY_135",
+    308: "the Goliath set of Sapiens",
+}
+_JSON_RULES = "write it with a JSON library: double quotes, no comments, no comma before a closing bracket"
+_NO_NUMBERS = ("", "null", "none", "nan", "n/a")
 _CANVAS_KEYS = (
     ("canvas_width", "canvas_height"),
     ("image_width", "image_height"),
@@ -35,8 +47,8 @@ _CANVAS_KEYS = (
 )
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file.
+def read_json(path: Path, boxes: bool = False) -> Any:
+    """The content of a JSON file in UTF-8, UTF-16 or UTF-32, of joints or of `boxes`.
 
     Raises:
         KeypointFileError: missing, not JSON, or cut off; says what the file is where its first bytes tell.
@@ -45,18 +57,32 @@ def read_json(path: Path) -> Any:
         data = path.read_bytes()
     except OSError as error:
         raise KeypointFileError(f"{path}: cannot be read ({error.strerror})", "check the path") from error
-    if (known := what_bytes_are(data)) is not None:
-        raise KeypointFileError(f"{path}: {known[0]}", known[1])
-    text = ""
+    text = None
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode(json.detect_encoding(data))
         return json.loads(text)
-    except json.JSONDecodeError as error:
-        cut = error.pos >= len(text.rstrip()) > 0 or error.msg.startswith("Unterminated string")
-        what = "the JSON ends too early, the file is truncated" if cut else "not JSON"
-        raise KeypointFileError(f"{path}: {what} ({error})", "write the file again") from error
-    except (ValueError, RecursionError) as error:  # no UTF-8, or a number of more digits than Python reads
-        raise KeypointFileError(f"{path}: not JSON ({first_line(error)})", LAYOUTS) from error
+    except (ValueError, RecursionError) as error:  # not UTF-8, no JSON, or a number of more digits than Python reads
+        cause, remedy = _why_no_json(path, data, text, error)
+        raise KeypointFileError(f"{path}: {cause}", remedy_for(remedy, boxes)) from error
+
+
+def _why_no_json(path: Path, data: bytes, text: str | None, error: Exception) -> tuple[str, str]:
+    if (known := what_bytes_are(data if text is None else text.encode(errors="replace"))) is not None:
+        return known
+    what, looks_like_json = describe_file(path), data.lstrip()[:1] in (b"[", b"{")
+    if what not in (UNKNOWN, "plain text", "JSON text") and not looks_like_json:
+        return f"is {what}", advice(path) or LAYOUTS
+    if text is None:
+        if looks_like_json:
+            return "is text, but not UTF-8", "iconv -f latin1 -t utf-8 FILE > NEW writes it as UTF-8"
+        return "is data of an unknown kind", LAYOUTS
+    if not isinstance(error, json.JSONDecodeError):
+        return f"not JSON ({first_line(error)})", LAYOUTS
+    if error.pos >= len(text.rstrip()) > 0 or error.msg.startswith("Unterminated string"):
+        return f"the JSON ends too early, the file is truncated ({error})", "write the file again"
+    if error.msg == "Extra data" and looks_like_json:
+        return f"holds more than one JSON value ({error})", "write one; jq -s add FILE joins lists"
+    return f"not JSON ({error})", _JSON_RULES if looks_like_json else LAYOUTS
 
 
 @dataclass(frozen=True)
@@ -82,6 +108,7 @@ class Entries:
     left_out: dict[str, int] = field(default_factory=dict)  # entries that are no person with a body: why, how many
     notes: list[str] = field(default_factory=list)  # what was decided
     by_position: bool = False  # numbers of images count the pictures of the source
+    complete: bool = False  # it lists every picture of its source, in order
     last_pixel_is_1: bool = False  # normalised coordinates go from the first to the last pixel's centre, as OpenPose's
 
     def leave_out(self, why: str) -> None:
@@ -107,11 +134,20 @@ def image_key(where: str, value: object) -> ImageKey:
 def canvas_of(item: Mapping[str, object], keys: Sequence[tuple[str, str]] = _CANVAS_KEYS) -> Size | None:
     """Width and height of the picture, px, where an entry of a file says them."""
     for pair in keys:
-        width, height = (item.get(key) for key in pair)
-        if all(isinstance(side, (int, float)) and not isinstance(side, bool) and 0 < side < 1e6
-               for side in (width, height)):  # fmt: skip
-            return float(width), float(height)  # type: ignore[arg-type]
+        width, height = (_side(item.get(key)) for key in pair)
+        if width is not None and height is not None:
+            return width, height
     return None
+
+
+def _side(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        side = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return side if 0 < side < 1e6 else None
 
 
 def to_numbers(where: str, what: str, value: object) -> Array:
@@ -122,9 +158,19 @@ def to_numbers(where: str, what: str, value: object) -> Array:
     """
     try:
         with np.errstate(over="ignore"):
-            return np.asarray(value, np.float64).astype(np.float32)
+            try:
+                return np.asarray(value, np.float64).astype(np.float32)
+            except ValueError:  # words, seldom
+                return np.asarray(_without_words(value), np.float64).astype(np.float32)
     except (TypeError, ValueError, OverflowError) as error:
         raise KeypointFileError(f"{where}: {what} must be numbers", "write the file again") from error
+
+
+def _without_words(value: object) -> object:
+    """The value with null for the words that say "no number", such as "None"."""
+    if isinstance(value, list):
+        return [_without_words(item) for item in value]
+    return None if isinstance(value, str) and value.strip().lower() in _NO_NUMBERS else value
 
 
 def joints_of(entry: PersonEntry, skeleton: str | None) -> tuple[tuple[str, ...], Array] | None:
@@ -146,16 +192,23 @@ def joints_of(entry: PersonEntry, skeleton: str | None) -> tuple[tuple[str, ...]
     joints = _three_columns(entry, numbers)
     names = _order(entry.where, numbers, len(joints), skeleton, order)
     joints = joints[: len(names)].copy()
-    joints[~np.isfinite(joints).all(1)] = 0
+    joints[~np.isfinite(joints).all(1) | _is_mark(joints[:, :2])] = 0
     joints[:, 2] = np.clip(joints[:, 2], 0, 1)
     return names, joints
+
+
+def _is_mark(places: Array) -> Array:
+    """Which places (J, 2) stand for a joint that was not found, whatever the confidence: exactly (0, 0) or (-1, -1)."""
+    return np.asarray((places == 0).all(1) | (places == -1).all(1))
 
 
 def _of_dictionaries(joints: list[Any], order: tuple[str, ...] | None) -> tuple[object, tuple[str, ...] | None]:
     """From [{x, y, score, name}, ...], as pose networks in browsers write it."""
     sure = ("score", "confidence", "visibility", "c", "v")
+    places = [joint["position"] if isinstance(joint.get("position"), dict) else joint for joint in joints]
     rows = [
-        [joint.get("x"), joint.get("y"), next((joint[key] for key in sure if key in joint), 1.0)] for joint in joints
+        [place.get("x"), place.get("y"), next((joint[key] for key in sure if key in joint), 1.0)]
+        for place, joint in zip(places, joints, strict=True)
     ]
     names = [joint.get("name", joint.get("part")) for joint in joints]
     if all(isinstance(name, str) for name in names):
@@ -185,7 +238,9 @@ def _three_columns(entry: PersonEntry, numbers: Array) -> Array:
         confidences = to_numbers(entry.where, "the scores of the keypoints", entry.confidences).ravel()
     if numbers.ndim == 3 and len(numbers) == 1:
         numbers = numbers[0]
-    if confidences is not None and numbers.ndim == 1 and numbers.size == 2 * confidences.size:
+    if confidences is not None and numbers.ndim == 1 and numbers.size in (2 * confidences.size, 3 * confidences.size):
+        numbers = numbers.reshape(len(confidences), -1)
+    elif numbers.ndim == 1 and _known(numbers.size / 2) and not _known(numbers.size / 3):  # x, y without confidence
         numbers = numbers.reshape(-1, 2)
     if numbers.ndim == 2 and confidences is not None and len(confidences) == len(numbers) and numbers.shape[1] >= 2:
         return np.column_stack([numbers[:, :2], confidences])
@@ -200,6 +255,10 @@ def _three_columns(entry: PersonEntry, numbers: Array) -> Array:
     return numbers.reshape(-1, 3)
 
 
+def _known(joints: float) -> bool:
+    return joints in _ORDER_OF or joints in _WHOLE_BODY
+
+
 def _order(
     where: str, numbers: Array, joints: int, skeleton: str | None, order: tuple[str, ...] | None
 ) -> tuple[str, ...]:
@@ -212,12 +271,18 @@ def _order(
             )
         return names
     if order is not None and len(order) == joints:
+        if sum(name in _ALL_NAMES for name in order) < len(order) / 2:
+            raise KeypointFileError(
+                f"{where}: the file names its joints {', '.join(order[:3])}, ..., hardly any of which is a body's here",
+                f"name them as {', '.join(_ORDER_OF[17][:6])}, ..., or say their order: --skeleton",
+            )
         return order
-    if joints == _MPI_JOINTS:
+    if joints in _NOT_READ:
         raise KeypointFileError(
-            f"{where}: 45 numbers are the MPI body of OpenPose, which is not supported",
-            "run OpenPose with --model_pose BODY_25 or COCO",
-        )
+            f"{where}: {joints} joints are {_NOT_READ[joints]}, which is not read",
+            "find joints with a network of COCO, Halpe, CrowdPose, BODY_25 or BlazePose joints"
+            if joints != 15 else "run OpenPose with --model_pose BODY_25 or COCO",
+        )  # fmt: skip
     if joints in _WHOLE_BODY:
         return SKELETONS[_WHOLE_BODY[joints]]
     if joints not in _ORDER_OF:
@@ -232,8 +297,16 @@ _SAME_JOINT = {
 }
 
 
+_SHORT = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")  # lsho, LShoulder, leye
+
+
 def joint_name(name: str) -> str:
     """The name of a joint as `skeletons` has it: `L_Shoulder` of `left_shoulder` or `leftShoulder`."""
+    short = re.fullmatch(r"(l|r|left|right)[ _-]?([a-z]+)", name.strip(), re.IGNORECASE)
+    if short is not None and len(short[2]) > 2:
+        for joint in _SHORT:
+            if joint.startswith(short[2].lower()):
+                return f"{short[1][0].upper()}_{joint.capitalize()}"
     words = re.sub(r"([a-z])([A-Z])", r"\1_\2", name.strip()).replace("-", "_").replace(" ", "_").lower().split("_")
     side = {"left": "L", "l": "L", "right": "R", "r": "R"}.get(words[0])
     rest = "_".join(words[1:] if side else words).capitalize()
@@ -241,12 +314,12 @@ def joint_name(name: str) -> str:
 
 
 def named_order(names: object) -> tuple[str, ...] | None:
-    """The order of joints that a file names; None where it names none, or hardly any that is known."""
+    """The order of joints that a file names; None where it names none, or only numbers them."""
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         return None
-    order = tuple(map(joint_name, names))
-    known = set(chain.from_iterable(SKELETONS.values()))
-    return order if sum(name in known for name in order) >= len(order) / 2 else None
+    if all(re.fullmatch(r"\W*[a-z_ .-]*[0-9]+\W*", name.lower()) for name in names):
+        return None
+    return tuple(map(joint_name, names))
 
 
 def score_of(where: str, value: object) -> float:

@@ -18,6 +18,7 @@ class FileUse:
     entries: int  # in the file, of persons and of others
     left_out: dict[str, int] = field(default_factory=dict)  # entries that gave nobody: why, and how many
     entries_used: int = 0  # that gave a person
+    people_beyond: int = 0  # of those used, who reach far beyond their picture
     pictures_matched: int = 0  # that the file knows, perhaps as showing nobody
     pictures_unmatched: int = 0  # that the file does not know
 
@@ -43,11 +44,16 @@ class FileUse:
             self.left_out[why] = self.left_out.get(why, 0) + 1
 
     def check_somebody(self) -> None:
-        """Refuse a file whose people were all left out.
+        """Refuse a file that knows none of the pictures, and one whose people were all left out.
 
         Raises:
             KeypointFileError: naming why.
         """
+        if self.entries and self.pictures_unmatched and not self.pictures_matched:
+            raise KeypointFileError(
+                f"{self.path}: no entry belongs to a picture that was read",
+                "give the file made from this source; look at its file names or numbers of frames",
+            )
         if self.left_out and not self.entries_used:
             why = ", ".join(f"{count} {reason}" for reason, count in self.left_out.items())
             raise KeypointFileError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,31 @@ def read_camera(path: Path) -> CameraFile:
                 storage.release()
     except (cv2.error, SystemError, UnicodeError):
         raise SourceError(f"{path}: not a camera file, or a damaged one", _REMEDY) from None
+
+
+def lens_facts(file: CameraFile) -> dict[str, Any]:
+    """A camera as a result file holds it, as JSON has it."""
+    return {name: value for name, value in asdict(file).items() if name != "path"}
+
+
+def lens_of_facts(facts: Any, path: Path) -> CameraFile:
+    """The camera that a result file at this path holds.
+
+    Raises:
+        SourceError: it is none.
+    """
+    try:
+        size_px = None if facts["size_px"] is None else (int(facts["size_px"][0]), int(facts["size_px"][1]))
+        (across, down), (x, y) = facts["focal_px"], facts["principal_px"]
+        file = CameraFile(
+            path, (float(across), float(down)), (float(x), float(y)), tuple(map(float, facts["distortion"])), size_px
+        )
+        sound = all(map(math.isfinite, (*file.focal_px, *file.principal_px, *file.distortion)))
+        if not sound or len(file.distortion) not in COUNTS or min(file.focal_px) <= 0 or min(size_px or (1,)) <= 0:
+            raise ValueError
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError):
+        raise SourceError(f"{path}: what it says of the lens is damaged", "run it again") from None
+    return file
 
 
 def _text(path: Path) -> str:

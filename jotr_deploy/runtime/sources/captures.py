@@ -20,7 +20,8 @@ import cv2
 from numpy.typing import NDArray
 
 from jotr_deploy.errors import SourceError
-from jotr_deploy.runtime.sources.containers import bytes_missing, matroska_tracks_of, tracks_of
+from jotr_deploy.runtime.containers_of_streams import video_streams_of
+from jotr_deploy.runtime.sources.containers import Track, bytes_missing, matroska_tracks_of, tracks_of
 from jotr_deploy.runtime.sources.decoder_log import decoder_log
 from jotr_deploy.runtime.sources.images import READ_FORMATS, quiet_opencv
 from jotr_deploy.runtime.sources.picture_kinds import OTHER_PICTURES
@@ -28,6 +29,7 @@ from jotr_deploy.support.file_kinds import UNKNOWN, advice, describe_file
 
 Array = NDArray[Any]
 
+_SAVE = f"save it as PNG or JPEG; {READ_FORMATS}"
 READS_TO_END = 300
 """So many reads without a frame are the end. A broken frame fails alone, a broken key frame takes those up to the next
 one with it."""
@@ -158,18 +160,24 @@ def capture_of_file(path: Path, square: bool = False, animated: bool = False) ->
         raise SourceError(*_why_not_opened(path))
     with quiet_opencv(), _largest_stream(path) as opened:
         capture = cv2.VideoCapture(*opened)
-    still = path.suffix.lower() in OTHER_PICTURES and not (frame_count(capture) or 2) > 1
+    still = what == UNKNOWN and capture.isOpened() and _is_one_picture(path)
     if not capture.isOpened() or capture.getBackendName() == "CV_IMAGES" or still:
         capture.release()
         raise SourceError(*_why_not_opened(path))
     return Film(capture, str(path), square)
 
 
+def _is_one_picture(path: Path) -> bool:
+    """Whether FFmpeg finds a single frame: a picture of a kind that is not read here, not a film."""
+    with quiet_opencv(), released(cv2.VideoCapture(str(path))) as capture:
+        return not (capture.grab() and capture.grab())
+
+
 @contextmanager
 def _largest_stream(path: Path) -> Iterator[tuple[Any, ...]]:
     """What to open so that the largest video stream of a film is read; OpenCV takes the first one."""
     matroska = [track for track in matroska_tracks_of(path) if track.is_video]
-    videos = matroska or [track for track in tracks_of(path) if track.is_video]
+    videos = matroska or [track for track in tracks_of(path) if track.is_video] or _measured(path)
     largest = max(videos, key=lambda track: track.size_px[0] * track.size_px[1], default=None)
     if largest is None or largest.size_px == videos[0].size_px:
         yield (str(path),)
@@ -181,9 +189,27 @@ def _largest_stream(path: Path) -> Iterator[tuple[Any, ...]]:
             f"take the other stream: {_converting(str(path), options).partition(': ')[2]}",
         )
     logging.getLogger("jotr_deploy").info("%s: of %d video streams the largest is read", path, len(videos))
+    with _one_stream(path, largest.id) as opened:
+        yield opened
+
+
+def _measured(path: Path) -> list[Track]:
+    """The video streams of a film of several whose container does not tell their sizes: each is opened."""
+    ids = video_streams_of(path)
+    found = []
+    for number in ids if len(ids) > 1 else ():
+        with _one_stream(path, number) as opened, released(cv2.VideoCapture(*opened)) as capture:
+            size = (int(capture.get(prop)) for prop in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+            found.append(Track(number, True, (next(size), next(size))))
+    return found
+
+
+@contextmanager
+def _one_stream(path: Path, number: int) -> Iterator[tuple[Any, ...]]:
+    """What to open so that the stream with this number of FFmpeg's is read, not the first video."""
     quoted = str(path.resolve()).replace("'", "'\\''")
     with tempfile.NamedTemporaryFile("w", suffix=".ffconcat") as script, capture_options("safe;0"):
-        script.write(f"ffconcat version 1.0\nstream\nexact_stream_id {largest.id}\nfile '{quoted}'\n")
+        script.write(f"ffconcat version 1.0\nstream\nexact_stream_id {number}\nfile '{quoted}'\n")
         script.flush()
         yield script.name, cv2.CAP_FFMPEG
 
@@ -211,14 +237,19 @@ def _why_not_opened(path: Path) -> tuple[str, str]:
     """Cause and remedy, for a file that OpenCV does not open."""
     what, tracks = describe_file(path), tracks_of(path)
     remedy = advice(path)
-    if tracks and not any(track.is_video for track in tracks):
-        return f"{path}: holds sound, but no pictures", "give a film or a picture"
+    if (tracks or (tracks := matroska_tracks_of(path))) and not any(track.is_video for track in tracks):
+        return f"{path}: holds sound or text, but no pictures", "give a film or a picture"
+    if what == "an MPEG transport stream":
+        return f"{path}: {what} without pictures that can be decoded", "give a film or a picture"
     if remedy is None and (missing := bytes_missing(path)):
         return f"{path}: {what} that is cut off: {missing} bytes are missing", "copy or download it again"
     if remedy is None and "video" in what:
         return f"{path}: {what} that cannot be decoded", _converting(str(path), "-c:v libx264")
     if remedy is not None:
         return f"{path}: {what}", remedy
+    if "picture" in what or path.suffix.lower() in OTHER_PICTURES:
+        raw = "camera" in what and "TIFF" not in what
+        return f"{path}: {what}, which is not read", "develop it: save it as PNG or JPEG" if raw else _SAVE
     return f"{path}: {what}, neither a picture nor a film that is read", f"{READ_FORMATS}; films as FFmpeg reads them"
 
 

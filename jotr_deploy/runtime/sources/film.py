@@ -24,6 +24,8 @@ from jotr_deploy.runtime.sources.decoder_log import decoder_log
 from jotr_deploy.runtime.sources.frame_source import Array, Frame, FrameSource, size_of
 from jotr_deploy.runtime.sources.images import quiet_opencv
 
+_ORIENTATIONS = {90: 6, 180: 3, 270: 8}
+"""EXIF's number for the degrees, clockwise, by which OpenCV turns a film upright as its metadata say."""
 _REMEDY = "check that a video player shows it"
 _REMEDY_URL = f"{_REMEDY}; an mp4 needs its index first: ffmpeg -movflags +faststart"
 
@@ -44,8 +46,10 @@ class Video(FrameSource):
     ) -> None:
         self.name, self.every, self.left_out = name, every, {}
         self._opened, self._shown, self._skipped, self._limit_s = opened, shown, skipped, limit_s
+        self._settled = False  # whether `total` was counted
         with released(opened()) as capture:
             self.fps = frame_rate(capture)
+            self._orientation = _ORIENTATIONS.get(round(capture.get(cv2.CAP_PROP_ORIENTATION_META)) % 360, 1)
             self._count(frame_count(capture))
             first = next(self._read(capture), None)
         if first is None:
@@ -56,6 +60,16 @@ class Video(FrameSource):
 
     def _count(self, total: int | None) -> None:
         self.total, self.count = total, None if total is None else -(-total // self.every)
+
+    def settle_total(self) -> int | None:
+        if not self._settled and "://" not in self._shown:
+            with quiet_opencv(), released(self._opened()) as capture:
+                self._count(_count_grabbed(capture))
+            self._settled = True
+        return self.total
+
+    def orientation_of(self, frame: int) -> int:
+        return self._orientation
 
     def frame_names(self) -> Iterator[str]:
         return (self._frame_name(index) for index in range(self.total or 0))

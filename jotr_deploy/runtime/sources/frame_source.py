@@ -51,6 +51,11 @@ class FrameSource(ABC):
 
     _under_way: Generator[Frame, None, None] | None = None
 
+    @property
+    def moving(self) -> bool:
+        """Whether the frames are those of one film or camera, not pictures of their own."""
+        return self.kind in ("video", "stream")
+
     @abstractmethod
     def frame_names(self) -> Iterator[str]:
         """The names of all `total` frames in order, without reading them; none where `total` is None."""
@@ -60,8 +65,12 @@ class FrameSource(ABC):
         return None
 
     def orientation_of(self, frame: int) -> int:
-        """The EXIF orientation by which a still was turned upright, 1 to 8; 1 where it was not turned."""
+        """The EXIF orientation by which a picture was turned upright, 1 to 8; 1 where it was not turned."""
         return 1
+
+    def settle_total(self) -> int | None:
+        """`total`, counted where the container of a film only guesses it; takes as long as decoding the film."""
+        return self.total
 
     @abstractmethod
     def _frames(self) -> Generator[Frame, None, None]:

@@ -199,9 +199,10 @@ def orientation_of(path: Path) -> int:
     from PIL import Image
 
     try:
-        with warnings.catch_warnings(), Image.open(path) as picture:
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = picture.getexif().get(0x0112, 1)
+            with Image.open(path) as picture:
+                found = picture.getexif().get(0x0112, 1)
     except Exception:  # as where the pixels are turned: EXIF data that cannot be read say nothing
         return 1
     return int(found) if found in range(1, 9) else 1

@@ -24,7 +24,7 @@ from jotr_deploy.runtime.sources.film import Video
 from jotr_deploy.runtime.sources.frame_source import Frame, FrameSource
 from jotr_deploy.runtime.sources.images import count_pictures, natural_order
 from jotr_deploy.runtime.sources.live_stream import Stream
-from jotr_deploy.runtime.sources.picture_kinds import HEAD_BYTES, kind_of_file, picture_kind
+from jotr_deploy.runtime.sources.picture_kinds import HEAD_BYTES, is_motion_jpeg, kind_of_file, picture_kind
 from jotr_deploy.runtime.sources.stills import Still, Stills, stills_in
 from jotr_deploy.runtime.sources.video_writer import VideoWriter
 
@@ -35,7 +35,8 @@ STALL_S = 10.0
 _MOST_BYTES = 1 << 28
 """A picture behind a URL is not larger."""
 _ANIMATED = ("GIF", "PNG", "WebP", "AVIF")
-_PLAYED = ("GIF", "PNG")  # by FFmpeg, whole
+_MOTION_JPEG = (".mjpeg", ".mjpg")
+_PLAYED = ("GIF", "PNG", "JPEG")  # by FFmpeg, whole
 
 
 def open_source(
@@ -93,6 +94,10 @@ def _open_file(path: Path, skipped: list[str] | None, every: int, upright: bool)
         raise SourceError(f"{path}: the file is empty", "give an image or a video")
     kind = kind_of_file(path)
     animated = kind in _ANIMATED and count_pictures(path.read_bytes(), str(path)) > 1
+    if kind == "JPEG" and is_motion_jpeg(path.read_bytes()):
+        if path.suffix.lower() not in _MOTION_JPEG:  # by another name FFmpeg gives the first picture alone
+            raise SourceError(f"{path}: JPEG pictures one after another, a film of motion JPEG", "call it .mjpeg")
+        animated = True
     if animated and kind not in _PLAYED:
         raise SourceError(f"{path}: an animated {kind} picture, which is not read", "save it as GIF or MP4")
     if kind is not None and not animated:
@@ -164,7 +169,7 @@ def _images_of_glob(pattern: Path) -> list[Path]:
     if not glob.has_magic(str(pattern)):
         raise SourceError(
             f"{pattern}: no such file or folder",
-            "give an image, a folder, a glob in quotes, a video, a camera's number or a URL",
+            "give an image, a folder, a glob in quotes such as 'folder/*.png', a video, a camera's number or a URL",
         )
     spellings = dict.fromkeys((str(pattern), *(unicodedata.normalize(form, str(pattern)) for form in ("NFC", "NFD"))))
     matches = {match for text in spellings for match in glob.glob(text, recursive=True)}  # noqa: PTH207 (Path.glob: no absolute)

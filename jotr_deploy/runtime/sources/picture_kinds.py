@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 HEAD_BYTES = 64
@@ -48,6 +49,31 @@ def picture_kind(head: bytes) -> str | None:
         if brands[0] in _HEIC:
             return "HEIC"
     return None
+
+
+def is_motion_jpeg(data: bytes) -> bool:
+    """Whether JPEG pictures follow one another as the frames of a film.
+
+    A picture may hold others, such as its thumbnail, but these are not all that follows its end.
+    """
+    ends = [at + 2 for at in _ends_of_jpegs(data)]
+    return len(ends) > 1 and all(data.startswith(b"\xff\xd8\xff", end) for end in ends[:-1])
+
+
+def _ends_of_jpegs(data: bytes) -> Iterator[int]:
+    """Where the end markers are of JPEG pictures that follow one another without a gap."""
+    at = 0
+    while data.startswith(b"\xff\xd8", at):
+        at += 2
+        while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] not in (b"\xda", b""):
+            if data[at + 1] in (0xE1, 0xE2):  # of a photo, which phones let others follow: depth, a brighter one
+                return
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        at = data.find(b"\xff\xd9", at)
+        if at < 0:
+            return
+        yield at
+        at += 2
 
 
 def kind_of_file(path: Path) -> str | None:

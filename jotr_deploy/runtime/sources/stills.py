@@ -115,7 +115,11 @@ def stills_in(folder: Path) -> tuple[list[Still], dict[str, str]]:
         names = ", ".join(list(left_out)[:3]) + (", ..." if len(left_out) > 3 else "")
         logging.getLogger("jotr_deploy").warning("%s: left out: %s (no pictures that are read)", folder, names)
     if not pictures:
-        raise SourceError(f"{folder}: no images in this folder", READ_FORMATS)
+        inner = next((path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")), None)
+        remedy = (
+            READ_FORMATS if inner is None else f"for those in its folders give a glob in quotes: '{folder}/**/*.jpg'"
+        )
+        raise SourceError(f"{folder}: no images in this folder", remedy)
     return [Still.of_file(path) for path in natural_order(pictures)], left_out
 
 

@@ -11,12 +11,14 @@ import pytest
 from canned import on_canvas, write_simcc, write_yolox, yolox_rows
 from pictures import person, picture, video, write
 
-from jotr_deploy.bundle import Bundle, FileEntry, open_bundle, replace_file
+from jotr_deploy.bundle import Bundle, FileEntry, open_bundle, replace_file, sha256_of, starter_path
 from jotr_deploy.errors import BundleError, SessionError
 from jotr_deploy.geometry.crop import square_box
-from jotr_deploy.runtime.finding.people_networks import open_people_networks
+from jotr_deploy.runtime.finding import fetched
+from jotr_deploy.runtime.finding.people_networks import networks_by, open_people_networks
 from jotr_deploy.runtime.run import RunOptions, run
 from jotr_deploy.skeletons import SKELETONS, SMPL30_INDEX
+from jotr_deploy.third_party.blazepose_wheel import SOURCES, _describe
 from jotr_deploy.visual.result_files import read_people
 
 BOXES_PX = np.array([[8, 4, 30, 50], [40, 10, 70, 55.0]])
@@ -76,6 +78,62 @@ def test_what_a_bundle_has_and_is_wanted_is_opened(bundle, has, roles, opened):
     for session in kept:
         with pytest.raises(SessionError, match="closed"):
             session({})
+
+
+def with_files(bundle: Bundle, formats: tuple[str, str]) -> Bundle:
+    """Files that nobody opens, said to be of these formats."""
+    for role, name in zip(("detector", "pose"), formats, strict=True):
+
+        def make(path: Path, role: str = role, name: str = name) -> FileEntry:
+            path.write_bytes(role.encode())
+            return FileEntry(role=role, name="", sha256="", recipe={"format": name})
+
+        bundle = replace_file(bundle, f"{role}.onnx", make)
+    return bundle
+
+
+@pytest.mark.parametrize("fetched_before", [False, True])
+@pytest.mark.parametrize(
+    ("which", "people", "without", "with_fetched"),
+    [
+        ("starter", "auto", "own", "fetched"),
+        ("starter", "detector", "own", "own"),
+        ("starter", "hog", "own", "own"),
+        ("starter", "blazepose", "refused", "fetched"),
+        ("none", "auto", "nothing", "nothing"),
+        ("none", "blazepose", "refused", "fetched"),
+        ("others", "auto", "own", "own"),
+        ("others", "blazepose", "refused", "fetched"),
+        ("half", "blazepose", "refused", "fetched"),
+        ("blazepose", "auto", "own", "own"),
+        ("blazepose", "blazepose", "own", "own"),
+        ("blazepose", "detector", "own", "own"),
+    ],
+)
+def test_whose_networks_find_people(
+    bundle, tmp_path, monkeypatch, which, people, without, with_fetched, fetched_before
+):
+    if fetched_before:
+        monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+        fetched.people_folder().mkdir(parents=True)
+        for name in SOURCES:
+            (fetched.people_folder() / name).write_bytes(name.encode())
+        _describe(fetched.people_folder(), dict.fromkeys(SOURCES, b""))
+    formats = {"others": ("yolox", "simcc"), "half": ("yolox", "blazepose"), "blazepose": ("blazepose", "blazepose")}
+    if which == "starter":
+        bundle = open_bundle(starter_path())
+    elif which in formats:
+        bundle = with_files(bundle, formats[which])
+    expected = with_fetched if fetched_before else without
+    if expected == "refused":
+        with pytest.raises(BundleError, match="BlazePose's networks have not been fetched"):
+            networks_by(people, bundle)
+        return
+    folder = fetched.people_folder() if expected == "fetched" else bundle.path
+    roles = () if expected == "nothing" else ("detector", "pose")
+    found = networks_by(people, bundle)
+    assert [(file.role, file.path.parent) for file in found] == [(role, folder) for role in roles]
+    assert all(file.sha256 == sha256_of(file.path) for file in found)
 
 
 def test_from_pixels_alone(bundle, tmp_path):

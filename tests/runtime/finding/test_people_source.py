@@ -12,15 +12,11 @@ from jotr_deploy.geometry.crop import square_box
 from jotr_deploy.runtime.crops import make_crops
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.finding import people_source
+from jotr_deploy.runtime.finding.crop_boxes import LEAST_JOINTS, with_joint_boxes
 from jotr_deploy.runtime.finding.detection import open_detector
 from jotr_deploy.runtime.finding.detection.one_stage import OneStage
 from jotr_deploy.runtime.finding.people_networks import PeopleNetworks
-from jotr_deploy.runtime.finding.people_source import (
-    LEAST_JOINTS,
-    WholeFrame,
-    file_use,
-    with_joint_boxes,
-)
+from jotr_deploy.runtime.finding.people_source import WholeFrame, file_use
 from jotr_deploy.runtime.finding.pose import open_pose_network
 from jotr_deploy.runtime.joint_files.npz_file import write_keypoints_npz
 from jotr_deploy.runtime.sources.opening import VideoWriter, open_source

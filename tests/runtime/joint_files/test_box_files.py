@@ -7,7 +7,9 @@ from jotr_deploy.errors import KeypointFileError
 from jotr_deploy.runtime.joint_files.box_file import read_boxes
 
 LAYOUTS = "give [[x0, y0, x1, y1], ...], {image name: [[x0, y0, x1, y1], ...]}, or COCO results with bbox and image_id"
-XYWH = "these may be x, y, width, height: give such as COCO results"
+XYWH = (
+    "a box is its corners x0, y0, x1, y1; give those of x, y, width, height, with x, y the upper left, as COCO results"
+)
 A, B = [10, 20, 30, 60], [0.5, 1, 90, 50]
 
 
@@ -48,7 +50,21 @@ def test_layouts(tmp_path, data, asked, boxes, scores):
 @pytest.mark.parametrize(
     ("data", "cause", "remedy"),
     [
-        ("hello", "{}: not JSON (Expecting value: line 1 column 1 (char 0))", "write the file again"),
+        ("hello", "{}: not JSON (Expecting value: line 1 column 1 (char 0))", LAYOUTS),
+        ({"people": []}, "{}: holds joints of people and no boxes", "give it as --keypoints"),
+        ([{"image_id": 1, "keypoints": [1] * 51}], "{}: person 0: has no 'bbox'", "give it as --keypoints"),
+        (
+            [{"box": {f"{axis}{at}": at for axis in "xy" for at in range(1, 5)}}],
+            "{}: person 0: is an oriented box (of four corners)",
+            "give upright boxes, or the joints as --keypoints",
+        ),
+        (
+            {"boxes": [A], "labels": [1], "scores": [0.5]},
+            "{}: holds boxes of a detector, and does not say what class is person",
+            "give the boxes of people as --boxes: {image name: [[x0, y0, x1, y1], ...]}",
+        ),
+        ("0 0.5 0.5 0.2 0.3\n", "{}: holds label text of YOLO, whose places are fractions of the picture", LAYOUTS),
+        ("1 7 20 30 40 50 1\n", "{}: is a table of numbers with spaces", LAYOUTS),
         ("3", "{}: not a layout of boxes that is known", LAYOUTS),
         ({"a.jpg": 3}, "{}: not a layout of boxes that is known", LAYOUTS),
         ([A, [1, 2, 3]], "{}: person 1: a box has four numbers, not [1, 2, 3]", LAYOUTS),
@@ -69,8 +85,8 @@ def test_layouts(tmp_path, data, asked, boxes, scores):
         ),
         ([{"image_id": 1}], "{}: person 0: has no 'bbox'", LAYOUTS),
         (
-            [{"bbox": [1, 2, 3, 4]}],
-            "{}: person 0: image_id is neither a file name nor a number",
+            [{"image_id": 1, "bbox": [1, 2, 3, 4]}, {"bbox": [1, 2, 3, 4]}],
+            "{}: person 1: image_id is neither a file name nor a number",
             "write one with every person",
         ),
     ],

@@ -7,6 +7,7 @@ import pytest
 
 from jotr_deploy.errors import KeypointFileError
 from jotr_deploy.runtime.joint_files.image_index import ImageIndex, image_stem, trailing_number
+from jotr_deploy.runtime.sources.frame_source import FrameSource
 from jotr_deploy.runtime.sources.opening import VideoWriter, open_source
 
 REMEDY = "give the file made from this source; images are found by file name, frames of a video by 0-based number"
@@ -228,3 +229,56 @@ def test_numbers_that_belong_to_no_still(source_of):
     assert caught.value.remedy.startswith(
         "a number must be in the picture's name, or its place in the source from 0; write"
     )
+
+
+class Guessed(FrameSource):
+    """A film whose container counts 9 frames, and that has 10."""
+
+    kind, name, fps, total, count, every, size_px = "video", "walk.mkv", 10.0, 9, 9, 1, (4, 4)
+
+    def settle_total(self):
+        self.total = 10
+        return 10
+
+    def frame_names(self):
+        return (f"walk_{index:012d}" for index in range(self.total))
+
+    def _frames(self):
+        yield from ()
+
+
+@pytest.mark.parametrize("keys", [range(1, 10), range(10), range(9)])
+def test_a_guessed_number_of_frames_shifts_nothing(keys, caplog):
+    belonging = index_of(*keys).match(Guessed())
+    assert [belonging.rows("", at) for at in keys] == [[row] for row in range(len(keys))]
+    assert caplog.messages == []
+
+
+def test_a_list_of_all_pictures_has_as_many_as_the_source(caplog):
+    assert index_of(*range(10), by_position=True, complete=True).match(Guessed()).rows("", 9) == [9]
+    with pytest.raises(KeypointFileError, match=r"lists 5 pictures, 'walk\.mkv' has 10"):
+        index_of(*range(5), by_position=True, complete=True).match(Guessed())
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        (["run_000.jpg", "run_001.jpg"], True),
+        (["walk_000.jpg", "run_001.jpg"], False),
+        (["walk/000.jpg", "run/000.jpg"], False),
+        (["frame_000.jpg"], False),
+        (["0.jpg"], False),
+        ([0], False),
+    ],
+)
+def test_entries_named_after_another_film_are_told(keys, told, caplog):
+    index_of(*keys).match(Guessed())
+    assert any("not named after 'walk.mkv'" in text for text in caplog.messages) == told
+
+
+def test_one_number_is_not_that_of_two_pictures(tmp_path):
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+        cv2.imwrite(str(tmp_path / folder / "7.png"), np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(KeypointFileError, match=r"7 may be '7\.png' or '7\.png'"):
+        index_of(7).match(open_source(f"{tmp_path}/*/7.png"))

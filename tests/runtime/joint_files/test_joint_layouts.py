@@ -17,6 +17,10 @@ COCO18 = RNG.uniform([2, 2, 0.1], [600, 400, 1], (2, 18, 3)).astype(np.float32)
 EXPECTED, EXPECTED18 = to_smpl30(PEOPLE, "coco17"), to_smpl30(COCO18, "coco18")
 
 
+def named(names):
+    return {"images": [], "annotations": [coco(A)], "categories": [{"id": 1, "name": "person", "keypoints": names}]}
+
+
 def flat(joints):
     return [float(x) for x in np.ravel(joints)]
 
@@ -91,6 +95,18 @@ FACE = {"face_keypoints_2d": [1.0] * 210}
         ({"meta_info": {"dataset_name": "coco"}, "instance_info": [instance(A), instance(B)]}, EXPECTED),
         ({"meta_info": {"keypoint_id2name": dict(enumerate(NAMES[::-1]))}, "instance_info": [instance(A[::-1])]},
          EXPECTED[:1]),
+        ([[instance(A), instance(B)]], EXPECTED),  # in Python, saved as it is
+        ({"predictions": [[instance(A), instance(B)]], "visualization": []}, EXPECTED),
+        ([{"keypoints": nested(p), "bbox": [1, 2, 3, 4]} for p in PEOPLE], EXPECTED),  # of one picture
+        ({"results": [coco(A), coco(B)]}, EXPECTED),
+        (coco(A), EXPECTED[:1]),
+        ([{"keypoints": [{"position": {"x": float(x), "y": float(y)}, "score": float(c), "part": name}
+                         for (x, y, c), name in zip(A, NAMES, strict=True)]}], EXPECTED[:1]),
+        ([{**coco(A), "keypoints": flat(A * [1, 1, 0]), "keypoint_scores": flat(A[:, 2])}], EXPECTED[:1]),
+        ({"images": [{"id": 7, "file_name": "a.jpg", "width": "320", "height": "240"}],
+          "annotations": [coco(A * [0.5, 0.5, 1], image_id="7")]}, EXPECTED[:1]),
+        ({"images": [{"id": "f3", "path": "s/a.jpg"}, {"id": "f4", "path": "s/b.jpg"}],
+          "annotations": [coco(A, image_id="f3"), coco(B, image_id="f4"), coco(B, image_id="f5")]}, EXPECTED[:1]),
     ],
 )  # fmt: skip
 def test_layouts(tmp_path, data, expected):
@@ -98,6 +114,42 @@ def test_layouts(tmp_path, data, expected):
     path.write_text(json.dumps(data))
     found = read_keypoints(path).for_image("a.jpg", size_px=SIZE_PX)
     np.testing.assert_allclose(found.keypoints_px, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("skeleton", sorted(SKELETONS))
+def test_places_without_confidence(tmp_path, skeleton):
+    joints = RNG.uniform(2, 400, (len(SKELETONS[skeleton]), 2)).astype(np.float32)
+    (tmp_path / "k.json").write_text(json.dumps([{**coco(A), "keypoints": flat(joints)}]))
+    if len(joints) * 2 in [3 * len(names) for names in SKELETONS.values()]:
+        pytest.skip("as many numbers as another skeleton has")
+    found = read_keypoints(tmp_path / "k.json").for_image("a.jpg")
+    np.testing.assert_allclose(found.keypoints_px, to_smpl30(np.insert(joints, 2, 1, 1)[None], skeleton), rtol=1e-6)
+
+
+@pytest.mark.parametrize("mark", [[0, 0, 1], [-1, -1, 0.5], ["None", "None", "None"], ["", None, "NaN"]])
+@pytest.mark.parametrize("size_px", [(1, 1), SIZE_PX])
+def test_marks_of_joints_that_were_not_found(tmp_path, mark, size_px):
+    joints = nested(A / [*size_px, 1] * [*SIZE_PX, 1] if size_px == SIZE_PX else A / [*SIZE_PX, 1])
+    joints[0] = mark
+    (tmp_path / "k.json").write_text(json.dumps([{**coco(A), "keypoints": joints}]))
+    found = read_keypoints(tmp_path / "k.json").for_image("a.jpg", size_px=SIZE_PX).keypoints_px[0]
+    np.testing.assert_array_equal(found[SMPL30_INDEX["Nose"]], 0)
+    np.testing.assert_allclose(found[SMPL30_INDEX["L_Hip"]], EXPECTED[0, SMPL30_INDEX["L_Hip"]], rtol=1e-5)
+
+
+SHORT = [
+    "nose",
+    *(f"{side}{name}" for name in ("eye", "ear", "sho", "elb", "wri", "hip", "kne", "ank") for side in "lr"),
+]
+LONG = ["Nose", *(name[0] + name[name.index("_") + 1 :].capitalize() for name in NAMES[1:])]  # LShoulder
+
+
+@pytest.mark.parametrize("names", [NAMES, SHORT, LONG, [name.replace("_", " ") for name in NAMES]])
+def test_names_of_joints_as_tools_write_them(tmp_path, names):
+    data = {"images": [], "annotations": [coco(A[::-1])],
+            "categories": [{"id": 1, "name": "person", "keypoints": names[::-1]}]}  # fmt: skip
+    (tmp_path / "k.json").write_text(json.dumps(data))
+    np.testing.assert_allclose(read_keypoints(tmp_path / "k.json").for_image("a.jpg").keypoints_px, EXPECTED[:1])
 
 
 def test_halpe136_is_halpe26_and_more(tmp_path):
@@ -118,9 +170,10 @@ def test_a_joint_that_is_no_number_is_absent(tmp_path, bad, column):
     np.testing.assert_array_equal(found[SMPL30_INDEX["L_Hip"]], EXPECTED[0, SMPL30_INDEX["L_Hip"]])
 
 
-def test_frames_of_mmpose_count_from_1(tmp_path):
-    frames = [{"frame_id": 1 + at, "instances": [instance(p)]} for at, p in enumerate(PEOPLE)]
-    (tmp_path / "k.json").write_text(json.dumps({"meta_info": {}, "instance_info": frames}))
+@pytest.mark.parametrize("first", [0, 1])
+def test_frames_of_mmpose_count_from_1_in_its_demos_and_from_0_in_its_inferencer(tmp_path, first):
+    frames = [{"frame_id": first + at, "instances": [instance(p)]} for at, p in enumerate(PEOPLE)]
+    (tmp_path / "k.json").write_text(json.dumps(frames if first == 0 else {"meta_info": {}, "instance_info": frames}))
     file = read_keypoints(tmp_path / "k.json")
     for at in range(2):
         np.testing.assert_array_equal(file.for_image("v", frame=at).keypoints_px[0], EXPECTED[at])
@@ -190,6 +243,17 @@ COCO_REMEDY = "convert it to COCO results: a list of {image_id, category_id: 1, 
         ([{"image_id": 1, "category_id": 3, "keypoints": flat(A)}],
          "no entry is of category 1, which is person (there are: 3)",
          "write category_id 1 with every person, or give 'categories' with their names"),
+        (named([f"bone {word}" for word in "abcdefghijklmnopq"]),
+         "person 0: the file names its joints Bone_a, Bone_b, Bone_c, ..., hardly any of which is a body's here",
+         "name them as Nose, L_Eye, R_Eye, L_Ear, R_Ear, L_Shoulder, ..., or say their order: --skeleton"),
+        ({"images": [{"id": 1, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.jpg"}], "annotations": []},
+         "'images': id 1 is of 'a.jpg' and of 'b.jpg'", "give every picture an id of its own"),
+        ([instance(A) | {"keypoints": nested(A)}], "person 0: has joints in space (x, y, z)",
+         "give the results of the 2-D network that came before it"),
+        ({"people": [{"pose_keypoints_2d": [], "pose_keypoints_3d": [1.0] * 100}]},
+         "person 0: has joints in space alone", "run OpenPose without --3d"),
+        ([nested(A)], "is an array without the names of pictures",
+         "write {name of the picture: people x joints x (x, y, confidence)}"),
     ],
 )  # fmt: skip
 def test_what_is_not_read_is_named(tmp_path, content, cause, remedy):
@@ -223,6 +287,12 @@ def ultralytics_box(box, **more):
         ([ultralytics_box(BOX), ultralytics_box(OTHER, name="dog", **{"class": 16})], None, [BOX], [0.5]),
         ({"labels": [0, 2], "scores": [0.5, 0.9], "bboxes": [BOX, OTHER]}, None, [BOX], [0.5]),
         ({"a.jpg": [[100 / 640, 50 / 480, 300 / 640, 400 / 480]]}, None, [BOX], [1]),
+        ([dict(zip(("xmin", "ymin", "xmax", "ymax"), BOX, strict=True), name="person", confidence=0.5),
+          dict(zip(("xmin", "ymin", "xmax", "ymax"), OTHER, strict=True), name="dog")], None, [BOX], [0.5]),
+        ([{"label": "person", "score": 0.5,
+           "box": dict(zip(("xmin", "ymin", "xmax", "ymax"), BOX, strict=True))}], None, [BOX], [0.5]),
+        ("0,1,10,20,50,70,1,-1,-1,-1\n1.0,7,100,50,200,350,0.5,-1,-1,-1\n", 1, [BOX], [0.5]),  # frames from 0
+        ("\ufeff1,7,100,50,200,350,1,1,1\n1,8,1,2,3,4,1,3,1\n", 0, [BOX], [1]),  # ground truth with a car
         ("1,1,10,20,50,70,1,-1,-1,-1\n2,7,100,50,200,350,0.5,-1,-1,-1\n", 1, [BOX], [0.5]),
     ],
 )  # fmt: skip
@@ -240,3 +310,15 @@ def test_every_skeleton_is_listed_for_users():
     page = (Path(__file__).parents[3] / "docs" / "joints.md").read_text()
     for name, joints in SKELETONS.items():
         assert f"| `{name}` | {len(joints)} |" in page
+
+
+def test_frames_with_numbers_are_where_these_say(tmp_path):
+    frames = [{"frame_index": at, "people": [{"keypoints": flat(p)}]} for at, p in zip((0, 5), PEOPLE, strict=True)]
+    (tmp_path / "k.json").write_text(json.dumps(frames))
+    file = read_keypoints(tmp_path / "k.json")
+    assert [len(file.for_image("v", frame=at)) for at in (0, 1, 5)] == [1, 0, 1]
+
+
+def test_a_folder_with_upper_case_suffixes(tmp_path):
+    (tmp_path / "a_KEYPOINTS.JSON").write_text(json.dumps({"people": [{"pose_keypoints_2d": flat(COCO18[0])}]}))
+    np.testing.assert_array_equal(read_keypoints(tmp_path).for_image("a.jpg").keypoints_px, EXPECTED18[:1])

@@ -10,6 +10,8 @@ from jotr_deploy.runtime.joint_files.npz_file import write_keypoints_npz
 from jotr_deploy.skeletons import SKELETONS, SMPL30_INDEX, to_smpl30
 
 LAYOUTS = "give COCO or AlphaPose results, OpenPose files, or the .npz that --save-2d writes; docs/joints.md has all"
+JSON_RULES = "write it with a JSON library: double quotes, no comments, no comma before a closing bracket"
+OTHER_NETWORK = "find joints with a network of COCO, Halpe, CrowdPose, BODY_25 or BlazePose joints"
 LENGTHS = (
     "known lengths: 42 (crowdpose14), 51 (coco17), 54 (coco18), 75 (body25), 78 (halpe26), 90 (smpl30), "
     "99 (blazepose33)"
@@ -164,8 +166,15 @@ GOOD = flat(joints(17))
 @pytest.mark.parametrize(
     ("content", "cause", "remedy"),
     [
-        ("", "{}: not JSON (Expecting value: line 1 column 1 (char 0))", "write the file again"),
-        ("hello", "{}: not JSON (Expecting value: line 1 column 1 (char 0))", "write the file again"),
+        ("", "{}: is an empty file", "download or copy it again, and compare its size with that of the original"),
+        ("hello", "{}: not JSON (Expecting value: line 1 column 1 (char 0))", LAYOUTS),
+        ("[1,]", "{}: not JSON (Expecting value: line 1 column 4 (char 3))", JSON_RULES),
+        (
+            "[][]",
+            "{}: holds more than one JSON value (Extra data: line 1 column 3 (char 2))",
+            "write one; jq -s add FILE joins lists",
+        ),
+        ('"[]"', "{}: is JSON in a string, encoded twice", "write the value itself, not its JSON text"),
         (
             '[{"image_id": "a.jpg", "keypoints": [1, 2,',
             "{}: the JSON ends too early, the file is truncated (Expecting value: line 1 column 43 (char 42))",
@@ -196,11 +205,17 @@ GOOD = flat(joints(17))
             "write the file again",
         ),
         (
-            [coco("a.jpg", GOOD), coco("a.jpg", GOOD[:50])],
-            "{}: person 1: 50 numbers are not a flat list of x, y, confidence",
+            [coco("a.jpg", GOOD), coco("a.jpg", GOOD[:49])],
+            "{}: person 1: 49 numbers are not a flat list of x, y, confidence",
             LAYOUTS,
         ),
-        ([coco("a.jpg", GOOD), coco("a.jpg", GOOD[:48])], "{}: person 1: 48 numbers fit no skeleton", LENGTHS),
+        ([coco("a.jpg", GOOD), coco("a.jpg", GOOD[:39])], "{}: person 1: 39 numbers fit no skeleton", LENGTHS),
+        ([coco("a.jpg", GOOD[:48])], "{}: person 0: 16 joints are the MPII body, which is not read", OTHER_NETWORK),
+        (
+            [coco("a.jpg", joints(308))],
+            "{}: person 0: 308 joints are the Goliath set of Sapiens, which is not read",
+            OTHER_NETWORK,
+        ),
         (
             [coco("a.jpg", []), {**coco("a.jpg", []), "keypoints": None}],
             "{}: none of its 2 people has joints of a body",
@@ -208,7 +223,7 @@ GOOD = flat(joints(17))
         ),
         (
             openpose(joints(25), joints(15)),
-            "{}: person 1: 45 numbers are the MPI body of OpenPose, which is not supported",
+            "{}: person 1: 15 joints are the MPI body of OpenPose, which is not read",
             "run OpenPose with --model_pose BODY_25 or COCO",
         ),
         ({"people": 3}, "{}: no list of 'people', so not an OpenPose file", LAYOUTS),
@@ -219,8 +234,8 @@ GOOD = flat(joints(17))
             "write one with every person",
         ),
         (
-            [{"keypoints": GOOD}],
-            "{}: person 0: image_id is neither a file name nor a number",
+            [coco("a.jpg", GOOD), {"keypoints": GOOD}],
+            "{}: person 1: image_id is neither a file name nor a number",
             "write one with every person",
         ),
     ],
@@ -237,8 +252,16 @@ def test_bytes_that_are_no_text(tmp_path):
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(KeypointFileError) as caught:
         read_keypoints(path)
-    assert caught.value.cause.startswith(f"{path}: not JSON ('utf-8' codec")
-    assert caught.value.remedy == LAYOUTS
+    assert (caught.value.cause, caught.value.remedy) == (f"{path}: is data of an unknown kind", LAYOUTS)
+    path.write_bytes(b'[{"image_id": "\xe4.jpg"}]')
+    with pytest.raises(KeypointFileError, match="is text, but not UTF-8"):
+        read_keypoints(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_json_in_any_encoding_of_unicode(tmp_path, encoding):
+    (tmp_path / "k.json").write_bytes(json.dumps([coco("a.jpg", GOOD)]).encode(encoding))
+    assert len(read_keypoints(tmp_path / "k.json").for_image("a.jpg")) == 1
 
 
 @pytest.mark.parametrize(

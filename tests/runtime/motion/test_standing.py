@@ -12,9 +12,15 @@ import numpy as np
 import pytest
 
 from jotr_deploy.bundle import STARTER, open_bundle, write_manifest
+from jotr_deploy.errors import SourceError
 from jotr_deploy.geometry.camera import project_px
 from jotr_deploy.people import LAYOUT, People
 from jotr_deploy.runtime.loaded_model import load
+from jotr_deploy.runtime.run import RunOptions, run
+from jotr_deploy.runtime.sources.camera_files import lens_facts, lens_of_facts, read_camera
+from jotr_deploy.runtime.sources.scene_camera import choose_camera
+from jotr_deploy.verbs.view import _open_frames
+from jotr_deploy.visual.result_files import read_people
 
 SIZE = (640, 480)
 BENT = np.array([-0.25, 0.08, 0.001, -0.001, 0.0])
@@ -111,6 +117,49 @@ def test_through_a_lens_joints_of_a_caller_and_of_a_file_are_moved_like_the_pict
     middle_px = (boxed.boxes_px[:, :2] + boxed.boxes_px[:, 2:])[0] / 2
     np.testing.assert_allclose(bent(middle_px[None]), [[250, 200]], atol=6)
     assert np.isfinite(read.vertices_m).all()
+
+
+@pytest.mark.parametrize("bends", [True, False])
+def test_the_viewer_shows_the_pictures_that_the_meshes_were_found_in(
+    picture: np.ndarray, tmp_path: Path, bends: bool, tiny_bundle: Path
+) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), picture)
+    choice = choose_camera(bent_camera(tmp_path / "camera.yml")) if bends else choose_camera(fov_deg=50)
+    options = RunOptions(people="frame", overlay=False, camera=choice)
+    run(open_bundle(tiny_bundle), str(tmp_path / "a.png"), tmp_path / "new", options)
+    result = tmp_path / "new" / "a.npz"
+    (tmp_path / "camera.yml").unlink(missing_ok=True)
+    for source in (None, str(tmp_path / "a.png")):
+        frames = _open_frames(result, read_people(result), source)
+        assert frames is not None
+        with frames:
+            (frame,) = frames
+        np.testing.assert_array_equal(frame.image_bgr, choice.undistorted(picture))
+        assert (frame.image_bgr != picture).any() == bends
+
+
+SOUND = {"focal_px": [600, 600], "principal_px": [330, 235], "distortion": [0.1, 0, 0, 0], "size_px": [640, 480]}
+
+
+def test_a_lens_comes_back_from_a_result(tmp_path: Path) -> None:
+    lens = read_camera(bent_camera(tmp_path / "camera.yml"))
+    kept = json.loads(json.dumps(lens_facts(lens)))
+    assert lens_of_facts(kept, lens.path) == lens
+    assert lens_of_facts(SOUND, lens.path).size_px == (640, 480)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        *({}, [], "lens", 3, {**SOUND, "distortion": [0.1]}, {**SOUND, "distortion": None}),
+        *({**SOUND, "focal_px": [0, 600]}, {**SOUND, "focal_px": [600]}, {**SOUND, "principal_px": ["a", "b"]}),
+        *({**SOUND, "focal_px": [float("nan"), 600]}, {**SOUND, "size_px": [0, 480]}, {**SOUND, "size_px": [10]}),
+    ],
+)
+def test_a_damaged_lens_is_refused(facts: Any) -> None:
+    with pytest.raises(SourceError) as refusal:
+        lens_of_facts(facts, Path("a.npz"))
+    assert refusal.value.cause == "a.npz: what it says of the lens is damaged"
 
 
 def test_a_film_gives_the_same_through_the_stages_and_again(picture: np.ndarray) -> None:

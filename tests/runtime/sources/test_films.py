@@ -311,7 +311,7 @@ def test_damaged_containers_have_no_tracks(tmp_path, data):
         ("walk.mp4", b"<html><body>", "an HTML page (a download page rather than the file)"),
         ("walk.mp4", b"ID3" + bytes(100), "an MP3 sound, neither a picture nor a film that is read"),
         ("walk.mkv", b"\x1aE\xdf\xa3" + bytes(100), "a Matroska or WebM video that cannot be decoded"),
-        ("scene.exr", b"v/1\x01" + bytes(100), "an OpenEXR picture, neither a picture nor a film that is read"),
+        ("scene.exr", b"v/1\x01" + bytes(100), "an OpenEXR picture, which is not read"),
         ("a.txt", b"0123456789\n" * 1000, "plain text, neither a picture nor a film that is read"),
     ],
 )
@@ -322,3 +322,26 @@ def test_a_film_that_is_none(tmp_path, name, content, cause, capfd):
         open_source(path)
     assert caught.value.cause == f"{path}: {cause}"
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("degrees", "orientation"), [(0, 1), (90, 6), (180, 3), (270, 8)])
+def test_a_turned_film_says_how_it_was_turned(tmp_path, degrees, orientation):
+    path = write_video(tmp_path / "a.mp4")
+    mp4 = bytearray(path.read_bytes())
+    cosine, sine = {0: (1, 0), 90: (0, 1), 180: (-1, 0), 270: (0, -1)}[degrees]
+    at = mp4.index(b"tkhd") + 44
+    matrix = [cosine << 16, sine << 16, 0, -sine << 16, cosine << 16, 0, 0, 0, 1 << 30]
+    mp4[at : at + 36] = b"".join(number.to_bytes(4, "big", signed=True) for number in matrix)
+    path.write_bytes(mp4)
+    with open_source(path) as source:
+        assert source.orientation_of(0) == orientation
+        assert source.size_px == ((32, 64) if degrees in (90, 270) else (64, 32))
+
+
+def test_the_frames_of_a_trimmed_film_are_counted_where_it_matters(tmp_path):
+    path = write_video(tmp_path / "a.mp4", 12)
+    path.write_bytes(trimmed(path.read_bytes(), 4, 5))
+    with open_source(path) as source:
+        assert source.total == 12, "by its table"
+        shown = source.settle_total()
+        assert shown == source.total == len(list(source.frame_names())) == len(list(source)) < 12

@@ -277,3 +277,81 @@ def test_jpeg_pixels_are_those_of_opencv():
 
 def test_a_count_of_one_for_what_is_no_animation():
     assert [count_pictures(encoded(kind), "a") for kind in FORMATS] == [1] * len(FORMATS)
+
+
+def jpeg(value, **more):
+    data = io.BytesIO()
+    Image.new("RGB", (16, 8), (value, value, value)).save(data, "JPEG", **more)
+    return data.getvalue()
+
+
+def test_jpegs_one_after_another_are_a_film(tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"".join(jpeg(40 * at) for at in range(4)))
+    with pytest.raises(SourceError) as caught:
+        open_source(path)
+    assert caught.value.cause == f"{path}: JPEG pictures one after another, a film of motion JPEG"
+    with open_source(path.rename(tmp_path / "a.mjpeg")) as source:
+        assert source.kind == "video"
+        assert [round(float(frame.image_bgr.mean()), -1) for frame in source] == [0, 40, 80, 120]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        jpeg(40),
+        jpeg(40) + b"more",
+        jpeg(40, exif=Image.Exif()) + jpeg(80),  # a photo and its depth
+        jpeg(40, exif=b"Exif\0\0II*\0\xff\xff\xff\xff"),
+    ],
+)
+def test_a_photo_is_one_picture_and_silent(tmp_path, data, recwarn):
+    (tmp_path / "a.jpg").write_bytes(data)
+    with open_source(tmp_path / "a.jpg", upright=True) as source:
+        assert (source.kind, source.orientation_of(0), len(list(source))) == ("image", 1, 1)
+    assert not recwarn.list
+
+
+def other_picture(kind):
+    data = io.BytesIO()
+    Image.new("RGB", (64, 64), (9, 9, 9)).save(data, kind)
+    return data.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "what", "remedy"),
+    [
+        (other_picture("PCX"), "a PCX picture", "save it as PNG or JPEG"),
+        (other_picture("SGI"), "an SGI picture", "save it as PNG or JPEG"),
+        (other_picture("DDS"), "a DirectDraw picture", "save it as PNG or JPEG"),
+        (other_picture("ICO"), "a Windows icon picture", "save it as PNG or JPEG"),
+        (b"qoif" + bytes(60), "a QOI picture", "save it as PNG or JPEG"),
+        (b"P7\nWIDTH 1\n", "a PAM picture", "save it as PNG or JPEG"),
+        (b"<svg xmlns='a'></svg>", "an SVG picture", "save it as PNG or JPEG"),
+        (b"\xff\x0a" + bytes(60), "a JPEG XL picture", "save it as PNG or JPEG"),
+        (b"II*\0\x10\0\0\0CR\2\0" + bytes(60), "a camera's raw picture", "develop it"),
+        (b"IIU\0\x18\0\0\0" + bytes(60), "a camera's raw picture", "develop it"),
+        (b"IIRO\x08\0\0\0" + bytes(60), "a camera's raw picture", "develop it"),
+        (b"FUJIFILMCCD-RAW 0201" + bytes(60), "a camera's raw picture", "develop it"),
+    ],
+)
+def test_pictures_that_are_not_read_are_no_films_of_one_frame(tmp_path, data, what, remedy):
+    for name in ("a.jpg", "a"):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(SourceError) as caught:
+            open_source(tmp_path / name)
+        assert caught.value.cause == f"{tmp_path / name}: {what}, which is not read"
+        assert caught.value.remedy.startswith(remedy)
+
+
+def test_bytes_of_which_ffmpeg_makes_one_frame_are_no_film(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"\n" + jpeg(40))
+    with pytest.raises(SourceError, match="data of an unknown kind"):
+        open_source(tmp_path / "a.jpg")
+
+
+def test_pictures_in_folders_of_a_folder_are_pointed_at(tmp_path):
+    (tmp_path / "deep").mkdir()
+    with pytest.raises(SourceError) as caught:
+        open_source(tmp_path)
+    assert caught.value.remedy == f"for those in its folders give a glob in quotes: '{tmp_path}/**/*.jpg'"

@@ -4,7 +4,3 @@ Frames and units as elsewhere in this project: pixels, the first pixel's centre 
 ("ROI") is two points (2, 2): its centre, and the point that becomes the middle of the crop's upper edge but for a
 margin; see `crops`.
 """
-
-from jotr_deploy.runtime.finding.blazepose.source import BlazePose, BlazePosePeople, open_blazepose
-
-__all__ = ["BlazePose", "BlazePosePeople", "open_blazepose"]

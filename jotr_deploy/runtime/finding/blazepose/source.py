@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.runtime.detections import Detections
-from jotr_deploy.runtime.finding.blazepose import selection
+from jotr_deploy.runtime.finding.blazepose import person_rules
 from jotr_deploy.runtime.finding.blazepose.landmarks import BlazeLandmarks, Poses
 from jotr_deploy.runtime.finding.blazepose.person_detector import BlazeDetector, Found
 from jotr_deploy.runtime.finding.blazepose.rotated_crops import radii_px
 from jotr_deploy.runtime.finding.blazepose.windows import Window, windows
-from jotr_deploy.runtime.finding.people_source import with_joints
-from jotr_deploy.runtime.sessions import open_session
-from jotr_deploy.support.spans import Spans
+from jotr_deploy.runtime.finding.crop_boxes import with_joints
+from jotr_deploy.support.spans import NO_FRAME, Spans
 
 Array = NDArray[Any]
 
@@ -40,22 +36,6 @@ class BlazePose:
     landmarks: BlazeLandmarks
 
 
-@contextmanager
-def open_blazepose(
-    detector: Path, landmarks: Path, device: str = "auto", threads: int | None = None
-) -> Iterator[BlazePose]:
-    """Both networks from their files; the sessions end with the block.
-
-    Raises:
-        SessionError: a file that no engine on this machine opens.
-    """
-    with ExitStack() as stack:
-        found, joints = (
-            stack.enter_context(open_session(path, device=device, threads=threads)) for path in (detector, landmarks)
-        )
-        yield BlazePose(BlazeDetector(found), BlazeLandmarks(joints))
-
-
 @dataclass
 class BlazePosePeople:
     """Finds the people of pictures or, with `film`, of the frames of one film, in order.
@@ -69,9 +49,14 @@ class BlazePosePeople:
     spans: Spans | None = None  # told of the stages "detect" and "pose"
     crop_factor: float = field(kw_only=True)
     _before: _Seen | None = field(default=None, init=False)
+    stages: ClassVar[tuple[str, ...]] = ("detect", "pose")
 
     def __call__(self, image_bgr: Array, name: str, frame: int) -> Detections:
         """See `PeopleSource`."""
+        return self.find(image_bgr, frame)[0]
+
+    def find(self, image_bgr: Array, frame: int = NO_FRAME) -> tuple[Detections, Array]:
+        """The people of a picture (H, W, 3) uint8, and the box (N, 4) about the joints of each."""
         size_px = (image_bgr.shape[1], image_bgr.shape[0])
         before, span = self._before, self.spans or Spans()
         fresh = before is None or before.size_px != size_px or not 0 < frame - before.frame <= LONGEST_STEP
@@ -87,23 +72,23 @@ class BlazePosePeople:
         with span("pose", frame):
             poses, scores = self._with_new(image_bgr, followed, scores, found)
         self._before = _Seen(frame, size_px, turn, poses, scores)
-        return as_detections(poses, scores * poses.flags, size_px, self.crop_factor)
+        return as_detections(poses, scores * poses.flags, size_px, self.crop_factor), person_rules.boxes_px(poses)
 
     def _with_new(self, image_bgr: Array, followed: Poses, scores: Array, found: Found) -> tuple[Poses, Array]:
         """Those who are followed and still there, and those found who are not one of them; with detection scores."""
         found = found[np.flatnonzero(radii_px(found.rois_px) > LEAST_RADIUS_PX)]
-        found = found[np.flatnonzero(~selection.alike_rois(found.rois_px, followed.rois_px).any(1))]
-        found = found[selection.distinct_rois(found.rois_px)]
+        found = found[np.flatnonzero(~person_rules.alike_rois(found.rois_px, followed.rois_px).any(1))]
+        found = found[person_rules.distinct_rois(found.rois_px)]
         first = self.networks.landmarks(image_bgr, found.rois_px)
-        again = np.flatnonzero(first.flags >= selection.LEAST_FIRST_FLAG)
+        again = np.flatnonzero(first.flags >= person_rules.LEAST_FIRST_FLAG)
         second = self.networks.landmarks(image_bgr, first.rois_px[again])
-        sure = found.scores[again] * second.flags >= selection.LEAST_STRENGTH
-        new = np.flatnonzero(sure & selection.agree(first[again], second))
+        sure = found.scores[again] * second.flags >= person_rules.LEAST_STRENGTH
+        new = np.flatnonzero(sure & person_rules.agree(first[again], second))
         poses = Poses.joined(followed, second[new])
         strength = np.concatenate([scores, found.scores[again][new]])
         # Who is followed has been somebody for longer than who is new.
         rank = strength * poses.flags + (np.arange(len(poses)) < len(followed))
-        kept = selection.people(poses, rank)
+        kept = person_rules.people(poses, rank)
         return poses[kept], strength[kept]
 
 
@@ -135,5 +120,5 @@ def due(where: list[Window], turn: int, somebody: bool) -> list[Window]:
 
 def as_detections(poses: Poses, scores: Array, size_px: tuple[int, int], crop_factor: float) -> Detections:
     """People in an image of (width, height) with their crop boxes and their joints in the 30-joint set."""
-    people = Detections.from_boxes(selection.boxes_px(poses), scores)
+    people = Detections.from_boxes(person_rules.boxes_px(poses), scores)
     return with_joints(people, poses.joints, SKELETON, size_px, crop_factor)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jotr_deploy.runtime.finding.detection.base import Detector
+from jotr_deploy.runtime.finding.detection.blazepose import BlazePoseDetector
 from jotr_deploy.runtime.finding.detection.detr_family import RfDetr, RtDetrUltralytics
 from jotr_deploy.runtime.finding.detection.efficient_nms import EfficientNms
 from jotr_deploy.runtime.finding.detection.mmdeploy import Mmdeploy
@@ -33,6 +34,7 @@ FORMATS: tuple[type[Detector], ...] = (
     Yolov6,
     Yolov5,
     Yolox,
+    BlazePoseDetector,
 )
 
 USUAL_PX = (640, 640)

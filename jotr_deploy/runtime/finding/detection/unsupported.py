@@ -37,6 +37,7 @@ _BY_OUTPUTS = {
     ("boxes", "labels", "scores"): Unread("a detector of torchvision (SSD, Faster R-CNN)", _OTHERS),
     ("boxes", "scores"): Unread("a detector with boxes and scores apart (SSD, YOLO-NAS)", _OTHERS),
     ("simcc_x", "simcc_y"): Unread("a pose network (SimCC)", "give it with --pose; a detector finds the boxes for it"),
+    ("flag", "heatmaps", "landmarks", "world"): Unread("BlazePose's landmark network", "give it with --pose"),
     ("keypoints", "scores"): Unread("a pose network", "give it with --pose; a detector finds the boxes for it"),
 }
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jotr_deploy.runtime.finding.pose.base import PoseNetwork
+from jotr_deploy.runtime.finding.pose.blazepose import BlazePoseLandmarks
 from jotr_deploy.runtime.finding.pose.decoded import Decoded
 from jotr_deploy.runtime.finding.pose.heatmaps import HeatMaps
 from jotr_deploy.runtime.finding.pose.simcc import SimCC
@@ -15,7 +16,7 @@ from jotr_deploy.runtime.sessions import Session
 
 __all__ = ["FORMATS", "PoseNetwork", "open_pose_network"]
 
-FORMATS: tuple[type[PoseNetwork], ...] = (SimCC, Decoded, HeatMaps)
+FORMATS: tuple[type[PoseNetwork], ...] = (SimCC, Decoded, HeatMaps, BlazePoseLandmarks)
 
 USUAL_PX = (192, 256)
 """Width and height of the input where a file leaves them open and its recipe says nothing."""

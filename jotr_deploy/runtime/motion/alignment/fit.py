@@ -265,17 +265,19 @@ class _Problem:
     def _likeliest_noise(self, jacobian: Array, error: Array) -> Array:
         """(N, 1) what to take for the error of a joint: that under which the start would see these joints likeliest.
 
-        Under noise s the errors are normal with covariance J P J' + s^2 / confidence, P the prior's. In the
-        eigenvectors of the first, weighted by confidence, both are diagonal for every s.
+        Under noise s the errors are normal with covariance J P J' + s^2 / confidence, P the prior's; both sides are
+        weighted by the confidence. Not by `eigh`, which would serve every s at once: OpenBLAS shares it between the
+        cores, and waits for those that the networks are using.
         """
         confident = np.sqrt(np.repeat(self.confidence, 2, 1))
         scaled = jacobian * confident[..., None]
-        strength, axes = np.linalg.eigh((scaled / self._precision[:, None]) @ np.swapaxes(scaled, 1, 2))
-        along = ((error.reshape(len(error), 1, -1) * confident[:, None]) @ axes)[:, 0] ** 2
+        error = error.reshape(len(error), -1) * confident
         noise = np.array(self._settings.noise) ** 2
-        spread = np.maximum(strength, 0)[..., None] + noise
+        expected = (scaled / self._precision[:, None]) @ np.swapaxes(scaled, 1, 2)
+        spread = expected[:, None] + noise[:, None, None] * np.eye(error.shape[1])  # (N, noise, 2K, 2K)
+        squares = (np.linalg.solve(spread, error[:, None, :, None])[..., 0] * error[:, None]).sum(-1)
         unseen = (confident == 0).sum(1)[:, None] * np.log(noise)
-        surprise = (along[..., None] / spread + np.log(spread)).sum(1) - unseen
+        surprise = squares + np.linalg.slogdet(spread)[1] - unseen
         chosen: Array = np.array(self._settings.used)[surprise.argmin(1)][:, None]
         return chosen
 

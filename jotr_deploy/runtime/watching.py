@@ -1,0 +1,51 @@
+"""Frames of a run for who watches it while it goes on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jotr_deploy.people import People
+from jotr_deploy.runtime.sources.frame_source import size_of
+from jotr_deploy.visual.overlay import draw_people
+
+Array = NDArray[Any]
+
+LONGER_SIDE_PX = 960
+"""Of the pictures that are shown; a larger one takes longer to draw than its people to recover."""
+
+
+class Watcher(Protocol):
+    """Shows pictures while a run goes on."""
+
+    @property
+    def watched(self) -> bool:
+        """Whether a picture would be seen; without it none is drawn."""
+        ...
+
+    def show(self, picture_bgr: Array) -> None:
+        """Show the next picture (H, W, 3) uint8."""
+        ...
+
+
+def small_overlay(image_bgr: Array, people: People, faces: Array, caption: str | None) -> Array:
+    """The people of a picture (H, W, 3) over it, as `draw_people`, at most `LONGER_SIDE_PX` large."""
+    small_bgr = smaller(image_bgr)
+    share = np.divide(size_of(small_bgr), size_of(image_bgr))
+    principal_px = (people.principal_px + 0.5) * share - 0.5  # pixel centres are whole numbers
+    seen = replace(people, focal_px=people.focal_px * np.sqrt(share.prod()), principal_px=principal_px)
+    return draw_people(np.asarray(small_bgr, np.uint8), seen, faces, caption=caption)
+
+
+def smaller(image_bgr: Array) -> Array:
+    """A picture (H, W, 3), made smaller where it is larger than `LONGER_SIDE_PX`."""
+    import cv2
+
+    share = min(1.0, LONGER_SIDE_PX / max(size_of(image_bgr)))
+    if share == 1:
+        return image_bgr
+    width, height = (max(1, round(side * share)) for side in size_of(image_bgr))
+    return np.asarray(cv2.resize(image_bgr, (width, height), interpolation=cv2.INTER_AREA))
