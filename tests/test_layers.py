@@ -109,6 +109,7 @@ MOST_ENTRIES = 26
 
 ALIKE = {
     "base": "what the detectors, and the pose networks, have in common",
+    "blazepose": "a family of networks: its detector, and its pose network",
     "onnxruntime": "an engine: its files, and its session",
     "openvino": "an engine: its files, and its session",
     "run": "the verb, and the function that it calls",
