@@ -69,4 +69,4 @@ def test_zeros_do_not_narrow_the_range(method: CalibrationMethod, rng: np.random
 
 
 def test_always_zero() -> None:
-    assert [histogram(np.zeros(5)).range_by(method) for method in CALIBRATION_METHODS] == [0, 0, 0, 0]
+    assert {histogram(np.zeros(5)).range_by(method) for method in CALIBRATION_METHODS} == {0}
