@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import ml_dtypes
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper, shape_inference
@@ -168,19 +169,15 @@ def _rewrite(graph: onnx.GraphProto, typed: onnx.GraphProto, kinds: list[int], f
 
 def _lowered(tensor: TensorProto, name: str, kind: int) -> TensorProto:
     """A float32 weight rounded to the nearest number of the low type; what is below its smallest becomes zero."""
-    values = np.ascontiguousarray(numpy_helper.to_array(tensor))
+    values = numpy_helper.to_array(tensor)
     largest = float(np.abs(values).max(initial=0))
     if not largest <= LARGEST[kind]:
         raise BundleError(
             f"weight {tensor.name} holds {largest:g}, beyond the range of {TYPE_NAMES[kind]}",
             "use fp32" if kind == LOW_TYPES["bf16"] else "use bf16 or fp32",
         )
-    if kind == LOW_TYPES["fp16"]:
-        words = values.astype("<f2")
-    else:
-        bits = values.view(np.uint32)
-        words = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
-    return TensorProto(name=name, data_type=kind, dims=tensor.dims, raw_data=words.tobytes())
+    low = values.astype(np.float16 if kind == LOW_TYPES["fp16"] else ml_dtypes.bfloat16)
+    return numpy_helper.from_array(low, name)
 
 
 def emulate(typed: onnx.ModelProto) -> onnx.ModelProto:

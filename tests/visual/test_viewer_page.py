@@ -19,14 +19,14 @@ from chromium_page import PROGRAM, ChromiumPage
 from crowd import FACES, crowd
 from viewer_clip import CLIP, LEFT, RIGHT, SIZE, plain, recording, write
 
+from jotr_deploy.verbs.view import view
 from jotr_deploy.errors import MissingDependency, SourceError
 from jotr_deploy.geometry.camera import project_px
 from jotr_deploy.geometry.raster import rasterize
 from jotr_deploy.geometry.scene_frame import image_centre_px
 from jotr_deploy.people import People
-from jotr_deploy.verbs.view import view
-from jotr_deploy.visual.viewer import EVERYONE, OTHERS_OPACITY, Viewer
 from jotr_deploy.visual.viewer_data import Pictures, description, scene_camera, shown_at
+from jotr_deploy.visual.viewer import EVERYONE, OTHERS_OPACITY, Viewer
 
 needs_viser = pytest.mark.skipif(
     importlib.util.find_spec("viser") is None, reason="viser is missing: pip install '.[viewer]'"

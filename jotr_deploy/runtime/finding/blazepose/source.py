@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.runtime.detections import Detections
-from jotr_deploy.runtime.finding.blazepose import selection
-from jotr_deploy.runtime.finding.blazepose.landmarks import BlazeLandmarks, Poses
-from jotr_deploy.runtime.finding.blazepose.person_detector import BlazeDetector, Found
+from jotr_deploy.runtime.finding.blazepose import person_rules
 from jotr_deploy.runtime.finding.blazepose.rotated_crops import radii_px
+from jotr_deploy.runtime.finding.blazepose.person_detector import BlazeDetector, Found
+from jotr_deploy.runtime.finding.blazepose.landmarks import BlazeLandmarks, Poses
 from jotr_deploy.runtime.finding.blazepose.windows import Window, windows
+from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.finding.people_source import with_joints
 from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.support.spans import Spans
@@ -91,18 +91,18 @@ class BlazePosePeople:
     def _with_new(self, image_bgr: Array, followed: Poses, scores: Array, found: Found) -> tuple[Poses, Array]:
         """Those who are followed and still there, and those found who are not one of them; with detection scores."""
         found = found[np.flatnonzero(radii_px(found.rois_px) > LEAST_RADIUS_PX)]
-        found = found[np.flatnonzero(~selection.alike_rois(found.rois_px, followed.rois_px).any(1))]
-        found = found[selection.distinct_rois(found.rois_px)]
+        found = found[np.flatnonzero(~person_rules.alike_rois(found.rois_px, followed.rois_px).any(1))]
+        found = found[person_rules.distinct_rois(found.rois_px)]
         first = self.networks.landmarks(image_bgr, found.rois_px)
-        again = np.flatnonzero(first.flags >= selection.LEAST_FIRST_FLAG)
+        again = np.flatnonzero(first.flags >= person_rules.LEAST_FIRST_FLAG)
         second = self.networks.landmarks(image_bgr, first.rois_px[again])
-        sure = found.scores[again] * second.flags >= selection.LEAST_STRENGTH
-        new = np.flatnonzero(sure & selection.agree(first[again], second))
+        sure = found.scores[again] * second.flags >= person_rules.LEAST_STRENGTH
+        new = np.flatnonzero(sure & person_rules.agree(first[again], second))
         poses = Poses.joined(followed, second[new])
         strength = np.concatenate([scores, found.scores[again][new]])
         # Who is followed has been somebody for longer than who is new.
         rank = strength * poses.flags + (np.arange(len(poses)) < len(followed))
-        kept = selection.people(poses, rank)
+        kept = person_rules.people(poses, rank)
         return poses[kept], strength[kept]
 
 
@@ -134,5 +134,5 @@ def due(where: list[Window], turn: int, somebody: bool) -> list[Window]:
 
 def as_detections(poses: Poses, scores: Array, size_px: tuple[int, int]) -> Detections:
     """People in an image of (width, height) with their crop boxes and their joints in the 30-joint set."""
-    people = Detections.from_boxes(selection.boxes_px(poses), scores)
+    people = Detections.from_boxes(person_rules.boxes_px(poses), scores)
     return with_joints(people, poses.joints, SKELETON, size_px)

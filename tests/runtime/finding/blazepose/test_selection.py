@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from jotr_deploy.runtime.finding.blazepose.landmarks import BODY, POINTS, Poses
-from jotr_deploy.runtime.finding.blazepose.selection import agree, distinct_rois, people
+from jotr_deploy.runtime.finding.blazepose.person_rules import agree, distinct_rois, people
 from jotr_deploy.runtime.finding.blazepose.source import EVERY, due
 from jotr_deploy.runtime.finding.blazepose.windows import windows
 
