@@ -227,6 +227,7 @@ class _Log:
 def _accelerator(config: TrainConfig) -> Accelerator:
     try:
         import tensorboard  # noqa: F401
+        import tomli_w  # noqa: F401
         from accelerate import Accelerator, DistributedDataParallelKwargs
     except ModuleNotFoundError as error:
         raise MissingDependency(f"train needs {error.name}", install("train")) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -61,7 +60,9 @@ class TrainConfig(BaseModel):
 
     def as_toml(self) -> str:
         """The file that gives this configuration again."""
-        return _table({**self.model_dump(exclude={"options"}, exclude_none=True), self.task: self.options}, ())
+        import tomli_w
+
+        return tomli_w.dumps({**self.model_dump(exclude={"options"}, exclude_none=True), self.task: self.options})
 
 
 def read_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
@@ -122,11 +123,3 @@ def _override(content: dict[str, Any], text: str) -> None:
         if not isinstance(content, dict):
             raise TrainingError(f"--set {text}: {key} is not a table", "only tables have keys below them")
     content[keys[-1]] = parsed
-
-
-def _table(values: Mapping[str, Any], path: tuple[str, ...]) -> str:
-    """Plain values first, then the tables; JSON's text of numbers, strings and lists is TOML's."""
-    plain = [f"{key} = {json.dumps(value)}" for key, value in values.items() if not isinstance(value, dict)]
-    tables = [_table(value, (*path, key)) for key, value in values.items() if isinstance(value, dict)]
-    head = [f"\n[{'.'.join(path)}]"] if path and plain else []
-    return "\n".join([*head, *plain, *tables])

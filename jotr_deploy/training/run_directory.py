@@ -36,7 +36,7 @@ def begin_run(directory: Path, config: TrainConfig) -> None:
     with output_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
     with written_aside(directory / CONFIG) as aside:
-        aside.write_text(config.as_toml() + "\n", encoding="utf-8")
+        aside.write_text(config.as_toml(), encoding="utf-8")
     with written_aside(directory / ENVIRONMENT) as aside:
         aside.write_text(json.dumps(environment(), indent=2) + "\n", encoding="utf-8")
 

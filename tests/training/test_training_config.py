@@ -19,7 +19,7 @@ PLAIN = 'task = "mesh"\nsteps = 10\nbatch = 2\nlr = 1e-3\n[mesh]\nprior = "p.pt"
 
 def write(folder: Path, text: str) -> Path:
     path = folder / "train.toml"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return path
 
 
@@ -47,8 +47,9 @@ def test_set(tmp_path: Path, override: str, changed: dict) -> None:
     assert read_config(path, [override]) == read_config(path).model_copy(update=changed)
 
 
-def test_what_is_written_is_what_was_read(tmp_path: Path) -> None:
-    table = {"prior": 'C:\\a "b"', "model": {"d_model": 96}, "freeze_bn": True, "list": [1, 2.5, "x"]}
+@pytest.mark.parametrize("path", ['C:\\a "b"', "/data/\U0001f600/é.pt", "a\nb\t\x7f", ""])
+def test_what_is_written_is_what_was_read(path: str, tmp_path: Path) -> None:
+    table = {"prior": path, "model": {"d_model": 96}, "freeze_bn": True, "list": [1, 2.5, "x"], "a.b": {}}
     config = TrainConfig(task="mesh", steps=10, batch=2, lr=1e-5, weight_decay=0.0, options=table)
     assert read_config(write(tmp_path, config.as_toml())) == config
 

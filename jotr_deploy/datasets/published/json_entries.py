@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import json
+import codecs
 import math
-import re
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.errors import DatasetError, first_line
+from jotr_deploy.errors import DatasetError, MissingDependency, first_line, install
 
 Array = NDArray[Any]
 T = TypeVar("T")
 P = TypeVar("P")
 
 AGAIN = "get the file again; layouts: docs/datasets.md"
-PIECE = 1 << 22
-"""Characters read at once."""
-
-_SPACE = re.compile(r"[ \t\r\n]*")
-_DECODER = json.JSONDecoder()
-_AFTER = frozenset(" \t\r\n,]}:")
-_LONGEST_WORD = 32  # what is wrong nearer to the end of a piece may be right with the next one
+_HEAD = 4096  # bytes; spaces before the first and after the last brace are fewer
 _BEYOND = 1e9  # no pixel, millimetre or radian of any set; float32 has room for its square
 
 
@@ -87,134 +81,80 @@ def people_of(
 
     Args:
         path: JSON with lists of `images` and `annotations`.
-        image: what is needed of a picture; None leaves it out, with everybody in it.
-        person: what is needed of somebody; None leaves the person out. Both should be small: all are held at once.
+        image: what is needed of a picture; None leaves it out, with everybody in it. All are held at once.
+        person: what is needed of somebody; None leaves the person out.
 
     Raises:
         DatasetError: see `each_entry`; a key is missing, or the image that an annotation names.
     """
-    images: dict[int, T | None] = {}
-    people: list[tuple[int, int, P]] = []
-    sections: set[str] = set()
-    for section, value in each_entry(path, sections):
-        entry = Entry(
-            f"{path}: {section[:-1]} {value.get('id', '') if isinstance(value, dict) else ''}".rstrip(), value
-        )
-        if section == "images":
-            images[entry.whole("id")] = image(entry)
-        elif section == "annotations" and (wanted := person(entry)) is not None:
-            people.append((entry.whole("id"), entry.whole("image_id"), wanted))
-    if absent := {"images", "annotations"} - sections:
-        raise DatasetError(f"{path}: has no '{max(absent)}'", AGAIN)
-    for number, image_number, wanted in people:
-        if image_number not in images:
-            raise DatasetError(f"{path}: annotation {number}: there is no image {image_number}", AGAIN)
-        if (picture := images[image_number]) is not None:
+    images = {entry.whole("id"): image(entry) for entry in _each_of(path, "images")}
+    for entry in _each_of(path, "annotations"):
+        if (wanted := person(entry)) is None:
+            continue
+        if (number := entry.whole("image_id")) not in images:
+            raise DatasetError(f"{entry.where}: there is no image {number}", AGAIN)
+        if (picture := images[number]) is not None:
             yield picture, wanted
 
 
-def each_entry(path: Path, keys: set[str] | None = None) -> Iterator[tuple[str, Any]]:
-    """Every value of the object that a JSON file holds, with its key; a list item by item.
-
-    Args:
-        path: of the file.
-        keys: takes up the keys of the object, those of empty lists too.
+def each_entry(path: Path) -> Iterator[tuple[str, Any]]:
+    """Every key and value of the object that a JSON file holds, one at a time.
 
     Raises:
-        DatasetError: the file cannot be read, is cut off, or no JSON object.
+        DatasetError: the file cannot be read, is cut off, or holds no JSON object.
+        MissingDependency: ijson is not installed.
     """
+    return _read(path, "kvitems", "")
+
+
+def _each_of(path: Path, section: str) -> Iterator[Entry]:
+    """The items of a list of objects that stands under a key of the file."""
+    missing = True
+    for value in _read(path, "items", f"{section}.item"):
+        missing = False
+        number = value.get("id", "") if isinstance(value, dict) else ""
+        yield Entry(f"{path}: {section[:-1]} {number}".rstrip(), value)
+    if missing and (section, "start_array", None) not in _read(path, "parse"):
+        raise DatasetError(f"{path}: has no list '{section}'", AGAIN)
+
+
+def _read(path: Path, how: str, *prefix: str) -> Iterator[Any]:
+    """Go through a file by a function of ijson."""
     try:
-        with path.open(encoding="utf-8-sig") as file:
-            yield from _walk(_Window(path, file), set() if keys is None else keys)
+        import ijson
+    except ImportError:
+        raise MissingDependency("ijson is not installed, and annotations are read by it", install("datasets")) from None
+    try:
+        with path.open("rb") as file:
+            _check_ends(path, file)
+            yield from getattr(ijson, how)(file, *prefix, use_float=True)
     except OSError as error:
         raise DatasetError(
             f"{path}: cannot be read ({error.strerror})", "check the path and its permissions"
         ) from error
-    except (ValueError, RecursionError) as error:  # no UTF-8, a number of thousands of digits, nested too deep
-        raise DatasetError(f"{path}: not JSON ({first_line(error)})", AGAIN) from error
+    except (ijson.JSONError, ValueError) as error:  # ValueError: no UTF-8
+        reason = error.args[0] if error.args else ""
+        text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(error)
+        if "premature EOF" in text or "Incomplete" in text:  # of the parsers in C and in Python
+            raise _truncated(path) from error
+        raise DatasetError(f"{path}: not JSON as expected ({first_line(ValueError(text))})", AGAIN) from error
 
 
-def _walk(window: _Window, keys: set[str]) -> Iterator[tuple[str, Any]]:
-    window.expect("{")
-    more = window.peek() != "}"
-    while more:
-        window.peek('"')
-        key = str(window.value())
-        keys.add(key)
-        window.expect(":")
-        if window.peek() == "[":
-            window.expect("[")
-            items = window.peek() != "]"
-            while items:
-                yield key, window.value()
-                items = window.peek(",]") == "," and bool(window.expect(","))
-            window.expect("]")
-        else:
-            yield key, window.value()
-        more = window.peek(",}") == "," and bool(window.expect(","))
-    window.expect("}")
-    if window.peek():
-        raise window.wrong("more follows its end")
+def _check_ends(path: Path, file: BinaryIO) -> None:
+    """Leave a file at the start of its object; one that is no object, or without its end, is refused.
+
+    The parsers find nothing wrong with a list, and in a word or number that is cut off they see a misspelled one.
+    """
+    start = file.read(_HEAD)
+    text = start.removeprefix(codecs.BOM_UTF8)
+    if text.strip() and not text.lstrip().startswith(b"{"):
+        raise DatasetError(f"{path}: not JSON as expected (does not start with {{)", AGAIN)
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _HEAD))
+    if not file.read().rstrip().endswith(b"}"):
+        raise _truncated(path)
+    file.seek(len(start) - len(text))
 
 
-class _Window:
-    """The part of a text that is being read."""
-
-    def __init__(self, path: Path, file: TextIO) -> None:
-        self.path, self.file = path, file
-        self.text, self.at, self.before, self.ended = "", 0, 0, False
-
-    def peek(self, wanted: str = "") -> str:
-        """The next character that is no space, which must be one of those wanted; nothing at the end."""
-        self.at = _end(self.text, self.at)
-        while self.at == len(self.text) and not self.ended:
-            self._read_on()
-            self.at = _end(self.text, self.at)
-        found = self.text[self.at : self.at + 1]
-        if wanted and not found:
-            raise self.cut()
-        if wanted and found not in wanted:
-            raise self.wrong(f"expected {' or '.join(wanted)}")
-        return found
-
-    def expect(self, wanted: str) -> str:
-        """Go past the next character, which must be this one."""
-        found = self.peek(wanted)
-        self.at += 1
-        return found
-
-    def value(self) -> Any:
-        """Go past the next value, whatever it is."""
-        self.peek()
-        while True:
-            try:
-                value, end = _DECODER.raw_decode(self.text, self.at)
-                if self.ended or self.text[end : end + 1] in _AFTER:  # else a number may go on
-                    self.at = end
-                    return value
-            except json.JSONDecodeError as error:
-                open_string = error.msg.startswith("Unterminated string")
-                at_end = error.pos > len(self.text) - _LONGEST_WORD
-                if self.ended or not (open_string or at_end):
-                    cut = open_string or error.pos == len(self.text) or (at_end and self.text[-1] not in "} \n")
-                    self.at = error.pos
-                    raise (self.cut() if cut else self.wrong(error.msg)) from error
-            self._read_on()
-
-    def cut(self) -> DatasetError:
-        return DatasetError(f"{self.path}: the JSON ends too early, the file is truncated", AGAIN)
-
-    def wrong(self, what: str) -> DatasetError:
-        return DatasetError(f"{self.path}: not JSON as expected (character {self.before + self.at}: {what})", AGAIN)
-
-    def _read_on(self) -> None:
-        """Forget what is behind; a value that is longer than a piece has the next one twice as long."""
-        rest = self.text[self.at :]
-        piece = self.file.read(max(PIECE, len(rest)))
-        self.before += self.at
-        self.text, self.at, self.ended = rest + piece, 0, not piece
-
-
-def _end(text: str, at: int) -> int:
-    match = _SPACE.match(text, at)
-    return match.end() if match else at
+def _truncated(path: Path) -> DatasetError:
+    return DatasetError(f"{path}: the JSON ends too early, the file is truncated", AGAIN)

@@ -145,7 +145,7 @@ DAMAGES: list[tuple[tuple[str, str], str, Change, str]] = [
      "has no joints of action 2 subaction 1 frame 5, which s_01/0003.jpg needs"),
     (H36M, f"{S1}_joint_3d", put(3, "2", "1"), "action 2 subaction 1: is no object"),
     (H36M, f"{S1}_smpl_param", without("2", "1", "0", "trans"), "action 2 subaction 1: 0: has no 'trans'"),
-    (COCO, PEOPLE, without("images"), "has no 'images'"),
+    (COCO, PEOPLE, without("images"), "has no list 'images'"),
     (COCO, PEOPLE, without("annotations", 3, "num_keypoints"), "annotation 4: has no 'num_keypoints'"),
     (COCO, PEOPLE, put([1] * 50, "annotations", 1, "keypoints"), "annotation 2: 'keypoints' has 50 numbers, not 51"),
     (COCO, PEOPLE, without("images", 1), "annotation 2: there is no image 2"),
