@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.bundle import Bundle
-from jotr_deploy.errors import BundleError
+from jotr_deploy.errors import BundleError, first_line
 from jotr_deploy.people import LAYOUT
 from jotr_deploy.support.read_errors import read_onnx
 
@@ -57,20 +57,15 @@ def body_graph(bundle: Bundle) -> Any:
 
 
 def _body_of(model: Any, path: Path) -> Any:
-    import onnx
+    import onnx.utils
 
-    graph = model.graph
-    infos = {info.name: info for info in graph.output}
-    if not {*INPUTS, *OUTPUTS} <= infos.keys():
+    if not {*INPUTS, *OUTPUTS} <= {info.name for info in model.graph.output}:
         raise BundleError(f"{path}: exported with --no-body, it makes no meshes", "export it again without --no-body")
-    needed, nodes = set(OUTPUTS), []
-    for node in reversed(graph.node):
-        if needed.intersection(node.output) - set(INPUTS):
-            nodes.append(node)
-            needed.update(node.input)
-    if needed.intersection(info.name for info in graph.input):
+    try:
+        body = onnx.utils.Extractor(model).extract_model(list(INPUTS), list(OUTPUTS))
+    except (AssertionError, ValueError) as error:  # a tensor with two sources; sparse weights
+        raise BundleError(f"{path}: its body cannot be taken out ({first_line(error)})", "export it again") from error
+    read = {name for node in body.graph.node for name in node.input}
+    if read.intersection(info.name for info in model.graph.input):
         raise BundleError(f"{path}: its body needs more than pose and shape", "export it again")
-    weights = [weight for weight in graph.initializer if weight.name in needed]
-    inputs, outputs = ([infos[name] for name in names] for names in (INPUTS, OUTPUTS))
-    body = onnx.helper.make_graph(nodes[::-1], "body", inputs, outputs, weights)
-    return onnx.helper.make_model(body, opset_imports=model.opset_import, ir_version=model.ir_version)
+    return body
