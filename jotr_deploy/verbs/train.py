@@ -38,7 +38,7 @@ def train(
     """Train a network as a configuration says; SIGINT or SIGTERM keeps a checkpoint first."""
     if recipe is not None:
         choice("--recipe", recipe, ("paper", "code"))
-    needs("train", "torch", "accelerate", "tensorboard")
+    needs("train", "torch", "accelerate", "tensorboard", "tomli_w")
     errors.print(f"[dim]preparing[/] {escape(str(config))}", highlight=False, soft_wrap=True)
     from jotr_deploy.training.run_config import read_config
     from jotr_deploy.training.loop import fit

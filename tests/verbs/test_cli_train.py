@@ -80,7 +80,7 @@ def test_refusals(cli: Cli, config: Path, arguments: list[str], cause: str, reme
     assert not (config.parent / "runs").exists()
 
 
-@pytest.mark.parametrize("missing", ["accelerate", "tensorboard"])
+@pytest.mark.parametrize("missing", ["accelerate", "tensorboard", "tomli_w"])
 def test_a_missing_extra(cli: Cli, config: Path, monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
     import importlib.util
 
