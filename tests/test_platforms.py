@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny import TINY
+from tiny import SMALL
 
 from jotr_deploy.model.checkpoint import save_checkpoint
 from jotr_deploy.model.initialise import initialise
@@ -111,6 +111,6 @@ main()
 
 
 def test_export(elsewhere: dict[str, str], tmp_path: Path) -> None:
-    save_checkpoint(tmp_path / "tiny.pt", initialise(JOTR(TINY, None)))
+    save_checkpoint(tmp_path / "tiny.pt", initialise(JOTR(SMALL, None)))
     python(elsewhere, "-m", "jotr_deploy.cli", "export", tmp_path / "tiny.pt", "--no-body", "-o", tmp_path / "bundle")
     assert (tmp_path / "bundle" / "mesh.onnx").is_file()

@@ -109,22 +109,23 @@ def test_the_published_network_drifts_by_a_millimetre(published: Case) -> None:
 
 
 @pytest.mark.parametrize("size", ["tiny", "published"])
-@pytest.mark.parametrize("odd", ["black", "white", "no joints", "far joints", "joints on the border"])
-def test_odd_inputs_give_finite_outputs(request: pytest.FixtureRequest, size: str, odd: str) -> None:
+def test_odd_inputs_give_finite_outputs(request: pytest.FixtureRequest, size: str) -> None:
     asked: Case = request.getfixturevalue(size)
-    cells = asked.torch.config.heatmap_side
-    feeds = random_crops(asked.torch.config, 3)
-    changed = {
+    odd = {
+        "nothing odd": ("image", ...),
         "black": ("image", 0),
         "white": ("image", 1),
         "no joints": ("joints_mask", 0),
         "far joints": ("joints", 1e6),
-        "joints on the border": ("joints", cells),
+        "joints on the border": ("joints", asked.torch.config.heatmap_side),
     }
-    name, value = changed[odd]
-    feeds[name][1:] = value
+    feeds = random_crops(asked.torch.config, len(odd))
+    for person, (name, value) in enumerate(odd.values()):
+        if value is not ...:
+            feeds[name][person] = value
     for output, found in runtime(asked.typed["fp16"])(feeds).items():
-        assert np.isfinite(found).all(), output
+        finite = np.isfinite(found).reshape(len(odd), -1).all(1)
+        assert finite.all(), (output, np.array(list(odd))[~finite])
 
 
 def test_nearly_all_arithmetic_of_the_published_network_is_low(published: Case) -> None:

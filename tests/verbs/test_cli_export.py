@@ -13,7 +13,7 @@ import pytest
 import torch
 from golden_case import body, case, published_state, standin
 from outcome import Outcome, tree
-from tiny import TINY
+from tiny import SMALL, TINY
 
 import jotr_deploy.export.to_bundle as export_module
 from jotr_deploy.body.smpl import BodyModel, stand_in
@@ -31,7 +31,6 @@ from jotr_deploy.runtime.sessions import open_session
 Cli = Callable[..., Outcome]
 
 SEED = "jotr-golden-A/"
-SMALL = TINY.model_copy(update={"decoder_layers": 2})  # the fewest layers that still sample
 WEIGHTS = "trained network weights", "those of the checkpoint's authors and of its training data", False
 SMPL = "SMPL body model", "non-commercial research, https://smpl.is.tue.mpg.de/modellicense.html", False
 VPOSER = "VPoser v1.0 pose prior", "non-commercial research, https://smpl-x.is.tue.mpg.de/modellicense.html", False
