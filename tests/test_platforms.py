@@ -15,6 +15,8 @@ from jotr_deploy.model.checkpoint import save_checkpoint
 from jotr_deploy.model.initialise import initialise
 from jotr_deploy.model.jotr import JOTR
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 SCENE = ROOT / "jotr_deploy/visual/scene.jpg"
 

@@ -29,6 +29,8 @@ from jotr_deploy.errors import BundleError, JotrDeployError, VerificationError
 from jotr_deploy.support.processor import sums_saturate
 from jotr_deploy.runtime.sessions import open_session
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def drifts_1_mm(monkeypatch: pytest.MonkeyPatch) -> None:

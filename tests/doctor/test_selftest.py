@@ -24,6 +24,8 @@ from jotr_deploy.plugins import kernel
 from jotr_deploy.plugins.reference import trilinear_sample_3d
 from jotr_deploy.doctor.selftest import SelfTest, operator_feeds, operator_model, selftest
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("torch", reason="pip install '.[export]'")
 
 STAND_IN = module._stand_in

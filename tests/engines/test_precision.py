@@ -34,6 +34,8 @@ from jotr_deploy.model.jotr import JOTR
 from jotr_deploy.plugins import NAME
 from jotr_deploy.plugins.onnx_function import inline
 
+pytestmark = pytest.mark.slow
+
 PRECISIONS: tuple[Precision, ...] = ("fp16", "bf16")
 LOW_ROWS = (
     "backbone", "lifting", "fusion", "fusion.decoder.layers", "fusion.decoder.memory_kv", "fusion.decoder.sampled_k",

@@ -14,6 +14,8 @@ from jotr_deploy.export.fused import flatten_body, fold_decoder, fold_encoders, 
 from jotr_deploy.model.initialise import initialise
 from jotr_deploy.model.jotr import JOTR
 
+pytestmark = pytest.mark.slow
+
 SEED = "jotr-golden-A/"
 
 

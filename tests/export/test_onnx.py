@@ -23,6 +23,8 @@ from jotr_deploy.model.jotr import JOTR, MeshOutput
 from jotr_deploy.plugins import DOMAIN, NAME
 from jotr_deploy.plugins.onnx_function import inline
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def published(golden_file: Path) -> onnx.ModelProto:

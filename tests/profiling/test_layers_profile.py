@@ -21,6 +21,8 @@ from jotr_deploy.profiling.layer_times import GLUE, HEAT_MAPS, block_of, blocks_
 from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.runtime.sessions.session import Kernel
 
+pytestmark = pytest.mark.slow
+
 ENGINES = ["onnxruntime", *(["openvino"] if importlib.util.find_spec("openvino") else [])]
 
 

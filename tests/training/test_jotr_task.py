@@ -27,6 +27,8 @@ from jotr_deploy.training.losses import NAMES, Found
 from jotr_deploy.training.parallel import with_shared_statistics
 from jotr_deploy.training.tasks import make_task
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = Path(__file__).parents[2] / "configs" / "published"
 
 

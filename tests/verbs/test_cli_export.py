@@ -28,6 +28,8 @@ from jotr_deploy.model.initialise import initialise
 from jotr_deploy.model.jotr import JOTR, MeshOutput, PoseOutput
 from jotr_deploy.runtime.sessions import open_session
 
+pytestmark = pytest.mark.slow
+
 Cli = Callable[..., Outcome]
 
 SEED = "jotr-golden-A/"

@@ -15,6 +15,8 @@ import pytest
 import torch
 from tiny import TINY
 
+pytestmark = pytest.mark.slow
+
 Cli = Callable[..., Any]
 
 
