@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import pytest
 from calibration.conftest import ANY_MM, Finished
+from one_millimetre import OneMillimetre
 
 from jotr_deploy.bundle import Bundle, FileEntry, open_bundle, replace_file, sha256_of
 from jotr_deploy.support.cache import user_cache
@@ -34,16 +35,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def drifts_1_mm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A meter that opens no network, for what does not depend on the drift: two dozen sessions a calibration."""
-
-    class Meter(DriftMeter):
-        def __init__(self, reference: onnx.ModelProto, batches: list[Any]) -> None:
-            self.people = sum(len(feeds["image"]) for feeds in batches)
-
-        def __call__(self, model: onnx.ModelProto) -> np.ndarray:
-            return np.ones(self.people)
-
-    monkeypatch.setattr(module, "DriftMeter", Meter)
+    monkeypatch.setattr(module, "DriftMeter", OneMillimetre)
 
 
 @pytest.fixture
