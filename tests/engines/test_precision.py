@@ -27,7 +27,7 @@ from jotr_deploy.engines.precision import (
     to_low_precision,
     typing_report,
 )
-from jotr_deploy.engines.verify import BATCHES, LIMITS, Network, measure, random_crops, require
+from jotr_deploy.engines.verify import LIMITS, Network, measure, random_crops, require
 from jotr_deploy.errors import BundleError
 from jotr_deploy.export.to_bundle import torch_network
 from jotr_deploy.model.jotr import JOTR
@@ -102,8 +102,8 @@ def test_an_inlined_network_is_typed_too_its_sampling_in_float32(tiny: Case) -> 
 def test_the_published_network_drifts_by_a_millimetre(published: Case) -> None:
     """Weights by formula amplify: float32 itself drifts eight times as far as in a network before training."""
     config = published.torch.config
-    rows = measure(torch_network(published.torch), runtime(published.typed["fp16"]), config)
-    assert {row.batch for row in rows} == set(BATCHES)
+    rows = measure(torch_network(published.torch), runtime(published.typed["fp16"]), config, (1, 3))
+    assert {row.batch for row in rows} == {1, 3}
     for row in rows:
         _, limit = LIMITS["fp16"][row.output]
         assert row.finite
