@@ -21,20 +21,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.datasets.synthetic.scene_crops import picture
 from jotr_deploy.datasets.synthetic.scene import draw_scene
-from jotr_deploy.evaluation.measured_people import Samples
+from jotr_deploy.datasets.synthetic.scene_crops import picture
 from jotr_deploy.evaluation.held_out_scenes import HeldOut, held_out
+from jotr_deploy.evaluation.measured_people import Samples
 from jotr_deploy.geometry.camera import project_px
 from jotr_deploy.geometry.scene_frame import before_camera
 from jotr_deploy.people import People
-from jotr_deploy.support.processor import processor
-from jotr_deploy.runtime.motion.alignment.aligner import Aligner
 from jotr_deploy.runtime.body_session import open_body
 from jotr_deploy.runtime.crops import make_crops
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.loaded_model import Model, load
+from jotr_deploy.runtime.motion.alignment.aligner import Aligner
 from jotr_deploy.skeletons import MEASURED_IN_SMPL30, to_smpl30
+from jotr_deploy.support.processor import processor
 
 Array = NDArray[Any]
 MEASURED = list(MEASURED_IN_SMPL30)

@@ -26,12 +26,12 @@ from jotr_deploy.bundle import Bundle, open_bundle
 from jotr_deploy.calibration.calibration_crops import CropSet, synthetic_crops
 from jotr_deploy.evaluation.metrics import mpjpe_mm
 from jotr_deploy.export.assemble import load_network, load_stand_in
+from jotr_deploy.profiling.bench_result import timings
 from jotr_deploy.profiling.eager import EAGER
 from jotr_deploy.profiling.environment import environment, load_average
 from jotr_deploy.profiling.interleave import collect, timed, warm_up
 from jotr_deploy.profiling.networks import Network, open_networks
 from jotr_deploy.profiling.quiet import Judge
-from jotr_deploy.profiling.bench_result import timings
 from jotr_deploy.profiling.timed_picture import open_scene
 
 BATCHES = (1, 8)

@@ -29,14 +29,14 @@ from jotr_deploy.profiling.environment import environment, load_average
 from jotr_deploy.profiling.timed_picture import default_scene
 from jotr_deploy.runtime.body_session import open_body
 from jotr_deploy.runtime.finding.detection import open_detector
-from jotr_deploy.runtime.sources.images import read_image
-from jotr_deploy.runtime.mesh import MeshNetwork
 from jotr_deploy.runtime.finding.people_source import DetectedPeople
-from jotr_deploy.runtime.pipeline import Pipeline
 from jotr_deploy.runtime.finding.pose import open_pose_network
-from jotr_deploy.runtime.sessions import Session, open_session
+from jotr_deploy.runtime.mesh import MeshNetwork
 from jotr_deploy.runtime.motion.smoothing import Smoother, open_smoother
 from jotr_deploy.runtime.motion.tracking import Tracker
+from jotr_deploy.runtime.pipeline import Pipeline
+from jotr_deploy.runtime.sessions import Session, open_session
+from jotr_deploy.runtime.sources.images import read_image
 from jotr_deploy.runtime.sources.opening import VideoWriter, open_source
 from jotr_deploy.support.spans import Spans
 from jotr_deploy.visual.overlay import draw_people

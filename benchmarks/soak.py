@@ -17,8 +17,8 @@ import psutil
 from jotr_deploy.bundle import open_bundle
 from jotr_deploy.profiling.environment import environment, load_average
 from jotr_deploy.profiling.timed_picture import default_scene
-from jotr_deploy.runtime.sources.images import read_image
 from jotr_deploy.runtime.run import RunOptions, run
+from jotr_deploy.runtime.sources.images import read_image
 from jotr_deploy.runtime.sources.opening import VideoWriter
 
 SIZE_PX = (320, 240)

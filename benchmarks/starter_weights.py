@@ -22,9 +22,7 @@ from torch import Tensor, nn
 from jotr_deploy.bundle import open_bundle
 from jotr_deploy.engines.fp16_weights import widen_weights
 from jotr_deploy.runtime.sessions import open_session
-from jotr_deploy.training.tasks import detector_task
-from jotr_deploy.training.tasks import pose_task
-from jotr_deploy.training.tasks import Task
+from jotr_deploy.training.tasks import Task, detector_task, pose_task
 from jotr_deploy.training.tiny_pose import Heights
 
 SEED, BATCH, BATCHES = 99, 32, 8
@@ -84,7 +82,9 @@ def main() -> None:
     arguments = parser.parse_args()
     path = open_bundle(Path("starter")).file(arguments.role)
     task: Task = (
-        detector_task.make(detector_task.Options(), SEED) if arguments.role == "detector" else pose_task.make(pose_task.Options(), SEED)
+        detector_task.make(detector_task.Options(), SEED)
+        if arguments.role == "detector"
+        else pose_task.make(pose_task.Options(), SEED)
     )
     network = task.model.eval().requires_grad_(False)
     pairs = folded(network, stored(path))

@@ -12,8 +12,8 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from jotr_deploy.datasets.synthetic.scene_crops import crop, picture
 from jotr_deploy.datasets.synthetic.scene import draw_scene
+from jotr_deploy.datasets.synthetic.scene_crops import crop, picture
 
 SEED = 0
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from jotr_deploy.bundle import open_bundle
 from jotr_deploy.geometry.scene_frame import scene_error_px, scene_translation_m
-from jotr_deploy.runtime.mesh import MeshNetwork
 from jotr_deploy.runtime.finding.people_source import open_people_source
+from jotr_deploy.runtime.mesh import MeshNetwork
 from jotr_deploy.runtime.pipeline import Pipeline
 from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.runtime.sources.opening import open_source

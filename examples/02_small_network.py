@@ -14,8 +14,8 @@ from jotr_deploy.body.smpl import stand_in
 from jotr_deploy.bundle import open_bundle
 from jotr_deploy.config import ModelConfig
 from jotr_deploy.engines.verify import random_crops
-from jotr_deploy.export.to_bundle import export_bundle
 from jotr_deploy.export.assemble import UNTRAINED_LABEL, load_network
+from jotr_deploy.export.to_bundle import export_bundle
 from jotr_deploy.model.checkpoint import save_checkpoint
 from jotr_deploy.model.initialise import initialise
 from jotr_deploy.model.jotr import JOTR

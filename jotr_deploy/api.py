@@ -14,9 +14,9 @@ from jotr_deploy.errors import JotrDeployError
 
 if TYPE_CHECKING:
     from jotr_deploy.engines.verify import Difference
-    from jotr_deploy.evaluation.published.set_result import SetEvaluation
-    from jotr_deploy.evaluation.occlusion import OcclusionOptions
     from jotr_deploy.evaluation.evaluation_result import Evaluation
+    from jotr_deploy.evaluation.occlusion import OcclusionOptions
+    from jotr_deploy.evaluation.published.set_result import SetEvaluation
     from jotr_deploy.export.to_bundle import Exported
 
 Say = Callable[[str], None]
@@ -56,8 +56,8 @@ def export_bundle(
         OutputError: `output` exists or cannot be written.
     """
     say(f"reading {'random weights' if checkpoint is None else checkpoint}")
-    from jotr_deploy.export.to_bundle import export_bundle as export
     from jotr_deploy.export.assemble import load_network, load_stand_in
+    from jotr_deploy.export.to_bundle import export_bundle as export
 
     if checkpoint is None:
         loaded = load_stand_in(with_body=with_body)
@@ -160,8 +160,8 @@ def evaluate(
         JotrDeployError: options that the protocol lacks or does not use, and files that cannot be used.
     """
     from jotr_deploy.bundle import open_bundle
-    from jotr_deploy.evaluation.protocols import PROTOCOLS, SYNTHETIC, SyntheticOptions, evaluate_synthetic
     from jotr_deploy.evaluation.held_out_scenes import SCENES
+    from jotr_deploy.evaluation.protocols import PROTOCOLS, SYNTHETIC, SyntheticOptions, evaluate_synthetic
 
     if protocol not in PROTOCOLS:
         raise JotrDeployError(f"--protocol: {protocol!r} is not known", f"give one of {', '.join(PROTOCOLS)}")

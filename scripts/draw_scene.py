@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from jotr_deploy.datasets.joint_errors import COCO17_IN_SMPL30
-from jotr_deploy.datasets.synthetic.scene_crops import picture
 from jotr_deploy.datasets.synthetic.scene import draw_scene
+from jotr_deploy.datasets.synthetic.scene_crops import picture
 from jotr_deploy.export.plausibility import INDEX, OPTIONS, SEED
 from jotr_deploy.runtime.sources.images import write_image
 

@@ -20,8 +20,8 @@ import onnx
 from jotr_deploy.bundle import FileEntry, Licence, Manifest, new_directory, sha256_of, write_manifest
 from jotr_deploy.engines.fp16_weights import halve_weights
 from jotr_deploy.engines.verify import measure, require, vertices_error
-from jotr_deploy.export.to_bundle import FACES, MESH, torch_network
 from jotr_deploy.export.assemble import STAND_IN_BODY, load_network
+from jotr_deploy.export.to_bundle import FACES, MESH, torch_network
 from jotr_deploy.export.to_onnx import export_onnx
 from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.training.tiny_detector import export_detector

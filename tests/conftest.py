@@ -55,8 +55,8 @@ def tiny_bundle(once: Once) -> Path:
     """A bundle of `tiny.TINY` with random weights and the stand-in body."""
     from tiny import TINY
 
-    from jotr_deploy.export.to_bundle import export_bundle
     from jotr_deploy.export.assemble import load_stand_in
+    from jotr_deploy.export.to_bundle import export_bundle
 
     return once("tiny", lambda path: export_bundle(load_stand_in(TINY), path))
 

@@ -23,11 +23,11 @@ from jotr_deploy.bundle import open_bundle
 from jotr_deploy.datasets.published.json_entries import each_entry
 from jotr_deploy.errors import BodyFileError, CheckpointError, JotrDeployError
 from jotr_deploy.model.checkpoint import build_model, load_checkpoint
-from jotr_deploy.support.read_errors import read_onnx
-from jotr_deploy.runtime.sources.images import read_image
 from jotr_deploy.runtime.joint_files.box_file import read_boxes
 from jotr_deploy.runtime.joint_files.keypoint_file import read_keypoints
 from jotr_deploy.runtime.sessions import open_session
+from jotr_deploy.runtime.sources.images import read_image
+from jotr_deploy.support.read_errors import read_onnx
 from jotr_deploy.training.run_config import read_config
 from jotr_deploy.visual.result_files import read_people
 

@@ -33,9 +33,9 @@ from jotr_deploy.profiling.timed_picture import default_scene
 from jotr_deploy.runtime.crop_graph import GpuCropper, sampling
 from jotr_deploy.runtime.crops import make_crops
 from jotr_deploy.runtime.detections import Detections
-from jotr_deploy.runtime.sources.images import read_image
 from jotr_deploy.runtime.sessions import cuda
 from jotr_deploy.runtime.sessions.device_array import DeviceArray
+from jotr_deploy.runtime.sources.images import read_image
 from jotr_deploy.support.writing import written_aside
 
 SIZES_PX = ((1280, 720), (1920, 1080))

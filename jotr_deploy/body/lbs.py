@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from jotr_deploy.body.torch_rotations import matrix_from_axis_angle
 from jotr_deploy.body.smpl import PARENTS, BodyModel
+from jotr_deploy.body.torch_rotations import matrix_from_axis_angle
 
 
 def shape_vertices(template: Tensor, directions: Tensor, betas: Tensor) -> Tensor:

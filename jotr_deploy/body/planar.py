@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from jotr_deploy.body.lbs import SkinnedBody
-from jotr_deploy.body.torch_rotations import matrix_from_axis_angle
 from jotr_deploy.body.smpl import PARENTS
+from jotr_deploy.body.torch_rotations import matrix_from_axis_angle
 
 
 def _levels() -> list[range]:

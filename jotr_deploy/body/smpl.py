@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.errors import BodyFileError
+from jotr_deploy.skeletons import SMPL_PARENTS
 from jotr_deploy.support.file_kinds import describe_file
 from jotr_deploy.support.read_errors import read_errors
-from jotr_deploy.skeletons import SMPL_PARENTS
 
 Array = NDArray[Any]
 

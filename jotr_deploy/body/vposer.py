@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jotr_deploy.body.torch_rotations import axis_angle_from_matrix, matrix_from_6d
 from jotr_deploy.body.tensors import read_tensors
+from jotr_deploy.body.torch_rotations import axis_angle_from_matrix, matrix_from_6d
 from jotr_deploy.errors import BodyFileError
 
 LATENT, HIDDEN, BODY_JOINTS = 32, 512, 21

@@ -14,9 +14,8 @@ import onnx
 from numpy.typing import NDArray
 
 from jotr_deploy.bundle import Bundle, Error, FileEntry, replace_file
-from jotr_deploy.support.cache import user_cache
-from jotr_deploy.calibration.codes import CODES
 from jotr_deploy.calibration.calibration_crops import ENOUGH, CropSet
+from jotr_deploy.calibration.codes import CODES
 from jotr_deploy.calibration.quantize import sites
 from jotr_deploy.calibration.ranges import BINS, Histogram, Method, collect
 from jotr_deploy.calibration.sensitivity import DriftMeter, Search, placed, search
@@ -24,8 +23,9 @@ from jotr_deploy.engines.derived_files import CALIBRATED, MESH, calibrated
 from jotr_deploy.engines.fp16_weights import widen_weights
 from jotr_deploy.errors import BundleError, JotrDeployError
 from jotr_deploy.evaluation.metrics import distances_mm
-from jotr_deploy.support.read_errors import read_onnx
 from jotr_deploy.runtime.sessions import open_session
+from jotr_deploy.support.cache import user_cache
+from jotr_deploy.support.read_errors import read_onnx
 from jotr_deploy.support.writing import written_aside
 
 Array = NDArray[Any]

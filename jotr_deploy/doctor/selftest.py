@@ -234,8 +234,8 @@ def _networks(bundle: Bundle | None, folder: Path) -> dict[str, Callable[[], Bun
 
 def _stand_in(config: ModelConfig, path: Path) -> Bundle:
     try:
-        from jotr_deploy.export.to_bundle import export_bundle
         from jotr_deploy.export.assemble import load_stand_in
+        from jotr_deploy.export.to_bundle import export_bundle
     except ImportError as error:
         raise MissingDependency(f"its export needs {error.name}", f"{install('export')}, or name a bundle") from None
     return open_bundle(export_bundle(load_stand_in(config), path).path)

@@ -11,8 +11,8 @@ from jotr_deploy.bundle import Bundle, FileEntry, replace_file
 from jotr_deploy.engines.fp16_weights import widen_weights
 from jotr_deploy.engines.verify import BATCHES, Difference, measure, require, require_as_good, vertices_error
 from jotr_deploy.errors import BundleError
-from jotr_deploy.support.read_errors import read_onnx
 from jotr_deploy.runtime.sessions import open_session
+from jotr_deploy.support.read_errors import read_onnx
 
 MESH = "mesh.onnx"
 CALIBRATED = {"int8": "mesh.int8.onnx", "fp8": "mesh.fp8.onnx"}

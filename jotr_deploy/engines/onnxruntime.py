@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from jotr_deploy.bundle import Bundle
-from jotr_deploy.engines.fused_attention import fuse_attention
 from jotr_deploy.engines.derived_files import add_model, load_source
+from jotr_deploy.engines.fused_attention import fuse_attention
 from jotr_deploy.engines.int8 import for_cpu
 from jotr_deploy.engines.precision import to_low_precision
 from jotr_deploy.engines.verify import Difference

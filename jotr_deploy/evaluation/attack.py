@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.evaluation.measured_joints import EVALUATED_IN_SMPL30, EvaluatedJoints, by_name
+from jotr_deploy.evaluation.measured_people import Truth
 from jotr_deploy.evaluation.metrics import aligned, distances_mm, mpjpe_mm
 from jotr_deploy.evaluation.patches import PatchGrid, covered
-from jotr_deploy.evaluation.measured_people import Truth
 from jotr_deploy.evaluation.textures import Textures, Window
 from jotr_deploy.geometry.crop import PX_PER_CELL, crop_from_image, transform_px
 from jotr_deploy.people import People

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from jotr_deploy.evaluation.bootstrap import bootstrap_interval
 from jotr_deploy.evaluation.error_statistics import mean, rounded
-from jotr_deploy.evaluation.mesh_files import OpenFiles
-from jotr_deploy.evaluation.measured_joints import BODY_PARTS
-from jotr_deploy.evaluation.metrics import distances_mm
 from jotr_deploy.evaluation.evaluation_result import Drift, FileDrift
+from jotr_deploy.evaluation.measured_joints import BODY_PARTS
 from jotr_deploy.evaluation.measured_people import Samples
+from jotr_deploy.evaluation.mesh_files import OpenFiles
+from jotr_deploy.evaluation.metrics import distances_mm
 
 Array = NDArray[Any]
 

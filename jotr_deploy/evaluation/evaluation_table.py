@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from jotr_deploy.evaluation.error_statistics import Errors, Figures
-from jotr_deploy.evaluation.measured_joints import BODY_PARTS
 from jotr_deploy.evaluation.evaluation_result import Drift, Evaluation, PixelResult
+from jotr_deploy.evaluation.measured_joints import BODY_PARTS
 
 NOTHING = "-"
 GIVEN = "true boxes, noisy joints"

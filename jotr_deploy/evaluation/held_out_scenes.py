@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.datasets.joint_errors import joints_with_normal_errors
-from jotr_deploy.datasets.synthetic.scene_crops import picture
 from jotr_deploy.datasets.synthetic.scene import draw_scene
+from jotr_deploy.datasets.synthetic.scene_crops import picture
 from jotr_deploy.evaluation.measured_people import Truth
 from jotr_deploy.geometry.camera import looking_at
 from jotr_deploy.geometry.crop import square_box

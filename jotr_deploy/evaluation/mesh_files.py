@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from jotr_deploy.bundle import Bundle, FileEntry
 from jotr_deploy.errors import BundleError, MissingDependency, SessionError
 from jotr_deploy.people import People
-from jotr_deploy.runtime.motion.alignment.aligner import Aligner
 from jotr_deploy.runtime.body_session import open_body
 from jotr_deploy.runtime.crops import Crops
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.mesh import MeshNetwork
+from jotr_deploy.runtime.motion.alignment.aligner import Aligner
 from jotr_deploy.runtime.sessions import Session, open_session
 
 REFERENCE_PRECISION = "fp32"

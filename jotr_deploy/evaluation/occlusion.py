@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from jotr_deploy.evaluation.attack import METRICS, MPJPE, Attack, Attacked
 from jotr_deploy.evaluation.bootstrap import bootstrap_interval
 from jotr_deploy.evaluation.error_statistics import Figures, mean, rounded
-from jotr_deploy.evaluation.mesh_files import OpenFile, OpenFiles
 from jotr_deploy.evaluation.measured_joints import EvaluatedJoints, by_name
+from jotr_deploy.evaluation.mesh_files import OpenFile, OpenFiles
 from jotr_deploy.evaluation.patches import REFERENCE_SIDE, SIZES, STRIDE, PatchGrid, patch_grid
 from jotr_deploy.evaluation.textures import drawn_textures, read_textures
 

@@ -9,9 +9,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from jotr_deploy.evaluation.evaluation_table import NOTHING, columns_table, number_text, said
 from jotr_deploy.evaluation.occlusion import Occlusion
 from jotr_deploy.evaluation.patches import REFERENCE_SIDE
-from jotr_deploy.evaluation.evaluation_table import NOTHING, columns_table, number_text, said
 
 
 def occlusion_report(found: Occlusion) -> Group:

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from jotr_deploy.bundle import Bundle
 from jotr_deploy.errors import BundleError
 from jotr_deploy.evaluation.error_statistics import Errors, Figures, rounded
-from jotr_deploy.evaluation.matching import clipped, match
 from jotr_deploy.evaluation.evaluation_result import Found, PixelResult
-from jotr_deploy.evaluation.measured_people import Collector, Samples
 from jotr_deploy.evaluation.held_out_scenes import HeldOut
-from jotr_deploy.runtime.mesh import MeshNetwork
+from jotr_deploy.evaluation.matching import clipped, match
+from jotr_deploy.evaluation.measured_people import Collector, Samples
 from jotr_deploy.runtime.finding.people_networks import open_people_networks
 from jotr_deploy.runtime.finding.people_source import DetectedPeople
+from jotr_deploy.runtime.mesh import MeshNetwork
 
 Array = NDArray[Any]
 

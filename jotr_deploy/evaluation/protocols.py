@@ -12,19 +12,19 @@ import numpy as np
 from jotr_deploy.bundle import Bundle
 from jotr_deploy.datasets.joint_errors import DEVIATION, HIDDEN_FACTOR, NOT_FOUND
 from jotr_deploy.evaluation import held_out_scenes
-from jotr_deploy.evaluation.published.set_people import SPLITS
 from jotr_deploy.evaluation.attack import Attack
 from jotr_deploy.evaluation.drift import bundle_drift
 from jotr_deploy.evaluation.error_statistics import HARDLY_OCCLUDED, Errors
-from jotr_deploy.evaluation.mesh_files import OpenFiles, open_files
-from jotr_deploy.evaluation.measured_joints import EVALUATED
+from jotr_deploy.evaluation.evaluation_result import Evaluation, Protocol
+from jotr_deploy.evaluation.held_out_scenes import held_out
 from jotr_deploy.evaluation.matching import LEAST_IOU
+from jotr_deploy.evaluation.measured_joints import EVALUATED
+from jotr_deploy.evaluation.measured_people import Collector, Samples
+from jotr_deploy.evaluation.mesh_files import OpenFiles, open_files
 from jotr_deploy.evaluation.occlusion import OcclusionOptions
 from jotr_deploy.evaluation.occlusion_files import finish_attack, open_attack
 from jotr_deploy.evaluation.pixels import HALF_VISIBLE, FromPixels, open_people
-from jotr_deploy.evaluation.evaluation_result import Evaluation, Protocol
-from jotr_deploy.evaluation.measured_people import Collector, Samples
-from jotr_deploy.evaluation.held_out_scenes import held_out
+from jotr_deploy.evaluation.published.set_people import SPLITS
 from jotr_deploy.evaluation.workers import in_order, worker_count
 from jotr_deploy.geometry.crop import SQUARE_MARGIN, VALID_CONFIDENCE
 

@@ -18,10 +18,10 @@ from jotr_deploy.datasets.synthetic.labels import Bodies, bodies
 from jotr_deploy.datasets.synthetic.scene import SceneOptions, draw_scene
 from jotr_deploy.geometry.similarity import aligned
 from jotr_deploy.runtime.crops import make_crops
-from jotr_deploy.runtime.sources.images import read_image
-from jotr_deploy.runtime.joint_files.keypoint_file import read_keypoints
 from jotr_deploy.runtime.finding.people_source import with_joint_boxes
+from jotr_deploy.runtime.joint_files.keypoint_file import read_keypoints
 from jotr_deploy.runtime.sessions import Session
+from jotr_deploy.runtime.sources.images import read_image
 from jotr_deploy.skeletons import JOTR15_IN_SMPL30, SMPL30_INDEX
 
 Array = NDArray[Any]

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from jotr_deploy.bundle import STAND_IN_LABEL, FileEntry, Licence, Manifest, new_directory, sha256_of, write_manifest
 from jotr_deploy.engines.verify import Difference, measure, require, vertices_error
 from jotr_deploy.export.assemble import Loaded
-from jotr_deploy.export.to_onnx import Sampling, export_onnx
 from jotr_deploy.export.plausibility import plausibility
+from jotr_deploy.export.to_onnx import Sampling, export_onnx
 from jotr_deploy.model.jotr import INPUTS, JOTR
 from jotr_deploy.runtime.sessions import open_session
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from jotr_deploy.body.lbs import SkinnedBody
-from jotr_deploy.body.torch_rotations import axis_angle_from_matrix, matrix_from_6d
 from jotr_deploy.body.smpl import BodyModel
+from jotr_deploy.body.torch_rotations import axis_angle_from_matrix, matrix_from_6d
 from jotr_deploy.body.vposer import VPoserDecoder
 from jotr_deploy.config import ModelConfig
 from jotr_deploy.geometry.camera import crop_camera

@@ -14,8 +14,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from jotr_deploy.support.cache import user_cache
 from jotr_deploy.errors import MissingDependency, OutputError, SessionError, first_line, install
+from jotr_deploy.support.cache import user_cache
 from jotr_deploy.support.writing import written_aside
 
 SOURCE = Path(__file__).with_name("trilinear.cu")

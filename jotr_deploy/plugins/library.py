@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jotr_deploy.support.cache import user_cache
 from jotr_deploy.errors import MissingDependency, SessionError, first_line
 from jotr_deploy.plugins import DOMAIN, NAME, VERSION
+from jotr_deploy.support.cache import user_cache
 
 SOURCES = Path(__file__).parent / "cpp"
 """CMake project of the library and of the harness that tests it."""

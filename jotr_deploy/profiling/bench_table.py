@@ -10,11 +10,11 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from jotr_deploy.profiling.bench_result import GPU_PARTS, BenchResult, NetworkResult, StageResult, Timing
 from jotr_deploy.profiling.choose import Choice
 from jotr_deploy.profiling.environment import Environment
 from jotr_deploy.profiling.frame_times import FrameProfile
 from jotr_deploy.profiling.layer_times import Profile
-from jotr_deploy.profiling.bench_result import GPU_PARTS, BenchResult, NetworkResult, StageResult, Timing
 from jotr_deploy.profiling.p99_search_result import TargetResult
 
 NOTHING = "-"

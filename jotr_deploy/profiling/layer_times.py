@@ -14,11 +14,11 @@ from jotr_deploy.engines.precision import flops_of, tensor_types
 from jotr_deploy.errors import JotrDeployError, MissingDependency, SessionError
 from jotr_deploy.profiling import peaks
 from jotr_deploy.profiling.timed_picture import open_scene
-from jotr_deploy.support.read_errors import read_onnx
 from jotr_deploy.runtime.sessions import Session, open_session
 from jotr_deploy.runtime.sessions import onnxruntime as in_onnxruntime
 from jotr_deploy.runtime.sessions import openvino as in_openvino
 from jotr_deploy.runtime.sessions.session import Kernel
+from jotr_deploy.support.read_errors import read_onnx
 
 CALLS = 20
 HEAT_MAPS, GLUE = "heat maps", "glue"

@@ -13,8 +13,8 @@ from pathlib import Path
 from jotr_deploy.bundle import Bundle, FileEntry
 from jotr_deploy.errors import JotrDeployError, MissingDependency, OutputError, SessionError, first_line, install
 from jotr_deploy.profiling.eager import EAGER, Call, random_network, torch_threads, under_session_call
-from jotr_deploy.support.read_errors import read_onnx
 from jotr_deploy.runtime.sessions import Session, open_session
+from jotr_deploy.support.read_errors import read_onnx
 
 _ENGINES = {
     "OnnxRuntimeSession": "ONNX Runtime",

@@ -8,8 +8,8 @@ from shlex import quote
 from typing import Any
 
 from jotr_deploy.errors import JotrDeployError, SessionError
-from jotr_deploy.profiling.environment import Environment
 from jotr_deploy.profiling.bench_result import Timing
+from jotr_deploy.profiling.environment import Environment
 
 _UNITS_MS = {"": 1.0, "ms": 1.0, "s": 1000.0}
 

@@ -17,11 +17,11 @@ from jotr_deploy.profiling.interleave import Job
 from jotr_deploy.profiling.quiet import Key
 from jotr_deploy.runtime.crops import make_crops
 from jotr_deploy.runtime.detections import Detections
-from jotr_deploy.runtime.sources.images import read_image
-from jotr_deploy.runtime.mesh import MeshNetwork
 from jotr_deploy.runtime.finding.people_networks import PeopleNetworks
 from jotr_deploy.runtime.finding.people_source import DetectedPeople, PeopleSource, WholeFrame, open_people_source
+from jotr_deploy.runtime.mesh import MeshNetwork
 from jotr_deploy.runtime.sessions import Session
+from jotr_deploy.runtime.sources.images import read_image
 from jotr_deploy.runtime.sources.opening import open_source
 from jotr_deploy.support.spans import Spans
 from jotr_deploy.visual.overlay import draw_people

@@ -16,28 +16,34 @@ from numpy.typing import NDArray
 from jotr_deploy.bundle import STARTER, Bundle, open_bundle
 from jotr_deploy.errors import BundleError, SessionError, SourceError, at_least_1, choice
 from jotr_deploy.people import People
-from jotr_deploy.runtime.motion.alignment.aligner import Aligner
 from jotr_deploy.runtime.body_session import Body, open_body
 from jotr_deploy.runtime.crop_graph import open_cropper
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.finding.fetched import FetchedPeople, fetched_for
-from jotr_deploy.runtime.sources.frame_source import size_of
 from jotr_deploy.runtime.finding.given_people import checked_image, given_people
-from jotr_deploy.runtime.sources.images import read_image
+from jotr_deploy.runtime.finding.people_networks import PeopleNetworks, open_people_networks
+from jotr_deploy.runtime.finding.people_source import (
+    BoxPeople,
+    KeypointPeople,
+    PeopleBy,
+    PeopleSource,
+    open_people_source,
+)
+from jotr_deploy.runtime.finding.region import MostPeople, WithinRegion
 from jotr_deploy.runtime.joint_files.coordinates import JOINTS_IN, JointsIn
 from jotr_deploy.runtime.mesh import MeshNetwork
-from jotr_deploy.runtime.finding.people_networks import PeopleNetworks, open_people_networks
-from jotr_deploy.runtime.finding.people_source import BoxPeople, KeypointPeople, PeopleBy, PeopleSource, open_people_source
-from jotr_deploy.runtime.pipeline import Failed, Pipeline
-from jotr_deploy.runtime.finding.region import MostPeople, WithinRegion
-from jotr_deploy.runtime.sources.scene_camera import CameraChoice, choose_camera
-from jotr_deploy.runtime.sessions import open_session
-from jotr_deploy.runtime.sessions.cuda_session import CudaSession
+from jotr_deploy.runtime.motion.alignment.aligner import Aligner
 from jotr_deploy.runtime.motion.smoothing import Mode, Smoother, open_smoother
 from jotr_deploy.runtime.motion.standing import Standing
 from jotr_deploy.runtime.motion.tracking import Tracker
-from jotr_deploy.runtime.undistorted import Undistorted, follow_lens, undistorted_arrays
+from jotr_deploy.runtime.pipeline import Failed, Pipeline
+from jotr_deploy.runtime.sessions import open_session
+from jotr_deploy.runtime.sessions.cuda_session import CudaSession
+from jotr_deploy.runtime.sources.frame_source import size_of
+from jotr_deploy.runtime.sources.images import read_image
 from jotr_deploy.runtime.sources.opening import Frame, FrameSource, open_source
+from jotr_deploy.runtime.sources.scene_camera import CameraChoice, choose_camera
+from jotr_deploy.runtime.undistorted import Undistorted, follow_lens, undistorted_arrays
 from jotr_deploy.support.spans import Spans
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from jotr_deploy.people import People
 from jotr_deploy.runtime.ahead import ahead
 from jotr_deploy.runtime.crops import Cropper, make_crops
 from jotr_deploy.runtime.detections import Detections
-from jotr_deploy.runtime.mesh import MeshNetwork
 from jotr_deploy.runtime.finding.people_source import PeopleSource
+from jotr_deploy.runtime.mesh import MeshNetwork
 from jotr_deploy.runtime.motion.smoothing import Smoother
 from jotr_deploy.runtime.motion.tracking import Tracker
 from jotr_deploy.runtime.sources.opening import Frame, FrameSource

@@ -20,16 +20,16 @@ from numpy.typing import NDArray
 
 from jotr_deploy.bundle import MANIFEST, Bundle
 from jotr_deploy.errors import JotrDeployError, OutputError, SourceError, first_line
-from jotr_deploy.support.file_names import name_fault
-from jotr_deploy.runtime.sources.captures import shown
+from jotr_deploy.runtime.finding.people_source import PeopleBy, PeopleSource, file_use, require_one_way
 from jotr_deploy.runtime.joint_files.coordinates import JointsIn
 from jotr_deploy.runtime.loaded_model import Model
-from jotr_deploy.runtime.finding.people_source import PeopleBy, PeopleSource, file_use, require_one_way
-from jotr_deploy.runtime.run_outputs import Results, Wanted, stem_of
-from jotr_deploy.runtime.sources.scene_camera import PUBLISHED, CameraChoice
 from jotr_deploy.runtime.motion.smoothing import Mode
-from jotr_deploy.runtime.summary import Alignment, RunSummary
+from jotr_deploy.runtime.run_outputs import Results, Wanted, stem_of
+from jotr_deploy.runtime.sources.captures import shown
 from jotr_deploy.runtime.sources.opening import Frame, FrameSource, open_source
+from jotr_deploy.runtime.sources.scene_camera import PUBLISHED, CameraChoice
+from jotr_deploy.runtime.summary import Alignment, RunSummary
+from jotr_deploy.support.file_names import name_fault
 from jotr_deploy.support.spans import Spans
 from jotr_deploy.support.writing import folder_made, output_errors, uninterrupted
 

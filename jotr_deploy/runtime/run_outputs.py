@@ -15,19 +15,19 @@ from numpy.typing import NDArray
 
 from jotr_deploy.body.exported import NETWORK
 from jotr_deploy.bundle import Bundle
-from jotr_deploy.support.file_names import as_file_name
 from jotr_deploy.people import People
 from jotr_deploy.runtime.detections import Detections
-from jotr_deploy.runtime.sources.ffmpeg import FFmpeg, find_ffmpeg
-from jotr_deploy.runtime.sources.images import write_image
 from jotr_deploy.runtime.joint_files.image_index import image_stem
 from jotr_deploy.runtime.joint_files.npz_file import write_keypoints_npz
 from jotr_deploy.runtime.loaded_model import USUAL_FPS
+from jotr_deploy.runtime.sources.ffmpeg import FFmpeg, find_ffmpeg
+from jotr_deploy.runtime.sources.images import write_image
 from jotr_deploy.runtime.sources.opening import Frame, FrameSource, VideoWriter
+from jotr_deploy.support.file_names import as_file_name
 from jotr_deploy.visual.coco_results import coco_file
-from jotr_deploy.visual.result_files import PeopleWriter, read_people, write_obj
 from jotr_deploy.visual.gltf import write_glb
 from jotr_deploy.visual.overlay import draw_keypoints, draw_people
+from jotr_deploy.visual.result_files import PeopleWriter, read_people, write_obj
 
 Array = NDArray[Any]
 Pictures = dict[str, Array]

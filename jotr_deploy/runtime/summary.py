@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from jotr_deploy.people import People
-from jotr_deploy.runtime.sources.frame_source import Frame, FrameSource, size_of
-from jotr_deploy.runtime.joint_files.usage import FileUse
 from jotr_deploy.runtime.finding.people_source import FEW_JOINTS
+from jotr_deploy.runtime.joint_files.usage import FileUse
+from jotr_deploy.runtime.sources.frame_source import Frame, FrameSource, size_of
 
 
 @dataclass

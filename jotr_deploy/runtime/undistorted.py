@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from jotr_deploy.geometry.crop import VALID_CONFIDENCE, square_box
 from jotr_deploy.runtime.detections import Detections
-from jotr_deploy.runtime.sources.frame_source import Frame, FrameSource
 from jotr_deploy.runtime.finding.people_source import BoxPeople, KeypointPeople, PeopleSource
 from jotr_deploy.runtime.finding.region import MostPeople, WithinRegion
+from jotr_deploy.runtime.sources.frame_source import Frame, FrameSource
 from jotr_deploy.runtime.sources.scene_camera import CameraChoice
 
 Array = NDArray[Any]

@@ -14,12 +14,12 @@ import onnx
 
 from jotr_deploy.bundle import Bundle, FileEntry, Licence, replace_files
 from jotr_deploy.errors import BundleError, JotrDeployError, SessionError, first_line
-from jotr_deploy.support.read_errors import read_onnx
 from jotr_deploy.runtime.finding.detection import open_detector
-from jotr_deploy.runtime.sources.images import read_image, write_image
 from jotr_deploy.runtime.finding.people_networks import ROLES
 from jotr_deploy.runtime.finding.pose import open_pose_network
 from jotr_deploy.runtime.sessions import OPENVINO_FILE, Session, open_session
+from jotr_deploy.runtime.sources.images import read_image, write_image
+from jotr_deploy.support.read_errors import read_onnx
 from jotr_deploy.third_party.trial import Outcome, Person, drawn, look, try_detector, try_pose
 
 Role = Literal["detector", "pose"]

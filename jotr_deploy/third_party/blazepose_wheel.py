@@ -27,12 +27,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.errors import FetchError, VerificationError, first_line
-from jotr_deploy.third_party.flatbuffer import Damaged
-from jotr_deploy.third_party.tflite import Unsupported
-from jotr_deploy.third_party.tflite_to_onnx import to_onnx
 from jotr_deploy.runtime.finding.fetched import DETECTOR, LANDMARKS, LICENCE, SOURCE, FetchedPeople, people_folder
 from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.support.writing import folder_made, output_errors
+from jotr_deploy.third_party.flatbuffer import Damaged
+from jotr_deploy.third_party.tflite import Unsupported
+from jotr_deploy.third_party.tflite_to_onnx import to_onnx
 
 Array = NDArray[Any]
 Say = Callable[[str], None]

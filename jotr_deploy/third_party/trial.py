@@ -18,10 +18,10 @@ from jotr_deploy.geometry.crop import VALID_CONFIDENCE, box_from_joints
 from jotr_deploy.profiling.timed_picture import default_scene
 from jotr_deploy.runtime.finding.detection import Detector, open_detector
 from jotr_deploy.runtime.finding.detection.one_stage import OneStage
-from jotr_deploy.runtime.sources.images import read_image
-from jotr_deploy.runtime.joint_files.keypoint_file import read_keypoints
 from jotr_deploy.runtime.finding.pose import PoseNetwork, open_pose_network
+from jotr_deploy.runtime.joint_files.keypoint_file import read_keypoints
 from jotr_deploy.runtime.sessions import Session
+from jotr_deploy.runtime.sources.images import read_image
 from jotr_deploy.skeletons import SKELETONS, SMPL30, to_smpl30
 from jotr_deploy.visual.found_people import draw_found
 

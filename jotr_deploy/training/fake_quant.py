@@ -14,8 +14,8 @@ from torch.func import functional_call
 
 from jotr_deploy.export.fused import fuse
 from jotr_deploy.model.jotr import JOTR
-from jotr_deploy.training.run_config import TrainingError
 from jotr_deploy.training.qdq_positions import Pairs, Placement
+from jotr_deploy.training.run_config import TrainingError
 
 _LOWEST, _HIGHEST = -128, 127
 

@@ -19,13 +19,13 @@ from torch import Tensor, nn
 
 from jotr_deploy.errors import MissingDependency, install
 from jotr_deploy.support.processor import multiplies_bfloat16
-from jotr_deploy.training.run_config import TrainConfig, TrainingError
+from jotr_deploy.support.writing import output_errors
 from jotr_deploy.training.data import batches
 from jotr_deploy.training.optimizers import optimizers, schedule
 from jotr_deploy.training.parallel import with_shared_statistics
+from jotr_deploy.training.run_config import TrainConfig, TrainingError
 from jotr_deploy.training.run_directory import EVENTS, WEIGHTS, begin_run, read_checkpoint, write_checkpoint
 from jotr_deploy.training.tasks import Task
-from jotr_deploy.support.writing import output_errors
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

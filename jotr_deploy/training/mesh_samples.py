@@ -18,8 +18,8 @@ from jotr_deploy.datasets.joint_errors import (
     detected_joints,
     joints_with_normal_errors,
 )
-from jotr_deploy.datasets.synthetic.scene_crops import Crop, crop
 from jotr_deploy.datasets.synthetic.scene import Scene, draw_scene
+from jotr_deploy.datasets.synthetic.scene_crops import Crop, crop
 from jotr_deploy.geometry.boxes import iou
 from jotr_deploy.geometry.camera import looking_at
 from jotr_deploy.geometry.crop import PX_PER_CELL, crop_from_image, transform_px

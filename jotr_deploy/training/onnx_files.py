@@ -14,8 +14,8 @@ from jotr_deploy.body.tensors import TORCH_FILES, read_tensors
 from jotr_deploy.engines.fp16_weights import halve_weights
 from jotr_deploy.export.to_onnx import forget_where_it_came_from, traced
 from jotr_deploy.support.read_errors import read_errors
-from jotr_deploy.training.run_config import TrainingError
 from jotr_deploy.support.writing import written_aside
+from jotr_deploy.training.run_config import TrainingError
 
 
 def save_weights(network: nn.Module, path: Path) -> None:

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.datasets.synthetic.scene_crops import crop
 from jotr_deploy.datasets.synthetic.scene import draw_scene
+from jotr_deploy.datasets.synthetic.scene_crops import crop
 from jotr_deploy.geometry.crop import crop_from_image, transform_px
 from jotr_deploy.runtime.finding.pose.top_down import input_from_image
 from jotr_deploy.skeletons import SKELETONS, SMPL30_INDEX, mirrored_order

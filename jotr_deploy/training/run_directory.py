@@ -14,8 +14,8 @@ import torch
 import jotr_deploy
 from jotr_deploy.body.tensors import TORCH_FILES, read_tensors
 from jotr_deploy.support.read_errors import read_errors
-from jotr_deploy.training.run_config import TrainConfig, TrainingError
 from jotr_deploy.support.writing import output_errors, written_aside
+from jotr_deploy.training.run_config import TrainConfig, TrainingError
 
 FORMAT = "jotr-deploy-run/1"
 CONFIG, ENVIRONMENT, EVENTS = "config.toml", "environment.json", "events"

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jotr_deploy.runtime.finding.detection.letterbox import PAD
-from jotr_deploy.training.small_layers import ConvNorm, Residual
 from jotr_deploy.training.onnx_files import export_network
+from jotr_deploy.training.small_layers import ConvNorm, Residual
 
 SIZE_PX = (320, 256)
 """Width and height of the input."""

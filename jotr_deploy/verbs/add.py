@@ -44,8 +44,8 @@ def add(
         )
     if redistributable and not licence:
         raise JotrDeployError("--redistributable is given without --licence", "say which terms allow it")
-    from jotr_deploy.third_party.addition import NewNetwork, add_networks, recipes_of
     from jotr_deploy.bundle import to_write
+    from jotr_deploy.third_party.addition import NewNetwork, add_networks, recipes_of
 
     named = [f"{role}.format={name}" for role, name in formats.items() if name is not None]
     recipes = recipes_of([*named, *(settings or [])])

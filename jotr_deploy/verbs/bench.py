@@ -59,9 +59,9 @@ def bench(
         _target(bundle, target_p99, sizes, threads, device, seconds, as_json)
         return
     from jotr_deploy.bundle import open_bundle
+    from jotr_deploy.profiling.bench_table import report as table
     from jotr_deploy.profiling.benchmark import bench as measure
     from jotr_deploy.profiling.report import write_report
-    from jotr_deploy.profiling.bench_table import report as table
 
     opened = open_bundle(bundle)
     if report is not None and not report.resolve().parent.is_dir():
@@ -124,8 +124,8 @@ def _target(
 
 def _layers(bundle: Path, batch: int, threads: int | None, as_json: bool) -> None:
     from jotr_deploy.bundle import open_bundle
-    from jotr_deploy.profiling.layer_times import profile
     from jotr_deploy.profiling.bench_table import layers_report
+    from jotr_deploy.profiling.layer_times import profile
 
     with bar() as progress:
         found = profile(open_bundle(bundle), batch, threads, progress)
@@ -139,8 +139,8 @@ def _layers(bundle: Path, batch: int, threads: int | None, as_json: bool) -> Non
 
 def _choose(bundle: Path, threads: int | None, seconds: float, as_json: bool) -> None:
     from jotr_deploy.bundle import open_bundle
-    from jotr_deploy.profiling.choose import choose
     from jotr_deploy.profiling.bench_table import choices_report
+    from jotr_deploy.profiling.choose import choose
     from jotr_deploy.runtime.sessions.choice import choices
 
     with bar() as progress:

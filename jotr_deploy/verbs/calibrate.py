@@ -56,9 +56,9 @@ def calibrate(
     needs("calibrate", "onnxruntime")
     errors.print(f"[dim]calibrating[/] {escape(str(bundle))}", highlight=False, soft_wrap=True)
     from jotr_deploy.bundle import open_bundle, to_write
+    from jotr_deploy.calibration.calibration_crops import crops_of_pictures, synthetic_crops
     from jotr_deploy.calibration.eight_bit_copy import blocks_of
     from jotr_deploy.calibration.eight_bit_copy import calibrate as calibrated
-    from jotr_deploy.calibration.calibration_crops import crops_of_pictures, synthetic_crops
     from jotr_deploy.engines.derived_files import CALIBRATED
 
     blocks = None if placement is None else blocks_of(open_bundle(placement), precision)

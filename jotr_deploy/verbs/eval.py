@@ -62,10 +62,10 @@ def evaluate(
     needs("eval", "onnxruntime")
     errors.print(f"[dim]measuring[/] {escape(str(bundle))}", highlight=False, soft_wrap=True)
     from jotr_deploy import api
+    from jotr_deploy.evaluation.evaluation_table import report
+    from jotr_deploy.evaluation.occlusion_table import occlusion_report
     from jotr_deploy.evaluation.published.set_result import SetEvaluation
     from jotr_deploy.evaluation.published.set_table import set_report
-    from jotr_deploy.evaluation.occlusion_table import occlusion_report
-    from jotr_deploy.evaluation.evaluation_table import report
 
     with bar() as progress:
         result = api.evaluate(

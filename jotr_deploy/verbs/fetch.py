@@ -26,8 +26,8 @@ def fetch(
     choice("WHAT", what, ("people",))
     needs("fetch", "onnxruntime")
     from jotr_deploy.errors import BundleError
-    from jotr_deploy.third_party.blazepose_wheel import PACKAGE, VERSION, fetch_people
     from jotr_deploy.runtime.finding.fetched import fetched_people
+    from jotr_deploy.third_party.blazepose_wheel import PACKAGE, VERSION, fetch_people
 
     found = None
     if not force and wheel is None:

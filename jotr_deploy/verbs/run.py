@@ -127,12 +127,12 @@ def run(
 
     errors.print(f"[dim]reading[/] {escape(shown(source))}", highlight=False, soft_wrap=True)
     from jotr_deploy.bundle import open_bundle
-    from jotr_deploy.runtime.joint_files.coordinates import JOINTS_IN, JointsIn
     from jotr_deploy.runtime.finding.people_source import PeopleBy
+    from jotr_deploy.runtime.joint_files.coordinates import JOINTS_IN, JointsIn
+    from jotr_deploy.runtime.motion.smoothing import Mode
     from jotr_deploy.runtime.run import RunOptions
     from jotr_deploy.runtime.run import run as run_source
     from jotr_deploy.runtime.sources.scene_camera import choose_camera
-    from jotr_deploy.runtime.motion.smoothing import Mode
     from jotr_deploy.support.spans import Spans
 
     choice("--people", people, get_args(PeopleBy))
@@ -191,9 +191,9 @@ def _watched(live: bool, spans: Spans) -> Iterator[Callable[[int, int | None], N
 
 def _profile(spans: Spans, trace: Path | None, quiet: bool) -> dict[str, Any]:
     """Write the trace where results are written, print the figures unless `quiet`; return both for the JSON."""
-    from jotr_deploy.profiling.frame_times import frame_profile
     from jotr_deploy.profiling.bench_table import frames_report
     from jotr_deploy.profiling.chrome_trace import write_trace
+    from jotr_deploy.profiling.frame_times import frame_profile
 
     if trace is not None:
         write_trace(spans.spans, trace)

@@ -40,8 +40,8 @@ def train(
         choice("--recipe", recipe, ("paper", "code"))
     needs("train", "torch", "accelerate", "tensorboard", "tomli_w")
     errors.print(f"[dim]preparing[/] {escape(str(config))}", highlight=False, soft_wrap=True)
-    from jotr_deploy.training.run_config import read_config
     from jotr_deploy.training.loop import fit
+    from jotr_deploy.training.run_config import read_config
     from jotr_deploy.training.run_directory import CHECKPOINT, WEIGHTS
     from jotr_deploy.training.tasks import make_task
 

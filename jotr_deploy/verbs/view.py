@@ -31,8 +31,8 @@ def view(
     """Show the meshes of a run over time in the browser, with camera, pictures and joints."""
     needs("view", "viser")
     from jotr_deploy.visual.result_files import read_people
-    from jotr_deploy.visual.viewer_data import Pictures, find_result
     from jotr_deploy.visual.viewer import Viewer
+    from jotr_deploy.visual.viewer_data import Pictures, find_result
 
     file = find_result(result)
     recording = read_people(file, bundle)

@@ -24,9 +24,9 @@ from jotr_deploy.errors import OutputError
 from jotr_deploy.geometry.raster import vertex_normals
 from jotr_deploy.geometry.scene_frame import scene_focal_px
 from jotr_deploy.people import LAYOUT
-from jotr_deploy.visual.result_files import PeopleFile
-from jotr_deploy.visual.palette import person_colours
 from jotr_deploy.support.writing import written_aside
+from jotr_deploy.visual.palette import person_colours
+from jotr_deploy.visual.result_files import PeopleFile
 
 Array = NDArray[Any]
 

@@ -41,8 +41,8 @@ from jotr_deploy.bundle import Bundle
 from jotr_deploy.errors import UPGRADE, BundleError, SourceError, first_line
 from jotr_deploy.geometry.scene_frame import scene_translation_m
 from jotr_deploy.people import LATER, LAYOUT, People
-from jotr_deploy.visual.rebuilt_meshes import BundleMeshes, PosedPeople, PutOff
 from jotr_deploy.support.writing import folder_beside, output_errors, written_aside
+from jotr_deploy.visual.rebuilt_meshes import BundleMeshes, PosedPeople, PutOff
 
 Array = NDArray[Any]
 

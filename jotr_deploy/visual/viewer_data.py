@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.errors import SourceError
-from jotr_deploy.support.file_names import path_inside
 from jotr_deploy.geometry.scene_frame import scene_focal_px, scene_translation_m
 from jotr_deploy.people import People
-from jotr_deploy.visual.result_files import PeopleFile
+from jotr_deploy.support.file_names import path_inside
 from jotr_deploy.visual.overlay import draw_keypoints
 from jotr_deploy.visual.palette import person_colours
+from jotr_deploy.visual.result_files import PeopleFile
 
 Array = NDArray[Any]
 Image = NDArray[np.uint8]

@@ -9,8 +9,8 @@ from golden_case import body, load, standin
 
 from jotr_deploy.body.lbs import SkinnedBody
 from jotr_deploy.body.planar import PlanarBody
-from jotr_deploy.body.torch_rotations import matrix_from_axis_angle
 from jotr_deploy.body.smpl import BodyModel, stand_in
+from jotr_deploy.body.torch_rotations import matrix_from_axis_angle
 
 SEED = "jotr-golden-A/"
 

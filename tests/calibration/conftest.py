@@ -14,8 +14,8 @@ import pytest
 from tiny import TINY
 
 from jotr_deploy.bundle import Bundle, open_bundle
-from jotr_deploy.calibration.eight_bit_copy import Calibrated, calibrate
 from jotr_deploy.calibration.calibration_crops import CropSet
+from jotr_deploy.calibration.eight_bit_copy import Calibrated, calibrate
 from jotr_deploy.engines.verify import random_crops
 
 

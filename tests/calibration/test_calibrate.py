@@ -18,17 +18,17 @@ from calibration.conftest import ANY_MM, Finished
 from one_millimetre import OneMillimetre
 
 from jotr_deploy.bundle import Bundle, FileEntry, open_bundle, replace_file, sha256_of
-from jotr_deploy.support.cache import user_cache
 from jotr_deploy.calibration import eight_bit_copy as module
-from jotr_deploy.calibration.eight_bit_copy import blocks_of, calibrate
 from jotr_deploy.calibration.calibration_crops import CropSet, crops_of_pictures, synthetic_crops
+from jotr_deploy.calibration.eight_bit_copy import blocks_of, calibrate
 from jotr_deploy.calibration.placement import chosen_nodes
 from jotr_deploy.calibration.quantize import sites
 from jotr_deploy.calibration.sensitivity import DriftMeter, search
 from jotr_deploy.engines.tensorrt.engine import check_network
 from jotr_deploy.errors import BundleError, JotrDeployError, VerificationError
-from jotr_deploy.support.processor import sums_saturate
 from jotr_deploy.runtime.sessions import open_session
+from jotr_deploy.support.cache import user_cache
+from jotr_deploy.support.processor import sums_saturate
 
 pytestmark = pytest.mark.slow
 

@@ -16,13 +16,13 @@ from engines.tensorrt.fake_machine import fake_machine
 from outcome import Outcome
 from tiny import TINY
 
-from jotr_deploy.doctor import selftest as module
 from jotr_deploy.bundle import Bundle, open_bundle
 from jotr_deploy.config import ModelConfig
+from jotr_deploy.doctor import selftest as module
+from jotr_deploy.doctor.selftest import SelfTest, operator_feeds, operator_model, selftest
 from jotr_deploy.errors import SessionError
 from jotr_deploy.plugins import kernel
 from jotr_deploy.plugins.reference import trilinear_sample_3d
-from jotr_deploy.doctor.selftest import SelfTest, operator_feeds, operator_model, selftest
 
 pytestmark = pytest.mark.slow
 

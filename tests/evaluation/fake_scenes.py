@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from fake_network import FakeNetwork
 
-from jotr_deploy.evaluation.measured_people import Truth
 from jotr_deploy.evaluation.held_out_scenes import HeldOut
+from jotr_deploy.evaluation.measured_people import Truth
 from jotr_deploy.geometry.crop import square_box
 from jotr_deploy.runtime.detections import Detections
 

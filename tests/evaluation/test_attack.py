@@ -12,9 +12,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from jotr_deploy.evaluation.attack import Attack, Attacked, person_errors_mm
 from jotr_deploy.evaluation.measured_joints import EVALUATED_IN_SMPL30
+from jotr_deploy.evaluation.measured_people import Truth
 from jotr_deploy.evaluation.metrics import pa_mpjpe_mm
 from jotr_deploy.evaluation.patches import patch_grid
-from jotr_deploy.evaluation.measured_people import Truth
 from jotr_deploy.evaluation.textures import drawn_textures
 from jotr_deploy.people import People
 from jotr_deploy.runtime.crops import Crops

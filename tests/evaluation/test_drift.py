@@ -11,8 +11,8 @@ from fake_scenes import truth
 from jotr_deploy.evaluation.bootstrap import bootstrap_interval
 from jotr_deploy.evaluation.drift import file_drift
 from jotr_deploy.evaluation.measured_joints import BODY_PARTS
-from jotr_deploy.evaluation.metrics import distances_mm
 from jotr_deploy.evaluation.measured_people import Samples
+from jotr_deploy.evaluation.metrics import distances_mm
 
 Array = Any
 

@@ -14,13 +14,12 @@ import pytest
 from fake_scenes import fake_scene
 from outcome import Outcome
 
-from jotr_deploy.verbs import eval
 from jotr_deploy.bundle import FileEntry, open_bundle, replace_file, write_manifest
-from jotr_deploy.evaluation import held_out_scenes
-from jotr_deploy.evaluation import protocols
+from jotr_deploy.evaluation import held_out_scenes, protocols
 from jotr_deploy.evaluation.measured_joints import EVALUATED
 from jotr_deploy.profiling.networks import without_body
 from jotr_deploy.runtime.finding.people_source import DetectedPeople
+from jotr_deploy.verbs import eval
 
 Cli = Callable[..., Outcome]
 

@@ -17,8 +17,8 @@ from golden_case import case, tiny_golden
 from tiny import TINY
 
 from jotr_deploy.engines.verify import BATCHES, measure, random_crops, require
-from jotr_deploy.export.to_bundle import torch_network
 from jotr_deploy.export.assemble import load_stand_in
+from jotr_deploy.export.to_bundle import torch_network
 from jotr_deploy.model.jotr import JOTR, MeshOutput
 from jotr_deploy.plugins import DOMAIN, NAME
 from jotr_deploy.plugins.onnx_function import inline

@@ -286,7 +286,9 @@ def test_eager_uses_the_threads_of_the_engines(made):
 
 
 def test_importing_it_does_not_import_pytorch():
-    code = "import sys, jotr_deploy.profiling.benchmark, jotr_deploy.profiling.bench_table; print('torch' in sys.modules)"
+    code = (
+        "import sys, jotr_deploy.profiling.benchmark, jotr_deploy.profiling.bench_table; print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

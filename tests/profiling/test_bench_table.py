@@ -3,9 +3,9 @@ import io
 import pytest
 from rich.console import Console
 
-from jotr_deploy.profiling.environment import Environment
 from jotr_deploy.profiling.bench_result import BatchResult, BenchResult, NetworkResult, StageResult, Timing
 from jotr_deploy.profiling.bench_table import report
+from jotr_deploy.profiling.environment import Environment
 
 MACHINE = Environment(
     cpu="A Processor", flags=("avx2",), cores=2, hardware_threads=4, memory_gb=16.0, gpu="A GPU, driver 1.2",

@@ -3,8 +3,8 @@ from dataclasses import asdict
 
 import pytest
 
-from jotr_deploy.support.processor import processor
 from jotr_deploy.profiling.environment import environment, load_average
+from jotr_deploy.support.processor import processor
 
 X86 = "processor\t: 0\nmodel name\t: AMD EPYC\nflags\t\t: fpu avx2 avx512f amx_int8\n\nmodel name\t: other\n"
 ARM = "processor\t: 0\nBogoMIPS\t: 62.50\nFeatures\t: fp asimd asimddp i8mm\n"

@@ -4,8 +4,8 @@ import json
 import pytest
 from rich.console import Console
 
-from jotr_deploy.profiling.frame_times import critical_path, frame_profile
 from jotr_deploy.profiling.bench_table import frames_report
+from jotr_deploy.profiling.frame_times import critical_path, frame_profile
 from jotr_deploy.support.spans import NO_FRAME, Span, Spans
 
 

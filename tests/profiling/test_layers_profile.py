@@ -14,12 +14,11 @@ import onnx
 import pytest
 
 from jotr_deploy.bundle import open_bundle
-from jotr_deploy.support.processor import sums_saturate
-from jotr_deploy.profiling import layer_times
-from jotr_deploy.profiling import peaks
+from jotr_deploy.profiling import layer_times, peaks
 from jotr_deploy.profiling.layer_times import GLUE, HEAT_MAPS, block_of, blocks_of, median_kernels, profile
 from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.runtime.sessions.session import Kernel
+from jotr_deploy.support.processor import sums_saturate
 
 pytestmark = pytest.mark.slow
 

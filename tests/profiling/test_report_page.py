@@ -8,10 +8,10 @@ import pytest
 from test_bench_table import TIMING, network, result
 
 from jotr_deploy.errors import OutputError
-from jotr_deploy.profiling.charts import STYLES, Axis
-from jotr_deploy.profiling.report import DATA, report_page, write_report
 from jotr_deploy.profiling.bench_result import BatchResult, StageResult, Timing
 from jotr_deploy.profiling.bench_table import milliseconds
+from jotr_deploy.profiling.charts import STYLES, Axis
+from jotr_deploy.profiling.report import DATA, report_page, write_report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 NAMES = ("mesh.onnx", "mesh.int8.onnxruntime.onnx", "mesh.bf16.openvino.onnx", "mesh.fp16.sm90.engine", "PyTorch eager")

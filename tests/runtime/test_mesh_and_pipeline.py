@@ -17,8 +17,8 @@ from jotr_deploy.geometry.crop import image_from_crop, square_box, transform_px
 from jotr_deploy.people import LAYOUT, People
 from jotr_deploy.runtime.crops import make_crops
 from jotr_deploy.runtime.detections import Detections
-from jotr_deploy.runtime.mesh import MAX_BATCH, MeshNetwork
 from jotr_deploy.runtime.finding.people_source import WholeFrame
+from jotr_deploy.runtime.mesh import MAX_BATCH, MeshNetwork
 from jotr_deploy.runtime.pipeline import Pipeline
 from jotr_deploy.runtime.sessions import Session, TensorSpec, open_session
 from jotr_deploy.runtime.sources.opening import open_source

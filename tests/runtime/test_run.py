@@ -12,10 +12,10 @@ from outcome import tree
 from pictures import noise, person, picture, video, write
 
 from jotr_deploy.bundle import Bundle, open_bundle
-from jotr_deploy.support.file_names import name_fault
 from jotr_deploy.people import LAYOUT
 from jotr_deploy.runtime.run import RunOptions, run
 from jotr_deploy.runtime.summary import RunSummary
+from jotr_deploy.support.file_names import name_fault
 from jotr_deploy.visual.result_files import read_people
 
 ALL = {"save_2d": True, "obj": True, "glb": True}

@@ -15,8 +15,6 @@ from unittest.mock import patch
 import cv2
 import numpy as np
 import pytest
-from outcome import tree
-from pictures import noise, person, picture, video, write
 from canned import (
     joints_on_canvas,
     mmdeploy_answers,
@@ -29,15 +27,17 @@ from canned import (
     write_heatmaps,
     write_simcc,
 )
+from outcome import tree
+from pictures import noise, person, picture, video, write
 from streams import camera, plays, served
 
-from jotr_deploy.third_party.addition import NewNetwork, add_networks
 from jotr_deploy.bundle import Bundle, open_bundle
 from jotr_deploy.errors import SourceError
 from jotr_deploy.people import LAYOUT
-from jotr_deploy.runtime.run_outputs import Results
 from jotr_deploy.runtime.run import RunOptions, run
+from jotr_deploy.runtime.run_outputs import Results
 from jotr_deploy.runtime.sources.opening import VideoWriter
+from jotr_deploy.third_party.addition import NewNetwork, add_networks
 from jotr_deploy.visual.result_files import PeopleWriter, read_people
 
 pytestmark = pytest.mark.slow
@@ -94,7 +94,9 @@ FORMATS = [mmdeploy_and_heatmaps, ultralytics_and_simcc, rtmo, ultralytics_with_
 
 def added(bundle: Bundle, files: dict[str, Path]) -> Bundle:
     new = [NewNetwork(role, file, {}) for role, file in files.items()]  # type: ignore[arg-type]
-    with patch("jotr_deploy.third_party.addition._refuse_if_wrong"):  # their answers are for another picture than the one `add` tries
+    with patch(
+        "jotr_deploy.third_party.addition._refuse_if_wrong"
+    ):  # their answers are for another picture than the one `add` tries
         add_networks(bundle, new)
     return open_bundle(bundle.path)
 

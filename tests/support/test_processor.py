@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from jotr_deploy.errors import SessionError
-from jotr_deploy.support.processor import multiplies_bfloat16, sums_saturate
 from jotr_deploy.runtime.sessions import open_session
+from jotr_deploy.support.processor import multiplies_bfloat16, sums_saturate
 
 
 def large_sums(path: Path, zero: np.generic) -> Path:

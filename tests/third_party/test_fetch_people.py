@@ -13,9 +13,9 @@ import pytest
 from outcome import Outcome, tree
 
 from jotr_deploy.errors import BundleError, FetchError, VerificationError
-from jotr_deploy.third_party import blazepose_wheel
 from jotr_deploy.runtime.finding import fetched
 from jotr_deploy.runtime.sessions import open_session
+from jotr_deploy.third_party import blazepose_wheel
 
 Cli = Callable[..., Outcome]
 REAL = fetched.people_folder()

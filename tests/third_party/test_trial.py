@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jotr_deploy.third_party.trial import Sample, found_joints, found_people, sample
 from jotr_deploy.skeletons import SKELETONS, SMPL30, SMPL30_INDEX
+from jotr_deploy.third_party.trial import Sample, found_joints, found_people, sample
 
 KNOWN = np.array([[100, 100, 200, 300], [300, 100, 400, 300.0]])
 WHERE = "the picture inside this package"

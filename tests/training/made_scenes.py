@@ -11,16 +11,16 @@ import torch
 from tiny import TINY
 
 from jotr_deploy.body.lbs import SkinnedBody
-from jotr_deploy.body.torch_rotations import matrix_from_axis_angle
 from jotr_deploy.body.smpl import stand_in
+from jotr_deploy.body.torch_rotations import matrix_from_axis_angle
 from jotr_deploy.body.vposer import VPoserDecoder
 from jotr_deploy.config import ModelConfig
 from jotr_deploy.datasets.synthetic.poses import sample_poses
 from jotr_deploy.model.initialise import initialise
 from jotr_deploy.model.jotr import JOTR, project_cells
+from jotr_deploy.training.mesh_samples import truth
 from jotr_deploy.training.run_config import TrainConfig
 from jotr_deploy.training.tasks.mesh_task import MeshTask, Options, make
-from jotr_deploy.training.mesh_samples import truth
 
 STILL = TINY.model_copy(update={"dropout": 0.0})
 

@@ -17,10 +17,10 @@ from jotr_deploy.runtime.finding.detection import open_detector
 from jotr_deploy.runtime.finding.detection.letterbox import PAD, boxes_in_image, letterbox
 from jotr_deploy.runtime.finding.detection.yolox import cells
 from jotr_deploy.runtime.sessions import open_session
-from jotr_deploy.training.run_config import TrainConfig, TrainingError, read_config
-from jotr_deploy.training.tasks.detector_task import Options, covered, decoded, make
 from jotr_deploy.training.detector_samples import IGNORED, NOBODY, PERSON, draw_picture, vary
+from jotr_deploy.training.run_config import TrainConfig, TrainingError, read_config
 from jotr_deploy.training.tasks import make_task
+from jotr_deploy.training.tasks.detector_task import Options, covered, decoded, make
 from jotr_deploy.training.tiny_detector import SIZE_PX, STRIDES, TinyDetector, export_detector
 
 pytestmark = pytest.mark.slow

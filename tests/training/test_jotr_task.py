@@ -20,12 +20,12 @@ from jotr_deploy.export.assemble import load_network
 from jotr_deploy.model.backbone import Backbone
 from jotr_deploy.model.checkpoint import load_checkpoint
 from jotr_deploy.training.backbone_weights import load_backbone
-from jotr_deploy.training.run_config import TrainConfig, TrainingError, read_config
-from jotr_deploy.training.tasks.jotr_task import TRAINED_ON, JotrTask, Options, truth_of
 from jotr_deploy.training.loop import Fitted, fit
 from jotr_deploy.training.losses import NAMES, Found
 from jotr_deploy.training.parallel import with_shared_statistics
+from jotr_deploy.training.run_config import TrainConfig, TrainingError, read_config
 from jotr_deploy.training.tasks import make_task
+from jotr_deploy.training.tasks.jotr_task import TRAINED_ON, JotrTask, Options, truth_of
 
 pytestmark = pytest.mark.slow
 

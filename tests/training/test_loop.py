@@ -15,9 +15,9 @@ from toy import Refusing, Toy, interrupt_at, toy_config
 
 from jotr_deploy.errors import DatasetError, MissingDependency, OutputError
 from jotr_deploy.training import loop, optimizers
-from jotr_deploy.training.run_config import TrainingError
 from jotr_deploy.training.data import batches, indices_of
 from jotr_deploy.training.loop import Fitted, fit
+from jotr_deploy.training.run_config import TrainingError
 
 pytestmark = pytest.mark.slow
 

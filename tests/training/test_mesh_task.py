@@ -17,10 +17,10 @@ from two_processes import step as one_process
 from jotr_deploy.errors import BodyFileError
 from jotr_deploy.export.assemble import load_network
 from jotr_deploy.model.checkpoint import load_checkpoint
-from jotr_deploy.training.run_config import TrainingError
 from jotr_deploy.training.loop import Fitted, fit
-from jotr_deploy.training.tasks.mesh_task import LABEL, MeshTask, Options, make
 from jotr_deploy.training.mesh_samples import SceneSamples
+from jotr_deploy.training.run_config import TrainingError
+from jotr_deploy.training.tasks.mesh_task import LABEL, MeshTask, Options, make
 
 pytestmark = pytest.mark.slow
 

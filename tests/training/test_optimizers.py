@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from toy import toy_config
 
-from jotr_deploy.training.run_config import TrainConfig
 from jotr_deploy.training.optimizers import MATRIX, Muon, optimizers, orthogonalised, schedule
+from jotr_deploy.training.run_config import TrainConfig
 
 
 def config_of(**values: object) -> TrainConfig:

@@ -13,17 +13,16 @@ import torch
 from jotr_deploy.datasets.synthetic.render import render
 from jotr_deploy.datasets.synthetic.scene import draw_scene
 from jotr_deploy.geometry.crop import transform_px
-from jotr_deploy.runtime.finding.pose import top_down_network
-from jotr_deploy.runtime.finding.pose import open_pose_network
+from jotr_deploy.runtime.finding.pose import open_pose_network, top_down_network
 from jotr_deploy.runtime.finding.pose.top_down import cut, input_from_image
 from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.training import pose_samples
-from jotr_deploy.training.run_config import TrainingError, read_config
 from jotr_deploy.training.found_joints import FoundJoints
 from jotr_deploy.training.onnx_files import save_weights
-from jotr_deploy.training.tasks.pose_task import Options, make, normalised
 from jotr_deploy.training.pose_samples import AWAY, HIDDEN, SEEN, as_detected, draw_person, mirrored, vary
+from jotr_deploy.training.run_config import TrainingError, read_config
 from jotr_deploy.training.tasks import make_task
+from jotr_deploy.training.tasks.pose_task import Options, make, normalised
 from jotr_deploy.training.tiny_pose import (
     SIZE_PX,
     SPLIT_RATIO,

@@ -12,8 +12,8 @@ from jotr_deploy.datasets.synthetic.anatomy import joints_m
 from jotr_deploy.datasets.synthetic.poses import sample_poses
 from jotr_deploy.geometry.rotations import matrix_from_axis_angle
 from jotr_deploy.training.run_config import read_config
-from jotr_deploy.training.tasks.prior_task import BLOCK, Options, PriorTask
 from jotr_deploy.training.tasks import make_task
+from jotr_deploy.training.tasks.prior_task import BLOCK, Options, PriorTask
 
 CONFIG = Path(__file__).parents[2] / "configs/starter/prior.toml"
 

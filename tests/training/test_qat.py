@@ -21,22 +21,22 @@ from torch import nn
 
 from jotr_deploy.body.smpl import stand_in
 from jotr_deploy.bundle import Bundle, FileEntry, open_bundle, replace_file
-from jotr_deploy.calibration.eight_bit_copy import blocks_of, calibrate
 from jotr_deploy.calibration.calibration_crops import CropSet
+from jotr_deploy.calibration.eight_bit_copy import blocks_of, calibrate
 from jotr_deploy.calibration.placement import chosen_nodes
 from jotr_deploy.engines.verify import random_crops
 from jotr_deploy.errors import BundleError, CheckpointError
-from jotr_deploy.export.to_bundle import export_bundle
 from jotr_deploy.export.assemble import load_network
+from jotr_deploy.export.to_bundle import export_bundle
 from jotr_deploy.model.checkpoint import build_model, load_checkpoint, save_checkpoint
 from jotr_deploy.model.initialise import initialise
 from jotr_deploy.model.jotr import INPUTS, JOTR
-from jotr_deploy.training.run_config import TrainConfig, TrainingError
 from jotr_deploy.training.fake_quant import fake_quantized, rounded, rounded_weight
 from jotr_deploy.training.loop import Fitted, fit
 from jotr_deploy.training.qdq_positions import read_placement
-from jotr_deploy.training.tasks.qat_task import Options, QatTask, make
+from jotr_deploy.training.run_config import TrainConfig, TrainingError
 from jotr_deploy.training.tasks import make_task
+from jotr_deploy.training.tasks.qat_task import Options, QatTask, make
 
 pytestmark = pytest.mark.slow
 

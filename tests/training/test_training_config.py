@@ -10,8 +10,8 @@ from tiny import TINY
 
 from jotr_deploy.config import ModelConfig
 from jotr_deploy.training.run_config import TrainConfig, TrainingError, read_config
-from jotr_deploy.training.tasks.mesh_task import MeshTask, Options
 from jotr_deploy.training.tasks import make_task
+from jotr_deploy.training.tasks.mesh_task import MeshTask, Options
 
 REPOSITORY = Path(__file__).parents[2]
 PLAIN = 'task = "mesh"\nsteps = 10\nbatch = 2\nlr = 1e-3\n[mesh]\nprior = "p.pt"\n'

@@ -12,10 +12,6 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from contracts import healthy
-from engines.tensorrt.fake_machine import fake_machine
-from outcome import Outcome, full_disk, tree
-from pictures import picture
 from canned import (
     mmdeploy_answers,
     write_always,
@@ -24,13 +20,17 @@ from canned import (
     write_yolox_of_any_size,
     yolox_rows,
 )
+from contracts import healthy
+from engines.tensorrt.fake_machine import fake_machine
+from outcome import Outcome, full_disk, tree
+from pictures import picture
 
 from jotr_deploy.bundle import Bundle, open_bundle
 from jotr_deploy.doctor.installation import examine
 from jotr_deploy.doctor.installation import healthy as sound
 from jotr_deploy.runtime.finding.detection import FORMATS
-from jotr_deploy.runtime.sources.images import read_image
 from jotr_deploy.runtime.finding.people_networks import open_people_networks
+from jotr_deploy.runtime.sources.images import read_image
 
 Cli = Callable[..., Outcome]
 
@@ -380,7 +380,8 @@ def test_a_full_disk(cli: Cli, files: Path, monkeypatch: pytest.MonkeyPatch, rol
     before = tree(files)
     copy = shutil.copyfile
     monkeypatch.setattr(
-        "jotr_deploy.third_party.addition.shutil.copyfile", lambda a, b: full_disk() if f".{role}." in str(b) else copy(a, b)
+        "jotr_deploy.third_party.addition.shutil.copyfile",
+        lambda a, b: full_disk() if f".{role}." in str(b) else copy(a, b),
     )
     outcome = cli("add", files / "bundle", "--detector", files / "d.onnx", "--pose", files / "p.onnx")
     assert outcome.mistake == (

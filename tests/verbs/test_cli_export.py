@@ -21,8 +21,8 @@ from jotr_deploy.body.vposer import VPoserDecoder
 from jotr_deploy.bundle import open_bundle
 from jotr_deploy.config import ModelConfig
 from jotr_deploy.engines.verify import random_crops
-from jotr_deploy.export.to_bundle import torch_network
 from jotr_deploy.export.assemble import load_network, load_stand_in
+from jotr_deploy.export.to_bundle import torch_network
 from jotr_deploy.model.checkpoint import save_checkpoint
 from jotr_deploy.model.initialise import initialise
 from jotr_deploy.model.jotr import JOTR, MeshOutput, PoseOutput

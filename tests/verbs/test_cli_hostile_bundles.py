@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from outcome import Outcome, tree
 from canned import write_yolox
+from outcome import Outcome, tree
 
 from jotr_deploy.bundle import sha256_of
 

@@ -19,8 +19,8 @@ from jotr_deploy.errors import OutputError
 from jotr_deploy.geometry.scene_frame import scene_translation_m
 from jotr_deploy.people import People
 from jotr_deploy.visual import gltf
-from jotr_deploy.visual.result_files import PeopleFile
 from jotr_deploy.visual.gltf import write_glb
+from jotr_deploy.visual.result_files import PeopleFile
 
 SIZE = (640, 480)
 LEFT, RIGHT = (40, 100, 240, 300), (400, 100, 500, 200)

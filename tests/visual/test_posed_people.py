@@ -15,8 +15,8 @@ from jotr_deploy.bundle import STARTER, Bundle, open_bundle, sha256_of, write_ma
 from jotr_deploy.errors import BundleError, JotrDeployError, SourceError
 from jotr_deploy.people import LAYOUT, People
 from jotr_deploy.runtime.body_session import open_body
-from jotr_deploy.visual.result_files import FORMAT, PeopleFile, PeopleWriter, read_people
 from jotr_deploy.visual.gltf import write_glb
+from jotr_deploy.visual.result_files import FORMAT, PeopleFile, PeopleWriter, read_people
 
 REMEDY = (
     "name the bundle it was made with (view: --bundle DIR; Python: read_people(path, bundle)), "

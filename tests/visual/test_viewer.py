@@ -17,6 +17,7 @@ from jotr_deploy.geometry.scene_frame import image_centre_px
 from jotr_deploy.people import People
 from jotr_deploy.visual.overlay import draw_keypoints
 from jotr_deploy.visual.palette import person_colours
+from jotr_deploy.visual.viewer import free_port
 from jotr_deploy.visual.viewer_data import (
     PICTURE_SIDE_PX,
     Pictures,
@@ -30,7 +31,6 @@ from jotr_deploy.visual.viewer_data import (
     shown_at,
     with_joints,
 )
-from jotr_deploy.visual.viewer import free_port
 
 # What is shown, as values
 

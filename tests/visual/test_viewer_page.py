@@ -19,14 +19,14 @@ from chromium_page import PROGRAM, ChromiumPage
 from crowd import FACES, crowd
 from viewer_clip import CLIP, LEFT, RIGHT, SIZE, plain, recording, write
 
-from jotr_deploy.verbs.view import view
 from jotr_deploy.errors import MissingDependency, SourceError
 from jotr_deploy.geometry.camera import project_px
 from jotr_deploy.geometry.raster import rasterize
 from jotr_deploy.geometry.scene_frame import image_centre_px
 from jotr_deploy.people import People
-from jotr_deploy.visual.viewer_data import Pictures, description, scene_camera, shown_at
+from jotr_deploy.verbs.view import view
 from jotr_deploy.visual.viewer import EVERYONE, OTHERS_OPACITY, Viewer
+from jotr_deploy.visual.viewer_data import Pictures, description, scene_camera, shown_at
 
 needs_viser = pytest.mark.skipif(
     importlib.util.find_spec("viser") is None, reason="viser is missing: pip install '.[viewer]'"
@@ -160,6 +160,7 @@ def expected(viewer, k):
 
 
 @needs_viser
+@pytest.mark.slow
 @needs_chromium
 def test_the_browser_draws_people_where_the_camera_saw_them(page):
     viewer, tab = page
@@ -178,6 +179,7 @@ def overlap(a, b):
 
 
 @needs_viser
+@pytest.mark.slow
 @needs_chromium
 def test_slider_play_and_clicks_of_the_page(page):
     viewer, tab = page
@@ -204,6 +206,7 @@ def test_slider_play_and_clicks_of_the_page(page):
 
 
 @needs_viser
+@pytest.mark.slow
 @needs_chromium
 def test_the_page_shows_its_labels_as_text_and_asks_nobody_else(page, tmp_path):
     viewer, tab = page

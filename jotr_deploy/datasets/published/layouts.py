@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from jotr_deploy.datasets.published.annotation import Camera, Fit, Gender
 from jotr_deploy.datasets.published.json_entries import AGAIN, Entry
 from jotr_deploy.errors import DatasetError
-from jotr_deploy.support.file_names import path_inside
 from jotr_deploy.skeletons import SKELETONS, SMPL30, SMPL30_INDEX, to_smpl30
+from jotr_deploy.support.file_names import path_inside
 
 Array = NDArray[Any]
 

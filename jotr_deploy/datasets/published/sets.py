@@ -8,12 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from jotr_deploy.datasets.published import crowdpose
-from jotr_deploy.datasets.published import human36m
-from jotr_deploy.datasets.published import mscoco
-from jotr_deploy.datasets.published import muco
-from jotr_deploy.datasets.published import three_doh
-from jotr_deploy.datasets.published import three_dpw
+from jotr_deploy.datasets.published import crowdpose, human36m, mscoco, muco, three_doh, three_dpw
 from jotr_deploy.datasets.published.annotation import Annotation
 from jotr_deploy.datasets.published.packed import Annotations
 from jotr_deploy.errors import DatasetError

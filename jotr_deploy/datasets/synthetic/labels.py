@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from jotr_deploy.datasets.synthetic.scene import Scene
 from jotr_deploy.datasets.synthetic.skinning import Mesh, body, coarse_mesh, full_mesh, joint_mesh, regressor_30, skin
-from jotr_deploy.datasets.synthetic.visibility import Traced, trace
 from jotr_deploy.datasets.synthetic.viewpoint import View, whole_picture
+from jotr_deploy.datasets.synthetic.visibility import Traced, trace
 from jotr_deploy.geometry.raster import rasterize
 from jotr_deploy.skeletons import SMPL30, SMPL30_INDEX
 

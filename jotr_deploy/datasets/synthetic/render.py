@@ -15,8 +15,8 @@ from jotr_deploy.datasets.synthetic.materials import noise_tile, paint
 from jotr_deploy.datasets.synthetic.scene import Lens, Scene
 from jotr_deploy.datasets.synthetic.skinning import Mesh, normals
 from jotr_deploy.datasets.synthetic.solids import placed_normals, unit_mesh
-from jotr_deploy.datasets.synthetic.visibility import BACKGROUND, Layer, Traced, trace
 from jotr_deploy.datasets.synthetic.viewpoint import View, whole_picture
+from jotr_deploy.datasets.synthetic.visibility import BACKGROUND, Layer, Traced, trace
 from jotr_deploy.datasets.synthetic.wardrobe import paint_person
 
 Array = NDArray[Any]

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from jotr_deploy.datasets.synthetic.labels import Labels, bodies, joints_px, labels, labels_in
 from jotr_deploy.datasets.synthetic.render import Rendered, rendered, shade, window_view
 from jotr_deploy.datasets.synthetic.scene import Scene
-from jotr_deploy.datasets.synthetic.visibility import trace
 from jotr_deploy.datasets.synthetic.viewpoint import View, whole_picture
+from jotr_deploy.datasets.synthetic.visibility import trace
 from jotr_deploy.geometry.crop import crop_from_image, square_box, transform_px
 
 Array = NDArray[Any]

@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from jotr_deploy.support.cache import user_cache
 from jotr_deploy.errors import OutputError
+from jotr_deploy.support.cache import user_cache
 from jotr_deploy.support.writing import written_aside
 
 

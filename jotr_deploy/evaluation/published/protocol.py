@@ -14,19 +14,19 @@ import numpy as np
 from jotr_deploy.bundle import STAND_IN_LABEL, Bundle
 from jotr_deploy.datasets.published.pictures import read_picture
 from jotr_deploy.errors import JotrDeployError
-from jotr_deploy.evaluation.published.acceleration import acceleration_errors_mm, tracks_of
-from jotr_deploy.evaluation.published.true_bodies import TrueBodies
-from jotr_deploy.evaluation.published.set_people import Everybody, read_everybody
-from jotr_deploy.evaluation.published.paper_rows import PAPER, PUBLISHED
-from jotr_deploy.evaluation.published.set_result import SetEvaluation, SetProtocol, by_sequence
 from jotr_deploy.evaluation.attack import Attack
 from jotr_deploy.evaluation.drift import bundle_drift
-from jotr_deploy.evaluation.mesh_files import OpenFiles, open_files
 from jotr_deploy.evaluation.measured_joints import EVALUATED, H36MRegressor, load_h36m_regressor
+from jotr_deploy.evaluation.measured_people import Collector, Samples
+from jotr_deploy.evaluation.mesh_files import OpenFiles, open_files
 from jotr_deploy.evaluation.occlusion import OcclusionOptions
 from jotr_deploy.evaluation.occlusion_files import finish_attack, open_attack
 from jotr_deploy.evaluation.protocols import ALIGNED, ATTACK_STEP, Progress
-from jotr_deploy.evaluation.measured_people import Collector, Samples
+from jotr_deploy.evaluation.published.acceleration import acceleration_errors_mm, tracks_of
+from jotr_deploy.evaluation.published.paper_rows import PAPER, PUBLISHED
+from jotr_deploy.evaluation.published.set_people import Everybody, read_everybody
+from jotr_deploy.evaluation.published.set_result import SetEvaluation, SetProtocol, by_sequence
+from jotr_deploy.evaluation.published.true_bodies import TrueBodies
 from jotr_deploy.geometry.crop import JOINTS_MARGIN, SQUARE_MARGIN, VALID_CONFIDENCE
 
 _STAND_IN, _SMPL = "the stand-in body", "SMPL"

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.evaluation.published.paper_rows import Published
 from jotr_deploy.evaluation.error_statistics import Figures, mean
-from jotr_deploy.evaluation.occlusion import Occlusion
 from jotr_deploy.evaluation.evaluation_result import Drift
 from jotr_deploy.evaluation.measured_people import Samples
+from jotr_deploy.evaluation.occlusion import Occlusion
+from jotr_deploy.evaluation.published.paper_rows import Published
 
 Array = NDArray[Any]
 

@@ -9,8 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from jotr_deploy.evaluation.published.set_result import MotionFigures, SetEvaluation
 from jotr_deploy.evaluation.evaluation_table import NOTHING, columns_table, drift_tables, notes, number_text, said
+from jotr_deploy.evaluation.published.set_result import MotionFigures, SetEvaluation
 
 KEYS_SHOWN = 5
 _FIGURES = ("MPJPE", "PA-MPJPE", "PVE", "accel.")

@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 from jotr_deploy.errors import BundleError, KeypointFileError, MissingDependency
 from jotr_deploy.geometry.crop import VALID_CONFIDENCE, box_from_joints, clip_box, square_box
 from jotr_deploy.geometry.orientation import TURNED
+from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.finding.detection.base import FindsPeople
 from jotr_deploy.runtime.finding.detection.hog import HogDetector
 from jotr_deploy.runtime.finding.detection.one_stage import OneStage
-from jotr_deploy.runtime.detections import Detections
+from jotr_deploy.runtime.finding.people_networks import PeopleNetworks
+from jotr_deploy.runtime.finding.pose import PoseNetwork
 from jotr_deploy.runtime.finding.same_person import distinct
 from jotr_deploy.runtime.joint_files.box_file import BoxFile, read_boxes
 from jotr_deploy.runtime.joint_files.coordinates import JointsIn
 from jotr_deploy.runtime.joint_files.image_index import Belonging
 from jotr_deploy.runtime.joint_files.keypoint_file import KeypointFile, lie_down, read_keypoints
 from jotr_deploy.runtime.joint_files.usage import FileUse
-from jotr_deploy.runtime.finding.people_networks import PeopleNetworks
-from jotr_deploy.runtime.finding.pose import PoseNetwork
 from jotr_deploy.runtime.sources.opening import FrameSource
 from jotr_deploy.skeletons import to_smpl30
 from jotr_deploy.support.spans import NO_FRAME, Spans

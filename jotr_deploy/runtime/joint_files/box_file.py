@@ -25,6 +25,7 @@ from jotr_deploy.runtime.joint_files.coco_json import (
     person_categories,
 )
 from jotr_deploy.runtime.joint_files.coordinates import Coordinates, JointsIn, coordinates_of
+from jotr_deploy.runtime.joint_files.image_index import ImageIndex, ImageKey
 from jotr_deploy.runtime.joint_files.person_entry import (
     Size,
     canvas_of,
@@ -34,7 +35,6 @@ from jotr_deploy.runtime.joint_files.person_entry import (
     to_numbers,
     track_ids,
 )
-from jotr_deploy.runtime.joint_files.image_index import ImageIndex, ImageKey
 from jotr_deploy.runtime.joint_files.unsupported_files import BOX_LAYOUTS, what_json_is
 
 Array = NDArray[Any]

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from jotr_deploy.errors import KeypointFileError
-from jotr_deploy.runtime.joint_files.person_entry import Entries, PersonEntry, Size, canvas_of, image_key, named_order
 from jotr_deploy.runtime.joint_files.image_index import ImageKey
+from jotr_deploy.runtime.joint_files.person_entry import Entries, PersonEntry, Size, canvas_of, image_key, named_order
 from jotr_deploy.runtime.joint_files.unsupported_files import LAYOUTS, what_json_is
 
 _PERSON_NAMES = ("person", "people", "human", "pedestrian")

@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from jotr_deploy.errors import KeypointFileError
 from jotr_deploy.geometry.orientation import upright_from_stored
 from jotr_deploy.runtime.detections import Detections, absent_is_zero
-from jotr_deploy.runtime.sources.images import natural_order
 from jotr_deploy.runtime.joint_files.coco_json import coco_annotations, coco_results
 from jotr_deploy.runtime.joint_files.coordinates import Coordinates, JointsIn, coordinates_of
-from jotr_deploy.runtime.joint_files.person_entry import Entries, PersonEntry, joints_of, read_json, score_of, track_ids
 from jotr_deploy.runtime.joint_files.image_index import ImageIndex, ImageKey, as_path
 from jotr_deploy.runtime.joint_files.mmpose_json import is_mmpose, mmpose_results
 from jotr_deploy.runtime.joint_files.named_json import is_named, named_pictures
 from jotr_deploy.runtime.joint_files.npz_file import read_npz
 from jotr_deploy.runtime.joint_files.openpose_json import OPENPOSE_END, openpose_frames, openpose_picture
+from jotr_deploy.runtime.joint_files.person_entry import Entries, PersonEntry, joints_of, read_json, score_of, track_ids
 from jotr_deploy.runtime.joint_files.unsupported_files import LAYOUTS, what_json_is
+from jotr_deploy.runtime.sources.images import natural_order
 from jotr_deploy.skeletons import SKELETONS, SMPL30, SMPL30_INDEX, to_smpl30
 
 Array = NDArray[Any]

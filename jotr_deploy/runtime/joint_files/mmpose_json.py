@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from jotr_deploy.errors import KeypointFileError
-from jotr_deploy.runtime.joint_files.person_entry import Entries, PersonEntry, named_order
 from jotr_deploy.runtime.joint_files.image_index import ImageKey
+from jotr_deploy.runtime.joint_files.person_entry import Entries, PersonEntry, named_order
 
 _REMEDY = "give results of MMPose for a picture or a video, as its inferencer writes them with --pred-out-dir"
 _NO_BODIES_OF_OURS = (

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from jotr_deploy.errors import KeypointFileError
-from jotr_deploy.runtime.joint_files.person_entry import Entries, PersonEntry, image_key
 from jotr_deploy.runtime.joint_files.openpose_json import add_openpose
+from jotr_deploy.runtime.joint_files.person_entry import Entries, PersonEntry, image_key
 from jotr_deploy.runtime.joint_files.unsupported_files import LAYOUTS
 
 _MOST_COLUMNS = 6  # of a joint: x, y, confidence, and tags of the network

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from jotr_deploy.errors import KeypointFileError
-from jotr_deploy.runtime.joint_files.person_entry import Entries, PersonEntry, canvas_of
 from jotr_deploy.runtime.joint_files.image_index import ImageKey
+from jotr_deploy.runtime.joint_files.person_entry import Entries, PersonEntry, canvas_of
 from jotr_deploy.runtime.joint_files.unsupported_files import LAYOUTS
 
 OPENPOSE_END = "_keypoints"  # of a file name, before .json

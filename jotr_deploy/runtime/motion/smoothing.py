@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from jotr_deploy.people import People
 from jotr_deploy.runtime.body_session import Body
-from jotr_deploy.runtime.sources.frame_source import Frame, moment
 from jotr_deploy.runtime.motion.tangent import SPACES, Motion, motions_of, on_line, tracked, with_motions
+from jotr_deploy.runtime.sources.frame_source import Frame, moment
 
 Array = NDArray[Any]
 Mode = Literal["one-euro", "two-sided"]

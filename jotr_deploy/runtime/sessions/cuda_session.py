@@ -14,8 +14,8 @@ import numpy as np
 
 from jotr_deploy.errors import SessionError
 from jotr_deploy.runtime.sessions import cuda
-from jotr_deploy.runtime.sessions.session import Array, Session, TensorSpec
 from jotr_deploy.runtime.sessions.device_array import DeviceArray, from_cuda
+from jotr_deploy.runtime.sessions.session import Array, Session, TensorSpec
 
 BATCH = "batch"
 """Name of the first dimension of every input and output."""

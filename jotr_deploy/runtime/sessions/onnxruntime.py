@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from jotr_deploy.errors import MissingDependency, SessionError, first_line, install
+from jotr_deploy.runtime.sessions import cuda
+from jotr_deploy.runtime.sessions.session import Array, Kernel, Session, TensorSpec
 from jotr_deploy.support.file_kinds import advice
 from jotr_deploy.support.processor import sums_saturate
 from jotr_deploy.support.read_errors import shortened, something_else
-from jotr_deploy.runtime.sessions import cuda
-from jotr_deploy.runtime.sessions.session import Array, Kernel, Session, TensorSpec
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 

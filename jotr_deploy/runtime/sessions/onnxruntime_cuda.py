@@ -10,7 +10,6 @@ from typing import Any
 
 from jotr_deploy.errors import SessionError, first_line
 from jotr_deploy.runtime.sessions import cuda
-from jotr_deploy.runtime.sessions.session import TensorSpec
 from jotr_deploy.runtime.sessions.cuda_session import BATCH, Addresses, CudaSession, Launch
 from jotr_deploy.runtime.sessions.onnxruntime import (
     CPU,
@@ -21,6 +20,7 @@ from jotr_deploy.runtime.sessions.onnxruntime import (
     onnxruntime,
     specifications,
 )
+from jotr_deploy.runtime.sessions.session import TensorSpec
 
 MAX_BATCH = 32
 """Rows in one call at most; ONNX Runtime itself has no limit, but the buffers have a size."""

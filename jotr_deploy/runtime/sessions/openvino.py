@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from jotr_deploy.support.cache import user_cache
 from jotr_deploy.errors import MissingDependency, SessionError, first_line, install
+from jotr_deploy.runtime.sessions.openvino_stages import stages
+from jotr_deploy.runtime.sessions.session import Array, Kernel, Session, TensorSpec
+from jotr_deploy.support.cache import user_cache
 from jotr_deploy.support.file_kinds import advice, describe_file
 from jotr_deploy.support.processor import sums_saturate
 from jotr_deploy.support.read_errors import read_onnx, shortened, something_else
-from jotr_deploy.runtime.sessions.session import Array, Kernel, Session, TensorSpec
-from jotr_deploy.runtime.sessions.openvino_stages import stages
 
 PARTS = (8, 4, 2, 1)
 """Batch sizes that are compiled, each when it is first needed; other batches are put together from them."""

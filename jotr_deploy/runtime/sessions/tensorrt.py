@@ -12,8 +12,8 @@ import numpy as np
 
 from jotr_deploy.errors import SessionError
 from jotr_deploy.runtime.sessions import cuda
-from jotr_deploy.runtime.sessions.session import TensorSpec
 from jotr_deploy.runtime.sessions.cuda_session import BATCH, Addresses, CudaSession, Launch
+from jotr_deploy.runtime.sessions.session import TensorSpec
 from jotr_deploy.runtime.sessions.tensorrt_engine import (
     REBUILD,
     Engine,

@@ -20,11 +20,11 @@ import cv2
 from numpy.typing import NDArray
 
 from jotr_deploy.errors import SourceError
-from jotr_deploy.support.file_kinds import UNKNOWN, advice, describe_file
 from jotr_deploy.runtime.sources.containers import bytes_missing, matroska_tracks_of, tracks_of
 from jotr_deploy.runtime.sources.decoder_log import decoder_log
 from jotr_deploy.runtime.sources.images import READ_FORMATS, quiet_opencv
 from jotr_deploy.runtime.sources.picture_kinds import OTHER_PICTURES
+from jotr_deploy.support.file_kinds import UNKNOWN, advice, describe_file
 
 Array = NDArray[Any]
 

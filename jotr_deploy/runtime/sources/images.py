@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.errors import MissingDependency, OutputError, SourceError, first_line, install
-from jotr_deploy.support.file_kinds import advice, describe_file
 from jotr_deploy.runtime.sources.picture_kinds import HEAD_BYTES, picture_kind
+from jotr_deploy.support.file_kinds import advice, describe_file
 from jotr_deploy.support.writing import written_aside
 
 if TYPE_CHECKING:

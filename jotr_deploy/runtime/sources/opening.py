@@ -23,9 +23,9 @@ from jotr_deploy.runtime.sources.captures import (
 from jotr_deploy.runtime.sources.film import Video
 from jotr_deploy.runtime.sources.frame_source import Frame, FrameSource
 from jotr_deploy.runtime.sources.images import count_pictures, natural_order
+from jotr_deploy.runtime.sources.live_stream import Stream
 from jotr_deploy.runtime.sources.picture_kinds import HEAD_BYTES, kind_of_file, picture_kind
 from jotr_deploy.runtime.sources.stills import Still, Stills, stills_in
-from jotr_deploy.runtime.sources.live_stream import Stream
 from jotr_deploy.runtime.sources.video_writer import VideoWriter
 
 __all__ = ["Frame", "FrameSource", "VideoWriter", "open_source"]

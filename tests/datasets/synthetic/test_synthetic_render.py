@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scenes_by_hand import CLEAR, panel, people_at
 
-from jotr_deploy.datasets.synthetic.scene_crops import crop, picture
 from jotr_deploy.datasets.synthetic.labels import labels
 from jotr_deploy.datasets.synthetic.render import render
 from jotr_deploy.datasets.synthetic.scene import Scene, draw_scene
+from jotr_deploy.datasets.synthetic.scene_crops import crop, picture
 from jotr_deploy.geometry.crop import crop_from_image, square_box, transform_px
 from jotr_deploy.runtime.crops import make_crops
 from jotr_deploy.runtime.detections import Detections

@@ -17,10 +17,10 @@ from engines.tensorrt.fake_machine import LIBRARY, content, with_network
 from tiny import TINY
 
 from jotr_deploy.bundle import Bundle, open_bundle
-from jotr_deploy.engines.tensorrt import plugin_form
 from jotr_deploy.engines import verify
-from jotr_deploy.engines.tensorrt.engine import Options, build_engine, check_network, plan_network
+from jotr_deploy.engines.tensorrt import plugin_form
 from jotr_deploy.engines.tensorrt.build import BuildError
+from jotr_deploy.engines.tensorrt.engine import Options, build_engine, check_network, plan_network
 from jotr_deploy.engines.tensorrt.onnx_copy import sampling_nodes
 from jotr_deploy.errors import BundleError, SessionError
 from jotr_deploy.plugins import NAME, library

@@ -16,8 +16,8 @@ from contracts import healthy
 from engines.tensorrt.fake_machine import LIBRARY, Machine, content
 
 from jotr_deploy.bundle import Bundle
-from jotr_deploy.engines.tensorrt.engine import build_engine
 from jotr_deploy.engines.tensorrt.build import BuildError
+from jotr_deploy.engines.tensorrt.engine import build_engine
 from jotr_deploy.errors import JotrDeployError, MissingDependency, OutputError, SessionError, VerificationError
 from jotr_deploy.plugins import NAME
 

@@ -11,8 +11,8 @@ import pytest
 from contracts import healthy
 from contracts.fakes import fake_tensorrt
 
-from jotr_deploy.engines.tensorrt.engine import parse_batch
 from jotr_deploy.engines.tensorrt.build import BuildError, Recipe
+from jotr_deploy.engines.tensorrt.engine import parse_batch
 from jotr_deploy.engines.tensorrt.inspector import Layers, read_layers
 from jotr_deploy.engines.tensorrt.timing_cache import keep_timings, timing_cache_path, use_timings
 from jotr_deploy.engines.tensorrt.trtexec import trtexec_command

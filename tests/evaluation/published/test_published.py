@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from jotr_deploy.evaluation.published.set_people import SPLITS
 from jotr_deploy.evaluation.published.paper_rows import PUBLISHED, PublishedRow
+from jotr_deploy.evaluation.published.set_people import SPLITS
 
 
 def test_every_protocol_has_its_rows() -> None:

@@ -19,12 +19,12 @@ from jotr_deploy.body.smpl import stand_in
 from jotr_deploy.bundle import Bundle, FileEntry, Manifest
 from jotr_deploy.datasets.published.annotation import Annotation, Camera, Fit
 from jotr_deploy.errors import JotrDeployError
-from jotr_deploy.evaluation.published import protocol as protocols
-from jotr_deploy.evaluation.published.true_bodies import TrueBodies
-from jotr_deploy.evaluation.published.protocol import SetOptions, evaluate_set
-from jotr_deploy.evaluation.published.set_result import SetEvaluation
 from jotr_deploy.evaluation.mesh_files import OpenFile, OpenFiles
 from jotr_deploy.evaluation.occlusion import OcclusionOptions
+from jotr_deploy.evaluation.published import protocol as protocols
+from jotr_deploy.evaluation.published.protocol import SetOptions, evaluate_set
+from jotr_deploy.evaluation.published.set_result import SetEvaluation
+from jotr_deploy.evaluation.published.true_bodies import TrueBodies
 
 Array = Any
 PATCHES = OcclusionOptions(sizes=(80,), stride=60)  # 4 x 4 places

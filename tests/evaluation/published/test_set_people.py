@@ -17,8 +17,8 @@ from jotr_deploy.body.smpl import load_body
 from jotr_deploy.datasets.published.annotation import Annotation, Fit
 from jotr_deploy.datasets.published.sets import read_set
 from jotr_deploy.errors import BodyFileError, DatasetError
-from jotr_deploy.evaluation.published.true_bodies import TrueBodies
 from jotr_deploy.evaluation.published.set_people import NO_JOINT_BOX, SPLITS, given_of, read_everybody
+from jotr_deploy.evaluation.published.true_bodies import TrueBodies
 from jotr_deploy.skeletons import SMPL30_INDEX
 
 Array = Any

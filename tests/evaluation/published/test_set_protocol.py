@@ -16,12 +16,12 @@ from fake_network import FakeNetwork
 from miniature import KNOWN, write_miniature
 
 from jotr_deploy.bundle import Bundle, FileEntry, Manifest
-from jotr_deploy.evaluation.published import protocol as protocols
-from jotr_deploy.evaluation.published.true_bodies import TrueBodies
-from jotr_deploy.evaluation.published.set_people import SPLITS, read_everybody
-from jotr_deploy.evaluation.published.protocol import SetOptions, evaluate_set
-from jotr_deploy.evaluation.published.set_result import MotionFigures, SetEvaluation
 from jotr_deploy.evaluation.mesh_files import OpenFile, OpenFiles
+from jotr_deploy.evaluation.published import protocol as protocols
+from jotr_deploy.evaluation.published.protocol import SetOptions, evaluate_set
+from jotr_deploy.evaluation.published.set_people import SPLITS, read_everybody
+from jotr_deploy.evaluation.published.set_result import MotionFigures, SetEvaluation
+from jotr_deploy.evaluation.published.true_bodies import TrueBodies
 from jotr_deploy.geometry.rotations import matrix_from_axis_angle
 from jotr_deploy.skeletons import H36M14_IN_H36M17
 

@@ -16,8 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jotr_deploy.errors import SessionError
-from jotr_deploy.runtime.finding import detection
-from jotr_deploy.runtime.finding import pose
+from jotr_deploy.runtime.finding import detection, pose
 from jotr_deploy.runtime.finding.detection import open_detector
 from jotr_deploy.runtime.finding.detection.base import Detector
 from jotr_deploy.runtime.finding.detection.hog import HogDetector

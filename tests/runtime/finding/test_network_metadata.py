@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jotr_deploy.errors import BundleError, SessionError
-from jotr_deploy.runtime.finding.network_metadata import Declared, declared
 from jotr_deploy.runtime.finding.detection import open_detector
+from jotr_deploy.runtime.finding.network_metadata import Declared, declared
 from jotr_deploy.runtime.finding.pose import open_pose_network
 from jotr_deploy.runtime.sessions import TensorSpec, open_session
 

@@ -9,13 +9,19 @@ from pictures import figure
 from jotr_deploy.errors import BundleError, KeypointFileError, MissingDependency
 from jotr_deploy.geometry.crop import square_box
 from jotr_deploy.runtime.crops import make_crops
+from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.finding.detection import open_detector
 from jotr_deploy.runtime.finding.detection.one_stage import OneStage
-from jotr_deploy.runtime.detections import Detections
-from jotr_deploy.runtime.joint_files.npz_file import write_keypoints_npz
 from jotr_deploy.runtime.finding.people_networks import PeopleNetworks
-from jotr_deploy.runtime.finding.people_source import LEAST_JOINTS, WholeFrame, file_use, open_people_source, with_joint_boxes
+from jotr_deploy.runtime.finding.people_source import (
+    LEAST_JOINTS,
+    WholeFrame,
+    file_use,
+    open_people_source,
+    with_joint_boxes,
+)
 from jotr_deploy.runtime.finding.pose import open_pose_network
+from jotr_deploy.runtime.joint_files.npz_file import write_keypoints_npz
 from jotr_deploy.runtime.sources.opening import VideoWriter, open_source
 from jotr_deploy.skeletons import SKELETONS, SMPL30_INDEX, to_smpl30
 from jotr_deploy.support.spans import Spans

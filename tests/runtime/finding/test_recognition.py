@@ -7,8 +7,7 @@ import pytest
 from canned import Canned, yolox_rows, yolox_session
 
 from jotr_deploy.errors import SessionError
-from jotr_deploy.runtime.finding import detection
-from jotr_deploy.runtime.finding import recognition
+from jotr_deploy.runtime.finding import detection, recognition
 from jotr_deploy.runtime.finding.detection import open_detector
 from jotr_deploy.runtime.finding.detection.base import Detector
 from jotr_deploy.runtime.finding.detection.yolox import Yolox

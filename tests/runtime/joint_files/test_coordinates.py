@@ -9,9 +9,9 @@ import pytest
 
 from jotr_deploy.errors import KeypointFileError
 from jotr_deploy.geometry.orientation import upright_from_stored
-from jotr_deploy.runtime.sources.images import orientation_of, read_image
-from jotr_deploy.runtime.joint_files.keypoint_file import read_keypoints
 from jotr_deploy.runtime.finding.people_source import open_people_source
+from jotr_deploy.runtime.joint_files.keypoint_file import read_keypoints
+from jotr_deploy.runtime.sources.images import orientation_of, read_image
 from jotr_deploy.runtime.sources.opening import open_source
 from jotr_deploy.skeletons import SKELETONS, to_smpl30
 

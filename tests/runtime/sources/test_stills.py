@@ -13,8 +13,8 @@ from streams import plays, says, served
 
 from jotr_deploy.errors import MissingDependency, SourceError
 from jotr_deploy.runtime.sources.images import count_pictures, decode_image
-from jotr_deploy.runtime.sources.picture_kinds import picture_kind
 from jotr_deploy.runtime.sources.opening import open_source
+from jotr_deploy.runtime.sources.picture_kinds import picture_kind
 
 FORMATS = {
     "JPEG": "JPEG",

@@ -9,7 +9,6 @@ from made_sets import CAMERA, PLAIN, SIZE_PX, joints_of, posed
 
 from jotr_deploy.geometry.crop import clip_box, crop_from_image, square_box, transform_px
 from jotr_deploy.geometry.rotations import angle_between, matrix_from_axis_angle
-from jotr_deploy.training.published.fitted_bodies import projected_px
 from jotr_deploy.training.published.augmented_crops import (
     Variation,
     crop_from_picture,
@@ -20,6 +19,7 @@ from jotr_deploy.training.published.augmented_crops import (
     varied_joints_m,
     varied_pose,
 )
+from jotr_deploy.training.published.fitted_bodies import projected_px
 
 SIDE = 64
 BOX = np.array([20.0, 10.0, 80.0, 110.0])

@@ -20,17 +20,17 @@ from made_sets import (
 )
 from miniature import STICK_MM, write_miniature
 
+from jotr_deploy.datasets.joint_errors import COCO17_IN_SMPL30
 from jotr_deploy.datasets.published.annotation import Annotation, Camera
 from jotr_deploy.datasets.published.sets import read_set
-from jotr_deploy.datasets.joint_errors import COCO17_IN_SMPL30
 from jotr_deploy.errors import DatasetError
 from jotr_deploy.geometry.rotations import matrix_from_axis_angle
 from jotr_deploy.skeletons import H36M17, JOTR15_IN_SMPL30, SKELETONS, SMPL30_INDEX
 from jotr_deploy.training.published import published_samples as module
-from jotr_deploy.training.published.fitted_bodies import FittedBodies
 from jotr_deploy.training.published.augmented_crops import Variation, crop_from_picture
-from jotr_deploy.training.published.sample_order import AnnotatedPeople
+from jotr_deploy.training.published.fitted_bodies import FittedBodies
 from jotr_deploy.training.published.published_samples import AnnotatedSamples, disturbed
+from jotr_deploy.training.published.sample_order import AnnotatedPeople
 from jotr_deploy.training.published.truth import fit_truth, labels_in_crop, measured_truth
 
 SIDE = 64

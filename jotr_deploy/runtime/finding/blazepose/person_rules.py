@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.runtime.finding.blazepose.rotated_crops import radii_px
 from jotr_deploy.runtime.finding.blazepose.landmarks import BODY, Poses
+from jotr_deploy.runtime.finding.blazepose.rotated_crops import radii_px
 
 Array = NDArray[Any]
 

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.runtime.finding.blazepose import person_rules
-from jotr_deploy.runtime.finding.blazepose.rotated_crops import radii_px
-from jotr_deploy.runtime.finding.blazepose.person_detector import BlazeDetector, Found
-from jotr_deploy.runtime.finding.blazepose.landmarks import BlazeLandmarks, Poses
-from jotr_deploy.runtime.finding.blazepose.windows import Window, windows
 from jotr_deploy.runtime.detections import Detections
+from jotr_deploy.runtime.finding.blazepose import person_rules
+from jotr_deploy.runtime.finding.blazepose.landmarks import BlazeLandmarks, Poses
+from jotr_deploy.runtime.finding.blazepose.person_detector import BlazeDetector, Found
+from jotr_deploy.runtime.finding.blazepose.rotated_crops import radii_px
+from jotr_deploy.runtime.finding.blazepose.windows import Window, windows
 from jotr_deploy.runtime.finding.people_source import with_joints
 from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.support.spans import Spans

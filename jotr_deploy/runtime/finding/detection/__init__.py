@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from jotr_deploy.runtime.finding.detection.base import Detector
+from jotr_deploy.runtime.finding.detection.detr_family import RfDetr, RtDetrUltralytics
 from jotr_deploy.runtime.finding.detection.efficient_nms import EfficientNms
 from jotr_deploy.runtime.finding.detection.mmdeploy import Mmdeploy
 from jotr_deploy.runtime.finding.detection.rtmo import Rtmo
-from jotr_deploy.runtime.finding.detection.detr_family import RfDetr, RtDetrUltralytics
 from jotr_deploy.runtime.finding.detection.ultralytics import Ultralytics
 from jotr_deploy.runtime.finding.detection.ultralytics_pose import UltralyticsPose
 from jotr_deploy.runtime.finding.detection.unsupported import unread

@@ -21,8 +21,8 @@ from jotr_deploy.errors import SessionError
 from jotr_deploy.runtime.finding import recognition
 from jotr_deploy.runtime.finding.box_selection import chosen
 from jotr_deploy.runtime.finding.detection.base import Detector, OfClasses, told_classes
-from jotr_deploy.runtime.finding.detection.letterbox import boxes_in_image, letterbox
 from jotr_deploy.runtime.finding.detection.implausible import odd_pixels, odd_scores
+from jotr_deploy.runtime.finding.detection.letterbox import boxes_in_image, letterbox
 from jotr_deploy.runtime.sessions import Session
 
 Array = NDArray[Any]

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from jotr_deploy.errors import SessionError
 from jotr_deploy.runtime.finding import recognition
-from jotr_deploy.runtime.finding.detection import one_stage
 from jotr_deploy.runtime.finding.box_selection import chosen
-from jotr_deploy.runtime.finding.detection.letterbox import boxes_in_image, letterbox
+from jotr_deploy.runtime.finding.detection import one_stage
 from jotr_deploy.runtime.finding.detection.implausible import odd_pixels, odd_scores
+from jotr_deploy.runtime.finding.detection.letterbox import boxes_in_image, letterbox
 from jotr_deploy.runtime.finding.detection.one_stage import OneStage, joints_in_image
 from jotr_deploy.runtime.finding.joint_outputs import skeleton_of
 from jotr_deploy.runtime.sessions import Session

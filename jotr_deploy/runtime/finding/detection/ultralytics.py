@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from jotr_deploy.runtime.finding import recognition
-from jotr_deploy.runtime.finding.network_metadata import declared
-from jotr_deploy.runtime.finding.detection.centred import answers, best_of, corners, in_float32
 from jotr_deploy.runtime.finding.box_selection import chosen
 from jotr_deploy.runtime.finding.detection.base import Detector, OfClasses, told_classes
-from jotr_deploy.runtime.finding.detection.letterbox import boxes_in_image
+from jotr_deploy.runtime.finding.detection.centred import answers, best_of, corners, in_float32
 from jotr_deploy.runtime.finding.detection.implausible import odd_pixels, odd_scores
+from jotr_deploy.runtime.finding.detection.letterbox import boxes_in_image
 from jotr_deploy.runtime.finding.detection.yolox import cells_of
+from jotr_deploy.runtime.finding.network_metadata import declared
 from jotr_deploy.runtime.sessions import Session
 
 Array = NDArray[Any]

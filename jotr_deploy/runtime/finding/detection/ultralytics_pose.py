@@ -20,15 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.errors import SessionError
-from jotr_deploy.runtime.finding.network_metadata import declared, person_classes
+from jotr_deploy.runtime.finding.box_selection import chosen
 from jotr_deploy.runtime.finding.detection import one_stage
 from jotr_deploy.runtime.finding.detection.centred import answers, best_of, corners, in_float32
-from jotr_deploy.runtime.finding.box_selection import chosen
-from jotr_deploy.runtime.finding.detection.letterbox import boxes_in_image
 from jotr_deploy.runtime.finding.detection.implausible import odd_pixels, odd_scores
+from jotr_deploy.runtime.finding.detection.letterbox import boxes_in_image
 from jotr_deploy.runtime.finding.detection.one_stage import OneStage, Share, joints_in_image
 from jotr_deploy.runtime.finding.detection.ultralytics import layout
 from jotr_deploy.runtime.finding.joint_outputs import KNOWN_NUMBERS, WHOLE_BODY, skeleton_of
+from jotr_deploy.runtime.finding.network_metadata import declared, person_classes
 from jotr_deploy.runtime.sessions import Session
 from jotr_deploy.skeletons import SKELETONS
 

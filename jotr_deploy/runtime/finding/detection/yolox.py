@@ -15,11 +15,11 @@ from pydantic import Field
 
 from jotr_deploy.geometry.boxes import mirrored
 from jotr_deploy.runtime.finding import recognition
-from jotr_deploy.runtime.finding.detection.centred import best_of, corners
 from jotr_deploy.runtime.finding.box_selection import chosen, mean_of_alike
 from jotr_deploy.runtime.finding.detection.base import Detector, OfClasses, told_classes
-from jotr_deploy.runtime.finding.detection.letterbox import boxes_in_image, letterbox
+from jotr_deploy.runtime.finding.detection.centred import best_of, corners
 from jotr_deploy.runtime.finding.detection.implausible import odd_scores
+from jotr_deploy.runtime.finding.detection.letterbox import boxes_in_image, letterbox
 from jotr_deploy.runtime.sessions import Session
 
 Array = NDArray[Any]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jotr_deploy.runtime.finding.recognition import open_format
 from jotr_deploy.runtime.finding.pose.base import PoseNetwork
 from jotr_deploy.runtime.finding.pose.decoded import Decoded
 from jotr_deploy.runtime.finding.pose.heatmaps import HeatMaps
 from jotr_deploy.runtime.finding.pose.simcc import SimCC
 from jotr_deploy.runtime.finding.pose.unsupported import unread
+from jotr_deploy.runtime.finding.recognition import open_format
 from jotr_deploy.runtime.sessions import Session
 
 __all__ = ["FORMATS", "PoseNetwork", "open_pose_network"]

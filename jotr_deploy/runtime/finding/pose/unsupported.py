@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from jotr_deploy.runtime.finding.network_metadata import declared
 from jotr_deploy.runtime.finding.detection import FORMATS
 from jotr_deploy.runtime.finding.detection.one_stage import OneStage
 from jotr_deploy.runtime.finding.detection.unsupported import other_pictures
+from jotr_deploy.runtime.finding.network_metadata import declared
 from jotr_deploy.runtime.finding.recognition import Unread
 from jotr_deploy.runtime.sessions import Session
 

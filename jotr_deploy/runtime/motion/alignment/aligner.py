@@ -13,10 +13,16 @@ from jotr_deploy.errors import BundleError
 from jotr_deploy.geometry.camera import project_px
 from jotr_deploy.geometry.rotations import matrix_from_axis_angle
 from jotr_deploy.people import People
+from jotr_deploy.runtime.body_session import Body
 from jotr_deploy.runtime.motion.alignment.chain import JOINTS, BodyArrays, Chain
 from jotr_deploy.runtime.motion.alignment.fit import ACTIVE, OBSERVED, Start, fit
-from jotr_deploy.runtime.motion.alignment.guards import CONFIDENT, LEAST_JOINTS, acceptable, joint_error, without_swapped
-from jotr_deploy.runtime.body_session import Body
+from jotr_deploy.runtime.motion.alignment.guards import (
+    CONFIDENT,
+    LEAST_JOINTS,
+    acceptable,
+    joint_error,
+    without_swapped,
+)
 from jotr_deploy.runtime.motion.smoothing import Shapes
 
 Array = NDArray[Any]

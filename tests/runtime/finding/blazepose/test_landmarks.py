@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from jotr_deploy.geometry.crop import transform_px
-from jotr_deploy.runtime.finding.blazepose.rotated_crops import MARGIN, SIDE, cut, image_from_crop
 from jotr_deploy.runtime.finding.blazepose.landmarks import POINTS, refined
+from jotr_deploy.runtime.finding.blazepose.rotated_crops import MARGIN, SIDE, cut, image_from_crop
 
 
 @pytest.mark.parametrize("up", [(0, -40), (30, 0), (-12, 25)])
