@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.body.smpl import VERTICES, BodyModel
+from jotr_deploy.body.faces import VERTICES
+from jotr_deploy.body.smpl import BodyModel
 from jotr_deploy.errors import FitError
 from jotr_deploy.support.read_errors import read_errors
 from jotr_deploy.support.writing import written_aside

@@ -85,6 +85,7 @@ def test_no_similarity_is_nearer(seed: int, mirrored: bool) -> None:
     assert (squared_mm2 <= (distances_mm(found, truth) ** 2).mean(-1) * (1 + 1e-9)).all()
 
 
+@pytest.mark.slow
 @given(SEEDS)
 def test_what_is_right_has_no_error(seed: int) -> None:
     _, truth, _ = point_sets(seed)

@@ -113,6 +113,7 @@ def test_held_out_scenes_travel_between_processes(scenes: list[HeldOut]) -> None
     assert_array_equal(back.image_bgr, scenes[0].image_bgr)
 
 
+@pytest.mark.slow
 def test_processes_do_not_change_the_result(
     cli: Callable[..., Outcome], tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,8 @@ from jotr_deploy.bundle import open_bundle, starter_path
 from jotr_deploy.export.plausibility import Plausibility, plausibility
 from jotr_deploy.runtime.sessions import open_session
 
+pytestmark = pytest.mark.slow
+
 Change = Callable[[Any], Any]
 WELL = Plausibility(0.02, 1.7, 1.55, 0.2, 0.3, 40.0)
 

@@ -36,6 +36,7 @@ def save(path: Path, content: Any) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "content"),
     [

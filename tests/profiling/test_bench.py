@@ -24,6 +24,8 @@ from jotr_deploy.profiling.quiet import Judge, Usage
 from jotr_deploy.profiling.timed_picture import open_scene
 from jotr_deploy.runtime.sessions import open_session
 
+pytestmark = pytest.mark.slow
+
 EAGER = "PyTorch eager"
 
 
