@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.evaluation.held_out_scenes import HeldOut, held_out
 from jotr_deploy.geometry.crop import VALID_CONFIDENCE
@@ -37,8 +36,8 @@ from jotr_deploy.runtime.motion.tracking import Tracker
 from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.runtime.sources.opening import open_source
 from jotr_deploy.skeletons import MEASURED_IN_SMPL30
+from jotr_deploy.support.aliases import Array
 
-Array = NDArray[Any]
 MEASURED = list(MEASURED_IN_SMPL30)
 NEAR = 0.15
 """Median distance of the joints of one person, as a share of the longer side of their box."""

@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.body.faces import FACES, VERTICES
 from jotr_deploy.errors import BodyFileError
 from jotr_deploy.skeletons import SMPL_PARENTS
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.file_kinds import advice, describe_file
 from jotr_deploy.support.read_errors import read_errors
-
-Array = NDArray[Any]
 
 JOINTS, BETAS = 24, 10
 PARENTS = SMPL_PARENTS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
@@ -12,6 +12,7 @@ from jotr_deploy.engines.fp16_weights import widen_weights
 from jotr_deploy.engines.verify import BATCHES, Difference, measure, require, require_as_good, vertices_error
 from jotr_deploy.errors import BundleError
 from jotr_deploy.runtime.sessions import open_session
+from jotr_deploy.support.aliases import Say
 from jotr_deploy.support.precisions import Precision
 from jotr_deploy.support.read_errors import read_onnx
 
@@ -79,7 +80,7 @@ def load_source(bundle: Bundle, precision: Precision) -> onnx.ModelProto:
 
 
 def add_model(
-    bundle: Bundle, name: str, model: onnx.ModelProto, precision: Precision, backend: str, say: Callable[[str], None]
+    bundle: Bundle, name: str, model: onnx.ModelProto, precision: Precision, backend: str, say: Say
 ) -> tuple[Bundle, list[Difference]]:
     """Add an ONNX file made from `source_of(precision)` to the bundle, verified in the engine that will run it.
 

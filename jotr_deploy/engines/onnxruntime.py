@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from jotr_deploy.bundle import Bundle
 from jotr_deploy.engines.derived_files import add_model, load_source
 from jotr_deploy.engines.fused_attention import fuse_attention
@@ -11,6 +9,7 @@ from jotr_deploy.engines.int8 import for_cpu
 from jotr_deploy.engines.low_precision import to_low_precision
 from jotr_deploy.engines.verify import Difference
 from jotr_deploy.errors import JotrDeployError
+from jotr_deploy.support.aliases import Say
 from jotr_deploy.support.choices import listed
 from jotr_deploy.support.precisions import Precision
 
@@ -19,7 +18,7 @@ PRECISIONS = (Precision.FP16, Precision.INT8)
 
 
 def build_onnxruntime(
-    bundle: Bundle, precision: Precision | str, say: Callable[[str], None] = lambda step: None
+    bundle: Bundle, precision: Precision | str, say: Say = lambda step: None
 ) -> tuple[Bundle, str, list[Difference]]:
     """Add a file of lower precision to a bundle, verified in ONNX Runtime.
 

@@ -7,18 +7,15 @@ import heapq
 import math
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.body.faces import VERTICES
 from jotr_deploy.body.smpl import BodyModel
 from jotr_deploy.errors import FitError
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.read_errors import read_errors
 from jotr_deploy.support.writing import written_aside
-
-Array = NDArray[Any]
 
 KERNELS = 858
 """How many the published volume has: the template decimated by about eight."""

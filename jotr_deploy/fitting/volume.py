@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from jotr_deploy.body.joint_regression import JointsBody
@@ -17,8 +16,8 @@ from jotr_deploy.body.torch_rotations import matrix_from_axis_angle
 from jotr_deploy.errors import FitError
 from jotr_deploy.fitting.gaussian_precision import PRECISION, blended_precision, polar_precision
 from jotr_deploy.fitting.kernels import LIMB_BONES, Kernels, fingerprint
+from jotr_deploy.support.aliases import Array
 
-Array = NDArray[Any]
 Turning = Literal["blended", "polar"]
 
 

@@ -25,11 +25,12 @@ from jotr_deploy.profiling.bench_result import (
 from jotr_deploy.profiling.cold import cold_start
 from jotr_deploy.profiling.eager import EAGER
 from jotr_deploy.profiling.environment import environment, load_average
-from jotr_deploy.profiling.interleave import Job, Progress, collect, plan_rounds, timed, warm_up
+from jotr_deploy.profiling.interleave import Job, collect, plan_rounds, timed, warm_up
 from jotr_deploy.profiling.networks import Network, Opened, open_networks
 from jotr_deploy.profiling.quiet import BUSY_SHARE, Judge, Key
 from jotr_deploy.profiling.timed_picture import Scene, frame_job, open_scene
 from jotr_deploy.runtime.finding.people_networks import PeopleNetworks, open_people_networks
+from jotr_deploy.support.aliases import Progress
 
 COLD_STARTS = 3
 _FRAME, _COLD = "frame", "cold"

@@ -7,10 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.config import ModelConfig
 from jotr_deploy.errors import KeypointFileError, SourceError
@@ -25,10 +23,9 @@ from jotr_deploy.runtime.mesh import MeshNetwork, require_mesh_network
 from jotr_deploy.runtime.sessions import Session
 from jotr_deploy.runtime.sources.images import read_image
 from jotr_deploy.runtime.sources.opening import open_source
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.spans import Spans
 from jotr_deploy.visual.overlay import draw_people
-
-Array = NDArray[Any]
 
 FOUND_NOBODY = (
     "the bundle's detector finds nobody in the picture of this package: its people are taken from a file, and no "

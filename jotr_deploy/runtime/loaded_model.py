@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Any, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.body.faces import read_faces
 from jotr_deploy.bundle import STARTER, Bundle, FileEntry, open_bundle
@@ -51,10 +50,9 @@ from jotr_deploy.runtime.sources.images import read_image
 from jotr_deploy.runtime.sources.opening import Frame, FrameSource, open_source
 from jotr_deploy.runtime.sources.scene_camera import CameraChoice, choose_camera
 from jotr_deploy.runtime.undistorted import Undistorted, follow_lens, undistorted_arrays
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.choices import DEVICES
 from jotr_deploy.support.spans import Spans
-
-Array = NDArray[Any]
 
 USUAL_FPS = 25.0
 """Assumed of a film that does not say."""

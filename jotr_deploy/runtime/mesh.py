@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.errors import BundleError
 from jotr_deploy.geometry.camera import camera_from_box
@@ -13,8 +10,6 @@ from jotr_deploy.people import People
 from jotr_deploy.runtime.crops import Crops
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.sessions import Session
-
-Array = NDArray[Any]
 
 MAX_BATCH = 16
 """People in one call at most; a crowd takes several calls, so that memory stays bounded."""

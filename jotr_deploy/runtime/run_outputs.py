@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.body.exported import NETWORK
 from jotr_deploy.body.faces import read_faces
@@ -24,13 +23,13 @@ from jotr_deploy.runtime.loaded_model import USUAL_FPS
 from jotr_deploy.runtime.sources.ffmpeg import FFmpeg, find_ffmpeg
 from jotr_deploy.runtime.sources.images import write_image
 from jotr_deploy.runtime.sources.opening import Frame, FrameSource, VideoWriter
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.file_names import as_file_name
 from jotr_deploy.visual.coco_results import coco_file
 from jotr_deploy.visual.gltf import write_glb
 from jotr_deploy.visual.overlay import draw_keypoints, draw_people
 from jotr_deploy.visual.result_files import PeopleWriter, read_people, write_obj
 
-Array = NDArray[Any]
 Pictures = dict[str, Array]
 """What is drawn of a frame, by kind: the end of the file's name."""
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.geometry.boxes import iou
 from jotr_deploy.geometry.crop import VALID_CONFIDENCE, box_from_joints
@@ -27,9 +26,8 @@ from jotr_deploy.runtime.joint_files.keypoint_file import read_keypoints
 from jotr_deploy.runtime.sessions import Session
 from jotr_deploy.runtime.sources.images import read_image
 from jotr_deploy.skeletons import SKELETONS, SMPL30, mirrored_order, to_smpl30
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.visual.found_people import draw_found
-
-Array = NDArray[Any]
 
 FOUND_IOU = 0.5
 """Of a known person's box and a box that is found, for the person to count as found."""

@@ -35,17 +35,15 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.bundle import Bundle
 from jotr_deploy.errors import UPGRADE, BundleError, SourceError, first_line, one_line
 from jotr_deploy.geometry.scene_frame import scene_translation_m
 from jotr_deploy.people import LATER, LAYOUT, People
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.file_kinds import describe_file
 from jotr_deploy.support.writing import folder_beside, output_errors, written_aside
 from jotr_deploy.visual.rebuilt_meshes import BundleMeshes, PosedPeople, PutOff
-
-Array = NDArray[Any]
 
 FORMAT = 2
 PUBLISHED = "published"

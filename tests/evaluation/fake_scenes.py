@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from fake_network import FakeNetwork
 
@@ -13,8 +11,6 @@ from jotr_deploy.geometry.crop import square_box
 from jotr_deploy.runtime.detections import Detections
 
 __all__ = ["FakeNetwork", "fake_scene", "truth"]
-
-Array = Any
 
 
 def truth(rng: np.random.Generator, count: int) -> Truth:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.errors import BundleError, SessionError
 from jotr_deploy.runtime.finding.network_metadata import declared
 from jotr_deploy.runtime.sessions import Session
 from jotr_deploy.skeletons import SKELETONS
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 WHOLE_BODY = 133  # joints of COCO-WholeBody; the first 17 are COCO's
 

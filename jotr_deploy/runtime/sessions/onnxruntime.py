@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from jotr_deploy.errors import MissingDependency, SessionError, install
-from jotr_deploy.runtime.sessions.session import Array, Kernel, Session, TensorSpec
+from jotr_deploy.runtime.sessions.session import Kernel, Session, TensorSpec
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.file_kinds import advice
 from jotr_deploy.support.processor import sums_saturate
 from jotr_deploy.support.read_errors import shortened, something_else

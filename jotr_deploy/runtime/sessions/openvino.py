@@ -18,7 +18,8 @@ import numpy as np
 from jotr_deploy.errors import MissingDependency, SessionError, first_line, install
 from jotr_deploy.runtime.sessions.library_output import output_to
 from jotr_deploy.runtime.sessions.openvino_stages import stages
-from jotr_deploy.runtime.sessions.session import Array, Kernel, Session, TensorSpec
+from jotr_deploy.runtime.sessions.session import Kernel, Session, TensorSpec
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.cache import user_cache
 from jotr_deploy.support.file_kinds import advice, describe_file
 from jotr_deploy.support.processor import sums_saturate

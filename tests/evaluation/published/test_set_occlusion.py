@@ -27,7 +27,6 @@ from jotr_deploy.evaluation.published.protocol import SetOptions, evaluate_set
 from jotr_deploy.evaluation.published.set_result import SetEvaluation
 from jotr_deploy.evaluation.published.true_bodies import TrueBodies
 
-Array = Any
 PATCHES = OcclusionOptions(sizes=(80,), stride=60)  # 4 x 4 places
 
 

@@ -25,9 +25,9 @@ from jotr_deploy.evaluation.published.set_result import MotionFigures, SetEvalua
 from jotr_deploy.evaluation.published.true_bodies import TrueBodies
 from jotr_deploy.geometry.rotations import matrix_from_axis_angle
 from jotr_deploy.skeletons import H36M14_IN_H36M17
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.choices import SPLITS
 
-Array = Any
 EVALUATED = [10 * joint for joint in H36M14_IN_H36M17]  # vertices that the regressor of these tests takes for joints
 
 BUNDLE = Bundle(Path("b"), Manifest.model_construct(model=ModelConfig(), labels=(), files=()))

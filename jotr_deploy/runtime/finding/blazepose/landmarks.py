@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.geometry.crop import transform_px
 from jotr_deploy.runtime.finding.blazepose.rotated_crops import SIDE, cut, image_from_crop
 from jotr_deploy.runtime.sessions import Session
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 POINTS, BODY = 39, 33
 """Landmarks of the network; the first so many are of the body, two after them give the next ROI."""

@@ -6,17 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.geometry.boxes import iou
 from jotr_deploy.runtime.finding.blazepose.windows import Window
 from jotr_deploy.runtime.sessions import Session
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 SIDE = 224
 STRIDES = (8, 16, 32, 32, 32)

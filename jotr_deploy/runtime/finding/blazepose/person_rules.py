@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.runtime.finding.blazepose.landmarks import BODY, Poses
 from jotr_deploy.runtime.finding.blazepose.rotated_crops import radii_px
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 LEAST_FLAG, LEAST_FIRST_FLAG = 0.5, 0.2
 """That a pose is of a person, at the last look; and at the first, which a better crop follows."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.finding.blazepose import person_rules
@@ -16,9 +15,8 @@ from jotr_deploy.runtime.finding.blazepose.rotated_crops import radii_px
 from jotr_deploy.runtime.finding.blazepose.steady import Steady
 from jotr_deploy.runtime.finding.blazepose.windows import Window, both_ways, windows
 from jotr_deploy.runtime.finding.crop_boxes import with_joints
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.spans import NO_FRAME, Spans
-
-Array = NDArray[Any]
 
 SKELETON = "blazepose33"
 EVERY = 2

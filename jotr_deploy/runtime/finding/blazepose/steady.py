@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.runtime.finding.blazepose.rotated_crops import radii_px
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 STEP_S = 1 / 30
 """The original's Python package takes every picture as this much later than the last, whatever the film's rate."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 _ROUNDING = 0.01  # that half precision and eight bits may leave beyond 0..1
 _MOST = 0.5  # of the numbers or boxes of an answer

@@ -13,10 +13,9 @@ own.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from jotr_deploy.errors import SessionError
@@ -27,8 +26,7 @@ from jotr_deploy.runtime.finding.detection.implausible import odd_pixels, odd_sc
 from jotr_deploy.runtime.finding.detection.letterbox import boxes_in_image, letterbox
 from jotr_deploy.runtime.finding.first_layer import first_convolution
 from jotr_deploy.runtime.sessions import Session
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 MEAN_BGR = np.array([103.53, 116.28, 123.675], np.float32)
 DEVIATION_BGR = np.array([57.375, 57.12, 58.395], np.float32)

@@ -14,10 +14,9 @@ Nothing of Ultralytics' code or weights is in this project, see `ultralytics`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from jotr_deploy.errors import SessionError
@@ -32,8 +31,7 @@ from jotr_deploy.runtime.finding.joint_outputs import KNOWN_NUMBERS, WHOLE_BODY,
 from jotr_deploy.runtime.finding.network_metadata import declared, person_classes
 from jotr_deploy.runtime.sessions import Session
 from jotr_deploy.skeletons import SKELETONS
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 JOINTS = 17
 """Where the file does not tell their number."""

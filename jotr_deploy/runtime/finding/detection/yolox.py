@@ -7,10 +7,9 @@ cells of every level, fine to coarse, row-major. YOLOv6 has the same shapes, and
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from jotr_deploy.geometry.boxes import mirrored
@@ -22,8 +21,7 @@ from jotr_deploy.runtime.finding.detection.implausible import odd_scores
 from jotr_deploy.runtime.finding.detection.letterbox import boxes_in_image, letterbox
 from jotr_deploy.runtime.finding.network_metadata import declared
 from jotr_deploy.runtime.sessions import Session
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 STRIDES = ((8, 16, 32), (8, 16, 32, 64))
 OTHERS_OUTPUTS = frozenset({"outputs", "output0"})

@@ -6,17 +6,14 @@ Input as `TopDown` has it; pixel centres are at integers, as in `simcc`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.runtime.finding import recognition
 from jotr_deploy.runtime.finding.joint_outputs import as_confidence
 from jotr_deploy.runtime.finding.pose.top_down_network import TopDown
 from jotr_deploy.runtime.sessions import Session
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 _LARGEST_SHARE = 2.0  # joints may lie beyond the input
 

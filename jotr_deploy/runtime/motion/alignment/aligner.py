@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.errors import BundleError
 from jotr_deploy.geometry.camera import project_px
@@ -24,8 +22,7 @@ from jotr_deploy.runtime.motion.alignment.guards import (
     without_swapped,
 )
 from jotr_deploy.runtime.motion.smoothing import Shapes
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 SHAPE_DEVIATION, TRACK_DEVIATION = 1.5, 0.3
 """How far a shape may be from the network's, and at least from the mean of the person's track: of n frames the mean is

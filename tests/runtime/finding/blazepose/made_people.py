@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.runtime.finding.blazepose.landmarks import BODY, POINTS, Poses
 from jotr_deploy.runtime.finding.blazepose.person_detector import Found
 from jotr_deploy.runtime.finding.blazepose.rotated_crops import radii_px
 from jotr_deploy.runtime.finding.blazepose.windows import Window
+from jotr_deploy.support.aliases import Array
 
-Array = NDArray[Any]
 Circle = tuple[float, float, float]
 """x, y and radius of somebody."""
 

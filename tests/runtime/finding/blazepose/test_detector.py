@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
@@ -17,8 +15,7 @@ from jotr_deploy.runtime.finding.blazepose.person_detector import (
     window_canvas,
 )
 from jotr_deploy.runtime.finding.blazepose.windows import Window
-
-Array = Any
+from jotr_deploy.support.aliases import Array
 
 
 def test_anchors_are_cell_by_cell_layer_by_layer() -> None:

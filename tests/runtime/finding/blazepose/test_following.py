@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +12,8 @@ from jotr_deploy.runtime.finding.blazepose.source import EVERY, LONGEST_STEP, Bl
 from jotr_deploy.runtime.finding.blazepose.steady import Steady
 from jotr_deploy.runtime.finding.blazepose.windows import both_ways, windows
 from jotr_deploy.runtime.motion.tracking import Tracker
+from jotr_deploy.support.aliases import Array
 
-Array = Any
 SIZE_PX = (400, 300)
 EVERYWHERE = windows(SIZE_PX)
 BOTH_WAYS = both_ways(EVERYWHERE)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
 from jotr_deploy.geometry.crop import transform_px
 from jotr_deploy.runtime.finding.blazepose.landmarks import MOST_AT_ONCE, POINTS, BlazeLandmarks, refined
 from jotr_deploy.runtime.finding.blazepose.rotated_crops import MARGIN, SIDE, cut, image_from_crop
-
-Array = Any
+from jotr_deploy.support.aliases import Array
 
 
 @pytest.mark.parametrize("up", [(0, -40), (30, 0), (-12, 25)])

@@ -21,9 +21,9 @@ from jotr_deploy.runtime.finding.blazepose.source import BlazePose, BlazePosePeo
 from jotr_deploy.runtime.finding.blazepose.windows import whole
 from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.skeletons import SKELETONS, SMPL30
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.third_party.trial import sample
 
-Array = Any
 REAL = fetched.people_folder()
 PACKAGE = json.loads((Path(__file__).parent / "package_joints.json").read_text())
 NAMES = [name for name in SMPL30 if name in SKELETONS["blazepose33"]]
