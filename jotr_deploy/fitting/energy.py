@@ -12,7 +12,7 @@ from jotr_deploy.fitting.bank import Features
 from jotr_deploy.fitting.kernel_selection import Selection, select
 from jotr_deploy.fitting.objectives import cell_loss, hidden
 from jotr_deploy.fitting.options import FitOptions, Weights
-from jotr_deploy.fitting.orientation import von_mises_weights, window_weights, yz_means
+from jotr_deploy.fitting.orientation_bins import von_mises_weights, window_weights, yz_means
 from jotr_deploy.fitting.rays import GridCamera
 from jotr_deploy.fitting.rendering import at_slots, slot_weights, unit
 from jotr_deploy.fitting.volume import BodyVolume, Posed

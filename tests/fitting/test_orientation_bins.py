@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from jotr_deploy.fitting.orientation import bins_of, von_mises_weights, window_weights, yz_means
+from jotr_deploy.fitting.orientation_bins import bins_of, von_mises_weights, window_weights, yz_means
 
 
 def directions(z: torch.Tensor) -> torch.Tensor:

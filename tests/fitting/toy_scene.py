@@ -16,7 +16,7 @@ from jotr_deploy.fitting.fit import Bodies
 from jotr_deploy.fitting.gaussian_precision import auto_precision
 from jotr_deploy.fitting.kernel_selection import Reach, select
 from jotr_deploy.fitting.kernels import Kernels, decimate, mean_edge_m
-from jotr_deploy.fitting.orientation import bins_of
+from jotr_deploy.fitting.orientation_bins import bins_of
 from jotr_deploy.fitting.rays import GridCamera
 from jotr_deploy.fitting.rendering import at_slots, slot_weights, unit
 from jotr_deploy.fitting.volume import BodyVolume

@@ -13,7 +13,7 @@ from jotr_deploy.geometry.rotations import matrix_from_axis_angle
 from jotr_deploy.people import People
 from jotr_deploy.runtime.body_session import Body
 from jotr_deploy.runtime.motion.alignment.chain import JOINTS, BodyArrays, Chain
-from jotr_deploy.runtime.motion.alignment.fit import ACTIVE, OBSERVED, Start, fit
+from jotr_deploy.runtime.motion.alignment.gauss_newton import ACTIVE, OBSERVED, Start, fit
 from jotr_deploy.runtime.motion.alignment.guards import (
     CONFIDENT,
     LEAST_JOINTS,

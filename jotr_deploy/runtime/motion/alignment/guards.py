@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jotr_deploy.runtime.motion.alignment.fit import Fit
+from jotr_deploy.runtime.motion.alignment.gauss_newton import Fit
 from jotr_deploy.skeletons import MEASURED_IN_SMPL30, SMPL30, SMPL30_INDEX, mirrored_order
 from jotr_deploy.support.aliases import Array
 
