@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from jotr_deploy.errors import FitError
 from jotr_deploy.fitting.rendering import unit
+from jotr_deploy.support.read_errors import read_errors
+from jotr_deploy.support.writing import written_aside
 
+VERSION = 1
+"""Of the file of a bank."""
 MOMENTUM = 0.9
 CLUTTER = 2160
 """Rows of clutter that the release keeps: 10 an image of 216 images."""
@@ -35,6 +41,31 @@ class Features:
         if not (torch.isfinite(self.kernels).all() and torch.isfinite(self.clutter).all()):
             raise FitError("the feature bank holds NaN or infinity", remedy)
         return self
+
+
+def save_bank(features: Features, precision: float, path: Path) -> None:
+    """Write features, and the precision in 1 / m^2 of the kernels that they were trained with; float16."""
+    arrays = {name: getattr(features, name).half().numpy() for name in ("kernels", "clutter")}
+    with written_aside(path) as aside, aside.open("wb") as file:
+        np.savez(file, version=VERSION, precision=precision, **arrays)
+
+
+def load_bank(path: Path) -> tuple[Features, float]:
+    """Read what `save_bank` wrote: features, again of length one, and the precision of the kernels.
+
+    Raises:
+        FitError: no such file, or another kind of file or version.
+    """
+    remedy = "put trained features in again"
+    with (
+        read_errors(path, FitError, "a feature bank", remedy, ("a NumPy archive (.npz)",)),
+        np.load(path, allow_pickle=False) as archive,
+    ):
+        version = int(archive["version"])
+        if version != VERSION:
+            raise FitError(f"{path}: a feature bank of version {version}, this program reads {VERSION}", remedy)
+        kernels, clutter = (torch.from_numpy(archive[name].astype(np.float32)) for name in ("kernels", "clutter"))
+        return Features(unit(kernels), unit(clutter)), float(archive["precision"])
 
 
 class MemoryBank(nn.Module):

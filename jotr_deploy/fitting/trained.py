@@ -7,16 +7,20 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from jotr_deploy.body.tensors import TORCH_FILES, read_tensors
 from jotr_deploy.errors import FitError
+from jotr_deploy.fitting.bank import Features
 from jotr_deploy.fitting.extractor import Extractor, ExtractorConfig
 from jotr_deploy.fitting.kernels import Kernels
+from jotr_deploy.fitting.rendering import unit
 from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.read_errors import read_errors
 from jotr_deploy.support.writing import written_aside
 
 FORMAT = "jotr-deploy-features/1"
+_ROUNDS = 20
 _WHAT, _REMEDY = "trained features", "give weights.pt of a run of the task features"
 
 
@@ -31,6 +35,25 @@ class Trained:
     rest_m: Array  # (K, 3) float32, the kernels on the body at rest: what the body is recognised by
     precision: float  # of a kernel, 1 / m^2
     origin: tuple[str, ...]  # data and weights of others that went into it; none of drawn scenes alone
+
+    def features(self, centres: int = 1) -> Features:
+        """What a fit takes: the mean direction of the clutter, as published, or this many directions of it."""
+        return Features(self.foreground, directions_of(self.clutter, centres))
+
+
+def directions_of(vectors: Tensor, count: int) -> Tensor:
+    """(count, C) mean directions of unit vectors (N, C), each of those nearest to it: k-means from evenly spaced rows.
+
+    A direction that is nearest to none stays where it is.
+    """
+    if count == 1:
+        return unit(vectors.mean(0, keepdim=True))
+    means = vectors[torch.linspace(0, len(vectors) - 1, count).long()]
+    for _ in range(_ROUNDS):
+        member = F.one_hot((vectors @ means.T).argmax(1), count).to(vectors)
+        total = member.T @ vectors
+        means = torch.where(member.sum(0)[:, None] > 0, unit(total), means)
+    return means
 
 
 def save_trained(trained: Trained, path: Path) -> None:
@@ -69,15 +92,13 @@ def load_trained(path: Path) -> Trained:
             raise ValueError(f"format {content['format']!r}")
         network = Extractor(ExtractorConfig.model_validate(content["config"])).eval()
         network.load_state_dict(content["network"])
-        kernels = {
-            name: value.numpy() if isinstance(value, Tensor) else str(value)
-            for name, value in content["kernels"].items()
-        }
+        stored = content["kernels"]
+        arrays = (stored[name].numpy() for name in ("indices", "edges", "limbs"))
         return Trained(
             network=network.requires_grad_(False),
             foreground=content["foreground"],
             clutter=content["clutter"],
-            kernels=Kernels(**kernels),
+            kernels=Kernels(*arrays, body=str(stored["body"])),
             rest_m=content["rest_m"].numpy(),
             precision=float(content["precision"]),
             origin=tuple(map(str, content["origin"])),
