@@ -93,12 +93,12 @@ def load_trained(path: Path) -> Trained:
         network = Extractor(ExtractorConfig.model_validate(content["config"])).eval()
         network.load_state_dict(content["network"])
         stored = content["kernels"]
-        arrays = (stored[name].numpy() for name in ("indices", "edges", "limbs"))
+        indices, edges, limbs = (stored[name].numpy() for name in ("indices", "edges", "limbs"))
         return Trained(
             network=network.requires_grad_(False),
             foreground=content["foreground"],
             clutter=content["clutter"],
-            kernels=Kernels(*arrays, body=str(stored["body"])),
+            kernels=Kernels(indices, edges, limbs, str(stored["body"])),
             rest_m=content["rest_m"].numpy(),
             precision=float(content["precision"]),
             origin=tuple(map(str, content["origin"])),
