@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from jotr_deploy.errors import FitError
+from jotr_deploy.fitting.kernels import LIMBS
 from jotr_deploy.fitting.rendering import unit
 from jotr_deploy.support.read_errors import read_errors
 from jotr_deploy.support.writing import written_aside
 
+_WAVE, _SHARE = 8.0, 0.7  # radians a metre; beside the wave, of a limb and of a bin
 VERSION = 1
 """Of the file of a bank."""
 MOMENTUM = 0.9
@@ -78,11 +81,32 @@ class MemoryBank(nn.Module):
     oldest: Tensor
 
     def __init__(self, kernels: int, bins: int, channels: int, clutter: int = CLUTTER, seed: int = 0) -> None:
+        """A bank of random rows, all of positive numbers as published; `spread` gives others."""
         super().__init__()
         self.kernels, self.bins, self.clutter = kernels, bins, clutter
         draw = torch.Generator().manual_seed(seed)
         self.register_buffer("rows", unit(torch.rand(kernels * bins + clutter, channels, generator=draw)))
         self.register_buffer("oldest", torch.zeros((), dtype=torch.long))
+
+    @torch.no_grad()
+    def spread(self, rest_m: Tensor, limbs: Tensor, seed: int = 0) -> None:
+        """Start from rows that are like each other where the kernels are near each other (own).
+
+        A kernel's row is a wave over the body at rest, to which its limb and the orientation bin add a direction each.
+        With the published start every row is nearly the same, and an extractor needs long to pull them apart.
+
+        Args:
+            rest_m: (K, 3) kernels on the body at rest.
+            limbs: (K,) the limb of each.
+            seed: of the waves.
+        """
+        draw, channels = torch.Generator().manual_seed(seed), self.rows.shape[1]
+        waves, phase = torch.randn(3, channels, generator=draw) * _WAVE, torch.rand(channels, generator=draw) * math.tau
+        smooth = torch.sin(rest_m.float() @ waves + phase)
+        limb = torch.randn(len(LIMBS), channels, generator=draw)[limbs]
+        turn = torch.randn(self.bins, 1, channels, generator=draw)
+        self.rows[: self.kernels * self.bins] = unit(smooth + _SHARE * (limb + turn)).flatten(0, 1)
+        self.rows[self.kernels * self.bins :] = unit(torch.randn(self.clutter, channels, generator=draw))
 
     @torch.no_grad()
     def update(self, features: Tensor, kernels: Tensor, bins: Tensor) -> None:

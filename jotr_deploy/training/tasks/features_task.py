@@ -91,6 +91,8 @@ class Options(BaseModel):
     """How far from a ray a kernel may be and still be its nearest; see docs/fitting.md section 3."""
     clutter: Annotated[int, Field(ge=1)] = CLUTTER
     """Rows of clutter that are kept."""
+    spread: bool = False
+    """Start from a bank whose rows are like each other where kernels are near each other (docs/fitting.md section 9)."""
     contrast: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the cross-entropy."""
     background: Annotated[float, Field(ge=0)] = 1.0
@@ -216,6 +218,9 @@ def make(options: Options, seed: int) -> FeaturesTask:
     torch.manual_seed(seed)
     model = FeaturesModel(options, body, kernels, seed)
     origin = () if data is None else tuple(SETS[name].title for name in data.sets if name in SETS)
+    rest_m = body.v_template[kernels.indices].astype(np.float32)
+    if options.spread:
+        model.bank.spread(torch.from_numpy(rest_m), torch.from_numpy(kernels.limbs), seed)
     if options.backbone is not None:
         load_backbone(model.extractor.backbone, options.backbone)
         origin += ("ResNet weights of others",)
@@ -227,7 +232,6 @@ def make(options: Options, seed: int) -> FeaturesTask:
         samples = DrawnFeatureSamples(seed, side, options.crop_factor, options.patches)
     else:
         samples = AnnotatedFeatureSamples(_annotated(data, body, seed, side, options.crop_factor), options.patches)
-    rest_m = body.v_template[kernels.indices].astype(np.float32)
     return FeaturesTask(model, options, kernels, rest_m, tuple(dict.fromkeys(origin)), samples)
 
 
