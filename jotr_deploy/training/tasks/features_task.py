@@ -93,6 +93,8 @@ class Options(BaseModel):
     """Rows of clutter that are kept."""
     spread: bool = False
     """Start from a bank whose rows are like each other where kernels are near each other (docs/fitting.md section 9)."""
+    hold: Annotated[int, Field(ge=0)] = 0
+    """Steps in which the kernels' rows stay as they start: features that are all alike would draw them together."""
     contrast: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the cross-entropy."""
     background: Annotated[float, Field(ge=0)] = 1.0
@@ -141,9 +143,9 @@ class FeaturesTask:
         image = batch["image"].contiguous(memory_format=torch.channels_last).float() / 255
         features = self.model.extractor(image)
         with torch.autocast(image.device.type, enabled=False):
-            return self._loss(features.float(), batch)
+            return self._loss(features.float(), batch, step < self.options.hold)
 
-    def _loss(self, features: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def _loss(self, features: Tensor, batch: dict[str, Tensor], held: bool) -> tuple[Tensor, dict[str, Tensor]]:
         model, bank = self.model, self.model.bank
         drawn, selection, bins = self._drawn(batch, features.shape[-1])
         found, seen = kernel_features(features, drawn, selection, model.volume.count)
@@ -159,7 +161,7 @@ class FeaturesTask:
             own = (found[seen] * foreground[bins[seen], kernel]).sum(-1)
             parts = {"contrast": contrasted, "background": likeness, "own_cosine": own.sum() / max(1, len(own))}
             parts["seen"] = seen.float().sum(1).mean()
-        self._move(found.detach(), seen, bins, beside.detach(), counted)
+        self._move(found.detach(), seen & (not held), bins, beside.detach(), counted)
         return self.options.contrast * contrasted + self.options.background * likeness, parts
 
     @torch.no_grad()
