@@ -1,4 +1,4 @@
-"""Bundles with features, without a training: the kernels and features of `toy_scene`, and an extractor of random weights."""
+"""Bundles with features, without a training: those of `toy_scene`, and an extractor of random weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The task of the features: what its samples show, its bank, its steps, resuming, its configurations, what is refused."""
+"""The task of the features: samples, bank, steps, resuming, configurations, and what is refused."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ class Options(BaseModel):
     clutter: Annotated[int, Field(ge=1)] = CLUTTER
     """Rows of clutter that are kept."""
     spread: bool = False
-    """Start from a bank whose rows are like each other where kernels are near each other (docs/fitting.md section 9)."""
+    """Start from a bank whose rows are alike where kernels are near each other (docs/fitting.md section 10)."""
     hold: Annotated[int, Field(ge=0)] = 0
     """Steps in which the kernels' rows stay as they start: features that are all alike would draw them together."""
     contrast: Annotated[float, Field(ge=0)] = 1.0
