@@ -22,7 +22,10 @@ Change = Callable[[Any], Any]
 WELL = Plausibility(0.02, 1.7, 1.55, 0.2, 0.3, 40.0)
 
 
-def tried(path: Path, bundle: Path = starter_path()) -> Plausibility:
+STARTER_PATH = starter_path()
+
+
+def tried(path: Path, bundle: Path = STARTER_PATH) -> Plausibility:
     """Find out about a network with the configuration of this bundle."""
     with open_session(path, device="cpu") as session:
         return plausibility(session, open_bundle(bundle).manifest.model)
