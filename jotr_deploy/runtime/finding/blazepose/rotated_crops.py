@@ -28,7 +28,7 @@ def image_from_crop(rois_px: Array) -> Array:
 
 
 def cut(image_bgr: Array, image_from_crop: Array) -> Array:
-    """(N, 256, 256, 3) float32 RGB crops in 0..1, bilinear; edges are replicated beyond the image, as in the original."""
+    """(N, 256, 256, 3) float32 RGB crops in 0..1, bilinear; the image's edges are replicated, as in the original."""
     out = np.zeros((len(image_from_crop), SIDE, SIDE, 3), np.float32)
     for crop, affine in zip(out, image_from_crop, strict=True):
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
