@@ -167,7 +167,7 @@ def _tried(network: NewNetwork) -> Tried:
 
 
 def _refuse_if_wrong(network: NewNetwork, tried: Tried, picture: Path | None) -> None:
-    """Refuse implausible outputs, and a detector whose boxes miss the people; a pose network that misses is reported."""
+    """Refuse implausible outputs, and a detector whose boxes miss the people; a pose network may miss them."""
     outcome, read = tried.outcome, f"{network.file}: read as {tried.about}, but "
     if outcome.state == "odd":
         raise SessionError(
@@ -176,7 +176,7 @@ def _refuse_if_wrong(network: NewNetwork, tried: Tried, picture: Path | None) ->
     if outcome.state == "missed" and network.role == "detector" and picture is None:
         raise SessionError(
             f"{read}{outcome.reason}",
-            "if it is in another format, name it with --detector-format; otherwise show that it finds people: --try PHOTO",
+            "if it is in another format, name it with --detector-format; else show that it finds people: --try PHOTO",
         )
 
 

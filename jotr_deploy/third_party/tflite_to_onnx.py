@@ -146,7 +146,7 @@ class _Converter:
             raise Unsupported(f"activation {activation} of {kind}")
 
     def _alias(self, operator: Operator) -> None:
-        """Skip DENSIFY and DEQUANTIZE of constants: weights are dense already, and float16 converts to float32 exactly."""
+        """Skip DENSIFY and DEQUANTIZE of constants: weights are dense already, and float16 to float32 is exact."""
         self._constants[operator.outputs[0]] = self._of_constant(operator, 0)
 
     def _pad(self, operator: Operator) -> None:

@@ -57,7 +57,7 @@ def skeleton_of(session: Session, joints: int, named: str | None, role: str) -> 
     if joints in _AMBIGUOUS and not named and said.joint_names is None:
         raise BundleError(
             f"{session.path}: {joints} joints, {_AMBIGUOUS[joints]}: the file does not say which",
-            f"if it is the first, set --set {role}.skeleton={skeleton}; the others are not supported",
+            f"if it is the first, give --set {role}.skeleton={skeleton}; the others are not supported",
         )
     if skeleton not in SKELETONS:
         raise BundleError(f"{session.path}: recipe: unknown skeleton '{skeleton}'", f"known: {known}")
@@ -79,7 +79,7 @@ def _by_names(session: Session, joint_names: tuple[str, ...] | None, role: str) 
             return skeleton
     raise SessionError(
         f"{session.path}: its joints are {', '.join(names[:6])}, ..., an unknown joint order",
-        f"if it is one of {', '.join(sorted(SKELETONS))} under other names, set --set {role}.skeleton=NAME",
+        f"if it is one of {', '.join(sorted(SKELETONS))} under other names, name it: --set {role}.skeleton=NAME",
     )
 
 

@@ -33,7 +33,7 @@ def unread(session: Session) -> Unread | None:
     other = next(other_pictures(session), None)
     if other is None and any(len(spec.shape) == 4 for spec in session.outputs.values()):
         return Unread(
-            "a heat-map network without a single output of a quarter of its input (OpenPose, HigherHRNet)", _TOP_DOWN
+            "a heat-map network without one output of a quarter of its input (OpenPose, HigherHRNet)", _TOP_DOWN
         )
     return other
 
