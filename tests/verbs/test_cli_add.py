@@ -227,9 +227,9 @@ def not_added(cli: Cli, files: Path) -> Callable[..., tuple[str, str]]:
                      "--set mesh.iou=0.5: not of the form ROLE.KEY=VALUE",
                      "give one such as detector.threshold=0.4", id="another role"),
         pytest.param(["--detector", "{p}/d.onnx", "--detector-format", "yolox", "--set", "detector.format=yolox"],
-                     "detector.format is given twice", "leave one of them out", id="twice"),
-        pytest.param(["--detector", "{p}/d.onnx", "--pose-format", "simcc"], "pose.format is given without --pose",
-                     "give the file too", id="format without its file"),
+                     "detector.format is given twice", "give it once", id="twice"),
+        pytest.param(["--detector", "{p}/d.onnx", "--pose-format", "simcc"], "pose.format is set without --pose",
+                     "give the file too: --pose FILE", id="format without its file"),
         pytest.param(["--detector", "{p}/d.onnx", "--redistributable"],
                      "--redistributable is given without --licence", "name the licence that permits it: --licence TEXT",
                      id="no terms"),
@@ -276,8 +276,9 @@ MISSES = np.array([[2, 50, 20, 70.0]])
 def test_boxes_that_all_miss_are_refused(not_added: Any, files: Path) -> None:
     path = write_always(files / "m.onnx", "input", SIZE, mmdeploy_answers(MISSES, np.array([0.9])))
     assert not_added("--detector", path) == (
-        f"{path}: read as mmdeploy, 96 x 96 px, pixels as for yolox, class 0 is taken for people, the file "
-        "names none, but all its boxes miss the people of the picture inside this package (IoU 0.00 and 0.00)",
+        f"{path}: read as mmdeploy, 96 x 96 px, pixels as for yolox, class 0 is assumed to be person, "
+        "as the file names no classes, but all its boxes "
+        "miss the people of the picture inside this package (IoU 0.00 and 0.00)",
         "if it is in another format, name it with --detector-format; else show that it finds people: --try PHOTO",
     )
 
@@ -286,7 +287,7 @@ def test_boxes_that_all_miss_are_refused(not_added: Any, files: Path) -> None:
 def test_numbers_of_another_format_are_refused(not_added: Any, files: Path, tries: list[str]) -> None:
     path = write_always(files / "m.onnx", "input", SIZE, mmdeploy_answers(BOXES[:1], np.array([7.0])))
     cause, remedy = not_added("--detector", path, *(each.format(p=files) for each in tries))
-    assert cause.endswith("the file names none, but its scores go from 0 to 7, not from 0 to 1")
+    assert cause.endswith("as the file names no classes, but its scores go from 0 to 7, not from 0 to 1")
     assert remedy == "it must be in another format: give one of those in docs/formats.md"
 
 
@@ -342,7 +343,7 @@ def test_doctor_tries_what_was_added(cli: Cli, files: Path) -> None:
     pose = tried["pose on a known picture"]
     assert pose.state == "note"  # every joint is the brightest pixel
     assert re.fullmatch(
-        r"finds 17\.0 of 17 joints of a person .*, off by \d+\.\d% of the box height \(median\): too far; .*",
+        r"finds 17\.0 of 17 joints per person .*, off by \d+\.\d% of the box height \(median\): too far; .*",
         pose.detail,
     )
 

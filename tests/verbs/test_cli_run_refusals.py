@@ -99,16 +99,16 @@ def test_bundles(refused: Refused, place: Path, damage: Callable[[Path], Any], c
 @pytest.mark.parametrize(
     ("content", "cause", "remedy"),
     [
-        pytest.param("not json", "not JSON (Expecting value: line 1 column 1 (char 0))", "write the file again",
+        pytest.param("not json", "not JSON (Expecting value: line 1 column 1 (char 0))", LAYOUTS,
                      id="not JSON"),
         pytest.param('[{"image_id": "pho', "the JSON ends too early: the file is truncated (Unterminated string"
                      " starting at: line 1 column 15 (char 14))", "write the file again", id="truncated"),
-        pytest.param({}, "not a known of keypoints that is known", LAYOUTS, id="other JSON"),
-        pytest.param([person("photo.png"), person("photo.png", joints=16)],
-                     "person 1: 48 numbers match no skeleton", LENGTHS, id="unknown skeleton"),
+        pytest.param({"a": 1}, "not a known keypoint layout (its keys are 'a')", LAYOUTS, id="other JSON"),
+        pytest.param([person("photo.png"), person("photo.png", joints=19)],
+                     "person 1: 57 numbers match no skeleton", LENGTHS, id="unknown skeleton"),
         pytest.param([person("other.png"), person(7)],
-                     "no entry belongs to 'photo.png' (the file names 'other.png', 7)",
-                     "give the file made from this source; images are found by file name, frames of a video by 0-based"
+                     "no entry matches 'photo.png' (the file names 'other.png', 7)",
+                     "give the file made from this source; images are matched by file name, video frames by 0-based"
                      " number", id="another image"),
     ],
 )  # fmt: skip
@@ -124,10 +124,10 @@ def test_keypoint_files(refused: Refused, place: Path, content: Any, cause: str,
          "person 0 of 'photo.png': box (100, 10, 140, 50) lies outside the image of 80 x 60 px",
          "boxes are x0, y0, x1, y1 in pixels of the image; in COCO results x, y, width, height"),
         ([[40, 40, 10, 10]], "person 0: box (40, 40, 10, 10) is inverted",
-         "these may be x, y, width, height: give such as COCO results"),
+         "a box is given by its corners x0, y0, x1, y1; give boxes of x, y (top left), width, height as COCO results"),
         ([[0, 0, 10, 10], [-1e38, -1e38, 3e38, 3e38]],
          "person 1: box (-1e+38, -1e+38, 3e+38, 3e+38) contains NaN or infinity", BOXES),
-        ({"other.png": [[0, 0, 9, 9]]}, "no entry belongs to 'photo.png' (the file names 'other.png')",
+        ({"other.png": [[0, 0, 9, 9]]}, "no entry matches 'photo.png' (the file names 'other.png')",
          "give the file made from this source; images are matched by file name, video frames by 0-based number"),
     ],
 )  # fmt: skip
