@@ -166,7 +166,7 @@ def test_a_process_of_its_own_ends_well(tmp_path: Path, tiny_bundle: Path) -> No
     reading, by_hog, as_a_whole = done.stderr.splitlines()
     assert reading == f"reading {photo}"
     assert by_hog.startswith("no keypoints, no boxes, no detector: people are found by OpenCV's HOG")
-    assert as_a_whole.startswith("nobody is found in 'photo.png'")
+    assert as_a_whole.startswith("nobody was found in 'photo.png'")
 
 
 def test_a_process_of_its_own_refuses(tmp_path: Path, tiny_bundle: Path) -> None:

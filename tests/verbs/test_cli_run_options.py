@@ -32,8 +32,8 @@ REGION = "give X0,Y0,X1,Y1 in pixels, such as 0,0,640,480"
         (["--joints-in", "pixels"], "--joints-in is given without a file",
          "it says what the coordinates of --keypoints are"),
         (["--people", "eyes"], "--people: 'eyes' is not known", "give one of auto, blazepose, detector, hog, frame"),
-        (["--people", "detector"], "people are to be found by a detector, and the bundle has none",
-         "put one in: jotr-deploy add BUNDLE --detector FILE"),
+        (["--people", "detector"], "people are to be found by a detector, but the bundle has none",
+         "add one: jotr-deploy add BUNDLE --detector FILE"),
     ],
 )  # fmt: skip
 def test_refused(refused: Callable[..., tuple[str, str]], options: list[str], cause: str, remedy: str) -> None:

@@ -23,7 +23,7 @@ PICTURES = "pictures are read as JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, HEIC, JP
 FILMS = f"{PICTURES}; films as FFmpeg reads them"
 WHOLE = "download or copy it again, and compare its size with that of the original"
 SOURCES = "give an image, a folder, a glob in quotes, a video, a camera's number or a URL"
-LAYOUTS = "give COCO or AlphaPose results, OpenPose files, or the .npz that --save-2d writes; docs/joints.md has all"
+LAYOUTS = "give COCO or AlphaPose results, OpenPose files, or the .npz that --save-2d writes; see docs/joints.md"
 BOXES = "give [[x0, y0, x1, y1], ...], {image name: [[x0, y0, x1, y1], ...]}, or COCO results with bbox and image_id"
 LENGTHS = (
     "known lengths: 42 (crowdpose14), 51 (coco17), 54 (coco18), 75 (body25), 78 (halpe26), 90 (smpl30), "
@@ -99,16 +99,16 @@ def test_bundles(refused: Refused, place: Path, damage: Callable[[Path], Any], c
 @pytest.mark.parametrize(
     ("content", "cause", "remedy"),
     [
-        pytest.param("not json", "not JSON (Expecting value: line 1 column 1 (char 0))", "write the file again",
+        pytest.param("not json", "not JSON (Expecting value: line 1 column 1 (char 0))", LAYOUTS,
                      id="not JSON"),
-        pytest.param('[{"image_id": "pho', "the JSON ends too early, the file is truncated (Unterminated string"
+        pytest.param('[{"image_id": "pho', "the JSON ends too early: the file is truncated (Unterminated string"
                      " starting at: line 1 column 15 (char 14))", "write the file again", id="truncated"),
-        pytest.param({}, "not a layout of keypoints that is known", LAYOUTS, id="other JSON"),
-        pytest.param([person("photo.png"), person("photo.png", joints=16)],
-                     "person 1: 48 numbers fit no skeleton", LENGTHS, id="unknown skeleton"),
+        pytest.param({"a": 1}, "not a known keypoint layout (its keys are 'a')", LAYOUTS, id="other JSON"),
+        pytest.param([person("photo.png"), person("photo.png", joints=19)],
+                     "person 1: 57 numbers match no skeleton", LENGTHS, id="unknown skeleton"),
         pytest.param([person("other.png"), person(7)],
-                     "no entry belongs to 'photo.png' (the file names 'other.png', 7)",
-                     "give the file made from this source; images are found by file name, frames of a video by 0-based"
+                     "no entry matches 'photo.png' (the file names 'other.png', 7)",
+                     "give the file made from this source; images are matched by file name, video frames by 0-based"
                      " number", id="another image"),
     ],
 )  # fmt: skip
@@ -122,13 +122,13 @@ def test_keypoint_files(refused: Refused, place: Path, content: Any, cause: str,
     [
         ([[100, 10, 140, 50]],
          "person 0 of 'photo.png': box (100, 10, 140, 50) lies outside the image of 80 x 60 px",
-         "boxes are x0, y0, x1, y1 in pixels of the image; COCO results x, y, width, height"),
+         "boxes are x0, y0, x1, y1 in pixels of the image; in COCO results x, y, width, height"),
         ([[40, 40, 10, 10]], "person 0: box (40, 40, 10, 10) is inverted",
-         "these may be x, y, width, height: give such as COCO results"),
+         "a box is given by its corners x0, y0, x1, y1; give boxes of x, y (top left), width, height as COCO results"),
         ([[0, 0, 10, 10], [-1e38, -1e38, 3e38, 3e38]],
-         "person 1: box (-1e+38, -1e+38, 3e+38, 3e+38) holds NaN or infinity", BOXES),
-        ({"other.png": [[0, 0, 9, 9]]}, "no entry belongs to 'photo.png' (the file names 'other.png')",
-         "give the file made from this source; images are found by file name, frames of a video by 0-based number"),
+         "person 1: box (-1e+38, -1e+38, 3e+38, 3e+38) contains NaN or infinity", BOXES),
+        ({"other.png": [[0, 0, 9, 9]]}, "no entry matches 'photo.png' (the file names 'other.png')",
+         "give the file made from this source; images are matched by file name, video frames by 0-based number"),
     ],
 )  # fmt: skip
 def test_box_files(refused: Refused, place: Path, content: Any, cause: str, remedy: str) -> None:
@@ -140,7 +140,7 @@ def test_box_files(refused: Refused, place: Path, content: Any, cause: str, reme
     ("options", "cause", "remedy"),
     [
         (["--keypoints", "k.json", "--boxes", "b.json"], "both keypoints and boxes are given",
-         "give one: joints bring their own boxes"),
+         "give one: keypoints define their own boxes"),
         (["--keypoints", "nowhere.json"], "nowhere.json: no such file or folder", "check the path"),
         (["--keypoints", "k.json", "--skeleton", "coco"], "unknown skeleton 'coco'",
          "known: blazepose33, body25, coco17, coco18, crowdpose14, halpe26, smpl30"),

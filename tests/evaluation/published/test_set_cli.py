@@ -153,7 +153,7 @@ def _no_file(root: Path) -> str:
 def _cut_file(root: Path) -> str:
     path = root / "3DPW/annotations/3DPW_latest_test.json"
     path.write_text(path.read_text()[:500])
-    return f"{path}: the JSON ends too early, the file is truncated"
+    return f"{path}: the JSON ends too early: the file is truncated"
 
 
 @pytest.mark.parametrize("damage", [_no_picture, _scaled_picture, _damaged_picture, _no_file, _cut_file])
