@@ -119,14 +119,14 @@ def test_nobody(cli: Cli, tiny_bundle: Path) -> None:
             "give --textures a folder with pictures",
         ),
         *(
-            (option, f"{option[0]} is given without --occlusion",
-             "it is about patches: --occlusion 40,80 asks for them")
+            (option, f"{option[0]} needs --occlusion",
+             f"add --occlusion 40,80, or leave {option[0]} out")
             for option in (("--stride", "10"), ("--textures", "a"), ("--every", "2"), ("--keep-joints",))
         ),
         (
             ("-o", "a"),
-            "--output is given without --occlusion",
-            "it is about patches: --occlusion 40,80 asks for them",
+            "--output needs --occlusion",
+            "add --occlusion 40,80, or leave --output out",
         ),
     ],
 )  # fmt: skip

@@ -18,11 +18,11 @@ from jotr_deploy.bundle import Manifest, open_bundle, write_manifest
 Refused = Callable[..., tuple[str, str]]
 
 AGAIN = "export it again: jotr-deploy export CHECKPOINT -o BUNDLE"
-MAKE = "make one: jotr-deploy export CHECKPOINT -o BUNDLE; or take that of this package: starter"
+MAKE = "make one: jotr-deploy export CHECKPOINT -o BUNDLE; or use the bundle of this package: starter"
 PICTURES = "pictures are read as JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, HEIC, JPEG 2000, PBM, PGM and PPM"
 FILMS = f"{PICTURES}; films as FFmpeg reads them"
 WHOLE = "download or copy it again, and compare its size with that of the original"
-SOURCES = "give an image, a folder, a glob in quotes, a video, a camera's number or a URL"
+SOURCES = "give an image, a folder, a glob in quotes such as 'folder/*.png', a video, a camera number or a URL"
 LAYOUTS = "give COCO or AlphaPose results, OpenPose files, or the .npz that --save-2d writes; docs/joints.md has all"
 BOXES = "give [[x0, y0, x1, y1], ...], {image name: [[x0, y0, x1, y1], ...]}, or COCO results with bbox and image_id"
 LENGTHS = (
@@ -68,7 +68,7 @@ def without_body(bundle: Path) -> None:
                      "{bundle}: mesh.onnx is listed in the manifest but missing", AGAIN, id="missing mesh"),
         pytest.param(lambda b: (b / "faces.npy").unlink(),
                      "{bundle}: faces.npy is listed in the manifest but missing", AGAIN, id="missing faces"),
-        pytest.param(lambda b: edit(b, format=4), "{bundle}: bundle format 4, this version reads 3",
+        pytest.param(lambda b: edit(b, format=4), "{bundle}: bundle format 4, this version reads up to 3",
                      "upgrade: git pull, then pip install . in a clone of jotr-deploy", id="newer"),
         pytest.param(lambda b: edit(b, colour="red"), "{bundle}/bundle.json: colour: Extra inputs are not permitted",
                      AGAIN, id="unknown field"),
@@ -85,7 +85,7 @@ def without_body(bundle: Path) -> None:
         pytest.param(lambda b: (b / "bundle.json").unlink(), "{bundle}: not a bundle (no bundle.json)", MAKE,
                      id="no bundle"),
         pytest.param(shutil.rmtree, "{bundle}: not a bundle (no bundle.json)", MAKE, id="nothing"),
-        pytest.param(lambda b: (shutil.rmtree(b), b.write_text("x")), "{bundle}: not a bundle (no bundle.json)", MAKE,
+        pytest.param(lambda b: (shutil.rmtree(b), b.write_text("x")), "{bundle}: not a bundle (it is plain text)", MAKE,
                      id="a file"),
         pytest.param(without_body, "{bundle}/mesh.onnx: exported with --no-body, it makes no meshes",
                      "export it again without --no-body", id="without a body"),
@@ -145,11 +145,11 @@ def test_box_files(refused: Refused, place: Path, content: Any, cause: str, reme
         (["--keypoints", "k.json", "--skeleton", "coco"], "unknown skeleton 'coco'",
          "known: blazepose33, body25, coco17, coco18, crowdpose14, halpe26, smpl30"),
         (["--keypoints", "x" * 300], "x" * 300 + ": File name too long", "check the path and its permissions"),
-        (["--skeleton", "coco17"], "--skeleton is given without --keypoints",
-         "it names the joint order of a keypoint file"),
+        (["--skeleton", "coco17"], "--skeleton needs --keypoints",
+         "add the keypoint file, or leave --skeleton out"),
         (["--device", "gpu"], "--device: 'gpu' is not known", "give one of auto, cpu, cuda"),
-        (["--threads", "0"], "Invalid value for '--threads': ", "jotr-deploy run --help says what it takes"),
-        (["-Z"], "No such option: -Z", "jotr-deploy run --help says what it takes"),
+        (["--threads", "0"], "Invalid value for '--threads': ", "see jotr-deploy run --help"),
+        (["-Z"], "No such option: -Z", "see jotr-deploy run --help"),
     ],
 )  # fmt: skip
 def test_options(refused: Refused, place: Path, options: list[str], cause: str, remedy: str) -> None:

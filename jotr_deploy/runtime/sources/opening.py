@@ -169,7 +169,7 @@ def _images_of_glob(pattern: Path) -> list[Path]:
     if not glob.has_magic(str(pattern)):
         raise SourceError(
             f"{pattern}: no such file or folder",
-            "give an image, a folder, a glob in quotes such as 'folder/*.png', a video, a camera's number or a URL",
+            "give an image, a folder, a glob in quotes such as 'folder/*.png', a video, a camera number or a URL",
         )
     spellings = dict.fromkeys((str(pattern), *(unicodedata.normalize(form, str(pattern)) for form in ("NFC", "NFD"))))
     matches = {match for text in spellings for match in glob.glob(text, recursive=True)}  # noqa: PTH207 (Path.glob: no absolute)

@@ -240,7 +240,7 @@ def test_times_are_kept_from_the_first_frame_on(tmp_path: Path, program: Program
     [
         (("libx264",), "H.264 by ffmpeg"),
         (("libvpx-vp9",), "VP9 by ffmpeg"),
-        ((), "mp4v by OpenCV; with an ffmpeg on the PATH it would play in browsers"),
+        ((), "mp4v by OpenCV; install ffmpeg for one that plays in browsers"),
     ],
 )
 @pytest.mark.parametrize("options", [["--save-2d"], ["--no-overlay", "--save-2d"], ["--no-overlay"]], ids=" ".join)

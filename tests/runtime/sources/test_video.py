@@ -12,7 +12,7 @@ from jotr_deploy.runtime.sources.opening import VideoWriter, open_source
 IMAGES = "pictures are read as JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, HEIC, JPEG 2000, PBM, PGM and PPM"
 NEITHER = "neither a picture nor a film that is read"
 FILMS = f"{IMAGES}; films as FFmpeg reads them"
-NOTHING = "give an image, a folder, a glob in quotes, a video, a camera's number or a URL"
+NOTHING = "give an image, a folder, a glob in quotes such as 'folder/*.png', a video, a camera number or a URL"
 OPEN = "give a name that ends in .mp4 in a folder that exists and may be written; 8190 px a side at most"
 
 
