@@ -76,7 +76,7 @@ def flip_pairs(names: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
 
 
 def mirrored_order(names: tuple[str, ...]) -> tuple[int, ...]:
-    """For each index of a joint set, the joint that a mirror moves there: itself, or its opposite on the other side."""
+    """Index of each joint's partner under a mirror: the same joint on the other side, or itself if it has none."""
     order = list(range(len(names)))
     for left, right in flip_pairs(names):
         order[left], order[right] = right, left

@@ -24,7 +24,7 @@ class Alignment:
 
 @dataclass
 class RunSummary:
-    """What a run did; written as `NAME.json` beside its results."""
+    """Everything a run read, found and wrote; stored as `NAME.json` beside its results."""
 
     source: str
     bundle: str

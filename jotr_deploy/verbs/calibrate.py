@@ -26,7 +26,8 @@ def calibrate(
     bundle: Annotated[Path, typer.Argument(help="Bundle directory.")],
     images: Annotated[Path | None, typer.Option(help="Image, folder, glob or video to calibrate on.")] = None,
     keypoints: Annotated[
-        Path | None, typer.Option(help="Joints of the people in --images, by default the folder of this file.")
+        Path | None,
+        typer.Option(help="2-D joints of the people in --images, which is by default the folder of this file."),
     ] = None,
     synthetic: Annotated[int | None, typer.Option(min=1, help="Calibrate on N people in synthetic scenes.")] = None,
     output: Annotated[
@@ -41,7 +42,9 @@ def calibrate(
     method: Annotated[str, typer.Option(help=f"Range calibration: {', '.join(CALIBRATION_METHODS)}.")] = "mse",
     budget_mm: Annotated[
         float | None,
-        typer.Option("--budget-mm", min=0.0, help="Largest mean joint distance from fp32; 4 by default."),
+        typer.Option(
+            "--budget-mm", min=0.0, help="Largest mean joint distance from fp32 in millimetres; 4 by default."
+        ),
     ] = None,
     placement: Annotated[
         Path | None, typer.Option(help="Bundle whose choice of eight-bit blocks is reused, whatever the error.")

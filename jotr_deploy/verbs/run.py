@@ -49,11 +49,13 @@ def run(
     ] = None,
     joints_in: Annotated[
         str,
-        typer.Option(help="Coordinates of the file: auto, pixels, normalised, or unrotated (before EXIF)."),
+        typer.Option(help="Coordinates of the file: auto, pixels, normalised, or unrotated (before EXIF rotation)."),
     ] = "auto",
     people: Annotated[
         str,
-        typer.Option(help="How people are found without a file: auto, blazepose, detector, hog, or frame (the whole)."),
+        typer.Option(
+            help="How people are found without a file: auto, blazepose, detector, hog, or frame (the whole frame)."
+        ),
     ] = "auto",
     every: Annotated[int, typer.Option(min=1, help="Process every Nth frame.")] = 1,
     max_people: Annotated[
@@ -67,7 +69,7 @@ def run(
     ] = None,
     align: Annotated[
         bool | None,
-        typer.Option("--align/--no-align", help="Align people to their 2-D joints; by default as the bundle says."),
+        typer.Option("--align/--no-align", help="Align people to their 2-D joints; by default the bundle decides."),
     ] = None,
     camera: Annotated[
         str | None,
@@ -91,14 +93,17 @@ def run(
     coco: Annotated[bool, typer.Option("--coco", help="Also write people as COCO results.")] = False,
     keep_going: Annotated[bool, typer.Option("--keep-going", help="Report frames that fail and skip them.")] = False,
     live: Annotated[
-        bool, typer.Option("--live", help="Show people in the browser during the run, with rates and times here.")
+        bool,
+        typer.Option(
+            "--live", help="Show people in the browser during the run, with rates and timings in the terminal."
+        ),
     ] = False,
     profile: Annotated[
         bool, typer.Option("--profile", help="Report where the time went, and write a trace for the browser.")
     ] = False,
     overlap: Annotated[
         bool | None,
-        typer.Option("--overlap/--no-overlap", help="Overlap frames; by default where it helps."),
+        typer.Option("--overlap/--no-overlap", help="Process several frames at once; by default where it helps."),
     ] = None,
     file: Annotated[str | None, typer.Option(help="Network file of the bundle; mesh.onnx by default.")] = None,
     device: Annotated[str, typer.Option(help=f"{listed(DEVICES)}.")] = "auto",
@@ -265,7 +270,9 @@ def _say_what_to_fetch(summary: RunSummary, people: str) -> None:
     own = bool(summary.networks) and all("/" not in used["file"] for used in summary.networks)
     if people == "auto" and own and summary.bundle == str(starter_path()):
         fetch = "[bold]jotr-deploy fetch people[/]"
-        console.print(f"These networks know synthetic people; for real ones: {fetch}", highlight=False, soft_wrap=True)
+        console.print(
+            f"These networks were trained on synthetic people; for real ones: {fetch}", highlight=False, soft_wrap=True
+        )
 
 
 def _report(summary: RunSummary, result: Path | None, with_table: bool) -> None:

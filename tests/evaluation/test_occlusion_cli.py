@@ -91,7 +91,7 @@ def test_textures_of_a_folder(cli: Cli, tiny_bundle: Path, tmp_path: Path) -> No
     outcome = cli("eval", tiny_bundle, *SMALL, *PATCHES, "--textures", tmp_path, "--json")
     found = json.loads(outcome.out)["occlusion"]
     assert {place["texture"] for place in found["worst"]} == {"dots.png"}
-    assert found["skipped_textures"] == [f"{tmp_path / 'broken.png'}: an empty file, not a picture that is read"]
+    assert found["skipped_textures"] == [f"{tmp_path / 'broken.png'}: an empty file, not a supported picture"]
     assert "skipped" in cli("eval", tiny_bundle, *SMALL, *PATCHES, "--textures", tmp_path).out
 
 

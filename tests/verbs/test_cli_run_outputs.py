@@ -113,7 +113,7 @@ def test_a_disk_that_fills_while_a_video_is_written(cli: Cli, place: Path, monke
     monkeypatch.setattr("jotr_deploy.runtime.run_outputs.find_ffmpeg", lambda: None)
     outcome = cli("run", place / "bundle", place / "clip.mp4", "-o", place / "out")
     cause = f"{place / 'out' / 'clip_overlay.mp4'}: only 0 of 3 frames could be written"
-    assert outcome.mistake == (cause, "make room on the disk")
+    assert outcome.mistake == (cause, "free disk space")
     assert tree(place) == before
 
 

@@ -191,7 +191,7 @@ def cut(path: Path, make: Callable[[Path], Any], share: float) -> None:
     [
         ("gone.png", lambda _: None, "no such file or folder", SOURCES),
         ("empty.jpg", lambda p: p.touch(), "the file is empty", "give an image or a video"),
-        ("text.jpg", lambda p: p.write_text("hello"), "plain text, neither a picture nor a film that is read", FILMS),
+        ("text.jpg", lambda p: p.write_text("hello"), "plain text, not a supported picture or film", FILMS),
         ("cut.png", lambda p: cut(p, picture, 0.5), "the PNG picture is cut off", "copy or download it again"),
         ("folder", Path.mkdir, "no images in this folder", PICTURES),
         ("folder/*.png", lambda p: p.parent.mkdir(), "no file matches", "check the pattern, and put it in quotes"),
@@ -200,7 +200,7 @@ def cut(path: Path, make: Callable[[Path], Any], share: float) -> None:
          f"{WHOLE}; untrunc repairs a recording that was cut short, from an intact one of the same camera"),
         ("void.mp4", without_samples, "the video has no frame that can be read",
          "check that a video player shows it"),
-        ("notes.txt", lambda p: p.write_text("hello"), "plain text, neither a picture nor a film that is read", FILMS),
+        ("notes.txt", lambda p: p.write_text("hello"), "plain text, not a supported picture or film", FILMS),
         ("x" * 300 + ".png", lambda _: None, "cannot be read (File name too long)",
          "check the path and its permissions"),
     ],
@@ -217,5 +217,5 @@ def test_a_bad_image_in_the_middle_of_a_folder(refused: Refused, place: Path) ->
     picture(place / "photos" / "1.png")
     (place / "photos" / "2.png").write_text("hello")
     picture(place / "photos" / "3.png")
-    cause = f"{place / 'photos' / '2.png'}: plain text, not a picture that is read"
+    cause = f"{place / 'photos' / '2.png'}: plain text, not a supported picture"
     assert refused(source="photos", output="deep/new") == (cause, PICTURES)

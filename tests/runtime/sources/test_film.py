@@ -21,7 +21,7 @@ from jotr_deploy.runtime.sources.opening import VideoWriter, open_source
 
 pytestmark = pytest.mark.slow
 
-REMEDY = "make room on the disk, or take that ffmpeg from the PATH: OpenCV writes the video then"
+REMEDY = "free disk space, or remove that ffmpeg from the PATH: OpenCV then writes the video"
 
 # Writes a film with OpenCV out of the frames it is piped; `{broken}` runs before a frame, or before the encoders.
 PROGRAM = """#!{python}
