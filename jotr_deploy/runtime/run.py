@@ -149,14 +149,14 @@ def _networks_that_found_people(model: Model) -> list[dict[str, Any]]:
 
 def _facts(summary: RunSummary, model: Model, options: RunOptions) -> dict[str, Any]:
     """Networks and options used, for the `.npz`; unchanged when a run is repeated from its joints."""
-    told = ("source", "frames", "people", "tracks", "skeleton", "skipped", "left_out", "damage", "dropped", "ended",
+    fields = ("source", "frames", "people", "tracks", "skeleton", "skipped", "left_out", "damage", "dropped", "ended",
             "camera")  # fmt: skip
     chosen = ("every", "roi_px", "max_people", "smooth")
     lens = options.camera.file if options.camera.bends else None
     return {
         "networks": model.files_used,
         "lens": None if lens is None else lens_facts(lens),  # its distortion is already removed from all pixels
-        **{name: getattr(summary, name) for name in told},
+        **{name: getattr(summary, name) for name in fields},
         **{name: getattr(options, name) for name in chosen},
         "alignment": None if summary.alignment is None else asdict(summary.alignment),
     }

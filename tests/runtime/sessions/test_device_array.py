@@ -236,5 +236,5 @@ def test_pycudas_own_context_is_refused(gpu, rng):
 
 
 def test_complex_arrays_are_refused(gpu):
-    with pytest.raises(SessionError, match="of a type that no network takes"):
+    with pytest.raises(SessionError, match="has a type that no network takes"):
         from_cuda(Producer(np.zeros(3, np.complex64)), cuda.Stream())

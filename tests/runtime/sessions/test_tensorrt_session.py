@@ -538,7 +538,7 @@ def refuses(subject: Any, *args: Any) -> bool:
         ),
         (
             {"IExecutionContext.infer_shapes": lambda context: ["sum"]},
-            "{path}: the shapes of sum stay unknown",
+            "{path}: the shapes of sum remain unknown",
             "build it on this machine: jotr-deploy build-engine BUNDLE --backend tensorrt",
         ),
         (
