@@ -1,4 +1,4 @@
-"""The command line of engines: `build-engine` and `plugins`."""
+"""The `build-engine` and `plugins` commands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jotr_deploy.support.choices import BACKENDS, PLUGINS, explained, listed
 from jotr_deploy.support.precisions import Precision
 from jotr_deploy.verbs.terminal import console, difference_table, done, errors, needs, print_json, steps
 
-plugins = typer.Typer(help="The sampling plugin for TensorRT: what is there, what is needed, build it.")
+plugins = typer.Typer(help="Inspect, check and build the sampling plugin for TensorRT.")
 
 _PRECISIONS = (
     f"{', '.join(p for p in Precision if not p.calibrated)}, "
@@ -28,35 +28,43 @@ _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 def build_engine(
     bundle: Annotated[Path, typer.Argument(help="Bundle directory.")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Add the engine to a copy of the bundle, made here.")
+        Path | None, typer.Option("-o", "--output", help="Write a copy of the bundle here, with the engine added.")
     ] = None,
     backend: Annotated[str, typer.Option(help=f"{listed(BACKENDS)}.")] = "tensorrt",
     precision: Annotated[str, typer.Option(help=_PRECISIONS)] = "fp16",
-    batch: Annotated[str, typer.Option(help="MIN:OPT:MAX people in one call, or one fixed number.")] = "1:4:16",
-    plugin: Annotated[str | None, typer.Option(help=f"{explained(PLUGINS)}; by default the first there is.")] = None,
-    workspace: Annotated[str | None, typer.Option(help="Scratch memory, such as 1GiB; default the whole GPU.")] = None,
-    timing_cache: Annotated[Path | None, typer.Option(help="File of kernel timings; by default in the cache.")] = None,
-    level: Annotated[int, typer.Option(min=0, max=5, help="How long TensorRT searches.")] = 3,
-    check_only: Annotated[bool, typer.Option("--check-only", help="Only check the rules; needs no GPU.")] = False,
+    batch: Annotated[str, typer.Option(help="People per call: MIN:OPT:MAX, or one fixed number.")] = "1:4:16",
+    plugin: Annotated[
+        str | None, typer.Option(help=f"{explained(PLUGINS)}; by default the first one available.")
+    ] = None,
+    workspace: Annotated[
+        str | None, typer.Option(help="Limit on scratch memory, such as 1GiB; the whole GPU by default.")
+    ] = None,
+    timing_cache: Annotated[
+        Path | None, typer.Option(help="TensorRT timing cache; by default a file in the user's cache.")
+    ] = None,
+    level: Annotated[int, typer.Option(min=0, max=5, help="TensorRT optimisation level: higher searches longer.")] = 3,
+    check_only: Annotated[
+        bool, typer.Option("--check-only", help="Only check the network against TensorRT's rules; needs no GPU.")
+    ] = False,
     target: Annotated[
         str | None,
         typer.Option(
             "--for-tensorrt",
             metavar="VERSION",
-            help="With --check-only: the version that will build it, such as 10.3; by default every supported one.",
+            help="With --check-only: the TensorRT version to check for, such as 10.3; by default every supported one.",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Build a verified engine into a bundle."""
+    """Build a verified engine and add it to a bundle."""
     choice("--backend", backend, BACKENDS)
     chosen = Precision.of(precision)
     if plugin is not None:
         choice("--plugin", plugin, tuple(PLUGINS))
     if target is not None and not check_only:
         raise JotrDeployError(
-            "--for-tensorrt is given without --check-only",
-            "add it: an engine is built by the TensorRT that is installed",
+            "--for-tensorrt needs --check-only",
+            "add --check-only; engines are always built by the installed TensorRT",
         )
     if check_only:
         _check(bundle, chosen, plugin, target, as_json)
@@ -85,11 +93,11 @@ def _check(bundle: Path, precision: Precision, plugin: str | None, target: str |
         console.print(f"[bold red]{finding.rule}[/] {escape(str(finding))}", highlight=False, soft_wrap=True)
     if findings:
         raise JotrDeployError(
-            f"{bundle}: TensorRT would refuse {len(findings)} places of the {precision} network",
+            f"{bundle}: TensorRT would reject the {precision} network in {len(findings)} places",
             "see each finding above",
         )
     if not as_json:
-        done(bundle, f"no rule of TensorRT's parser is broken by the {precision} network",
+        done(bundle, f"the {precision} network breaks no rule of TensorRT's parser",
              f"jotr-deploy build-engine {bundle} --precision {precision}")  # fmt: skip
 
 
@@ -115,13 +123,13 @@ def _report(bundle: Path, name: str, rows: list[Any], precision: Precision, line
         return
     console.print(difference_table(rows, precision, f"{name} against mesh.onnx in ONNX Runtime, max (mean)"))
     for line in lines:
-        console.print(f"[dim]the same by hand:[/] {escape(line)}", highlight=False, soft_wrap=True)
+        console.print(f"[dim]equivalent command:[/] {escape(line)}", highlight=False, soft_wrap=True)
     done(bundle / name, "verified", f"jotr-deploy run {bundle} IMAGE --file {name} -o DIR")
 
 
 @contextmanager
 def _phases() -> Iterator[tuple[Any, Any]]:
-    """TensorRT's build phases as one status line: the innermost phase and how far it is."""
+    """TensorRT's build phases as one status line: the innermost phase and its progress."""
     with steps() as say:
         yield say, lambda phase, parent, done, total: errors.is_terminal and say(f"{phase}: {done} of {total}")
 
@@ -135,7 +143,7 @@ def _bytes(text: str) -> int:
 
 @plugins.command("list")
 def list_plugins(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False) -> None:
-    """Every place a plugin library was looked for, and what is registered."""
+    """List the places searched for a plugin library, and the plugins registered."""
     from jotr_deploy.plugins.library import describe
 
     _show(describe(), as_json)
@@ -143,11 +151,11 @@ def list_plugins(as_json: Annotated[bool, typer.Option("--json", help="Print as 
 
 @plugins.command()
 def check(
-    bundle: Annotated[Path | None, typer.Argument(help="Say what the files of this bundle need.")] = None,
+    bundle: Annotated[Path | None, typer.Argument(help="Also report what the files of this bundle need.")] = None,
     tensorrt_include: Annotated[Path | None, typer.Option(help="Folder of TensorRT's headers.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """What is there, what building the library needs, and what the files of a bundle need."""
+    """Report what is available, what building the library needs, and what the files of a bundle need."""
     from jotr_deploy.plugins.library import describe
     from jotr_deploy.plugins.library_build import describe_tools
 
@@ -162,7 +170,7 @@ def _needs_of(path: Path) -> list[Any]:
     for entry in bundle.manifest.files:
         if entry.name.endswith(".onnx"):
             has = required_plugin(bundle.file(entry.role, entry.name))
-            what = "sampling nodes: their function or a plugin executes them" if has else "standard operators only"
+            what = "sampling nodes: run by their function body or a plugin" if has else "standard operators only"
             found.append(Looked("needs", entry.name, None, what))
         elif "plugin" in entry.built_with:
             found.append(Looked("needs", entry.name, None, f"plugin: {entry.built_with['plugin']}"))
@@ -172,10 +180,10 @@ def _needs_of(path: Path) -> list[Any]:
 @plugins.command()
 def build(
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Library to write; default in the cache.")
+        Path | None, typer.Option("-o", "--output", help="Library to write; by default in the user's cache.")
     ] = None,
     tensorrt_include: Annotated[Path | None, typer.Option(help="Folder of TensorRT's headers.")] = None,
-    architectures: Annotated[str | None, typer.Option(help="As CMake writes them: 87, or 80;90.")] = None,
+    architectures: Annotated[str | None, typer.Option(help="GPU architectures in CMake's form: 87, or 80;90.")] = None,
 ) -> None:
     """Compile the C++ plugin library on this machine."""
     from jotr_deploy.plugins.library_build import build_library
