@@ -1,4 +1,4 @@
-"""Files that are made from others of a bundle: where they come from, and whether they are near enough to keep."""
+"""Files derived from others of a bundle: their sources, and the checks that decide whether they are kept."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def measured(
     backend: str = "auto",
     device: str = "cpu",
 ) -> list[Difference]:
-    """A derived file or engine, in its own engine, against the bundle's network in ONNX Runtime, within its limits.
+    """Differences, within limits, of a derived file in its own engine from the bundle's network in ONNX Runtime.
 
     Raises:
-        VerificationError: above the limits; an eight-bit form: clearly further away than the calibrated file.
+        VerificationError: above the limits; for eight bits, clearly further away than the calibrated file.
     """
     config = bundle.manifest.model
     with open_session(bundle.file("mesh", MESH), "onnxruntime", "cpu") as reference:
@@ -62,7 +62,7 @@ def measured(
 
 
 def source_of(bundle: Bundle, precision: Precision) -> Path:
-    """What a file of this precision is made from: the calibrated network for eight bits, else the exported one.
+    """Source of a file of this precision: the calibrated network for eight bits, otherwise the exported one.
 
     Raises:
         BundleError: it was never calibrated, or the file is not intact.
@@ -71,7 +71,7 @@ def source_of(bundle: Bundle, precision: Precision) -> Path:
 
 
 def load_source(bundle: Bundle, precision: Precision) -> onnx.ModelProto:
-    """`source_of`, with the weights in float32 that it stores as float16.
+    """`source_of`, with weights that are stored as float16 widened to float32.
 
     Raises:
         BundleError: as `source_of`.

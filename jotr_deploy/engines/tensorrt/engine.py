@@ -47,7 +47,7 @@ Batch = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Options:
-    """What a builder may be told beside precision and batch; see `build_engine`."""
+    """Optional settings of a build; see `build_engine`."""
 
     plugin: Plugin | None = None
     workspace_bytes: int | None = None
@@ -64,7 +64,7 @@ class Planned:
     """The TensorRT copy of the network, which the engine was built from."""
     plugin: Plugin
     library: Path | None
-    """Where the plugin comes from, if from a library."""
+    """Plugin library that the engine needs, if any."""
     layers: Layers
     recipe: Recipe
     built_with: Mapping[str, str]
@@ -72,10 +72,10 @@ class Planned:
 
 @dataclass(frozen=True)
 class Built:
-    """What `build_engine` made."""
+    """Result of `build_engine`."""
 
     bundle: Bundle
-    """As it is now."""
+    """The updated bundle."""
     engine: Path
     copy: Path
     """The TensorRT copy of the network, which the engine was built from."""
@@ -83,7 +83,7 @@ class Built:
     layers: Layers
     differences: list[Difference]
     trtexec: str
-    """The command line that does the same."""
+    """Equivalent command line."""
 
 
 def parse_batch(text: str) -> Batch:
@@ -107,13 +107,13 @@ def check_network(
     plugin: Plugin | None = None,
     target: Version | None = None,
 ) -> list[Finding]:
-    """What TensorRT would refuse of the file an engine is built from; needs neither TensorRT nor a GPU.
+    """Problems that TensorRT would have with the source of an engine; needs neither TensorRT nor a GPU.
 
     Args:
         bundle: as opened.
         precision: of the engine.
-        plugin: form of the sampling operator; None takes a plugin where the network has a node for it.
-        target: the TensorRT that is to build it; None asks for every version that is supported.
+        plugin: form of the sampling operator; None assumes a plugin if the network has a node for it.
+        target: TensorRT version to check for; None checks every supported version.
 
     Raises:
         BuildError: this bundle has no such network.
@@ -140,19 +140,19 @@ def build_engine(
         bundle: gains `mesh.<precision>.sm<capability>.engine` and the TensorRT copy of its ONNX.
         precision: "fp32", "fp16" or "bf16", written into the ONNX, or "int8" or "fp8" of a calibrated bundle.
         batch: smallest, best and largest number of people; kernels are chosen for the best.
-        plugin: who samples the volume; None takes the first that is there: "aot", "library", "none".
+        plugin: sampling implementation; None takes the first available: "aot", "library", "none".
         workspace_bytes: scratch memory the builder may use; None is the whole GPU.
         timing_cache: file of kernel timings, read and added to; None is one in the user's cache.
         optimization_level: 0 to 5, how long the builder searches.
-        say: hears each step, in a line.
-        progress: hears the builder's own steps.
+        say: called with each step, one line each.
+        progress: called with the builder's own steps.
 
     Raises:
         MissingDependency: TensorRT, CUDA's bindings or the plugin is not installed.
         BuildError: TensorRT refuses the network.
         SessionError: no GPU, or it refuses the engine.
-        VerificationError: an output differs by more than the limit. Here as always on failure, nothing is kept.
-        KeyboardInterrupt: Ctrl-C; the builder was told to stop.
+        VerificationError: an output differs by more than the limit. As with every failure, nothing is kept.
+        KeyboardInterrupt: Ctrl-C; the build was cancelled.
     """
     precision = Precision.of(precision)
     network = _typed_network(bundle, precision)
@@ -175,7 +175,7 @@ def plan_network(
     say: Say = lambda step: None,
     progress: PhaseProgress | None = None,
 ) -> Planned:
-    """Build and inspect an engine of any network whose inputs have the batch first; nothing is written or verified.
+    """Build and inspect an engine of any network with the batch as first dimension; nothing is written or verified.
 
     Raises:
         see `build_engine`.
@@ -210,7 +210,7 @@ def _typed_network(bundle: Bundle, precision: Precision) -> onnx.ModelProto:
 
 
 def _require_reference() -> None:
-    """Find out now what would otherwise be missing after minutes of building."""
+    """Check for the reference engine now rather than after minutes of building."""
     if importlib.util.find_spec("onnxruntime") is None:
         raise MissingDependency("ONNX Runtime is not installed, and engines are verified against it", install("cpu"))
 
@@ -274,7 +274,7 @@ def _add_engine(
 
 
 def _verified(bundle: Bundle, engine: Path, precision: Precision, batch: Batch, say: Say) -> list[Difference]:
-    """The engine against the bundle's network in ONNX Runtime, every output, at the ends and the best of the range."""
+    """Differences of every output from the bundle's network in ONNX Runtime, at smallest, best and largest batch."""
     sizes = sorted(set(batch))
     say(f"comparing with ONNX Runtime at batch {', '.join(map(str, sizes))}")
     return measured(bundle, engine, precision, sizes, f"the {precision} engine", device="cuda")
