@@ -147,20 +147,30 @@ class Bundle:
         """
         entry = self.entry(role, name)
         path = self.place(entry.name)
+        again = _again(role) if entry == self.entry(role) else _made_again(entry)
         if not path.is_file():
-            raise BundleError(f"{self.path}: {entry.name} is listed in the manifest but missing", _again(role))
+            raise BundleError(f"{self.path}: {entry.name} is listed in the manifest but missing", again)
         try:
             unchanged = sha256_of(path) == entry.sha256
         except OSError as error:
             raise BundleError(f"{path}: cannot be read ({error.strerror})", "check its permissions") from error
         if not unchanged:
-            raise BundleError(f"{path}: the file has changed since it was made (sha256 differs)", _again(role))
+            raise BundleError(f"{path}: the file has changed since it was made (sha256 differs)", again)
         return path
 
 
 def _again(role: str) -> str:
     """How a file of a role comes into a bundle."""
     return f"put it in: jotr-deploy add BUNDLE --{role} FILE" if role in ("detector", "pose") else _EXPORT_AGAIN
+
+
+def _made_again(entry: FileEntry) -> str:
+    """How a file comes into a bundle that is listed after another of its role."""
+    if entry.role not in ("detector", "pose"):
+        return _EXPORT_AGAIN
+    backend = "onnxruntime" if entry.backend == "onnx" else entry.backend
+    options = f"--network {entry.role} --backend {backend} --precision {entry.precision}"
+    return f"make it again: jotr-deploy build-engine BUNDLE {options}"
 
 
 def open_bundle(path: Path) -> Bundle:

@@ -29,6 +29,9 @@ UNITS = {
     "joints3d": "mm",
     "joints_proj": "cells",
     "vertices": "mm",
+    "boxes": "of the box",
+    "scores": "",
+    "joints": "of the box",
 }
 
 # How much further from fp32 than the calibrated file another form of int8 may be, beside what float16 may be off.

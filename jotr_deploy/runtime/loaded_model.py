@@ -364,12 +364,12 @@ class Model:
     @cached_property
     def _finding(self) -> list[NetworkFile]:
         """What finds people where no file says who is there."""
-        return networks_by(self.people, self.bundle)
+        return networks_by(self.people, self.bundle, self._device)
 
     @cached_property
     def _pose(self) -> list[NetworkFile]:
         """What finds the joints of people whose boxes are known: the bundle's own."""
-        return own_networks(self.bundle, ("pose",))
+        return own_networks(self.bundle, ("pose",), self._device)
 
     @cached_property
     def _aligner(self) -> Aligner:

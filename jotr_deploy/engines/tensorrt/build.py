@@ -25,7 +25,7 @@ Progress = Callable[[str, "str | None", int, int], None]
 TensorRT's and no interface. Calls come from several threads, one at a time."""
 
 Shapes = Mapping[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
-"""Of every input the smallest, best and largest shape."""
+"""Of every input with a dynamic batch the smallest, best and largest shape."""
 
 REPORT = (
     "jotr-deploy build-engine BUNDLE --check-only looks for the cause without a GPU; else report this with `doctor`"
@@ -87,7 +87,7 @@ def build_plan(trt: Any, model: bytes, recipe: Recipe, progress: Progress | None
     if not parser.parse(model):
         raise _parse_error([parser.get_error(index) for index in range(parser.num_errors)], log)
     config = builder.create_builder_config()
-    if config.add_optimization_profile(_profile(builder, recipe.shapes)) < 0:
+    if recipe.shapes and config.add_optimization_profile(_profile(builder, recipe.shapes)) < 0:
         raise BuildError(f"TensorRT refuses the range of batch sizes: {log.reason()}", BATCH)
     _configure(trt, config, recipe)
     config.progress_monitor = monitor
