@@ -63,7 +63,7 @@ OPSETS = {Precision.FP16: 19, Precision.BF16: 22}
 
 
 def to_low_precision(
-    model: onnx.ModelProto, precision: Precision, scopes: Mapping[str, Rule] = SCOPES, keep_opset: bool = False
+    model: onnx.ModelProto, precision: Precision, scopes: Mapping[str, Rule] = SCOPES, of_others: bool = False
 ) -> onnx.ModelProto:
     """A strongly typed copy of a network: checked, and deterministic to the byte.
 
@@ -72,15 +72,16 @@ def to_low_precision(
             of others, of standard operators without subgraphs.
         precision: the type of what the table calls low.
         scopes: the table.
-        keep_opset: as it is, for a network of others, whose operators may mean something else in another.
+        of_others: a network that is not ours: its operators may mean something else in another opset, so that stays,
+            and where they say a type themselves, as casts do, they keep it.
 
     Raises:
         BundleError: a low row of the table names no node, or a weight is beyond the range of the low type.
     """
     floats = {name for name, value in tensor_types(model).items() if value.elem_type == FLOAT}
     opset = next(opset.version for opset in model.opset_import if opset.domain == "")
-    opset = opset if keep_opset else OPSETS[precision]
-    kinds = _plan(model.graph, floats, LOW_TYPES[precision], scopes, opset)
+    opset = opset if of_others else OPSETS[precision]
+    kinds = _plan(model.graph, floats, LOW_TYPES[precision], scopes, opset, of_others)
     typed = onnx.ModelProto()
     typed.CopyFrom(model)
     del typed.graph.value_info[:], typed.graph.node[:], typed.graph.initializer[:]
@@ -115,7 +116,9 @@ def _scope(node: onnx.NodeProto) -> str:
     return str(node.name.rpartition("/")[0])
 
 
-def _plan(graph: onnx.GraphProto, floats: set[str], low: int, scopes: Mapping[str, Rule], opset: int) -> list[int]:
+def _plan(
+    graph: onnx.GraphProto, floats: set[str], low: int, scopes: Mapping[str, Rule], opset: int, of_others: bool
+) -> list[int]:
     """The type each node computes in, in the order of the graph."""
     rows = [row_of(node, scopes) for node in graph.node]
     lost = [row for row, rule in scopes.items() if rule == "low" and row not in rows]
@@ -131,7 +134,8 @@ def _plan(graph: onnx.GraphProto, floats: set[str], low: int, scopes: Mapping[st
         if rule == "widest":
             wanted = [name for _, name, kind in _float_inputs(node, low, floats, opset) if kind == low]
             rule = "low" if {kind_of[name] for name in wanted if name not in weights} == {low} else "full"
-        lowered = rule == "low" and outputs.isdisjoint(node.output) and _follows(node, low, floats, opset)
+        lowered = rule == "low" and outputs.isdisjoint(node.output)
+        lowered = lowered and (not of_others or _follows(node, low, floats, opset))
         kinds.append(low if lowered else FLOAT)
         kind_of.update(dict.fromkeys(node.output, kinds[-1]))
     return kinds

@@ -85,7 +85,7 @@ class PeopleNetwork(Original):
         try:
             if any(attribute.type in kinds for node in model.graph.node for attribute in node.attribute):
                 raise ValueError("a node has a graph inside")
-            return to_low_precision(model, precision, LOW_EVERYWHERE, keep_opset=True)
+            return to_low_precision(model, precision, LOW_EVERYWHERE, of_others=True)
         except (ValueError, RuntimeError, BundleError, onnx.checker.ValidationError) as error:
             raise BundleError(
                 f"the {self.role} cannot be written as {precision} ({first_line(error)})", "use it as it is"
