@@ -163,15 +163,15 @@ def compare_people(reference: Detector, found: Detector, pictures: Sequence[Arra
         expected_px, expected_scores, expected_joints = _people_of(reference, image_bgr)
         boxes_px, scores, joints_px = _people_of(found, image_bgr)
         ours, theirs = _pairs(expected_px, boxes_px)
-        for missing, own_scores, words in (
-            (np.setdiff1d(range(len(expected_px)), ours), expected_scores, "does not find"),
-            (np.setdiff1d(range(len(boxes_px)), theirs), scores, "alone finds"),
+        sure = _option(reference, "threshold") + NEAR_THRESHOLD
+        for alone, words in (
+            (np.delete(expected_scores, ours), "does not find"),
+            (np.delete(scores, theirs), "alone finds"),
         ):
-            if (own_scores[missing] > _option(reference, "threshold") + NEAR_THRESHOLD).any():
-                score = own_scores[missing].max()
+            if (alone > sure).any():
+                score = alone.max()
                 raise VerificationError(
-                    f"{what}: {words} somebody in the picture, with a score of {score:.2f}",
-                    _AS_IT_IS,
+                    f"{what}: {words} somebody in the picture, with a score of {score:.2f}", _AS_IT_IS
                 )
         expected_px = expected_px[ours]
         sides_px = _longer_side(expected_px)

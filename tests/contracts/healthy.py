@@ -203,7 +203,9 @@ def _create_context(engine: Any, *how: Any) -> Any:
 
 
 def _set_input_shape(context: Any, name: str, shape: Any) -> bool:
-    low, _, high = context.state.owner.state.profile[name]
+    engine = context.state.owner
+    own = list(_shape(engine, name))
+    low, _, high = engine.state.profile[name] if -1 in own else (own, own, own)
     fits = len(shape) == len(low) and all(a <= s <= b for a, s, b in zip(low, shape, high, strict=True))
     if fits:
         context.state.shapes[name], context.state.stale = list(shape), True

@@ -1,4 +1,4 @@
-"""Files for engines made from a bundle's detector and pose network: what is kept, what is refused, which one is used."""
+"""Files for engines made from a bundle's detector and pose network: what is kept, which one is used."""
 
 from __future__ import annotations
 
