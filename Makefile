@@ -1,12 +1,17 @@
-# `make test` and `make demo` each make their own environment; nothing else needs to be installed first.
+# `make check` and `make test` share an environment, `make demo` has its own; nothing else needs to be installed first.
 PYTHON ?= python3
 PIP_OPTIONS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: test demo lint clean
+.PHONY: check test demo lint clean
 
-test: .venv-test/ready lint
-	OMP_NUM_THREADS=1 .venv-test/bin/python -m pytest -n auto --dist loadfile
+PYTEST = OMP_NUM_THREADS=1 .venv-test/bin/python -m pytest -n auto --dist loadfile
+
+check: lint
+	$(PYTEST) -m "not slow"
+
+test: lint
+	$(PYTEST)
 
 lint: .venv-test/ready
 	.venv-test/bin/ruff check

@@ -18,10 +18,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.datasets.synthetic.scene import draw_scene
 from jotr_deploy.datasets.synthetic.scene_crops import picture
@@ -36,9 +34,9 @@ from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.loaded_model import Model, load
 from jotr_deploy.runtime.motion.alignment.aligner import Aligner
 from jotr_deploy.skeletons import MEASURED_IN_SMPL30, to_smpl30
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.processor import processor
 
-Array = NDArray[Any]
 MEASURED = list(MEASURED_IN_SMPL30)
 CONFIDENT = 0.5
 GOOD, HIDDEN_FACTOR, HIDDEN_CONFIDENCE, NOT_FOUND = 0.007, 3.0, 0.35, 0.03

@@ -21,7 +21,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from shaped import like_rtmpose_m, like_yolox_s
 
 from jotr_deploy.bundle import Bundle, open_bundle
@@ -38,10 +37,9 @@ from jotr_deploy.runtime.pipeline import Pipeline
 from jotr_deploy.runtime.sessions import Session, open_session
 from jotr_deploy.runtime.sources.images import read_image
 from jotr_deploy.runtime.sources.opening import VideoWriter, open_source
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.spans import Spans
 from jotr_deploy.visual.overlay import draw_people
-
-Array = NDArray[Any]
 
 FPS = 25.0
 BOXES_PX = np.array([[150, 160, 260, 460], [300, 140, 420, 470], [430, 180, 540, 450]], np.float32)  # on the canvas

@@ -28,7 +28,8 @@ from jotr_deploy.engines.low_precision import (
     to_low_precision,
     typing_report,
 )
-from jotr_deploy.engines.verify import UNITS, Array, Network, measure
+from jotr_deploy.engines.verify import UNITS, Network, measure
+from jotr_deploy.support.aliases import Array
 
 PARTS = (
     "backbone", "backbone.conv1", "backbone.heatmap_fusion", "backbone.layer1", "backbone.layer2", "backbone.layer3",

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 WIDTHS = (32, 64, 128, 256, 512)
 """Channels at strides 2, 4, 8, 16 and 32."""

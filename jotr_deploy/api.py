@@ -5,12 +5,13 @@ Everything here is importable from `jotr_deploy` itself; the command line calls 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jotr_deploy.errors import JotrDeployError, choice
+from jotr_deploy.support.aliases import Progress, Say
 from jotr_deploy.support.choices import (
     BACKENDS,
     NETWORKS,
@@ -30,11 +31,6 @@ if TYPE_CHECKING:
     from jotr_deploy.evaluation.occlusion import OcclusionOptions
     from jotr_deploy.evaluation.published.set_result import SetEvaluation
     from jotr_deploy.export.to_bundle import Exported
-
-Say = Callable[[str], None]
-"""Called with each step as it starts, in a line."""
-Steps = Callable[[str, int, "int | None"], None]
-"""Called with a step, how much of it is done, and how much there is."""
 
 
 def export_bundle(
@@ -170,7 +166,7 @@ def evaluate(
     align: bool = False,
     device: str = "auto",
     threads: int | None = None,
-    progress: Steps = lambda step, done, total: None,
+    progress: Progress = lambda step, done, total: None,
 ) -> Evaluation | SetEvaluation:
     """Measure a bundle against the truth of held-out drawn scenes or of a data set, as `jotr-deploy eval`.
 
@@ -189,7 +185,7 @@ def evaluate(
         align: move people onto the joints given before they are measured.
         device: "auto", "cpu" or "cuda".
         threads: processor cores for scenes and networks; all if not given.
-        progress: see `Steps`.
+        progress: see `Progress`.
 
     Raises:
         JotrDeployError: options that the protocol lacks or does not use, and files that cannot be used.

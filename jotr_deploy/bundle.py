@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import unicodedata
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,7 +16,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
 
 from jotr_deploy.config import ModelConfig, first_fault
-from jotr_deploy.errors import UPGRADE, BundleError, OutputError, first_line
+from jotr_deploy.errors import UPGRADE, BundleError, JotrDeployError, OutputError, first_line, one_line
+from jotr_deploy.support.file_kinds import advice, describe_file
 from jotr_deploy.support.file_names import path_inside, shown_name
 from jotr_deploy.support.writing import folder_made, output_errors, written_aside
 
@@ -28,14 +29,6 @@ FORMAT = 3
 STAND_IN_LABEL = "stand-in body"
 """Of a bundle whose meshes are of the body inside this package."""
 _EXPORT_AGAIN = "export it again: jotr-deploy export CHECKPOINT -o BUNDLE"
-
-
-def one_line(text: str) -> str:
-    """Text of others that is shown beside results: what a terminal would obey is escaped."""
-    return "".join(
-        letter if letter.isprintable() or letter == "\xa0" else letter.encode("unicode_escape").decode()
-        for letter in text
-    )
 
 
 Line = Annotated[str, AfterValidator(one_line)]
@@ -154,6 +147,8 @@ class Bundle:
             unchanged = sha256_of(path) == entry.sha256
         except OSError as error:
             raise BundleError(f"{path}: cannot be read ({error.strerror})", "check its permissions") from error
+        if not unchanged and (instead := advice(path)):
+            raise BundleError(f"{path}: the file has changed since it was made: it is {describe_file(path)}", instead)
         if not unchanged:
             raise BundleError(f"{path}: the file has changed since it was made (sha256 differs)", again)
         return path
@@ -189,15 +184,14 @@ def open_bundle(path: Path) -> Bundle:
     try:
         if manifest.exists() and not manifest.is_file():  # a pipe or a device would be waited for
             raise OSError("not a file")
-        content = json.loads(manifest.read_text(encoding="utf-8"))
+        content = json.loads(manifest.read_text(encoding="utf-8-sig"))
         json.dumps(content, ensure_ascii=False).encode()  # lone surrogates could be neither shown nor written again
     except (FileNotFoundError, NotADirectoryError):
-        raise BundleError(
-            f"{path}: not a bundle (no {MANIFEST})",
-            "make one: jotr-deploy export CHECKPOINT -o BUNDLE; or take that of this package: starter",
-        ) from None
+        raise _no_bundle(path) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise BundleError(f"{manifest}: not readable ({first_line(error)})", _EXPORT_AGAIN) from None
+        instead = advice(manifest)
+        reason = f"it is {describe_file(manifest)}" if instead else first_line(error)
+        raise BundleError(f"{manifest}: not readable ({reason})", instead or _EXPORT_AGAIN) from None
     version = content.get("format") if isinstance(content, dict) else None
     if isinstance(version, int) and version > FORMAT:
         raise BundleError(f"{path}: bundle format {version}, this version reads {FORMAT}", UPGRADE)
@@ -205,6 +199,21 @@ def open_bundle(path: Path) -> Bundle:
         return Bundle(path, Manifest.model_validate(content))
     except ValidationError as error:
         raise BundleError(f"{manifest}: {first_fault(error, 'manifest')}", _EXPORT_AGAIN) from None
+
+
+def _no_bundle(path: Path) -> BundleError:
+    """The error about what was given in place of a bundle's folder, with where that may be."""
+    instead = "make one: jotr-deploy export CHECKPOINT -o BUNDLE; or take that of this package: starter"
+    what = f"no {MANIFEST}"
+    if path.is_file():
+        what = f"it is {describe_file(path)}"
+        beside = path.with_name(MANIFEST).is_file()
+        instead = f"give its folder: {path.parent}" if beside else advice(path) or instead
+    elif path.is_dir():
+        with suppress(OSError):
+            inside = sorted(folder for folder in path.iterdir() if (folder / MANIFEST).is_file())
+            instead = f"give the folder inside it: {inside[0]}" if len(inside) == 1 else instead
+    return BundleError(f"{path}: not a bundle ({what})", instead)
 
 
 def starter_path() -> Path:
@@ -227,7 +236,10 @@ def to_write(path: Path, output: Path | None = None) -> Iterator[Bundle]:
             for entry in bundle.manifest.files:
                 _copy(bundle, entry.name, copy)
             write_manifest(directory, bundle.manifest)
-            yield copy
+            try:
+                yield copy
+            except JotrDeployError as error:  # the copy goes; what is wrong in it is wrong in the bundle
+                raise type(error)(error.cause.replace(str(directory), str(path)), error.remedy) from error
     elif bundle.path == starter_path():
         raise BundleError(f"{path}: the bundle inside this package is not changed", "give -o DIR for a copy of it")
     else:

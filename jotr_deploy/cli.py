@@ -14,7 +14,7 @@ from typing import Annotated, NamedTuple, cast
 import typer
 from rich.markup import escape
 
-from jotr_deploy.errors import JotrDeployError
+from jotr_deploy.errors import JotrDeployError, one_line
 from jotr_deploy.verbs.terminal import console, errors
 
 
@@ -28,7 +28,9 @@ class Verb(NamedTuple):
 
 VERBS = {
     "export": Verb("verbs.export", "export", "Turn a checkpoint into a verified ONNX bundle."),
-    "add": Verb("verbs.add", "add", "Put a detector and a 2-D pose network of your own into a bundle."),
+    "add": Verb(
+        "verbs.add", "add", "Put a detector and a 2-D pose network of your own, or BlazePose's, into a bundle."
+    ),
     "run": Verb(
         "verbs.run", "run", "Recover the people in an image, a folder, a glob, a video, or what a camera sees."
     ),
@@ -38,21 +40,23 @@ VERBS = {
         "Fetch networks that find people in photographs: Apache-2.0, from your package index, 36 MB.",
     ),
     "bench": Verb("verbs.bench", "bench", "Measure the latency of every engine of a bundle and the stages of a frame."),
-    "view": Verb(
-        "verbs.view", "view", "Show the meshes of a run over time in the browser, with camera, pictures and joints."
-    ),
+    "view": Verb("verbs.view", "view", "Show the meshes of a run in the browser, with camera, pictures and joints."),
     "doctor": Verb(
         "verbs.doctor",
         "doctor",
-        "Say what is installed, missing, in conflict, licensed; and whether a bundle is intact.",
+        "Check the installation, its licences, and whether a bundle is intact and works.",
     ),
     "build-engine": Verb("verbs.build_engine", "build_engine", "Build a verified engine into a bundle."),
     "calibrate": Verb(
         "verbs.calibrate", "calibrate", "Add an eight-bit network that stays within a budget of millimetres."
     ),
-    "eval": Verb("verbs.eval", "evaluate", "Measure a bundle against the truth of held-out scenes, or of a data set."),
+    "eval": Verb(
+        "verbs.eval", "evaluate", "Measure a bundle against ground truth: held-out drawn scenes, or a data set."
+    ),
     "train": Verb(
-        "verbs.train", "train", "Train a network as a configuration says; SIGINT or SIGTERM keeps a checkpoint first."
+        "verbs.train",
+        "train",
+        "Train a network from a configuration; on SIGINT or SIGTERM a checkpoint is saved first.",
     ),
     "plugins": Verb(
         "verbs.build_engine", "plugins", "The sampling plugin for TensorRT: what is there, what is needed, build it."
@@ -81,8 +85,8 @@ def main() -> None:
             raise
         if debug:
             traceback.print_exc()
-        errors.print(f"[bold red]error:[/] {escape(mistake.cause)}", highlight=False, soft_wrap=True)
-        errors.print(f"[bold]remedy:[/] {escape(mistake.remedy)}", highlight=False, soft_wrap=True)
+        for title, said in (("[bold red]error:[/]", mistake.cause), ("[bold]remedy:[/]", mistake.remedy)):
+            errors.print(f"{title} {escape(one_line(said))}", highlight=False, soft_wrap=True)
         code = mistake.exit_code
     if code == 130:  # newer typer turns the interrupt into this
         errors.print("interrupted")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 
 class JotrDeployError(Exception):
     """The family of everything a user can mend.
@@ -49,6 +51,10 @@ class SessionError(JotrDeployError):
     """A model file that cannot be opened, or feeds that do not fit it."""
 
 
+class FitError(JotrDeployError):
+    """A fit that cannot start: kernels, features and people that do not belong together, or are no numbers."""
+
+
 class FetchError(JotrDeployError):
     """Networks that cannot be fetched, or are not the expected ones."""
 
@@ -85,3 +91,13 @@ UPGRADE = f"upgrade: git pull, then {install()}"
 def first_line(error: BaseException) -> str:
     """The first non-empty line of an error's text, for use inside a one-line cause."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def one_line(text: str) -> str:
+    """Text of others that is shown: what a terminal would obey is escaped, spaces of any kind stay."""
+    return "".join(
+        letter
+        if letter.isprintable() or unicodedata.category(letter) == "Zs"
+        else letter.encode("unicode_escape").decode()
+        for letter in text
+    )

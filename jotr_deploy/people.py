@@ -7,9 +7,8 @@ from dataclasses import dataclass, fields
 from typing import Any, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 # field -> (shape after N, dtype); the one place that knows the layout of a person.
 LAYOUT: dict[str, tuple[tuple[int, ...], type]] = {

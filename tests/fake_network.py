@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from jotr_deploy.people import People
 from jotr_deploy.runtime.crops import Crops
 from jotr_deploy.runtime.detections import Detections
+from jotr_deploy.support.aliases import Array
 
-Array = Any
 SIDE = 64
 
 

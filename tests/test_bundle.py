@@ -141,7 +141,8 @@ def test_a_manifest_of_an_older_format_is_read_with_defaults_and_written_as_the_
 @pytest.mark.parametrize(
     ("content", "cause", "remedy"),
     [
-        (b"", "{m}: not readable (Expecting value: line 1 column 1 (char 0))", AGAIN),
+        (b"", "{m}: not readable (it is an empty file)",
+         "download or copy it again, and compare its size with that of the original"),
         (b"\xff\xfe", "{m}: not readable ('utf-8' codec can't decode byte 0xff in position 0: invalid start byte)",
          AGAIN),
         (b"null", "{m}: manifest: Input should be a valid dictionary or instance of Manifest", AGAIN),
@@ -167,12 +168,10 @@ def test_manifests_that_are_refused(tmp_path: Path, content: Any, cause: str, re
     assert refusal(open_bundle, tmp_path) == (cause.format(b=tmp_path, m=tmp_path / "bundle.json"), remedy)
 
 
-@pytest.mark.parametrize("kind", ["missing", "file", "folder"])
+@pytest.mark.parametrize("kind", ["missing", "folder"])
 def test_what_is_no_bundle(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "bundle"
-    if kind == "file":
-        path.touch()
-    elif kind == "folder":
+    if kind == "folder":
         path.mkdir()
     remedy = "make one: jotr-deploy export CHECKPOINT -o BUNDLE; or take that of this package: starter"
     assert refusal(open_bundle, path) == (f"{path}: not a bundle (no bundle.json)", remedy)
@@ -388,6 +387,12 @@ def test_a_copy_is_added_to_and_appears_whole(starter: Path, tmp_path: Path) -> 
     assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == ["bundle.json", "mesh.onnx"]
 
 
+def test_what_is_wrong_in_a_copy_is_said_of_the_bundle(starter: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleError) as caught, to_write(starter, tmp_path / "copy") as bundle:
+        bundle.entry("mesh", "none.onnx")
+    assert caught.value.cause == f"{starter}: the bundle has no none.onnx of role mesh"
+
+
 def test_what_fails_leaves_no_copy(starter: Path, tmp_path: Path) -> None:
     before = tree(tmp_path)
     with pytest.raises(RuntimeError), to_write(Path("starter"), tmp_path / "copy"):
@@ -402,3 +407,46 @@ def test_without_a_bundle_inside_the_package_the_word_is_a_path(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BundleError, match=r"^starter: not a bundle"):
         open_bundle(Path("starter"))
+
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0"
+
+
+@pytest.mark.parametrize(
+    ("given", "what", "remedy"),
+    [
+        ("b/bundle.json", "not a bundle (it is JSON text)", "give its folder: {p}/b"),
+        ("b/mesh.onnx", "not a bundle (it is plain text)", "give its folder: {p}/b"),
+        ("b.zip", "not a bundle (it is a gzip archive)", "unpack it and give the file inside"),
+        (".", "not a bundle (no bundle.json)", "give the folder inside it: {p}/b"),
+        ("none", "not a bundle (no bundle.json)", "make one: jotr-deploy export CHECKPOINT -o BUNDLE; or take that of "
+         "this package: starter"),
+    ],
+)  # fmt: skip
+def test_what_is_given_in_place_of_a_bundle(tmp_path: Path, given: str, what: str, remedy: str) -> None:
+    (tmp_path / "b").mkdir()
+    bundle_in(tmp_path / "b", "mesh.onnx")
+    (tmp_path / "b.zip").write_bytes(b"\x1f\x8b")
+    path = tmp_path / given
+    assert refusal(open_bundle, path) == (f"{path}: {what}", remedy.format(p=tmp_path))
+
+
+def test_a_pointer_in_place_of_a_file(tmp_path: Path) -> None:
+    bundle_in(tmp_path, "mesh.onnx")
+    bundle = open_bundle(tmp_path)
+    (tmp_path / "mesh.onnx").write_bytes(LFS)
+    pointer = "it is a Git LFS pointer (the file itself was not downloaded)"
+    assert refusal(bundle.file, "mesh") == (
+        f"{tmp_path / 'mesh.onnx'}: the file has changed since it was made: {pointer}",
+        "get the file itself: git lfs pull",
+    )  # fmt: skip
+    (tmp_path / "bundle.json").write_bytes(LFS)
+    assert refusal(open_bundle, tmp_path) == (
+        f"{tmp_path / 'bundle.json'}: not readable ({pointer})", "get the file itself: git lfs pull",
+    )  # fmt: skip
+
+
+def test_a_manifest_with_a_mark_of_its_encoding_is_read(tmp_path: Path) -> None:
+    bundle_in(tmp_path, "mesh.onnx")
+    (tmp_path / "bundle.json").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "bundle.json").read_bytes())
+    assert open_bundle(tmp_path).has("mesh")

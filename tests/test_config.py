@@ -39,6 +39,7 @@ def built(**values: Any) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_what_passes_can_be_built_whatever_the_pair() -> None:
     pairs = [
         {**dict.fromkeys((a, b)), a: x, b: y}

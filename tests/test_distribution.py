@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("build", reason="pip install build")
 requirements = pytest.importorskip("packaging.requirements", reason="pip install packaging")
 

@@ -13,6 +13,8 @@ from jotr_deploy.bundle import open_bundle
 from jotr_deploy.model.checkpoint import load_checkpoint
 from jotr_deploy.model.jotr import MeshOutput
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 IMAGE_TO_MESH, SMALL_NETWORK, ANY_RUNTIME, AGAINST_THE_TRUTH = EXAMPLES
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,38 @@ def test_no_import_goes_round() -> None:
         return found
 
     assert [c for module in graph if (c := circle(module, ()))] == []
+
+
+MOST_ENTRIES = 26
+"""Folders with Python and modules beside `jotr_deploy/__init__.py`: what a reader takes in at a glance."""
+
+ALIKE = {
+    "base": "what the detectors, and the pose networks, have in common",
+    "blazepose": "a family of networks: its detector, and its pose network",
+    "onnxruntime": "an engine: its files, and its session",
+    "openvino": "an engine: its files, and its session",
+    "run": "the verb, and the function that it calls",
+    "unsupported": "detectors, and pose networks, that are recognised and not read",
+}
+"""Modules that share a name because they are the same thing in parallel rooms."""
+
+
+def names_of_modules() -> Counter[str]:
+    return Counter(path.stem for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
+
+
+def test_modules_have_names_of_their_own() -> None:
+    assert {name for name, count in names_of_modules().items() if count > 1} == set(ALIKE)
+    assert all(names_of_modules()[name] == 2 for name in ALIKE)
+
+
+def test_the_top_of_the_package_is_taken_in_at_a_glance() -> None:
+    entries = [
+        path
+        for path in PACKAGE.iterdir()
+        if (path.suffix == ".py" and path.name != "__init__.py") or (path.is_dir() and any(path.rglob("*.py")))
+    ]
+    assert 10 < len(entries) <= MOST_ENTRIES, sorted(path.name for path in entries)
 
 
 @pytest.mark.parametrize(

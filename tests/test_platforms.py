@@ -9,11 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny import TINY
+from tiny import SMALL
 
 from jotr_deploy.model.checkpoint import save_checkpoint
 from jotr_deploy.model.initialise import initialise
 from jotr_deploy.model.jotr import JOTR
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
 SCENE = ROOT / "jotr_deploy/visual/scene.jpg"
@@ -111,6 +113,6 @@ main()
 
 
 def test_export(elsewhere: dict[str, str], tmp_path: Path) -> None:
-    save_checkpoint(tmp_path / "tiny.pt", initialise(JOTR(TINY, None)))
+    save_checkpoint(tmp_path / "tiny.pt", initialise(JOTR(SMALL, None)))
     python(elsewhere, "-m", "jotr_deploy.cli", "export", tmp_path / "tiny.pt", "--no-body", "-o", tmp_path / "bundle")
     assert (tmp_path / "bundle" / "mesh.onnx").is_file()

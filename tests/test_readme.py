@@ -24,6 +24,7 @@ def test_it_has_at_most_700_words() -> None:
     assert 300 < len(README.split()) <= 700
 
 
+@pytest.mark.slow
 def test_the_library_example_runs(tmp_path: Path) -> None:
     (example,) = code(README, "python")
     scene = Path("jotr_deploy/visual/scene.jpg")

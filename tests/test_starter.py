@@ -34,6 +34,7 @@ def test_it_may_be_passed_on_and_says_that_it_is_trained(starter: Bundle) -> Non
     assert not any("untrained" in label for label in starter.manifest.labels)
 
 
+@pytest.mark.slow
 def test_the_card_is_reproduced(starter: Bundle) -> None:
     command = re.search(r"jotr-deploy eval starter --pixels --seed (\d+) --scenes (\d+)", CARD)
     assert command
@@ -58,6 +59,7 @@ def test_the_card_is_reproduced(starter: Bundle) -> None:
         assert figure == pytest.approx(float(stated[1]) / 100, abs=0.0006)
 
 
+@pytest.mark.slow
 def test_engines_are_made_of_weights_that_are_stored_as_halves(cli: Callable[..., Any], tmp_path: Path) -> None:
     result = cli("build-engine", "starter", "--backend", "onnxruntime", "-o", tmp_path / "copy")
     assert result.code == 0, result.err

@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.bundle import Bundle
 from jotr_deploy.errors import BundleError, first_line
 from jotr_deploy.people import LAYOUT
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.read_errors import read_onnx
-
-Array = NDArray[Any]
 
 NETWORK = "mesh.onnx"
 """The file of a bundle that has the body, whatever file recovers the people."""

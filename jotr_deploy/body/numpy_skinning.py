@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-from jotr_deploy.body.smpl import BETAS, JOINTS, PARENTS, VERTICES, BodyModel
+from jotr_deploy.body.faces import VERTICES
+from jotr_deploy.body.smpl import BETAS, JOINTS, PARENTS, BodyModel
 from jotr_deploy.geometry.rotations import matrix_from_axis_angle
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 
 class PosedBody:

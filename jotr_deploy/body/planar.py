@@ -13,7 +13,7 @@ from jotr_deploy.body.smpl import PARENTS
 from jotr_deploy.body.torch_rotations import matrix_from_axis_angle
 
 
-def _levels() -> list[range]:
+def levels() -> list[range]:
     """Joints of the tree by depth; in SMPL's order each level is a run of indices."""
     depth = [0]
     for parent in PARENTS[1:]:
@@ -60,10 +60,10 @@ class PlanarBody(nn.Module):
 
     def _motions(self, rotations: Tensor, rest: Tensor) -> Tensor:
         """(B, 24, 3, 3), (B, 24, 3) -> (B, 24, 4, 3): columns of every joint's rotation, then its shift."""
-        root, *levels = _levels()
+        root, *deeper = levels()
         world, place = rotations[:, root.start : root.stop], rest[:, root.start : root.stop, :, None]
         worlds, places, above = [world], [place], root
-        for level in levels:
+        for level in deeper:
             parents = torch.tensor([PARENTS[joint] for joint in level])
             bone = rest[:, level.start : level.stop] - rest.index_select(1, parents)
             world, place = world.index_select(1, parents - above.start), place.index_select(1, parents - above.start)

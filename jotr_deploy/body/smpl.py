@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from jotr_deploy.body.faces import FACES, VERTICES
 from jotr_deploy.errors import BodyFileError
 from jotr_deploy.skeletons import SMPL_PARENTS
-from jotr_deploy.support.file_kinds import describe_file
+from jotr_deploy.support.aliases import Array
+from jotr_deploy.support.file_kinds import advice, describe_file
 from jotr_deploy.support.read_errors import read_errors
 
-Array = NDArray[Any]
-
-VERTICES, FACES, JOINTS, BETAS = 6890, 13776, 24, 10
+JOINTS, BETAS = 24, 10
 PARENTS = SMPL_PARENTS
 FACE_VERTICES = (331, 2802, 6262, 3489, 3990)
 """Nose, left eye, right eye, left ear, right ear: rows 24..28 of the 30-joint set."""
@@ -52,6 +51,7 @@ _SHAPES: dict[str, tuple[int, ...]] = {
     "weights": (VERTICES, JOINTS),
     "f": (FACES, 3),
 }
+_LEAST_M, _MOST_M = 0.5, 5.0  # the longest side of a body at rest; SMPL's are 1.7
 _ARCHIVES = ("a NumPy archive (.npz)",)
 _PICKLES = ("a Python pickle", "a Python pickle (of protocol 0)")
 _REGISTER = "get SMPL from https://smpl.is.tue.mpg.de, or export with --stand-in"
@@ -97,6 +97,8 @@ def load_body(path: Path, head_top: Array | None = None) -> BodyModel:
     if not path.is_file():
         raise BodyFileError(f"{path}: no such body file", _REGISTER)
     kind = describe_file(path)
+    if kind == "a zip archive":  # as SMPL is distributed; an .npz is one too
+        raise BodyFileError(f"{path}: not an SMPL body: it is {kind}", advice(path) or _REGISTER)
     pickled = kind in _PICKLES or (path.suffix == ".pkl" and kind not in _ARCHIVES)
     arrays = _read_pickle(path) if pickled else read_npz(path)
     is_stand_in = "kind" in arrays
@@ -123,6 +125,11 @@ def body_from_arrays(
         if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
             raise BodyFileError(f"{where}: {name} holds values that are not finite numbers", _REGISTER)
         checked[name] = np.ascontiguousarray(array, np.int32 if name == "f" else np.float32)
+    tall_m = float(np.ptp(checked["v_template"], axis=0).max())
+    if not _LEAST_M < tall_m < _MOST_M:
+        raise BodyFileError(
+            f"{where}: its body is {tall_m:.3g} m from end to end: not SMPL's, which is in metres", _REGISTER
+        )
     if checked["f"].min() < 0 or checked["f"].max() >= VERTICES:
         raise BodyFileError(f"{where}: f names vertices outside 0..{VERTICES - 1}", _REGISTER)
     tree = np.asarray(arrays["kintree_table"])

@@ -51,11 +51,11 @@ def read_tensors(path: Path, error: type[JotrDeployError], what: str, remedy: st
                 return torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as fault:
             asked, text = _GLOBAL.search(str(fault)), str(fault)
-            if describe_file(path) not in (*TORCH_FILES, "a Python pickle") or not (asked or "Unsupported" in text):
+            if describe_file(path) not in TORCH_FILES or not (asked or "Unsupported" in text):
                 raise
             code = f"holds pickled code ({asked.group(1)}), which" if asked else "is pickled in a way that"
             raise error(
                 f"{path}: {code} is never run",
                 "write its tensors alone where you trust it: "
-                'torch.save(torch.load(PATH, weights_only=False)["network"], NEW)',
+                'torch.save(torch.load(PATH, weights_only=False)["network"], NEW), or of a whole module .state_dict()',
             ) from None

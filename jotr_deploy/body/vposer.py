@@ -43,7 +43,9 @@ def load_vposer(path: Path) -> VPoserDecoder:
     if path.is_dir():
         snapshots = sorted([*path.glob("snapshots/*.pt"), *path.glob("*.pt")])
         if not snapshots:
-            raise BodyFileError(f"{path}: no VPoser snapshot in this folder", _REMEDY)
+            newer = any(path.glob("snapshots/*.ckpt"))
+            what = "VPoser of version 2, another network" if newer else "no VPoser snapshot in this folder"
+            raise BodyFileError(f"{path}: {what}", _REMEDY)
         path = snapshots[-1]
     elif not path.is_file():
         raise BodyFileError(f"{path}: no such VPoser file", _REMEDY)

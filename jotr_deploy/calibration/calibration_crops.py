@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.bundle import Bundle
 from jotr_deploy.config import ModelConfig
@@ -21,9 +19,7 @@ from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.finding.people_networks import ROLES, open_people_networks
 from jotr_deploy.runtime.finding.people_source import open_people_source
 from jotr_deploy.runtime.sources.opening import open_source
-
-Array = NDArray[Any]
-Progress = Callable[[str, int, "int | None"], None]
+from jotr_deploy.support.aliases import Array, Progress
 
 SEED = 3000
 """Seed of calibration scenes: neither trained on (below 1000) nor what `eval` draws by default."""

@@ -8,11 +8,9 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-from numpy.typing import NDArray
 
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.precisions import Precision
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,10 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from jotr_deploy.bundle import Bundle, Error, FileEntry, replace_file
 from jotr_deploy.calibration.calibration_crops import ENOUGH, CropSet
@@ -24,14 +22,12 @@ from jotr_deploy.engines.fp16_weights import widen_weights
 from jotr_deploy.errors import BundleError, JotrDeployError
 from jotr_deploy.evaluation.metrics import distances_mm
 from jotr_deploy.runtime.sessions import open_session
+from jotr_deploy.support.aliases import Array, Progress
 from jotr_deploy.support.cache import user_cache
 from jotr_deploy.support.choices import CalibrationMethod
 from jotr_deploy.support.precisions import Precision
 from jotr_deploy.support.read_errors import read_onnx
 from jotr_deploy.support.writing import written_aside
-
-Array = NDArray[Any]
-Progress = Callable[[str, int, "int | None"], None]
 
 LEAST = 8
 """Crops; with fewer none would be held out to measure with."""

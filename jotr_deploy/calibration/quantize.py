@@ -9,18 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from jotr_deploy.calibration.codes import INT8, Codes
 from jotr_deploy.calibration.placement import Chosen, chosen_nodes
 from jotr_deploy.engines.int8 import forget_unread
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 
 @dataclass(frozen=True)

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import helper
 
 from jotr_deploy.calibration.codes import INT8, Codes
 from jotr_deploy.runtime.sessions.onnxruntime import CPU, load
+from jotr_deploy.support.aliases import Array, Progress
 from jotr_deploy.support.choices import CalibrationMethod
 
-Array = NDArray[Any]
 Feeds = Mapping[str, Array]
 
 BINS = 2048
 PERCENTILE = 99.99
 _LEVELS = 128  # of the absolute value of an integer
 _STEP = 16  # bins between two candidate ranges
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

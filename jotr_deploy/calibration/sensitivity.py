@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from jotr_deploy.calibration.codes import INT8, Codes
 from jotr_deploy.calibration.placement import chosen_nodes
@@ -16,10 +14,9 @@ from jotr_deploy.calibration.quantize import quantize
 from jotr_deploy.errors import BundleError, JotrDeployError, VerificationError
 from jotr_deploy.evaluation.metrics import mpjpe_mm
 from jotr_deploy.runtime.sessions.onnxruntime import CPU, load
+from jotr_deploy.support.aliases import Array, Progress
 
-Array = NDArray[Any]
 Feeds = Mapping[str, Array]
-Progress = Callable[[str, int, "int | None"], None]
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,10 @@ another person, or good. There an error of size s lies at object keypoint simila
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.skeletons import SKELETONS, SMPL30_INDEX, mirrored_order, to_smpl30
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 KINDS = ("jitter", "miss", "inversion", "swap", "good")
 JITTER, MISS, INVERSION, SWAP, GOOD = range(len(KINDS))

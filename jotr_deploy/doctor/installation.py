@@ -35,7 +35,8 @@ _EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "gpu": (("onnxruntime-gpu", "cuda-bindings"), "running bundles on an NVIDIA GPU"),
     "tensorrt": (("tensorrt", "cuda-bindings"), "building and running TensorRT engines"),
     "export": (("torch", "onnxscript"), "export"),
-    "train": (("torch", "accelerate", "tensorboard"), "training"),
+    "datasets": (("ijson",), "annotations of data sets"),
+    "train": (("torch", "accelerate", "tensorboard", "ijson", "tomli-w"), "training"),
     "heif": (("pi-heif",), "HEIC pictures, as phones write them"),
     "viewer": (("viser",), "the page of `view`"),
     "smplx": (("smplx",), "a second opinion on the skinning, in tests (non-commercial)"),
@@ -164,6 +165,7 @@ def _bundle(path: Path) -> Iterator[Finding]:
         yield Finding("bundle", str(path), "problem", error.cause, error.remedy)
         return
     yield from _files(bundle)
+    yield from _mesh_network(bundle)
     yield from _people_networks(bundle)
     for label in bundle.manifest.labels:
         yield Finding("bundle", "label", "note", label)
@@ -183,6 +185,33 @@ def _files(bundle: Bundle) -> Iterator[Finding]:
         if entry.error_mm:
             facts.append(f"at most {entry.error_mm.max:g} mm from PyTorch when made")
         yield Finding("bundle", entry.name, "ok", ", ".join(str(fact) for fact in facts if fact))
+
+
+def _mesh_network(bundle: Bundle) -> Iterator[Finding]:
+    """Faults of the first mesh file and of the triangles whose bytes are those of the manifest."""
+    from jotr_deploy.body.faces import read_faces
+    from jotr_deploy.runtime.mesh import require_mesh_network
+    from jotr_deploy.runtime.sessions import open_session
+
+    def opened() -> None:
+        with open_session(bundle.file("mesh"), device="cpu") as session:
+            require_mesh_network(session)
+
+    for role, check in (("mesh", opened), ("faces", lambda: read_faces(bundle))):
+        try:
+            path = bundle.file(role)
+        except BundleError as error:
+            if role == "mesh" and not bundle.has(role):
+                yield Finding("bundle", "mesh network", "problem", error.cause, error.remedy)
+            continue  # said of the file itself
+        if role == "mesh" and path.suffix != ".onnx":  # an engine may be of another machine
+            continue
+        try:
+            check()
+        except MissingDependency as error:
+            yield Finding("bundle", f"{role} of this project", "note", f"not tried: {error.cause}", error.remedy)
+        except JotrDeployError as error:
+            yield Finding("bundle", f"{role} of this project", "problem", error.cause, error.remedy)
 
 
 def _people_networks(bundle: Bundle) -> Iterator[Finding]:
@@ -207,7 +236,7 @@ def _people_networks(bundle: Bundle) -> Iterator[Finding]:
             yield Finding("bundle", subject, "problem", f"does not run ({first_line(error)})", f"add another {role}")
         else:
             state, remedy = _OF_OUTCOME[outcome.state]
-            if role == "pose" and state == "problem":
+            if role == "pose" and outcome.state == "missed":
                 state = "note"  # as of `add`, which takes it and says so
             words = outcome.words if file.name == bundle.entry(role).name else f"{file.name} {outcome.words}"
             yield Finding("bundle", subject, state, words, remedy.format(role=role))

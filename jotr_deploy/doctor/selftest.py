@@ -14,7 +14,6 @@ from typing import Any, Literal, cast
 import numpy as np
 import onnx
 import onnx.parser
-from numpy.typing import NDArray
 
 from jotr_deploy.bundle import Bundle, open_bundle
 from jotr_deploy.config import ModelConfig
@@ -28,10 +27,8 @@ from jotr_deploy.plugins.reference import trilinear_sample_3d
 from jotr_deploy.profiling.environment import environment, load_average
 from jotr_deploy.runtime.sessions import cuda, open_session
 from jotr_deploy.runtime.sessions.onnxruntime import CUDA, onnxruntime
+from jotr_deploy.support.aliases import Array, Say
 from jotr_deploy.support.precisions import Precision
-
-Array = NDArray[Any]
-Say = Callable[[str], None]
 
 KERNEL, CPU_ENGINE, CUDA_ENGINE, TENSORRT = "kernel", "ONNX Runtime CPU", "ONNX Runtime CUDA", "TensorRT"
 # Who can take which precision. ONNX Runtime has no bf16 kernels on the CPU and few on CUDA.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,6 +15,7 @@ from jotr_deploy.engines.low_precision import to_low_precision
 from jotr_deploy.engines.verify import BATCHES, Difference, measure, require, require_as_good, vertices_error
 from jotr_deploy.errors import BundleError
 from jotr_deploy.runtime.sessions import open_session
+from jotr_deploy.support.aliases import Say
 from jotr_deploy.support.choices import Backend, NetworkRole
 from jotr_deploy.support.precisions import Precision
 from jotr_deploy.support.read_errors import read_onnx
@@ -161,7 +162,7 @@ def add_model(
     model: onnx.ModelProto,
     precision: Precision,
     backend: str,
-    say: Callable[[str], None],
+    say: Say,
 ) -> tuple[Bundle, list[Difference]]:
     """Add an ONNX file made from a network of the bundle to it, verified in the engine that will run it.
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 _ZERO, _MIDDLE = np.uint8(0), np.uint8(128)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from jotr_deploy.bundle import Bundle
 from jotr_deploy.engines.derived_files import MESH_NETWORK, Original, add_model
 from jotr_deploy.engines.fused_attention import fuse_attention
 from jotr_deploy.engines.int8 import for_cpu
 from jotr_deploy.engines.verify import Difference
 from jotr_deploy.errors import JotrDeployError
+from jotr_deploy.support.aliases import Say
 from jotr_deploy.support.choices import listed
 from jotr_deploy.support.precisions import Precision
 
@@ -20,7 +19,7 @@ PRECISIONS = (Precision.FP16, Precision.INT8)
 def build_onnxruntime(
     bundle: Bundle,
     precision: Precision | str,
-    say: Callable[[str], None] = lambda step: None,
+    say: Say = lambda step: None,
     original: Original = MESH_NETWORK,
 ) -> tuple[Bundle, str, list[Difference]]:
     """Add a file of lower precision of one of its networks to a bundle, verified in ONNX Runtime.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import onnx
 
@@ -14,6 +14,7 @@ from jotr_deploy.engines.verify import Difference
 from jotr_deploy.errors import BundleError, JotrDeployError
 from jotr_deploy.plugins.onnx_function import inline
 from jotr_deploy.runtime.sessions.openvino_stages import STAGES
+from jotr_deploy.support.aliases import Say
 from jotr_deploy.support.choices import listed
 from jotr_deploy.support.precisions import Precision
 
@@ -28,7 +29,7 @@ LOW_PRECISION = (("f32", (HEATMAPS,)), ("bf16", ("pose", "betas", "cam")), ("f32
 def build_openvino(
     bundle: Bundle,
     precision: Precision | str,
-    say: Callable[[str], None] = lambda step: None,
+    say: Say = lambda step: None,
     original: Original = MESH_NETWORK,
 ) -> tuple[Bundle, str, list[Difference]]:
     """Add a file for OpenVINO of one of its networks to a bundle, verified there.

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.bundle import Error
 from jotr_deploy.config import ModelConfig
 from jotr_deploy.errors import VerificationError
 from jotr_deploy.geometry.rotations import angle_between
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.precisions import Precision
 
-Array = NDArray[Any]
 Network = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 
 BATCHES = (1, 3, 8)
@@ -133,7 +131,7 @@ def _require_finite(row: Difference, what: str) -> None:
     if not row.finite:
         raise VerificationError(
             f"{what}: output {row.output} is not finite at batch {row.batch}",
-            "report this with the versions of `doctor`",
+            "if the training diverged, give an earlier snapshot; else report this with the versions of `doctor`",
         )
 
 

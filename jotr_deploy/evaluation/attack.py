@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.evaluation.measured_joints import EVALUATED_IN_SMPL30, EvaluatedJoints, by_name
 from jotr_deploy.evaluation.measured_people import Truth
@@ -23,8 +21,8 @@ from jotr_deploy.people import People
 from jotr_deploy.runtime.crops import Crops, make_crops
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.mesh import MAX_BATCH
+from jotr_deploy.support.aliases import Array
 
-Array = NDArray[Any]
 Network = Callable[[Crops, Detections], People]
 
 METRICS = ("MPJPE", "PA-MPJPE", "PVE")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.evaluation.error_statistics import bootstrap_interval, mean, rounded
 from jotr_deploy.evaluation.evaluation_result import Drift, FileDrift
@@ -14,8 +12,6 @@ from jotr_deploy.evaluation.measured_joints import BODY_PARTS
 from jotr_deploy.evaluation.measured_people import Samples
 from jotr_deploy.evaluation.mesh_files import OpenFiles
 from jotr_deploy.evaluation.metrics import distances_mm
-
-Array = NDArray[Any]
 
 
 def bundle_drift(files: OpenFiles, samples: Mapping[str, Samples], seed: int) -> Drift | None:

@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.evaluation.measured_joints import EVALUATED
 from jotr_deploy.evaluation.measured_people import Samples
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 MOSTLY_VISIBLE = 0.9
 """Visible fraction of the silhouette from which a person counts as mostly visible."""

@@ -6,10 +6,8 @@ A scene is all in its seed and index. Training uses seeds below 1000, evaluation
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.datasets.joint_errors import joints_with_normal_errors
 from jotr_deploy.datasets.synthetic.scene import draw_scene
@@ -18,8 +16,7 @@ from jotr_deploy.evaluation.measured_people import Truth
 from jotr_deploy.geometry.camera import looking_at
 from jotr_deploy.geometry.crop import square_box
 from jotr_deploy.runtime.detections import Detections
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 SEED = 1000
 SCENES = 256

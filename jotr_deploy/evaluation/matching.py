@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.geometry.boxes import iou
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 LEAST_IOU = 0.5
 

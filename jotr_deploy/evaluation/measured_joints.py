@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.body.smpl import read_array
 from jotr_deploy.errors import BodyFileError
 from jotr_deploy.skeletons import H36M14_IN_H36M17, H36M17, SMPL30, SMPL30_INDEX
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 EvaluatedJoints = Callable[[Array, Array], Array]
 """Joints (N, 30, 3) and vertices (N, 6890, 3) of people, metres -> the 14 evaluated joints relative to their pelvis."""

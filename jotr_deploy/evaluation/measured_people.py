@@ -7,7 +7,6 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.evaluation.measured_joints import EVALUATED_IN_SMPL30, EvaluatedJoints, by_name
 from jotr_deploy.evaluation.metrics import aligned, distances_mm, mpjpe_mm
@@ -15,8 +14,7 @@ from jotr_deploy.people import People
 from jotr_deploy.runtime.crops import Crops, make_crops
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.mesh import MAX_BATCH, MeshNetwork
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 
 @dataclass(frozen=True)

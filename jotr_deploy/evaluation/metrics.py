@@ -6,14 +6,10 @@ PA-MPJPE is the same of `aligned` joints. Everything takes leading axes and comp
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.geometry.similarity import aligned as aligned
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 
 def distances_mm(found_m: Array, truth_m: Array) -> Array:

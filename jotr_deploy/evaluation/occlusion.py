@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.evaluation.attack import METRICS, MPJPE, Attack, Attacked
 from jotr_deploy.evaluation.error_statistics import Figures, bootstrap_interval, mean, rounded
@@ -16,8 +14,7 @@ from jotr_deploy.evaluation.measured_joints import EvaluatedJoints, by_name
 from jotr_deploy.evaluation.mesh_files import OpenFile, OpenFiles
 from jotr_deploy.evaluation.patches import REFERENCE_SIDE, SIZES, STRIDE, PatchGrid, patch_grid
 from jotr_deploy.evaluation.textures import drawn_textures, read_textures
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 
 @dataclass(frozen=True)

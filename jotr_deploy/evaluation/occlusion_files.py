@@ -7,10 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.evaluation.attack import Attack
 from jotr_deploy.evaluation.measured_joints import EvaluatedJoints, by_name
@@ -18,10 +16,9 @@ from jotr_deploy.evaluation.mesh_files import OpenFiles
 from jotr_deploy.evaluation.occlusion import FileUnderAttack, Occlusion, OcclusionOptions, occlusion, prepare
 from jotr_deploy.evaluation.patches import REFERENCE_SIDE
 from jotr_deploy.runtime.sources.images import write_image
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.writing import folder_made, output_errors, written_aside
 from jotr_deploy.visual.heat_map import HeatMap, draw_heat_map
-
-Array = NDArray[Any]
 
 MANIFEST = "occlusion.json"
 

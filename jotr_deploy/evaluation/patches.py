@@ -8,14 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.errors import JotrDeployError
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 REFERENCE_SIDE = 224
 SIZES, STRIDE = (40, 80), 10

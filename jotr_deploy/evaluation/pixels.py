@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.bundle import Bundle
 from jotr_deploy.errors import BundleError
@@ -19,8 +17,7 @@ from jotr_deploy.evaluation.measured_people import Collector, Samples
 from jotr_deploy.runtime.finding.people_networks import open_people_networks
 from jotr_deploy.runtime.finding.people_source import DetectedPeople, Finder, found_by
 from jotr_deploy.runtime.mesh import MeshNetwork
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 HALF_VISIBLE = 0.5
 """Visible share of a person from which they must be found."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +25,7 @@ from jotr_deploy.evaluation.occlusion_files import finish_attack, open_attack
 from jotr_deploy.evaluation.pixels import HALF_VISIBLE, FromPixels, open_people
 from jotr_deploy.evaluation.workers import in_order, worker_count
 from jotr_deploy.geometry.crop import VALID_CONFIDENCE
+from jotr_deploy.support.aliases import Progress
 from jotr_deploy.support.choices import SYNTHETIC
 
 _PIXELS = (
@@ -35,7 +35,6 @@ _PIXELS = (
     f"errors: of the counted people who are found"
 )
 ALIGNED = "; the people found were moved onto the joints given first"
-Progress = Callable[[str, int, "int | None"], None]
 ATTACK_STEP = "people x patches"
 
 

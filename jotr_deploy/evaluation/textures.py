@@ -9,16 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.errors import SourceError
 from jotr_deploy.runtime.sources.images import IMAGE_SUFFIXES, READ_FORMATS, natural_order, read_image
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 DRAWN = 64
 MOST_READ = 512

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jotr_deploy.body.lbs import SkinnedBody
-from jotr_deploy.body.smpl import HEAD_TOP_VERTEX, Array, BodyModel, load_body, load_head_top, stand_in
+from jotr_deploy.body.smpl import HEAD_TOP_VERTEX, BodyModel, load_body, load_head_top, stand_in
 from jotr_deploy.body.vposer import load_vposer
 from jotr_deploy.bundle import STAND_IN_LABEL, Licence
 from jotr_deploy.config import ModelConfig
@@ -15,6 +15,7 @@ from jotr_deploy.errors import CheckpointError
 from jotr_deploy.model.checkpoint import Checkpoint, build_model, load_checkpoint
 from jotr_deploy.model.initialise import initialise
 from jotr_deploy.model.jotr import JOTR
+from jotr_deploy.support.aliases import Array
 
 SMPL = Licence(
     asset="SMPL body model",

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.config import ModelConfig
 from jotr_deploy.datasets.synthetic.labels import Bodies, bodies
@@ -24,8 +22,7 @@ from jotr_deploy.runtime.joint_files.keypoint_file import read_keypoints
 from jotr_deploy.runtime.sessions import Session
 from jotr_deploy.runtime.sources.images import read_image
 from jotr_deploy.skeletons import JOTR15_IN_SMPL30, SMPL30_INDEX
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 SEED, INDEX = 2000, 241
 OPTIONS = SceneOptions(size_px=(960, 720), people=(2, 2))

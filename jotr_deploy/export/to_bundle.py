@@ -6,12 +6,10 @@ import importlib.metadata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import torch
-from numpy.typing import NDArray
 
 from jotr_deploy.bundle import STAND_IN_LABEL, FileEntry, Licence, Manifest, new_directory, sha256_of, write_manifest
 from jotr_deploy.engines.verify import Difference, measure, require, vertices_error
@@ -20,11 +18,9 @@ from jotr_deploy.export.plausibility import plausibility
 from jotr_deploy.export.to_onnx import export_onnx
 from jotr_deploy.model.jotr import INPUTS, JOTR
 from jotr_deploy.runtime.sessions import open_session
+from jotr_deploy.support.aliases import Array, Say
 from jotr_deploy.support.choices import Sampling
 from jotr_deploy.support.precisions import Precision
-
-Array = NDArray[Any]
-Say = Callable[[str], None]
 
 MESH, FACES = "mesh.onnx", "faces.npy"
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
+
+from jotr_deploy.support.aliases import Array
 
 # The published camera: focal 5000 px on a crop of 256 px, whatever its resolution (JOTR code, `input_shape` 256).
 FOCAL_PER_SIDE = 5000.0 / 256.0
-
-Array = NDArray[Any]
 
 
 def crop_camera(crop_side: int) -> tuple[float, float]:

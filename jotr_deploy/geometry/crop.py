@@ -6,12 +6,9 @@ Boxes are x0 y0 x1 y1 in image pixels; pixel centres have integer coordinates. T
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 VALID_CONFIDENCE = 0.05  # a joint counts when its confidence is above, not at, this
 JOINTS_MARGIN = 1.2  # from the extent of the joints to the person's box

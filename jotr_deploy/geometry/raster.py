@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 # A pixel centre this near to an edge is inside. A centre on a shared edge belongs to both triangles, so rounding can
 # draw it twice but never miss it.

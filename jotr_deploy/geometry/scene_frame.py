@@ -11,16 +11,13 @@ nothing.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.geometry.camera import looking_at, project_px
 from jotr_deploy.geometry.rotations import axis_angle_from_matrix, matrix_from_axis_angle
 from jotr_deploy.people import People
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 
 def scene_focal_px(people: People) -> float:

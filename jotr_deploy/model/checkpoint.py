@@ -16,8 +16,9 @@ from jotr_deploy.body.smpl import BodyModel, body_from_arrays
 from jotr_deploy.body.tensors import TORCH_FILES, read_tensors
 from jotr_deploy.body.vposer import VPoserDecoder
 from jotr_deploy.config import ModelConfig, first_fault
-from jotr_deploy.errors import UPGRADE, CheckpointError, first_line
+from jotr_deploy.errors import UPGRADE, CheckpointError, first_line, one_line
 from jotr_deploy.model.jotr import JOTR
+from jotr_deploy.support.file_kinds import describe_file
 from jotr_deploy.support.read_errors import read_errors, shortened
 from jotr_deploy.support.writing import written_aside
 
@@ -45,6 +46,8 @@ _PREFIXES = (
     ("cascade_cam_out.", "heads.cam."),
     ("vposer.vposer.", "vposer."),
 )
+_WRAPPERS = ("module.", "model.", "network.", "_orig_mod.")
+_NUMBERS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _HOLDERS = ("network", "state_dict", "model_state_dict", "model")  # of a state dict; the first is the published one
 _UNUSED = ("vposer.bodyprior_enc_",)  # the encoder of the pose prior plays no part in inference
 _BODY_PREFIX = "human_model_layer.th_"
@@ -88,19 +91,21 @@ def load_checkpoint(path: Path, head_top: Any = None) -> Checkpoint:
         CheckpointError: missing, truncated, not a checkpoint, or holding pickled code.
     """
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint", _REMEDY)
+        kind = describe_file(path)
+        what = "no such checkpoint" if kind == "no file at all" else f"not a checkpoint: it is {kind}"
+        raise CheckpointError(f"{path}: {what}", _REMEDY)
     content = read_tensors(path, CheckpointError, "a checkpoint", _REMEDY)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if isinstance(content, Mapping) and "format" in content:
         return _ours(path, digest, content, head_top)
     found = [content[key] for key in _HOLDERS if key in content] if isinstance(content, Mapping) else []
-    state = next((each for each in (*found, content) if _is_state(each)), None)
+    others = content.values() if isinstance(content, Mapping) else ()  # such as the mean of the weights (EMA)
+    state = next((each for each in (*found, content, *others) if _is_state(each)), None)
     if state is None:
-        holds = f"but {_some([shortened(repr(key)) for key in content])}" if isinstance(content, Mapping) else ""
-        raise CheckpointError(
-            f"{path}: not a JOTR checkpoint: it holds no dictionary of tensors {holds}".rstrip(), _REMEDY
-        )
-    state = {name.removeprefix("module."): value for name, value in state.items()}
+        keys = list(content) if isinstance(content, Mapping) else []
+        holds = f" but {_some([shortened(repr(key)) for key in keys])}" if keys else ""
+        raise CheckpointError(f"{path}: not a JOTR checkpoint: it holds no dictionary of tensors{holds}", _REMEDY)
+    state = _without_wrappers(state)
     with read_errors(path, CheckpointError, "a JOTR checkpoint", _REMEDY, TORCH_FILES):
         body = _published_body(state, path, head_top)
     weights = {our_name(name) or name: value for name, value in state.items() if not name.startswith(_BODY_PREFIX)}
@@ -116,7 +121,7 @@ def build_model(checkpoint: Checkpoint, body: BodyModel | None, vposer: VPoserDe
         vposer: replaces the pose prior of the checkpoint.
 
     Raises:
-        CheckpointError: any key missing, unexpected or misshapen (all three are named), or not finite.
+        CheckpointError: any key missing, unexpected or misshapen (all are named), of another type, or not finite.
     """
     with torch.device("meta"):  # without memory: the weights in the file say whether such a network is wanted
         expected = JOTR(checkpoint.config, None).state_dict()
@@ -130,6 +135,14 @@ def build_model(checkpoint: Checkpoint, body: BodyModel | None, vposer: VPoserDe
     return model.eval().requires_grad_(False)
 
 
+def _without_wrappers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict without what wrapping modules put before every name, such as `module.` once or twice."""
+    names = list(state)
+    while wrapper := next((each for each in _WRAPPERS if all(name.startswith(each) for name in names)), None):
+        names = [name.removeprefix(wrapper) for name in names]
+    return {name.removeprefix("module."): value for name, value in zip(names, state.values(), strict=True)}
+
+
 def _require_fit(path: Path, weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     complaints = {
         "missing": [k for k in expected if k not in weights],
@@ -138,6 +151,11 @@ def _require_fit(path: Path, weights: Mapping[str, Tensor], expected: Mapping[st
             f"{k} {tuple(weights[k].shape)} instead of {tuple(expected[k].shape)}"
             for k in expected
             if k in weights and weights[k].shape != expected[k].shape
+        ],
+        "of another type": [
+            f"{k} {str(weights[k].dtype).removeprefix('torch.')}"
+            for k in expected
+            if k in weights and expected[k].is_floating_point() != (weights[k].dtype in _NUMBERS)
         ],
     }
     if len(complaints["missing"]) > len(expected) / 2:
@@ -149,8 +167,8 @@ def _require_fit(path: Path, weights: Mapping[str, Tensor], expected: Mapping[st
         )
     if any(complaints.values()):
         text = "; ".join(f"{len(names)} {kind}: {_some(names)}" for kind, names in complaints.items() if names)
-        only_vposer = all(name.startswith("vposer.") for name in complaints["missing"]) and not (
-            complaints["unexpected"] or complaints["misshapen"]
+        only_vposer = all(name.startswith("vposer.") for name in complaints["missing"]) and not any(
+            names for kind, names in complaints.items() if kind != "missing"
         )
         remedy = "give the pose prior with --vposer DIR" if only_vposer else _REMEDY
         raise CheckpointError(f"{path}: the checkpoint does not fit the network ({text})", remedy)
@@ -196,7 +214,7 @@ def _ours(path: Path, digest: str, content: Mapping[str, Any], head_top: Any) ->
     try:
         config = ModelConfig.model_validate(content["config"])
         weights = dict(content["weights"])
-        labels = tuple(map(str, content.get("labels", ())))
+        labels = tuple(one_line(str(label)) for label in content.get("labels", ()))
         if not _is_state(weights):
             raise TypeError("weights that are no dense tensors")
     except ValidationError as error:

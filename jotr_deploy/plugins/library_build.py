@@ -7,11 +7,12 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from jotr_deploy.errors import JotrDeployError, MissingDependency, first_line
 from jotr_deploy.plugins.library import FILE_NAME, SOURCES, Looked, cached_library
+from jotr_deploy.support.aliases import Say
 from jotr_deploy.support.writing import folder_beside, output_errors, written_aside
 
 _HEADER = "NvInferRuntime.h"
@@ -34,7 +35,7 @@ def build_library(
     output: Path | None = None,
     tensorrt_include: Path | None = None,
     architectures: str | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    say: Say = lambda line: None,
 ) -> Path:
     """Compile the plugin library and put it where `find_library` looks, or at `output`.
 

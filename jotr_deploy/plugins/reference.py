@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 
 def trilinear_sample_3d(features: Array, points: Array) -> Array:

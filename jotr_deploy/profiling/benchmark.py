@@ -8,8 +8,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
+from jotr_deploy.body.faces import read_faces
 from jotr_deploy.bundle import Bundle
 from jotr_deploy.errors import SessionError
 from jotr_deploy.profiling.bench_result import (
@@ -26,11 +25,12 @@ from jotr_deploy.profiling.bench_result import (
 from jotr_deploy.profiling.cold import cold_start
 from jotr_deploy.profiling.eager import EAGER
 from jotr_deploy.profiling.environment import environment, load_average
-from jotr_deploy.profiling.interleave import Job, Progress, collect, plan_rounds, timed, warm_up
+from jotr_deploy.profiling.interleave import Job, collect, plan_rounds, timed, warm_up
 from jotr_deploy.profiling.networks import Network, Opened, open_networks
 from jotr_deploy.profiling.quiet import BUSY_SHARE, Judge, Key
 from jotr_deploy.profiling.timed_picture import Scene, frame_job, open_scene
 from jotr_deploy.runtime.finding.people_networks import ROLES, PeopleNetworks, file_for, open_people_networks
+from jotr_deploy.support.aliases import Progress
 
 COLD_STARTS = 3
 _FRAME, _COLD = "frame", "cold"
@@ -77,7 +77,7 @@ def bench(
             finders = stack.enter_context(open_people_networks(bundle, device=device, threads=threads))
         scene = stack.enter_context(open_scene(source, keypoints, bundle.manifest.model, finders))
         opened = stack.enter_context(open_networks(bundle, device, threads, eager))
-        faces = np.load(bundle.file("faces")) if "vertices" in opened.first.outputs else None
+        faces = read_faces(bundle) if "vertices" in opened.first.outputs else None
         frame, notes = frame_job(scene, opened.first, faces), [*opened.notes, *scene.notes]
         if finders.detector is not None:
             notes += [f"people are found by {name}" for name in _made_files(bundle, device)]

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
-
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from jotr_deploy.config import ModelConfig
+from jotr_deploy.support.aliases import Array
 
 if TYPE_CHECKING:
     from jotr_deploy.model.jotr import JOTR
 
-Array = NDArray[Any]
 Call = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 
 EAGER = "PyTorch eager"

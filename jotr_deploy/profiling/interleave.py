@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from jotr_deploy.profiling.quiet import Judge, Key, settle
+from jotr_deploy.support.aliases import Progress
 
 WARM_UP_CALLS = 3
 SAMPLES_AT_LEAST, SAMPLES_AT_MOST = 10, 200
@@ -26,8 +27,6 @@ class Job:
 
 Groups = Mapping[str, Sequence[Job]]
 """Jobs that are compared with one another, by the group's name."""
-Progress = Callable[[str, int, int], None]
-"""Called with a step, how much of it is done, and how much there is."""
 
 
 def timed(key: Key, call: Callable[[], object], parts: Mapping[Key, Callable[[], float]] = MappingProxyType({})) -> Job:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from jotr_deploy.runtime.sessions import Session, open_session
 from jotr_deploy.runtime.sessions import onnxruntime as in_onnxruntime
 from jotr_deploy.runtime.sessions import openvino as in_openvino
 from jotr_deploy.runtime.sessions.session import Kernel
+from jotr_deploy.support.aliases import Progress
 from jotr_deploy.support.read_errors import read_onnx
 
 CALLS = 20
@@ -26,7 +27,6 @@ HEAT_MAPS, GLUE = "heat maps", "glue"
 _LARGE = ("backbone", "lifting", "fusion")
 _ENDINGS = ("_nchwc", "_q", "_dq")  # that ONNX Runtime gives to the tensor a kernel ends with
 _PROFILED = {"onnxruntime": in_onnxruntime.profiled, "openvino": in_openvino.profiled}
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

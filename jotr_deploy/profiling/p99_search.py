@@ -7,24 +7,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
-
-from numpy.typing import NDArray
 
 from jotr_deploy.bundle import Bundle, FileEntry
 from jotr_deploy.errors import JotrDeployError, MissingDependency, SessionError
 from jotr_deploy.profiling.bench_result import Timing
 from jotr_deploy.profiling.choose import AGREE, BACKENDS, agree, open_to_all
 from jotr_deploy.profiling.environment import environment, load_average
-from jotr_deploy.profiling.interleave import Progress, timed
+from jotr_deploy.profiling.interleave import timed
 from jotr_deploy.profiling.networks import engine_of
 from jotr_deploy.profiling.p99_search_result import TargetResult, Tried
 from jotr_deploy.profiling.quiet import Judge, settle
 from jotr_deploy.profiling.timed_picture import open_scene
 from jotr_deploy.runtime.sessions import Session, open_session
 from jotr_deploy.runtime.sessions.choice import remember
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array, Progress
 
 BATCHES = (1, 2, 4, 8, 16)
 PROBES = 5

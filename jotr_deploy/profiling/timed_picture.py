@@ -7,10 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.config import ModelConfig
 from jotr_deploy.errors import KeypointFileError, SourceError
@@ -21,14 +19,13 @@ from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.finding.blazepose.source import BlazePosePeople
 from jotr_deploy.runtime.finding.people_networks import PeopleNetworks
 from jotr_deploy.runtime.finding.people_source import Finder, PeopleSource, WholeFrame, found_by, open_people_source
-from jotr_deploy.runtime.mesh import MeshNetwork
+from jotr_deploy.runtime.mesh import MeshNetwork, require_mesh_network
 from jotr_deploy.runtime.sessions import Session
 from jotr_deploy.runtime.sources.images import read_image
 from jotr_deploy.runtime.sources.opening import open_source
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.spans import Spans
 from jotr_deploy.visual.overlay import draw_people
-
-Array = NDArray[Any]
 
 FOUND_NOBODY = (
     "the bundle's detector finds nobody in the picture of this package: its people are taken from a file, and no "
@@ -138,6 +135,7 @@ def frame_job(scene: Scene, session: Session, faces: Array | None) -> Job:
         session: the network.
         faces: (F, 3) of the body, None where the network has none.
     """
+    require_mesh_network(session)
     crop_side = int(session.inputs["image"].shape[-1])
     keys = tuple(("stage", name) for name in stages(scene, draws=faces is not None))
 

@@ -9,14 +9,12 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.body.exported import body_graph
 from jotr_deploy.bundle import Bundle
 from jotr_deploy.people import LAYOUT
 from jotr_deploy.runtime.sessions import Session, open_session
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 STORED_HALVED = ".float16"
 """End of the name of a weight that is stored as float16 and computed with as float32."""

@@ -15,7 +15,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.errors import JotrDeployError, SessionError, first_line
 from jotr_deploy.geometry.crop import joints_in_grid
@@ -26,8 +25,7 @@ from jotr_deploy.runtime.sessions.cuda_session import CudaSession
 from jotr_deploy.runtime.sessions.device_array import DeviceArray
 from jotr_deploy.runtime.sessions.onnxruntime import CPU, CUDA, load, no_cuda, onnxruntime
 from jotr_deploy.runtime.sessions.onnxruntime_cuda import load_libraries
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 PEOPLE_AT_ONCE = 8
 """In one run of the graph; at 256 px about 12 MB a person lie between its nodes."""

@@ -8,14 +8,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.errors import KeypointFileError
 from jotr_deploy.geometry.crop import crop_from_image, joints_in_grid
 from jotr_deploy.runtime.detections import Detections, box_text
 from jotr_deploy.runtime.sessions.device_array import DeviceArray
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 # OpenCV warps with 16-bit source positions; what spans more pixels is thinned out first.
 _MAX_SPAN_PX = 30000

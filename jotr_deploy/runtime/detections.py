@@ -7,12 +7,10 @@ from dataclasses import dataclass, fields
 from typing import Any, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.people import is_number, scalar, several
 from jotr_deploy.skeletons import SMPL30
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 _LAYOUT: dict[str, tuple[tuple[int, ...], type]] = {
     "boxes_px": ((4,), np.float32),

@@ -11,8 +11,8 @@ from types import TracebackType
 from typing import Any, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
+from jotr_deploy.body.faces import read_faces
 from jotr_deploy.bundle import STARTER, Bundle, FileEntry, open_bundle
 from jotr_deploy.errors import BundleError, SessionError, SourceError, at_least_1, choice
 from jotr_deploy.people import People
@@ -50,10 +50,9 @@ from jotr_deploy.runtime.sources.images import read_image
 from jotr_deploy.runtime.sources.opening import Frame, FrameSource, open_source
 from jotr_deploy.runtime.sources.scene_camera import CameraChoice, choose_camera
 from jotr_deploy.runtime.undistorted import Undistorted, follow_lens, undistorted_arrays
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.choices import DEVICES
 from jotr_deploy.support.spans import Spans
-
-Array = NDArray[Any]
 
 USUAL_FPS = 25.0
 """Assumed of a film that does not say."""
@@ -290,7 +289,7 @@ class Model:
         """(F, 3) triangles of the body, counter-clockwise from outside; none in a bundle without them."""
         if not self.bundle.has("faces"):
             return np.zeros((0, 3), np.int32)
-        return np.asarray(np.load(self.bundle.file("faces"), allow_pickle=False))
+        return read_faces(self.bundle)
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.errors import BundleError
 from jotr_deploy.geometry.camera import camera_from_box
@@ -14,20 +11,32 @@ from jotr_deploy.runtime.crops import Crops
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.sessions import Session
 
-Array = NDArray[Any]
-
 MAX_BATCH = 16
 """People in one call at most; a crowd takes several calls, so that memory stays bounded."""
+
+
+def require_mesh_network(session: Session) -> None:
+    """Refuse a network that is not one of this project.
+
+    Raises:
+        BundleError: it lacks the inputs of a mesh network.
+    """
+    if not {"image", "joints", "joints_mask"} <= session.inputs.keys():
+        raise BundleError(
+            f"{session.path}: no mesh network of this project (its inputs: {', '.join(session.inputs)})",
+            "export it again: jotr-deploy export CHECKPOINT -o BUNDLE",
+        )
 
 
 class MeshNetwork:
     """A mesh file in any engine.
 
     Raises:
-        BundleError: the file was exported without a body and makes no meshes.
+        BundleError: the file was exported without a body and makes no meshes, or is no mesh network.
     """
 
     def __init__(self, session: Session) -> None:
+        require_mesh_network(session)
         if "vertices" not in session.outputs:
             raise BundleError(
                 f"{session.path}: exported with --no-body, it makes no meshes", "export it again without --no-body"

@@ -6,9 +6,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any, TypeVar
-
-from numpy.typing import NDArray
+from typing import TypeVar
 
 from jotr_deploy.people import People
 from jotr_deploy.runtime.ahead import ahead
@@ -19,9 +17,9 @@ from jotr_deploy.runtime.mesh import MeshNetwork
 from jotr_deploy.runtime.motion.smoothing import Smoother
 from jotr_deploy.runtime.motion.tracking import Tracker
 from jotr_deploy.runtime.sources.opening import Frame, FrameSource
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.spans import Spans
 
-Array = NDArray[Any]
 Known = TypeVar("Known")
 Found = TypeVar("Found")
 Finish = Callable[[Frame, People], People]

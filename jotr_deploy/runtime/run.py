@@ -9,14 +9,13 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.bundle import MANIFEST, Bundle
 from jotr_deploy.errors import JotrDeployError, OutputError, SourceError, first_line
@@ -32,12 +31,11 @@ from jotr_deploy.runtime.sources.opening import Frame, FrameSource, open_source
 from jotr_deploy.runtime.sources.scene_camera import PUBLISHED, CameraChoice
 from jotr_deploy.runtime.summary import Alignment, RunSummary
 from jotr_deploy.runtime.watching import Watcher, small_overlay, smaller
+from jotr_deploy.support.aliases import Array, FrameProgress
 from jotr_deploy.support.file_names import name_fault
 from jotr_deploy.support.spans import Spans
 from jotr_deploy.support.writing import folder_made, output_errors, uninterrupted
 
-Array = NDArray[Any]
-Progress = Callable[[int, "int | None"], None]
 RESULTS = Path("jotr-results")
 """Holds the results of runs that are not told where to write."""
 
@@ -70,7 +68,7 @@ def run(
     source_name: str,
     output: Path | None,
     options: RunOptions,
-    progress: Progress = lambda done, total: None,
+    progress: FrameProgress = lambda done, total: None,
     spans: Spans | None = None,
     watcher: Watcher | None = None,
 ) -> RunSummary:
@@ -180,7 +178,7 @@ def _work(
     results: Results | None,
     options: RunOptions,
     summary: RunSummary,
-    progress: Progress,
+    progress: FrameProgress,
     watcher: Watcher | None,
 ) -> None:
     """Every frame through the model into the results, until the source ends or Ctrl-C."""

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.body.exported import NETWORK
+from jotr_deploy.body.faces import read_faces
 from jotr_deploy.bundle import Bundle
 from jotr_deploy.people import People
 from jotr_deploy.runtime.detections import Detections
@@ -23,13 +23,13 @@ from jotr_deploy.runtime.loaded_model import USUAL_FPS
 from jotr_deploy.runtime.sources.ffmpeg import FFmpeg, find_ffmpeg
 from jotr_deploy.runtime.sources.images import write_image
 from jotr_deploy.runtime.sources.opening import Frame, FrameSource, VideoWriter
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.file_names import as_file_name
 from jotr_deploy.visual.coco_results import coco_file
 from jotr_deploy.visual.gltf import write_glb
 from jotr_deploy.visual.overlay import draw_keypoints, draw_people
 from jotr_deploy.visual.result_files import PeopleWriter, read_people, write_obj
 
-Array = NDArray[Any]
 Pictures = dict[str, Array]
 """What is drawn of a frame, by kind: the end of the file's name."""
 
@@ -55,7 +55,7 @@ class Results:
     def __init__(self, bundle: Bundle, source: FrameSource, directory: Path, wanted: Wanted) -> None:
         self.stem = stem_of(source)
         self._directory, self._source, self._wanted = directory, source, wanted
-        faces = np.load(bundle.file("faces"), allow_pickle=False) if bundle.has("faces") else None
+        faces = read_faces(bundle) if bundle.has("faces") else None
         self._faces: Array = np.zeros((0, 3), np.int32) if faces is None else faces
         self._caption = " · ".join(bundle.manifest.labels) or None
         self._joints: list[tuple[int, Detections]] = []

@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.geometry.crop import VALID_CONFIDENCE, square_box
 from jotr_deploy.runtime.detections import Detections
@@ -19,8 +18,7 @@ from jotr_deploy.runtime.finding.people_source import BoxPeople, KeypointPeople,
 from jotr_deploy.runtime.finding.region import MostPeople, WithinRegion
 from jotr_deploy.runtime.sources.frame_source import Frame, FrameSource
 from jotr_deploy.runtime.sources.scene_camera import CameraChoice
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 
 class Undistorted(FrameSource):

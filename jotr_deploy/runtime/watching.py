@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.people import People
 from jotr_deploy.runtime.sources.frame_source import size_of
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.visual.overlay import draw_people
-
-Array = NDArray[Any]
 
 LONGER_SIDE_PX = 960
 """Of the pictures that are shown; a larger one takes longer to draw than its people to recover."""

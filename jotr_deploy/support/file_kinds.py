@@ -12,8 +12,8 @@ UNKNOWN = "data of an unknown kind"
 _HEAD = 4096
 _DOWNLOAD = "download the file itself, not the page about it"
 _UNPACK = "unpack it and give the file inside"
-_AGAIN = "download or copy it again, and compare its size with that of the original"
-_NO_INDEX = f"{_AGAIN}; untrunc repairs a recording that was cut short, from an intact one of the same camera"
+AGAIN = "download or copy it again, and compare its size with that of the original"
+_NO_INDEX = f"{AGAIN}; untrunc repairs a recording that was cut short, from an intact one of the same camera"
 
 # Text that stands for a file that is elsewhere: pattern, what it is, what to do.
 _POINTERS: tuple[tuple[re.Pattern[bytes], str, str], ...] = (
@@ -24,7 +24,11 @@ _POINTERS: tuple[tuple[re.Pattern[bytes], str, str], ...] = (
      "a git-annex pointer (the file itself was not downloaded)", "get the file itself: git annex get"),
     (re.compile(rb"\s*(<!--.*?-->\s*)*(<!doctype html|<html|<head|<body|<script)", re.I | re.S),
      "an HTML page (a download page rather than the file)", _DOWNLOAD),
-    (re.compile(rb"\s*(<\?xml[^>]*>\s*)?<Error>", re.S), "an error message of a download server", _DOWNLOAD),
+    (re.compile(
+        rb"\s*(<\?xml[^>]*>\s*)?<Error>|\s*(404: )?Not Found\s*$|Entry not found\s*$|Access denied\b"
+        rb"|Repository not found|Invalid (username or password|credentials)\b"
+        rb"|\s*\{\s*\"(error|errors|message)\"\s*:\s*(\{\s*\"(code|message|errors)\"|\"[^\"]*\"\s*[,}])", re.S),
+     "an error message of a download server", _DOWNLOAD),
     (re.compile(rb"\[InternetShortcut\]"), "a link to a web page rather than the file", _DOWNLOAD),
 )  # fmt: skip
 
@@ -131,7 +135,7 @@ def _looked_at(path: Path) -> tuple[str, str | None]:
         if path.is_dir():
             return "a folder", None
         if not path.exists():
-            return "no file at all", None
+            return "a link that leads nowhere" if path.is_symlink() else "no file at all", None
         if not path.is_file():
             return "no plain file", None
         with path.open("rb") as file:
@@ -140,9 +144,9 @@ def _looked_at(path: Path) -> tuple[str, str | None]:
     except (OSError, ValueError):
         return "a file that cannot be read", "check its permissions"
     if not head:
-        return "an empty file", _AGAIN
+        return "an empty file", AGAIN
     if not head.strip(b"\0"):
-        return "a file of zeros (as an unfinished download leaves)", _AGAIN
+        return "a file of zeros (as an unfinished download leaves)", AGAIN
     for pattern, what, remedy in _POINTERS:
         if pattern.match(head.removeprefix(b"\xef\xbb\xbf")):
             return what, remedy
@@ -154,7 +158,7 @@ def _looked_at(path: Path) -> tuple[str, str | None]:
     found = next((kind for look in (_media, _weights, _text) if (kind := look(head, size))), UNKNOWN)
     if found in _ISO_VIDEOS and not _has_index(path, size):
         return f"{found} without its index (an unfinished recording or download)", _NO_INDEX
-    return found, _AGAIN if "cut off" in found else None
+    return found, AGAIN if "cut off" in found else None
 
 
 def _zip(path: Path) -> tuple[str, str | None]:
@@ -162,7 +166,7 @@ def _zip(path: Path) -> tuple[str, str | None]:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except Exception:  # the library raises nearly anything on damaged directories
-        return "a zip archive that is cut off or damaged (.pth and .npz files are zip archives)", _AGAIN
+        return "a zip archive that is cut off or damaged (.pth and .npz files are zip archives)", AGAIN
     ends = {name.rpartition("/")[2] for name in names}
     kinds: tuple[tuple[bool, str], ...] = (
         ({"data.pkl", "constants.pkl"} <= ends and any("/code/" in name for name in names), "a TorchScript model"),
@@ -172,7 +176,8 @@ def _zip(path: Path) -> tuple[str, str | None]:
         ("[Content_Types].xml" in ends, "a Microsoft Office document"),
         ("AndroidManifest.xml" in ends or "MANIFEST.MF" in ends, "a Java or Android package"),
     )
-    return next((what for fits, what in kinds if fits), "a zip archive"), None
+    found = next((what for fits, what in kinds if fits), None)
+    return (found, None) if found else ("a zip archive", _UNPACK)
 
 
 def _has_index(path: Path, size: int) -> bool:

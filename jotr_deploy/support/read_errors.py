@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jotr_deploy.errors import JotrDeployError, SessionError, first_line
-from jotr_deploy.support.file_kinds import UNKNOWN, advice, describe_file
+from jotr_deploy.support.file_kinds import AGAIN, UNKNOWN, advice, describe_file
 
 if TYPE_CHECKING:
     import onnx
@@ -51,7 +51,8 @@ def read_errors(
             cause = f"{path}: {kind}, but damaged{other} ({shortened(first_line(fault))})"
         else:
             cause = f"{path}: not {what}: it is {kind}"
-        raise error(cause, advice(path) or remedy) from fault
+        cut = kind in kinds and "EOF" in f"{type(fault).__name__} {fault}"  # as PyTorch and pickle say it
+        raise error(cause, advice(path) or (AGAIN if cut else remedy)) from fault
 
 
 def read_onnx(path: Path, external: bool = True) -> onnx.ModelProto:

@@ -26,6 +26,7 @@ from jotr_deploy.runtime.finding.people_source import ONLY_BOTH, PUT_BOTH_IN
 from jotr_deploy.runtime.finding.pose.blazepose import BlazePoseLandmarks
 from jotr_deploy.runtime.sessions import OPENVINO_FILE, Session, open_session
 from jotr_deploy.runtime.sources.images import read_image, write_image
+from jotr_deploy.support.aliases import Say
 from jotr_deploy.support.read_errors import read_onnx
 from jotr_deploy.third_party.trial import Outcome, Person, drawn, look, try_detector, try_pose
 
@@ -79,7 +80,7 @@ def add_networks(
     networks: Sequence[NewNetwork],
     terms: str | None = None,
     redistributable: bool = False,
-    say: Callable[[str], None] = lambda step: None,
+    say: Say = lambda step: None,
     picture: Path | None = None,
 ) -> list[Added]:
     """Try the files, then put them into the bundle in place of what had their roles; all of them or none.
@@ -187,7 +188,7 @@ def _refuse_half_of_blazepose(bundle: Bundle, networks: Sequence[NewNetwork], tr
     raise BundleError(f"the bundle keeps its detector: {ONLY_BOTH}", "give another detector too: --detector FILE")
 
 
-def _look(bundle: Bundle, networks: Sequence[NewNetwork], picture: Path, say: Callable[[str], None]) -> TriedPicture:
+def _look(bundle: Bundle, networks: Sequence[NewNetwork], picture: Path, say: Say) -> TriedPicture:
     """Try the new networks, and those of the bundle in the other role, on a picture of the user's."""
     say(f"looking at {picture}")
     image_bgr = read_image(picture)
@@ -213,7 +214,7 @@ def _batch(session: Session) -> str:
 
 
 def _suffix(file: Path) -> str:
-    return OPENVINO_FILE if file.name.endswith(OPENVINO_FILE) else file.suffix
+    return OPENVINO_FILE if file.name.endswith(OPENVINO_FILE) else file.suffix.lower()
 
 
 def _licence(network: NewNetwork, terms: str | None, redistributable: bool) -> Licence:
@@ -223,7 +224,7 @@ def _licence(network: NewNetwork, terms: str | None, redistributable: bool) -> L
 
 def _maker(network: NewNetwork, tried: Tried) -> Callable[[Path], FileEntry]:
     def make(path: Path) -> FileEntry:
-        backend = "onnx" if network.file.suffix == ".onnx" else "tensorrt"
+        backend = "onnx" if network.file.suffix.lower() == ".onnx" else "tensorrt"
         if backend == "onnx":
             _copy_onnx(network.file, path)
         else:

@@ -17,14 +17,12 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.errors import FetchError, VerificationError, first_line
 from jotr_deploy.runtime.finding.fetched import (
@@ -37,13 +35,12 @@ from jotr_deploy.runtime.finding.fetched import (
     require_fetched,
 )
 from jotr_deploy.runtime.sessions import open_session
+from jotr_deploy.support.aliases import Array, Say
+from jotr_deploy.support.file_kinds import describe_file
 from jotr_deploy.support.writing import folder_made, output_errors
 from jotr_deploy.third_party.flatbuffer import Damaged
 from jotr_deploy.third_party.tflite import Unsupported
 from jotr_deploy.third_party.tflite_to_onnx import to_onnx
-
-Array = NDArray[Any]
-Say = Callable[[str], None]
 
 PACKAGE, VERSION = "mediapipe", "0.10.21"
 _PLATFORM = ("--python-version", "3.11", "--platform", "manylinux_2_28_x86_64")
@@ -202,7 +199,8 @@ def _member(wheel: Path, source: Source) -> bytes:
     except OSError as error:
         raise FetchError(f"{wheel}: cannot be read ({error.strerror or first_line(error)})", _BY_HAND) from None
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise FetchError(f"{wheel}: not a wheel that can be read ({first_line(error)})", _BY_HAND) from None
+        why = first_line(error) if zipfile.is_zipfile(wheel) else f"it is {describe_file(wheel)}"
+        raise FetchError(f"{wheel}: not a wheel that can be read ({why})", _BY_HAND) from None
     digest = hashlib.sha256(data).hexdigest()
     if digest != source.sha256:
         raise FetchError(

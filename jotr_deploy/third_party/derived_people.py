@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from jotr_deploy.bundle import Bundle, FileEntry
 from jotr_deploy.engines.derived_files import Original
@@ -23,11 +21,10 @@ from jotr_deploy.runtime.finding.people_networks import Role
 from jotr_deploy.runtime.finding.pose import PoseNetwork, open_pose_network
 from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.runtime.sources.images import read_image
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.choices import Backend
 from jotr_deploy.support.precisions import Precision
 from jotr_deploy.third_party.trial import FOUND_IOU, PICTURE, sample
-
-Array = NDArray[Any]
 
 NEAR_THRESHOLD = 0.05
 """Rounding may take somebody, or a joint, whose score is no more than this above the threshold to the other side."""

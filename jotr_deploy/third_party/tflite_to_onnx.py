@@ -11,12 +11,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.third_party.tflite import Network, Operator, Unsupported, read_tflite
-
-Array = NDArray[Any]
 
 OPSET, IR_VERSION = 17, 8  # Resize of opset 19 has had no CUDA kernel for long
 BATCH = "N"

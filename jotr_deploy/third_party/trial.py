@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.geometry.boxes import iou
 from jotr_deploy.geometry.crop import VALID_CONFIDENCE, box_from_joints
 from jotr_deploy.profiling.timed_picture import default_scene
 from jotr_deploy.runtime.finding.detection import Detector, open_detector
 from jotr_deploy.runtime.finding.detection.blazepose import BlazePoseDetector
+from jotr_deploy.runtime.finding.detection.implausible import odd_numbers
 from jotr_deploy.runtime.finding.detection.one_stage import OneStage
 from jotr_deploy.runtime.finding.people_networks import PeopleNetworks
 from jotr_deploy.runtime.finding.people_source import found_by
@@ -25,15 +25,16 @@ from jotr_deploy.runtime.finding.pose import PoseNetwork, open_pose_network
 from jotr_deploy.runtime.joint_files.keypoint_file import read_keypoints
 from jotr_deploy.runtime.sessions import Session
 from jotr_deploy.runtime.sources.images import read_image
-from jotr_deploy.skeletons import SKELETONS, SMPL30, to_smpl30
+from jotr_deploy.skeletons import SKELETONS, SMPL30, mirrored_order, to_smpl30
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.visual.found_people import draw_found
-
-Array = NDArray[Any]
 
 FOUND_IOU = 0.5
 """Of a known person's box and a box that is found, for the person to count as found."""
 FAR_SHARE = 0.2
 """Of the height of a person's box: joints that are off by more, in the median, are not where the person's are."""
+EXCHANGED_SHARE = 0.5
+"""Of the distance of the joints: if it is less with left and right exchanged, they are."""
 PICTURE = "the picture inside this package"
 
 
@@ -91,7 +92,8 @@ def try_detector(session: Session, recipe: Mapping[str, Any]) -> tuple[Detector,
         boxes_px, _, joints_px = detector.people(known.image_bgr)
     else:
         boxes_px, joints_px = detector(known.image_bgr)[0], None
-    outcome = found_people(boxes_px, known.boxes_px, detector.oddity(heard.heard))
+    odd = odd_numbers(heard.heard) or detector.oddity(heard.heard)
+    outcome = found_people(boxes_px, known.boxes_px, odd)
     if outcome.state != "found" or joints_px is None or not isinstance(detector, OneStage):
         return detector, outcome
     shared = iou(known.boxes_px, boxes_px)
@@ -107,7 +109,7 @@ def found_people(boxes_px: Array, known_px: Array, odd: str | None = None) -> Ou
     `odd` is what the numbers of its answer say against its format, if anything.
     """
     if odd is not None:
-        return Outcome("odd", f"gives numbers that are not those of its format: {odd}", odd)
+        return _odd(odd)
     if not len(boxes_px):
         return Outcome("nobody", f"finds nobody in {PICTURE}, which is drawn and shows {len(known_px)} people")
     best = iou(known_px, boxes_px).max(1)
@@ -125,9 +127,11 @@ def try_pose(session: Session, recipe: Mapping[str, Any]) -> tuple[PoseNetwork, 
     Raises:
         SessionError, BundleError: see `open_pose_network`.
     """
-    known = sample()
-    network = open_pose_network(session, recipe)
-    return network, found_joints(network(known.image_bgr, known.boxes_px), network.skeleton, known)
+    heard, known = Heard(session), sample()
+    network = open_pose_network(heard, recipe)
+    joints_px = network(known.image_bgr, known.boxes_px)
+    odd = odd_numbers(heard.heard) or network.oddity(heard.heard)
+    return network, found_joints(joints_px, network.skeleton, known) if odd is None else _odd(odd)
 
 
 def found_joints(joints_px: Array, skeleton: str, known: Sample) -> Outcome:
@@ -138,13 +142,26 @@ def found_joints(joints_px: Array, skeleton: str, known: Sample) -> Outcome:
     both &= np.isin(SMPL30, SKELETONS[skeleton])
     if not both.any():
         return Outcome("nobody", f"finds no joints of the people in {PICTURE}, which is drawn")
-    heights_px = known.boxes_px[:, 3] - known.boxes_px[:, 1]
-    shares = np.hypot(*np.moveaxis(ours[..., :2] - known.joints_px[..., :2], -1, 0)) / heights_px[:, None]
-    off = float(np.median(shares[both]))
+    off = _off(ours, known, both)
     words = f"finds {count:.1f} of {number} joints of a person in {PICTURE}, off by {off:.1%} of the box (median)"
-    if off <= FAR_SHARE:
-        return Outcome("found", words)
-    return Outcome("missed", f"{words}: too far; check the order of the joints and the decoding", words)
+    if off > FAR_SHARE:
+        return Outcome("missed", f"{words}: too far; check the order of the joints and the decoding", words)
+    exchanged = ours[:, mirrored_order(SMPL30)]
+    both_exchanged = both & (exchanged[..., 2] > 0)
+    if both_exchanged.any() and _off(exchanged, known, both_exchanged) < off * EXCHANGED_SHARE:
+        return Outcome("missed", f"{words}: left and right look exchanged; check the order of the joints", words)
+    return Outcome("found", words)
+
+
+def _off(joints_px: Array, known: Sample, which: Array) -> float:
+    """Median distance of joints (N, 30, 3) from the known ones, in heights of the person's box."""
+    heights_px = known.boxes_px[:, 3] - known.boxes_px[:, 1]
+    shares = np.hypot(*np.moveaxis(joints_px[..., :2] - known.joints_px[..., :2], -1, 0)) / heights_px[:, None]
+    return float(np.median(shares[which]))
+
+
+def _odd(reason: str) -> Outcome:
+    return Outcome("odd", f"gives numbers that are not those of its format: {reason}", reason)
 
 
 @dataclass(frozen=True)

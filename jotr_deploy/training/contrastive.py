@@ -9,17 +9,15 @@ Joints of a batch are numbered b * J + j, voxels b * D*H*W + (d * H + h) * W + w
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from jotr_deploy.plugins.op import trilinear_sample_3d
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 TEMPERATURE = 0.07
 ANCHORS = 100

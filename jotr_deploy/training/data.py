@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from jotr_deploy.errors import JotrDeployError
-from jotr_deploy.training.tasks import Array, Task
+from jotr_deploy.support.aliases import Array
+from jotr_deploy.training.tasks import Task
 
 
 def indices_of(step: int, batch: int, process: int, processes: int) -> range:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.datasets.synthetic.scene import draw_scene
 from jotr_deploy.datasets.synthetic.scene_crops import picture
 from jotr_deploy.geometry.boxes import mirrored
 from jotr_deploy.runtime.finding.detection.letterbox import boxes_on_canvas, letterbox
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 MOST_PEOPLE = 4
 LEAST_VISIBLE = 0.2

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from jotr_deploy.runtime.finding.pose.simcc import decode
 from jotr_deploy.runtime.finding.pose.top_down import cut, image_from_input, input_from_image
 from jotr_deploy.runtime.finding.pose.top_down_network import normalised
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.training.onnx_files import load_weights
 from jotr_deploy.training.tiny_pose import SIZE_PX, SPLIT_RATIO, THRESHOLD, Heights, TinyPose
-
-Array = NDArray[Any]
 
 
 class FoundJoints:

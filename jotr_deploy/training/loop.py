@@ -7,7 +7,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from jotr_deploy.errors import MissingDependency, install
+from jotr_deploy.support.aliases import Progress
 from jotr_deploy.support.processor import multiplies_bfloat16
 from jotr_deploy.support.writing import output_errors
 from jotr_deploy.training.data import batches
@@ -30,7 +31,6 @@ from jotr_deploy.training.tasks import Task
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-Progress = Callable[[str, int, int], None]
 LOG_EVERY = 20  # steps between two rows of TensorBoard
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.datasets.joint_errors import (
     COCO17_IN_SMPL30,
@@ -25,10 +23,10 @@ from jotr_deploy.geometry.camera import looking_at
 from jotr_deploy.geometry.crop import PX_PER_CELL, crop_from_image, transform_px
 from jotr_deploy.geometry.rotations import axis_angle_from_matrix, matrix_from_axis_angle
 from jotr_deploy.skeletons import SKELETONS, SMPL30, mirrored_order
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.training.pose_samples import as_detected
 from jotr_deploy.training.reuse import Reused
 
-Array = NDArray[Any]
 Pose = Callable[[Array, Array], Array]
 """A picture (H, W, 3) uint8 BGR and a box (4,) -> COCO-17 joints (17, 3) x, y, confidence."""
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.datasets.synthetic.scene import draw_scene
 from jotr_deploy.datasets.synthetic.scene_crops import crop
 from jotr_deploy.geometry.crop import crop_from_image, transform_px
 from jotr_deploy.runtime.finding.pose.top_down import input_from_image
 from jotr_deploy.skeletons import SKELETONS, SMPL30_INDEX, mirrored_order
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.training.tiny_pose import SKELETON
-
-Array = NDArray[Any]
 
 SEEN, HIDDEN, AWAY = 1.0, 0.5, 0.0
 """The confidence to be learned of joints that are seen, hidden in the picture, and outside of it or of the input."""

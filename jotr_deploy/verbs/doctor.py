@@ -11,6 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from jotr_deploy.errors import one_line
 from jotr_deploy.verbs.terminal import console, needs, print_json, steps
 
 if TYPE_CHECKING:
@@ -46,9 +47,12 @@ def doctor(
             if finding.group != group:
                 group = finding.group
                 console.print(f"\n[bold]{group}[/]", highlight=False)
-            remedy = f"  [dim]-> {escape(finding.remedy)}[/]" if finding.remedy else ""
+            subject, detail, remedy = (
+                escape(one_line(said)) for said in (finding.subject, finding.detail, finding.remedy)
+            )
+            remedy = f"  [dim]-> {remedy}[/]" if remedy else ""
             console.print(
-                f"  {marks[finding.state]} {escape(finding.subject)}: {escape(finding.detail)}{remedy}",
+                f"  {marks[finding.state]} {subject}: {detail}{remedy}",
                 highlight=False, soft_wrap=True,
             )  # fmt: skip
         verdict = "[bold green]nothing is wrong[/]" if healthy(findings) else "[bold red]see the problems above[/]"

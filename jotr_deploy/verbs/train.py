@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +12,7 @@ import typer
 from rich.markup import escape
 
 from jotr_deploy.errors import JotrDeployError, choice
+from jotr_deploy.support.aliases import Progress
 from jotr_deploy.verbs.terminal import bar, console, done, errors, needs
 
 _LINE_EVERY_S = 30.0
@@ -69,7 +70,7 @@ def train(
 
 
 @contextmanager
-def _line() -> Iterator[Callable[[str, int, int], None]]:
+def _line() -> Iterator[Progress]:
     """Progress bar in a terminal, an occasional line elsewhere."""
     with bar() as show:
         if errors.is_terminal:
@@ -77,9 +78,9 @@ def _line() -> Iterator[Callable[[str, int, int], None]]:
             return
         start, first, last = time.monotonic(), -1, 0.0
 
-        def say(text: str, steps: int, of: int) -> None:
+        def say(text: str, steps: int, total: int | None) -> None:
             nonlocal first, last
-            now = time.monotonic()
+            now, of = time.monotonic(), total or steps
             first = steps - 1 if first < 0 else first  # a resumed run does not begin at zero
             if now - last < _LINE_EVERY_S and steps < of:
                 return

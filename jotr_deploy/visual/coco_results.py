@@ -15,14 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.geometry.camera import project_px
 from jotr_deploy.people import People
 from jotr_deploy.skeletons import SKELETONS, SMPL30_INDEX
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.writing import written_aside
-
-Array = NDArray[Any]
 
 _COCO_IN_SMPL30 = [SMPL30_INDEX[name] for name in SKELETONS["coco17"]]
 _PERSON = 1

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.skeletons import SMPL30_BONES
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.visual.palette import person_colours
-
-Array = NDArray[Any]
 
 
 def draw_found(image_bgr: Array, boxes_px: Array, scores: Array, joints_px: Array | None = None) -> Array:

@@ -18,17 +18,15 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.errors import OutputError
 from jotr_deploy.geometry.raster import vertex_normals
 from jotr_deploy.geometry.scene_frame import scene_focal_px
 from jotr_deploy.people import LAYOUT
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.writing import written_aside
 from jotr_deploy.visual.palette import person_colours
 from jotr_deploy.visual.result_files import PeopleFile
-
-Array = NDArray[Any]
 
 # Frames in one animated mesh. Its animation needs a weight for every frame and frame, and viewers limit the number of
 # shapes a mesh can take; a person in view for longer becomes several meshes that take turns.

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.skeletons import SMPL30_BONES
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 _MAP_PX, _MARGIN_PX, _TOP_PX, _RIGHT_PX, _BAR_PX = 400, 12, 50, 108, 18
 _FINER = 2  # drawn this much larger and shrunk, which keeps letters and lines clear

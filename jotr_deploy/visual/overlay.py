@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,10 +10,10 @@ from jotr_deploy.geometry.raster import barycentric, rasterize, vertex_normals
 from jotr_deploy.geometry.scene_frame import scene_focal_px
 from jotr_deploy.people import People
 from jotr_deploy.skeletons import SMPL30_BONES
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.visual.caption import draw_caption
 from jotr_deploy.visual.palette import person_colours
 
-Array = NDArray[Any]
 Image = NDArray[np.uint8]
 
 NEAR_M = 0.05

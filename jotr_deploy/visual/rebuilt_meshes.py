@@ -10,14 +10,13 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.body.exported import NETWORK, ExportedBody
 from jotr_deploy.bundle import Bundle, open_bundle, starter_path
 from jotr_deploy.errors import BundleError, JotrDeployError, first_line
 from jotr_deploy.people import LAYOUT, People, Person, is_number, scalar, several
+from jotr_deploy.support.aliases import Array
 
-Array = NDArray[Any]
 MeshesOf = Callable[[Array, Array], Array]
 """Pose (N, 24, 3) and shape (N, 10) to vertices (N, 6890, 3)."""
 

@@ -35,16 +35,15 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from jotr_deploy.bundle import Bundle, one_line
-from jotr_deploy.errors import UPGRADE, BundleError, SourceError, first_line
+from jotr_deploy.bundle import Bundle
+from jotr_deploy.errors import UPGRADE, BundleError, SourceError, first_line, one_line
 from jotr_deploy.geometry.scene_frame import scene_translation_m
 from jotr_deploy.people import LATER, LAYOUT, People
+from jotr_deploy.support.aliases import Array
+from jotr_deploy.support.file_kinds import describe_file
 from jotr_deploy.support.writing import folder_beside, output_errors, written_aside
 from jotr_deploy.visual.rebuilt_meshes import BundleMeshes, PosedPeople, PutOff
-
-Array = NDArray[Any]
 
 FORMAT = 2
 PUBLISHED = "published"
@@ -251,7 +250,7 @@ def read_people(path: Path, bundle: Bundle | Path | str | None = None) -> People
         cause = f"{path}: cannot be read ({error.strerror or first_line(error)})"
         raise SourceError(cause, "give a .npz file of people that jotr-deploy wrote") from error
     except Exception as error:  # anything can be in a file that something else wrote, or that was cut off
-        why = first_line(error) if zipfile.is_zipfile(path) else "not a zip archive"
+        why = first_line(error) if zipfile.is_zipfile(path) else f"it is {describe_file(path)}"
         cause = f"{path}: not a file of people, or a damaged one ({why})"
         raise SourceError(cause, "give a .npz file of people that jotr-deploy wrote, or write it again") from error
     raise SourceError(

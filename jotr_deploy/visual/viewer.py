@@ -18,10 +18,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.errors import JotrDeployError
 from jotr_deploy.people import LAYOUT
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.visual.result_files import PeopleFile
 from jotr_deploy.visual.viewer_data import (
     Pictures,
@@ -34,8 +34,6 @@ from jotr_deploy.visual.viewer_data import (
     shown_at,
     with_joints,
 )
-
-Array = NDArray[Any]
 
 EVERYONE = "everyone"
 # The picked person stays as they are, the others become this much see-through.

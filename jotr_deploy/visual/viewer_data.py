@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +18,12 @@ from numpy.typing import NDArray
 from jotr_deploy.errors import SourceError
 from jotr_deploy.geometry.scene_frame import scene_focal_px, scene_translation_m
 from jotr_deploy.people import People
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.file_names import path_inside
 from jotr_deploy.visual.overlay import draw_keypoints
 from jotr_deploy.visual.palette import person_colours
 from jotr_deploy.visual.result_files import PeopleFile
 
-Array = NDArray[Any]
 Image = NDArray[np.uint8]
 
 # The longer side of a picture in the viewer. Kept as JPEG: about as many bytes as one mesh, which is kept as well.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import sys
 import types
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +151,11 @@ def _npz(path: Path, arrays: dict[str, Any]) -> Path:
     [
         ({"v_template": np.zeros((6891, 3))}, r"v_template is \(6891, 3\), expected \(6890, 3\)"),
         ({"shapedirs": np.zeros((6890, 3, 5))}, r"shapedirs is \(6890, 3, 5\), expected \(6890, 3, 10\)"),
+        (
+            {"v_template": np.eye(6890, 3) * 1700},
+            r"its body is 1.7e\+03 m from end to end: not SMPL",
+        ),
+        ({"v_template": np.zeros((6890, 3))}, "its body is 0 m from end to end"),
         ({"weights": np.full((6890, 24), np.nan)}, "weights holds values that are not finite numbers"),
         ({"f": np.full((13776, 3), 6890)}, r"f names vertices outside 0\.\.6889"),
         ({"kintree_table": np.zeros((2, 24))}, "kintree_table is not SMPL's tree of 24 joints"),
@@ -161,12 +168,21 @@ def test_wrong_arrays_are_named(tmp_path: Path, arrays: dict[str, Any], change: 
         load_body(_npz(tmp_path / "body.npz", changed))
 
 
+def archive(name: str) -> bytes:
+    """A zip archive of one file."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as made:
+        made.writestr(name, "x")
+    return file.getvalue()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "cause"),
     [
         ("a.npz", b"", r"not a body file \(\.npz or \.pkl\): it is an empty file"),
         ("a.npz", b"PK\x03\x04 truncated", "it is a zip archive that is cut off or damaged"),
         ("a.pkl", b"\x80\x02}q\x00(U", "a Python pickle, but damaged or not an SMPL body"),
+        ("a.zip", archive("SMPL_NEUTRAL.pkl"), "not an SMPL body: it is a zip archive\nunpack it"),
         ("a.pkl", b"hello", "not an SMPL body: it is plain text"),
         ("a.pkl", pickle.dumps([1, 2]), "it is not a dictionary"),
     ],
@@ -206,6 +222,13 @@ def test_wrong_extra_regressor(tmp_path: Path, content: np.ndarray | None, cause
         np.save(path, content)
     with pytest.raises(BodyFileError, match=cause):
         load_head_top(path)
+
+
+def test_a_folder_of_vposer_2_is_told(tmp_path: Path) -> None:
+    (tmp_path / "snapshots").mkdir()
+    (tmp_path / "snapshots" / "V02_05_epoch=13.ckpt").touch()
+    with pytest.raises(BodyFileError, match="VPoser of version 2, another network"):
+        load_vposer(tmp_path)
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])

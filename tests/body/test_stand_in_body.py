@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 import jotr_deploy.body
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 FILE = Path(jotr_deploy.body.__file__).parent / "stand_in.npz"
 PARENTS = [-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21]

@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import pytest
 from calibration.conftest import ANY_MM, Finished
+from one_millimetre import OneMillimetre
 
 from jotr_deploy.bundle import Bundle, FileEntry, open_bundle, replace_file, sha256_of
 from jotr_deploy.calibration import eight_bit_copy as module
@@ -29,6 +30,13 @@ from jotr_deploy.errors import BundleError, JotrDeployError, VerificationError
 from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.support.cache import user_cache
 from jotr_deploy.support.processor import sums_saturate
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def drifts_1_mm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DriftMeter", OneMillimetre)
 
 
 @pytest.fixture
@@ -155,6 +163,7 @@ def test_calibrated(finished: Finished, crops: CropSet) -> None:
         assert all(np.isfinite(v).all() for v in session(crops.batches(np.arange(3))[0]).values())
 
 
+@pytest.mark.usefixtures("drifts_1_mm")
 def test_calibrated_for_fp8(bundle: Bundle, crops: CropSet) -> None:
     result = calibrate(bundle, crops, "minmax", ANY_MM, "fp8")
     entry = result.bundle.entry("mesh", "mesh.fp8.onnx")
@@ -179,7 +188,8 @@ def test_same_bytes_and_the_cache_again(calibrated: Bundle, crops: CropSet, monk
         raise AssertionError("the cache should have answered")
 
     monkeypatch.setattr(module, "collect", collect)
-    assert sha256_of(calibrate(calibrated, crops, "mse", ANY_MM).bundle.file("mesh", "mesh.int8.onnx")) == first
+    every = blocks_of(calibrated)
+    assert sha256_of(calibrate(calibrated, crops, blocks=every).bundle.file("mesh", "mesh.int8.onnx")) == first
     with pytest.raises(AssertionError):
         calibrate(calibrated, replace(crops, feeds={**crops.feeds, "joints": crops.feeds["joints"] + 1}), "mse", ANY_MM)
 
@@ -244,6 +254,7 @@ def test_too_few_crops(bundle: Bundle, crops: CropSet) -> None:
     assert not any(entry.precision == "int8" for entry in open_bundle(bundle.path).manifest.files)
 
 
+@pytest.mark.usefixtures("drifts_1_mm")
 def test_a_budget_that_nothing_meets_leaves_the_bundle_alone(bundle: Bundle, crops: CropSet) -> None:
     with pytest.raises(JotrDeployError, match="no block fits into 1e-06 mm"):
         calibrate(bundle, crops, budget_mm=1e-6)
@@ -253,6 +264,7 @@ def test_a_budget_that_nothing_meets_leaves_the_bundle_alone(bundle: Bundle, cro
 # ── the command line ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.usefixtures("drifts_1_mm")
 def test_command(bundle: Bundle, cli: Callable[..., Any], photos: Path) -> None:
     for number in range(11, 20):
         shutil.copy(photos / "1.png", photos / f"{number}.png")
@@ -264,6 +276,7 @@ def test_command(bundle: Bundle, cli: Callable[..., Any], photos: Path) -> None:
     assert "jotr-deploy eval" in result.out
 
 
+@pytest.mark.usefixtures("drifts_1_mm")
 def test_command_as_json(bundle: Bundle, cli: Callable[..., Any], tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     result = cli("calibrate", bundle.path, "--synthetic", 8, "--budget-mm", ANY_MM, "-o", copy, "--json")

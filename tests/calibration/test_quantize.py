@@ -25,6 +25,8 @@ from jotr_deploy.engines.tensorrt.onnx_copy import tensorrt_copy
 from jotr_deploy.engines.tensorrt.rules import check
 from jotr_deploy.errors import BundleError
 
+pytestmark = pytest.mark.slow
+
 FLOAT_SCOPES = ("heads", "vposer", "body", "fusion.decoder.joint_img_regress", "fusion.decoder.fc_pos_3d")
 
 

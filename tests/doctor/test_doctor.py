@@ -11,10 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from outcome import Outcome, tree
 
-from jotr_deploy.bundle import Licence, Manifest, open_bundle, write_manifest
+from jotr_deploy.bundle import Licence, Manifest, open_bundle, sha256_of, starter_path, write_manifest
 from jotr_deploy.doctor.installation import Finding, examine, healthy
 
 Cli = Callable[..., Outcome]
@@ -198,6 +199,34 @@ def test_an_intact_bundle(bundle: Path) -> None:
     assert [f.detail for f in findings[2:]] == [
         "untrained: pose is meaningless", "stand-in body", "may be passed on: Apache-2.0, part of jotr-deploy",
     ]  # fmt: skip
+
+
+def test_a_bundle_without_a_mesh_network_is_not_right(bundle: Path) -> None:
+    content = json.loads((bundle / "bundle.json").read_text())
+    (bundle / "bundle.json").write_text(json.dumps({**content, "files": []}))
+    findings = examine(bundle)
+    assert Finding("bundle", "mesh network", "problem", f"{bundle}: the bundle has no mesh file", AGAIN) in findings
+    assert not healthy(findings)
+
+
+@pytest.mark.parametrize(
+    ("name", "role", "cause"),
+    [
+        ("mesh.onnx", "mesh", "no mesh network of this project (its inputs: "),
+        ("faces.npy", "faces", "not the 13776 triangles of a body of 6890 vertices"),
+    ],
+)
+def test_a_file_of_the_right_bytes_and_of_something_else(bundle: Path, name: str, role: str, cause: str) -> None:
+    if role == "faces":
+        np.save(bundle / name, np.zeros((3, 3), np.int32))
+    else:
+        shutil.copy(starter_path() / "pose.onnx", bundle / name)
+    manifest = open_bundle(bundle).manifest
+    files = [e.model_copy(update={"sha256": sha256_of(bundle / name)}) if e.name == name else e for e in manifest.files]
+    write_manifest(bundle, manifest.model_copy(update={"files": tuple(files)}))
+    (finding,) = (each for each in examine(bundle) if each.subject == f"{role} of this project")
+    assert finding.state == "problem"
+    assert finding.detail.startswith(f"{bundle / name}: {cause}")
 
 
 def test_assets_that_may_not_be_passed_on(bundle: Path) -> None:

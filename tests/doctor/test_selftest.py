@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from engines.tensorrt.fake_machine import fake_machine
 from outcome import Outcome
@@ -23,6 +24,8 @@ from jotr_deploy.errors import SessionError
 from jotr_deploy.plugins import kernel
 from jotr_deploy.plugins.reference import trilinear_sample_3d
 from jotr_deploy.support.precisions import Precision
+
+pytestmark = pytest.mark.slow
 
 pytest.importorskip("torch", reason="pip install '.[export]'")
 
@@ -148,8 +151,13 @@ def test_the_full_network_is_the_published_one_where_no_bundle_is_named(exported
     assert exported_once == [TINY, ModelConfig()]
 
 
-def test_the_tiny_network_is_exported_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert STAND_IN(TINY, tmp_path / "tiny").manifest.model == TINY
+def test_the_tiny_network_is_exported_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_bundle: Path) -> None:
+    """But for the tracing: the file is compared with PyTorch, so that no other network would be taken."""
+    proto = onnx.load(tiny_bundle / "mesh.onnx")
+    monkeypatch.setattr("jotr_deploy.export.to_bundle.export_onnx", lambda *_: proto)
+    made = STAND_IN(TINY, tmp_path / "tiny")
+    assert made.manifest.model == TINY
+    assert made.file("mesh").read_bytes() == (tiny_bundle / "mesh.onnx").read_bytes()
 
 
 def test_the_operator_alone_samples(tmp_path: Path) -> None:

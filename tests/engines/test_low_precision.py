@@ -26,7 +26,7 @@ from jotr_deploy.engines.low_precision import (
     to_low_precision,
     typing_report,
 )
-from jotr_deploy.engines.verify import BATCHES, Network, measure, random_crops, require
+from jotr_deploy.engines.verify import Network, measure, random_crops, require
 from jotr_deploy.errors import BundleError
 from jotr_deploy.export.to_bundle import torch_network
 from jotr_deploy.model.jotr import JOTR
@@ -35,6 +35,8 @@ from jotr_deploy.plugins.onnx_function import inline
 from jotr_deploy.support.precisions import LIMITS, Precision
 
 PRECISIONS: tuple[Precision, ...] = (Precision.FP16, Precision.BF16)
+pytestmark = pytest.mark.slow
+
 LOW_ROWS = (
     "backbone", "lifting", "fusion", "fusion.decoder.layers", "fusion.decoder.memory_kv", "fusion.decoder.sampled_k",
     "fusion.decoder.sampled_v", "fusion.decoder.fc_pos_3d",
@@ -100,8 +102,8 @@ def test_an_inlined_network_is_typed_too_its_sampling_in_float32(tiny: Case) -> 
 def test_the_published_network_drifts_by_a_millimetre(published: Case) -> None:
     """Weights by formula amplify: float32 itself drifts eight times as far as in a network before training."""
     config = published.torch.config
-    rows = measure(torch_network(published.torch), runtime(published.typed["fp16"]), config)
-    assert {row.batch for row in rows} == set(BATCHES)
+    rows = measure(torch_network(published.torch), runtime(published.typed["fp16"]), config, (1, 3))
+    assert {row.batch for row in rows} == {1, 3}
     for row in rows:
         _, limit = LIMITS["fp16"][row.output]
         assert row.finite
@@ -109,22 +111,23 @@ def test_the_published_network_drifts_by_a_millimetre(published: Case) -> None:
 
 
 @pytest.mark.parametrize("size", ["tiny", "published"])
-@pytest.mark.parametrize("odd", ["black", "white", "no joints", "far joints", "joints on the border"])
-def test_odd_inputs_give_finite_outputs(request: pytest.FixtureRequest, size: str, odd: str) -> None:
+def test_odd_inputs_give_finite_outputs(request: pytest.FixtureRequest, size: str) -> None:
     asked: Case = request.getfixturevalue(size)
-    cells = asked.torch.config.heatmap_side
-    feeds = random_crops(asked.torch.config, 3)
-    changed = {
+    odd = {
+        "nothing odd": ("image", ...),
         "black": ("image", 0),
         "white": ("image", 1),
         "no joints": ("joints_mask", 0),
         "far joints": ("joints", 1e6),
-        "joints on the border": ("joints", cells),
+        "joints on the border": ("joints", asked.torch.config.heatmap_side),
     }
-    name, value = changed[odd]
-    feeds[name][1:] = value
+    feeds = random_crops(asked.torch.config, len(odd))
+    for person, (name, value) in enumerate(odd.values()):
+        if value is not ...:
+            feeds[name][person] = value
     for output, found in runtime(asked.typed["fp16"])(feeds).items():
-        assert np.isfinite(found).all(), output
+        finite = np.isfinite(found).reshape(len(odd), -1).all(1)
+        assert finite.all(), (output, np.array(list(odd))[~finite])
 
 
 def test_nearly_all_arithmetic_of_the_published_network_is_low(published: Case) -> None:

@@ -21,6 +21,8 @@ from jotr_deploy.errors import BundleError
 from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.runtime.sessions.openvino_stages import STAGES
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("openvino", reason="pip install '.[openvino]'")
 
 

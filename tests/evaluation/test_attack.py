@@ -20,8 +20,8 @@ from jotr_deploy.people import People
 from jotr_deploy.runtime.crops import Crops
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.mesh import MAX_BATCH
+from jotr_deploy.support.aliases import Array
 
-Array = Any
 SIDE = 224
 GREY = 7 / 255
 TEXTURES = drawn_textures(0, SIDE, 6)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 from fake_scenes import truth
@@ -13,8 +11,7 @@ from jotr_deploy.evaluation.error_statistics import bootstrap_interval
 from jotr_deploy.evaluation.measured_joints import BODY_PARTS
 from jotr_deploy.evaluation.measured_people import Samples
 from jotr_deploy.evaluation.metrics import distances_mm
-
-Array = Any
+from jotr_deploy.support.aliases import Array
 
 
 def samples(joints_m: Array, errors_mm: Array) -> Samples:

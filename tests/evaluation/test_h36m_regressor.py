@@ -17,8 +17,8 @@ from jotr_deploy.evaluation.measured_joints import EVALUATED, H36MRegressor, by_
 from jotr_deploy.evaluation.measured_people import Samples, Truth
 from jotr_deploy.people import LAYOUT, People
 from jotr_deploy.skeletons import H36M17, SMPL30
+from jotr_deploy.support.aliases import Array
 
-Array = Any
 SEED = "jotr-golden-A/"
 
 

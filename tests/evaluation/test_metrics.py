@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 from golden_case import load, standin
@@ -14,9 +12,9 @@ from numpy.testing import assert_allclose
 from jotr_deploy.evaluation.metrics import aligned, distances_mm, mpjpe_mm, pa_mpjpe_mm
 from jotr_deploy.geometry.rotations import matrix_from_axis_angle
 from jotr_deploy.skeletons import H36M14_IN_H36M17
+from jotr_deploy.support.aliases import Array
 
 SEED = "jotr-golden-A/"
-Array = Any
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +83,7 @@ def test_no_similarity_is_nearer(seed: int, mirrored: bool) -> None:
     assert (squared_mm2 <= (distances_mm(found, truth) ** 2).mean(-1) * (1 + 1e-9)).all()
 
 
+@pytest.mark.slow
 @given(SEEDS)
 def test_what_is_right_has_no_error(seed: int) -> None:
     _, truth, _ = point_sets(seed)

@@ -19,8 +19,8 @@ from jotr_deploy.evaluation.error_statistics import Figures
 from jotr_deploy.evaluation.occlusion import Occlusion, OcclusionOptions, occlusion, prepare
 from jotr_deploy.evaluation.occlusion_files import finish_attack, open_attack, write_occlusion
 from jotr_deploy.evaluation.occlusion_table import occlusion_report
+from jotr_deploy.support.aliases import Array
 
-Array = Any
 OPTIONS = OcclusionOptions(sizes=(80,), stride=120)  # 3 places along each axis
 
 

@@ -24,8 +24,7 @@ from jotr_deploy.runtime.finding.people_networks import PeopleNetworks
 from jotr_deploy.runtime.finding.people_source import DetectedPeople, found_by
 from jotr_deploy.runtime.finding.pose import open_pose_network
 from jotr_deploy.runtime.sessions import open_session
-
-Array = Any
+from jotr_deploy.support.aliases import Array
 
 
 def all_scenes() -> list[HeldOut]:

@@ -15,8 +15,6 @@ from jotr_deploy.evaluation.measured_joints import BODY_PARTS, EVALUATED, EVALUA
 from jotr_deploy.evaluation.measured_people import Collector, Samples, Truth
 from jotr_deploy.skeletons import SMPL30
 
-Array = Any
-
 
 def everybody(scenes: list[Any]) -> Truth:
     known = [scene.truth for scene in scenes]

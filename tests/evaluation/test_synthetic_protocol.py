@@ -7,7 +7,6 @@ import pickle
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,8 +20,8 @@ from jotr_deploy.evaluation.held_out_scenes import HeldOut, held_out, noisy_join
 from jotr_deploy.geometry.camera import looking_at
 from jotr_deploy.geometry.crop import square_box
 from jotr_deploy.skeletons import SKELETONS, SMPL30, SMPL30_INDEX
+from jotr_deploy.support.aliases import Array
 
-Array = Any
 COCO = [SMPL30_INDEX[name] for name in SKELETONS["coco17"]]
 
 
@@ -113,6 +112,7 @@ def test_held_out_scenes_travel_between_processes(scenes: list[HeldOut]) -> None
     assert_array_equal(back.image_bgr, scenes[0].image_bgr)
 
 
+@pytest.mark.slow
 def test_processes_do_not_change_the_result(
     cli: Callable[..., Outcome], tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

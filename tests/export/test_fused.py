@@ -15,6 +15,8 @@ from jotr_deploy.model.initialise import initialise
 from jotr_deploy.model.jotr import JOTR
 from jotr_deploy.support.precisions import LIMITS, Precision
 
+pytestmark = pytest.mark.slow
+
 SEED = "jotr-golden-A/"
 
 

@@ -19,12 +19,12 @@ from tiny import TINY
 from jotr_deploy.engines.verify import BATCHES, measure, random_crops, require
 from jotr_deploy.export.assemble import load_stand_in
 from jotr_deploy.export.to_bundle import torch_network
-from jotr_deploy.export.to_onnx import export_onnx
-from jotr_deploy.model.initialise import initialise
-from jotr_deploy.model.jotr import JOTR, MeshOutput, PoseOutput
+from jotr_deploy.model.jotr import JOTR, MeshOutput
 from jotr_deploy.plugins import DOMAIN, NAME
 from jotr_deploy.plugins.onnx_function import inline
 from jotr_deploy.support.precisions import Precision
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -129,13 +129,6 @@ def test_equals_pytorch_at_every_batch(tiny: JOTR, exported: onnx.ModelProto, sa
     rows = measure(torch_network(tiny), lambda feeds: run(proto, dict(feeds)), TINY, (*BATCHES, 2))
     require(rows, Precision.FP32, "tiny")
     assert {row.output for row in rows} == set(MeshOutput._fields)
-
-
-def test_without_a_body() -> None:
-    model = initialise(JOTR(TINY, None))
-    proto = export_onnx(model)
-    assert [o.name for o in proto.graph.output] == list(PoseOutput._fields)
-    require(measure(torch_network(model), lambda feeds: run(proto, dict(feeds)), TINY, (1, 3)), Precision.FP32, "tiny")
 
 
 def test_equal_to_the_byte_from_another_process_folder_and_mode(exported: onnx.ModelProto, tmp_path: Path) -> None:

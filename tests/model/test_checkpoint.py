@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from golden_case import body, network, published_state
-from tiny import TINY
+from tiny import TINY, tiny_checkpoint
 
 from jotr_deploy.body.smpl import HEAD_TOP_VERTEX
 from jotr_deploy.config import ModelConfig
@@ -36,6 +36,7 @@ def save(path: Path, content: Any) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -43,6 +44,9 @@ def save(path: Path, content: Any) -> Path:
         ("3dpw_best_ckpt.pth.tar", published),
         ("bare.pth.tar", lambda: published("")),
         ("bare_snapshot.pth.tar", lambda: snapshot("")),
+        ("wrapped_twice.pth.tar", lambda: snapshot("module.module.")),
+        ("lightning.ckpt", lambda: {"state_dict": published("model."), "callbacks": {}}),
+        ("mean_of_the_weights.pth", lambda: {"model": None, "ema": published("")}),
     ],
 )
 def test_published_layouts(tmp_path: Path, name: str, content: Any) -> None:
@@ -214,6 +218,7 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
          "convert it: torch.save(safetensors.torch.load_file(PATH), NEW)"),
         ({"state_dict": {"epoch": 3}, "epoch": 1},
          "not a JOTR checkpoint: it holds no dictionary of tensors but 'state_dict', 'epoch'", None),
+        ({}, "not a JOTR checkpoint: it holds no dictionary of tensors", None),
         ({1: torch.zeros(1)}, "not a JOTR checkpoint: it holds no dictionary of tensors but 1", None),
         ({"network": {"a": torch.zeros(2).to_sparse()}},
          "not a JOTR checkpoint: it holds no dictionary of tensors but 'network'", None),
@@ -270,3 +275,23 @@ def test_a_large_architecture_takes_no_memory_without_its_weights(tmp_path: Path
     content = {"format": "jotr-deploy/1", "config": config, "weights": {"a": torch.zeros(1)}}
     with pytest.raises(CheckpointError, match="are missing"):
         build_model(load_checkpoint(save(tmp_path / "c.pt", content)), None)
+
+
+@pytest.mark.parametrize("kind", [torch.int32, torch.complex64, torch.float8_e4m3fn])
+def test_weights_of_another_type_are_refused(tmp_path: Path, kind: torch.dtype) -> None:
+    loaded = load_checkpoint(tiny_checkpoint(tmp_path))
+    loaded.weights["heads.root.0.weight"] = loaded.weights["heads.root.0.weight"].to(kind)
+    said = rf"1 of another type: heads\.root\.0\.weight {str(kind).removeprefix('torch.')}\)"
+    with pytest.raises(CheckpointError, match=said):
+        build_model(loaded, None)
+
+
+def test_a_label_is_one_line(tmp_path: Path) -> None:
+    content = torch.load(tiny_checkpoint(tmp_path), weights_only=True)
+    path = save(tmp_path / "c.pt", {**content, "labels": ["\x1b[31m\nred"]})
+    assert load_checkpoint(path).labels == (r"\x1b[31m\nred",)
+
+
+def test_a_folder_is_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="not a checkpoint: it is a folder"):
+        load_checkpoint(tmp_path)

@@ -157,6 +157,7 @@ def test_more_than_two_to_the_32_threads(emulation: ctypes.CDLL, tmp_path: Path)
     np.testing.assert_array_equal(samples[0, -1, 1024:], features[0, 0, 0, 1, 1024:])
 
 
+@pytest.mark.slow
 @needs_nvcc
 def test_every_gpu_that_nvcc_knows_runs_it_without_spilling(tmp_path: Path) -> None:
     known = subprocess.run([NVCC, "--list-gpu-code"], capture_output=True, text=True, check=True).stdout

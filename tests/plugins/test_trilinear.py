@@ -129,6 +129,7 @@ def test_gradients_equal_those_of_grid_sample() -> None:
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_operator_is_registered_soundly() -> None:
     features, points = (torch.from_numpy(x).requires_grad_() for x in build("unequal sides", "float32"))
     torch.library.opcheck(trilinear_sample_3d, (features, points))

@@ -24,6 +24,8 @@ from jotr_deploy.profiling.quiet import Judge, Usage
 from jotr_deploy.profiling.timed_picture import open_scene
 from jotr_deploy.runtime.sessions import open_session
 
+pytestmark = pytest.mark.slow
+
 EAGER = "PyTorch eager"
 
 
@@ -67,7 +69,7 @@ def mesh_model():
 def made(tmp_path_factory):
     path = tmp_path_factory.mktemp("bundle")
     onnx.save(mesh_model(), path / "mesh.onnx")
-    np.save(path / "faces.npy", np.array([[0, 1, 2]], np.int32))
+    np.save(path / "faces.npy", np.tile(np.arange(3, dtype=np.int32), (13776, 1)))
     entries = [
         FileEntry(role=role, name=name, sha256=sha256_of(path / name), precision=precision)
         for role, name, precision in (("mesh", "mesh.onnx", "fp32"), ("faces", "faces.npy", None))

@@ -18,6 +18,8 @@ from jotr_deploy.profiling.choose import agree
 from jotr_deploy.runtime.sessions import cuda, open_session
 from jotr_deploy.runtime.sessions.choice import choices, remember, remembered
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("openvino", reason="pip install '.[openvino]'")
 
 

@@ -1,3 +1,4 @@
+import time
 from collections import Counter, defaultdict
 from itertools import pairwise
 
@@ -129,7 +130,6 @@ def test_warm_up_calls_everything_three_times():
     costs = warm_up(groups, 1000, no_progress)
     assert calls == {"a": 3, "b": 3}
     assert costs.keys() == {"g", "none"}
-    assert min(costs.values()) >= 0
 
 
 @pytest.mark.parametrize(("seconds", "calls"), [(0, 1), (1000, 3)])
@@ -141,6 +141,6 @@ def test_warm_up_of_slow_calls_is_shorter(seconds, calls):
 
 def test_a_timed_call_gives_its_seconds():
     calls = []
-    ((key, seconds),) = timed(("a", 4), lambda: calls.append(1)).run().items()
+    ((key, seconds),) = timed(("a", 4), lambda: calls.append(1) or time.sleep(0.002)).run().items()
     assert (key, calls) == (("a", 4), [1])
-    assert seconds >= 0
+    assert seconds >= 0.002

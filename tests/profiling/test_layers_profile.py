@@ -20,6 +20,8 @@ from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.runtime.sessions.session import Kernel
 from jotr_deploy.support.processor import sums_saturate
 
+pytestmark = pytest.mark.slow
+
 ENGINES = ["onnxruntime", *(["openvino"] if importlib.util.find_spec("openvino") else [])]
 
 

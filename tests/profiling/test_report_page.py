@@ -117,10 +117,6 @@ def test_batches_of_one_size_and_times_on_the_gpu():
     assert {"0.12", "4.50", "0.25", "12.3"} <= set(cells(page))
 
 
-def test_the_same_result_is_the_same_page():
-    assert report_page(full()) == report_page(full())
-
-
 def test_it_appears_whole_or_not_at_all(tmp_path):
     write_report(full(), tmp_path / "report.html")
     assert (tmp_path / "report.html").read_text() == report_page(full())

@@ -15,6 +15,8 @@ from jotr_deploy.profiling.p99_search_result import parse_target
 from jotr_deploy.profiling.quiet import Judge, Usage
 from jotr_deploy.runtime.sessions.choice import remembered
 
+pytestmark = pytest.mark.slow
+
 EVER_MS, NEVER_MS = 1e9, 1e-6
 
 

@@ -6,8 +6,8 @@ import subprocess
 import numpy as np
 import pytest
 
-from jotr_deploy.runtime.containers_of_streams import video_streams_of
 from jotr_deploy.runtime.sources.opening import open_source
+from jotr_deploy.runtime.sources.stream_containers import video_streams_of
 
 VIDEO, SOUND = 0x1B, 0x0F
 

@@ -111,6 +111,7 @@ def test_a_video_by_frame_number(tmp_path: Path, bundle: Bundle) -> None:
         assert [frame.shape for frame in frames_of(tmp_path / "out" / f"clip_{kind}.mp4")] == [(60, 80, 3)] * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["keypoints", "boxes", "nothing"])
 @pytest.mark.parametrize("source", ["photo.png", "clip.mp4", "shots"])
 def test_the_joints_that_were_used_repeat_the_run(tmp_path: Path, bundle: Bundle, kind: str, source: str) -> None:
@@ -143,6 +144,7 @@ def assert_equal_archives(a: Path, b: Path) -> None:
             assert first[name].tobytes() == second[name].tobytes(), name
 
 
+@pytest.mark.slow
 def test_two_runs_are_equal_to_the_byte_but_for_their_times(tmp_path: Path, bundle: Bundle) -> None:
     clip = video(tmp_path / "clip.mp4", 3)
     joints = write(tmp_path / "k.json", [person(frame, seed) for seed, frame in enumerate((0, 0, 2))])

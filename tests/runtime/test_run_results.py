@@ -16,6 +16,8 @@ from jotr_deploy.runtime.run import RunOptions, run
 from jotr_deploy.runtime.sources.opening import VideoWriter
 from jotr_deploy.visual.result_files import read_people
 
+pytestmark = pytest.mark.slow
+
 SCENE = starter_path().parent / "visual" / "scene.jpg"
 SCENE_KEYPOINTS = SCENE.with_name("scene_keypoints.json")
 LIMIT_M = 1e-4

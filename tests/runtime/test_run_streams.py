@@ -40,6 +40,8 @@ from jotr_deploy.runtime.sources.opening import VideoWriter
 from jotr_deploy.third_party.addition import NewNetwork, add_networks
 from jotr_deploy.visual.result_files import PeopleWriter, read_people
 
+pytestmark = pytest.mark.slow
+
 FOOTAGE = Path(os.environ.get("JOTR_DEPLOY_FOOTAGE", Path(__file__).parents[3] / "shared" / "data"))
 PICTURE_PX, CANVAS, INPUT = (80, 60), (96, 96), (48, 64)
 BOXES_PX = np.array([[10, 8, 34, 50], [44, 12, 70, 56.0]])

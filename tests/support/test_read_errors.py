@@ -37,6 +37,15 @@ def test_any_exception_is_one_of_ours(tmp_path: Path, fault: Exception) -> None:
     assert refused(path, fault) == ("not a picture: it is an empty file", again)
 
 
+@pytest.mark.parametrize("fault", [EOFError("Ran out of input"), RuntimeError("unexpected EOF, expected 3 more bytes")])
+def test_a_file_that_ends_too_early_is_to_be_got_again(tmp_path: Path, fault: Exception) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_text("text")
+    assert refused(path, fault)[1] == "download or copy it again, and compare its size with that of the original"
+    path.write_bytes(b"\xff\xd8\xff")
+    assert refused(path, fault)[1] == "give another"
+
+
 def test_what_the_system_says_is_said(tmp_path: Path) -> None:
     assert refused(tmp_path, IsADirectoryError(21, "Is a directory")) == (
         "cannot be read (Is a directory)", "check the path and its permissions",

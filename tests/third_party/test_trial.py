@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jotr_deploy.skeletons import SKELETONS, SMPL30, SMPL30_INDEX
+from jotr_deploy.runtime.finding.detection.implausible import odd_numbers
+from jotr_deploy.skeletons import SKELETONS, SMPL30, SMPL30_INDEX, mirrored_order
 from jotr_deploy.third_party.trial import Sample, found_joints, found_people, sample
 
 KNOWN = np.array([[100, 100, 200, 300], [300, 100, 400, 300.0]])
@@ -50,6 +51,28 @@ def test_joints_in_another_order_are_too_far():
     outcome = found_joints(coco(known)[:, ::-1], "coco17", known)
     assert outcome.state == "missed"
     assert outcome.words.endswith("of the box (median): too far; check the order of the joints and the decoding")
+
+
+def test_joints_with_left_and_right_exchanged_are_told():
+    known = sample()
+    order = list(mirrored_order(SKELETONS["coco17"]))
+    outcome = found_joints(coco(known)[:, order], "coco17", known)
+    assert outcome.state == "missed"
+    assert outcome.words.endswith("of the box (median): left and right look exchanged; check the order of the joints")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ([], None),
+        ([1, np.nan, 3], None),
+        ([np.nan, np.inf, 3], "most numbers of scores are NaN or infinite"),
+        (np.arange(3), None),
+    ],
+)
+def test_answers_that_are_no_numbers(answer, said):
+    kept = answer if isinstance(answer, np.ndarray) else np.array(answer, np.float32)
+    assert odd_numbers({"scores": kept}) == said
 
 
 def test_no_joints():

@@ -23,6 +23,8 @@ from jotr_deploy.training.tasks import make_task
 from jotr_deploy.training.tasks.detector_task import Options, covered, decoded, make
 from jotr_deploy.training.tiny_detector import SIZE_PX, STRIDES, TinyDetector, export_detector
 
+pytestmark = pytest.mark.slow
+
 CONFIG = Path(__file__).parents[2] / "configs" / "starter" / "detector.toml"
 WIDTH, HEIGHT = SIZE_PX
 CELL, STRIDE = (torch.from_numpy(each) for each in cells(SIZE_PX, STRIDES))

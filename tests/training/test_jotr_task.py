@@ -27,6 +27,8 @@ from jotr_deploy.training.run_config import TrainConfig, TrainingError, read_con
 from jotr_deploy.training.tasks import make_task
 from jotr_deploy.training.tasks.jotr_task import TRAINED_ON, JotrTask, Options, truth_of
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = Path(__file__).parents[2] / "configs" / "published"
 
 

@@ -19,6 +19,8 @@ from jotr_deploy.training.data import batches, indices_of
 from jotr_deploy.training.loop import Fitted, fit
 from jotr_deploy.training.run_config import TrainingError
 
+pytestmark = pytest.mark.slow
+
 
 def checkpoint(run: Path) -> dict:
     return torch.load(run / "checkpoint.pt", weights_only=True)

@@ -105,6 +105,7 @@ def contrastive(recorded: dict[str, Any], volume: Tensor, found: Found, truth: T
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["plain", "contrast"])
 def test_a_training_step(kind: str) -> None:
     recorded = load("train_step")

@@ -33,6 +33,8 @@ from jotr_deploy.training.tiny_pose import (
     soft_cross_entropy,
 )
 
+pytestmark = pytest.mark.slow
+
 CONFIG = Path(__file__).parents[2] / "configs" / "starter" / "pose.toml"
 WIDTH, HEIGHT = SIZE_PX
 

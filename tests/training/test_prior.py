@@ -75,6 +75,7 @@ def test_the_loss_has_its_parts(task: PriorTask) -> None:
     assert all(torch.isfinite(p.grad).all() for p in task.model.parameters() if p.grad is not None)
 
 
+@pytest.mark.slow
 def test_it_learns_and_is_kept_as_a_vposer_snapshot(tmp_path: Path) -> None:
     task = PriorTask(Options(), seed=0)
     optimizer = torch.optim.AdamW(task.model.parameters(), lr=2e-3)

@@ -13,9 +13,10 @@ import onnxruntime
 import pytest
 import torch
 from made_scenes import FakeScenes
+from one_millimetre import OneMillimetre
 from onnx import numpy_helper
 from test_mesh_task import stop_after
-from tiny import TINY
+from tiny import SMALL
 from torch import nn
 
 from jotr_deploy.body.smpl import stand_in
@@ -37,12 +38,14 @@ from jotr_deploy.training.run_config import TrainConfig, TrainingError
 from jotr_deploy.training.tasks import make_task
 from jotr_deploy.training.tasks.qat_task import Options, QatTask, make
 
-CROPS = CropSet(random_crops(TINY, 16), "noise")
+pytestmark = pytest.mark.slow
+
+CROPS = CropSet(random_crops(SMALL, 16), "noise")
 
 
 def checkpoint(path: Path, seed: int) -> Path:
     """A network whose batch norms do something, so that folding them matters."""
-    model, random = initialise(JOTR(TINY, stand_in()), seed), torch.Generator().manual_seed(seed)
+    model, random = initialise(JOTR(SMALL, stand_in()), seed), torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for norm in model.modules():
             if isinstance(norm, nn.BatchNorm2d):
@@ -62,6 +65,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         exported = export_bundle(load_network(checkpoint(folder / "start.pt", 0)), folder / "bundle").path
+        patch.setattr("jotr_deploy.calibration.eight_bit_copy.DriftMeter", OneMillimetre)
         kept = [block for block in chosen_nodes(onnx.load(exported / "mesh.onnx")) if block != "backbone.layer3.0"]
         calibrate(open_bundle(exported), CROPS, "mse", blocks=kept)
         yield folder
@@ -75,7 +79,7 @@ def task(made: Path) -> QatTask:
 def faked(made: Path, **options: object) -> QatTask:
     """The task on scenes that need no renderer."""
     task = make(Options(start=made / "start.pt", bundle=made / "bundle", **options), 3)  # type: ignore[arg-type]
-    task.draw = FakeScenes(task.teacher.vposer, TINY)
+    task.draw = FakeScenes(task.teacher.vposer, SMALL)
     return task
 
 
@@ -112,7 +116,7 @@ def test_the_rounded_network_is_the_calibrated_file(made: Path, as_written: bool
     """
     start = load_checkpoint(made / "start.pt")
     plain = build_model(start, stand_in())
-    feeds = random_crops(TINY, 16, seed=5)
+    feeds = random_crops(SMALL, 16, seed=5)
     with torch.no_grad():
         inputs = [torch.from_numpy(feeds[name]) for name in INPUTS]
         found = fake_quantized(plain, read_placement(made / "bundle", start))(*inputs)._asdict()
@@ -185,7 +189,7 @@ def test_training_brings_the_rounded_network_nearer_to_its_start(made: Path, tmp
     batch = batch_of(task, 16)
     with torch.no_grad():
         before = float(task.loss(batch, 0)[0])
-    task.draw = FakeScenes(task.teacher.vposer, TINY, count=16)
+    task.draw = FakeScenes(task.teacher.vposer, SMALL, count=16)
     fit(task, config(steps=40, batch=16, lr=1e-5, warmup=10, schedule="cosine"), tmp_path / "run")
     with torch.no_grad():
         assert float(task.loss(batch, 0)[0]) < 0.85 * before

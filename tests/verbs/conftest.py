@@ -14,10 +14,12 @@ from pictures import picture
 
 @pytest.fixture
 def traced(monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path) -> pytest.MonkeyPatch:
-    """The slow step of `export` gives the tiny network, whatever went in; the comparison finds nothing."""
+    """The slow step of `export`, tracing, gives the tiny network with the stand-in body, whatever went in.
+
+    What is exported must be that network: everything after this step is real, the comparison with PyTorch too.
+    """
     proto = onnx.load(tiny_bundle / "mesh.onnx")
     monkeypatch.setattr("jotr_deploy.export.to_bundle.export_onnx", lambda *_: proto)
-    monkeypatch.setattr("jotr_deploy.export.to_bundle.measure", lambda *_: [])
     return monkeypatch
 
 

@@ -211,7 +211,7 @@ def not_added(cli: Cli, files: Path) -> Callable[..., tuple[str, str]]:
                      id="nothing"),
         pytest.param(["--detector", "{p}/gone.onnx"], "{p}/gone.onnx: no such network file",
                      "give a file that ends in .engine, .onnx, .plan", id="missing"),
-        pytest.param(["--pose", "{p}/photo.png"], "{p}/photo.png: cannot open '.png'",
+        pytest.param(["--pose", "{p}/photo.png"], "{p}/photo.png: cannot open '.png': it is a PNG picture",
                      "give a file that ends in .engine, .onnx, .plan", id="no network"),
         pytest.param(["--detector", "{p}/d.onnx", "--detector-format", "ssd"],
                      "{p}/d.onnx: unknown detector format 'ssd'", f"known: {DETECTORS}", id="unknown format"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 import torch
 from golden_case import body, case, published_state, standin
 from outcome import Outcome, tree
-from tiny import TINY
+from tiny import SMALL, TINY
 
 import jotr_deploy.export.to_bundle as export_module
 from jotr_deploy.body.smpl import BodyModel, stand_in
@@ -20,22 +21,25 @@ from jotr_deploy.body.vposer import VPoserDecoder
 from jotr_deploy.bundle import open_bundle
 from jotr_deploy.config import ModelConfig
 from jotr_deploy.engines.verify import random_crops
+from jotr_deploy.export.assemble import load_network, load_stand_in
 from jotr_deploy.export.to_bundle import torch_network
 from jotr_deploy.model.checkpoint import save_checkpoint
 from jotr_deploy.model.initialise import initialise
 from jotr_deploy.model.jotr import JOTR, MeshOutput, PoseOutput
 from jotr_deploy.runtime.sessions import open_session
 
+pytestmark = pytest.mark.slow
+
 Cli = Callable[..., Outcome]
 
 SEED = "jotr-golden-A/"
-SMALL = TINY.model_copy(update={"decoder_layers": 2})  # the fewest layers that still sample
 WEIGHTS = "trained network weights", "those of the checkpoint's authors and of its training data", False
 SMPL = "SMPL body model", "non-commercial research, https://smpl.is.tue.mpg.de/modellicense.html", False
 VPOSER = "VPoser v1.0 pose prior", "non-commercial research, https://smpl-x.is.tue.mpg.de/modellicense.html", False
 STAND_IN = "stand-in body", "Apache-2.0, part of jotr-deploy", True
 UNTRAINED = "untrained: pose is meaningless"
 HEAD_TOP = "head top: vertex 412 (no --extra-regressor given)"
+NO_USE = "head top: vertex 412 (--extra-regressor belongs to SMPL)"
 
 
 def licences(bundle: Path) -> list[tuple[str, str, bool]]:
@@ -97,63 +101,73 @@ def bundle_size(bundle: Path) -> int:
 
 
 @pytest.mark.parametrize(
-    ("own_body", "options", "labels", "terms", "notes"),
+    ("own_body", "given", "labels", "terms", "notes"),
     [
-        (True, [], ["stand-in body"], [WEIGHTS, STAND_IN], []),  # the body named in the checkpoint
-        (False, ["--body", "stand-in"], ["stand-in body"], [WEIGHTS, STAND_IN], []),
-        (True, ["--body", "{body}"], [], [WEIGHTS, SMPL], [HEAD_TOP]),
-        (True, ["--body", "{body}", "--extra-regressor", "{extra}"], [], [WEIGHTS, SMPL], []),
-        (True, ["--extra-regressor", "{extra}"], ["stand-in body"], [WEIGHTS, STAND_IN],
-         ["head top: vertex 412 (--extra-regressor belongs to SMPL)"]),
-        (True, ["--no-body"], [], [WEIGHTS], []),
-        (True, ["--vposer", "{vposer}"], ["stand-in body"], [WEIGHTS, STAND_IN, VPOSER], []),
-        (True, ["--body", "{body}", "--vposer", "{vposer}"], [], [WEIGHTS, SMPL, VPOSER], [HEAD_TOP]),
+        (True, {}, ("stand-in body",), [WEIGHTS, STAND_IN], ()),  # the body named in the checkpoint
+        (False, {"body": "stand-in"}, ("stand-in body",), [WEIGHTS, STAND_IN], ()),
+        (True, {"body": "body.npz"}, (), [WEIGHTS, SMPL], (HEAD_TOP,)),
+        (True, {"body": "body.npz", "extra_regressor": "extra.npy"}, (), [WEIGHTS, SMPL], ()),
+        (True, {"extra_regressor": "extra.npy"}, ("stand-in body",), [WEIGHTS, STAND_IN], (NO_USE,)),
+        (True, {"with_body": False}, (), [WEIGHTS], ()),
+        (True, {"vposer": "vposer"}, ("stand-in body",), [WEIGHTS, STAND_IN, VPOSER], ()),
+        (True, {"body": "body.npz", "vposer": "vposer"}, (), [WEIGHTS, SMPL, VPOSER], (HEAD_TOP,)),
     ],
-)  # fmt: skip
-@pytest.mark.usefixtures("traced")
-def test_what_is_said_about_each_asset(
-    cli: Cli, tmp_path: Path, own_body: bool, options: list[str], labels: list[str],
-    terms: list[tuple[str, str, bool]], notes: list[str],
+)
+def test_what_is_known_about_each_asset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_body: bool, given: dict[str, str | bool],
+    labels: tuple[str, ...], terms: list[tuple[str, str, bool]], notes: tuple[str, ...],
 ) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
     save_checkpoint(tmp_path / "own.pt", initialise(JOTR(TINY, stand_in() if own_body else None)))
-    files = {
-        "body": body_file(tmp_path / "body.npz"),
-        "extra": regressor_file(tmp_path / "extra.npy")[0],
-        "vposer": vposer_folder(tmp_path / "vposer")[0],
-    }
-    options = [option.format(**files) for option in options]
+    body_file(tmp_path / "body.npz")
+    regressor_file(tmp_path / "extra.npy")
+    vposer_folder(tmp_path / "vposer")
+    paths = {name: Path(value) if isinstance(value, str) else value for name, value in given.items()}
+    found = load_network(tmp_path / "own.pt", **paths)  # type: ignore[arg-type]
+    assert found.labels == labels
+    assert [(one.asset, one.terms, one.redistributable) for one in found.licences] == terms
+    assert found.notes == notes
+
+
+@pytest.mark.usefixtures("traced")
+def test_what_is_said_about_it(cli: Cli, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "own.pt", initialise(JOTR(TINY, stand_in())))
     bundle = tmp_path / "bundle"
-    outcome = cli("export", tmp_path / "own.pt", "-o", bundle, *options)
+    more = ["--extra-regressor", regressor_file(tmp_path / "extra.npy")[0], "-o", bundle]
+    outcome = cli("export", tmp_path / "own.pt", *more)
     assert outcome.code == 0, outcome.err
-    assert list(open_bundle(bundle).manifest.labels) == labels
-    assert licences(bundle) == terms
+    assert list(open_bundle(bundle).manifest.labels) == ["stand-in body"]
+    assert licences(bundle) == [WEIGHTS, STAND_IN]
     lines = outcome.out.splitlines()
     doubts = [line for line in lines if line.startswith("note the network looks untrained: ")]
     assert len(doubts) == 1  # the weights are random
-    assert [line for line in lines if line.startswith("note") and line not in doubts] == [
-        *(f"note {note}" for note in notes), *(f"note label: {label}" for label in labels),
-    ]  # fmt: skip
-    assert [line for line in lines if line.startswith("licence")] == [f"licence {a}: {text}" for a, text, _ in terms]
-    following = f"doctor {bundle}" if "--no-body" in options else f"run {bundle} IMAGE -o DIR"
-    assert lines[-1].endswith(f"Next: jotr-deploy {following}")
-    said = json.loads(cli("export", tmp_path / "own.pt", "-o", bundle, *options, "--json", "--force").out)
-    assert (said["labels"], said["notes"]) == (labels, [*notes, doubts[0].removeprefix("note ")])
+    said = [line for line in lines if line.startswith("note") and line not in doubts]
+    assert said == [f"note {NO_USE}", "note label: stand-in body"]
+    assert [line for line in lines if line.startswith("licence")] == [
+        f"licence {asset}: {terms}" for asset, terms, _ in (WEIGHTS, STAND_IN)
+    ]
+    assert lines[-1].endswith(f"Next: jotr-deploy run {bundle} IMAGE -o DIR")
+    printed = json.loads(cli("export", tmp_path / "own.pt", *more, "--json", "--force").out)
+    assert (printed["labels"], printed["notes"]) == (["stand-in body"], [NO_USE, doubts[0].removeprefix("note ")])
 
 
-@pytest.mark.usefixtures("traced")
 def test_the_assets_given_are_those_used(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_checkpoint(tmp_path / "own.pt", initialise(JOTR(TINY, stand_in())))
     smpl = body_file(tmp_path / "body.npz")
     regressor, head_top = regressor_file(tmp_path / "extra.npy")
     prior, decoder = vposer_folder(tmp_path / "vposer")
     given: list[JOTR] = []
-    real = export_module.export_onnx
-    monkeypatch.setattr(export_module, "export_onnx", lambda model, *more: given.append(model) or real(model, *more))
+
+    def trace(model: JOTR, *_: object) -> onnx.ModelProto:
+        given.append(model)
+        raise KeyboardInterrupt  # what follows needs the file
+
+    monkeypatch.setattr(export_module, "export_onnx", trace)
     outcome = cli(
         "export", tmp_path / "own.pt", "--body", smpl, "--extra-regressor", regressor, "--vposer", prior,
         "-o", tmp_path / "bundle",
     )  # fmt: skip
-    assert outcome.code == 0, outcome.err
+    assert outcome.code == 130, outcome.err
     arrays = np.load(smpl)
     names = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights")
     user_body = BodyModel(
@@ -169,6 +183,15 @@ def test_the_assets_given_are_those_used(cli: Cli, tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.usefixtures("traced")
+def test_a_file_that_computes_something_else_is_refused(cli: Cli, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "own.pt", initialise(JOTR(TINY, stand_in()), seed=1))  # not those of the file
+    outcome = cli("export", tmp_path / "own.pt", "-o", tmp_path / "bundle")
+    assert outcome.code == 2
+    assert outcome.mistake[0].startswith("mesh.onnx: joints_img differs from its reference by ")
+    assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.usefixtures("traced")
 def test_the_labels_of_a_checkpoint_stay_with_it(cli: Cli, tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "own.pt", initialise(JOTR(TINY, stand_in())), (UNTRAINED,))
     outcome = cli("export", tmp_path / "own.pt", "-o", tmp_path / "bundle")
@@ -178,7 +201,9 @@ def test_the_labels_of_a_checkpoint_stay_with_it(cli: Cli, tmp_path: Path) -> No
 
 
 @pytest.mark.usefixtures("traced")
-def test_random_weights_are_called_that(cli: Cli, tmp_path: Path) -> None:
+def test_random_weights_are_called_that(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = partial(load_stand_in, TINY)
+    monkeypatch.setattr("jotr_deploy.export.assemble.load_stand_in", tiny)
     outcome = cli("export", "--stand-in", "-o", tmp_path / "bundle")
     assert outcome.code == 0, outcome.err
     assert open_bundle(tmp_path / "bundle").manifest.labels == (UNTRAINED, "stand-in body")
@@ -191,14 +216,19 @@ def test_names_that_look_like_markup(cli: Cli, tmp_path: Path) -> None:
     folder = tmp_path / "x[" / "b]:cat:"
     folder.mkdir(parents=True)
     save_checkpoint(folder / "own.pt", initialise(JOTR(TINY, None)))
-    outcome = cli("export", folder / "own.pt", "--no-body", "-o", folder / "bundle")
+    outcome = cli("export", folder / "own.pt", "--body", "stand-in", "-o", folder / "bundle")
     assert outcome.code == 0, outcome.err
     assert f"reading {folder}/own.pt\n" in outcome.err
     assert f"done {folder}/bundle (" in outcome.out
 
 
-def test_the_published_checkpoint(cli: Cli, tmp_path: Path) -> None:
-    """The published layout at full size, with the published head top: the recorded vectors come out; stdout is JSON."""
+def test_the_published_checkpoint(cli: Cli, tmp_path: Path, golden_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The published layout at full size, with the published head top: the recorded vectors come out; stdout is JSON.
+
+    The same network is traced once for all tests; the comparison shows that it is the same.
+    """
+    golden = onnx.load(golden_file)
+    monkeypatch.setattr(export_module, "export_onnx", lambda *_: golden)
     state = {f"module.{name}": value for name, value in published_state(SEED).items()}
     torch.save({"epoch": 3, "network": state, "optimizer": {}}, tmp_path / "snapshot_3.pth.tar")
     np.save(tmp_path / "J_regressor_extra.npy", standin.standin_body(SEED)["J_regressor_extra"])

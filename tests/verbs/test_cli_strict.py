@@ -36,6 +36,7 @@ def test_a_clean_run_is_strict_too(cli: Cli, tmp_path: Path, tiny_bundle: Path) 
     assert thinned.code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("entries", "options", "said"),
     [

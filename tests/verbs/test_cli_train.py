@@ -15,6 +15,8 @@ import pytest
 import torch
 from tiny import TINY
 
+pytestmark = pytest.mark.slow
+
 Cli = Callable[..., Any]
 
 
@@ -53,13 +55,6 @@ def test_a_run(cli: Cli, config: Path) -> None:
     ]
     other = cli("train", config, "--resume")
     assert "error: runs/small: the run has another configuration (steps 1 there, 2 here)" in other.err
-
-
-def test_what_a_run_makes_can_be_exported(cli: Cli, config: Path) -> None:
-    assert cli("train", config, "-o", "run", "--set", "steps=1").code == 0
-    result = cli("export", "run/weights.pt", "-o", "bundle")
-    assert result.code == 0, result.err
-    assert "label: trained on synthetic people only" in result.out
 
 
 @pytest.mark.parametrize(

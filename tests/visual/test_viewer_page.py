@@ -160,6 +160,7 @@ def expected(viewer, k):
 
 
 @needs_viser
+@pytest.mark.slow
 @needs_chromium
 def test_the_browser_draws_people_where_the_camera_saw_them(page):
     viewer, tab = page
@@ -178,6 +179,7 @@ def overlap(a, b):
 
 
 @needs_viser
+@pytest.mark.slow
 @needs_chromium
 def test_slider_play_and_clicks_of_the_page(page):
     viewer, tab = page
@@ -204,6 +206,7 @@ def test_slider_play_and_clicks_of_the_page(page):
 
 
 @needs_viser
+@pytest.mark.slow
 @needs_chromium
 def test_the_page_shows_its_labels_as_text_and_asks_nobody_else(page, tmp_path):
     viewer, tab = page

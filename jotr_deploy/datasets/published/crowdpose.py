@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.datasets.published.annotation import Annotation, Camera, Fit
 from jotr_deploy.datasets.published.json_entries import Entry, each_entry, people_of
 from jotr_deploy.datasets.published.layouts import box_of, camera_of, fit_of, labelled, picture_in, size_of
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 FILES = ("annotations/crowdpose_train.json", "annotations/CrowdPose_train_SMPL_NeuralAnnot.json")
 WORST_FIT = 5.0

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.datasets.published.annotation import Annotation
 from jotr_deploy.skeletons import H36M17, SMPL30_INDEX
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 FARTHEST_FIT_M = 0.025
 """A fit that is farther from the measured joints, on average, is rejected (JOTR code)."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.datasets.published.annotation import Annotation, Camera, Fit
 from jotr_deploy.datasets.published.json_entries import AGAIN, Entry, each_entry, people_of
@@ -23,8 +22,7 @@ from jotr_deploy.datasets.published.layouts import (
 )
 from jotr_deploy.errors import DatasetError
 from jotr_deploy.skeletons import H36M17
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 SUBJECTS = (1, 5, 6, 7, 8)
 PARTS = ("data", "camera", "joint_3d", "smpl_param")

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.errors import DatasetError, MissingDependency, first_line, install
+from jotr_deploy.support.aliases import Array
 
-Array = NDArray[Any]
 T = TypeVar("T")
 P = TypeVar("P")
 

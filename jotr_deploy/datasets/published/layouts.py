@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.datasets.published.annotation import Camera, Fit, Gender
 from jotr_deploy.datasets.published.json_entries import AGAIN, Entry
 from jotr_deploy.errors import DatasetError
 from jotr_deploy.skeletons import SKELETONS, SMPL30, SMPL30_INDEX, to_smpl30
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.file_names import path_inside
-
-Array = NDArray[Any]
 
 MM = 1000.0
 """Millimetres in a metre."""

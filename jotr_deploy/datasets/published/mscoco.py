@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-from numpy.typing import NDArray
 
 from jotr_deploy.datasets.published.annotation import Annotation, Camera, Fit
 from jotr_deploy.datasets.published.json_entries import Entry, each_entry, people_of
 from jotr_deploy.datasets.published.layouts import box_of, camera_of, fit_of, labelled, picture_in, size_of
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 FILES = ("annotations/person_keypoints_train2017.json", "annotations/MSCOCO_train_SMPL_NeuralAnnot.json")
 

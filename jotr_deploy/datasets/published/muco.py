@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.datasets.published.annotation import Annotation, Camera, Fit
 from jotr_deploy.datasets.published.json_entries import Entry, each_entry, people_of
@@ -21,8 +20,7 @@ from jotr_deploy.datasets.published.layouts import (
     picture_in,
     size_of,
 )
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 FILES = ("annotations/MuCo-3DHP.json", "annotations/smpl_param.json")
 JOINTS = (

@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.datasets.published.annotation import Annotation, Camera, Fit, Gender
 from jotr_deploy.datasets.published.pictures import SIZE_NOT_SAID, size_of_picture
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 _BLOCK = 4096
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.datasets.published.annotation import Annotation
 from jotr_deploy.errors import DatasetError
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 SIZE_NOT_SAID = (0, 0)
 """Size of a picture whose set does not give it; the picture itself is asked."""

@@ -5,18 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.datasets.published.annotation import Annotation, Camera, Fit, Gender
 from jotr_deploy.datasets.published.json_entries import AGAIN, Entry, each_entry, people_of
 from jotr_deploy.datasets.published.layouts import box_of, camera_of, fit_of, picture_in, size_of
 from jotr_deploy.errors import DatasetError
 from jotr_deploy.skeletons import SKELETONS, SMPL30
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 FILES = {
     "test": ("annotations/3DPW_latest_test.json",),

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.body.smpl import JOINTS, PARENTS, stand_in
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 # An arm that hangs is the zero of every shoulder movement; the rest pose holds it sideways.
 HANGING_DEG = 90.0

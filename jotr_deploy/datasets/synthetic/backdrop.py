@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.datasets.synthetic.materials import (
     Material,
@@ -18,8 +16,7 @@ from jotr_deploy.datasets.synthetic.materials import (
     smooth_field,
 )
 from jotr_deploy.datasets.synthetic.viewpoint import Camera, View
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 _SHADOW_PX = 4  # picture pixels in a cell of the shadow's grid
 _DENSE = 300  # a mesh of so many vertices throws its shadow by points, one of fewer by their hull

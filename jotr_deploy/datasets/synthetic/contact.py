@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.datasets.synthetic.anatomy import joints_m, rest_joints_m
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 # Part, from joint, to joint, places between them (0 the first, above 1 beyond the second), radius in metres.
 _BONES: tuple[tuple[str, int, int, tuple[float, ...], float], ...] = (

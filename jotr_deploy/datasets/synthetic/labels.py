@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.datasets.synthetic.scene import Scene
 from jotr_deploy.datasets.synthetic.skinning import Mesh, body, coarse_mesh, full_mesh, joint_mesh, regressor_30, skin
@@ -15,8 +13,7 @@ from jotr_deploy.datasets.synthetic.viewpoint import View, whole_picture
 from jotr_deploy.datasets.synthetic.visibility import Traced, trace
 from jotr_deploy.geometry.raster import rasterize
 from jotr_deploy.skeletons import SMPL30, SMPL30_INDEX
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 _NEAR_SURFACE_M, _CROWN_M = 0.06, 0.12  # the curve of the skull lies between the crown and most cameras
 _COUNTED_PX = 200.0  # the longer side of the silhouette of somebody whom the picture cuts, when its parts are counted

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.datasets.synthetic.viewpoint import Camera
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 
 @dataclass(frozen=True)

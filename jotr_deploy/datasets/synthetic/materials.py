@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 PLAIN, STRIPES, CHECKS, DOTS, BLOTCHES = range(5)
 _LATTICE = 32  # cells of the repeating noise along each axis

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.datasets.synthetic.viewpoint import Camera
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 STANDING_M = 1.68  # a person of mean height
 LEAST_PX, MOST_SHARE = 80, 0.88  # standing height in the picture

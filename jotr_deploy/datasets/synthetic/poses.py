@@ -7,16 +7,14 @@ A pose that pushes one part of the body through another is drawn again.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.datasets.synthetic.anatomy import LIMBS, TRUNK, joints_m, pose_matrices
 from jotr_deploy.datasets.synthetic.contact import overlap_m
 from jotr_deploy.geometry.rotations import axis_angle_from_matrix
+from jotr_deploy.support.aliases import Array
 
-Array = NDArray[Any]
 # Degrees of a movement: (mean, spread shared by both sides, spread of each side); mean may be (left, right). A movement
 # that is not listed has its value of `_LOWER_REST` or `_ARM_REST`.
 Table = dict[str, tuple["float | tuple[float, float]", float, float]]

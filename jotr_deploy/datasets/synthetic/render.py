@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.datasets.synthetic.backdrop import draw_backdrop
 from jotr_deploy.datasets.synthetic.lights import light_on
@@ -18,8 +16,7 @@ from jotr_deploy.datasets.synthetic.solids import placed_normals, unit_mesh
 from jotr_deploy.datasets.synthetic.viewpoint import View, whole_picture
 from jotr_deploy.datasets.synthetic.visibility import BACKGROUND, Layer, Traced, trace
 from jotr_deploy.datasets.synthetic.wardrobe import paint_person
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 ONE_SURFACE_M = 0.04  # samples of a pixel that differ less in depth are one surface
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.datasets.synthetic.backdrop import Backdrop, random_backdrop
 from jotr_deploy.datasets.synthetic.lights import Lights, random_lights
@@ -19,8 +17,7 @@ from jotr_deploy.datasets.synthetic.things import random_things
 from jotr_deploy.datasets.synthetic.viewpoint import Camera
 from jotr_deploy.datasets.synthetic.wardrobe import Outfit, random_outfit
 from jotr_deploy.geometry.rotations import matrix_from_axis_angle
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 _BLOCK = 16  # scenes whose poses are drawn together: one by one they would take as long as all else
 

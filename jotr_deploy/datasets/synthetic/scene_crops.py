@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.config import ModelConfig
 from jotr_deploy.datasets.synthetic.labels import Labels, bodies, joints_px, labels, labels_in
@@ -16,8 +14,7 @@ from jotr_deploy.datasets.synthetic.scene import Scene
 from jotr_deploy.datasets.synthetic.viewpoint import View, whole_picture
 from jotr_deploy.datasets.synthetic.visibility import trace
 from jotr_deploy.geometry.crop import crop_from_image, square_box, transform_px
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 _MARGIN_PX = 8  # the blur of the lens and the interpolation of the crop look beyond its box
 

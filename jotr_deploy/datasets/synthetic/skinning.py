@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.body.smpl import PARENTS, BodyModel, stand_in
 from jotr_deploy.geometry.rotations import matrix_from_axis_angle
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 _BLOCK = 512  # vertices
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.datasets.synthetic.materials import Material
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 BOX, CYLINDER, ELLIPSOID = range(3)
 _SIDES, _RINGS = 20, 10

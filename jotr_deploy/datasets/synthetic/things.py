@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.datasets.synthetic.materials import random_material
 from jotr_deploy.datasets.synthetic.skinning import coarse_mesh
 from jotr_deploy.datasets.synthetic.solids import BOX, CYLINDER, ELLIPSOID, Solid
 from jotr_deploy.datasets.synthetic.viewpoint import Camera
 from jotr_deploy.geometry.rotations import matrix_from_axis_angle
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 OCCLUDED = 0.22  # the chance that something is put in front of a person
 SEATED = 0.8  # the chance that somebody who sits has something to sit on

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.datasets.synthetic.scene import Scene
 from jotr_deploy.datasets.synthetic.skinning import Mesh, coarse_mesh, full_mesh, skin
 from jotr_deploy.datasets.synthetic.solids import Solid, placed, unit_mesh
 from jotr_deploy.datasets.synthetic.viewpoint import View
 from jotr_deploy.geometry.raster import rasterize
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 BACKGROUND, THING = -1, -2
 FINE_PX = 560.0  # from this many samples from head to foot on, a person is drawn with the full mesh

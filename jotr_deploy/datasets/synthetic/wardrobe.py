@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.datasets.synthetic.materials import Material, paint, random_colour, random_material
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 SKIN, HAIR, TOP, LEGS, SHOES, EXTRA = range(6)
 _SKINS = np.array([[184, 204, 240], [140, 172, 222], [96, 134, 192], [62, 92, 146], [38, 56, 92]]) / 255  # BGR

@@ -19,10 +19,7 @@ from jotr_deploy.errors import JotrDeployError, first_line
 from jotr_deploy.plugins import NAME
 from jotr_deploy.runtime.sessions import cuda
 from jotr_deploy.runtime.sessions.tensorrt_engine import listening
-
-Progress = Callable[[str, "str | None", int, int], None]
-"""Called with a phase, the phase around it if any, steps done and steps in all. Phases nest; their names are
-TensorRT's and no interface. Calls come from several threads, one at a time."""
+from jotr_deploy.support.aliases import PhaseProgress, Say
 
 Shapes = Mapping[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
 """Of every input with a dynamic batch the smallest, best and largest shape."""
@@ -66,7 +63,7 @@ def without_frames(function: Callable[_P, _T]) -> Callable[_P, _T]:
 
 
 @without_frames
-def build_plan(trt: Any, model: bytes, recipe: Recipe, progress: Progress | None, say: Callable[[str], None]) -> bytes:
+def build_plan(trt: Any, model: bytes, recipe: Recipe, progress: PhaseProgress | None, say: Say) -> bytes:
     """Parse, configure, build, serialise.
 
     Args:
@@ -161,7 +158,7 @@ def _profile(builder: Any, shapes: Shapes) -> Any:
 # ── progress ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _new_monitor(trt: Any, progress: Progress | None) -> Any:
+def _new_monitor(trt: Any, progress: PhaseProgress | None) -> Any:
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         """Passes steps on; no exception may leave a callback, so cancelling is a flag."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import onnx
 from jotr_deploy.bundle import Bundle, FileEntry, replace_file
 from jotr_deploy.engines.derived_files import MESH_NETWORK, Original
 from jotr_deploy.engines.int8 import for_tensorrt
-from jotr_deploy.engines.tensorrt.build import BATCH, BuildError, Progress, Recipe, Shapes, build_plan
+from jotr_deploy.engines.tensorrt.build import BATCH, BuildError, Recipe, Shapes, build_plan
 from jotr_deploy.engines.tensorrt.inspector import Layers, inspect
 from jotr_deploy.engines.tensorrt.onnx_copy import sampling_nodes, tensorrt_copy
 from jotr_deploy.engines.tensorrt.plugin_form import default_plugin, register
@@ -25,14 +25,15 @@ from jotr_deploy.errors import MissingDependency, choice, install
 from jotr_deploy.plugins import DOMAIN, NAME
 from jotr_deploy.plugins.kernel import SOURCE
 from jotr_deploy.runtime.sessions.tensorrt_engine import environment, mismatch, tensorrt, with_header
+from jotr_deploy.support.aliases import PhaseProgress, Say
 from jotr_deploy.support.choices import PLUGINS, Plugin
 from jotr_deploy.support.precisions import Precision
 
 __all__ = [
     "BuildError",
     "Built",
+    "PhaseProgress",
     "Plugin",
-    "Progress",
     "build_engine",
     "check_network",
     "mismatch",
@@ -42,7 +43,6 @@ __all__ = [
 
 Batch = tuple[int, int, int]
 USUAL_BATCH: Batch = (1, 4, 16)
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def build_engine(
     timing_cache: Path | None = None,
     optimization_level: int = 3,
     say: Say = lambda step: None,
-    progress: Progress | None = None,
+    progress: PhaseProgress | None = None,
 ) -> Built:
     """Build, inspect and verify an engine for the current GPU, then put it into the bundle.
 
@@ -191,7 +191,7 @@ def plan_network(
     batch: Batch,
     options: Options = Options(),
     say: Say = lambda step: None,
-    progress: Progress | None = None,
+    progress: PhaseProgress | None = None,
 ) -> Planned:
     """Build and inspect an engine of any network whose inputs have the batch first; nothing is written or verified.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,11 @@ import onnx
 from jotr_deploy.engines.tensorrt.build import BuildError
 from jotr_deploy.engines.tensorrt.onnx_copy import sampling_nodes
 from jotr_deploy.plugins import DOMAIN, NAME, VERSION
+from jotr_deploy.support.aliases import Say
 from jotr_deploy.support.choices import Plugin
 
 
-def default_plugin(trt: Any, model: onnx.ModelProto, say: Callable[[str], None]) -> Plugin:
+def default_plugin(trt: Any, model: onnx.ModelProto, say: Say) -> Plugin:
     """Who samples when nobody asked: the kernel inside the engine, else the library, else standard operators."""
     from jotr_deploy.plugins.library import find_library
 

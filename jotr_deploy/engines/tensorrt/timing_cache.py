@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from jotr_deploy.errors import OutputError
+from jotr_deploy.support.aliases import Say
 from jotr_deploy.support.cache import user_cache
 from jotr_deploy.support.writing import written_aside
 
@@ -27,7 +28,7 @@ def timing_cache_path(here: Mapping[str, str], kernel: Path | None = None) -> Pa
     return base / f"tensorrt-{here['tensorrt']}.{gpu}.sm{here['capability'].replace('.', '')}{source}.timings"
 
 
-def use_timings(config: Any, path: Path, say: Callable[[str], None]) -> None:
+def use_timings(config: Any, path: Path, say: Say) -> None:
     """Give the builder what is known; timings of another GPU or TensorRT are left aside."""
     try:
         known = path.read_bytes()
@@ -41,7 +42,7 @@ def use_timings(config: Any, path: Path, say: Callable[[str], None]) -> None:
         config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
 
 
-def keep_timings(config: Any, path: Path, say: Callable[[str], None]) -> None:
+def keep_timings(config: Any, path: Path, say: Say) -> None:
     """Write what is known now, together with what another builder has written in the meantime."""
     cache = config.get_timing_cache()
     if cache is None:

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.datasets.published.annotation import Annotation
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 NOT_FOLLOWED = -1
 

@@ -21,13 +21,14 @@ from jotr_deploy.evaluation.measured_people import Collector, Samples
 from jotr_deploy.evaluation.mesh_files import OpenFiles, open_files
 from jotr_deploy.evaluation.occlusion import OcclusionOptions
 from jotr_deploy.evaluation.occlusion_files import finish_attack, open_attack
-from jotr_deploy.evaluation.protocols import ALIGNED, ATTACK_STEP, Progress
+from jotr_deploy.evaluation.protocols import ALIGNED, ATTACK_STEP
 from jotr_deploy.evaluation.published.acceleration import acceleration_errors_mm, tracks_of
 from jotr_deploy.evaluation.published.paper_rows import PAPER, PUBLISHED
 from jotr_deploy.evaluation.published.set_people import Everybody, read_everybody
 from jotr_deploy.evaluation.published.set_result import SetEvaluation, SetProtocol, by_sequence
 from jotr_deploy.evaluation.published.true_bodies import TrueBodies
 from jotr_deploy.geometry.crop import JOINTS_MARGIN, VALID_CONFIDENCE
+from jotr_deploy.support.aliases import Progress
 
 _STAND_IN, _SMPL = "the stand-in body", "SMPL"
 

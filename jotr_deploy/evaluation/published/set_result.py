@@ -8,15 +8,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.evaluation.error_statistics import Figures, mean
 from jotr_deploy.evaluation.evaluation_result import Drift
 from jotr_deploy.evaluation.measured_people import Samples
 from jotr_deploy.evaluation.occlusion import Occlusion
 from jotr_deploy.evaluation.published.paper_rows import Published
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 
 @dataclass(frozen=True)

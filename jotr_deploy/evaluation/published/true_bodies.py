@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.body.numpy_skinning import PosedBody
 from jotr_deploy.body.smpl import load_body, official_file
 from jotr_deploy.datasets.published.annotation import Annotation
 from jotr_deploy.evaluation.measured_people import Truth
 from jotr_deploy.skeletons import SMPL30
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 
 class TrueBodies:

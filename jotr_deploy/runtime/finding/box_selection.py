@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.geometry.boxes import iou
 from jotr_deploy.geometry.crop import VALID_CONFIDENCE
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 ALIKE = 0.6
 """IoU above which two boxes show the same person."""

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.geometry.crop import VALID_CONFIDENCE, box_from_joints, clip_box, square_box
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.finding.pose.base import PoseNetwork
 from jotr_deploy.skeletons import to_smpl30
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 LEAST_JOINTS = 16
 """Of the 30-joint set, for the joints of a network to give the crop box; with fewer the person's box gives it."""

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.errors import KeypointFileError, SourceError
 from jotr_deploy.geometry.crop import square_box
@@ -16,8 +15,7 @@ from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.finding.crop_boxes import with_crop_boxes, with_joint_boxes
 from jotr_deploy.runtime.finding.pose import PoseNetwork
 from jotr_deploy.skeletons import SKELETONS, to_smpl30
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 
 def given_people(

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.errors import BundleError, SessionError
 from jotr_deploy.runtime.finding.network_metadata import declared
 from jotr_deploy.runtime.sessions import Session
 from jotr_deploy.skeletons import SKELETONS
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 WHOLE_BODY = 133  # joints of COCO-WholeBody; the first 17 are COCO's
 
@@ -34,11 +31,11 @@ _AMBIGUOUS = {14: "in the order of CrowdPose, of AI Challenger or of LSP"}
 _ALIASES = {"head": "head_top", "top_of_head": "head_top", "top_head": "head_top", "hip": "pelvis", "mid_hip": "pelvis"}
 
 
-def skeleton_of(session: Session, joints: int, named: str | None) -> str:
+def skeleton_of(session: Session, joints: int, named: str | None, role: str) -> str:
     """The key of `SKELETONS` for a network of so many joints.
 
     It is the one that the recipe names, else the one with the names in the file's metadata, else the one of so many
-    joints. Of a whole body it is that of the joints that come first.
+    joints. Of a whole body it is that of the joints that come first. `role` is that of the file, for messages.
 
     Raises:
         BundleError: no order of so many joints is known, or the one named is unknown or has another number.
@@ -51,16 +48,16 @@ def skeleton_of(session: Session, joints: int, named: str | None) -> str:
             "export the network again: metadata and outputs do not belong together",
         )
     known = ", ".join(sorted(SKELETONS))
-    skeleton = named or _by_names(session, said.joint_names) or _SKELETON_OF.get(joints)
+    skeleton = named or _by_names(session, said.joint_names, role) or _SKELETON_OF.get(joints)
     if skeleton is None:
         raise BundleError(
             f"{session.path}: {joints} joints{_USUALLY.get(joints, '')}, an order of so many is not known",
-            f"known: {known}",
+            f"give a network with the joints of one of {known}",
         )
     if joints in _AMBIGUOUS and not named and said.joint_names is None:
         raise BundleError(
             f"{session.path}: {joints} joints, {_AMBIGUOUS[joints]}: the file does not say which",
-            f"if it is the first, say so: --set ROLE.skeleton={skeleton}; the others are not read",
+            f"if it is the first, say so: --set {role}.skeleton={skeleton}; the others are not read",
         )
     if skeleton not in SKELETONS:
         raise BundleError(f"{session.path}: recipe: unknown skeleton '{skeleton}'", f"known: {known}")
@@ -72,7 +69,7 @@ def skeleton_of(session: Session, joints: int, named: str | None) -> str:
     return skeleton
 
 
-def _by_names(session: Session, joint_names: tuple[str, ...] | None) -> str | None:
+def _by_names(session: Session, joint_names: tuple[str, ...] | None, role: str) -> str | None:
     if joint_names is None:
         return None
     names = joint_names[:17] if len(joint_names) == WHOLE_BODY else joint_names
@@ -82,7 +79,7 @@ def _by_names(session: Session, joint_names: tuple[str, ...] | None) -> str | No
             return skeleton
     raise SessionError(
         f"{session.path}: its joints are {', '.join(names[:6])}, ..., an order that is not known",
-        f"if it is one of {', '.join(sorted(SKELETONS))} under other names, say so: --set ROLE.skeleton=NAME",
+        f"if it is one of {', '.join(sorted(SKELETONS))} under other names, say so: --set {role}.skeleton=NAME",
     )
 
 

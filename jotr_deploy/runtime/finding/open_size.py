@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.errors import BundleError, JotrDeployError, SessionError, first_line
 from jotr_deploy.runtime.sessions import Session, TensorSpec
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 
 class OfOneSize(Session):

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.errors import BundleError, KeypointFileError, MissingDependency
 from jotr_deploy.geometry.crop import VALID_CONFIDENCE
@@ -32,9 +31,8 @@ from jotr_deploy.runtime.joint_files.image_index import Belonging
 from jotr_deploy.runtime.joint_files.keypoint_file import KeypointFile, lie_down, read_keypoints
 from jotr_deploy.runtime.joint_files.usage import FileUse
 from jotr_deploy.runtime.sources.opening import FrameSource
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.spans import NO_FRAME, Spans
-
-Array = NDArray[Any]
 
 PeopleBy = Literal["auto", "blazepose", "detector", "hog", "frame"]
 """How people are found where neither joints nor boxes are given; "auto" is the first of the others that there is.

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jotr_deploy.config import first_fault
@@ -16,8 +15,7 @@ from jotr_deploy.errors import BundleError, SessionError
 from jotr_deploy.runtime.finding.network_metadata import Declared, declared
 from jotr_deploy.runtime.finding.open_size import OfOneSize, of_one_size
 from jotr_deploy.runtime.sessions import Session, TensorSpec
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 MAX_BATCH = 16
 """Rows in one call at most where a file takes any number."""

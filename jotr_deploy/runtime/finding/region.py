@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.errors import SourceError
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.finding.people_source import BoxPeople, KeypointPeople, PeopleSource
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 
 @dataclass(frozen=True)

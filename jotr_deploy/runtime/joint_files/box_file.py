@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.errors import KeypointFileError
 from jotr_deploy.runtime.detections import Detections, box_text
@@ -37,8 +36,7 @@ from jotr_deploy.runtime.joint_files.person_entry import (
     track_ids,
 )
 from jotr_deploy.runtime.joint_files.unsupported_files import BOX_LAYOUTS, remedy_for, what_json_is
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 _INFINITE_PX = 1e12  # larger numbers are no places, and float32 overflows on the way to the square
 _NO_CORNERS = (

@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.errors import KeypointFileError
 from jotr_deploy.geometry.orientation import TURNED, upright_from_stored
 from jotr_deploy.runtime.joint_files.person_entry import Size
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 JointsIn = Literal["auto", "pixels", "normalised", "unrotated"]
 JOINTS_IN: tuple[str, ...] = get_args(JointsIn)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.errors import KeypointFileError
 from jotr_deploy.geometry.orientation import upright_from_stored
@@ -25,8 +24,7 @@ from jotr_deploy.runtime.joint_files.person_entry import Entries, PersonEntry, j
 from jotr_deploy.runtime.joint_files.unsupported_files import LAYOUTS, what_bytes_are, what_json_is
 from jotr_deploy.runtime.sources.images import natural_order
 from jotr_deploy.skeletons import SKELETONS, SMPL30, SMPL30_INDEX, to_smpl30
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 NO_BODY = "without joints of a body"
 

@@ -6,19 +6,16 @@ import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.errors import KeypointFileError, first_line
 from jotr_deploy.runtime.detections import Detections, absent_is_zero, box_text
 from jotr_deploy.runtime.joint_files.image_index import ImageKey
 from jotr_deploy.runtime.joint_files.unsupported_files import LAYOUTS
 from jotr_deploy.skeletons import SKELETONS, to_smpl30
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.writing import written_aside
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.errors import KeypointFileError, first_line
 from jotr_deploy.runtime.joint_files.image_index import ImageKey, as_path
 from jotr_deploy.runtime.joint_files.unsupported_files import LAYOUTS, remedy_for, what_bytes_are
 from jotr_deploy.skeletons import SKELETONS
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.file_kinds import UNKNOWN, advice, describe_file
 
-Array = NDArray[Any]
 Size = tuple[float, float]
 
 _ALL_NAMES = frozenset(chain.from_iterable(SKELETONS.values()))

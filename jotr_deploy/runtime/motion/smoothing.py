@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.people import People
 from jotr_deploy.runtime.body_session import Body
 from jotr_deploy.runtime.motion.tangent import SPACES, Motion, motions_of, on_line, tracked, with_motions
 from jotr_deploy.runtime.sources.frame_source import Frame, moment
+from jotr_deploy.support.aliases import Array
 
-Array = NDArray[Any]
 Mode = Literal["one-euro", "two-sided"]
 
 RESTART_S = 1.0

@@ -9,18 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.geometry.camera import project_px
 from jotr_deploy.geometry.rotations import axis_angle_from_matrix, matrix_from_axis_angle
 from jotr_deploy.people import People
 from jotr_deploy.runtime.body_session import Body
 from jotr_deploy.skeletons import SMPL30_INDEX
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 _LIMBS = tuple(
     (SMPL30_INDEX[f"{side}_{start}"], SMPL30_INDEX[f"{side}_{end}"])

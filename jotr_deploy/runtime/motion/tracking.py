@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.geometry.boxes import iou
 from jotr_deploy.geometry.crop import VALID_CONFIDENCE
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.finding.box_selection import LEAST_SHARED_JOINTS, pose_similarity
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 MEMORY_S = 1.0
 """How long a person may be gone and still be known."""

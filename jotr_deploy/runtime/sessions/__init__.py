@@ -8,10 +8,13 @@ from pathlib import Path
 
 from jotr_deploy.errors import SessionError
 from jotr_deploy.runtime.sessions.session import Session, TensorSpec
+from jotr_deploy.support.file_kinds import UNKNOWN, advice, describe_file
 
 __all__ = ["Session", "TensorSpec", "open_session"]
 
 OPENVINO_FILE = ".openvino.onnx"
+_WEIGHTS = ("a PyTorch archive", "an old-style PyTorch file", "a TorchScript model", "a safetensors file")
+_TO_ONNX = "export it to ONNX with the project that it is from, and give that file"
 _BACKENDS = {".onnx": ("onnxruntime", "openvino"), ".engine": ("tensorrt",), ".plan": ("tensorrt",)}
 
 
@@ -29,12 +32,8 @@ def open_session(path: Path, backend: str = "auto", device: str = "auto", thread
         SessionError: unknown format, or the engine refuses the file.
         MissingDependency: the engine is not installed.
     """
-    known = ", ".join(sorted(_BACKENDS))
-    if not path.is_file():
-        raise SessionError(f"{path}: no such network file", f"give a file that ends in {known}")
-    if path.suffix not in _BACKENDS:
-        raise SessionError(f"{path}: cannot open '{path.suffix}'", f"give a file that ends in {known}")
-    able = _BACKENDS[path.suffix]
+    _require_network_file(path)
+    able = _BACKENDS[path.suffix.lower()]
     chosen = backend
     if backend == "auto":
         chosen = "openvino" if path.name.endswith(OPENVINO_FILE) else _chosen(path, device) or able[0]
@@ -66,9 +65,25 @@ def _in_onnxruntime(path: Path, device: str, threads: int | None) -> Session:
     return OnnxRuntimeSession(path, device, threads)
 
 
+def _require_network_file(path: Path) -> None:
+    """Refuse what is no file of a network by its name, or is another one than its name says."""
+    kind, known = describe_file(path), f"give a file that ends in {', '.join(sorted(_BACKENDS))}"
+    if not path.is_file():
+        if kind == "no file at all":
+            raise SessionError(f"{path}: no such network file", known)
+        raise SessionError(f"{path}: is no file of a network: it is {kind}", known)
+    able = _BACKENDS.get(path.suffix.lower())
+    if kind == "an ONNX model" and (able is None or "tensorrt" in able):
+        raise SessionError(f"{path}: cannot open '{path.suffix}': it is an ONNX model", f"call it {path.stem}.onnx")
+    if able is None:
+        what = "" if kind == UNKNOWN else f": it is {kind}"
+        remedy = _TO_ONNX if kind in _WEIGHTS else advice(path)
+        raise SessionError(f"{path}: cannot open '{path.suffix}'{what}", remedy or known)
+
+
 def _chosen(path: Path, device: str) -> str | None:
     """What was measured for the CPU, where the file is to run there."""
-    if path.suffix != ".onnx" or device == "cuda" or importlib.util.find_spec("openvino") is None:
+    if path.suffix.lower() != ".onnx" or device == "cuda" or importlib.util.find_spec("openvino") is None:
         return None
     from jotr_deploy.runtime.sessions import cuda
     from jotr_deploy.runtime.sessions.choice import remembered

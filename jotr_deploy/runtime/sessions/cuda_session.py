@@ -15,7 +15,8 @@ import numpy as np
 from jotr_deploy.errors import SessionError
 from jotr_deploy.runtime.sessions import cuda
 from jotr_deploy.runtime.sessions.device_array import DeviceArray, from_cuda
-from jotr_deploy.runtime.sessions.session import Array, Session, TensorSpec
+from jotr_deploy.runtime.sessions.session import Session, TensorSpec
+from jotr_deploy.support.aliases import Array
 
 BATCH = "batch"
 """Name of the first dimension of every input and output."""

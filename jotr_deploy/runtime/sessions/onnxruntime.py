@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,13 +12,36 @@ from typing import Any
 
 import numpy as np
 
-from jotr_deploy.errors import MissingDependency, SessionError, first_line, install
-from jotr_deploy.runtime.sessions.session import Array, Kernel, Session, TensorSpec
+from jotr_deploy.errors import MissingDependency, SessionError, install
+from jotr_deploy.runtime.sessions.session import Kernel, Session, TensorSpec
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.file_kinds import advice
 from jotr_deploy.support.processor import sums_saturate
 from jotr_deploy.support.read_errors import shortened, something_else
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+
+_EXPORT_AGAIN = "check the file; export it again"
+_COPY = "copy the file of weights as well, into the folder of this one and under the name that it has"
+_OTHER_OPERATORS = "export it without operators of other libraries, such as plugins of TensorRT or mmdeploy"
+_KNOWN_REASONS = tuple(
+    (re.compile(pattern), remedy)
+    for pattern, remedy in (
+        (r"Unsupported model IR version: \d+, max supported IR version: \d+",
+         "export it for an older version of ONNX, or pip install --upgrade onnxruntime"),
+        (r"Opset \d+ is under development", "export it with an older opset, such as 20"),
+        (r"\S+ is not a registered function/op", _OTHER_OPERATORS),
+        (r"No opset import for domain \S+", _OTHER_OPERATORS),
+        (r"No Op registered for \S+ with domain_version of \d+", _OTHER_OPERATORS),
+        (r"External data path does not exist: .*", _COPY),
+        (r"(External data path escapes model directory|Absolute path not allowed for external data location).*",
+         "put the weights into a file beside it, as onnx.save(model, PATH, save_as_external_data=True) does"),
+        (r"External initializer: \S+ .* out of bounds or can not be read in full", f"its weights are cut off: {_COPY}"),
+        (r"Protobuf parsing failed", "download or copy it again, and compare its size with that of the original"),
+    )
+)  # fmt: skip
+_CODE = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : ")
+_SOURCE = re.compile(r"\S+\.(cc|h):\d+ (.*?::\w+\([^()]*\)( const)? )?")
 
 _DTYPES = {
     "tensor(float)": np.float32,
@@ -104,7 +128,7 @@ def load(network: Path | bytes, providers: list[Any], threads: int | None = None
         SessionError: ONNX Runtime refuses the file.
     """
     options = onnxruntime().SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what it logs as an error it raises as well
     if sums_saturate():
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     if profile is not None:
@@ -134,9 +158,18 @@ def load(network: Path | bytes, providers: list[Any], threads: int | None = None
 def _refused(network: Path | bytes, error: Exception) -> SessionError:
     where = "the network" if isinstance(network, bytes) else network
     other = None if isinstance(network, bytes) else something_else(network, "an ONNX model", ("an ONNX model",))
-    why = other or f"ONNX Runtime cannot load it ({shortened(first_line(error))})"
-    remedy = None if isinstance(network, bytes) else advice(network)
-    return SessionError(f"{where}: {why}", remedy or "check the file; export it again")
+    reason, remedy = _reason(" ".join(str(error).split()) or type(error).__name__)
+    why = other or f"ONNX Runtime cannot load it ({shortened(reason)})"
+    known = None if isinstance(network, bytes) else advice(network)
+    return SessionError(f"{where}: {why}", known or (_EXPORT_AGAIN if other else remedy))
+
+
+def _reason(text: str) -> tuple[str, str]:
+    """Of a message of ONNX Runtime what it says of the file, and what to do."""
+    for pattern, remedy in _KNOWN_REASONS:
+        if found := pattern.search(text):
+            return found.group(), remedy
+    return _SOURCE.sub("", _CODE.sub("", text).rpartition("failed:")[2]).strip(), _EXPORT_AGAIN
 
 
 def no_cuda() -> SessionError:

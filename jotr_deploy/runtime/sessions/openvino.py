@@ -5,6 +5,7 @@ OpenVINO has one precision for a whole model; a file that wants several is cut i
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -15,8 +16,10 @@ from typing import Any
 import numpy as np
 
 from jotr_deploy.errors import MissingDependency, SessionError, first_line, install
+from jotr_deploy.runtime.sessions.library_output import output_to
 from jotr_deploy.runtime.sessions.openvino_stages import stages
-from jotr_deploy.runtime.sessions.session import Array, Kernel, Session, TensorSpec
+from jotr_deploy.runtime.sessions.session import Kernel, Session, TensorSpec
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.cache import user_cache
 from jotr_deploy.support.file_kinds import advice, describe_file
 from jotr_deploy.support.processor import sums_saturate
@@ -189,12 +192,14 @@ def _metadata(model: Any) -> dict[str, str]:
 def _read(core: Any, path: Path) -> Any:
     """The file as OpenVINO's model; the operator of this package is written out if it is in there."""
     if describe_file(path) != "an ONNX model":
-        read_onnx(path)  # its reader says why not; OpenVINO would try others, which print
+        read_onnx(path)  # its reader says why not
     try:
-        model = core.read_model(path)
-        _ = [port.any_name for port in (*model.inputs, *model.outputs)]
+        # Of a file that is no ONNX model to it OpenVINO asks its other readers, which print.
+        with tempfile.TemporaryFile() as unheard, output_to(unheard.fileno()):
+            model = core.read_model(path)
+        _ = [(port.any_name, port.partial_shape, port.element_type) for port in (*model.inputs, *model.outputs)]
         return model
-    except (RuntimeError, UnicodeDecodeError) as error:
+    except Exception as error:  # besides RuntimeError whatever class the C++ one is turned into
         refused = _refused(path, error)
     from jotr_deploy.plugins.onnx_function import inline
 

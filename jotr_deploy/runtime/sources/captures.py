@@ -17,17 +17,15 @@ from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 import cv2
-from numpy.typing import NDArray
 
 from jotr_deploy.errors import SourceError
-from jotr_deploy.runtime.containers_of_streams import video_streams_of
 from jotr_deploy.runtime.sources.containers import Track, bytes_missing, matroska_tracks_of, tracks_of
 from jotr_deploy.runtime.sources.decoder_log import decoder_log
 from jotr_deploy.runtime.sources.images import READ_FORMATS, quiet_opencv
 from jotr_deploy.runtime.sources.picture_kinds import OTHER_PICTURES
+from jotr_deploy.runtime.sources.stream_containers import video_streams_of
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.file_kinds import UNKNOWN, advice, describe_file
-
-Array = NDArray[Any]
 
 _SAVE = f"save it as PNG or JPEG; {READ_FORMATS}"
 READS_TO_END = 300

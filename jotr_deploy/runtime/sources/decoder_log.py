@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from threading import Lock
+
+from jotr_deploy.runtime.sessions.library_output import output_to
 
 _ERRORS = 16  # FFmpeg's AV_LOG_ERROR
 _lock = Lock()
@@ -27,7 +28,7 @@ def decoder_log() -> Iterator[list[str]]:
     if library is None:
         yield said
         return
-    with _lock, tempfile.TemporaryFile() as file, _to_file(file.fileno()):
+    with _lock, tempfile.TemporaryFile() as file, output_to(file.fileno()):
         level = library.av_log_get_level()
         library.av_log_set_level(max(level, _ERRORS))
         try:
@@ -38,23 +39,6 @@ def decoder_log() -> Iterator[list[str]]:
             file.seek(0)
             if text := file.read().decode(errors="replace").strip():
                 said.append(text)
-
-
-@contextmanager
-def _to_file(file: int) -> Iterator[None]:
-    """Standard output and error of the process go to a file, by descriptor, within the block."""
-    ctypes.CDLL(None).fflush(None)
-    kept = {}
-    for descriptor in (1, 2):
-        with suppress(OSError):  # closed, as in a service
-            kept[descriptor] = os.dup(descriptor)
-            os.dup2(file, descriptor)
-    try:
-        yield
-    finally:
-        for descriptor, copy in kept.items():
-            os.dup2(copy, descriptor)
-            os.close(copy)
 
 
 @cache

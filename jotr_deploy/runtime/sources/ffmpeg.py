@@ -18,11 +18,9 @@ from threading import Timer
 from typing import IO, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.writing import discard
-
-Array = NDArray[Any]
 
 ANSWER_S = 30.0
 """For the list of encoders, and for the trial of one."""

@@ -21,8 +21,9 @@ from jotr_deploy.runtime.sources.captures import (
 )
 from jotr_deploy.runtime.sources.containers import bytes_missing, is_mp4
 from jotr_deploy.runtime.sources.decoder_log import decoder_log
-from jotr_deploy.runtime.sources.frame_source import Array, Frame, FrameSource, size_of
+from jotr_deploy.runtime.sources.frame_source import Frame, FrameSource, size_of
 from jotr_deploy.runtime.sources.images import quiet_opencv
+from jotr_deploy.support.aliases import Array
 
 _ORIENTATIONS = {90: 6, 180: 3, 270: 8}
 """EXIF's number for the degrees, clockwise, by which OpenCV turns a film upright as its metadata say."""

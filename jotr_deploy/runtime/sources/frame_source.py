@@ -7,13 +7,9 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from numpy.typing import NDArray
 
 from jotr_deploy.errors import SourceError
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 
 @dataclass(frozen=True)

@@ -10,21 +10,20 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.errors import MissingDependency, OutputError, SourceError, first_line, install
 from jotr_deploy.runtime.sources.picture_kinds import HEAD_BYTES, picture_kind
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.file_kinds import advice, describe_file
 from jotr_deploy.support.writing import written_aside
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Array = NDArray[Any]
 
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".avif", ".heic", ".heif"),

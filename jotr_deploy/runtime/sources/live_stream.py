@@ -11,8 +11,9 @@ from threading import Condition, Thread
 
 from jotr_deploy.errors import SourceError
 from jotr_deploy.runtime.sources.captures import READS_TO_END, Capture, frame_rate
-from jotr_deploy.runtime.sources.frame_source import Array, Frame, FrameSource, size_of
+from jotr_deploy.runtime.sources.frame_source import Frame, FrameSource, size_of
 from jotr_deploy.runtime.sources.images import quiet_opencv
+from jotr_deploy.support.aliases import Array
 
 
 @dataclass(frozen=True)

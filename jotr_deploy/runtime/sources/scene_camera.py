@@ -6,18 +6,15 @@ import math
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.errors import SourceError
 from jotr_deploy.geometry.scene_frame import image_centre_px
 from jotr_deploy.runtime.sources.camera_files import CameraFile, read_camera
 from jotr_deploy.runtime.sources.exif import focal_length
 from jotr_deploy.runtime.sources.frame_source import Frame, size_of
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 PUBLISHED = "published"
 """Of a camera: every person's own, as the network was trained with it."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jotr_deploy.errors import JotrDeployError, SourceError
-from jotr_deploy.runtime.sources.frame_source import Array, Frame, FrameSource, size_of
+from jotr_deploy.runtime.sources.frame_source import Frame, FrameSource, size_of
 from jotr_deploy.runtime.sources.images import (
     IMAGE_SUFFIXES,
     READ_FORMATS,
@@ -19,6 +19,7 @@ from jotr_deploy.runtime.sources.images import (
     read_bytes,
 )
 from jotr_deploy.runtime.sources.picture_kinds import OTHER_PICTURES, kind_of_file
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.file_kinds import describe_file
 
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import cv2
-from numpy.typing import NDArray
 
 from jotr_deploy.errors import OutputError, SourceError
 from jotr_deploy.runtime.sources.captures import capture_of_file, frame_count, released
 from jotr_deploy.runtime.sources.ffmpeg import FFmpeg, FilmByFFmpeg, codec_of
 from jotr_deploy.runtime.sources.frame_source import size_of
 from jotr_deploy.runtime.sources.images import quiet_opencv
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.writing import aside_of, discard, written_aside
-
-Array = NDArray[Any]
 
 
 class _Film(Protocol):

@@ -6,19 +6,16 @@ A crop is one affine of the picture, a mirror image included, so that picture an
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.config import ModelConfig
 from jotr_deploy.geometry.crop import clip_box
 from jotr_deploy.geometry.rotations import matrix_from_axis_angle
 from jotr_deploy.skeletons import SMPL30, mirrored_order
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.training.mesh_samples import turned_root
-
-Array = NDArray[Any]
 
 MARGIN = (1.0, 1.2)
 """Factor from the person's box to the square one, at the published crop factor; another one scales both ends."""

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from jotr_deploy.body.joint_regression import JointsBody
 from jotr_deploy.body.lbs import SkinnedBody
@@ -15,9 +13,8 @@ from jotr_deploy.body.smpl import BodyModel
 from jotr_deploy.datasets.published.annotation import Annotation, Camera
 from jotr_deploy.datasets.published.fits import fit_counts
 from jotr_deploy.skeletons import H36M17, SMPL30
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.training.mesh_samples import turned_root
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.datasets.joint_errors import COCO17_IN_SMPL30, disturb_joints
 from jotr_deploy.datasets.published.pictures import read_picture
 from jotr_deploy.geometry.crop import PX_PER_CELL
 from jotr_deploy.skeletons import SMPL30_INDEX
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.training.published.augmented_crops import crop_from_picture, cut, draw_variation
 from jotr_deploy.training.published.fitted_bodies import FittedBodies
 from jotr_deploy.training.published.sample_order import AnnotatedPeople
 from jotr_deploy.training.published.truth import fit_truth, labels_in_crop, measured_truth
-
-Array = NDArray[Any]
 
 _MIDPOINTS = [
     [SMPL30_INDEX[name] for name in names]

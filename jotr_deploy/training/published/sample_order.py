@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.datasets.joint_errors import OVERLAPPING_IOU
 from jotr_deploy.datasets.published.annotation import Annotation
 from jotr_deploy.geometry.boxes import iou
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.training.published.augmented_crops import usable_box
 from jotr_deploy.training.run_config import TrainingError
-
-Array = NDArray[Any]
 
 
 class AnnotatedPeople:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.datasets.published.annotation import Annotation
 from jotr_deploy.geometry.crop import transform_px
 from jotr_deploy.skeletons import JOTR15_IN_SMPL30, SMPL30_INDEX
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.training.mesh_samples import DEPTH_BOX_M
 from jotr_deploy.training.published.augmented_crops import Variation, varied_joints, varied_joints_m, varied_pose
 from jotr_deploy.training.published.fitted_bodies import FittedBody
-
-Array = NDArray[Any]
 
 LARGEST_BETA = 3.0
 """A fit with a larger shape number than this has zeros for the truth of its shape."""

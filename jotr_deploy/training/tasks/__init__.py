@@ -5,15 +5,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
-from numpy.typing import NDArray
 from pydantic import BaseModel
 from torch import Tensor, nn
 
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.training.run_config import TrainConfig, TrainingError, validated
-
-Array = NDArray[Any]
 
 
 class Task(Protocol):

@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from jotr_deploy.runtime.finding.detection.yolox import cells
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.training.assign import assign, iou
 from jotr_deploy.training.detector_samples import IGNORED, PERSON, draw_picture, vary
 from jotr_deploy.training.onnx_files import load_weights, save_weights
 from jotr_deploy.training.reuse import Reused
-from jotr_deploy.training.tasks import Array
 from jotr_deploy.training.tiny_detector import SIZE_PX, STRIDES, TinyDetector
 
 KEPT = 512

@@ -19,6 +19,7 @@ from jotr_deploy.datasets.published.sets import SETS, Recipe, read_set
 from jotr_deploy.evaluation.measured_joints import load_h36m_regressor
 from jotr_deploy.model.checkpoint import save_checkpoint
 from jotr_deploy.skeletons import JOTR15_IN_SMPL30
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.training.backbone_weights import load_backbone
 from jotr_deploy.training.contrastive import contrast
 from jotr_deploy.training.losses import Found, Truth, mesh_losses, nearer_turn
@@ -27,7 +28,6 @@ from jotr_deploy.training.published.fitted_bodies import FittedBodies
 from jotr_deploy.training.published.published_samples import AnnotatedSamples
 from jotr_deploy.training.published.sample_order import AnnotatedPeople
 from jotr_deploy.training.run_config import TrainingError
-from jotr_deploy.training.tasks import Array
 from jotr_deploy.training.tasks.mesh_task import MeshModel, start_network
 
 SPLIT = "train"

@@ -20,13 +20,13 @@ from jotr_deploy.model.checkpoint import build_model, load_checkpoint, save_chec
 from jotr_deploy.model.initialise import initialise
 from jotr_deploy.model.jotr import JOTR, place_joints
 from jotr_deploy.skeletons import JOTR15_IN_SMPL30
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.training.contrastive import contrast
 from jotr_deploy.training.found_joints import FoundJoints
 from jotr_deploy.training.losses import AutomaticWeighting, Found, Truth, mesh_losses, nearer_turn
 from jotr_deploy.training.mesh_samples import SceneSamples
 from jotr_deploy.training.parallel import gathered
 from jotr_deploy.training.run_config import TrainingError
-from jotr_deploy.training.tasks import Array
 
 LABEL = "trained on synthetic people only"
 _HANDS = (22, 23)  # not in the pose prior; fits to pictures do not know ankles, feet and wrists either, these scenes do

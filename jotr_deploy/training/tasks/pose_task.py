@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from jotr_deploy.runtime.finding.pose.top_down_network import DEVIATION_RGB, MEAN_RGB
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.training.onnx_files import load_weights, save_weights
 from jotr_deploy.training.pose_samples import AWAY, SEEN, draw_person, vary
 from jotr_deploy.training.reuse import Reused
-from jotr_deploy.training.tasks import Array
 from jotr_deploy.training.tiny_pose import SIZE_PX, SPLIT_RATIO, TinyPose, soft_cross_entropy
 
 KEPT = 2048

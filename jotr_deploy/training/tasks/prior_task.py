@@ -18,8 +18,8 @@ from jotr_deploy.body.torch_rotations import matrix_from_axis_angle
 from jotr_deploy.body.vposer import BODY_JOINTS, HIDDEN, LATENT, VPoserDecoder
 from jotr_deploy.datasets.synthetic.poses import sample_poses
 from jotr_deploy.skeletons import SMPL30_INDEX
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.writing import written_aside
-from jotr_deploy.training.tasks import Array
 
 BLOCK = 2048  # poses that are drawn at once: one by one they would cost thirty times as much
 

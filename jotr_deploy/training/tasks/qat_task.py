@@ -20,11 +20,11 @@ from jotr_deploy.body.lbs import SkinnedBody
 from jotr_deploy.body.smpl import stand_in
 from jotr_deploy.model.checkpoint import build_model, load_checkpoint, save_checkpoint
 from jotr_deploy.model.jotr import JOTR, place_joints
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.training.fake_quant import fake_quantized
 from jotr_deploy.training.losses import Found, Truth, mesh_losses, nearer_turn
 from jotr_deploy.training.mesh_samples import SceneSamples
 from jotr_deploy.training.qdq_positions import read_placement
-from jotr_deploy.training.tasks import Array
 
 
 class Options(BaseModel):

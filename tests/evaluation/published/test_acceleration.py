@@ -11,8 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from jotr_deploy.datasets.published.annotation import Annotation, Fit
 from jotr_deploy.evaluation.published.acceleration import NOT_FOLLOWED, acceleration_errors_mm, tracks_of
-
-Array = Any
+from jotr_deploy.support.aliases import Array
 
 
 def person(sequence: str, frame: int, shape: float | None, gender: Any = "male") -> Annotation:

@@ -17,6 +17,7 @@ from numpy.testing import assert_allclose
 
 from jotr_deploy.body.smpl import stand_in
 from jotr_deploy.bundle import Bundle, FileEntry, Manifest
+from jotr_deploy.config import ModelConfig
 from jotr_deploy.datasets.published.annotation import Annotation, Camera, Fit
 from jotr_deploy.errors import JotrDeployError
 from jotr_deploy.evaluation.mesh_files import OpenFile, OpenFiles
@@ -26,7 +27,6 @@ from jotr_deploy.evaluation.published.protocol import SetOptions, evaluate_set
 from jotr_deploy.evaluation.published.set_result import SetEvaluation
 from jotr_deploy.evaluation.published.true_bodies import TrueBodies
 
-Array = Any
 PATCHES = OcclusionOptions(sizes=(80,), stride=60)  # 4 x 4 places
 
 
@@ -44,7 +44,7 @@ def attacked(
 
     monkeypatch.setattr(protocols, "open_files", opened)
     write_miniature(name, root)
-    bundle = Bundle(Path("b"), Manifest.model_construct(labels=(), files=()))
+    bundle = Bundle(Path("b"), Manifest.model_construct(model=ModelConfig(), labels=(), files=()))
     return evaluate_set(bundle, SetOptions(name, root, regressor, smpl, seed=0, occlusion=options))
 
 

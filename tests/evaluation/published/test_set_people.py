@@ -22,8 +22,6 @@ from jotr_deploy.evaluation.published.true_bodies import TrueBodies
 from jotr_deploy.skeletons import SMPL30_INDEX
 from jotr_deploy.support.choices import SPLITS
 
-Array = Any
-
 
 @pytest.mark.parametrize("protocol", SPLITS)
 def test_everybody_of_a_miniature(tmp_path: Path, protocol: str) -> None:

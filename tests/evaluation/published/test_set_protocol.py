@@ -16,6 +16,7 @@ from fake_network import FakeNetwork
 from miniature import KNOWN, write_miniature
 
 from jotr_deploy.bundle import Bundle, FileEntry, Manifest
+from jotr_deploy.config import ModelConfig
 from jotr_deploy.evaluation.mesh_files import OpenFile, OpenFiles
 from jotr_deploy.evaluation.published import protocol as protocols
 from jotr_deploy.evaluation.published.protocol import SetOptions, evaluate_set
@@ -24,12 +25,12 @@ from jotr_deploy.evaluation.published.set_result import MotionFigures, SetEvalua
 from jotr_deploy.evaluation.published.true_bodies import TrueBodies
 from jotr_deploy.geometry.rotations import matrix_from_axis_angle
 from jotr_deploy.skeletons import H36M14_IN_H36M17
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.choices import SPLITS
 
-Array = Any
 EVALUATED = [10 * joint for joint in H36M14_IN_H36M17]  # vertices that the regressor of these tests takes for joints
 
-BUNDLE = Bundle(Path("b"), Manifest.model_construct(labels=(), files=()))
+BUNDLE = Bundle(Path("b"), Manifest.model_construct(model=ModelConfig(), labels=(), files=()))
 
 
 class Miniature:
@@ -215,7 +216,7 @@ def test_equal_runs_are_equal(set_of: Any, monkeypatch: pytest.MonkeyPatch) -> N
     ],
 )
 def test_meshes_of_another_body(labels: tuple[str, ...], bodies: str, warned: str | None) -> None:
-    manifest = Manifest.model_construct(labels=labels)
+    manifest = Manifest.model_construct(model=ModelConfig(), labels=labels)
     true: Any = SimpleNamespace(stand_in=bodies == "stand-in")
     warnings = protocols._warnings(Bundle(BUNDLE.path, manifest), true)
     assert len(warnings) == (warned is not None)

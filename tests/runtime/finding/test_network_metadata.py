@@ -118,7 +118,7 @@ def test_of_several_classes_of_people_the_surer_counts():
         ({"task": "pose", "kpt_names": str({0: ["tail", *"abcdefghijklmnop"]})}, {"output0": (1, 56, CELLS)}, {},
          "its joints are tail, a, b, c, d, e, ..., an order that is not known",
          "if it is one of blazepose33, body25, coco17, coco18, crowdpose14, halpe26, smpl30 under other names, say so: "
-         "--set ROLE.skeleton=NAME"),
+         "--set detector.skeleton=NAME"),
     ],
 )  # fmt: skip
 def test_contradictions_are_refused(metadata, outputs, recipe, cause, remedy):
@@ -182,7 +182,7 @@ def test_fourteen_joints_may_be_in_several_orders():
         open_pose_network(made)
     assert (refusal.value.cause, refusal.value.remedy) == (
         "canned.onnx: 14 joints, in the order of CrowdPose, of AI Challenger or of LSP: the file does not say which",
-        "if it is the first, say so: --set ROLE.skeleton=crowdpose14; the others are not read",
+        "if it is the first, say so: --set pose.skeleton=crowdpose14; the others are not read",
     )
     assert open_pose_network(made, {"skeleton": "crowdpose14"}).skeleton == "crowdpose14"
 
@@ -198,3 +198,11 @@ def test_output_sizes_that_a_file_leaves_open_are_those_of_a_call():
 @given(st.sampled_from(["task", "names", "kpt_shape", "kpt_names", "imgsz", "channels"]), st.text(max_size=40))
 def test_any_text_is_read_or_left(key, text):
     assert isinstance(declared(session({key: text}, {})), Declared)
+
+
+def test_a_pose_network_of_another_word_for_people_is_taken_by_its_number():
+    made = session({"task": "pose", "kpt_shape": "[17, 3]", "names": "{0: 'skater'}"}, {"output0": (1, 56, 126)})
+    with pytest.raises(SessionError, match=r"none of its classes is a person \(skater\)") as refusal:
+        open_detector(made)
+    assert refusal.value.remedy.endswith("--set detector.person=NUMBER")
+    assert open_detector(made, {"person": 0}).people_classes == [0]

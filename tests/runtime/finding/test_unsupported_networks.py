@@ -51,6 +51,35 @@ DETECTORS = {
     "yolov8 under another name": ({"images": IMAGE}, {"out": (1, 84, 8400)}, {},
                                   "a detector with a column for each cell, as YOLOv8, and the output 'out'"),
     "nanodet": ({"data": (1, 3, 416, 416)}, {"output": (1, 3598, 112)}, {}, "NanoDet"),
+    "nanodet of 320 px": ({"data": (1, 3, 320, 320)}, {"output": (1, 2125, 112)}, {}, "NanoDet"),
+    "yolov8 in rows": ({"images": IMAGE}, {"output": (1, 8400, 84)}, {}, "YOLOv8 with a row for each cell"),
+    "yolov8 in rows, by its own name": ({"images": IMAGE}, {"output0": (1, 8400, 84)}, {"task": "detect"},
+                                        "YOLOv8 with a row for each cell"),
+    "yolov5 with its levels": ({"images": IMAGE}, {"output": (1, 25200, 85), "345": (1, 3, 80, 80, 85)}, {},
+                               "a detector with its boxes decoded in 'output', and the levels that they are made of "
+                               "beside it"),
+    "detr of its project": ({"inputs": IMAGE}, {"pred_logits": (1, 100, 92), "pred_boxes": (1, 100, 4)}, {},
+                            "DETR as its own project exports it"),
+    "d-fine, its size inside": ({"images": IMAGE}, {"labels": (1, 300), "boxes": (1, 300, 4), "scores": (1, 300)}, {},
+                                "a detector with boxes, labels and scores apart (torchvision; RT-DETR and D-FINE of "
+                                "their own projects)"),
+    "ssd": ({"image": IMAGE}, {"bboxes": (1, 9, 4), "labels": (1, 9), "scores": (1, 9)}, {},
+            "a detector with boxes, labels and scores apart (SSD)"),
+    "torchvision in numbers": ({"images": IMAGE}, {"27": ("n", 4), "28": ("n",), "29": ("n",)}, {},
+                               "a detector with boxes, labels and scores apart (torchvision)"),
+    "yolov4": ({"input": IMAGE}, {"boxes": (1, 99, 1, 4), "confs": (1, 99, 80)}, {},
+               "a detector with boxes and scores apart (YOLOv4)"),
+    "yolo-nas, one list": ({"images": IMAGE}, {"graph2_flat_predictions": ("n", 7)}, {},
+                           "a detector of super-gradients (YOLO-NAS)"),
+    "batched nms": ({"images": IMAGE}, {"num_detections": (1, 1), "nmsed_boxes": (1, 9, 4)}, {},
+                    "a detector with TensorRT's older choice of boxes inside (BatchedNMS)"),
+    "ssd of tensorflow, counted": ({"image_tensor:0": (1, 300, 300, 3)},
+                                   {"detection_boxes:0": (1, 9, 4), "detection_scores:0": (1, 9)}, {},
+                                   "a detector of TensorFlow's object detection (SSD)"),
+    "rf-detr with masks without a name": ({"input": IMAGE}, {"dets": (1, 9, 4), "labels": (1, 9, 91),
+                                                             "4245": (1, 9, 8, 8)}, {}, "a segmentation network"),
+    "blazepose": ({"input_1": (1, 224, 224, 3)}, {"Identity": (1, 2254, 12), "Identity_1": (1, 2254, 1)}, {},
+                  "a network of BlazePose"),
     "rt-detr in rows of six": ({"images": IMAGE}, {"output0": (1, 300, 6)}, {"description": "Ultralytics rtdetr-l"},
                                "RT-DETR in rows of six, which may be two classes or scores and classes"),
     "rtmpose": ({"input": (1, 3, 256, 192)}, {"simcc_x": (1, 17, 384), "simcc_y": (1, 17, 512)}, {},
@@ -82,7 +111,7 @@ def test_pictures_in_whole_numbers():
     made.inputs = {"images": TensorSpec(np.dtype(np.uint8), IMAGE)}
     with pytest.raises(SessionError, match="this is a network of pictures in whole numbers") as refusal:
         open_detector(made)
-    assert refusal.value.remedy == "export it with one input [B, 3, H, W] of fractions (float32 or float16)"
+    assert refusal.value.remedy.startswith("export it with one input [B, 3, H, W] of fractions (float32 or float16), ")
 
 
 @pytest.mark.parametrize(
@@ -107,7 +136,11 @@ POSE_NETWORKS = {
     "yolov8-pose": ({"images": IMAGE}, {"output0": (1, 56, 8400)}, {},
                     "a network that finds people and their joints (ultralytics-pose)"),
     "openpose": ({"input": (1, 3, 368, 368)}, {"output": (1, 57, 46, 46)}, {},
-                 "a network of maps that are not a quarter of its input (OpenPose, HigherHRNet)"),
+                 "a network of maps that are not one set of a quarter of its input (OpenPose, HigherHRNet)"),
+    "two sets of maps": ({"input": (1, 3, 256, 256)}, {"a": (1, 16, 64, 64), "b": (1, 16, 64, 64)}, {},
+                         "a network of maps that are not one set of a quarter of its input (OpenPose, HigherHRNet)"),
+    "simcc under numbers": ({"input": (1, 3, 256, 192)}, {"1220": (1, 17, 384), "1221": (1, 17, 512)}, {},
+                            "a pose network (SimCC) with outputs of other names or sizes (1220, 1221)"),
     "rtmw3d": ({"input": (1, 3, 384, 288)}, {f"simcc_{axis}": (1, 133, 576) for axis in "xyz"}, {},
                "a pose network of three dimensions (RTMW3D)"),
     "classifier": ({"images": IMAGE}, {"output0": (1, 1000)}, {"task": "classify"},

@@ -80,7 +80,7 @@ def test_some_fractions_outside_do_not_make_pixels(tmp_path, caplog, outside):
 )
 def test_what_is_said_of_the_coordinates_goes_first(tmp_path, joints_in, scale):
     joints = np.clip(scaled((1 / 640, 1 / 480)), 0, 1)
-    file = read_keypoints(openpose(tmp_path / "a_keypoints.json", joints), joints_in=joints_in, crop_factor=1.1)
+    file = read_keypoints(openpose(tmp_path / "a_keypoints.json", joints), joints_in=joints_in)
     true = to_smpl30((joints * [*np.broadcast_to(scale, 2), 1])[None], "coco18")
     np.testing.assert_allclose(file.for_image("a.jpg", size_px=SIZE_PX).keypoints_px, true, atol=1e-3)
 

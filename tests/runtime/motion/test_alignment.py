@@ -20,10 +20,10 @@ from jotr_deploy.geometry.camera import camera_from_box, project_px
 from jotr_deploy.geometry.rotations import axis_angle_from_matrix, matrix_from_axis_angle
 from jotr_deploy.people import LAYOUT, People
 from jotr_deploy.runtime.body_session import Body, open_body
-from jotr_deploy.runtime.motion.alignment import fit as fitting
+from jotr_deploy.runtime.motion.alignment import gauss_newton as fitting
 from jotr_deploy.runtime.motion.alignment.aligner import Aligner
 from jotr_deploy.runtime.motion.alignment.chain import BodyArrays, Chain
-from jotr_deploy.runtime.motion.alignment.fit import ACTIVE, DEVIATION_RAD, OBSERVED, Start, fit
+from jotr_deploy.runtime.motion.alignment.gauss_newton import ACTIVE, DEVIATION_RAD, OBSERVED, Start, fit
 from jotr_deploy.runtime.motion.alignment.guards import joint_error, without_swapped
 from jotr_deploy.skeletons import MEASURED_IN_SMPL30, SMPL30, SMPL30_INDEX, mirrored_order
 

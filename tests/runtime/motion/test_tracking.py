@@ -138,7 +138,9 @@ def test_nobody() -> None:
 
 def test_every_run_starts_at_one_and_gives_the_same() -> None:
     clip = crossing(gap_s=0.5)
-    assert follow(clip) == follow(clip)
+    first = follow(clip)
+    assert sorted({ids[0] for ids in first.values()}) == [1, 2]
+    assert follow(clip) == first
 
 
 def test_ids_that_people_had_are_replaced() -> None:

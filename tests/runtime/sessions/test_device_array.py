@@ -91,6 +91,7 @@ def test_torch_takes_it_too(rng):
     np.testing.assert_array_equal(torch.from_dlpack(OnHost(wrapped(values))).numpy(), values)
 
 
+@pytest.mark.slow
 def test_a_consumer_keeps_the_memory_and_lets_it_go(rng):
     array = wrapped(rng.random(4))
     alive = weakref.ref(array)
@@ -160,6 +161,7 @@ def test_dlpack_arrays_are_used_in_place_once_their_stream_is_handed_over(gpu, r
     np.testing.assert_array_equal(values_at(array), values)
 
 
+@pytest.mark.slow
 def test_a_dlpack_producer_may_forget_its_array(gpu, rng):
     values = rng.random(4)
     expected, alive = values.copy(), weakref.ref(values)

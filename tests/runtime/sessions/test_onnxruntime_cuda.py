@@ -24,6 +24,8 @@ from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.runtime.sessions.onnxruntime import OnnxRuntimeSession
 from jotr_deploy.runtime.sessions.onnxruntime_cuda import OnnxRuntimeCudaSession
 
+pytestmark = pytest.mark.slow
+
 
 class FakeOnnxRuntime(types.ModuleType):
     """ONNX Runtime with a CUDA provider whose GPU is `gpu`."""

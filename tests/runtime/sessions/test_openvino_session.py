@@ -58,6 +58,7 @@ def test_batches_are_put_together(tmp_path: Path, batch: int, expected: list[int
     np.testing.assert_allclose(results["scaled"], given["points"] * given["scale"], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_operator_of_this_package_is_written_out(tiny_bundle: Path) -> None:
     file = tiny_bundle / "mesh.onnx"
     with open_session(file, device="cpu") as reference, opened(file, threads=1) as session:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from session_contract import check_session, feeds, pair, save
 
 import jotr_deploy
@@ -19,6 +20,25 @@ from jotr_deploy.errors import MissingDependency, SessionError
 from jotr_deploy.runtime.sessions import Session, TensorSpec, open_session
 
 SUFFIXES = "give a file that ends in .engine, .onnx, .plan"
+OPERATORS = "export it without operators of other libraries, such as plugins of TensorRT or mmdeploy"
+COPY = "copy the file of weights as well, into the folder of this one and under the name that it has"
+
+
+def of_version(path: Path, version: int) -> onnx.ModelProto:
+    """The model of a file, said to be of another version of the format."""
+    model = onnx.load(path)
+    model.ir_version = version
+    return model
+
+
+def weights_apart(path: Path) -> Path:
+    """A network whose weights lie in another file, which is returned."""
+    weights = [numpy_helper.from_array(np.ones((64, 64), np.float32), "w")]
+    answer = helper.make_tensor_value_info("c", TensorProto.FLOAT, [64, 64])
+    made = helper.make_graph([helper.make_node("Identity", ["w"], ["c"])], "g", [], [answer], weights)
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    onnx.save(model, path, save_as_external_data=True, location="w.data", size_threshold=0)
+    return path.with_name("w.data")
 
 
 @pytest.mark.parametrize("options", [{}, {"device": "cpu"}, {"threads": 1}, {"threads": 3}, {"backend": "onnxruntime"}])
@@ -83,20 +103,38 @@ def test_a_single_number_is_an_input(tmp_path: Path) -> None:
     ("make", "cause", "remedy"),
     [
         (lambda p: None, "{path}: no such network file", SUFFIXES),
-        (Path.mkdir, "{path}: no such network file", SUFFIXES),
+        (Path.mkdir, "{path}: is no file of a network: it is a folder", SUFFIXES),
+        (lambda p: p.symlink_to("nowhere"), "{path}: is no file of a network: it is a link that leads nowhere",
+         SUFFIXES),
         (lambda p: p.write_bytes(b"hello"), "{path}: not an ONNX model: it is plain text",
          "check the file; export it again"),
         (lambda p: p.write_bytes(b""), "{path}: not an ONNX model: it is an empty file",
          "download or copy it again, and compare its size with that of the original"),
-        (lambda p: p.write_bytes(pair(p).read_bytes()[:-40]), "{path}: ONNX Runtime cannot load it (",
-         "check the file; export it again"),
+        (lambda p: p.write_bytes(pair(p).read_bytes()[:-40]),
+         "{path}: ONNX Runtime cannot load it (Protobuf parsing failed)",
+         "download or copy it again, and compare its size with that of the original"),
         (lambda p: save(p, [helper.make_node("Levitate", ["a"], ["c"])], {"a": [1]}, ["c"], [1]),
-         "{path}: ONNX Runtime cannot load it (", "check the file; export it again"),
+         "{path}: ONNX Runtime cannot load it (No Op registered for Levitate with domain_version of ", OPERATORS),
+        (lambda p: save(p, [helper.make_node("Levitate", ["a"], ["c"], domain="far")], {"a": [1]}, ["c"], [1]),
+         "{path}: ONNX Runtime cannot load it (No opset import for domain 'far')", OPERATORS),
+        (lambda p: save(p, [helper.make_node("Identity", ["b"], ["c"])], {"a": [1]}, ["c"], [1]),
+         "{path}: ONNX Runtime cannot load it (Invalid model. Node input 'b' is not a graph input",
+         "check the file; export it again"),
+        (lambda p: onnx.save(of_version(pair(p), 99), p),
+         "{path}: ONNX Runtime cannot load it (Unsupported model IR version: 99, max supported IR version: ",
+         "export it for an older version of ONNX, or pip install --upgrade onnxruntime"),
+        (lambda p: weights_apart(p).unlink(),
+         "{path}: ONNX Runtime cannot load it (External data path does not exist: ", COPY),
+        (lambda p: weights_apart(p).write_bytes(b"version https://git-lfs"),
+         "{path}: ONNX Runtime cannot load it (External initializer: w offset: ",
+         f"its weights are cut off: {COPY}"),
         (lambda p: save(p, [helper.make_node("Identity", ["a"], ["c"])], {"a": [1]}, ["c"], [1], TensorProto.STRING),
          "{path}: a is a tensor(string), which NumPy does not have", "give another network"),
     ],
 )  # fmt: skip
-def test_files_that_cannot_be_opened(tmp_path: Path, make: Callable[[Path], Any], cause: str, remedy: str) -> None:
+def test_files_that_cannot_be_opened(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], make: Callable[[Path], Any], cause: str, remedy: str
+) -> None:
     path = tmp_path / "mesh.onnx"
     make(path)
     with pytest.raises(SessionError) as refusal:
@@ -104,15 +142,32 @@ def test_files_that_cannot_be_opened(tmp_path: Path, make: Callable[[Path], Any]
     assert refusal.value.cause.startswith(cause.format(path=path))
     assert "\n" not in refusal.value.cause
     assert refusal.value.remedy == remedy
+    assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize(("name", "suffix"), [("mesh.pt", ".pt"), ("mesh", ""), ("mesh.ONNX", ".ONNX")])
-def test_unknown_formats(tmp_path: Path, name: str, suffix: str) -> None:
-    (tmp_path / name).touch()
+@pytest.mark.parametrize(
+    ("name", "content", "said", "remedy"),
+    [
+        ("mesh.xyz", bytes(range(200, 250)), "cannot open '.xyz'", SUFFIXES),
+        ("mesh", b"hello", "cannot open '': it is plain text", SUFFIXES),
+        ("mesh.pt", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", "cannot open '.pt': it is an old-style PyTorch file",
+         "export it to ONNX with the project that it is from, and give that file"),
+        ("mesh.zip", b"\x1f\x8b", "cannot open '.zip': it is a gzip archive", "unpack it and give the file inside"),
+        ("mesh.bin", None, "cannot open '.bin': it is an ONNX model", "call it mesh.onnx"),
+        ("mesh.engine", None, "cannot open '.engine': it is an ONNX model", "call it mesh.onnx"),
+    ],
+)  # fmt: skip
+def test_unknown_formats(tmp_path: Path, name: str, content: bytes | None, said: str, remedy: str) -> None:
+    (tmp_path / name).write_bytes(pair(tmp_path / "pair.onnx").read_bytes() if content is None else content)
     with pytest.raises(SessionError) as refusal:
         open_session(tmp_path / name)
-    assert refusal.value.cause == f"{tmp_path / name}: cannot open '{suffix}'"
-    assert refusal.value.remedy == SUFFIXES
+    assert refusal.value.cause == f"{tmp_path / name}: {said}"
+    assert refusal.value.remedy == remedy
+
+
+def test_the_case_of_a_suffix_does_not_matter(tmp_path: Path) -> None:
+    pair(tmp_path / "pair.onnx").rename(tmp_path / "PAIR.ONNX")
+    check_session(open_session(tmp_path / "PAIR.ONNX"))
 
 
 def test_another_backend(tmp_path: Path) -> None:

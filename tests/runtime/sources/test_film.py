@@ -19,6 +19,8 @@ from jotr_deploy.runtime.sources import ffmpeg as films
 from jotr_deploy.runtime.sources.ffmpeg import FFmpeg, film_command, find_ffmpeg
 from jotr_deploy.runtime.sources.opening import VideoWriter, open_source
 
+pytestmark = pytest.mark.slow
+
 REMEDY = "make room on the disk, or take that ffmpeg from the PATH: OpenCV writes the video then"
 
 # Writes a film with OpenCV out of the frames it is piped; `{broken}` runs before a frame, or before the encoders.

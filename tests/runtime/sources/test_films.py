@@ -302,7 +302,7 @@ def test_damaged_containers_have_no_tracks(tmp_path, data):
     path = tmp_path / "a.mp4"
     path.write_bytes(data)
     assert [track.is_video for track in tracks_of(path)] in ([], [False])
-    assert bytes_missing(path) == 0 or data
+    assert bytes_missing(path) == 0
 
 
 @pytest.mark.parametrize(

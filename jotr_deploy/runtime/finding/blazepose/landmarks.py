@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.geometry.crop import transform_px
 from jotr_deploy.runtime.finding.blazepose.rotated_crops import SIDE, cut, image_from_crop
 from jotr_deploy.runtime.sessions import Session
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 POINTS, BODY = 39, 33
 """Landmarks of the network; the first so many are of the body, two after them give the next ROI."""
@@ -44,6 +41,11 @@ class Poses:
             np.concatenate([np.zeros((0, POINTS)), *(part.confidence for part in parts)]),
             np.concatenate([np.zeros(0), *(part.flags for part in parts)]),
         )
+
+    def mean(self, other: Poses) -> Poses:
+        """Between these and another look at the same people; the flags are the other's."""
+        confidence = (self.confidence + other.confidence) / 2
+        return Poses((self.points_px + other.points_px) / 2, confidence, other.flags)
 
     @property
     def rois_px(self) -> Array:

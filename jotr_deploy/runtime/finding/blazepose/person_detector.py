@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.geometry.boxes import iou
 from jotr_deploy.runtime.finding.blazepose.windows import Window
 from jotr_deploy.runtime.sessions import Session
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 SIDE = 224
 STRIDES = (8, 16, 32, 32, 32)
 ANCHORS_PER_LAYER = 2
 LEAST_SCORE = 0.5
 SAME_IOU = 0.3
+MOST_AT_ONCE = 8
+"""Windows in one call, which bounds memory."""
 
 
 @dataclass(frozen=True)
@@ -29,59 +29,71 @@ class Found:
     """People as the detector gives them, best first: parallel arrays over N, N may be 0."""
 
     scores: Array  # (N,) in 0..1
-    faces_px: Array  # (N, 4) x0 y0 x1 y1, in the image
     rois_px: Array  # (N, 2, 2) middle of the hips, and a point of the circle around the whole body above it
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def __getitem__(self, chosen: Array) -> Found:
-        return Found(self.scores[chosen], self.faces_px[chosen], self.rois_px[chosen])
+        return Found(self.scores[chosen], self.rois_px[chosen])
 
     @classmethod
-    def joined(cls, parts: list[Found]) -> Found:
-        """All people of several looks, best first."""
-        every = cls(
+    def joined(cls, *parts: Found) -> Found:
+        """One after the other."""
+        return cls(
             np.concatenate([np.zeros(0), *(part.scores for part in parts)]),
-            np.concatenate([np.zeros((0, 4)), *(part.faces_px for part in parts)]),
             np.concatenate([np.zeros((0, 2, 2)), *(part.rois_px for part in parts)]),
         )
-        return every[np.argsort(-every.scores, kind="stable")]
+
+    def best_first(self) -> Found:
+        """By score."""
+        return self[np.argsort(-self.scores, kind="stable")]
 
 
 class BlazeDetector:
-    """Finds people in windows of a picture, all in one call of the network."""
+    """Finds people in windows of a picture, several in one call of the network."""
 
     def __init__(self, session: Session) -> None:
         """`session`: see `third_party.blazepose_wheel` for its tensors."""
         self.session = session
 
     def __call__(self, image_bgr: Array, windows: list[Window]) -> Found:
-        """The people of each window of a picture (H, W, 3) uint8, joined; the same person comes once a window."""
+        """The people of windows of a picture (H, W, 3) uint8; the same person comes once a window.
+
+        Those of the first window come first, then those of all others, each best first.
+        """
         if not windows:
-            return Found.joined([])
-        canvases = [canvas(image_bgr[w.y_px : w.y_px + w.height_px, w.x_px : w.x_px + w.width_px]) for w in windows]
-        outputs = self.session({"image": np.stack(canvases)})
-        return Found.joined(
-            [
-                in_image(weighted_nms(*decode(boxes, logits)), window)
-                for boxes, logits, window in zip(outputs["boxes"], outputs["logits"], windows, strict=True)
-            ]
+            return Found.joined()
+        first, *others = (
+            in_image(weighted_nms(*decode(boxes, logits)), window)
+            for start in range(0, len(windows), MOST_AT_ONCE)
+            for boxes, logits, window in self._raw(image_bgr, windows[start : start + MOST_AT_ONCE])
         )
+        return Found.joined(first, Found.joined(*others).best_first())
+
+    def _raw(self, image_bgr: Array, windows: list[Window]) -> Iterator[tuple[Array, Array, Window]]:
+        outputs = self.session({"image": np.stack([window_canvas(image_bgr, window) for window in windows])})
+        return zip(outputs["boxes"], outputs["logits"], windows, strict=True)
+
+
+def window_canvas(image_bgr: Array, window: Window) -> Array:
+    """The canvas of a part of a picture; see `canvas`."""
+    x, y = window.x_px, window.y_px
+    drawn = canvas(image_bgr[y : y + window.height_px, x : x + window.width_px])
+    return drawn[:, ::-1] if window.mirrored else drawn
 
 
 def canvas(image_bgr: Array) -> Array:
-    """The picture in the middle of a black square, resized: (224, 224, 3) float32 RGB in -1..1."""
+    """The picture in the middle of a black square, resized: (224, 224, 3) float32 RGB in -1..1.
+
+    A place on the canvas times the scale is one in the picture, without the half pixel between centres and edges: so
+    does the original, and a network that answers in its places wants its pixels.
+    """
     height, width = image_bgr.shape[:2]
-    scale = SIDE / max(height, width)
-    # Pixel centres to pixel centres, the middle of the picture to the middle of the canvas.
-    affine = np.array(
-        [
-            [scale, 0, (SIDE - scale * width) / 2 + (scale - 1) / 2],
-            [0, scale, (SIDE - scale * height) / 2 + (scale - 1) / 2],
-        ]
-    )
-    drawn = cv2.warpAffine(image_bgr, affine, (SIDE, SIDE), flags=cv2.INTER_LINEAR)
+    scale = max(height, width) / SIDE
+    affine = np.array([[scale, 0, (width - scale * SIDE) / 2], [0, scale, (height - scale * SIDE) / 2]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    drawn = cv2.warpAffine(image_bgr, affine, (SIDE, SIDE), flags=flags)
     return drawn[..., ::-1].astype(np.float32) / np.float32(127.5) - np.float32(1)
 
 
@@ -142,5 +154,7 @@ def in_image(found: tuple[Array, Array], window: Window) -> Found:
     scores, values = found
     side = max(window.width_px, window.height_px)
     left_top = np.array([window.x_px, window.y_px]) + (np.array([window.width_px, window.height_px]) - side) / 2
-    points = values.reshape(-1, 6, 2) * side + left_top - 0.5
-    return Found(scores, points[:, :2].reshape(-1, 4), points[:, 2:4])
+    points = values[:, 4:8].reshape(-1, 2, 2)
+    if window.mirrored:
+        points = points * [-1, 1] + [(SIDE - 1) / SIDE, 0]
+    return Found(scores, points * side + left_top)

@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.runtime.finding.blazepose.landmarks import BODY, Poses
 from jotr_deploy.runtime.finding.blazepose.rotated_crops import radii_px
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 LEAST_FLAG, LEAST_FIRST_FLAG = 0.5, 0.2
 """That a pose is of a person, at the last look; and at the first, which a better crop follows."""
-LEAST_STRENGTH = 0.55
-"""Detection score times flag of somebody new; on drawn scenes fewer false people at the cost of few true ones."""
+LEAST_STRENGTH = 0.6
+"""Detection score times flag of somebody new."""
+SURE, LEAST_SURE = 0.5, 12
+"""Confidence of a landmark that is there, and how many are of anybody: a face and shoulders have 13."""
 SAME_DISTANCE = 0.15
 """Median distance of the joints of two poses, as a share of the radius of the stronger, below which they are one."""
+SAME_HEAD = 0.25
+"""Distance of two heads, as a share of the smaller radius, below which they are one."""
 MOST_APART = 0.2
 """Median distance of the joints of two looks at a person, as a share of the radius."""
-MOST_COVERED = 0.65
-"""Share of the smaller pose's box that may lie in a stronger one's."""
+NEAR_LIMB = 0.12
+"""Distance of a joint from a limb that explains it, as a share of that person's radius."""
+MOST_EXPLAINED = 0.7
+"""Share of a pose's joints that a stronger one's limbs may explain: more, and it was seen in that one's legs."""
+MOST_COVERED, STRONG = 0.75, 0.8
+"""Share of the smaller pose's box that may lie in a stronger one's, and the strength above which it may be more."""
 SEEN = 0.3
 """Confidence of a joint that counts for a person's box."""
 LEAST_SEEN = 6
 SAME_ROI = 0.35
 """Distance of the ends of two ROIs, as a share of the larger radius, below which they are one person's."""
+
+FACE = slice(0, 11)
+JOINTS = (0, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28)
+"""Nose, shoulders, elbows, wrists, hips, knees and ankles."""
+LIMBS = (
+    (0, 11, 11, 13, 15, 12, 14, 16, 11, 12, 23, 23, 25, 27, 24, 26, 28),
+    (0, 12, 13, 15, 19, 14, 16, 20, 23, 24, 24, 25, 27, 31, 26, 28, 32),
+)
+"""Both ends of the nose, which is a point, shoulders, arms to the fingers, sides, hips, and legs to the toes."""
 
 
 def boxes_px(poses: Poses) -> Array:
@@ -50,17 +63,30 @@ def distinct_rois(rois_px: Array) -> Array:
     return _greedy(alike_rois(rois_px, rois_px))
 
 
+def best_alike(rois_px: Array, scores: Array) -> Array:
+    """(N,) highest score of all ROIs (N, 2, 2) that are alike each: a window shows some people better than another."""
+    return np.where(alike_rois(rois_px, rois_px), scores, 0).max(1, initial=0)
+
+
 def people(poses: Poses, strength: Array) -> Array:
     """(K,) indices of the poses that are people of their own, the strongest first.
 
     Args:
         poses: N candidates.
-        strength: (N,) detection score times flag.
+        strength: (N,) detection score times flag; above 1 of those who are known already.
     """
     order = np.argsort(-strength, kind="stable")
     order = order[poses.flags[order] >= LEAST_FLAG]
     ranked = poses[order]
-    return order[_greedy(_same(ranked) | (covered(boxes_px(ranked)) >= MOST_COVERED))]
+    behind = (covered(boxes_px(ranked)) >= MOST_COVERED) & (strength[order] < STRONG)
+    return order[_greedy(_same(ranked) | behind | (explained(ranked) >= MOST_EXPLAINED))]
+
+
+def sure(first: Poses, second: Poses, scores: Array) -> Array:
+    """(N,) whether two looks at each of N candidates of these detection scores show a person."""
+    strong = scores * second.flags >= LEAST_STRENGTH
+    there = (second.confidence[:, :BODY] > SURE).sum(1) >= LEAST_SURE
+    return np.asarray((second.flags >= LEAST_FLAG) & strong & there & agree(first, second))
 
 
 def agree(first: Poses, second: Poses) -> Array:
@@ -78,10 +104,24 @@ def covered(boxes: Array) -> Array:
     return np.maximum(high - low, 0).prod(-1) / np.maximum(np.minimum(area[:, None], area[None]), 1e-6)
 
 
+def explained(poses: Poses) -> Array:
+    """(N, N) share of the joints of the second pose that lie on limbs of the first."""
+    joints = poses.points_px[None, :, JOINTS, None]  # (1, N, J, 1, 2)
+    start, end = (poses.points_px[:, None, None, ends] for ends in LIMBS)  # (N, 1, 1, L, 2)
+    along = end - start
+    share = ((joints - start) * along).sum(-1) / np.maximum((along**2).sum(-1), 1e-9)
+    apart = np.linalg.norm(joints - start - np.clip(share, 0, 1)[..., None] * along, axis=-1).min(-1)
+    return np.asarray((apart < NEAR_LIMB * radii_px(poses.rois_px)[:, None, None]).mean(-1))
+
+
 def _same(poses: Poses) -> Array:
-    points = poses.points_px[:, :BODY]
+    """(N, N) whether the second pose is that of the first, or has its head."""
+    points, radii = poses.points_px[:, :BODY], radii_px(poses.rois_px)
     apart = np.median(np.linalg.norm(points[:, None] - points[None], axis=-1), axis=-1)
-    return np.asarray(apart < SAME_DISTANCE * radii_px(poses.rois_px)[:, None])
+    heads = points[:, FACE].mean(1)
+    heads_apart = np.linalg.norm(heads[:, None] - heads[None], axis=-1)
+    one_head = heads_apart < SAME_HEAD * np.minimum(radii[:, None], radii[None])
+    return np.asarray((apart < SAME_DISTANCE * radii[:, None]) | one_head)
 
 
 def _greedy(excludes: Array) -> Array:

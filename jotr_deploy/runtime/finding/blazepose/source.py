@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.finding.blazepose import person_rules
 from jotr_deploy.runtime.finding.blazepose.landmarks import BlazeLandmarks, Poses
 from jotr_deploy.runtime.finding.blazepose.person_detector import BlazeDetector, Found
 from jotr_deploy.runtime.finding.blazepose.rotated_crops import radii_px
-from jotr_deploy.runtime.finding.blazepose.windows import Window, windows
+from jotr_deploy.runtime.finding.blazepose.steady import Steady
+from jotr_deploy.runtime.finding.blazepose.windows import Window, both_ways, windows
 from jotr_deploy.runtime.finding.crop_boxes import with_joints
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.spans import NO_FRAME, Spans
-
-Array = NDArray[Any]
 
 SKELETON = "blazepose33"
 EVERY = 2
@@ -26,6 +25,8 @@ LONGEST_STEP = 6
 """Frames from one that is given to the next, above which everybody is looked for anew."""
 LEAST_RADIUS_PX = 1.0
 """Of the circle around a person."""
+MOST_LOOKS = 3
+"""Of candidates that are alike, how many are looked at until one is a person."""
 
 
 @dataclass(frozen=True)
@@ -60,36 +61,51 @@ class BlazePosePeople:
         size_px = (image_bgr.shape[1], image_bgr.shape[0])
         before, span = self._before, self.spans or Spans()
         fresh = before is None or before.size_px != size_px or not 0 < frame - before.frame <= LONGEST_STEP
-        followed, where = Poses.joined(), windows(size_px)
-        scores, turn = np.zeros(0), 0
+        followed, where = Poses.joined(), both_ways(windows(size_px))
+        scores, steady, turn = np.zeros(0), Steady.start(followed.rois_px), 0
         if self.film and before is not None and not fresh:
             with span("pose", frame):
-                followed = self.networks.landmarks(image_bgr, before.poses.rois_px)
-            scores, turn = before.scores, before.turn + 1
-            where = due(where, turn, len(followed) > 0)
+                followed = self.networks.landmarks(image_bgr, before.steady.rois_px)
+            scores, steady, turn = before.scores, before.steady.next(followed.rois_px), before.turn + 1
+            where = due(windows(size_px), turn, len(followed) > 0)
         with span("detect", frame):
             found = self.networks.detector(image_bgr, where)
         with span("pose", frame):
-            poses, scores = self._with_new(image_bgr, followed, scores, found)
-        self._before = _Seen(frame, size_px, turn, poses, scores)
+            new, strength = self._newcomers(image_bgr, followed, found)
+        poses, scores = Poses.joined(followed, new), np.concatenate([scores, strength])
+        # Who is followed has been somebody for longer than who is new.
+        kept = person_rules.people(poses, scores * poses.flags + (np.arange(len(poses)) < len(followed)))
+        poses, scores = poses[kept], scores[kept]
+        steady = Steady.joined(steady, Steady.start(new.rois_px))[kept]
+        self._before = _Seen(frame, size_px, turn, steady, scores)
         return as_detections(poses, scores * poses.flags, size_px, self.crop_factor), person_rules.boxes_px(poses)
 
-    def _with_new(self, image_bgr: Array, followed: Poses, scores: Array, found: Found) -> tuple[Poses, Array]:
-        """Those who are followed and still there, and those found who are not one of them; with detection scores."""
-        found = found[np.flatnonzero(radii_px(found.rois_px) > LEAST_RADIUS_PX)]
-        found = found[np.flatnonzero(~person_rules.alike_rois(found.rois_px, followed.rois_px).any(1))]
-        found = found[person_rules.distinct_rois(found.rois_px)]
-        first = self.networks.landmarks(image_bgr, found.rois_px)
-        again = np.flatnonzero(first.flags >= person_rules.LEAST_FIRST_FLAG)
-        second = self.networks.landmarks(image_bgr, first.rois_px[again])
-        sure = found.scores[again] * second.flags >= person_rules.LEAST_STRENGTH
-        new = np.flatnonzero(sure & person_rules.agree(first[again], second))
-        poses = Poses.joined(followed, second[new])
-        strength = np.concatenate([scores, found.scores[again][new]])
-        # Who is followed has been somebody for longer than who is new.
-        rank = strength * poses.flags + (np.arange(len(poses)) < len(followed))
-        kept = person_rules.people(poses, rank)
-        return poses[kept], strength[kept]
+    def _newcomers(self, image_bgr: Array, followed: Poses, found: Found) -> tuple[Poses, Array]:
+        """Those found who are none of those followed, and the score of each.
+
+        Of candidates that are alike the first is looked at, and another only where that is nobody; it has the score of
+        the best of them.
+        """
+        left = found[np.flatnonzero(radii_px(found.rois_px) > LEAST_RADIUS_PX)]
+        left = left[np.flatnonzero(~person_rules.alike_rois(left.rois_px, followed.rois_px).any(1))]
+        left = replace(left, scores=person_rules.best_alike(left.rois_px, left.scores))
+        new, scores = Poses.joined(), np.zeros(0)
+        for _ in range(MOST_LOOKS):
+            if not len(left):
+                break
+            distinct = person_rules.distinct_rois(left.rois_px)
+            these, left = left[distinct], left[np.setdiff1d(np.arange(len(left)), distinct)]
+            first = self.networks.landmarks(image_bgr, these.rois_px)
+            again = np.flatnonzero(first.flags >= person_rules.LEAST_FIRST_FLAG)
+            first, these = first[again], these[again]
+            second = self.networks.landmarks(image_bgr, first.rois_px)
+            sure = np.flatnonzero(person_rules.sure(first, second, these.scores))
+            # Each look is off by its own crop; between both is nearer to either.
+            new = Poses.joined(new, first[sure].mean(second[sure]))
+            scores = np.concatenate([scores, these.scores[sure]])
+            known = np.concatenate([these.rois_px[sure], new.rois_px])
+            left = left[np.flatnonzero(~person_rules.alike_rois(left.rois_px, known).any(1))]
+        return new, scores
 
 
 @dataclass(frozen=True)
@@ -99,7 +115,7 @@ class _Seen:
     frame: int
     size_px: tuple[int, int]
     turn: int  # number of the frame since people were looked for everywhere
-    poses: Poses
+    steady: Steady
     scores: Array  # of their detection
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 SHARES = (0.66, 0.45)
 """Sides of the square windows, as a share of the picture's longer side."""
@@ -17,6 +17,7 @@ class Window:
     y_px: int
     width_px: int
     height_px: int
+    mirrored: bool = False  # it is looked at with left and right swapped
 
 
 def whole(size_px: tuple[int, int]) -> Window:
@@ -32,6 +33,11 @@ def windows(size_px: tuple[int, int]) -> list[Window]:
         xs, ys = (_starts(length, side) for length in size_px)
         found += [Window(x, y, min(side, size_px[0]), min(side, size_px[1])) for y in ys for x in xs]
     return found
+
+
+def both_ways(windows: list[Window]) -> list[Window]:
+    """The windows, then all of them mirrored: the detector sees some people one way only."""
+    return windows + [replace(window, mirrored=True) for window in windows]
 
 
 def _starts(length: int, side: int) -> list[int]:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
-from numpy.typing import NDArray
 from pydantic import Field
 
 from jotr_deploy.runtime.finding import recognition
 from jotr_deploy.runtime.finding.network_metadata import declared, person_classes
 from jotr_deploy.runtime.finding.recognition import Format
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 FindsPeople = Callable[[Array], tuple[Array, Array]]
 """What is called as a `Detector` is, whether there is a network behind it or not."""

@@ -8,10 +8,8 @@ network judges: `blazepose.source.BlazePosePeople` is both together.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.runtime.finding import recognition
 from jotr_deploy.runtime.finding.blazepose import person_rules
@@ -21,8 +19,7 @@ from jotr_deploy.runtime.finding.blazepose.windows import windows
 from jotr_deploy.runtime.finding.detection.base import Detector
 from jotr_deploy.runtime.finding.detection.implausible import odd_pixels
 from jotr_deploy.runtime.sessions import Session
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 
 class BlazePoseDetector(Detector):

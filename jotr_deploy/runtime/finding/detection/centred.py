@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.runtime.finding import recognition
 from jotr_deploy.runtime.finding.detection.letterbox import letterbox_centred
 from jotr_deploy.runtime.sessions import Session
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 
 def answers(session: Session, image_bgr: Array, size_px: tuple[int, int]) -> tuple[dict[str, Array], Array, Array]:

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from jotr_deploy.runtime.finding import recognition
@@ -26,8 +25,7 @@ from jotr_deploy.runtime.finding.detection.letterbox import boxes_in_image
 from jotr_deploy.runtime.finding.detection.ultralytics import END_TO_END, layout
 from jotr_deploy.runtime.finding.network_metadata import declared
 from jotr_deploy.runtime.sessions import Session
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 MEAN_RGB = np.array([0.485, 0.456, 0.406], np.float32)
 DEVIATION_RGB = np.array([0.229, 0.224, 0.225], np.float32)

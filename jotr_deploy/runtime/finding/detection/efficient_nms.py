@@ -8,10 +8,9 @@ YOLOv6 write them; others name boxes, scores and classes `bboxes`, `scores` and 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from jotr_deploy.runtime.finding import recognition
@@ -21,8 +20,7 @@ from jotr_deploy.runtime.finding.detection.centred import answers
 from jotr_deploy.runtime.finding.detection.implausible import odd_pixels, odd_scores
 from jotr_deploy.runtime.finding.detection.letterbox import boxes_in_image
 from jotr_deploy.runtime.sessions import Session
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 COUNT = "num_dets"
 NAMES = (("det_boxes", "det_scores", "det_classes"), ("bboxes", "scores", "labels"))

@@ -6,17 +6,13 @@ ordinary photographs nobody. It sees the picture at no more than 640 px.
 
 from __future__ import annotations
 
-from typing import Any
-
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.errors import MissingDependency
 from jotr_deploy.runtime.finding.box_selection import select_boxes
 from jotr_deploy.runtime.finding.detection.letterbox import boxes_in_image, fitted_size_px
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 LONGEST_PX = 640
 WINDOW_PX = (64, 128)

@@ -8,13 +8,11 @@ here: `image_px = (canvas - left_top) / scale - 0.5`, where the picture begins a
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 PAD = 114
 

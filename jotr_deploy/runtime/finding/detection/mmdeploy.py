@@ -4,17 +4,18 @@ Input [B, 3, H, W] BGR, letterboxed at the top left; outputs `dets` [B, n, 5]: x
 and `labels` [B, n] of an integer type. n may differ from call to call and counts rows of padding, with a score of 0 or
 -1. Person is class 0, unless the recipe says another.
 
-RTMDet takes its pixels by ImageNet's mean and deviation, YOLOX as they are. Nothing in a file tells which of the two
-it is, and the wrong pixels find fewer people without a word: the recipe has to say `"family": "rtmdet"`.
+RTMDet takes its pixels by ImageNet's mean and deviation, YOLOX as they are, and the wrong pixels find fewer people
+without a word. Of an ONNX file the first layer tells YOLOX, which takes pixels four at a time; for RTMDet the recipe
+has to say `"family": "rtmdet"`. Faster R-CNN, RetinaNet and others with a ResNet have these outputs and pixels of their
+own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from jotr_deploy.errors import SessionError
@@ -23,13 +24,14 @@ from jotr_deploy.runtime.finding.box_selection import select_boxes
 from jotr_deploy.runtime.finding.detection.base import Detector, OfClasses, told_classes
 from jotr_deploy.runtime.finding.detection.implausible import odd_pixels, odd_scores
 from jotr_deploy.runtime.finding.detection.letterbox import boxes_in_image, letterbox
+from jotr_deploy.runtime.finding.first_layer import first_convolution
 from jotr_deploy.runtime.sessions import Session
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 MEAN_BGR = np.array([103.53, 116.28, 123.675], np.float32)
 DEVIATION_BGR = np.array([57.375, 57.12, 58.395], np.float32)
 _BOX, _SCORE, _COLUMNS = slice(0, 4), 4, 5
+_FOCUS_CHANNELS = 12  # three colours of four pixels
 
 
 class Recipe(OfClasses):
@@ -37,8 +39,8 @@ class Recipe(OfClasses):
 
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.3
     """A person's score is above it; the one inside the file has left out some already."""
-    family: Literal["yolox", "rtmdet"] = "yolox"
-    """Which pixels the network takes; see the module."""
+    family: Literal["yolox", "rtmdet"] | None = None
+    """Which pixels the network takes; see the module. Unknown, it is YOLOX, unless the file's first layer is not."""
 
 
 class Mmdeploy(Detector):
@@ -50,6 +52,7 @@ class Mmdeploy(Detector):
 
     def __init__(self, session: Session, recipe: Recipe) -> None:
         super().__init__(session, recipe)
+        self.family = _family(session, recipe.family)
         self.people = self.person_classes(None)
 
     @staticmethod
@@ -64,7 +67,7 @@ class Mmdeploy(Detector):
 
     def facts(self) -> tuple[str, ...]:
         """See `Format`."""
-        return (f"pixels as {self.options.family} takes them", *told_classes(self.people, None, self.sure_of_people))
+        return (f"pixels as {self.family} takes them", *told_classes(self.people, None, self.sure_of_people))
 
     def oddity(self, outputs: Mapping[str, Array]) -> str | None:
         """See `Format`."""
@@ -92,4 +95,29 @@ class Mmdeploy(Detector):
         return boxes_px[kept], np.minimum(dets[kept, _SCORE], np.float32(1))
 
     def _pixels(self, canvas: Array) -> Array:
-        return canvas if self.options.family == "yolox" else (canvas - MEAN_BGR) / DEVIATION_BGR
+        return canvas if self.family == "yolox" else (canvas - MEAN_BGR) / DEVIATION_BGR
+
+
+def _family(session: Session, said: Literal["yolox", "rtmdet"] | None) -> Literal["yolox", "rtmdet"]:
+    """The pixels that a network takes, as the recipe says and the first layer of its file allows."""
+    shape = first_convolution(session.path)
+    if shape is None or shape[1] == _FOCUS_CHANNELS:
+        if said == "rtmdet" and shape is not None:
+            raise SessionError(
+                f"{session.path}: recipe: family: its first layer is that of YOLOX, not of RTMDet",
+                "leave detector.family out",
+            )
+        return said or "yolox"
+    if shape[2:] != (3, 3):
+        high, wide = shape[2:]
+        raise SessionError(
+            f"{session.path}: its outputs are those of mmdeploy, but its first layer of {high} x {wide} pixels is that "
+            "of another network than YOLOX and RTMDet, such as Faster R-CNN or RetinaNet, whose pixels are not known",
+            "give YOLOX or RTMDet as mmdeploy exports them",
+        )
+    if said != "rtmdet":
+        raise SessionError(
+            f"{session.path}: its outputs are those of mmdeploy, but its first layer is not that of YOLOX",
+            "if it is RTMDet, say so: --set detector.family=rtmdet; others that mmdeploy exports are not read",
+        )
+    return said

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated, Any
+from typing import Annotated
 
-from numpy.typing import NDArray
 from pydantic import Field
 
 from jotr_deploy.runtime.finding import recognition
 from jotr_deploy.runtime.finding.detection.base import Detector
 from jotr_deploy.runtime.finding.joint_outputs import as_confidence, joints_above
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

@@ -8,10 +8,8 @@ of padding, with a score of 0 or -1.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.errors import SessionError
 from jotr_deploy.runtime.finding import recognition
@@ -23,8 +21,7 @@ from jotr_deploy.runtime.finding.detection.one_stage import OneStage, joints_in_
 from jotr_deploy.runtime.finding.joint_outputs import skeleton_of
 from jotr_deploy.runtime.sessions import Session
 from jotr_deploy.skeletons import SKELETONS
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 JOINTS = 17
 """Where the file leaves their number open."""
@@ -51,7 +48,7 @@ class Rtmo(OneStage):
         super().__init__(session, recipe)
         joints = session.outputs["keypoints"].shape[2]
         joints = joints if isinstance(joints, int) else JOINTS
-        self.skeleton = skeleton_of(session, joints, recipe.skeleton or _PUBLISHED.get(joints))
+        self.skeleton = skeleton_of(session, joints, recipe.skeleton or _PUBLISHED.get(joints), "detector")
 
     @staticmethod
     def fits(session: Session) -> bool:

@@ -16,10 +16,9 @@ users bring.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from jotr_deploy.runtime.finding import recognition
@@ -31,8 +30,7 @@ from jotr_deploy.runtime.finding.detection.letterbox import boxes_in_image
 from jotr_deploy.runtime.finding.detection.yolox import cells_of
 from jotr_deploy.runtime.finding.network_metadata import declared
 from jotr_deploy.runtime.sessions import Session
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 STRIDES = ((8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32))
 POSE_ROWS = 4 + 1 + 17 * 3

@@ -14,10 +14,10 @@ Nothing of Ultralytics' code or weights is in this project, see `ultralytics`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
+from pydantic import Field
 
 from jotr_deploy.errors import SessionError
 from jotr_deploy.runtime.finding.box_selection import select_boxes
@@ -31,8 +31,7 @@ from jotr_deploy.runtime.finding.joint_outputs import KNOWN_NUMBERS, WHOLE_BODY,
 from jotr_deploy.runtime.finding.network_metadata import declared, person_classes
 from jotr_deploy.runtime.sessions import Session
 from jotr_deploy.skeletons import SKELETONS
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 JOINTS = 17
 """Where the file does not tell their number."""
@@ -48,6 +47,8 @@ class Recipe(one_stage.Recipe):
     """Two people share at most this; without effect on end-to-end files, which have told them apart."""
     skeleton: str | None = None
     """The order of the joints; by default their number and names tell it."""
+    person: Annotated[int, Field(ge=0)] | None = None
+    """The number of the class that is a person; by default what the names in the file tell."""
 
 
 class UltralyticsPose(OneStage):
@@ -65,8 +66,10 @@ class UltralyticsPose(OneStage):
                 f"{session.path}: {self.joints} joints in an order that the file does not name",
                 f"say it: --set detector.skeleton=NAME, one of {', '.join(sorted(SKELETONS))}",
             )
-        self.skeleton = skeleton_of(session, self.joints, recipe.skeleton)
-        self.people_classes = person_classes(session, None if self.end_to_end else self.classes, None, {0: 0, 1: 0})
+        self.skeleton = skeleton_of(session, self.joints, recipe.skeleton, "detector")
+        self.people_classes = person_classes(
+            session, None if self.end_to_end else self.classes, recipe.person, {0: 0, 1: 0}
+        )
 
     @staticmethod
     def fits(session: Session) -> bool:

@@ -7,9 +7,8 @@ size on the canvas, objectness, C classes, both between 0 and 1.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
-from numpy.typing import NDArray
 from pydantic import Field
 
 from jotr_deploy.runtime.finding import recognition
@@ -20,8 +19,7 @@ from jotr_deploy.runtime.finding.detection.implausible import odd_pixels, odd_sc
 from jotr_deploy.runtime.finding.detection.letterbox import boxes_in_image
 from jotr_deploy.runtime.finding.detection.yolox import STRIDES, cells_of
 from jotr_deploy.runtime.sessions import Session
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 ANCHORS = 3
 _BOX, _OBJECTNESS, _CLASSES = slice(0, 4), 4, 5

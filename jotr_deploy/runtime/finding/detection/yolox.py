@@ -7,10 +7,9 @@ cells of every level, fine to coarse, row-major. YOLOv6 has the same shapes, and
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from jotr_deploy.geometry.boxes import mirrored
@@ -20,13 +19,15 @@ from jotr_deploy.runtime.finding.detection.base import Detector, OfClasses, told
 from jotr_deploy.runtime.finding.detection.centred import best_of, corners
 from jotr_deploy.runtime.finding.detection.implausible import odd_scores
 from jotr_deploy.runtime.finding.detection.letterbox import boxes_in_image, letterbox
+from jotr_deploy.runtime.finding.network_metadata import declared
 from jotr_deploy.runtime.sessions import Session
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 STRIDES = ((8, 16, 32), (8, 16, 32, 64))
 OTHERS_OUTPUTS = frozenset({"outputs", "output0"})
 """Names of the one output of other exporters, whose pixels and boxes are others."""
+NEITHER = (80 + 4 * 8, 80 + 4)
+"""Columns of NanoDet and of YOLOv8 in rows, whose files have a row for each cell and the usual names as well."""
 _BOX, _OBJECTNESS, _CLASSES = slice(0, 4), 4, 5
 # exp(20) strides would be a size beyond any picture, while decoded sizes are pixels and many exceed it.
 _LARGEST_LOG = 20.0
@@ -74,6 +75,8 @@ class Yolox(Detector):
         (rows,) = (rows[0].astype(np.float32) for rows in outputs.values())
         if (rows[:, _OBJECTNESS] == 1).all():
             return "its objectness is 1 everywhere, as in YOLOv6"
+        if (rows[:, _BOX] >= 0).all() and (rows[:, _BOX] <= 1).all():  # logarithms of sizes are below 0 as well
+            return "its boxes are shares of the picture, not pixels"
         return odd_scores(rows[:, _OBJECTNESS:])
 
     def __call__(self, image_bgr: Array) -> tuple[Array, Array]:
@@ -127,5 +130,7 @@ def _strides(session: Session) -> tuple[int, ...]:
         return ()
     (spec,) = session.outputs.values()
     if len(spec.shape) != 3 or not isinstance(spec.shape[2], int) or spec.shape[2] <= _CLASSES:
+        return ()
+    if spec.shape[2] in NEITHER and not declared(session).names:
         return ()
     return next((strides for strides in STRIDES if spec.shape[1] == cells_of(size_px, strides)), ())

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
-
-from numpy.typing import NDArray
 
 from jotr_deploy.runtime.finding.recognition import Format
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 
 class PoseNetwork(Format):

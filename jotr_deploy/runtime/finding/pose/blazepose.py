@@ -6,10 +6,7 @@ Input [B, 256, 256, 3] RGB in 0..1, a person upright in a square; outputs `landm
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.runtime.finding import recognition
 from jotr_deploy.runtime.finding.blazepose.landmarks import POINTS, BlazeLandmarks
@@ -18,8 +15,7 @@ from jotr_deploy.runtime.finding.blazepose.rotated_crops import SIDE
 from jotr_deploy.runtime.finding.joint_outputs import joints_above
 from jotr_deploy.runtime.finding.pose.base import PoseNetwork
 from jotr_deploy.runtime.sessions import Session
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 _OUTPUTS = {"landmarks": (5 * POINTS,), "flag": (1,), "heatmaps": (SIDE // 4, SIDE // 4, POINTS)}
 

@@ -6,16 +6,16 @@ Input as `TopDown` has it; pixel centres are at integers, as in `simcc`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-from numpy.typing import NDArray
+import numpy as np
 
 from jotr_deploy.runtime.finding import recognition
 from jotr_deploy.runtime.finding.joint_outputs import as_confidence
 from jotr_deploy.runtime.finding.pose.top_down_network import TopDown
 from jotr_deploy.runtime.sessions import Session
+from jotr_deploy.support.aliases import Array
 
-Array = NDArray[Any]
+_LARGEST_SHARE = 2.0  # joints may lie beyond the input
 
 
 class Decoded(TopDown):
@@ -30,6 +30,12 @@ class Decoded(TopDown):
             return False
         keypoints, scores = (session.outputs[name].shape[1:] for name in ("keypoints", "scores"))
         return len(keypoints) == 2 and isinstance(keypoints[0], int) and keypoints == (*scores, 2)
+
+    def oddity(self, outputs: Mapping[str, Array]) -> str | None:
+        """See `Format`."""
+        if np.abs(outputs["keypoints"]).max(initial=0) <= _LARGEST_SHARE and (outputs["scores"] > 0).any():
+            return "its joints are shares of its input, not pixels"
+        return None
 
     def points(self, outputs: Mapping[str, Array]) -> tuple[Array, Array]:
         """See `TopDown`."""

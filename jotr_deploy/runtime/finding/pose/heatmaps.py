@@ -11,11 +11,10 @@ lies in the input, is as the weights were trained, which the file does not tell:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.runtime.finding import recognition
 from jotr_deploy.runtime.finding.joint_outputs import as_confidence
@@ -23,8 +22,7 @@ from jotr_deploy.runtime.finding.pose import top_down_network
 from jotr_deploy.runtime.finding.pose.top_down import corners_aligned
 from jotr_deploy.runtime.finding.pose.top_down_network import TopDown
 from jotr_deploy.runtime.sessions import Session
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 PX_PER_CELL = 4
 KERNEL_CELLS = {2: 11, 3: 17}

@@ -8,17 +8,14 @@ added nowhere.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.runtime.finding import recognition
 from jotr_deploy.runtime.finding.joint_outputs import as_confidence
 from jotr_deploy.runtime.finding.pose.top_down_network import Recipe, TopDown
 from jotr_deploy.runtime.sessions import Session
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 
 class SimCC(TopDown):

@@ -7,15 +7,11 @@ the published warp, and what networks are trained with, but for those of UDP (`c
 
 from __future__ import annotations
 
-from typing import Any
-
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.geometry.crop import transform_px
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 MARGIN = 1.25  # from the person's box to what the network sees
 _LEAST_SIDE_PX = 1.0

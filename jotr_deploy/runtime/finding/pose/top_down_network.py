@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from jotr_deploy.runtime.finding import recognition
@@ -19,8 +18,7 @@ from jotr_deploy.runtime.finding.pose.base import PoseNetwork
 from jotr_deploy.runtime.finding.pose.top_down import cut, image_from_input, input_from_image
 from jotr_deploy.runtime.sessions import Session
 from jotr_deploy.skeletons import SKELETONS, mirrored_order
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 MEAN_RGB = np.array([123.675, 116.28, 103.53], np.float32)
 DEVIATION_RGB = np.array([58.395, 57.12, 57.375], np.float32)
@@ -47,7 +45,7 @@ class TopDown(PoseNetwork):
     def __init__(self, session: Session, recipe: Recipe) -> None:
         super().__init__(session, recipe)
         joints = next(iter(session.outputs.values())).shape[1]
-        self.skeleton = skeleton_of(session, int(joints), recipe.skeleton)
+        self.skeleton = skeleton_of(session, int(joints), recipe.skeleton, "pose")
         self.least_score = recipe.least_score
 
     @abstractmethod

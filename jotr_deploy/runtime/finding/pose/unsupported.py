@@ -9,6 +9,7 @@ from jotr_deploy.runtime.finding.network_metadata import declared
 from jotr_deploy.runtime.finding.recognition import Unread
 from jotr_deploy.runtime.sessions import Session
 
+_LEAST_BINS = 32
 _TOP_DOWN = "give one that sees one person's box at a time, such as RTMPose or HRNet"
 
 
@@ -23,7 +24,22 @@ def unread(session: Session) -> Unread | None:
         return Unread(f"a network for the task '{task}'", _TOP_DOWN)
     if set(session.outputs) >= {"simcc_x", "simcc_y", "simcc_z"}:
         return Unread("a pose network of three dimensions (RTMW3D)", _TOP_DOWN)
+    if len(session.outputs) == 2 and _simcc_under_other_names(session):
+        x, y = session.outputs
+        return Unread(
+            f"a pose network (SimCC) with outputs of other names or sizes ({x}, {y})",
+            "export it with the outputs simcc_x [B, K, W r] and simcc_y [B, K, H r], as mmdeploy names them",
+        )
     other = next(other_pictures(session), None)
     if other is None and any(len(spec.shape) == 4 for spec in session.outputs.values()):
-        return Unread("a network of maps that are not a quarter of its input (OpenPose, HigherHRNet)", _TOP_DOWN)
+        return Unread(
+            "a network of maps that are not one set of a quarter of its input (OpenPose, HigherHRNet)", _TOP_DOWN
+        )
     return other
+
+
+def _simcc_under_other_names(session: Session) -> bool:
+    x, y = (spec.shape for spec in session.outputs.values())
+    if not len(x) == len(y) == 3 or x[1] != y[1]:
+        return False
+    return all(isinstance(bins, int) and bins > _LEAST_BINS for bins in (x[2], y[2]))

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.errors import BundleError
 from jotr_deploy.geometry.camera import project_px
@@ -15,7 +13,7 @@ from jotr_deploy.geometry.rotations import matrix_from_axis_angle
 from jotr_deploy.people import People
 from jotr_deploy.runtime.body_session import Body
 from jotr_deploy.runtime.motion.alignment.chain import JOINTS, BodyArrays, Chain
-from jotr_deploy.runtime.motion.alignment.fit import ACTIVE, OBSERVED, Start, fit
+from jotr_deploy.runtime.motion.alignment.gauss_newton import ACTIVE, OBSERVED, Start, fit
 from jotr_deploy.runtime.motion.alignment.guards import (
     CONFIDENT,
     LEAST_JOINTS,
@@ -24,8 +22,7 @@ from jotr_deploy.runtime.motion.alignment.guards import (
     without_swapped,
 )
 from jotr_deploy.runtime.motion.smoothing import Shapes
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 SHAPE_DEVIATION, TRACK_DEVIATION = 1.5, 0.3
 """How far a shape may be from the network's, and at least from the mean of the person's track: of n frames the mean is

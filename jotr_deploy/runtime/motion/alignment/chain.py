@@ -9,15 +9,13 @@ depends on the shape and, where the body has pose blend shapes, a little on the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.errors import BundleError
 from jotr_deploy.skeletons import SMPL30, SMPL_PARENTS
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 JOINTS = len(SMPL_PARENTS)
 BETAS = 10

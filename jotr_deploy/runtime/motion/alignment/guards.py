@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-from jotr_deploy.runtime.motion.alignment.fit import Fit
+from jotr_deploy.runtime.motion.alignment.gauss_newton import Fit
 from jotr_deploy.skeletons import MEASURED_IN_SMPL30, SMPL30, SMPL30_INDEX, mirrored_order
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 CONFIDENT = 0.3
 """A joint of which that much is needed for anything to be decided by it."""

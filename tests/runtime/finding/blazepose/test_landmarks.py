@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from jotr_deploy.geometry.crop import transform_px
-from jotr_deploy.runtime.finding.blazepose.landmarks import POINTS, refined
+from jotr_deploy.runtime.finding.blazepose.landmarks import MOST_AT_ONCE, POINTS, BlazeLandmarks, refined
 from jotr_deploy.runtime.finding.blazepose.rotated_crops import MARGIN, SIDE, cut, image_from_crop
+from jotr_deploy.support.aliases import Array
 
 
 @pytest.mark.parametrize("up", [(0, -40), (30, 0), (-12, 25)])
@@ -47,3 +48,32 @@ def test_points_off_the_map_stay_and_a_window_ends_at_its_edge() -> None:
     assert np.array_equal(moved[0, :2], points[0, :2])
     assert moved[0, 2] == pytest.approx([1.5 * 4, 61.5 * 4])
     assert refined(np.zeros((0, 39, 2)), np.zeros((0, 64, 64, 39))).shape == (0, 39, 2)
+
+
+def by_content(feeds: dict[str, Array]) -> dict[str, Array]:
+    """Answers that follow from each crop alone."""
+    image = feeds["image"]
+    values = np.linspace(0, 255, 5 * POINTS, dtype=np.float32)
+    heatmaps = np.repeat(image[:, ::4, ::4, :1] * 20 - 10, POINTS, axis=-1)
+    flag = image.mean((1, 2, 3))[:, None]
+    return {"landmarks": values * flag, "flag": flag, "heatmaps": heatmaps}
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, MOST_AT_ONCE, MOST_AT_ONCE + 2])
+def test_people_in_one_call_are_those_one_by_one(rng: np.random.Generator, count: int) -> None:
+    image = rng.integers(0, 256, (90, 120, 3), np.uint8)
+    rois = np.stack([rng.uniform(20, 70, (count, 2)), rng.uniform(20, 70, (count, 2))], 1)
+    calls: list[int] = []
+
+    def session(feeds: dict[str, Array]) -> dict[str, Array]:
+        calls.append(len(feeds["image"]))
+        return by_content(feeds)
+
+    network = BlazeLandmarks(session)  # type: ignore[arg-type]
+    together = network(image, rois)
+    assert max(calls, default=0) <= MOST_AT_ONCE
+    assert sum(calls) == len(together) == count
+    for one in range(count):
+        alone = network(image, rois[one : one + 1])
+        for name in ("points_px", "confidence", "flags"):
+            np.testing.assert_array_equal(getattr(alone, name)[0], getattr(together, name)[one])

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from canned import Canned, always, mmdeploy_answers, on_canvas, write_always
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import helper, numpy_helper
 
 from jotr_deploy.errors import BundleError, SessionError
 from jotr_deploy.runtime.finding.detection import open_detector
@@ -174,3 +176,37 @@ def test_recipes_that_are_refused(recipe, cause):
     with pytest.raises(BundleError) as refusal:
         find(ONE, [1.0], recipe)
     assert (refusal.value.cause, refusal.value.remedy) == (f"canned.onnx: {cause}", KNOWN)
+
+
+def with_first_layer(path: Path, *weights: int) -> Path:
+    """A file of this format whose first convolution has weights of this shape."""
+    write_always(path, "input", SIZE, mmdeploy_answers(on_canvas(ONE, SIZE, SIZE), np.array([0.9])))
+    model = onnx.load(path)
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros(weights, np.float32), "stored"))
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros((1, weights[1], 64, 96), np.float32), "picture"))
+    model.graph.node.append(helper.make_node("Identity", ["stored"], ["weights"]))
+    model.graph.node.append(helper.make_node("Conv", ["picture", "weights"], ["features"]))
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("weights", "said", "family"),
+    [
+        ((8, 12, 3, 3), {}, "yolox"),
+        ((8, 12, 3, 3), {"family": "yolox"}, "yolox"),
+        ((8, 3, 3, 3), {"family": "rtmdet"}, "rtmdet"),
+        ((8, 12, 3, 3), {"family": "rtmdet"}, "its first layer is that of YOLOX, not of RTMDet"),
+        ((8, 3, 3, 3), {}, "its first layer is not that of YOLOX"),
+        ((8, 3, 3, 3), {"family": "yolox"}, "its first layer is not that of YOLOX"),
+        ((8, 3, 7, 7), {}, "its first layer of 7 x 7 pixels is that of another network than YOLOX and RTMDet"),
+        ((8, 3, 7, 7), {"family": "rtmdet"}, "such as Faster R-CNN or RetinaNet, whose pixels are not known"),
+    ],
+)
+def test_the_first_layer_tells_whose_pixels_they_are(tmp_path: Path, weights, said, family):
+    with open_session(with_first_layer(tmp_path / "d.onnx", *weights), "onnxruntime", "cpu") as session:
+        if family in ("yolox", "rtmdet"):
+            assert open_detector(session, said).family == family
+        else:
+            with pytest.raises(SessionError, match=family):
+                open_detector(session, said)

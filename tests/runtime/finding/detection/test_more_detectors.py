@@ -136,6 +136,7 @@ def test_right_numbers_are_not_odd(kind):
     assert open_detector(session).oddity(session.answer([0])) is None
 
 
+SIZES = "its boxes end before they begin, as where the last two numbers are width and height"
 PIXELS, SHARES = "its boxes are in pixels, not shares of the picture", "its boxes are shares of the picture, not pixels"
 
 
@@ -145,6 +146,7 @@ PIXELS, SHARES = "its boxes are in pixels, not shares of the picture", "its boxe
         ("yolov5", "output0", lambda rows: rows[:, :4].__imul__(0.01), SHARES),
         ("yolov6", "outputs", lambda rows: rows[:, 5:].__isub__(3), "its scores go from -3 to 1, not from 0 to 1"),
         ("efficient-nms", "det_boxes", lambda rows: rows.__imul__(0.01), SHARES),
+        ("efficient-nms", "det_boxes", lambda rows: rows[:, 2:].__imul__(0.1), SIZES),
         ("efficient-nms", "det_scores", lambda rows: rows.__imul__(9), "its scores go from 0 to 8.1, not from 0 to 1"),
         ("rtdetr-ultralytics", "output0", lambda rows: rows[:, :4].__imul__(64), PIXELS),
         ("rf-detr", "dets", lambda rows: rows.__imul__(64), PIXELS),

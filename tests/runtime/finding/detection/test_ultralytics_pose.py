@@ -201,5 +201,5 @@ def test_recipes_that_are_refused():
     assert refusal.value.cause == "canned.onnx: recipe: nms: Extra inputs are not permitted"
     assert (
         refusal.value.remedy
-        == "a recipe of ultralytics-pose has format, size_px, threshold, joint_threshold, iou, skeleton"
+        == "a recipe of ultralytics-pose has format, size_px, threshold, joint_threshold, iou, skeleton, person"
     )

@@ -15,6 +15,7 @@ from jotr_deploy.geometry.crop import transform_px
 from jotr_deploy.runtime.finding.pose import open_pose_network
 from jotr_deploy.runtime.finding.pose.top_down import input_from_image
 from jotr_deploy.runtime.sessions import open_session
+from jotr_deploy.third_party.trial import try_pose
 
 SIZE = (96, 128)
 IMAGE = np.zeros((360, 480, 3), np.uint8)
@@ -77,3 +78,10 @@ OTHERS = {
 def test_other_formats_are_refused(name):
     with pytest.raises(SessionError, match=r"not a pose network of a known format|cannot be used as a pose network"):
         open_pose_network(Canned({"input": (1, 3, 128, 96)}, OTHERS[name]))
+
+
+def test_a_pose_network_that_answers_in_shares_of_its_input():
+    shares = {"keypoints": np.full((17, 2), 0.5, np.float32), "scores": np.ones(17, np.float32)}
+    session = always("input", (192, 256), shares)
+    _, outcome = try_pose(session, {})
+    assert (outcome.state, outcome.reason) == ("odd", "its joints are shares of its input, not pixels")

@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jotr_deploy.geometry.rotations import axis_angle_from_matrix, matrix_from_axis_angle
 from jotr_deploy.runtime.motion.alignment.chain import BETAS, Chain, Placed
 from jotr_deploy.skeletons import MEASURED_IN_SMPL30, SMPL30_INDEX
-
-Array = NDArray[Any]
+from jotr_deploy.support.aliases import Array
 
 
 def _both(name: str, deviation_rad: tuple[float, float, float]) -> dict[int, tuple[float, float, float]]:

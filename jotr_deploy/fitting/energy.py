@@ -1,0 +1,159 @@
+"""The energy of a fit: how badly a person explains their features, joints and priors (docs/fitting.md section 6)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from jotr_deploy.fitting.bank import Features
+from jotr_deploy.fitting.kernel_selection import Selection, select
+from jotr_deploy.fitting.objectives import cell_loss, hidden
+from jotr_deploy.fitting.options import FitOptions, Weights
+from jotr_deploy.fitting.orientation_bins import von_mises_weights, window_weights, yz_means
+from jotr_deploy.fitting.rays import GridCamera
+from jotr_deploy.fitting.rendering import at_slots, slot_weights, unit
+from jotr_deploy.fitting.volume import BodyVolume, Posed
+from jotr_deploy.skeletons import MEASURED_IN_SMPL30, SMPL30
+
+DTYPE = torch.float64
+"""Of everything in a fit. Single precision would do for one picture, but whom a ray meets is discrete, and a hundred
+steps turn a last bit, which depends on who else is in the batch, into millimetres."""
+FACE = tuple(index for index in MEASURED_IN_SMPL30 if SMPL30[index].split("_")[-1] in ("Nose", "Eye", "Ear"))
+SEEN = 0.2
+FEWEST_SEEN = 7
+_FAR_CELLS = 100.0
+_HINGES = ((18, 1), (19, 1), (4, 0), (5, 0))  # joint and component of its axis-angle: elbows about y, knees about x
+_STRAIGHT_RAD = 1e-2
+
+
+class Rendered(NamedTuple):
+    """What of the feature map the volume explains, cell by cell of a selection."""
+
+    selection: Selection
+    body: Tensor  # (n,) cosine of the rendered and the seen feature
+
+
+class Scene:
+    """The pictures of a group of people, which stay as they are while the people move."""
+
+    def __init__(
+        self,
+        seen: Tensor,
+        volume: BodyVolume,
+        features: Features,
+        camera: GridCamera,
+        options: FitOptions,
+        inside: Tensor | None = None,
+        joints: Tensor | None = None,
+    ) -> None:
+        """Prepare what no step changes.
+
+        Args:
+            seen: (B, C, H, W) features of the crops.
+            volume: of the body.
+            features: of its kernels.
+            camera: of the grid.
+            options: of the fit.
+            inside: (B, H, W) bool, the cells that lie in the picture; all of them by default.
+            joints: (B, 30, 3) u, v in cells and confidence of the 30-joint set.
+        """
+        self.volume, self.camera, self.options = volume, camera, options
+        self.features = features = Features(features.kernels.to(DTYPE), features.clutter.to(DTYPE))
+        self.seen = unit(seen.to(DTYPE).flatten(2).transpose(1, 2))  # (B, P, C)
+        self.clutter = (self.seen @ features.clutter.T).amax(-1)  # (B, P)
+        nothing = torch.zeros_like(self.clutter)
+        self.without = cell_loss(options.objective, nothing, self.clutter, nothing.bool())
+        self.inside = torch.ones_like(nothing, dtype=torch.bool) if inside is None else inside.flatten(1)
+        self.joints = None if joints is None else _trusted(joints)
+
+    def render(self, posed: Posed, translation_m: Tensor) -> Rendered:
+        """Draw the volume where it stands, and compare it with what is seen."""
+        options = self.options
+        centres, precision = posed.centres_m + translation_m[:, None], posed.precision
+        lowest = self.volume.lowest_precision
+        selection = select(centres.detach(), precision.detach(), lowest, self.camera, options.reach())
+        drawn = slot_weights(centres, precision, selection, options.absorptivity, options.self_term)
+        bins = self._bins(posed.limb_directions)
+        seen = self.seen.flatten(0, 1)[selection.people * self.camera.cells + selection.cells]
+        if options.rendering == "expected":
+            expected = (bins[..., None] * self.features.kernels).sum(2).flatten(0, 1)
+            rendered = (drawn[..., None] * at_slots(expected, selection)).sum(1)
+            return Rendered(selection, (unit(rendered) * seen).sum(-1))
+        table = self.features.kernels.flatten(1)[selection.kernels % self.volume.count]  # (n, M, O * C)
+        maps = (drawn[..., None] * table).sum(1).unflatten(-1, self.features.kernels.shape[1:])
+        share = (drawn[..., None] * at_slots(bins.flatten(0, 1), selection)).sum(1).softmax(-1)
+        return Rendered(selection, (share * (unit(maps) * seen[:, None]).sum(-1)).sum(-1))
+
+    def _bins(self, limb_directions: Tensor) -> Tensor:
+        """(B, 9, 3) -> (B, K, O), the weights of each kernel's orientation bins."""
+        count = self.features.kernels.shape[1]
+        if self.options.orientation == "windows":
+            by_limb = window_weights(limb_directions, count)
+        else:
+            means = yz_means(count).to(limb_directions)
+            by_limb = von_mises_weights(limb_directions, means, self.options.concentration)
+        of_limb = F.one_hot(self.volume.limbs, by_limb.shape[1]).to(by_limb)
+        return of_limb @ by_limb
+
+    def explained(self, rendered: Rendered) -> Tensor:
+        """(B,) the mean loss of the cells in the picture."""
+        selection = rendered.selection
+        place = selection.people * self.camera.cells + selection.cells
+        clutter = self.clutter.flatten()[place]
+        loss = cell_loss(self.options.objective, rendered.body, clutter, selection.mask)
+        every = self.without.flatten().index_copy(0, place, loss).unflatten(0, self.clutter.shape)
+        return (every * self.inside).sum(1) / self.inside.sum(1)
+
+    def occlusion(self, rendered: Rendered) -> Tensor:
+        """(B, H, W) bool, where something stands before the body."""
+        selection = rendered.selection
+        place = selection.people * self.camera.cells + selection.cells
+        found = torch.zeros_like(self.inside).flatten()
+        found[place] = hidden(rendered.body, self.clutter.flatten()[place], selection.mask)
+        return (found.unflatten(0, self.inside.shape) & self.inside).unflatten(
+            1, (self.camera.height, self.camera.width)
+        )
+
+    def joint_error(self, pose_rad: Tensor, betas: Tensor, translation_m: Tensor) -> Tensor:
+        """(B,) how far the joints are from those given, in cells, robustly and by confidence; zero without any."""
+        if self.joints is None:
+            return translation_m.new_zeros(len(translation_m))
+        chosen = list(MEASURED_IN_SMPL30)
+        placed = self.camera.project(self.volume.joints(pose_rad, betas)[:, chosen] + translation_m[:, None])
+        given = self.joints[:, chosen]
+        return (given[..., 2] * robust(placed - given[..., :2]).sum(-1)).sum(-1)
+
+
+def _trusted(joints: Tensor) -> Tensor:
+    """Joints with the confidence of nobody whose joints are too few, or show no face, as published."""
+    measured = joints[:, list(MEASURED_IN_SMPL30), 2] > SEEN
+    enough = (measured.sum(1) >= FEWEST_SEEN) & (joints[:, list(FACE), 2] > SEEN).any(1)
+    confidence = torch.where(enough[:, None], joints[..., 2], 0)
+    return torch.cat([joints[..., :2], confidence[..., None]], -1).to(DTYPE)
+
+
+def robust(cells: Tensor) -> Tensor:
+    """Geman and McClure's: square near zero, no more than 100^2 far away."""
+    squared, most = cells * cells, _FAR_CELLS * _FAR_CELLS
+    return most * squared / (most + squared)
+
+
+def hinges(pose_rad: Tensor) -> Tensor:
+    """(B, 24, 3) -> (B,) small where elbows and knees turn about their hinges, either way.
+
+    The axis of a straight joint is not defined; below a hundredth of a radian it counts less and less.
+    """
+    total = pose_rad.new_zeros(len(pose_rad))
+    for joint, component in _HINGES:
+        turn = pose_rad[:, joint]
+        length = ((turn * turn).sum(-1) + _STRAIGHT_RAD * _STRAIGHT_RAD).sqrt()
+        total = total + torch.exp(-2 * (turn[:, component] / length).abs())
+    return total
+
+
+def total(terms: dict[str, Tensor], weights: Weights) -> Tensor:
+    """(B,) the weighted sum of the terms."""
+    return sum((getattr(weights, name) * value for name, value in terms.items()), torch.zeros(()))

@@ -1,0 +1,276 @@
+"""The fit: pose and camera follow the gradient of the energy, and stay as they were where that does not help."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from jotr_deploy.body.vposer import VPoserDecoder
+from jotr_deploy.errors import FitError
+from jotr_deploy.fitting.bank import Features
+from jotr_deploy.fitting.energy import DTYPE, Scene, hinges, total
+from jotr_deploy.fitting.hypotheses import mirrored_in_depth
+from jotr_deploy.fitting.latent import latent_of
+from jotr_deploy.fitting.options import FitOptions, Stage
+from jotr_deploy.fitting.rays import GridCamera
+from jotr_deploy.fitting.volume import BodyVolume
+
+BETAS = (0.9, 0.99)
+MEMORY_BYTES = 1 << 30
+NEAREST_M = 0.1
+_KEPT = 20  # the first of the joints that are kept: wrists and hands, which no kernel tells well
+_BYTES = DTYPE.itemsize
+
+
+@dataclass(frozen=True, eq=False)
+class Bodies:
+    """People before the camera of their crop: where a fit starts, and where it ends."""
+
+    pose_rad: Tensor  # (B, 24, 3) axis-angle, root first
+    betas: Tensor  # (B, 10)
+    translation_m: Tensor  # (B, 3): the body's vertices, in its own frame, plus this are in the camera
+
+    def __len__(self) -> int:
+        return len(self.pose_rad)
+
+    def __getitem__(self, chosen: slice) -> Bodies:
+        return Bodies(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+
+class Candidate(NamedTuple):
+    """Bodies with what the energy says of them."""
+
+    pose_rad: Tensor
+    betas: Tensor
+    translation_m: Tensor
+    energy: Tensor  # (B,)
+    terms: dict[str, Tensor]  # (B,) each, without its weight
+    occlusion: Tensor  # (B, H, W) bool
+
+
+@dataclass(frozen=True, eq=False)
+class FitResult:
+    """People after a fit. Those whom it did not improve are those of the start, to the bit."""
+
+    bodies: Bodies
+    accepted: Tensor  # (B,) bool, the fit lowered the energy
+    mirrored: Tensor  # (B,) bool, it did so from the start mirrored in depth
+    energy_before: Tensor  # (B,)
+    energy_after: Tensor  # (B,) of the bodies returned
+    terms_before: dict[str, Tensor]  # (B,) each, without its weight
+    terms_after: dict[str, Tensor]
+    occlusion: Tensor  # (B, H, W) bool: cells of the body that clutter explains better
+
+
+def fit(
+    seen: Tensor,
+    start: Bodies,
+    volume: BodyVolume,
+    features: Features,
+    options: FitOptions,
+    *,
+    joints: Tensor | None = None,
+    inside: Tensor | None = None,
+    prior: VPoserDecoder | None = None,
+    memory_bytes: int = MEMORY_BYTES,
+) -> FitResult:
+    """Fit people to the features of their crops. Nothing is random, and nobody's result depends on the others.
+
+    Args:
+        seen: (B, C, S, S) features of the crops, of any length; B may be 0.
+        start: the people of the crops, before JOTR's crop camera.
+        volume: kernels of their body.
+        features: what the kernels look like.
+        options: see `options.preset`.
+        joints: (B, 30, 3) u, v in cells (`rays.cells_from_pixels`) and confidence of the 30-joint set.
+        inside: (B, S, S) bool, the cells that lie in the picture; all of them by default.
+        prior: decoder of a pose prior; its latent is what is fitted then.
+        memory_bytes: about how much the fit may hold; people who do not fit in it together come one after another.
+
+    Raises:
+        FitError: features, start and volume do not belong together or are no numbers; somebody is behind the camera,
+            or has no cell in the picture.
+    """
+    features.checked(volume.count, seen.shape[1])
+    _check(seen, start, volume, joints, inside)
+    prior = None if prior is None else copy.deepcopy(prior).to(seen.device).to(DTYPE).requires_grad_(False)
+    at_once = people_at_once(seen.shape[-1], features, options, memory_bytes)
+    parts = []
+    for begin in range(0, max(1, len(start)), at_once):
+        some = slice(begin, begin + at_once)
+        camera = GridCamera.of_crop(seen.shape[-1])
+        cells, points = (None if given is None else given[some] for given in (inside, joints))
+        scene = Scene(seen[some], volume, features, camera, options, cells, points)
+        parts.append(_fit_some(scene, start[some], options, prior))
+    return _joined(parts)
+
+
+def people_at_once(side: int, features: Features, options: FitOptions, memory_bytes: int) -> int:
+    """How many people may be fitted together: what one of them holds at most, if their body fills the crop."""
+    bins = features.kernels.shape[1] if options.rendering == "release" else 1
+    slot = 3 * features.kernels.shape[2] * bins + 8 * options.per_ray + 60
+    return max(1, memory_bytes // (side * side * options.per_ray * slot * _BYTES))
+
+
+def _check(seen: Tensor, start: Bodies, volume: BodyVolume, joints: Tensor | None, inside: Tensor | None) -> None:
+    count, side = len(start), seen.shape[-1]
+    given = {"features": (seen, (count, seen.shape[1], side, side)), "pose": (start.pose_rad, (count, 24, 3))}
+    given |= {"shape": (start.betas, (count, 10)), "translation": (start.translation_m, (count, 3))}
+    given |= {} if joints is None else {"joints": (joints, (count, 30, 3))}
+    for name, (values, shape) in given.items():
+        if values.shape != shape:
+            raise FitError(f"{name}: {tuple(values.shape)}, expected {shape}", "give one row for each person")
+        _nobody(~torch.isfinite(values).flatten(1).all(1), f"{name}: NaN or infinity of", "give finite numbers")
+    if inside is not None:
+        _nobody(~inside.flatten(1).any(1), "the crop lies wholly outside the picture of", "leave them out of the fit")
+    with torch.no_grad():
+        centres = volume(start.pose_rad.to(DTYPE), start.betas.to(DTYPE)).centres_m
+        depth = centres[..., 2] + start.translation_m[:, None, 2]
+    _nobody((depth < NEAREST_M).any(1), "the body is not before the camera of", "leave them out of the fit")
+
+
+def _nobody(wrong: Tensor, cause: str, remedy: str) -> None:
+    if wrong.any():
+        people = ", ".join(map(str, wrong.nonzero()[:, 0].tolist()))
+        raise FitError(f"{cause} person {people} (counted from 0)", remedy)
+
+
+def _fit_some(scene: Scene, start: Bodies, options: FitOptions, prior: VPoserDecoder | None) -> FitResult:
+    """The people of one scene, together: the best of their hypotheses, if it is better than the start."""
+    exact = Bodies(*(getattr(start, field.name).to(DTYPE) for field in fields(start)))
+    given = Descent(scene, exact, options, prior)
+    best = before = given.start()
+    mirrored = torch.zeros(len(start), dtype=torch.bool, device=best.energy.device)
+    for is_mirror, candidate in _found(given, exact):
+        better = candidate.energy < best.energy  # false for NaN
+        best = _chosen(better, candidate, best)
+        mirrored = torch.where(better, is_mirror, mirrored)
+    accepted = best.energy < before.energy
+    bodies = [
+        _where(accepted, new.to(old.dtype), old)
+        for new, old in zip(best[:3], (start.pose_rad, start.betas, start.translation_m), strict=True)
+    ]
+    energies = (before.energy, best.energy)
+    return FitResult(Bodies(*bodies), accepted, mirrored, *energies, before.terms, best.terms, best.occlusion)
+
+
+def _found(given: Descent, start: Bodies) -> Iterator[tuple[bool, Candidate]]:
+    """What may be better than the start, and whether it comes from the mirrored one."""
+    yield False, given.result()
+    if given.options.mirror == "none":
+        return
+    mirror = Descent(
+        given.scene, replace(start, pose_rad=mirrored_in_depth(start.pose_rad)), given.options, given.prior
+    )
+    yield True, mirror.start()
+    if given.options.mirror == "fitted":
+        yield True, mirror.result()
+
+
+class Descent:
+    """One hypothesis on its way down."""
+
+    def __init__(self, scene: Scene, start: Bodies, options: FitOptions, prior: VPoserDecoder | None) -> None:
+        self.scene, self.first, self.options, self.prior = scene, start, options, prior
+        body = start.pose_rad[:, 1:_KEPT] if prior is None else latent_of(prior, start.pose_rad)
+        self.state = {"root": start.pose_rad[:, 0], "translation": start.translation_m, "body": body}
+        self.alive = torch.ones(len(start), dtype=torch.bool, device=body.device)
+
+    def start(self) -> Candidate:
+        """The hypothesis as it is; its pose need not be one of the prior's."""
+        return self._candidate(self.first.pose_rad, self.first.betas, self.state)
+
+    def result(self) -> Candidate:
+        """What all stages lead to. Whoever met numbers that are not finite has an infinite energy."""
+        for stage in self.options.stages:
+            self._run(stage)
+        pose, betas, limit = self._pose(self.state), self.first.betas, self.options.largest_beta
+        if limit is not None:
+            betas = torch.where((betas.abs() > limit).any(1, keepdim=True), 0, betas)
+        found = self._candidate(torch.cat([pose[:, :_KEPT], self.first.pose_rad[:, _KEPT:]], 1), betas, self.state)
+        return found._replace(energy=torch.where(self.alive, found.energy, torch.inf))
+
+    def _run(self, stage: Stage) -> None:
+        """One stage: from the best of the one before to its own best, each person's."""
+        moving = {name: value.clone().requires_grad_(name in stage.free) for name, value in self.state.items()}
+        free = [moving[name] for name in stage.free]
+        optimiser = torch.optim.Adam(free, lr=self.options.rate, betas=BETAS)
+        lowest = torch.full_like(self.alive, torch.inf, dtype=DTYPE)
+        for _ in range(stage.iterations):
+            optimiser.zero_grad()
+            energy = total(self._terms(self._pose(moving), self.first.betas, moving)[0], self.options.weights)
+            energy.sum().backward()
+            gradients = [variable.grad for variable in free if variable.grad is not None]
+            usable = torch.stack([torch.isfinite(gradient).flatten(1).all(1) for gradient in gradients]).all(0)
+            self.alive &= usable & torch.isfinite(energy) & (moving["translation"][:, 2] > NEAREST_M)
+            better = self.alive & (energy.detach() < lowest)
+            lowest = torch.where(better, energy.detach(), lowest)
+            self.state = {name: _where(better, moving[name].detach(), old) for name, old in self.state.items()}
+            for gradient in gradients:
+                gradient.copy_(_where(self.alive, gradient, torch.zeros_like(gradient)))
+            optimiser.step()
+
+    def _pose(self, state: Mapping[str, Tensor]) -> Tensor:
+        """(B, 24, 3) of the variables, with wrists and hands at rest."""
+        body = state["body"] if self.prior is None else self.prior(state["body"])[:, : _KEPT - 1]
+        return torch.cat([state["root"][:, None], body, body.new_zeros(len(body), 24 - _KEPT, 3)], 1)
+
+    def _terms(
+        self, pose_rad: Tensor, betas: Tensor, state: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], Callable[[], Tensor]]:
+        """Each term of the energy (B,), and a call for the occlusion map."""
+        posed = self.scene.volume(pose_rad, betas)
+        rendered = self.scene.render(posed, state["translation"])
+        terms = {
+            "features": self.scene.explained(rendered),
+            "joints": self.scene.joint_error(pose_rad, betas, state["translation"]),
+            "hinge": hinges(pose_rad),
+            "shape": (betas * betas).sum(1),
+        }
+        if self.prior is None:
+            moved = pose_rad[:, :_KEPT] - self.first.pose_rad[:, :_KEPT]
+            terms["anchor"] = (moved * moved).sum((1, 2))
+        else:
+            terms["latent"] = (state["body"] * state["body"]).sum(1)
+        return terms, lambda: self.scene.occlusion(rendered)
+
+    @torch.no_grad()
+    def _candidate(self, pose_rad: Tensor, betas: Tensor, state: Mapping[str, Tensor]) -> Candidate:
+        at_rest = torch.cat([pose_rad[:, :_KEPT], torch.zeros_like(pose_rad[:, _KEPT:])], 1)
+        terms, occlusion = self._terms(at_rest, betas, state)
+        energy = total(terms, self.options.weights)
+        return Candidate(pose_rad, betas, state["translation"], energy, terms, occlusion())
+
+
+def _where(chosen: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    return torch.where(chosen.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+
+def _chosen(better: Tensor, new: Candidate, old: Candidate) -> Candidate:
+    terms = {name: torch.where(better, new.terms[name], value) for name, value in old.terms.items()}
+    pose, betas, translation, energy = (_where(better, a, b) for a, b in zip(new[:4], old[:4], strict=True))
+    return Candidate(pose, betas, translation, energy, terms, _where(better, new.occlusion, old.occlusion))
+
+
+def _joined(parts: list[FitResult]) -> FitResult:
+    """The results of several groups, in order."""
+
+    def both(name: str) -> Tensor:
+        return torch.cat([getattr(part, name) for part in parts])
+
+    def of_terms(name: str) -> dict[str, Tensor]:
+        named = [getattr(part, name) for part in parts]
+        return {term: torch.cat([one[term] for one in named]) for term in named[0]}
+
+    bodies = Bodies(*(torch.cat([getattr(part.bodies, f.name) for part in parts]) for f in fields(Bodies)))
+    return FitResult(
+        bodies,
+        *(both("accepted"), both("mirrored"), both("energy_before"), both("energy_after")),
+        *(of_terms("terms_before"), of_terms("terms_after")),
+        both("occlusion"),
+    )

@@ -1,0 +1,178 @@
+"""Which kernels each ray meets, nearest first (docs/fitting.md section 3).
+
+Discrete, so without a gradient: what is drawn from a selection is computed again from the kernels that it names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jotr_deploy.fitting.rays import GridCamera, ray_gaussian
+
+PAIRS_AT_ONCE = 1 << 21
+"""Pairs of a kernel and a cell that are looked at together: what bounds the memory of a selection."""
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What counts as met."""
+
+    q_max: float  # kernels with q below are drawn
+    q_mask: float  # a cell is body where a kernel's q is below
+    per_ray: int  # M, of which the nearest are kept
+    only_masked: bool  # leave out cells that are not body
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """The kernels of every cell that meets any, over all people: n cells with M slots, nearest first."""
+
+    people: Tensor  # (n,) whose cell it is, ascending
+    cells: Tensor  # (n,) row * width + column
+    directions: Tensor  # (n, 3) the cell's ray
+    mask: Tensor  # (n,) bool, the cell is body
+    kernels: Tensor  # (n, M) person * K + kernel; 0 where the slot is empty
+    filled: Tensor  # (n, M) bool
+    slots: Tensor  # (N,) the filled slots, n * M of them, ordered by kernel
+    per_kernel: Tensor  # (B * K,) how many of them each kernel has
+
+    def visible(self, count: int) -> Tensor:
+        """(B, K) bool: the kernels, `count` a person, that are the nearest of at least one cell."""
+        seen = torch.zeros(self.per_kernel.shape, dtype=torch.bool, device=self.kernels.device)
+        seen[self.kernels[:, 0]] = True  # the first slot of a cell is always filled
+        return seen.unflatten(0, (-1, count))
+
+
+@torch.no_grad()
+def select(centres_m: Tensor, precision: Tensor, lowest: float, camera: GridCamera, reach: Reach) -> Selection:
+    """Find the kernels that each cell meets.
+
+    Only a window around each kernel's projection is looked at, wide enough for a sphere that holds every point of
+    `q_max`: the result is that of looking at every cell.
+
+    Args:
+        centres_m: (B, K, 3) camera frame.
+        precision: () or (B, K, 3, 3), 1 / m^2.
+        lowest: smallest eigenvalue of any precision.
+        camera: of the grid.
+        reach: what counts as met.
+    """
+    people, count, _ = centres_m.shape
+    radius = (reach.q_max / lowest) ** 0.5
+    first, sides = _windows(centres_m, radius, camera)
+    at_once = max(1, PAIRS_AT_ONCE // max(1, count * sides[0] * sides[1]))
+    parts = [
+        _pairs(centres_m, precision, first, sides, slice(start, start + at_once), camera, reach)
+        for start in range(0, people, at_once)
+    ]
+    joined = [torch.cat(column) for column in zip(*parts, strict=True)] if parts else None
+    if joined is None:
+        empty = centres_m.new_zeros(0)
+        joined = [empty.long(), empty.long(), empty, empty]
+    kernel, cell, depth, q = joined
+    body = torch.zeros(people * camera.cells, dtype=torch.bool, device=cell.device)
+    body[cell[q < reach.q_mask]] = True
+    if reach.only_masked:
+        kept = body[cell]
+        kernel, cell, depth = kernel[kept], cell[kept], depth[kept]
+    return _arranged(kernel, cell, depth, body, people * count, camera, reach.per_ray)
+
+
+def _windows(centres_m: Tensor, radius: float, camera: GridCamera) -> tuple[Tensor, tuple[int, int]]:
+    """First column and row (B, K, 2) of each kernel's window, and how many columns and rows the widest has.
+
+    The window of a kernel that is not wholly before the camera lies outside the grid.
+    """
+    firsts, sides = [], []
+    limits = (camera.width, camera.height)
+    z = centres_m[..., 2]
+    for axis, (principal, limit) in enumerate(zip(camera.principal_cells, limits, strict=True)):
+        across = centres_m[..., axis]
+        distance = torch.hypot(across, z)
+        before = (z > 0) & (distance > radius)
+        angle, spread = torch.atan2(across, z), torch.asin((radius / distance).clamp(max=1))
+        low = camera.focal_cells * torch.tan(angle - spread) + principal
+        high = camera.focal_cells * torch.tan(angle + spread) + principal
+        low, high = low.clamp(0, limit), high.clamp(-1, limit - 1)
+        first = torch.where(before, low.ceil(), limit).long()
+        width = torch.where(before, high.floor() - low.ceil() + 1, 0)
+        firsts.append(first)
+        sides.append(max(0, int(width.max())) if width.numel() else 0)
+    return torch.stack(firsts, -1), (sides[0], sides[1])
+
+
+def _pairs(
+    centres_m: Tensor,
+    precision: Tensor,
+    first: Tensor,
+    sides: tuple[int, int],
+    chosen: slice,
+    camera: GridCamera,
+    reach: Reach,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Kernel and cell, counted over all people, depth and q of every pair with q below the limit, by kernel."""
+    centres, first = centres_m[chosen, :, None, None], first[chosen, :, None, None]
+    device = centres.device
+    columns = first[..., 0] + torch.arange(sides[0], device=device)
+    rows = first[..., 1] + torch.arange(sides[1], device=device)[:, None]
+    some = precision if precision.ndim == 0 else precision[chosen, :, None, None]
+    hit = ray_gaussian(centres, camera.directions(columns.to(centres.dtype), rows.to(centres.dtype)), some)
+    met = (hit.q < reach.q_max) & (columns < camera.width) & (rows < camera.height) & (hit.depth_m > 0)
+    person, kernel, row, column = met.nonzero(as_tuple=True)
+    start = chosen.start
+    cell = (first[person, kernel, 0, 0, 1] + row) * camera.width + first[person, kernel, 0, 0, 0] + column
+    flat = (person + start) * camera.cells + cell
+    return (person + start) * centres_m.shape[1] + kernel, flat, hit.depth_m[met], hit.q[met]
+
+
+def _arranged(
+    kernel: Tensor, cell: Tensor, depth: Tensor, body: Tensor, kernels: int, camera: GridCamera, per_ray: int
+) -> Selection:
+    """Pairs, ordered by kernel, as a selection of the `per_ray` nearest of each cell."""
+    device = cell.device
+    order = _by_cell_and_depth(cell, depth)
+    sorted_cell = cell[order]
+    starts = torch.ones_like(sorted_cell, dtype=torch.bool)
+    starts[1:] = sorted_cell[1:] != sorted_cell[:-1]
+    place = starts.cumsum(0) - 1
+    begin = starts.nonzero()[:, 0]
+    rank = torch.arange(len(cell), device=device) - begin[place]
+    near = rank < per_ray
+    slot_of = torch.full_like(cell, -1)
+    slot_of[order[near]] = (place * per_ray + rank)[near]
+    chosen = slot_of >= 0
+    slots, kernel = slot_of[chosen], kernel[chosen]
+    cells = sorted_cell[begin]
+    table = torch.zeros(len(cells) * per_ray, dtype=torch.long, device=device)
+    filled = torch.zeros_like(table, dtype=torch.bool)
+    table[slots], filled[slots] = kernel, True
+    within = cells % camera.cells
+    return Selection(
+        people=cells // camera.cells,
+        cells=within,
+        directions=camera.directions((within % camera.width).to(depth.dtype), (within // camera.width).to(depth.dtype)),
+        mask=body[cells],
+        kernels=table.unflatten(0, (-1, per_ray)) if len(cells) else table.reshape(0, per_ray),
+        filled=filled.reshape(-1, per_ray),
+        slots=slots,
+        per_kernel=torch.bincount(kernel, minlength=kernels),
+    )
+
+
+def _by_cell_and_depth(cell: Tensor, depth: Tensor) -> Tensor:
+    """The order of pairs by cell, then depth: one sort of whole numbers that hold both, depth to far below a micron."""
+    if not len(cell):
+        return cell
+    bits = min(50, 62 - int(cell.max() + 1).bit_length())
+    nearest, farthest = depth.min(), depth.max()
+    share = (depth - nearest).double() / (farthest - nearest).clamp(min=1e-6)
+    key = (cell << bits) | (share * (2**bits - 1)).long()
+    if key.device.type != "cpu":
+        return key.argsort()
+    order: Any = np.argsort(key.numpy())  # some ten times as fast as PyTorch's
+    return torch.from_numpy(order)
