@@ -46,6 +46,7 @@ _WHY: Mapping[tuple[Backend, Precision], str] = {
     ): "OpenVINO runs the bundle's {role} in it as it is, if bench --choose finds that faster",
     ("openvino", Precision.FP16): "OpenVINO's CPU does not compute in it",
 }
+_GIVE_A_PHOTO = "give a photo of people in full view: --try PHOTO"
 _AS_IT_IS = "nothing was kept; use the network as it is, or give another --precision"
 
 
@@ -122,13 +123,12 @@ class PeopleNetwork(Original):
                 pose = open_pose_network(plain, own.recipe), open_pose_network(made, own.recipe)
                 rows = compare_joints(*pose, people, batches)
             else:
-                pictures = [sample().image_bgr, *([] if self.picture is None else [read_image(self.picture)])]
-                rows = compare_people(open_detector(plain, own.recipe), open_detector(made, own.recipe), pictures, what)
+                reference = open_detector(plain, own.recipe)
+                pictures = [sample().image_bgr, *(image for image, _ in self._people(bundle))]
+                rows = compare_people(reference, open_detector(made, own.recipe), pictures, what)
         if not rows:
-            where = PICTURE if self.picture is None else f"{PICTURE} and in {self.picture}"
             raise VerificationError(
-                f"{what}: {own.name} itself finds nothing in {where} that it could be compared by",
-                "give a photo of people in full view: --try PHOTO",
+                f"{what}: {own.name} itself finds nothing in {PICTURE} that it could be compared by", _GIVE_A_PHOTO
             )
         try:
             require(rows, precision, what)
@@ -146,6 +146,8 @@ class PeopleNetwork(Original):
         if bundle.has("detector"):
             with open_session(bundle.file("detector")) as session:
                 boxes_px = open_detector(session, bundle.entry("detector").recipe)(image_bgr)[0]
+        if not len(boxes_px):
+            raise VerificationError(f"{self.picture}: the bundle's detector finds nobody in it", _GIVE_A_PHOTO)
         return [(image_bgr, boxes_px)]
 
 

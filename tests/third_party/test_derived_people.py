@@ -22,6 +22,7 @@ from jotr_deploy.engines.tensorrt.engine import check_network
 from jotr_deploy.errors import BundleError, JotrDeployError, VerificationError
 from jotr_deploy.runtime.finding.people_networks import file_for, open_people_networks, own_networks
 from jotr_deploy.runtime.sessions import cuda, onnxruntime, open_session, openvino, tensorrt_engine
+from jotr_deploy.runtime.sources.images import write_image
 from jotr_deploy.support.choices import BACKENDS
 from jotr_deploy.support.precisions import Precision
 from jotr_deploy.third_party import derived_people
@@ -177,6 +178,24 @@ def test_a_network_that_finds_nobody_proves_nothing(bundle: Bundle, tmp_path: Pa
         "compared by"
     )
     assert refused.value.remedy == "give a photo of people in full view: --try PHOTO"
+
+
+@pytest.mark.parametrize("network", ["detector", "pose"])
+def test_a_photo_is_looked_at_too(bundle: Bundle, tmp_path: Path, network: Any) -> None:
+    """Here the picture of this package again, and one of nobody."""
+    write_image(tmp_path / "photo.png", sample().image_bgr)
+    once = jd.build_engine(bundle.path, network=network, backend="onnxruntime")
+    twice = jd.build_engine(bundle.path, network=network, backend="onnxruntime", picture=tmp_path / "photo.png")
+    assert [row.output for row in twice.differences] == [row.output for row in once.differences]
+    before = content(bundle.path)
+    write_image(tmp_path / "black.png", np.zeros((60, 80, 3), np.uint8))
+    with pytest.raises(VerificationError) as refused:
+        jd.build_engine(bundle.path, network=network, backend="onnxruntime", picture=tmp_path / "black.png")
+    assert refused.value.cause == f"{tmp_path / 'black.png'}: the bundle's detector finds nobody in it"
+    assert refused.value.remedy == "give a photo of people in full view: --try PHOTO"
+    assert content(bundle.path) == before
+    with pytest.raises(JotrDeployError, match="--try is for a detector or a pose network"):
+        jd.build_engine(bundle.path, backend="onnxruntime", picture=tmp_path / "photo.png")
 
 
 # ── the same people ──────────────────────────────────────────────────────────────────────────────────────────────
