@@ -12,10 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 from jotr_deploy.errors import JotrDeployError, choice
 from jotr_deploy.support.aliases import Progress, Say
-from jotr_deploy.support.choices import BACKENDS, PROTOCOLS, SAMPLINGS, SYNTHETIC, Backend, Sampling
-from jotr_deploy.support.precisions import Precision
+from jotr_deploy.support.choices import (
+    BACKENDS,
+    NETWORKS,
+    PROTOCOLS,
+    SAMPLINGS,
+    SYNTHETIC,
+    Backend,
+    NetworkRole,
+    Sampling,
+)
+from jotr_deploy.support.precisions import USUAL, Precision
 
 if TYPE_CHECKING:
+    from jotr_deploy.engines.derived_files import Original
     from jotr_deploy.engines.verify import Difference
     from jotr_deploy.evaluation.evaluation_result import Evaluation
     from jotr_deploy.evaluation.occlusion import OcclusionOptions
@@ -70,16 +80,18 @@ class BuiltEngine:
     """A network file that `build_engine` has added to a bundle."""
 
     path: Path
-    differences: Sequence[Difference]  # of every output from the fp32 network's
-    trtexec: str | None = None  # command line that builds the same engine; only for TensorRT
+    differences: Sequence[Difference]  # of every output from the network that it was made from
+    trtexec: str | None = None  # command line that builds the same engine; None but for TensorRT
 
 
 def build_engine(
     bundle: str | Path,
     *,
+    network: NetworkRole = "mesh",
     backend: Backend = "tensorrt",
-    precision: Precision | str = Precision.FP16,
+    precision: Precision | str | None = None,
     output: str | Path | None = None,
+    picture: str | Path | None = None,
     say: Say = lambda step: None,
     **tensorrt: Any,
 ) -> BuiltEngine:
@@ -87,9 +99,12 @@ def build_engine(
 
     Args:
         bundle: directory, or the word "starter".
-        backend: engine to build the file for.
-        precision: "fp32", "fp16", "bf16", or "int8" or "fp8" of a calibrated bundle.
-        output: leave the bundle unchanged and write a copy with the new file here.
+        network: "mesh", "detector" or "pose": which of its networks the file is made from.
+        backend: engine that the file is for.
+        precision: "fp32", "fp16", "bf16", or "int8" or "fp8" of a calibrated bundle; by default fp16, for
+            OpenVINO bf16.
+        output: leave the bundle as it is and write a copy with the new file here.
+        picture: photo of people that a detector or pose network is compared on as well.
         say: see `Say`.
         tensorrt: `batch`, `plugin`, `workspace_bytes`, `timing_cache`, `optimization_level` and `progress` of
             `jotr_deploy.engines.tensorrt.engine.build_engine`.
@@ -99,15 +114,16 @@ def build_engine(
         VerificationError: an output differs by more than the limit; the bundle is unchanged.
     """
     choice("--backend", backend, BACKENDS)
-    precision = Precision.of(precision)
+    precision = USUAL[backend] if precision is None else Precision.of(precision)
     from jotr_deploy.bundle import to_write
 
+    original = original_network(network, picture)
     place = Path(bundle if output is None else output)
     with to_write(Path(bundle), None if output is None else Path(output)) as opened:
         if backend == "tensorrt":
             from jotr_deploy.engines.tensorrt.engine import build_engine as build
 
-            built = build(opened, precision=precision, say=say, **tensorrt)
+            built = build(opened, precision=precision, original=original, say=say, **tensorrt)
             line = built.trtexec.replace(str(opened.path), str(place))
             return BuiltEngine(place / built.engine.name, built.differences, line)
         if tensorrt:
@@ -116,8 +132,22 @@ def build_engine(
             from jotr_deploy.engines.openvino import build_openvino as build_file
         else:
             from jotr_deploy.engines.onnxruntime import build_onnxruntime as build_file
-        _, name, differences = build_file(opened, precision, say)
+        _, name, differences = build_file(opened, precision, say, original)
         return BuiltEngine(place / name, differences)
+
+
+def original_network(network: NetworkRole, picture: str | Path | None = None) -> Original:
+    """The network that `build_engine` makes a file from; for its arguments see there."""
+    choice("--network", network, NETWORKS)
+    if network == "mesh":
+        from jotr_deploy.engines.derived_files import MESH_NETWORK
+
+        if picture is not None:
+            raise JotrDeployError("--try is for a detector or a pose network", "leave it out, or give --network")
+        return MESH_NETWORK
+    from jotr_deploy.third_party.derived_people import PeopleNetwork
+
+    return PeopleNetwork(network, _path(picture))
 
 
 def evaluate(

@@ -140,8 +140,9 @@ class Bundle:
         """
         entry = self.entry(role, name)
         path = self.place(entry.name)
+        again = _again(role) if entry == self.entry(role) else _made_again(entry)
         if not path.is_file():
-            raise BundleError(f"{self.path}: {entry.name} is listed in the manifest but missing", _again(role))
+            raise BundleError(f"{self.path}: {entry.name} is listed in the manifest but missing", again)
         try:
             unchanged = sha256_of(path) == entry.sha256
         except OSError as error:
@@ -149,13 +150,22 @@ class Bundle:
         if not unchanged and (instead := advice(path)):
             raise BundleError(f"{path}: the file has changed since it was made: it is {describe_file(path)}", instead)
         if not unchanged:
-            raise BundleError(f"{path}: the file has changed since it was made (sha256 differs)", _again(role))
+            raise BundleError(f"{path}: the file has changed since it was made (sha256 differs)", again)
         return path
 
 
 def _again(role: str) -> str:
     """The command that adds a file of this role to a bundle."""
     return f"put it in: jotr-deploy add BUNDLE --{role} FILE" if role in ("detector", "pose") else _EXPORT_AGAIN
+
+
+def _made_again(entry: FileEntry) -> str:
+    """How a file comes into a bundle that is listed after another of its role."""
+    if entry.role not in ("detector", "pose"):
+        return _EXPORT_AGAIN
+    backend = "onnxruntime" if entry.backend == "onnx" else entry.backend
+    options = f"--network {entry.role} --backend {backend} --precision {entry.precision}"
+    return f"make it again: jotr-deploy build-engine BUNDLE {options}"
 
 
 def open_bundle(path: Path) -> Bundle:

@@ -219,14 +219,15 @@ def _people_networks(bundle: Bundle) -> Iterator[Finding]:
     for role in ("detector", "pose"):
         if not bundle.has(role):
             continue
+        from jotr_deploy.runtime.finding.people_networks import own_networks
         from jotr_deploy.runtime.sessions import open_session
         from jotr_deploy.third_party.trial import try_detector, try_pose
 
         subject = f"{role} on a known picture"
-        entry = bundle.entry(role)
         try:
-            with open_session(bundle.file(role)) as session:
-                _, outcome = (try_detector if role == "detector" else try_pose)(session, entry.recipe)
+            (file,) = own_networks(bundle, (role,))
+            with open_session(file.path) as session:
+                _, outcome = (try_detector if role == "detector" else try_pose)(session, file.recipe)
         except MissingDependency as error:
             yield Finding("bundle", subject, "note", f"not tried: {error.cause}", error.remedy)
         except JotrDeployError as error:
@@ -236,5 +237,6 @@ def _people_networks(bundle: Bundle) -> Iterator[Finding]:
         else:
             state, remedy = _OF_OUTCOME[outcome.state]
             if role == "pose" and outcome.state == "missed":
-                state = "note"  # as in `add`, which accepts such a network with a note
-            yield Finding("bundle", subject, state, outcome.words, remedy.format(role=role))
+                state = "note"  # as of `add`, which takes it and says so
+            words = outcome.words if file.name == bundle.entry(role).name else f"{file.name} {outcome.words}"
+            yield Finding("bundle", subject, state, words, remedy.format(role=role))

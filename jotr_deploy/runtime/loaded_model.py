@@ -362,13 +362,13 @@ class Model:
 
     @cached_property
     def _finding(self) -> list[NetworkFile]:
-        """The networks that find people when no file is given."""
-        return networks_by(self.people, self.bundle)
+        """What finds people where no file says who is there."""
+        return networks_by(self.people, self.bundle, self._device)
 
     @cached_property
     def _pose(self) -> list[NetworkFile]:
-        """The bundle's own network, which finds the joints of people whose boxes are known."""
-        return own_networks(self.bundle, ("pose",))
+        """What finds the joints of people whose boxes are known: the bundle's own."""
+        return own_networks(self.bundle, ("pose",), self._device)
 
     @cached_property
     def _aligner(self) -> Aligner:

@@ -11,6 +11,10 @@ from typing import Literal, get_args
 Backend = Literal["tensorrt", "onnxruntime", "openvino"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
+NetworkRole = Literal["mesh", "detector", "pose"]
+NETWORKS: tuple[NetworkRole, ...] = get_args(NetworkRole)
+"""Networks of a bundle that files for engines are made from."""
+
 Device = Literal["auto", "cpu", "cuda"]
 DEVICES: tuple[Device, ...] = get_args(Device)
 

@@ -11,7 +11,8 @@ from enum import Enum
 from jotr_deploy.errors import choice
 
 Limits = Mapping[str, tuple[str, float]]
-"""Output of the mesh network -> "max" or "mean", and the largest allowed difference in `engines.verify.UNITS`."""
+"""Output of the mesh network, or what a detector or pose network finds in a picture -> "max" or "mean", and the
+largest allowed difference in `engines.verify.UNITS`."""
 
 
 class Precision(str, Enum):
@@ -59,12 +60,12 @@ class Precision(str, Enum):
         """Name of the element type in NumPy or ml_dtypes."""
         return _NUMPY_TYPES[self]
 
-    def file(self, form: str = "onnx") -> str:
-        """Name of the mesh network's file in a bundle: "mesh.fp16.onnx"; `form` may be "openvino.onnx"."""
-        return f"mesh.{self}.{form}"
+    def file(self, form: str = "onnx", role: str = "mesh") -> str:
+        """Name of a network's file in a bundle: "mesh.fp16.onnx"; `form` such as "openvino.onnx"."""
+        return f"{role}.{self}.{form}"
 
 
-LIMITS: dict[Precision, Limits] = {
+LIMITS: dict[Precision, dict[str, tuple[str, float]]] = {
     Precision.FP32: {
         "joints_img": ("max", 5e-5),
         "pose": ("max", 1e-4),
@@ -74,6 +75,9 @@ LIMITS: dict[Precision, Limits] = {
         "joints3d": ("max", 0.1),
         "joints_proj": ("max", 2e-3),
         "vertices": ("max", 0.1),
+        "boxes": ("max", 5e-3),
+        "scores": ("max", 5e-3),
+        "joints": ("max", 5e-3),
     },
     Precision.FP16: {
         "joints_img": ("mean", 1e-3),
@@ -88,8 +92,14 @@ LIMITS: dict[Precision, Limits] = {
 }
 # bfloat16 has three bits of mantissa fewer.
 LIMITS[Precision.BF16] = {output: (kind, 8 * limit) for output, (kind, limit) in LIMITS[Precision.FP16].items()}
+# A joint with two peaks that are nearly as high may change from one to the other in any type; the mean bears some.
+LIMITS[Precision.FP16] |= {"boxes": ("mean", 0.01), "scores": ("mean", 0.01), "joints": ("mean", 5e-3)}
+LIMITS[Precision.BF16] |= {"boxes": ("mean", 0.04), "scores": ("mean", 0.04), "joints": ("mean", 0.01)}
 
 _CAPABILITY = {Precision.BF16: (8, 0), Precision.FP8: (8, 9)}
+
+USUAL = {"tensorrt": Precision.FP16, "onnxruntime": Precision.FP16, "openvino": Precision.BF16}
+"""The precision of an engine's files where nobody asks for one."""
 
 _NUMPY_TYPES = {
     Precision.FP32: "float32",

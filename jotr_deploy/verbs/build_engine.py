@@ -6,22 +6,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.markup import escape
 
 from jotr_deploy.errors import JotrDeployError, choice
-from jotr_deploy.support.choices import BACKENDS, PLUGINS, explained, listed
-from jotr_deploy.support.precisions import Precision
+from jotr_deploy.support.choices import BACKENDS, NETWORKS, PLUGINS, explained, listed
+from jotr_deploy.support.precisions import USUAL, Precision
 from jotr_deploy.verbs.terminal import console, difference_table, done, errors, needs, print_json, steps
 
-plugins = typer.Typer(help="Inspect, check and build the sampling plugin for TensorRT.")
+if TYPE_CHECKING:
+    from jotr_deploy.api import BuiltEngine
+
+plugins = typer.Typer(help="The sampling plugin for TensorRT: what is there, what is needed, build it.")
 
 _PRECISIONS = (
     f"{', '.join(p for p in Precision if not p.calibrated)}, "
-    f"or {listed([p for p in Precision if p.calibrated])} of a calibrated bundle."
+    f"or {listed([p for p in Precision if p.calibrated])} of a calibrated bundle; by default fp16, for openvino bf16."
 )
+_CALLED = {"mesh": "network", "detector": "detector", "pose": "pose network"}
+_FOR = {
+    "onnxruntime": "ONNX Runtime on a GPU",
+    "openvino": "OpenVINO on a processor that computes in bfloat16",
+    "tensorrt": "this TensorRT and GPU",
+}
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
@@ -30,22 +39,20 @@ def build_engine(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write a copy of the bundle here, with the engine added.")
     ] = None,
+    network: Annotated[str, typer.Option(help=f"Made from which: {listed(NETWORKS)}.")] = "mesh",
     backend: Annotated[str, typer.Option(help=f"{listed(BACKENDS)}.")] = "tensorrt",
-    precision: Annotated[str, typer.Option(help=_PRECISIONS)] = "fp16",
-    batch: Annotated[str, typer.Option(help="People per call: MIN:OPT:MAX, or one fixed number.")] = "1:4:16",
-    plugin: Annotated[
-        str | None, typer.Option(help=f"{explained(PLUGINS)}; by default the first one available.")
+    precision: Annotated[str | None, typer.Option(help=_PRECISIONS)] = None,
+    batch: Annotated[
+        str | None, typer.Option(help="MIN:OPT:MAX people in one call, or one fixed number; by default 1:4:16.")
     ] = None,
-    workspace: Annotated[
-        str | None, typer.Option(help="Limit on scratch memory, such as 1GiB; the whole GPU by default.")
+    plugin: Annotated[str | None, typer.Option(help=f"{explained(PLUGINS)}; by default the first there is.")] = None,
+    workspace: Annotated[str | None, typer.Option(help="Scratch memory, such as 1GiB; default the whole GPU.")] = None,
+    timing_cache: Annotated[Path | None, typer.Option(help="File of kernel timings; by default in the cache.")] = None,
+    level: Annotated[int, typer.Option(min=0, max=5, help="How long TensorRT searches.")] = 3,
+    picture: Annotated[
+        Path | None, typer.Option("--try", help="Also compare a detector or pose network on this photo of people.")
     ] = None,
-    timing_cache: Annotated[
-        Path | None, typer.Option(help="TensorRT timing cache; by default a file in the user's cache.")
-    ] = None,
-    level: Annotated[int, typer.Option(min=0, max=5, help="TensorRT optimisation level: higher searches longer.")] = 3,
-    check_only: Annotated[
-        bool, typer.Option("--check-only", help="Only check the network against TensorRT's rules; needs no GPU.")
-    ] = False,
+    check_only: Annotated[bool, typer.Option("--check-only", help="Only check the rules; needs no GPU.")] = False,
     target: Annotated[
         str | None,
         typer.Option(
@@ -56,9 +63,10 @@ def build_engine(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Build a verified engine and add it to a bundle."""
+    """Build a verified engine into a bundle."""
+    choice("--network", network, NETWORKS)
     choice("--backend", backend, BACKENDS)
-    chosen = Precision.of(precision)
+    chosen = USUAL[backend] if precision is None else Precision.of(precision)
     if plugin is not None:
         choice("--plugin", plugin, tuple(PLUGINS))
     if target is not None and not check_only:
@@ -67,42 +75,55 @@ def build_engine(
             "add --check-only; engines are always built by the installed TensorRT",
         )
     if check_only:
-        _check(bundle, chosen, plugin, target, as_json)
+        _check(bundle, network, chosen, plugin, target, as_json)
     elif backend == "tensorrt":
         from jotr_deploy.engines.tensorrt.engine import parse_batch
 
         _build(
-            bundle, output, backend, chosen, as_json, batch=parse_batch(batch), plugin=plugin,
+            bundle, output, network, backend, chosen, picture, as_json,
+            batch=None if batch is None else parse_batch(batch), plugin=plugin,
             workspace_bytes=None if workspace is None else _bytes(workspace), timing_cache=timing_cache,
             optimization_level=level,
         )  # fmt: skip
     else:
-        _build(bundle, output, backend, chosen, as_json)
+        _build(bundle, output, network, backend, chosen, picture, as_json)
 
 
-def _check(bundle: Path, precision: Precision, plugin: str | None, target: str | None, as_json: bool) -> None:
+def _check(
+    bundle: Path, network: str, precision: Precision, plugin: str | None, target: str | None, as_json: bool
+) -> None:
+    from jotr_deploy.api import original_network
     from jotr_deploy.bundle import open_bundle
     from jotr_deploy.engines.tensorrt.engine import check_network
     from jotr_deploy.engines.tensorrt.versions import parse_version
 
     version = None if target is None else parse_version(target)
-    findings = check_network(open_bundle(bundle), precision, cast(Any, plugin), version)
+    original = original_network(cast(Any, network))
+    findings = check_network(open_bundle(bundle), precision, cast(Any, plugin), version, original)
     if as_json:
         print_json([asdict(finding) for finding in findings])
     for finding in () if as_json else findings:
         console.print(f"[bold red]{finding.rule}[/] {escape(str(finding))}", highlight=False, soft_wrap=True)
     if findings:
         raise JotrDeployError(
-            f"{bundle}: TensorRT would reject the {precision} network in {len(findings)} places",
+            f"{bundle}: TensorRT would refuse {len(findings)} places of the {precision} {_CALLED[network]}",
             "see each finding above",
         )
     if not as_json:
-        done(bundle, f"the {precision} network breaks no rule of TensorRT's parser",
-             f"jotr-deploy build-engine {bundle} --precision {precision}")  # fmt: skip
+        option = "" if network == "mesh" else f" --network {network}"
+        done(bundle, f"no rule of TensorRT's parser is broken by the {precision} {_CALLED[network]}",
+             f"jotr-deploy build-engine {bundle}{option} --precision {precision}")  # fmt: skip
 
 
 def _build(
-    bundle: Path, output: Path | None, backend: str, precision: Precision, as_json: bool, **tensorrt: Any
+    bundle: Path,
+    output: Path | None,
+    network: str,
+    backend: str,
+    precision: Precision,
+    picture: Path | None,
+    as_json: bool,
+    **tensorrt: Any,
 ) -> None:
     needs("build-engine", "onnxruntime", *(["openvino"] if backend == "openvino" else []))
     from jotr_deploy.api import build_engine
@@ -111,20 +132,38 @@ def _build(
         if backend == "tensorrt":
             tensorrt["progress"] = progress
         built = build_engine(
-            bundle, backend=cast(Any, backend), precision=precision, output=output, say=say, **tensorrt
-        )
+            bundle, network=cast(Any, network), backend=cast(Any, backend), precision=precision, output=output,
+            picture=picture, say=say, **tensorrt,
+        )  # fmt: skip
+    _report(output or bundle, network, backend, built, precision, as_json)
+
+
+def _report(bundle: Path, network: str, backend: str, built: BuiltEngine, precision: Precision, as_json: bool) -> None:
+    name, rows = built.path.name, list(built.differences)
     lines = [] if built.trtexec is None else [built.trtexec]
-    _report(output or bundle, built.path.name, list(built.differences), precision, lines, as_json)
-
-
-def _report(bundle: Path, name: str, rows: list[Any], precision: Precision, lines: list[str], as_json: bool) -> None:
+    used = None if network == "mesh" else _used(bundle, network)
     if as_json:
-        print_json({"file": name, "trtexec": lines, "differences": [asdict(row) for row in rows]})
+        here = {} if used is None else {"used_here": used}
+        print_json({"file": name, "trtexec": lines, "differences": [asdict(row) for row in rows], **here})
         return
-    console.print(difference_table(rows, precision, f"{name} against mesh.onnx in ONNX Runtime, max (mean)"))
+    against = "mesh.onnx" if network == "mesh" else f"{network}.onnx"
+    console.print(difference_table(rows, precision, f"{name} against {against} in ONNX Runtime, max (mean)"))
     for line in lines:
-        console.print(f"[dim]equivalent command:[/] {escape(line)}", highlight=False, soft_wrap=True)
-    done(bundle / name, "verified", f"jotr-deploy run {bundle} IMAGE --file {name} -o DIR")
+        console.print(f"[dim]the same by hand:[/] {escape(line)}", highlight=False, soft_wrap=True)
+    if used is None:
+        done(bundle / name, "verified", f"jotr-deploy run {bundle} IMAGE --file {name} -o DIR")
+        return
+    if used != name:
+        console.print(f"not used here, where {used} is: it is for {_FOR[backend]}", highlight=False)
+    done(bundle / name, "verified", f"jotr-deploy run {bundle} IMAGE -o DIR")
+
+
+def _used(bundle: Path, network: str) -> str:
+    """The file of the detector or pose network that is used on this machine."""
+    from jotr_deploy.bundle import open_bundle
+    from jotr_deploy.runtime.finding.people_networks import file_for
+
+    return file_for(open_bundle(bundle), cast(Any, network)).name
 
 
 @contextmanager

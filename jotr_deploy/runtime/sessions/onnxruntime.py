@@ -88,6 +88,14 @@ def onnxruntime() -> ModuleType:
     return onnxruntime
 
 
+def has_cuda() -> bool:
+    """Whether ONNX Runtime is here and has CUDA."""
+    try:
+        return CUDA in onnxruntime().get_available_providers()
+    except MissingDependency:
+        return False
+
+
 def profiled(path: Path, feeds: Mapping[str, Array], calls: int, threads: int | None = None) -> list[list[Kernel]]:
     """The kernels of several calls on the CPU, after a warm-up call.
 

@@ -77,7 +77,7 @@ class OpenVINOSession(Session):
             spec.shape[:1] == (BATCH,) and "?" not in spec.shape
             for spec in (*self.inputs.values(), *self.outputs.values())
         )
-        self.halves = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")  # otherwise it is emulated
+        self.halves = _has_bfloat16(self._core)  # else it is emulated
         self._models = stages(path, model) if self.halves else [("f32", model)]
         self._stages: dict[int, list[Stage]] = {}
 
@@ -153,6 +153,18 @@ def openvino() -> ModuleType:
     except ImportError:
         raise MissingDependency("OpenVINO is not installed", install("openvino")) from None
     return openvino
+
+
+def computes_bfloat16() -> bool:
+    """Whether OpenVINO is here and its CPU has instructions for bfloat16."""
+    try:
+        return _has_bfloat16(_core())
+    except MissingDependency:
+        return False
+
+
+def _has_bfloat16(core: Any) -> bool:
+    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 @cache

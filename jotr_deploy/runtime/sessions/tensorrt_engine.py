@@ -122,6 +122,14 @@ def header_and_plan(data: bytes) -> tuple[dict[str, str], memoryview]:
     return {}, view
 
 
+def with_header(metadata: Mapping[str, str], plan: bytes) -> bytes:
+    """The reverse: the plan behind the metadata of its network, which TensorRT itself does not keep."""
+    if not metadata:
+        return plan
+    header = json.dumps(dict(metadata)).encode()
+    return len(header).to_bytes(4, "little") + header + plan
+
+
 class Engine:
     """A deserialised engine and its runtime, reference-counted by its sessions."""
 
