@@ -23,7 +23,7 @@ PICTURES = "pictures are read as JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, HEIC, JP
 FILMS = f"{PICTURES}; films as FFmpeg reads them"
 WHOLE = "download or copy it again, and compare its size with that of the original"
 SOURCES = "give an image, a folder, a glob in quotes such as 'folder/*.png', a video, a camera number or a URL"
-LAYOUTS = "give COCO or AlphaPose results, OpenPose files, or the .npz that --save-2d writes; docs/joints.md has all"
+LAYOUTS = "give COCO or AlphaPose results, OpenPose files, or the .npz that --save-2d writes; see docs/joints.md"
 BOXES = "give [[x0, y0, x1, y1], ...], {image name: [[x0, y0, x1, y1], ...]}, or COCO results with bbox and image_id"
 LENGTHS = (
     "known lengths: 42 (crowdpose14), 51 (coco17), 54 (coco18), 75 (body25), 78 (halpe26), 90 (smpl30), "
