@@ -95,9 +95,7 @@ class PeopleNetwork(Original):
         """See `Original`."""
         called = _CALLED[self.role]
         if plugin not in (None, "none"):
-            raise JotrDeployError(
-                f"--plugin {plugin}: a {called} has no sampling operator for it", "leave --plugin out"
-            )
+            raise JotrDeployError(f"--plugin {plugin}: a {called} has no node for it", "leave --plugin out")
         if precision in PRECISIONS[backend]:
             return
         why = f"only the mesh network is calibrated, not the {called}"

@@ -396,7 +396,7 @@ def test_a_network_of_others_keeps_its_opset_and_what_its_operators_say() -> Non
         "(float[batch,1,2,2] x) => (float[batch,1,4,4] y) <float[4] scales = {1, 1, 2, 2}, float[1] w = {3}> "
         "{ a = Mul (x, w)  b = Cast <to = 1> (a)  c = Resize (b, , scales)  d = Mul (c, w)  y = Neg (d) }"
     )
-    model = hand_made(text, [""] * 5)
+    model = hand_made(text, list("abcde"))
     opset = {each.domain: each.version for each in model.opset_import}
     typed = to_low_precision(model, Precision.FP16, {"": "low"}, of_others=True)
     assert {each.domain: each.version for each in typed.opset_import} == opset
