@@ -246,6 +246,6 @@ def _longer_side(boxes_px: Array) -> Array:
     return longer
 
 
-def _option(network: Detector | PoseNetwork, name: str) -> float:
+def _option(opened: Detector | PoseNetwork, name: str) -> float:
     """A threshold of its recipe; BlazePose's networks have none to set."""
-    return float(getattr(network.options, name, 0.0))
+    return float(getattr(opened.options, name, 0.0))
