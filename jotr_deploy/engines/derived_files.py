@@ -1,4 +1,4 @@
-"""Files that are made from others of a bundle: where they come from, and whether they are near enough to keep."""
+"""Files derived from others of a bundle: their sources, and the checks that decide whether they are kept."""
 
 from __future__ import annotations
 

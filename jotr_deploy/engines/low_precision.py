@@ -194,7 +194,7 @@ def _rewrite(graph: onnx.GraphProto, typed: onnx.GraphProto, kinds: list[int], f
 
 
 def _lowered(tensor: TensorProto, name: str, kind: int) -> TensorProto:
-    """A float32 weight rounded to the nearest number of the low type; what is below its smallest becomes zero."""
+    """Float32 weight rounded to the nearest number of the low type; values below its smallest become zero."""
     values = numpy_helper.to_array(tensor)
     largest = float(np.abs(values).max(initial=0))
     if not largest <= LARGEST[kind]:
@@ -207,9 +207,9 @@ def _lowered(tensor: TensorProto, name: str, kind: int) -> TensorProto:
 
 
 def emulate(typed: onnx.ModelProto) -> onnx.ModelProto:
-    """The same numbers without low-precision kernels: float32 arithmetic, every low tensor rounded to its type.
+    """Emulation without low-precision kernels: float32 arithmetic, with every low tensor rounded to its type.
 
-    It shows the drift of a type that a runtime lacks (bfloat16 in ONNX Runtime on a CPU), or whose kernels it replaces
+    Shows the drift of a type that a runtime lacks (bfloat16 in ONNX Runtime on a CPU), or whose kernels it replaces
     by wider ones (its float16). A device that fuses operators rounds less often.
     """
     kinds = {name: value.elem_type for name, value in tensor_types(typed).items()}
@@ -238,7 +238,7 @@ def emulate(typed: onnx.ModelProto) -> onnx.ModelProto:
 
 @dataclass(frozen=True)
 class Typing:
-    """What one row of the table computes in one type, at batch 1."""
+    """Totals of one row of the table in one type, at batch 1."""
 
     scope: str
     type: str  # fp32, fp16, bf16; "cast" for the casts
@@ -248,7 +248,7 @@ class Typing:
 
 
 def typing_report(model: onnx.ModelProto) -> list[Typing]:
-    """Nodes, weights and arithmetic by row of the table and type, as inference finds them: no claim, a count."""
+    """Nodes, weights and arithmetic by row of the table and type, counted from the inferred types."""
     types = tensor_types(model)
     unseen = {tensor.name for tensor in model.graph.initializer}
     nodes, weights, flops = Counter[tuple[str, str]](), Counter[tuple[str, str]](), Counter[tuple[str, str]]()
@@ -276,7 +276,7 @@ def format_typing(rows: list[Typing]) -> str:
 
 
 def _shape(value: onnx.TypeProto.Tensor) -> list[int]:
-    """Sizes; what is not known is the batch, here 1."""
+    """Shape with unknown sizes, which are the batch, taken as 1."""
     return [dim.dim_value or 1 for dim in value.shape.dim]
 
 
@@ -287,6 +287,6 @@ def flops_of(node: onnx.NodeProto, types: Mapping[str, onnx.TypeProto.Tensor]) -
         return 2 * results * math.prod(_shape(types[node.input[1]])[1:])
     if node.op_type in ("MatMul", "Gemm"):
         return 2 * results * _shape(types[node.input[0]])[-1]
-    if node.op_type == "MultiHeadAttention":  # every query with every key, and the values by that
+    if node.op_type == "MultiHeadAttention":  # scores of all query-key pairs, and the weighted values
         return 2 * 2 * results * _shape(types[node.input[1]])[1]
     return 2 * 8 * results if node.op_type == NAME else 0

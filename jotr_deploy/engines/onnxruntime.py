@@ -1,4 +1,4 @@
-"""`build-engine --backend onnxruntime`: a file in lower precision that any ONNX Runtime executes."""
+"""`build-engine --backend onnxruntime`: lower-precision files that any ONNX Runtime executes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jotr_deploy.support.choices import listed
 from jotr_deploy.support.precisions import Precision
 
 PRECISIONS = (Precision.FP16, Precision.INT8)
-"""Precisions that its CPU executes, so that the file can be verified."""
+"""Precisions that ONNX Runtime executes on a CPU, so that the file can be verified."""
 
 
 def build_onnxruntime(
@@ -29,10 +29,10 @@ def build_onnxruntime(
     integer kernels want, its attention in ONNX Runtime's own operator.
 
     Returns:
-        The bundle as it now is, the name of the file, and every output's difference.
+        The updated bundle, the name of the file, and the difference of every output.
 
     Raises:
-        JotrDeployError: a precision that ONNX Runtime's CPU cannot execute and so nobody here can verify.
+        JotrDeployError: a precision that ONNX Runtime cannot execute on a CPU, so that the file could not be verified.
         BundleError: int8 of a bundle that was never calibrated.
         VerificationError: above the limits; nothing is kept.
     """

@@ -1,4 +1,4 @@
-"""`build-engine --backend openvino`: files that OpenVINO loads as they are, and computes in less than float32."""
+"""`build-engine --backend openvino`: files that OpenVINO loads directly, and computes in float32 or lower precision."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from jotr_deploy.support.choices import listed
 from jotr_deploy.support.precisions import Precision
 
 PRECISIONS = (Precision.FP32, Precision.BF16, Precision.INT8)
-"""Precisions that its CPU computes in."""
+"""Precisions of OpenVINO's CPU device."""
 
 HEATMAPS = "heatmaps"
 LOW_PRECISION = (("f32", (HEATMAPS,)), ("bf16", ("pose", "betas", "cam")), ("f32", ()))
-"""The peaks of heat maps lie between bfloat16's numbers, and a body a metre wide is known to 4 mm in it."""
+"""Stages with their precision: bfloat16 is too coarse for heat-map peaks, and for a body it resolves 4 mm in 1 m."""
 
 
 def build_openvino(
@@ -39,7 +39,7 @@ def build_openvino(
     calibrated network, its float part in bfloat16 likewise.
 
     Returns:
-        The bundle as it now is, the name of the file, and every output's difference.
+        The updated bundle, the name of the file, and the difference of every output.
 
     Raises:
         JotrDeployError: a precision that OpenVINO's CPU does not have.
@@ -67,7 +67,7 @@ def build_openvino(
 
 
 def for_openvino(model: onnx.ModelProto, low_precision: bool) -> onnx.ModelProto:
-    """A copy of standard operators only; with the stages of `LOW_PRECISION` in its metadata."""
+    """Copy of a model with standard operators only, and the stages of `LOW_PRECISION` in its metadata."""
     plain = inline(model)
     if low_precision:
         _name_heatmaps(plain.graph)
@@ -83,7 +83,7 @@ def in_stages(model: onnx.ModelProto, stages: Sequence[tuple[str, Sequence[str]]
 
 
 def _name_heatmaps(graph: onnx.GraphProto) -> None:
-    """Call the tensor that joins the picture's features `HEATMAPS`."""
+    """Rename the heat-map tensor, which joins the picture's features, to `HEATMAPS`."""
     inside = {name for node in graph.node if node.name.startswith("backbone") for name in node.output}
     joined = [node for node in graph.node if node.name.startswith("backbone") and node.op_type == "Concat"]
     outside = [name for node in joined for name in node.input if name not in inside]

@@ -1,6 +1,6 @@
-"""Precisions that a network file may have: their limits of verification, the hardware they need, their file names.
+"""Precisions of network files: their verification limits, hardware requirements and file names.
 
-The one list. A manifest holds the words, `Precision.of` reads what a user wrote.
+This is the only list of them. Manifests contain the strings; `Precision.of` parses user input.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ largest allowed difference in `engines.verify.UNITS`."""
 
 
 class Precision(str, Enum):
-    """A precision; it is the string that stands in manifests and file names."""
+    """A precision; its value is the string used in manifests and file names."""
 
     FP32 = "fp32"
     FP16 = "fp16"
@@ -32,10 +32,10 @@ class Precision(str, Enum):
 
     @classmethod
     def of(cls, word: str) -> Precision:
-        """The precision of that name.
+        """The precision with that name.
 
         Raises:
-            JotrDeployError: there is none.
+            JotrDeployError: there is none of that name.
         """
         choice("--precision", word, tuple(cls))
         return cls(word)
@@ -47,12 +47,12 @@ class Precision(str, Enum):
 
     @property
     def calibrated(self) -> bool:
-        """Whether `calibrate` makes its network, from ranges of pictures; else types in the ONNX file do."""
+        """True if `calibrate` makes the network, from calibrated ranges; otherwise a conversion of types is enough."""
         return self in (Precision.INT8, Precision.FP8)
 
     @property
     def capability(self) -> tuple[int, int]:
-        """The first compute capability whose TensorRT engines can be of it."""
+        """The lowest compute capability whose TensorRT engines support it."""
         return _CAPABILITY.get(self, (0, 0))
 
     @property
@@ -90,7 +90,7 @@ LIMITS: dict[Precision, dict[str, tuple[str, float]]] = {
         "vertices": ("mean", 1.0),
     },
 }
-# bfloat16 has three bits less.
+# bfloat16 has three bits of mantissa fewer.
 LIMITS[Precision.BF16] = {output: (kind, 8 * limit) for output, (kind, limit) in LIMITS[Precision.FP16].items()}
 # A joint with two peaks that are nearly as high may change from one to the other in any type; the mean bears some.
 LIMITS[Precision.FP16] |= {"boxes": ("mean", 0.01), "scores": ("mean", 0.01), "joints": ("mean", 5e-3)}

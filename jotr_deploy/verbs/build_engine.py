@@ -1,4 +1,4 @@
-"""The command line of engines: `build-engine` and `plugins`."""
+"""The `build-engine` and `plugins` commands."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 def build_engine(
     bundle: Annotated[Path, typer.Argument(help="Bundle directory.")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Add the engine to a copy of the bundle, made here.")
+        Path | None, typer.Option("-o", "--output", help="Write a copy of the bundle here, with the engine added.")
     ] = None,
     network: Annotated[str, typer.Option(help=f"Made from which: {listed(NETWORKS)}.")] = "mesh",
     backend: Annotated[str, typer.Option(help=f"{listed(BACKENDS)}.")] = "tensorrt",
@@ -58,7 +58,7 @@ def build_engine(
         typer.Option(
             "--for-tensorrt",
             metavar="VERSION",
-            help="With --check-only: the version that will build it, such as 10.3; by default every supported one.",
+            help="With --check-only: the TensorRT version to check for, such as 10.3; by default every supported one.",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -71,8 +71,8 @@ def build_engine(
         choice("--plugin", plugin, tuple(PLUGINS))
     if target is not None and not check_only:
         raise JotrDeployError(
-            "--for-tensorrt is given without --check-only",
-            "add it: an engine is built by the TensorRT that is installed",
+            "--for-tensorrt needs --check-only",
+            "add --check-only; engines are always built by the installed TensorRT",
         )
     if check_only:
         _check(bundle, network, chosen, plugin, target, as_json)
@@ -168,7 +168,7 @@ def _used(bundle: Path, network: str) -> str:
 
 @contextmanager
 def _phases() -> Iterator[tuple[Any, Any]]:
-    """TensorRT's build phases as one status line: the innermost phase and how far it is."""
+    """TensorRT's build phases as one status line: the innermost phase and its progress."""
     with steps() as say:
         yield say, lambda phase, parent, done, total: errors.is_terminal and say(f"{phase}: {done} of {total}")
 
@@ -182,7 +182,7 @@ def _bytes(text: str) -> int:
 
 @plugins.command("list")
 def list_plugins(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False) -> None:
-    """Every place a plugin library was looked for, and what is registered."""
+    """List the places searched for a plugin library, and the plugins registered."""
     from jotr_deploy.plugins.library import describe
 
     _show(describe(), as_json)
@@ -190,11 +190,11 @@ def list_plugins(as_json: Annotated[bool, typer.Option("--json", help="Print as 
 
 @plugins.command()
 def check(
-    bundle: Annotated[Path | None, typer.Argument(help="Say what the files of this bundle need.")] = None,
+    bundle: Annotated[Path | None, typer.Argument(help="Also report what the files of this bundle need.")] = None,
     tensorrt_include: Annotated[Path | None, typer.Option(help="Folder of TensorRT's headers.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """What is there, what building the library needs, and what the files of a bundle need."""
+    """Report what is available, what building the library needs, and what the files of a bundle need."""
     from jotr_deploy.plugins.library import describe
     from jotr_deploy.plugins.library_build import describe_tools
 
@@ -209,7 +209,7 @@ def _needs_of(path: Path) -> list[Any]:
     for entry in bundle.manifest.files:
         if entry.name.endswith(".onnx"):
             has = required_plugin(bundle.file(entry.role, entry.name))
-            what = "sampling nodes: their function or a plugin executes them" if has else "standard operators only"
+            what = "sampling nodes: run by their function body or a plugin" if has else "standard operators only"
             found.append(Looked("needs", entry.name, None, what))
         elif "plugin" in entry.built_with:
             found.append(Looked("needs", entry.name, None, f"plugin: {entry.built_with['plugin']}"))
@@ -219,10 +219,10 @@ def _needs_of(path: Path) -> list[Any]:
 @plugins.command()
 def build(
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Library to write; default in the cache.")
+        Path | None, typer.Option("-o", "--output", help="Library to write; by default in the user's cache.")
     ] = None,
     tensorrt_include: Annotated[Path | None, typer.Option(help="Folder of TensorRT's headers.")] = None,
-    architectures: Annotated[str | None, typer.Option(help="As CMake writes them: 87, or 80;90.")] = None,
+    architectures: Annotated[str | None, typer.Option(help="GPU architectures in CMake's form: 87, or 80;90.")] = None,
 ) -> None:
     """Compile the C++ plugin library on this machine."""
     from jotr_deploy.plugins.library_build import build_library

@@ -47,7 +47,7 @@ USUAL_BATCH: Batch = (1, 4, 16)
 
 @dataclass(frozen=True)
 class Options:
-    """What a builder may be told beside precision and batch; see `build_engine`."""
+    """Optional settings of a build; see `build_engine`."""
 
     plugin: Plugin | None = None
     workspace_bytes: int | None = None
@@ -66,7 +66,7 @@ class Planned:
     """The TensorRT copy of the network, which the engine was built from."""
     plugin: Plugin
     library: Path | None
-    """Where the plugin comes from, if from a library."""
+    """Plugin library that the engine needs, if any."""
     layers: Layers
     recipe: Recipe
     built_with: Mapping[str, str]
@@ -74,10 +74,10 @@ class Planned:
 
 @dataclass(frozen=True)
 class Built:
-    """What `build_engine` made."""
+    """Result of `build_engine`."""
 
     bundle: Bundle
-    """As it is now."""
+    """The updated bundle."""
     engine: Path
     copy: Path
     """The TensorRT copy of the network, which the engine was built from."""
@@ -85,7 +85,7 @@ class Built:
     layers: Layers
     differences: list[Difference]
     trtexec: str
-    """The command line that does the same."""
+    """Equivalent command line."""
 
 
 def parse_batch(text: str) -> Batch:
@@ -110,7 +110,7 @@ def check_network(
     target: Version | None = None,
     original: Original = MESH_NETWORK,
 ) -> list[Finding]:
-    """What TensorRT would refuse of the file an engine is built from; needs neither TensorRT nor a GPU.
+    """Problems that TensorRT would have with the source of an engine; needs neither TensorRT nor a GPU.
 
     Args:
         bundle: as opened.
@@ -155,15 +155,15 @@ def build_engine(
         workspace_bytes: scratch memory the builder may use; None is the whole GPU.
         timing_cache: file of kernel timings, read and added to; None is one in the user's cache.
         optimization_level: 0 to 5, how long the builder searches.
-        say: hears each step, in a line.
-        progress: hears the builder's own steps.
+        say: called with each step, one line each.
+        progress: called with the builder's own steps.
 
     Raises:
         MissingDependency: TensorRT, CUDA's bindings or the plugin is not installed.
         BuildError: TensorRT refuses the network.
         SessionError: no GPU, or it refuses the engine.
-        VerificationError: an output differs by more than the limit. Here as always on failure, nothing is kept.
-        KeyboardInterrupt: Ctrl-C; the builder was told to stop.
+        VerificationError: an output differs by more than the limit. As with every failure, nothing is kept.
+        KeyboardInterrupt: Ctrl-C; the build was cancelled.
     """
     precision = Precision.of(precision)
     original.refuse("tensorrt", precision, plugin)
@@ -193,7 +193,7 @@ def plan_network(
     say: Say = lambda step: None,
     progress: PhaseProgress | None = None,
 ) -> Planned:
-    """Build and inspect an engine of any network whose inputs have the batch first; nothing is written or verified.
+    """Build and inspect an engine of any network with the batch as first dimension; nothing is written or verified.
 
     Raises:
         see `build_engine`.
@@ -239,7 +239,7 @@ def _batch(model: onnx.ModelProto, asked: Batch | None, name: str) -> Batch:
 
 
 def _require_reference() -> None:
-    """Find out now what would otherwise be missing after minutes of building."""
+    """Check for the reference engine now rather than after minutes of building."""
     if importlib.util.find_spec("onnxruntime") is None:
         raise MissingDependency("ONNX Runtime is not installed, and engines are verified against it", install("cpu"))
 
