@@ -22,7 +22,7 @@ from jotr_deploy.runtime.finding.pose import PoseNetwork, open_pose_network
 from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.runtime.sources.images import read_image
 from jotr_deploy.support.aliases import Array
-from jotr_deploy.support.choices import Backend
+from jotr_deploy.support.choices import Backend, listed
 from jotr_deploy.support.precisions import Precision
 from jotr_deploy.third_party.trial import FOUND_IOU, PICTURE, sample
 
@@ -30,6 +30,8 @@ NEAR_THRESHOLD = 0.05
 """Rounding may take somebody, or a joint, whose score is no more than this above the threshold to the other side."""
 LOW_EVERYWHERE: Mapping[str, Rule] = {"": "low"}
 """Types of a network of others, whose scopes nobody knows; see `low_precision.SCOPES`."""
+
+_CALLED = {"detector": "detector", "pose": "pose network"}
 
 PRECISIONS: Mapping[Backend, tuple[Precision, ...]] = {
     "tensorrt": (Precision.FP16, Precision.FP32),
@@ -63,7 +65,7 @@ class PeopleNetwork(Original):
         entry = bundle.entry(self.role)
         if not entry.name.endswith(".onnx"):
             raise BundleError(
-                f"{bundle.path}: its {self.role} is {entry.name}, and files are made from ONNX alone",
+                f"{bundle.path}: its {_CALLED[self.role]} is {entry.name}, and files are made from ONNX alone",
                 f"put its ONNX file in: jotr-deploy add {bundle.path} --{self.role} FILE.onnx",
             )
         return entry
@@ -86,21 +88,20 @@ class PeopleNetwork(Original):
             return to_low_precision(model, precision, LOW_EVERYWHERE, of_others=True)
         except (ValueError, RuntimeError, BundleError, onnx.checker.ValidationError) as error:
             raise BundleError(
-                f"the {self.role} cannot be written as {precision} ({first_line(error)})", "use it as it is"
+                f"the {_CALLED[self.role]} cannot be written as {precision} ({first_line(error)})", "use it as it is"
             ) from error
 
     def refuse(self, backend: Backend, precision: Precision, plugin: str | None = None) -> None:
         """See `Original`."""
+        called = _CALLED[self.role]
         if plugin not in (None, "none"):
-            raise JotrDeployError(
-                f"--plugin {plugin}: a {self.role} has no sampling operator for it", "leave --plugin out"
-            )
+            raise JotrDeployError(f"--plugin {plugin}: a {called} has no node for it", "leave --plugin out")
         if precision in PRECISIONS[backend]:
             return
-        option, allowed = f"--precision {precision}", f"give --precision {' or '.join(PRECISIONS[backend])}"
-        if precision.calibrated:
-            raise JotrDeployError(f"{option}: only the mesh network is calibrated, not the {self.role}", allowed)
-        raise JotrDeployError(f"{option}: {_WHY[backend, precision].format(role=self.role)}", allowed)
+        why = f"only the mesh network is calibrated, not the {called}"
+        if not precision.calibrated:
+            why = _WHY[backend, precision].format(role=called)
+        raise JotrDeployError(f"--precision {precision}: {why}", f"give --precision {listed(PRECISIONS[backend])}")
 
     def measured(
         self,
@@ -245,6 +246,6 @@ def _longer_side(boxes_px: Array) -> Array:
     return longer
 
 
-def _option(network: Detector | PoseNetwork, name: str) -> float:
+def _option(opened: Detector | PoseNetwork, name: str) -> float:
     """A threshold of its recipe; BlazePose's networks have none to set."""
-    return float(getattr(network.options, name, 0.0))
+    return float(getattr(opened.options, name, 0.0))

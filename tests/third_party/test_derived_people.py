@@ -97,8 +97,8 @@ def test_a_copy_leaves_the_bundle_alone(bundle: Bundle, tmp_path: Path) -> None:
     ("network", "backend", "precision", "cause", "remedy"),
     [
         ("detector", "onnxruntime", "int8", "only the mesh network is calibrated, not the detector", "fp16"),
-        ("pose", "tensorrt", "fp8", "only the mesh network is calibrated, not the pose", "fp16 or fp32"),
-        ("pose", "onnxruntime", "fp32", "ONNX Runtime runs the bundle's pose in it as it is", "fp16"),
+        ("pose", "tensorrt", "fp8", "only the mesh network is calibrated, not the pose network", "fp16 or fp32"),
+        ("pose", "onnxruntime", "fp32", "ONNX Runtime runs the bundle's pose network in it as it is", "fp16"),
         ("pose", "onnxruntime", "bf16",
          "ONNX Runtime's CPU cannot execute it, so it cannot be verified", "fp16"),
         ("detector", "openvino", "fp32",
@@ -126,7 +126,7 @@ def test_every_precision_is_built_or_refused_with_a_reason() -> None:
             if precision not in derived_people.PRECISIONS[backend]:
                 with pytest.raises(JotrDeployError, match="give --precision"):
                     PeopleNetwork("pose").refuse(backend, precision)
-    with pytest.raises(JotrDeployError, match=r"--plugin aot: a detector has no sampling operator for it"):
+    with pytest.raises(JotrDeployError, match=r"--plugin aot: a detector has no node for it"):
         PeopleNetwork("detector").refuse("tensorrt", Precision.FP16, "aot")
 
 
@@ -138,7 +138,7 @@ def test_an_engine_is_no_source(bundle: Bundle, tmp_path: Path) -> None:
     with_file(other, entry, tmp_path / "x.engine")
     with pytest.raises(BundleError) as refused:
         jd.build_engine(bundle.path, network="pose", backend="onnxruntime")
-    assert refused.value.cause == f"{bundle.path}: its pose is pose.engine, and files are made from ONNX alone"
+    assert refused.value.cause == f"{bundle.path}: its pose network is pose.engine, and files are made from ONNX alone"
     assert refused.value.remedy == f"put its ONNX file in: jotr-deploy add {bundle.path} --pose FILE.onnx"
 
 

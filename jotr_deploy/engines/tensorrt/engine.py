@@ -228,9 +228,9 @@ def _typed_network(bundle: Bundle, precision: Precision, original: Original) -> 
     return model if precision is Precision.FP32 else original.typed(model, precision)
 
 
-def _batch(network: onnx.ModelProto, asked: Batch | None, name: str) -> Batch:
+def _batch(model: onnx.ModelProto, asked: Batch | None, name: str) -> Batch:
     """The range of an engine: what is asked for, or the one number of rows that the file takes."""
-    fixed = network.graph.input[0].type.tensor_type.shape.dim[0].dim_value
+    fixed = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
     if not fixed:
         return asked or USUAL_BATCH
     if asked not in (None, (fixed, fixed, fixed)):
