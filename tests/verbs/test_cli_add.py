@@ -374,7 +374,7 @@ def test_if_one_of_two_is_refused_neither_is_added(not_added: Any, files: Path) 
 
 def test_the_starter_is_not_changed(not_added: Any, files: Path) -> None:
     assert not_added("--detector", files / "d.onnx", bundle="starter") == (
-        "starter: the bundle inside this package is not changed", "give -o DIR for a copy of it",
+        "starter: the bundle inside this package cannot be changed", "give -o DIR to write a copy",
     )  # fmt: skip
 
 
@@ -391,7 +391,7 @@ def test_a_full_disk(cli: Cli, files: Path, monkeypatch: pytest.MonkeyPatch, rol
     outcome = cli("add", files / "bundle", "--detector", files / "d.onnx", "--pose", files / "p.onnx")
     assert outcome.mistake == (
         f"{files / 'bundle' / role}.onnx: cannot be written (No space left on device)",
-        "give a place in a folder that exists, may be written and has room",
+        "choose a writable folder that exists and has free space",
     )
     assert tree(files) == before
 

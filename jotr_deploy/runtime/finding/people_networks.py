@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from jotr_deploy.bundle import Bundle, starter_path
+from jotr_deploy.bundle import Bundle, FileEntry, starter_path
+from jotr_deploy.errors import JotrDeployError
 from jotr_deploy.runtime.finding.detection import Detector, open_detector
 from jotr_deploy.runtime.finding.detection.blazepose import BlazePoseDetector
 from jotr_deploy.runtime.finding.detection.one_stage import OneStage
@@ -59,18 +60,56 @@ class PeopleNetworks:
         return self.detector.skeleton if isinstance(self.detector, OneStage) else None
 
 
-def own_networks(bundle: Bundle, roles: Sequence[Role] = ROLES) -> list[NetworkFile]:
-    """The bundle's own networks among `roles`.
+def own_networks(bundle: Bundle, roles: Sequence[Role] = ROLES, device: str = "auto") -> list[NetworkFile]:
+    """Those of `roles` that the bundle has, each in the file that is for this machine.
 
     Raises:
         BundleError: a file is missing or has changed.
     """
-    entries = [(role, bundle.entry(role)) for role in roles if bundle.has(role)]
-    return [NetworkFile(role, bundle.file(role), own.name, own.sha256, own.recipe) for role, own in entries]
+    entries = [(role, file_for(bundle, role, device)) for role in roles if bundle.has(role)]
+    return [NetworkFile(role, bundle.file(role, own.name), own.name, own.sha256, own.recipe) for role, own in entries]
 
 
-def networks_by(people: str, bundle: Bundle) -> list[NetworkFile]:
-    """Networks that find people, selected by `PeopleBy`: the bundle's own, or the fetched BlazePose networks.
+def file_for(bundle: Bundle, role: Role, device: str = "auto") -> FileEntry:
+    """The file of a role that is used on this machine.
+
+    The first listed is what `add` has put in; `build-engine` lists after it what it makes from it. An engine for this
+    GPU comes before another such file for what is here, of several the one built last, and before all that the first.
+
+    Raises:
+        BundleError: the bundle has none.
+    """
+    first = bundle.entry(role)
+    made = [entry for entry in bundle.manifest.files if entry.role == role and entry != first]
+    fit = [entry for entry in made if not entry.only_parsed and _is_for_this(entry, device)]
+    return max(reversed(fit), key=lambda entry: entry.backend == "tensorrt", default=first)
+
+
+def _is_for_this(entry: FileEntry, device: str) -> bool:
+    """Whether a file that `build-engine` made from another is for what this machine has.
+
+    Nothing is opened: a file that is for this machine and cannot be opened is an error, as any other.
+    """
+    if entry.backend == "tensorrt":
+        from jotr_deploy.runtime.sessions.tensorrt_engine import environment, mismatch
+
+        try:
+            return device != "cpu" and not mismatch(entry.built_with, environment())
+        except JotrDeployError:  # no TensorRT, or no GPU
+            return False
+    from jotr_deploy.runtime.sessions import cuda
+    from jotr_deploy.runtime.sessions.onnxruntime import has_cuda
+
+    gpu = device != "cpu" and has_cuda() and cuda.available()
+    if entry.backend != "openvino":
+        return gpu
+    from jotr_deploy.runtime.sessions.openvino import computes_bfloat16
+
+    return device != "cuda" and not gpu and computes_bfloat16()
+
+
+def networks_by(people: str, bundle: Bundle, device: str = "auto") -> list[NetworkFile]:
+    """The networks that find people as `PeopleBy` says: the bundle's own, or BlazePose's that were fetched.
 
     "blazepose" prefers the bundle's own pair if it has one. "auto" uses the fetched pair only for the bundle inside
     this package, whose own networks are trained on drawn people.
@@ -81,7 +120,7 @@ def networks_by(people: str, bundle: Bundle) -> list[NetworkFile]:
     if people == "blazepose" and not has_blazepose(bundle):
         return _networks_of(require_fetched())
     fetched = fetched_people() if people == "auto" and bundle.path == starter_path() else None
-    return own_networks(bundle) if fetched is None else _networks_of(fetched)
+    return own_networks(bundle, device=device) if fetched is None else _networks_of(fetched)
 
 
 def has_blazepose(bundle: Bundle) -> bool:
@@ -120,5 +159,5 @@ def open_people_networks(
         BundleError, SessionError: a file is damaged, or in an unknown format.
     """
     with ExitStack() as stack:
-        files = own_networks(bundle, roles)
+        files = own_networks(bundle, roles, device)
         yield PeopleNetworks.of([stack.enter_context(file.open(device, threads)) for file in files])
