@@ -36,6 +36,7 @@ _EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "tensorrt": (("tensorrt", "cuda-bindings"), "building and running TensorRT engines"),
     "export": (("torch", "onnxscript"), "export"),
     "datasets": (("ijson",), "annotations of data sets"),
+    "fit": (("torch",), "fits to features"),
     "train": (("torch", "accelerate", "tensorboard", "ijson", "tomli-w"), "training"),
     "heif": (("pi-heif",), "HEIC pictures, as phones write them"),
     "viewer": (("viser",), "the page of `view`"),

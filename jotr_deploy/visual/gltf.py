@@ -87,8 +87,8 @@ def write_glb(path: Path, recording: PeopleFile) -> None:
     """Write the people of a picture or clip as GLB.
 
     In a clip a person is a mesh with a morph target for each frame, blended from one to the next, and is hidden
-    (scale 0) when absent. A person is a track, or without tracks a position in the list of people. Frames follow at the clip's
-    rate, or one a second if it has none. The labels of the recording are in `asset.extras.labels`.
+    (scale 0) when absent. A person is a track, or without tracks a position in the list of people. Frames follow at
+    the clip's rate, or one a second if it has none. The labels of the recording are in `asset.extras.labels`.
 
     Args:
         path: the file to make or replace.
