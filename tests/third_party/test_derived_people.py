@@ -98,14 +98,14 @@ def test_a_copy_leaves_the_bundle_alone(bundle: Bundle, tmp_path: Path) -> None:
     [
         ("detector", "onnxruntime", "int8", "only the mesh network is calibrated, not the detector", "fp16"),
         ("pose", "tensorrt", "fp8", "only the mesh network is calibrated, not the pose", "fp16 or fp32"),
-        ("pose", "onnxruntime", "fp32", "ONNX Runtime runs the bundle's pose in it as it is", "fp16"),
+        ("pose", "onnxruntime", "fp32", "ONNX Runtime already runs the bundle's pose in this precision", "fp16"),
         ("pose", "onnxruntime", "bf16",
          "ONNX Runtime cannot execute it on a CPU, so it cannot be verified", "fp16"),
         ("detector", "openvino", "fp32",
-         "OpenVINO runs the bundle's detector in it as it is, if bench --choose finds that faster", "bf16"),
+         "OpenVINO runs the bundle's detector in this precision anyway, if bench --choose finds it faster", "bf16"),
         ("detector", "openvino", "fp16", "OpenVINO does not compute in it on a CPU", "bf16"),
         ("detector", "tensorrt", "bf16",
-         "bfloat16 needs operators of a newer opset than a detector of others has", "fp16 or fp32"),
+         "bfloat16 needs operators of a newer opset than a third-party detector has", "fp16 or fp32"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense(
