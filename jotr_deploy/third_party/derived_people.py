@@ -1,4 +1,4 @@
-"""Files for engines made from a bundle's detector or pose network, and kept if they find the same people as it does."""
+"""Engine files derived from a bundle's detector or pose network, kept only if they find the same people."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from jotr_deploy.support.precisions import Precision
 from jotr_deploy.third_party.trial import FOUND_IOU, PICTURE, sample
 
 NEAR_THRESHOLD = 0.05
-"""Rounding may take somebody, or a joint, whose score is no more than this above the threshold to the other side."""
+"""Margin above the threshold within which rounding may add or remove a person or joint."""
 LOW_EVERYWHERE: Mapping[str, Rule] = {"": "low"}
-"""Types of a network of others, whose scopes nobody knows; see `low_precision.SCOPES`."""
+"""Precision rule for third-party networks, whose scopes are unknown; see `low_precision.SCOPES`."""
 
 _CALLED = {"detector": "detector", "pose": "pose network"}
 
@@ -39,21 +39,21 @@ PRECISIONS: Mapping[Backend, tuple[Precision, ...]] = {
     "openvino": (Precision.BF16,),
 }
 _WHY: Mapping[tuple[Backend, Precision], str] = {
-    ("tensorrt", Precision.BF16): "bfloat16 needs operators of a newer opset than a {role} of others has",
-    ("onnxruntime", Precision.FP32): "ONNX Runtime runs the bundle's {role} in it as it is",
-    ("onnxruntime", Precision.BF16): "ONNX Runtime's CPU cannot execute it, so it cannot be verified",
+    ("tensorrt", Precision.BF16): "bfloat16 needs operators of a newer opset than a third-party {role} has",
+    ("onnxruntime", Precision.FP32): "ONNX Runtime already runs the bundle's {role} in this precision",
+    ("onnxruntime", Precision.BF16): "ONNX Runtime cannot execute it on a CPU, so it cannot be verified",
     (
         "openvino",
         Precision.FP32,
-    ): "OpenVINO runs the bundle's {role} in it as it is, if bench --choose finds that faster",
-    ("openvino", Precision.FP16): "OpenVINO's CPU does not compute in it",
+    ): "OpenVINO runs the bundle's {role} in this precision anyway, if bench --choose finds it faster",
+    ("openvino", Precision.FP16): "OpenVINO does not compute in it on a CPU",
 }
-_GIVE_A_PHOTO = "give a photo of people in full view: --try PHOTO"
-_AS_IT_IS = "nothing was kept; use the network as it is, or give another --precision"
+_GIVE_A_PHOTO = "give a photo of fully visible people: --try PHOTO"
+_AS_IT_IS = "nothing was kept; use the original network, or give another --precision"
 
 
 class PeopleNetwork(Original):
-    """A bundle's detector or pose network, compared on the picture inside this package, and on one of the user's."""
+    """Bundle's detector or pose network, verified on the picture inside this package and on one of the user's."""
 
     fixed_batch = True
 
@@ -61,17 +61,17 @@ class PeopleNetwork(Original):
         self.role, self.picture = role, picture
 
     def entry(self, bundle: Bundle, precision: Precision) -> FileEntry:
-        """See `Original`: the one that `add` has put in, which is listed before what is made from it."""
+        """Original network from `add`, which is listed before the files derived from it."""
         entry = bundle.entry(self.role)
         if not entry.name.endswith(".onnx"):
             raise BundleError(
-                f"{bundle.path}: its {_CALLED[self.role]} is {entry.name}, and files are made from ONNX alone",
-                f"put its ONNX file in: jotr-deploy add {bundle.path} --{self.role} FILE.onnx",
+                f"{bundle.path}: its {_CALLED[self.role]} is {entry.name}, but engine files are only made from ONNX",
+                f"add its ONNX file: jotr-deploy add {bundle.path} --{self.role} FILE.onnx",
             )
         return entry
 
     def load(self, bundle: Bundle, precision: Precision) -> onnx.ModelProto:
-        """See `Original`; what has a value is no input, as older exporters write it."""
+        """Model with inlined functions, and without initialisers among its inputs, as older exporters list them."""
         model = inline(super().load(bundle, precision))
         constants = {tensor.name for tensor in model.graph.initializer}
         inputs = [value for value in model.graph.input if value.name not in constants]
@@ -80,22 +80,24 @@ class PeopleNetwork(Original):
         return model
 
     def typed(self, model: onnx.ModelProto, precision: Precision) -> onnx.ModelProto:
-        """See `Original`."""
+        """Model converted to a lower precision throughout."""
         kinds = onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS
         try:
             if any(attribute.type in kinds for node in model.graph.node for attribute in node.attribute):
-                raise ValueError("a node has a graph inside")
+                raise ValueError("a node contains a subgraph")
             return to_low_precision(model, precision, LOW_EVERYWHERE, of_others=True)
         except (ValueError, RuntimeError, BundleError, onnx.checker.ValidationError) as error:
             raise BundleError(
-                f"the {_CALLED[self.role]} cannot be written as {precision} ({first_line(error)})", "use it as it is"
+                f"the {_CALLED[self.role]} cannot be converted to {precision} ({first_line(error)})", "use it as it is"
             ) from error
 
     def refuse(self, backend: Backend, precision: Precision, plugin: str | None = None) -> None:
-        """See `Original`."""
+        """Refuse a plugin, and precisions that the backend does not support for these networks."""
         called = _CALLED[self.role]
         if plugin not in (None, "none"):
-            raise JotrDeployError(f"--plugin {plugin}: a {called} has no node for it", "leave --plugin out")
+            raise JotrDeployError(
+                f"--plugin {plugin}: a {called} has no sampling operator to replace", "leave --plugin out"
+            )
         if precision in PRECISIONS[backend]:
             return
         why = f"only the mesh network is calibrated, not the {called}"
@@ -113,7 +115,7 @@ class PeopleNetwork(Original):
         backend: str = "auto",
         device: str = "cpu",
     ) -> list[Difference]:
-        """See `Original`: a detector looks at one picture at a time, a pose network at so many people of it."""
+        """Differences from the original, per picture for a detector and per batch of people for a pose network."""
         own = self.entry(bundle, precision)
         with (
             open_session(bundle.file(self.role, own.name), "onnxruntime", "cpu") as plain,
@@ -128,9 +130,7 @@ class PeopleNetwork(Original):
                 pictures = [sample().image_bgr, *(image for image, _ in self._people(bundle))]
                 rows = compare_people(reference, open_detector(made, own.recipe), pictures, what)
         if not rows:
-            raise VerificationError(
-                f"{what}: {own.name} itself finds nothing in {PICTURE} that it could be compared by", _GIVE_A_PHOTO
-            )
+            raise VerificationError(f"{what}: {own.name} itself finds nothing in {PICTURE} to compare", _GIVE_A_PHOTO)
         try:
             require(rows, precision, what)
         except VerificationError as error:
@@ -138,7 +138,7 @@ class PeopleNetwork(Original):
         return rows
 
     def _people(self, bundle: Bundle) -> list[tuple[Array, Array]]:
-        """The user's picture and the boxes of the people in it; without a detector its whole is one person."""
+        """User's picture and the boxes of the people in it; without a detector the whole picture is one person."""
         if self.picture is None:
             return []
         image_bgr = read_image(self.picture)
@@ -148,15 +148,15 @@ class PeopleNetwork(Original):
             with open_session(bundle.file("detector")) as session:
                 boxes_px = open_detector(session, bundle.entry("detector").recipe)(image_bgr)[0]
         if not len(boxes_px):
-            raise VerificationError(f"{self.picture}: the bundle's detector finds nobody in it", _GIVE_A_PHOTO)
+            raise VerificationError(f"{self.picture}: the bundle's detector finds nobody", _GIVE_A_PHOTO)
         return [(image_bgr, boxes_px)]
 
 
 def compare_people(reference: Detector, found: Detector, pictures: Sequence[Array], what: str) -> list[Difference]:
-    """The people that two detectors find in pictures (H, W, 3) uint8; no rows where the first finds nobody.
+    """Compare the people found by two detectors in pictures (H, W, 3) uint8; no rows if the first finds nobody.
 
     Raises:
-        VerificationError: somebody is found by one of them alone.
+        VerificationError: only one of them finds a person.
     """
     gaps: dict[str, list[Array]] = {"boxes": [], "scores": [], "joints": []}
     for image_bgr in pictures:
@@ -186,9 +186,9 @@ def compare_people(reference: Detector, found: Detector, pictures: Sequence[Arra
 def compare_joints(
     reference: PoseNetwork, found: PoseNetwork, people: Sequence[tuple[Array, Array]], batches: Sequence[int]
 ) -> list[Difference]:
-    """The joints that two pose networks find of people: pictures (H, W, 3) uint8, and boxes (N, 4) in them.
+    """Compare the joints found by two pose networks in pictures (H, W, 3) uint8 with boxes (N, 4).
 
-    No rows where the first finds no joint.
+    No rows if the first finds no joint.
     """
     threshold, rows = _option(reference, "threshold"), []
     for batch in batches:
@@ -204,10 +204,10 @@ def compare_joints(
 
 
 def joint_shares(expected: Array, found: Array, sides_px: Array, threshold: float) -> Array:
-    """How far joints (N, J, 3) are from where they should be, in shares of the side (N,) of each box.
+    """Errors of joints (N, J, 3) relative to the side (N,) of each box.
 
-    One that only one of them has is off by the whole box, unless rounding may have taken it across the threshold; then
-    it is left out, as is one that none has.
+    A joint that only one network finds counts as off by the whole box, unless rounding may have moved it across the
+    threshold; then it is skipped, like a joint that neither finds.
     """
     shares = np.hypot(*np.moveaxis(found[..., :2] - expected[..., :2], -1, 0)) / sides_px[:, None]
     there, same = (expected[..., 2] > 0) | (found[..., 2] > 0), (expected[..., 2] > 0) == (found[..., 2] > 0)
@@ -221,7 +221,7 @@ def _people_of(detector: Detector, image_bgr: Array) -> tuple[Array, Array, Arra
 
 
 def _pairs(expected_px: Array, boxes_px: Array) -> tuple[list[int], list[int]]:
-    """Numbers of the boxes that belong together, those that overlap most first; none less than `FOUND_IOU`."""
+    """Indices of matching boxes, greedily by IoU, which must be at least `FOUND_IOU`."""
     shared = iou(expected_px, boxes_px)
     ours: list[int] = []
     theirs: list[int] = []
@@ -234,7 +234,7 @@ def _pairs(expected_px: Array, boxes_px: Array) -> tuple[list[int], list[int]]:
 
 
 def _row(name: str, batch: int, gaps: Sequence[Array]) -> list[Difference]:
-    """One row, or none where nothing was compared."""
+    """One row, or none if nothing was compared."""
     values = np.concatenate([gap.ravel() for gap in gaps]) if gaps else np.zeros(0)
     if not len(values):
         return []
@@ -247,5 +247,5 @@ def _longer_side(boxes_px: Array) -> Array:
 
 
 def _option(opened: Detector | PoseNetwork, name: str) -> float:
-    """A threshold of its recipe; BlazePose's networks have none to set."""
+    """Threshold from its recipe; 0 for BlazePose's networks, which have none."""
     return float(getattr(opened.options, name, 0.0))

@@ -171,7 +171,7 @@ def test_numbers_that_are_not_finite(cli: Cli, tiny_bundle: Path, monkeypatch: p
         (
             ("--pixels",),
             "{bundle}: the bundle has no detector, so nobody is measured from pixels alone",
-            "leave --pixels out, or add one: jotr-deploy add BUNDLE --detector FILE --pose FILE",
+            "leave --pixels out, or put one in: jotr-deploy add BUNDLE --detector FILE --pose FILE",
         ),
     ],
 )

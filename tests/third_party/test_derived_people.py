@@ -29,7 +29,7 @@ from jotr_deploy.third_party import derived_people
 from jotr_deploy.third_party.derived_people import PeopleNetwork, compare_people, joint_shares
 from jotr_deploy.third_party.trial import sample
 
-AS_IT_IS = "nothing was kept; use the network as it is, or give another --precision"
+AS_IT_IS = "nothing was kept; use the original network, or give another --precision"
 
 
 @pytest.fixture
@@ -98,14 +98,15 @@ def test_a_copy_leaves_the_bundle_alone(bundle: Bundle, tmp_path: Path) -> None:
     [
         ("detector", "onnxruntime", "int8", "only the mesh network is calibrated, not the detector", "fp16"),
         ("pose", "tensorrt", "fp8", "only the mesh network is calibrated, not the pose network", "fp16 or fp32"),
-        ("pose", "onnxruntime", "fp32", "ONNX Runtime runs the bundle's pose network in it as it is", "fp16"),
+        ("pose", "onnxruntime", "fp32",
+         "ONNX Runtime already runs the bundle's pose network in this precision", "fp16"),
         ("pose", "onnxruntime", "bf16",
-         "ONNX Runtime's CPU cannot execute it, so it cannot be verified", "fp16"),
+         "ONNX Runtime cannot execute it on a CPU, so it cannot be verified", "fp16"),
         ("detector", "openvino", "fp32",
-         "OpenVINO runs the bundle's detector in it as it is, if bench --choose finds that faster", "bf16"),
-        ("detector", "openvino", "fp16", "OpenVINO's CPU does not compute in it", "bf16"),
+         "OpenVINO runs the bundle's detector in this precision anyway, if bench --choose finds it faster", "bf16"),
+        ("detector", "openvino", "fp16", "OpenVINO does not compute in it on a CPU", "bf16"),
         ("detector", "tensorrt", "bf16",
-         "bfloat16 needs operators of a newer opset than a detector of others has", "fp16 or fp32"),
+         "bfloat16 needs operators of a newer opset than a third-party detector has", "fp16 or fp32"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense(
@@ -126,7 +127,7 @@ def test_every_precision_is_built_or_refused_with_a_reason() -> None:
             if precision not in derived_people.PRECISIONS[backend]:
                 with pytest.raises(JotrDeployError, match="give --precision"):
                     PeopleNetwork("pose").refuse(backend, precision)
-    with pytest.raises(JotrDeployError, match=r"--plugin aot: a detector has no node for it"):
+    with pytest.raises(JotrDeployError, match=r"--plugin aot: a detector has no sampling operator to replace"):
         PeopleNetwork("detector").refuse("tensorrt", Precision.FP16, "aot")
 
 
@@ -138,8 +139,11 @@ def test_an_engine_is_no_source(bundle: Bundle, tmp_path: Path) -> None:
     with_file(other, entry, tmp_path / "x.engine")
     with pytest.raises(BundleError) as refused:
         jd.build_engine(bundle.path, network="pose", backend="onnxruntime")
-    assert refused.value.cause == f"{bundle.path}: its pose network is pose.engine, and files are made from ONNX alone"
-    assert refused.value.remedy == f"put its ONNX file in: jotr-deploy add {bundle.path} --pose FILE.onnx"
+    assert (
+        refused.value.cause
+        == f"{bundle.path}: its pose network is pose.engine, but engine files are only made from ONNX"
+    )
+    assert refused.value.remedy == f"add its ONNX file: jotr-deploy add {bundle.path} --pose FILE.onnx"
 
 
 def test_none_in_the_bundle(tiny_bundle: Path) -> None:
@@ -177,7 +181,7 @@ def test_a_network_that_finds_nobody_proves_nothing(bundle: Bundle, tmp_path: Pa
         "detector.fp16.onnx: detector.onnx itself finds nothing in the picture inside this package that it could be "
         "compared by"
     )
-    assert refused.value.remedy == "give a photo of people in full view: --try PHOTO"
+    assert refused.value.remedy == "give a photo of fully visible people: --try PHOTO"
 
 
 @pytest.mark.parametrize("network", ["detector", "pose"])
@@ -191,8 +195,8 @@ def test_a_photo_is_looked_at_too(bundle: Bundle, tmp_path: Path, network: Any) 
     write_image(tmp_path / "black.png", np.zeros((60, 80, 3), np.uint8))
     with pytest.raises(VerificationError) as refused:
         jd.build_engine(bundle.path, network=network, backend="onnxruntime", picture=tmp_path / "black.png")
-    assert refused.value.cause == f"{tmp_path / 'black.png'}: the bundle's detector finds nobody in it"
-    assert refused.value.remedy == "give a photo of people in full view: --try PHOTO"
+    assert refused.value.cause == f"{tmp_path / 'black.png'}: the bundle's detector finds nobody"
+    assert refused.value.remedy == "give a photo of fully visible people: --try PHOTO"
     assert content(bundle.path) == before
     with pytest.raises(JotrDeployError, match="--try is for a detector or a pose network"):
         jd.build_engine(bundle.path, backend="onnxruntime", picture=tmp_path / "photo.png")

@@ -61,7 +61,7 @@ class PeopleNetworks:
 
 
 def own_networks(bundle: Bundle, roles: Sequence[Role] = ROLES, device: str = "auto") -> list[NetworkFile]:
-    """Those of `roles` that the bundle has, each in the file that is for this machine.
+    """The bundle's own networks among `roles`, each as the file that suits this machine.
 
     Raises:
         BundleError: a file is missing or has changed.
@@ -71,10 +71,11 @@ def own_networks(bundle: Bundle, roles: Sequence[Role] = ROLES, device: str = "a
 
 
 def file_for(bundle: Bundle, role: Role, device: str = "auto") -> FileEntry:
-    """The file of a role that is used on this machine.
+    """File of a role that suits this machine best.
 
-    The first listed is what `add` has put in; `build-engine` lists after it what it makes from it. An engine for this
-    GPU comes before another such file for what is here, of several the one built last, and before all that the first.
+    The first file listed is the original from `add`, followed by the files that `build-engine` made from it. A TensorRT
+    engine for this GPU is preferred to other derived files that run here, a newer one to an older one, and any of them
+    to the original.
 
     Raises:
         BundleError: the bundle has none.
@@ -86,9 +87,9 @@ def file_for(bundle: Bundle, role: Role, device: str = "auto") -> FileEntry:
 
 
 def _is_for_this(entry: FileEntry, device: str) -> bool:
-    """Whether a file that `build-engine` made from another is for what this machine has.
+    """True if a file made by `build-engine` is meant for this machine's hardware and libraries.
 
-    Nothing is opened: a file that is for this machine and cannot be opened is an error, as any other.
+    The file is not opened: one meant for this machine that cannot be opened later is an error like any other.
     """
     if entry.backend == "tensorrt":
         from jotr_deploy.runtime.sessions.tensorrt_engine import environment, mismatch
