@@ -86,9 +86,9 @@ class _Document:
 def write_glb(path: Path, recording: PeopleFile) -> None:
     """Write the people of a picture or clip as GLB.
 
-    In a clip a person is a mesh with a morph target for each frame, blended from one to the next, and is hidden (scale 0)
-    when absent. A person is a track, or without tracks a position in the list of people. Frames follow at the clip's
-    rate, or one a second if it has none. The labels of the recording are in `asset.extras.labels`.
+    In a clip a person is a mesh with a morph target for each frame, blended from one to the next, and is hidden
+    (scale 0) when absent. A person is a track, or without tracks a position in the list of people. Frames follow at
+    the clip's rate, or one a second if it has none. The labels of the recording are in `asset.extras.labels`.
 
     Args:
         path: the file to make or replace.
@@ -115,7 +115,7 @@ def _add_people(document: _Document, recording: PeopleFile) -> None:
     indices = document.add_array(recording.faces.astype(np.uint32).reshape(-1), _INDICES)
     materials: dict[tuple[int, ...], int] = {}
     for person, run in _runs(recording):
-        first, *others = people[run].vertices_m + places_m[run][:, None]  # those of a run at once: they may be computed now
+        first, *others = people[run].vertices_m + places_m[run][:, None]  # of a run at once: may be computed now
         attributes = {"POSITION": document.add_array(first, _VERTICES)}
         # Fixed normals would be wrong for a moving mesh; without them a viewer computes its own.
         if still:

@@ -113,8 +113,8 @@ class PeopleFile(PutOff):
 class PeopleWriter:
     """Writer of the people of a clip into one `.npz` file, in memory that does not grow with the clip.
 
-    A context manager. The file appears, whole, if the block ends without an exception; otherwise nothing is left behind,
-    and an older file of that name stays. Until then the rows are in a hidden folder beside it.
+    A context manager. The file appears, whole, if the block ends without an exception; otherwise nothing is left
+    behind, and an older file of that name stays. Until then the rows are in a hidden folder beside it.
 
     Without `vertices`, neither they nor `faces` are stored: readers need the bundle with `mesh_sha256` for them.
     `facts` may be set until the block ends.
