@@ -112,7 +112,10 @@ def watched(networks: BlazePose, path: Path, joints: Path | None, every: int, st
     with open_source(path) as source:
         moving = source.kind == "video"
         known = None if joints is None else KeypointPeople(read_keypoints(joints), source)
-        finder, tracker = BlazePosePeople(networks, film=moving and not stills), Tracker(source.fps or 1)
+        finder, tracker = (
+            BlazePosePeople(networks, film=moving and not stills, crop_factor=1.1),
+            Tracker(source.fps or 1),
+        )
         for frame in source:
             start_s = time.perf_counter()
             people = finder(frame.image_bgr, frame.name, frame.index)
@@ -174,7 +177,7 @@ class Drawn:
 
 def drawn_people(networks: BlazePose, seed: int, scenes: int) -> Drawn:
     """People found in drawn scenes."""
-    drawn, finder = Drawn(seed), BlazePosePeople(networks)
+    drawn, finder = Drawn(seed), BlazePosePeople(networks, crop_factor=1.1)
     for index, scene in enumerate(_scenes(seed, scenes)):
         people = finder(scene.image_bgr, f"{seed}-{index}", index)
         seen = scene.truth.joints_visible[:, MEASURED]

@@ -1,4 +1,4 @@
-"""Low precision written into the ONNX: a strongly typed copy of the mesh network, its nodes typed by their scope.
+"""Low precision written into the ONNX: a strongly typed copy of a network, the nodes of ours typed by their scope.
 
 The file carries every type itself, so an engine has none left to choose: TensorRT builds it strongly typed, and plain
 ONNX Runtime executes the fp16 form. Inputs and outputs stay float32: the contract of the file does not change.
@@ -53,6 +53,7 @@ FULL_INPUTS = {NAME: (1,)}
 
 FLOAT = int(TensorProto.FLOAT)
 LOW_TYPES = {Precision.FP16: int(TensorProto.FLOAT16), Precision.BF16: int(TensorProto.BFLOAT16)}
+_ONNX_NAMES = {FLOAT: "float"} | {kind: name.numpy_type for name, kind in LOW_TYPES.items()}
 TYPE_NAMES = {FLOAT: Precision.FP32} | {kind: name for name, kind in LOW_TYPES.items()}
 
 LARGEST = {LOW_TYPES[Precision.FP16]: 65504.0, LOW_TYPES[Precision.BF16]: 3.3895e38}
@@ -62,28 +63,33 @@ OPSETS = {Precision.FP16: 19, Precision.BF16: 22}
 
 
 def to_low_precision(
-    model: onnx.ModelProto, precision: Precision, scopes: Mapping[str, Rule] = SCOPES
+    model: onnx.ModelProto, precision: Precision, scopes: Mapping[str, Rule] = SCOPES, of_others: bool = False
 ) -> onnx.ModelProto:
-    """Strongly typed copy of an exported mesh network: checked, and deterministic to the byte.
+    """A strongly typed copy of a network: checked, and deterministic to the byte.
 
     Args:
-        model: what `export_onnx` gives; its local function is kept and takes its type from its inputs.
-        precision: type of the rows that the table calls low.
+        model: what `export_onnx` gives; its local function is kept and takes its type from its inputs. Or a network
+            of others, of standard operators without subgraphs.
+        precision: the type of what the table calls low.
         scopes: the table.
+        of_others: a network that is not ours: its operators may mean something else in another opset, so that stays,
+            and where they say a type themselves, as casts do, they keep it.
 
     Raises:
         BundleError: a low row of the table names no node, or a weight is beyond the range of the low type.
     """
     floats = {name for name, value in tensor_types(model).items() if value.elem_type == FLOAT}
-    kinds = _plan(model.graph, floats, LOW_TYPES[precision], scopes)
+    opset = next(opset.version for opset in model.opset_import if opset.domain == "")
+    opset = opset if of_others else OPSETS[precision]
+    kinds = _plan(model.graph, floats, LOW_TYPES[precision], scopes, opset, of_others)
     typed = onnx.ModelProto()
     typed.CopyFrom(model)
     del typed.graph.value_info[:], typed.graph.node[:], typed.graph.initializer[:]
-    _rewrite(model.graph, typed.graph, kinds, floats)
+    _rewrite(model.graph, typed.graph, kinds, floats, opset)
     for holder in (typed, *typed.functions):
-        for opset in holder.opset_import:
-            if opset.domain == "":
-                opset.version = OPSETS[precision]
+        for imported in holder.opset_import:
+            if imported.domain == "":
+                imported.version = opset
     onnx.checker.check_model(typed, full_check=True)
     found = tensor_types(typed)
     for node, kind in zip(model.graph.node, kinds, strict=True):
@@ -110,7 +116,9 @@ def _scope(node: onnx.NodeProto) -> str:
     return str(node.name.rpartition("/")[0])
 
 
-def _plan(graph: onnx.GraphProto, floats: set[str], low: int, scopes: Mapping[str, Rule]) -> list[int]:
+def _plan(
+    graph: onnx.GraphProto, floats: set[str], low: int, scopes: Mapping[str, Rule], opset: int, of_others: bool
+) -> list[int]:
     """The type each node computes in, in the order of the graph."""
     rows = [row_of(node, scopes) for node in graph.node]
     lost = [row for row, rule in scopes.items() if rule == "low" and row not in rows]
@@ -124,29 +132,47 @@ def _plan(graph: onnx.GraphProto, floats: set[str], low: int, scopes: Mapping[st
         if rule == "low":
             rule = OPERATORS.get(node.op_type, rule)
         if rule == "widest":
-            wanted = [name for _, name, kind in _float_inputs(node, low, floats) if kind == low]
+            wanted = [name for _, name, kind in _float_inputs(node, low, floats, opset) if kind == low]
             rule = "low" if {kind_of[name] for name in wanted if name not in weights} == {low} else "full"
-        kinds.append(low if rule == "low" and outputs.isdisjoint(node.output) else FLOAT)
+        lowered = rule == "low" and outputs.isdisjoint(node.output)
+        lowered = lowered and (not of_others or _follows(node, low, floats, opset))
+        kinds.append(low if lowered else FLOAT)
         kind_of.update(dict.fromkeys(node.output, kinds[-1]))
     return kinds
 
 
-def _float_inputs(node: onnx.NodeProto, kind: int, floats: set[str]) -> Iterator[tuple[int, str, int]]:
+def _follows(node: onnx.NodeProto, kind: int, floats: set[str], opset: int) -> bool:
+    """Whether a node gives the type that its float inputs have; casts and constants say theirs themselves."""
+    if node.op_type == "Cast" or floats.isdisjoint(node.input):
+        return False
+    return all(_allows(node, "outputs", slot, kind, opset) for slot, name in enumerate(node.output) if name in floats)
+
+
+def _allows(node: onnx.NodeProto, side: Literal["inputs", "outputs"], slot: int, kind: int, opset: int) -> bool:
+    """Whether an operator takes or gives a type there; the scales of a Resize are float32 whatever it computes in."""
+    if not onnx.defs.has(node.op_type, node.domain):
+        return True
+    formal = getattr(onnx.defs.get_schema(node.op_type, opset, node.domain), side)
+    return f"tensor({_ONNX_NAMES[kind]})" in formal[min(slot, len(formal) - 1)].types
+
+
+def _float_inputs(node: onnx.NodeProto, kind: int, floats: set[str], opset: int) -> Iterator[tuple[int, str, int]]:
     """Slot, tensor and wanted type of the inputs of a node that computes in `kind`."""
     for slot, name in enumerate(node.input):
         if name in floats:
-            yield slot, name, FLOAT if slot in FULL_INPUTS.get(node.op_type, ()) else kind
+            full = slot in FULL_INPUTS.get(node.op_type, ()) or not _allows(node, "inputs", slot, kind, opset)
+            yield slot, name, FLOAT if full else kind
 
 
-def _rewrite(graph: onnx.GraphProto, typed: onnx.GraphProto, kinds: list[int], floats: set[str]) -> None:
-    """Fill `typed` with the nodes and weights of `graph`, each in its type, with one cast a tensor where types meet."""
+def _rewrite(graph: onnx.GraphProto, typed: onnx.GraphProto, kinds: list[int], floats: set[str], opset: int) -> None:
+    """Fill `typed` with the nodes and weights of `graph`, each in its type; one cast a tensor where types meet."""
     weights = {tensor.name for tensor in graph.initializer if tensor.name in floats}
     names = {name: {FLOAT: name} for name in (*weights, *(value.name for value in graph.input))}  # own type first
     read, casts = set(), Counter[str]()
     for plain, kind in zip(graph.node, kinds, strict=True):
         node = onnx.NodeProto()
         node.CopyFrom(plain)
-        for slot, name, wanted in _float_inputs(plain, kind, floats):
+        for slot, name, wanted in _float_inputs(plain, kind, floats, opset):
             known = names[name]
             if wanted not in known:
                 source, known[wanted] = next(iter(known.values())), f"{name}.{TYPE_NAMES[wanted]}"

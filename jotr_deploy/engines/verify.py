@@ -27,6 +27,9 @@ UNITS = {
     "joints3d": "mm",
     "joints_proj": "cells",
     "vertices": "mm",
+    "boxes": "of the box",
+    "scores": "",
+    "joints": "of the box",
 }
 
 # Factor by which another form of int8 may be further from fp32 than the calibrated file, plus the tolerance of float16.

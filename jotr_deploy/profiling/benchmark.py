@@ -29,7 +29,7 @@ from jotr_deploy.profiling.interleave import Job, collect, plan_rounds, timed, w
 from jotr_deploy.profiling.networks import Network, Opened, open_networks
 from jotr_deploy.profiling.quiet import BUSY_SHARE, Judge, Key
 from jotr_deploy.profiling.timed_picture import Scene, frame_job, open_scene
-from jotr_deploy.runtime.finding.people_networks import PeopleNetworks, open_people_networks
+from jotr_deploy.runtime.finding.people_networks import ROLES, PeopleNetworks, file_for, open_people_networks
 from jotr_deploy.support.aliases import Progress
 
 COLD_STARTS = 3
@@ -79,6 +79,8 @@ def bench(
         opened = stack.enter_context(open_networks(bundle, device, threads, eager))
         faces = read_faces(bundle) if "vertices" in opened.first.outputs else None
         frame, notes = frame_job(scene, opened.first, faces), [*opened.notes, *scene.notes]
+        if finders.detector is not None:
+            notes += [f"people are found by {name}" for name in _made_files(bundle, device)]
         groups = {_FRAME: [frame]}
         for batch in batches:
             groups[f"batch {batch}"] = _network_jobs(opened, scene, batch, batch == min(batches), notes)
@@ -94,6 +96,12 @@ def bench(
         warnings=tuple(_warnings(found)),
         environment=environment(threads, any(network.device == "cuda" for network in opened.networks), load),
     )
+
+
+def _made_files(bundle: Bundle, device: str) -> list[str]:
+    """Files of the detector and the pose network that are used here in place of those they were made from."""
+    used = [file_for(bundle, role, device) for role in ROLES if bundle.has(role)]
+    return [entry.name for entry in used if entry != bundle.entry(entry.role)]
 
 
 def _network_jobs(opened: Opened, scene: Scene, batch: int, with_share: bool, notes: list[str]) -> list[Job]:

@@ -295,7 +295,7 @@ def free_port(host: str, port: int) -> int:
                 break
     raise JotrDeployError(
         f"{host}:{port}: cannot be opened for a page ({said})",
-        "give a free --port above 1023; --host is 127.0.0.1 for this machine alone, 0.0.0.0 for all who can reach it",
+        "give a free --port above 1023; --host 127.0.0.1 serves this machine alone, 0.0.0.0 everybody who can reach it",
     )
 
 

@@ -171,7 +171,7 @@ def test_numbers_that_are_not_finite(cli: Cli, tiny_bundle: Path, monkeypatch: p
         (
             ("--pixels",),
             "{bundle}: the bundle has no detector, so nobody is measured from pixels alone",
-            "leave --pixels out, or put one in: jotr-deploy add BUNDLE --detector FILE --pose FILE",
+            "leave --pixels out, or add one: jotr-deploy add BUNDLE --detector FILE --pose FILE",
         ),
     ],
 )
@@ -198,7 +198,7 @@ def _copied(source: Path, path: Path, entry: FileEntry) -> FileEntry:
 def test_no_bundle(cli: Cli, tmp_path: Path) -> None:
     cause, remedy = cli("eval", tmp_path).mistake
     assert cause == f"{tmp_path}: not a bundle (no bundle.json)"
-    assert remedy == "make one: jotr-deploy export CHECKPOINT -o BUNDLE; or take that of this package: starter"
+    assert remedy == "make one: jotr-deploy export CHECKPOINT -o BUNDLE; or use the bundle of this package: starter"
 
 
 def test_the_defaults_are_those_of_the_protocol() -> None:

@@ -178,7 +178,7 @@ def test_assets(cli: Cli, tmp_path: Path, option: str, make: Callable[[Path], Pa
         (["c.pt", "--no-body", "--extra-regressor", "x", "-o", "b"],
          "--no-body and --extra-regressor are both given", "leave one of them out"),
         (["c.pt", "-o", "b", "--sampling", "grid"], "--sampling: 'grid' is not known", "give one of function, inline"),
-        (["c.pt"], "Missing option '-o' / '--output'.", "jotr-deploy export --help says what it takes"),
+        (["c.pt"], "Missing option '-o' / '--output'.", "see jotr-deploy export --help"),
     ],
 )  # fmt: skip
 def test_options_that_do_not_go_together(cli: Cli, arguments: list[str], cause: str, remedy: str) -> None:

@@ -22,7 +22,7 @@ from jotr_deploy.runtime.sessions.tensorrt_engine import listening
 from jotr_deploy.support.aliases import PhaseProgress, Say
 
 Shapes = Mapping[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
-"""Smallest, best and largest shape of every input."""
+"""Of every input with a dynamic batch the smallest, best and largest shape."""
 
 REPORT = (
     "jotr-deploy build-engine BUNDLE --check-only looks for the cause without a GPU; else report this with `doctor`"
@@ -84,7 +84,7 @@ def build_plan(trt: Any, model: bytes, recipe: Recipe, progress: PhaseProgress |
     if not parser.parse(model):
         raise _parse_error([parser.get_error(index) for index in range(parser.num_errors)], log)
     config = builder.create_builder_config()
-    if config.add_optimization_profile(_profile(builder, recipe.shapes)) < 0:
+    if recipe.shapes and config.add_optimization_profile(_profile(builder, recipe.shapes)) < 0:
         raise BuildError(f"TensorRT refuses the range of batch sizes: {log.reason()}", BATCH)
     _configure(trt, config, recipe)
     config.progress_monitor = monitor

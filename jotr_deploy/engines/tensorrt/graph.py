@@ -38,10 +38,12 @@ class Graph:
     ends: frozenset[str]
     """Names of the graph's inputs and outputs."""
     target: Version | None = None
-    """TensorRT version that will parse it; None stands for every version."""
+    """The TensorRT that is to parse it; None is every version."""
+    fixed_batch: bool = False
+    """One number of rows is as good as any."""
 
     @classmethod
-    def of(cls, model: onnx.ModelProto, target: Version | None = None) -> Graph:
+    def of(cls, model: onnx.ModelProto, target: Version | None = None, fixed_batch: bool = False) -> Graph:
         """Read a model.
 
         Raises:
@@ -71,6 +73,7 @@ class Graph:
             initializers={tensor.name: tensor for tensor in model.graph.initializer},
             ends=frozenset(value.name for value in (*model.graph.input, *model.graph.output)),
             target=target,
+            fixed_batch=fixed_batch,
         )
 
     def rank(self, name: str) -> int | None:

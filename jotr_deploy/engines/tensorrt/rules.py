@@ -33,15 +33,16 @@ class Finding:
         return f"{self.where}: {self.problem}; {self.remedy}"
 
 
-def check(model: onnx.ModelProto, target: Version | None = None) -> list[Finding]:
-    """All violations of the rules in a network or its TensorRT copy; empty if TensorRT can parse it.
+def check(model: onnx.ModelProto, target: Version | None = None, fixed_batch: bool = False) -> list[Finding]:
+    """Everything in a network, or in its TensorRT copy, that breaks a rule; empty when TensorRT can parse it.
 
     Args:
         model: the network.
-        target: version that will parse it; None stands for every version from `OLDEST` to `NEWEST`.
+        target: the version that is to parse it; None asks for every version from `OLDEST` to `NEWEST`.
+        fixed_batch: one number of rows is as good as any.
     """
     try:
-        graph = Graph.of(model, target)
+        graph = Graph.of(model, target, fixed_batch)
     except onnx.shape_inference.InferenceError as error:
         text = " ".join(str(error).split())
         return [Finding("valid", "the model", text, "it is no valid ONNX: export it again")]
@@ -160,6 +161,8 @@ def _dynamic(graph: Graph) -> Iterator[Problem]:
         sizes = [size.dim_value or size.dim_param or "?" for size in value.type.tensor_type.shape.dim]
         if any(isinstance(size, str) for size in sizes[1:]):
             yield value.name, f"shape {sizes}: a dimension other than the first is dynamic"
+        elif sizes and not isinstance(sizes[0], str) and graph.fixed_batch:
+            continue
         elif not sizes or not isinstance(sizes[0], str):
             yield value.name, f"shape {sizes}: the batch is fixed"
         elif sizes[0] != (batch := batch or sizes[0]):

@@ -22,7 +22,8 @@ def trtexec_command(copy: Path, engine: Path, recipe: Recipe, plugin: Plugin, li
     if plugin == "aot":
         return shlex.join(["trtexec", f"--loadEngine={engine}", f"--shapes={shapes(1)}"])
     words = ["trtexec", f"--onnx={copy}", f"--saveEngine={engine}", "--stronglyTyped", "--noTF32"]
-    words += [f"--{which}Shapes={shapes(index)}" for index, which in enumerate(("min", "opt", "max"))]
+    ends = ("min", "opt", "max") if recipe.shapes else ()
+    words += [f"--{which}Shapes={shapes(index)}" for index, which in enumerate(ends)]
     words += [f"--builderOptimizationLevel={recipe.optimization_level}", "--profilingVerbosity=detailed"]
     words += [f"--timingCacheFile={recipe.timing_cache}"]
     if recipe.workspace_bytes is not None:
