@@ -260,7 +260,7 @@ def _refuse_hardware(precision: Precision, here: Mapping[str, str]) -> None:
 
 
 def _shapes(model: onnx.ModelProto, batch: Batch) -> Shapes:
-    """Of the inputs whose batch is dynamic."""
+    """Shapes of the inputs with a dynamic batch."""
     shapes = {}
     for value in model.graph.input:
         first, *rest = (size.dim_value for size in value.type.tensor_type.shape.dim)
