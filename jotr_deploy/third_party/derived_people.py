@@ -27,9 +27,9 @@ from jotr_deploy.support.precisions import Precision
 from jotr_deploy.third_party.trial import FOUND_IOU, PICTURE, sample
 
 NEAR_THRESHOLD = 0.05
-"""Rounding may take somebody, or a joint, whose score is no more than this above the threshold to the other side."""
+"""Largest score above the threshold of a person or joint that may be lost by rounding."""
 LOW_EVERYWHERE: Mapping[str, Rule] = {"": "low"}
-"""Types of a network of others, whose scopes nobody knows; see `low_precision.SCOPES`."""
+"""Types for a third-party network, whose scopes are unknown; see `low_precision.SCOPES`."""
 
 PRECISIONS: Mapping[Backend, tuple[Precision, ...]] = {
     "tensorrt": (Precision.FP16, Precision.FP32),
@@ -51,7 +51,7 @@ _AS_IT_IS = "nothing was kept; use the network as it is, or give another --preci
 
 
 class PeopleNetwork(Original):
-    """A bundle's detector or pose network, compared on the picture inside this package, and on one of the user's."""
+    """Detector or pose network of a bundle, compared on the picture inside this package, and on one of the user's."""
 
     fixed_batch = True
 
@@ -59,7 +59,7 @@ class PeopleNetwork(Original):
         self.role, self.picture = role, picture
 
     def entry(self, bundle: Bundle, precision: Precision) -> FileEntry:
-        """See `Original`: the one that `add` has put in, which is listed before what is made from it."""
+        """Entry of the file that `add` put in, which is listed before files made from it."""
         entry = bundle.entry(self.role)
         if not entry.name.endswith(".onnx"):
             raise BundleError(
@@ -69,7 +69,7 @@ class PeopleNetwork(Original):
         return entry
 
     def load(self, bundle: Bundle, precision: Precision) -> onnx.ModelProto:
-        """See `Original`; what has a value is no input, as older exporters write it."""
+        """Model of that file, without the initialisers that older exporters also list as inputs."""
         model = inline(super().load(bundle, precision))
         constants = {tensor.name for tensor in model.graph.initializer}
         inputs = [value for value in model.graph.input if value.name not in constants]
@@ -78,7 +78,7 @@ class PeopleNetwork(Original):
         return model
 
     def typed(self, model: onnx.ModelProto, precision: Precision) -> onnx.ModelProto:
-        """See `Original`."""
+        """Copy of the model with float16 or bfloat16 written into it; BundleError if that is not possible."""
         kinds = onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS
         try:
             if any(attribute.type in kinds for node in model.graph.node for attribute in node.attribute):
@@ -90,7 +90,7 @@ class PeopleNetwork(Original):
             ) from error
 
     def refuse(self, backend: Backend, precision: Precision, plugin: str | None = None) -> None:
-        """See `Original`."""
+        """Refuse plugins, 8 bits, and precisions that the engine does not support for these networks."""
         if plugin not in (None, "none"):
             raise JotrDeployError(
                 f"--plugin {plugin}: a {self.role} has no sampling operator for it", "leave --plugin out"
@@ -112,7 +112,7 @@ class PeopleNetwork(Original):
         backend: str = "auto",
         device: str = "cpu",
     ) -> list[Difference]:
-        """See `Original`: a detector looks at one picture at a time, a pose network at so many people of it."""
+        """Differences of boxes and scores, or of joints; a pose network is called at each of the batch sizes."""
         own = self.entry(bundle, precision)
         with (
             open_session(bundle.file(self.role, own.name), "onnxruntime", "cpu") as plain,
@@ -137,7 +137,7 @@ class PeopleNetwork(Original):
         return rows
 
     def _people(self, bundle: Bundle) -> list[tuple[Array, Array]]:
-        """The user's picture and the boxes of the people in it; without a detector its whole is one person."""
+        """User's picture and the boxes of its people; without a detector the whole picture is one box."""
         if self.picture is None:
             return []
         image_bgr = read_image(self.picture)
@@ -152,7 +152,7 @@ class PeopleNetwork(Original):
 
 
 def compare_people(reference: Detector, found: Detector, pictures: Sequence[Array], what: str) -> list[Difference]:
-    """The people that two detectors find in pictures (H, W, 3) uint8; no rows where the first finds nobody.
+    """Compare the people that two detectors find in pictures (H, W, 3) uint8; no rows if the first finds nobody.
 
     Raises:
         VerificationError: somebody is found by one of them alone.
@@ -185,7 +185,7 @@ def compare_people(reference: Detector, found: Detector, pictures: Sequence[Arra
 def compare_joints(
     reference: PoseNetwork, found: PoseNetwork, people: Sequence[tuple[Array, Array]], batches: Sequence[int]
 ) -> list[Difference]:
-    """The joints that two pose networks find of people: pictures (H, W, 3) uint8, and boxes (N, 4) in them.
+    """Compare the joints that two pose networks find in pictures (H, W, 3) uint8, for boxes (N, 4) in them.
 
     No rows where the first finds no joint.
     """
@@ -203,7 +203,7 @@ def compare_joints(
 
 
 def joint_shares(expected: Array, found: Array, sides_px: Array, threshold: float) -> Array:
-    """How far joints (N, J, 3) are from where they should be, in shares of the side (N,) of each box.
+    """Distance of joints (N, J, 3) from those expected, in shares of the side (N,) of each box.
 
     One that only one of them has is off by the whole box, unless rounding may have taken it across the threshold; then
     it is left out, as is one that none has.
@@ -220,7 +220,7 @@ def _people_of(detector: Detector, image_bgr: Array) -> tuple[Array, Array, Arra
 
 
 def _pairs(expected_px: Array, boxes_px: Array) -> tuple[list[int], list[int]]:
-    """Numbers of the boxes that belong together, those that overlap most first; none less than `FOUND_IOU`."""
+    """Indices of matching boxes, largest overlap first; none below `FOUND_IOU`."""
     shared = iou(expected_px, boxes_px)
     ours: list[int] = []
     theirs: list[int] = []
@@ -245,6 +245,6 @@ def _longer_side(boxes_px: Array) -> Array:
     return longer
 
 
-def _option(network: Detector | PoseNetwork, name: str) -> float:
-    """A threshold of its recipe; BlazePose's networks have none to set."""
-    return float(getattr(network.options, name, 0.0))
+def _option(finder: Detector | PoseNetwork, name: str) -> float:
+    """Threshold in the recipe of a network; 0 for BlazePose's networks, which have none."""
+    return float(getattr(finder.options, name, 0.0))
