@@ -1,9 +1,9 @@
-"""A picture of two people, one partly behind the other, found from its pixels alone and compared with the truth.
+"""Example: two people, one partly behind the other, recovered from pixels alone and compared with the truth.
 
     python examples/04_against_the_truth.py starter -o compared
 
-The bundle brings its own detector and pose network; the picture is drawn here, so everything about it is known. Writes
-picture.jpg, and compared.jpg with the picture, the meshes that were found, the true ones in their places.
+The bundle has its own detector and pose network; the picture is drawn here, so everything about it is known. Writes
+picture.jpg, and compared.jpg with the picture, the recovered meshes, and the true ones in their places.
 """
 
 import argparse

@@ -24,30 +24,30 @@ MESH = "mesh.onnx"
 
 
 class Original(ABC):
-    """A network of a bundle that files for engines are made from: how it is typed, and how near to it they must be."""
+    """Network of a bundle that files for engines are made from, with its typing and the limits for such files."""
 
     role: NetworkRole
     fixed_batch: ClassVar[bool] = False
-    """Whether its file may take one number of rows only."""
+    """True if its file may have a fixed batch."""
 
     def file(self, precision: Precision, form: str = "onnx") -> str:
-        """The name in the bundle of a file made from it: "mesh.fp16.onnx"; `form` such as "openvino.onnx"."""
+        """Name in the bundle of a file made from it: "mesh.fp16.onnx"; `form` such as "openvino.onnx"."""
         return precision.file(form, self.role)
 
     def in_calls_of(self, batches: Sequence[int]) -> str:
-        """How `measured` calls it, for people; a detector looks at one picture at a time."""
+        """Batch sizes used by `measured`, as text for messages; a detector takes one picture at a time."""
         return "" if self.role == "detector" else f" at batch {', '.join(map(str, batches))}"
 
     @abstractmethod
     def entry(self, bundle: Bundle, precision: Precision) -> FileEntry:
-        """The file of a bundle that one of this precision is made from.
+        """Entry of the file that one of this precision is made from.
 
         Raises:
             BundleError: there is none.
         """
 
     def load(self, bundle: Bundle, precision: Precision) -> onnx.ModelProto:
-        """That file, with the weights in float32 that it stores as float16.
+        """Model of that file, with weights stored as float16 widened to float32.
 
         Raises:
             BundleError: as `entry`, or the file is not intact.
@@ -56,18 +56,18 @@ class Original(ABC):
 
     @abstractmethod
     def typed(self, model: onnx.ModelProto, precision: Precision) -> onnx.ModelProto:
-        """A copy of what `load` gives with float16 or bfloat16 written into it.
+        """Copy of the model from `load` with float16 or bfloat16 written into it.
 
         Raises:
-            BundleError: it cannot be.
+            BundleError: this is not possible.
         """
 
     @abstractmethod
     def refuse(self, backend: Backend, precision: Precision, plugin: str | None = None) -> None:
-        """Say no, before anything is made, to what makes no sense of this network.
+        """Refuse combinations that make no sense for this network, before anything is made.
 
         Raises:
-            JotrDeployError: it makes none.
+            JotrDeployError: such a combination.
         """
 
     @abstractmethod
@@ -81,16 +81,16 @@ class Original(ABC):
         backend: str = "auto",
         device: str = "cpu",
     ) -> list[Difference]:
-        """A file made from it, in its own engine, against the network in ONNX Runtime, within the limits.
+        """Differences, within limits, of a file in its own engine from the network in ONNX Runtime.
 
         Args:
             bundle: with the network in it.
             path: of the file.
             precision: of the file.
             batches: rows in one call.
-            what: the file is, for people.
+            what: description of the file for messages.
             backend: engine that runs it.
-            device: where that runs it.
+            device: device of that engine.
 
         Raises:
             VerificationError: above the limits.
@@ -103,15 +103,15 @@ class Mesh(Original):
     role = "mesh"
 
     def entry(self, bundle: Bundle, precision: Precision) -> FileEntry:
-        """See `Original`."""
+        """Entry of `mesh.onnx`, or of the calibrated file for eight bits."""
         return bundle.entry("mesh", calibrated(bundle, precision).name if precision.calibrated else MESH)
 
     def typed(self, model: onnx.ModelProto, precision: Precision) -> onnx.ModelProto:
-        """See `Original`."""
+        """Copy of the model typed by `to_low_precision`."""
         return to_low_precision(model, precision)
 
     def refuse(self, backend: Backend, precision: Precision, plugin: str | None = None) -> None:
-        """Nothing: each engine knows the precisions that it runs this network in."""
+        """Refuse nothing: each engine knows the precisions that it supports for this network."""
 
     def measured(
         self,
@@ -123,7 +123,7 @@ class Mesh(Original):
         backend: str = "auto",
         device: str = "cpu",
     ) -> list[Difference]:
-        """See `Original`; an eight-bit form must not be clearly further away than the calibrated file."""
+        """Differences of every output; an 8-bit form must not be clearly further away than the calibrated file."""
         config = bundle.manifest.model
         with open_session(bundle.file("mesh", MESH), "onnxruntime", "cpu") as reference:
             with open_session(path, backend, device) as found:

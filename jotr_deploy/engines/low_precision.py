@@ -142,14 +142,14 @@ def _plan(
 
 
 def _follows(node: onnx.NodeProto, kind: int, floats: set[str], opset: int) -> bool:
-    """Whether a node gives the type that its float inputs have; casts and constants say theirs themselves."""
+    """True if a node's results have the type of its float inputs, unlike those of casts and constants."""
     if node.op_type == "Cast" or floats.isdisjoint(node.input):
         return False
     return all(_allows(node, "outputs", slot, kind, opset) for slot, name in enumerate(node.output) if name in floats)
 
 
 def _allows(node: onnx.NodeProto, side: Literal["inputs", "outputs"], slot: int, kind: int, opset: int) -> bool:
-    """Whether an operator takes or gives a type there; the scales of a Resize are float32 whatever it computes in."""
+    """True if an operator allows a type for this input or output; the scales of a Resize, for example, are float32."""
     if not onnx.defs.has(node.op_type, node.domain):
         return True
     formal = getattr(onnx.defs.get_schema(node.op_type, opset, node.domain), side)

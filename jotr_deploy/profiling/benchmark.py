@@ -1,4 +1,4 @@
-"""`bench`: how long everything of a bundle takes on this machine, side by side with PyTorch eager."""
+"""`bench`: times of everything in a bundle on this machine, side by side with PyTorch eager."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def bench(
         keypoints: its joints; without them people are found by the bundle's detector, and without one the whole
             picture is one person.
         eager: also measure PyTorch eager, where PyTorch is installed.
-        progress: told what is going on.
+        progress: called with each step.
 
     Raises:
         JotrDeployError: a bundle, picture or keypoint file that cannot be used.
@@ -105,7 +105,7 @@ def _made_files(bundle: Bundle, device: str) -> list[str]:
 
 
 def _network_jobs(opened: Opened, scene: Scene, batch: int, with_share: bool, notes: list[str]) -> list[Job]:
-    """Every network that takes this batch; `with_share` adds those without body."""
+    """Jobs of every network that accepts this batch; `with_share` adds those without body."""
     feeds, jobs = scene.batch(batch), []
     for network in opened.networks:
         try:
@@ -138,7 +138,7 @@ def _measure(
     notes: list[str],
     progress: Progress,
 ) -> tuple[dict[str, dict[Key, Timing]], Mapping[str, list[int]]]:
-    """Everything in this process, then the cold starts: figures by group, and the peak memory by network, bytes."""
+    """Measure in this process, then cold starts; figures by group, and peak memory by network in bytes."""
     judge = Judge()
     plan = plan_rounds(warm_up(groups, seconds, progress), seconds)
     collect(groups, plan, judge, "measuring", progress, at_most_s=2 * seconds)
@@ -152,7 +152,7 @@ def _measure(
 def _cold_jobs(
     networks: Sequence[Network], notes: list[str], progress: Progress
 ) -> tuple[list[Job], Mapping[str, list[int]]]:
-    """Cold starts as jobs, and where they leave the peak memory. A first start, not timed, fills the disk cache."""
+    """Jobs of cold starts, and the mapping that receives peak memory. A first, untimed start fills the disk cache."""
     jobs, peaks = [], defaultdict(list)
 
     def start(network: Network) -> Mapping[Key, float]:

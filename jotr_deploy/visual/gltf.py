@@ -115,9 +115,7 @@ def _add_people(document: _Document, recording: PeopleFile) -> None:
     indices = document.add_array(recording.faces.astype(np.uint32).reshape(-1), _INDICES)
     materials: dict[tuple[int, ...], int] = {}
     for person, run in _runs(recording):
-        first, *others = (
-            people[run].vertices_m + places_m[run][:, None]
-        )  # those of a run at once: they may be computed now
+        first, *others = people[run].vertices_m + places_m[run][:, None]  # of a run at once: may be computed now
         attributes = {"POSITION": document.add_array(first, _VERTICES)}
         # Fixed normals would be wrong for a moving mesh; without them a viewer computes its own.
         if still:

@@ -68,7 +68,10 @@ def our_format(folder: Path, **changes: Any) -> Path:
     [
         pytest.param(lambda f: f / "tiny.pt", "no such checkpoint", CHECKPOINT, id="missing"),
         pytest.param(
-            lambda f: (f / "tiny.pt").mkdir() or f / "tiny.pt", "not a checkpoint: it is a folder", CHECKPOINT, id="folder"
+            lambda f: (f / "tiny.pt").mkdir() or f / "tiny.pt",
+            "not a checkpoint: it is a folder",
+            CHECKPOINT,
+            id="folder",
         ),
         pytest.param(truncated, f"not a checkpoint: it is {CUT}", AGAIN, id="truncated"),
         pytest.param(lambda f: bytes_in(f, b""), "not a checkpoint: it is an empty file", AGAIN, id="empty"),

@@ -22,7 +22,7 @@ from jotr_deploy.runtime.sessions.tensorrt_engine import listening
 from jotr_deploy.support.aliases import PhaseProgress, Say
 
 Shapes = Mapping[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
-"""Of every input with a dynamic batch the smallest, best and largest shape."""
+"""Smallest, best and largest shape of every input with a dynamic batch."""
 
 REPORT = (
     "jotr-deploy build-engine BUNDLE --check-only looks for the cause without a GPU; else report this with `doctor`"

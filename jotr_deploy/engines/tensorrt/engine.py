@@ -54,7 +54,7 @@ class Options:
     timing_cache: Path | None = None
     optimization_level: int = 3
     fixed_batch: bool = False
-    """The network may take one number of rows only."""
+    """True if the network may have a fixed batch."""
 
 
 @dataclass(frozen=True)
@@ -115,12 +115,12 @@ def check_network(
     Args:
         bundle: as opened.
         precision: of the engine.
-        plugin: form of the sampling operator; None takes a plugin where the network has a node for it.
-        target: the TensorRT that is to build it; None asks for every version that is supported.
-        original: the network of the bundle.
+        plugin: form of the sampling operator; None assumes a plugin if the network has a node for it.
+        target: TensorRT version to check for; None checks every supported version.
+        original: network of the bundle.
 
     Raises:
-        JotrDeployError: this bundle has no such network, or nobody builds such an engine of it.
+        JotrDeployError: this bundle has no such network, or such an engine of it is refused.
     """
     precision = Precision.of(precision)
     original.refuse("tensorrt", precision, plugin)
@@ -148,10 +148,10 @@ def build_engine(
         bundle: gains `mesh.<precision>.sm<capability>.engine`, or that of the other network, and the TensorRT copy of
             its ONNX.
         precision: "fp32", "fp16" or "bf16", written into the ONNX, or "int8" or "fp8" of a calibrated bundle.
-        original: the network of the bundle that it is built from.
-        batch: smallest, best and largest number of people; kernels are chosen for the best. `USUAL_BATCH`, or the one
-            that the file takes.
-        plugin: who samples the volume; None takes the first that is there: "aot", "library", "none".
+        original: network of the bundle that it is built from.
+        batch: smallest, best and largest number of people; kernels are chosen for the best. None is the fixed batch of
+            the file, or `USUAL_BATCH`.
+        plugin: sampling implementation; None takes the first available: "aot", "library", "none".
         workspace_bytes: scratch memory the builder may use; None is the whole GPU.
         timing_cache: file of kernel timings, read and added to; None is one in the user's cache.
         optimization_level: 0 to 5, how long the builder searches.
@@ -229,7 +229,7 @@ def _typed_network(bundle: Bundle, precision: Precision, original: Original) -> 
 
 
 def _batch(model: onnx.ModelProto, asked: Batch | None, name: str) -> Batch:
-    """The range of an engine: what is asked for, or the one number of rows that the file takes."""
+    """Batch range of an engine: the requested one, or the fixed batch of the file."""
     fixed = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
     if not fixed:
         return asked or USUAL_BATCH
@@ -260,7 +260,7 @@ def _refuse_hardware(precision: Precision, here: Mapping[str, str]) -> None:
 
 
 def _shapes(model: onnx.ModelProto, batch: Batch) -> Shapes:
-    """Of the inputs whose batch is dynamic."""
+    """Shapes of the inputs with a dynamic batch."""
     shapes = {}
     for value in model.graph.input:
         first, *rest = (size.dim_value for size in value.type.tensor_type.shape.dim)
@@ -277,7 +277,7 @@ def _shapes(model: onnx.ModelProto, batch: Batch) -> Shapes:
 def _engine_entry(
     original: Original, source: FileEntry, precision: Precision, batch: Batch, planned: Planned
 ) -> FileEntry:
-    """A detector's or a pose network's recipe says how it is read, and is that of its source."""
+    """Manifest entry of an engine; that of a detector or pose network keeps the recipe of its source."""
     capability = planned.built_with["capability"].replace(".", "")
     made = {
         "plugin": planned.plugin,
