@@ -1,11 +1,11 @@
-"""What alignment and the camera of a picture do: on films with joints, and on drawn scenes with the truth.
+"""Effect of alignment and of the picture's camera, on videos with joints and on drawn scenes with ground truth.
 
     python benchmarks/alignment.py --film clip.mp4 joints.json --film other.mp4 other.json --seed 1791 --scenes 128
 
-A film's joints are a file as `jotr-deploy run --keypoints` takes it, by any pose network: `run --save-2d` writes its
-own, `NAME_2d.npz`. (`--coco` writes the joints of the meshes.) Drawn scenes are those of an unused seed (from 1000 on);
-their joints are those of `jotr-deploy eval` and, as good as a real pose network's, with errors of 0.7 % of the crop's
-side. OMP_NUM_THREADS=1 makes it one thread. Prints Markdown.
+The joints of a video are a file for `jotr-deploy run --keypoints`, from any pose network: `run --save-2d` writes its
+own, `NAME_2d.npz`. (`--coco` writes the joints of the meshes.) Drawn scenes use an unused seed (from 1000 on), with
+the joints of `jotr-deploy eval` and, comparable to a real pose network, with errors of 0.7 % of the crop's side.
+OMP_NUM_THREADS=1 limits it to one thread. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def films(bundle: Path, given: list[list[str]]) -> None:
-    """Distance of the mesh's joints from those given, and jitter, over films."""
+    """Distance of the mesh's joints from those given, and jitter, over videos."""
     print(
         "| film | meshes | aligned | before, median / p90 | after | jitter before | after |\n"
         "|---|---|---|---|---|---|---|"
@@ -95,7 +95,7 @@ def films(bundle: Path, given: list[list[str]]) -> None:
 
 
 def gaps_percent(people: People) -> Array:
-    """Distances of the measured joints that are sure, in % of the side of the crop."""
+    """Distances of confident measured joints, in % of the side of the crop."""
     seen_px = project_px(people.joints_camera_m, people.focal_px, people.principal_px)[:, MEASURED]
     given = people.keypoints_px[:, MEASURED]
     side_px = (people.boxes_px[:, 2] - people.boxes_px[:, 0])[:, None]
@@ -104,7 +104,7 @@ def gaps_percent(people: People) -> Array:
 
 
 def jitter_mm(run: list[tuple[int, People]]) -> float:
-    """Over every three frames in a row in which a track is seen."""
+    """Jitter over every three consecutive frames of a track."""
     seen = {
         (int(track), frame): people.joints_m[k] for frame, people in run for k, track in enumerate(people.track_ids)
     }
@@ -117,7 +117,7 @@ def jitter_mm(run: list[tuple[int, People]]) -> float:
 
 
 def drawn(model: Model, aligner: Aligner, seed: int, scenes: int) -> None:
-    """Errors against the truth, without and with alignment, and places before the true camera."""
+    """Errors against the truth, without and with alignment, and positions in the true camera."""
     kinds = ("eval's, 1.95 %", "0.7 %")
     samples: dict[tuple[str, bool], list[Samples]] = {(kind, align): [] for kind in kinds for align in (False, True)}
     placed: dict[str, list[Placed]] = {kind: [] for kind in kinds}
@@ -165,7 +165,7 @@ def drawn(model: Model, aligner: Aligner, seed: int, scenes: int) -> None:
 
 
 class Placed:
-    """The people of a scene before its true camera, as recovered and aligned."""
+    """People of a scene in its true camera, as recovered and aligned."""
 
     def __init__(self, true_m: Array, found_m: tuple[Array, Array], moved_percent: Array) -> None:
         self.true_m, self._found_m, self.moved_percent = true_m, found_m, moved_percent
@@ -183,7 +183,7 @@ class Placed:
         return np.asarray(100 * np.abs(self._found_m[align] - self.true_m) / self.true_m)
 
     def order(self, align: bool) -> Array:
-        """Of every pair more than half a metre apart, whether the nearer one is found nearer."""
+        """True for each pair more than half a metre apart in depth whose order is recovered."""
         one, other = np.triu_indices(len(self.true_m), 1)
         true_m, found_m = (depth[one] - depth[other] for depth in (self.true_m, self._found_m[align]))
         return np.asarray((true_m * found_m > 0)[np.abs(true_m) > 0.5])
@@ -200,7 +200,7 @@ def _scenes(
 
 
 def good_joints(scene: HeldOut, seed: int, index: int) -> Detections:
-    """The people of a scene with joints about as good as those of a real pose network."""
+    """People of a scene with joints about as good as those of a real pose network."""
     boxes_px = scene.given.boxes_px
     joints = np.zeros((len(boxes_px), len(MEASURED), 3), np.float32)
     size_px = scene.image_bgr.shape[1::-1]
@@ -219,7 +219,7 @@ def recovered(model: Model, image_bgr: Array, people: Detections) -> People:
 
 
 def times(model: Model, aligner: Aligner) -> None:
-    """Milliseconds a frame of alignment, meshes made again included."""
+    """Milliseconds a frame for alignment, including recomputed meshes."""
     scene, _, _, _, (_, given) = next(_scenes(model, 1000, 1))
     one = recovered(model, scene.image_bgr, given[np.flatnonzero(scene.counted)[:1]])
     print(

@@ -1,7 +1,7 @@
-"""The same network by what others put together: plain export, a library's quantiser, OpenVINO with static shapes.
+"""Baseline networks put together by hand: plain export, a library's quantiser, OpenVINO with static shapes.
 
-Nothing of this package's export, calibration or sessions is in it, but for the sampling operator written out in
-standard ones, which OpenVINO needs. Used by `cpu.py --by-hand`.
+They use none of this package's export, calibration or sessions, except for the sampling operator written out in
+standard operators, which OpenVINO needs. Used by `cpu.py --by-hand`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Call = Callable[[Feeds], dict[str, Array]]
 
 
 def plain_export(model: JOTR, path: Path) -> None:
-    """What `torch.onnx.export` makes of the network as it is written."""
+    """Plain result of `torch.onnx.export` for the unfused network."""
     side, cells = model.config.crop_side, model.config.heatmap_side
     example = (torch.zeros(2, 3, side, side), torch.full((2, 30, 2), cells / 2.0), torch.ones(2, 30))
     operator = {torch.ops.jotr.trilinear_sample_3d.default: translation()}
@@ -35,7 +35,7 @@ def plain_export(model: JOTR, path: Path) -> None:
 
 
 def openvino_call(model: Any, batch: int, precision: str, threads: int | None) -> Call:
-    """An OpenVINO model at one batch, whole in one precision."""
+    """OpenVINO model at one batch size, entirely in one precision."""
     import openvino
 
     model = model.clone()
@@ -74,7 +74,7 @@ def by_nncf(path: Path, batches: Sequence[Feeds]) -> Any | None:
 
 
 def by_quantize_static(path: Path, quantized: Path, batches: Sequence[Feeds]) -> Any:
-    """ONNX Runtime's quantiser, read by OpenVINO: symmetric, because that compiles nothing else with static shapes."""
+    """ONNX Runtime's quantiser, read by OpenVINO: symmetric, as nothing else compiles with static shapes."""
     import openvino
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process

@@ -1,8 +1,10 @@
-"""The contrastive losses against a loop over anchors, at the published counts: time and memory, forward and backward.
+"""Time and memory of the contrastive losses against a loop over anchors, at the published counts, forward and backward.
 
-The loop goes through the anchors one by one. In its joint-to-joint part every (anchor, positive) pair has its own copy
-of the negatives, as in the published code, which holds those of all anchors at once and takes gigabytes more; in its
-joint-to-non-joint part, and in both parts of the lean loop, an anchor has one. Usage: python benchmarks/contrastive.py
+The loop processes anchors one by one. In its joint-to-joint part every (anchor, positive) pair has its own copy of the
+negatives, as in the published code, which holds those of all anchors at once and takes gigabytes more; in its
+joint-to-non-joint part, and in both parts of the lean loop, there is one copy for each anchor.
+
+Usage: python benchmarks/contrastive.py
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ Losses = Callable[[Tensor, Tensor, Tensor, Intra, Inter], Tensor]
 
 
 def by_loop(volume: Tensor, predicted: Tensor, true: Tensor, intra: Intra, inter: Inter, lean: bool = False) -> Tensor:
-    """One anchor after the other."""
+    """Losses by a loop over anchors."""
     found = F.normalize(trilinear_sample_3d(volume, predicted), dim=-1).flatten(0, 1)
     positives = F.normalize(trilinear_sample_3d(volume, true), dim=-1).flatten(0, 1)
     losses = []
@@ -64,7 +66,7 @@ def nce(own: Tensor, others: Tensor) -> Tensor:
 
 
 def at_once(volume: Tensor, predicted: Tensor, true: Tensor, intra: Intra, inter: Inter) -> Tensor:
-    """The package's."""
+    """Losses of this package."""
     return intra_loss(volume, predicted, true, intra) + inter_loss(volume, predicted, inter)
 
 
@@ -76,7 +78,7 @@ KINDS: dict[str, tuple[Losses, int]] = {
 
 
 def measure(loss: Losses, repeats: int) -> tuple[float, float]:
-    """(median seconds of forward and backward, peak MB above what was there before)."""
+    """(median seconds of forward and backward, peak MB above the start)."""
     random = torch.Generator().manual_seed(0)
     volume = torch.randn(SAMPLES, GRID, GRID, GRID, WIDTH, generator=random).requires_grad_()
     predicted = torch.rand(SAMPLES, JOINTS, 3, generator=random).requires_grad_()

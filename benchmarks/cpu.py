@@ -1,11 +1,11 @@
-"""The files of a bundle against PyTorch eager on the CPU: ratios of samples taken in turns, in one process.
+"""Speed of a bundle's files against PyTorch eager on the CPU: ratios of interleaved samples in one process.
 
 python benchmarks/cpu.py BUNDLE --rounds 30
-python benchmarks/cpu.py BUNDLE --by-hand CHECKPOINT        # the bundle was exported from; or the word stand-in
+python benchmarks/cpu.py BUNDLE --by-hand CHECKPOINT        # that the bundle was exported from, or `stand-in`
 
 With --by-hand the same network also runs as plain export, and quantised by NNCF (if it is installed) and by ONNX
 Runtime's quantiser, in OpenVINO with static shapes and the rest in bfloat16. Their drift, and that of the bundle's
-files, is the mean root-relative distance of 30 joints from each one's own fp32, on crops nobody calibrated with.
+files, is the mean root-relative distance of 30 joints from its own fp32 form, on crops not used for calibration.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def drift_of_files(networks: tuple[Network, ...], crops: CropSet) -> dict[str, float]:
-    """Of every file of the bundle from the first, mm."""
+    """Drift of every file of the bundle from the first, mm."""
     files = [network for network in networks if network.name != EAGER]
     joints = {network.name: joints_of(network.call, crops) for network in files}
     reference = joints[files[0].name]
@@ -91,7 +91,7 @@ def drift_of_files(networks: tuple[Network, ...], crops: CropSet) -> dict[str, f
 def made_by_hand(
     bundle: Bundle, checkpoint: Path, crops: CropSet, threads: int | None
 ) -> Iterator[tuple[str, dict[int, Call], float]]:
-    """Name, calls by batch, drift in mm."""
+    """Networks made by hand: name, calls by batch, drift in mm."""
     import openvino
 
     stand_in = str(checkpoint) == "stand-in"
@@ -115,13 +115,13 @@ def made_by_hand(
 
 
 def joints_of(call: Call, crops: CropSet) -> np.ndarray:
-    """The joints (N, 30, 3) of the crops that nobody calibrated with; whole batches of 8."""
+    """Joints (N, 30, 3) of the crops not used for calibration, in whole batches of 8."""
     _, held = crops.split()
     return np.concatenate([call(feeds)["joints3d"] for feeds in crops.batches(held) if len(feeds["image"]) == 8])
 
 
 def silent(step: str, done: int, total: int) -> None:
-    """Show no progress."""
+    """Progress callback that shows nothing."""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The losses of finished runs over their steps, as a table and as a small chart.
+"""Learning curves of finished runs, as a table and as a small chart.
 
 python benchmarks/learning_curve.py runs/plain runs/contrast --chart docs/learning_curve.png
 """
@@ -60,7 +60,7 @@ def curve(run: Path, every: int) -> list[tuple[int, dict[str, float]]]:
 
 
 def chart(curves: dict[str, list[tuple[int, dict[str, float]]]]) -> Any:
-    """(H, W, 3) uint8: l1 over the steps, one line a run, each thinner than the last. The scale begins above 0."""
+    """(H, W, 3) uint8: l1 over the steps, one line a run, each thinner than the last. The axis does not start at 0."""
     image = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
     steps = max(step for rows in curves.values() for step, _ in rows)
     values = [row["l1"] for rows in curves.values() for _, row in rows]

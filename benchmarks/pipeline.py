@@ -1,11 +1,11 @@
-"""What a frame costs around its networks, and what overlapping the stages of frames gains.
+"""Cost of a frame outside its networks, and the gain from overlapping the stages of frames.
 
 jotr-deploy export --stand-in -o full && python benchmarks/pipeline.py full
 
-First: detection by a network like YOLOX-s, joints by one like RTMPose-m (see shaped.py), meshes by the bundle's file,
-and the share of a frame that is not in a session: resizing, cropping, decoding of outputs, tracking, smoothing. Then a
-stream with overlap against one without, in turns: with sessions that wait as for an accelerator and use no processor,
-and with the real ones, which `run` overlaps only where it is told to.
+First, the share of a frame that is not spent in a session (resizing, cropping, decoding of outputs, tracking,
+smoothing), with detection by a network like YOLOX-s, joints by one like RTMPose-m (see shaped.py) and meshes by the
+bundle's file. Then a stream with overlap against one without, interleaved: with sessions that wait as if for an
+accelerator and use no CPU, and with the real ones, which `run` overlaps only on request.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ WAITS_S = {"detector": 0.012, "pose": 0.008, "mesh": 0.02}
 
 
 class Timed(Session):
-    """Another session, and how long its calls take."""
+    """Session that times the calls of another."""
 
     def __init__(self, inner: Session) -> None:
         self.path, self.inputs, self.outputs, self.inner = inner.path, inner.inputs, inner.outputs, inner
@@ -67,7 +67,7 @@ class Timed(Session):
 
 
 class Waiting(Session):
-    """Answers as another session did once to a batch of this size, after waiting as for an accelerator."""
+    """Session that returns another's recorded result by batch size, after waiting as if for an accelerator."""
 
     def __init__(self, inner: Session, seconds: float) -> None:
         self.path, self.inputs, self.outputs, self.inner = inner.path, inner.inputs, inner.outputs, inner
@@ -106,7 +106,7 @@ def main() -> None:
 
 
 def film(path: Path, width: int, frames: int) -> Path:
-    """The package's picture, moved a little from frame to frame."""
+    """Video of the package's picture, shifted a little from frame to frame."""
     with default_scene() as (picture, _):
         image = read_image(picture)
     size = (width, width * 9 // 16)
@@ -118,7 +118,7 @@ def film(path: Path, width: int, frames: int) -> Path:
 
 
 def made(bundle: Bundle, sessions: dict[str, Any], spans: Spans, stack: ExitStack) -> tuple[Pipeline, Smoother]:
-    """The whole pipeline: found, tracked, recovered, smoothed."""
+    """Complete pipeline: detection, tracking, recovery, smoothing."""
     detector = open_detector(sessions["detector"], {"format": "yolox"})
     people = DetectedPeople(
         detector,
@@ -131,7 +131,7 @@ def made(bundle: Bundle, sessions: dict[str, Any], spans: Spans, stack: ExitStac
 
 
 def go(made: tuple[Pipeline, Smoother], film: Path, faces: Array, overlapped: bool) -> int:
-    """Every frame drawn and written; how many people there were."""
+    """Draw and write every frame; returns the number of people."""
     (pipeline, smoother), people_seen = made, 0
     with (
         open_source(film) as source,
@@ -148,7 +148,7 @@ def go(made: tuple[Pipeline, Smoother], film: Path, faces: Array, overlapped: bo
 
 
 def shares(bundle: Bundle, sessions: dict[str, Session], film: Path) -> None:
-    """Print what a frame spends outside of its networks."""
+    """Print the time that a frame spends outside its networks."""
     faces, timed = np.load(bundle.file("faces")), {role: Timed(session) for role, session in sessions.items()}
     with ExitStack() as stack:
         go(made(bundle, timed, Spans(), stack), film, faces, False)  # once to warm up
@@ -168,7 +168,7 @@ def shares(bundle: Bundle, sessions: dict[str, Session], film: Path) -> None:
 
 
 def overlap(name: str, bundle: Bundle, sessions: dict[str, Any], film: Path, rounds: int) -> None:
-    """Print the ratio of the times without and with overlap, in turns."""
+    """Print the ratio of interleaved times without and with overlap."""
     faces, seconds = np.load(bundle.file("faces")), defaultdict(list)
     for _ in range(rounds + 1):  # the first warms up
         for overlapped in (False, True):

@@ -1,8 +1,8 @@
-"""What low precision costs, and where: a scope at a time in the low type, drift against the same file in float32.
+"""Cost of low precision by scope: drift of each scope in the low type against the same file in float32.
 
 python benchmarks/precision.py BUNDLE/mesh.onnx --precision fp16 --batches 1 3 8
 
-Every low value is rounded, arithmetic is float32 (`emulate`): what a device does that does not fuse operators. The last
+Every low value is rounded and arithmetic is float32 (`emulate`), like a device that does not fuse operators. The last
 line is the low file in ONNX Runtime itself, whose CPU kernels are mostly float32 between rounded weights.
 """
 
@@ -64,7 +64,7 @@ def main() -> None:
 def candidates(
     mesh: onnx.ModelProto, low: onnx.ModelProto, precision: Precision
 ) -> Iterator[tuple[str, onnx.ModelProto]]:
-    """Every part alone in low precision, then the whole table, then the file as it is where it runs."""
+    """Candidates: every part alone in low precision, then the whole table, then the file itself where it runs."""
     for part in PARTS:
         table: dict[str, Rule] = {"": "full", part: "low"}
         yield part, emulate(to_low_precision(mesh, precision, table))
@@ -76,7 +76,7 @@ def candidates(
 
 
 def network(model: onnx.ModelProto) -> Network:
-    """The model in ONNX Runtime on the CPU."""
+    """Network of a model in ONNX Runtime on the CPU."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -85,7 +85,7 @@ def network(model: onnx.ModelProto) -> Network:
 
 
 def remembered(network: Network) -> Network:
-    """The same network, called once a batch size: `measure` always feeds a batch size the same crops."""
+    """Network with results cached by batch size, because `measure` always feeds the same crops for a batch size."""
     results: dict[int, Mapping[str, Array]] = {}
 
     def call(feeds: Mapping[str, Array]) -> Mapping[str, Array]:
@@ -103,7 +103,7 @@ def side(mesh: onnx.ModelProto) -> int:
 
 
 def vanished(mesh: onnx.ModelProto, low: onnx.ModelProto) -> int:
-    """Numbers that are not zero in float32 and are zero in the low type."""
+    """Number of values that are non-zero in float32 and zero in the low type."""
     plain = {tensor.name: tensor for tensor in mesh.graph.initializer}
     count = 0
     for tensor in low.graph.initializer:

@@ -1,8 +1,8 @@
-"""Two bundles on the same people: what int8 costs before and after training with its rounding.
+"""Cost of int8 before and after quantisation-aware training: two bundles on the same people.
 
     python benchmarks/qat.py BUNDLE_BEFORE BUNDLE_AFTER ... [--scenes 256] [--seed 1000]
 
-Every fp32 and int8 file against the truth, against the fp32 file of the first bundle, and against that of its own.
+Every fp32 and int8 file is compared with the truth, with the fp32 file of the first bundle, and with its own.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FILES = (MESH, Precision.INT8.file())
 
 
 def measured(bundles: list[Path], seed: int, scenes: int) -> dict[tuple[Path, str], Samples]:
-    """What every file says of everybody in the held-out scenes."""
+    """Predictions of every file for all people of the held-out scenes."""
     keys = [(bundle, name) for bundle in bundles for name in FILES]
     with ExitStack() as stack:
         paths = [open_bundle(bundle).file("mesh", name) for bundle, name in keys]

@@ -1,12 +1,12 @@
-"""Who is found by the fetched networks: on films and pictures, against files of joints, and on drawn scenes with truth.
+"""People found by the fetched networks: in videos and pictures, against joint files, and in drawn scenes with truth.
 
     jotr-deploy fetch people
     python benchmarks/real_people.py clip.mp4 group.jpg --joints clip.mp4 package.json --scenes 48 --seed 31337
 
-A file of joints is one that `jotr-deploy run --keypoints` takes: placed by hand, or written by another program such as
-the package that the networks come from. Everybody in it is compared with the person found nearest to them, and who is
-found and near nobody of it is false, so the file has to have everybody. Films are followed frame by frame; `--stills`
-takes every frame as a picture of its own. Prints Markdown.
+A joint file is one that `jotr-deploy run --keypoints` reads: annotated by hand, or written by another program such as
+the package that the networks come from. Everybody in it is compared with the nearest person found; a person found near
+nobody in the file counts as false, so the file must be complete. Videos are tracked frame by frame; `--stills`
+treats every frame as a separate picture. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from jotr_deploy.support.aliases import Array
 
 MEASURED = list(MEASURED_IN_SMPL30)
 NEAR = 0.15
-"""Median distance of the joints of one person, as a share of the longer side of their box."""
+"""Limit of a match: median distance of the joints of one person, as a share of the longer side of their box."""
 LEAST_VISIBLE, WHOLE = 0.5, 0.9
-"""Of a drawn person who ought to be found; and of one who is not partly behind something or outside the picture."""
+"""Visible share of a drawn person who should be found, and of one not partly occluded or outside the picture."""
 
 
 def main() -> None:
@@ -86,13 +86,13 @@ class Seen:
     people: list[int] = field(default_factory=list)  # of each frame
     ids: Counter[int] = field(default_factory=Counter)  # frames of each
     times_ms: list[float] = field(default_factory=list)
-    false: int | None = None  # found, and near nobody of the file of joints
+    false: int | None = None  # found, but near nobody in the joint file
     missed: int | None = None
     apart_percent: list[Array] = field(default_factory=list)  # joints from those of the file
 
     @property
     def summary(self) -> dict[str, Any]:
-        """Numbers for a table, or a file."""
+        """Figures for a table, or a file."""
         apart = np.concatenate([np.zeros(0), *self.apart_percent])
         return {
             "name": self.name,
@@ -107,12 +107,15 @@ class Seen:
 
 
 def watched(networks: BlazePose, path: Path, joints: Path | None, every: int, stills: bool) -> Seen:
-    """Who is found in one source; with a file of joints also how far from them."""
+    """People found in one source; with a joint file also their distance from it."""
     seen = Seen(path.name)
     with open_source(path) as source:
         moving = source.kind == "video"
         known = None if joints is None else KeypointPeople(read_keypoints(joints), source)
-        finder, tracker = BlazePosePeople(networks, film=moving and not stills), Tracker(source.fps or 1)
+        finder, tracker = (
+            BlazePosePeople(networks, film=moving and not stills, crop_factor=1.1),
+            Tracker(source.fps or 1),
+        )
         for frame in source:
             start_s = time.perf_counter()
             people = finder(frame.image_bgr, frame.name, frame.index)
@@ -126,7 +129,7 @@ def watched(networks: BlazePose, path: Path, joints: Path | None, every: int, st
 
 
 def compare(seen: Seen, people: Detections, known: Detections) -> None:
-    """People of a frame with those of a file: joints that both know, in % of the side of the crop."""
+    """Compare people of a frame with those of a file: joints known in both, in % of the side of the crop."""
     sides_px = np.maximum(known.boxes_px[:, 2] - known.boxes_px[:, 0], 1)
     there = known.keypoints_px[:, MEASURED, 2] > VALID_CONFIDENCE
     pairs = nearest(people.keypoints_px[:, MEASURED, :2], known.keypoints_px[:, MEASURED, :2], there, sides_px)
@@ -139,7 +142,7 @@ def compare(seen: Seen, people: Detections, known: Detections) -> None:
 
 
 def nearest(found_px: Array, known_px: Array, there: Array, sides_px: Array) -> list[tuple[int, int]]:
-    """Who of (N, J, 2) is whom of (M, J, 2), each once, the nearest first, by joints that are `there` (M, J)."""
+    """Match people (N, J, 2) with people (M, J, 2), each once, nearest first, by joints that are `there` (M, J)."""
     apart = np.full((len(found_px), len(known_px)), np.inf)
     for one in np.flatnonzero(there.any(1)):
         joints = np.linalg.norm(found_px[:, there[one]] - known_px[one, there[one]], axis=-1)
@@ -162,19 +165,19 @@ class Drawn:
     found: int = 0
     partly: int = 0  # of them, partly behind another, a thing or the edge
     partly_found: int = 0
-    false: int = 0  # found, and nobody is there, however small or hidden
+    false: int = 0  # found where there is nobody, not even small or hidden
 
     @property
     def line(self) -> str:
-        """A row of the table."""
+        """Row of the table."""
         shares = ((self.found, self.people), (self.partly_found, self.partly))
         words = " | ".join(f"{found} of {all_}, {100 * found / max(all_, 1):.1f} %" for found, all_ in shares)
         return f"| {self.seed} | {self.pictures} | {words} | {self.false / self.pictures:.2f} |"
 
 
 def drawn_people(networks: BlazePose, seed: int, scenes: int) -> Drawn:
-    """Who is found in drawn scenes."""
-    drawn, finder = Drawn(seed), BlazePosePeople(networks)
+    """People found in drawn scenes."""
+    drawn, finder = Drawn(seed), BlazePosePeople(networks, crop_factor=1.1)
     for index, scene in enumerate(_scenes(seed, scenes)):
         people = finder(scene.image_bgr, f"{seed}-{index}", index)
         seen = scene.truth.joints_visible[:, MEASURED]
@@ -196,7 +199,7 @@ def _scenes(seed: int, count: int) -> Iterator[HeldOut]:
 
 
 def print_seen(seen: list[Seen]) -> None:
-    """The table of films and pictures."""
+    """Print the table of videos and pictures."""
     if not seen:
         return
     print("| source | frames by people | frames by id | false | missed | joints apart, % median / p90 | ms a frame |")
@@ -216,7 +219,7 @@ def print_seen(seen: list[Seen]) -> None:
 
 
 def print_drawn(drawn: list[Drawn]) -> None:
-    """The table of drawn scenes."""
+    """Print the table of drawn scenes."""
     if not drawn:
         return
     print("| seed | pictures | found | partly hidden ones found | false a picture |\n|---|---|---|---|---|")

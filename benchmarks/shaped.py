@@ -1,4 +1,4 @@
-"""Networks as heavy as published ones, with an answer that is always the same: weights are random, people are not."""
+"""Networks as heavy as published ones with constant results: weights are random, people are not."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ WIDTHS = (32, 64, 128, 256, 512)
 def write_network(
     path: Path, name: str, batch: int | str, size_px: tuple[int, int], gflop: float, answers: Mapping[str, Array]
 ) -> Path:
-    """3 x 3 convolutions of `gflop` (a multiply and an add are two) a picture, shared evenly by five strides.
+    """Write a network of 3 x 3 convolutions with `gflop` (a multiply-add is two) a picture, evenly over five strides.
 
     Args:
         path: of the ONNX file.
         name: of the input, [batch, 3, H, W].
         batch: a number, or the name of an open dimension.
         size_px: width and height of the input.
-        gflop: to spend, about.
-        answers: what every row of every output is, by name.
+        gflop: approximate arithmetic.
+        answers: every row of each output, by name.
     """
     rng, nodes, constants = np.random.default_rng(0), [], []
     last, channels = name, 3
@@ -63,7 +63,7 @@ def write_network(
 
 
 def like_yolox_s(path: Path, boxes_px: Array, size_px: tuple[int, int] = (640, 640)) -> Path:
-    """26.8 GFLOP, 8400 rows of 85; raw rows whose people are `boxes_px` (N, 4) on the canvas."""
+    """Network like YOLOX-s: 26.8 GFLOP, 8400 raw rows of 85, with people at `boxes_px` (N, 4) on the canvas."""
     strides = (8, 16, 32)
     rows = np.zeros((sum(size_px[0] // s * (size_px[1] // s) for s in strides), 85), np.float32)
     width = size_px[0] // strides[-1]
@@ -77,7 +77,7 @@ def like_yolox_s(path: Path, boxes_px: Array, size_px: tuple[int, int] = (640, 6
 
 
 def like_rtmpose_m(path: Path, joints: Array) -> Path:
-    """3.9 GFLOP a person, SimCC; `joints` (17, 2) are where it sees them, shares of the input's width and height."""
+    """Network like RTMPose-m: 3.9 GFLOP a person, SimCC; `joints` (17, 2) as shares of the input's width and height."""
     bins = (384, 512)
     at = np.arange(max(bins))
     x, y = (np.exp(-(((at[:length] - share[:, None] * length) / 6) ** 2) / 2) for share, length in zip(joints.T, bins, strict=True))  # fmt: skip  # noqa: E501

@@ -1,4 +1,4 @@
-"""Thousands of frames through `run`, and what happens to the memory of its process.
+"""Memory of a `run` over thousands of frames.
 
 python benchmarks/soak.py starter --frames 10000
 """
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def made(path: Path, frames: int) -> Path:
-    """The package's picture, always moving."""
+    """Video of the package's picture, always moving."""
     with default_scene() as (picture, _):
         image = read_image(picture)
     height, width = image.shape[:2]

@@ -1,11 +1,11 @@
-"""A checkpoint with the mesh network of the starter bundle, which ships as a fused file only.
+"""Checkpoint of the starter bundle's mesh network, which ships as a fused file only.
 
     python benchmarks/starter_checkpoint.py -o starter.pt
 
-What the export multiplies out is taken apart again: a folded norm becomes one that does nothing, the merged map of the
-lifting its own first factor, a table of placed biases the positions it was made of and a bias (least squares). Only
-the constant in place of the decoder's first self-attention has no weights any more: those that give it are searched
-for. Prints how far the network is from the file on noise.
+The algebra of the export is reversed: a folded norm becomes one that does nothing, the merged map of the lifting its
+own first factor, a table of folded biases the positions that it came from plus a bias (least squares). Only the
+constant that replaced the decoder's first self-attention has no weights left: weights that give it are searched for.
+Prints the distance of the network from the file on noise.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SEARCH_STEPS = 3000
 
 
 class FusedFile:
-    """The weights of an exported network by the names of its modules."""
+    """Weights of an exported network by the names of its modules."""
 
     def __init__(self, path: Path) -> None:
         graph = widen_weights(onnx.load(path)).graph
@@ -48,7 +48,7 @@ class FusedFile:
         return self.constants[name].double()
 
     def linear(self, scope: str) -> Tensor:
-        """(outputs, inputs) of a map that the exporter transposed."""
+        """(outputs, inputs) matrix of a map that the exporter transposed."""
         return self[self.nodes[f"{scope}/MatMul"].input[1]].T
 
     def power(self) -> Tensor:
@@ -87,7 +87,7 @@ def unfold_norms(file: FusedFile, model: JOTR) -> None:
 
 
 def unmerge_lifting(file: FusedFile, lifting: Lifting) -> None:
-    """The second map passes the channels on as they are, so the first is the merged one."""
+    """Set the first map of the lifting to the merged one, and the second to pass channels on unchanged."""
     width = lifting.mix.out_channels
     lifting.exponent.copy_(file.power())
     for name in ("weight", "bias"):
@@ -101,7 +101,7 @@ def unmerge_lifting(file: FusedFile, lifting: Lifting) -> None:
 
 
 def fill(attention: Attention, weight: Tensor, bias: Tensor) -> None:
-    """Packed projections, the scale of the softmax out of the query's."""
+    """Fill packed projections, with the scale of the softmax taken out of the query's."""
     scale = torch.ones(len(bias), dtype=torch.float64)
     scale[: len(bias) // 3] = (len(bias) // 3 // attention.heads) ** 0.5
     attention.in_proj_weight.copy_(weight * scale[:, None])
@@ -140,7 +140,7 @@ def unfold_decoder(file: FusedFile, fusion: Fusion) -> None:
 
 
 def search_start(fusion: Fusion, start: Tensor) -> None:
-    """Targets, first self-attention and its norm that give the constant, from any start."""
+    """Search targets, first self-attention and its norm that give the constant, from any start."""
     layer = cast(DecoderLayer, fusion.decoder.layers[0]).double()
     searched = [fusion.smpl_target, fusion.joint_target, *layer.self_attn.parameters(), *layer.norm1.parameters()]
     torch.manual_seed(0)

@@ -1,10 +1,10 @@
-"""Weights of the starter bundle's detector or pose network to go on training from; they ship as fused files only.
+"""Trainable weights of the starter bundle's detector or pose network, which ship as fused files only.
 
     python benchmarks/starter_weights.py detector -o runs/detector_longest/weights.pt
 
-What the export folds into a convolution is its batch norm, which a network that trains needs again, with the statistics
-of what reaches it. They are measured on samples of its task; then the norm has the factor and shift that leave the
-output as it was. Prints how far the output is from the file's.
+The export folds batch norms into convolutions. Training needs them again, with the statistics of their inputs: these
+are measured on samples of the task, and each norm gets the factor and shift that leave the output unchanged. Prints
+the distance of the output from the file's.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ SEED, BATCH, BATCHES = 99, 32, 8
 
 
 def stored(path: Path) -> dict[str, Tensor]:
-    """The constants of a file by the names that they have in the network."""
+    """Constants of a file by their names in the network."""
     initializers = widen_weights(onnx.load(path)).graph.initializer
     return {t.name.removeprefix("network."): torch.from_numpy(numpy_helper.to_array(t).copy()) for t in initializers}
 
 
 def folded(network: nn.Module, constants: dict[str, Tensor]) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    """Fill a network from a file; the pairs whose norm does nothing now but add the bias of the fused convolution."""
+    """Fill a network from a file; returns the pairs whose norm now only adds the bias of the fused convolution."""
     for name, tensor in (*network.named_parameters(), *network.named_buffers()):
         if name in constants:
             tensor.copy_(constants[name])

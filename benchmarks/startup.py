@@ -1,9 +1,9 @@
-"""Start-up: `import jotr_deploy` beside a bare interpreter, `jotr-deploy --help` beside that of a bare application.
+"""Start-up time: `import jotr_deploy` against a bare interpreter, `jotr-deploy --help` against a bare application.
 
 python benchmarks/startup.py --rounds 40
 
-Each pair of commands runs in turns, every one in a process of its own. The bare application is one of Typer's with as
-many verbs, each with one argument. An editable installation adds the time of its finder to both of a pair.
+Each pair of commands runs alternately, each in a new process. The bare application is a Typer application with as many
+verbs, each with one argument. An editable installation adds the time of its finder to both of a pair.
 """
 
 from __future__ import annotations

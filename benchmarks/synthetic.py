@@ -1,4 +1,4 @@
-"""Synthetic scenes on one core: how many scenes, training crops and whole pictures a second.
+"""Speed of synthetic scenes on one core: scenes, training crops and whole pictures a second.
 
 OPENBLAS_NUM_THREADS=1 python benchmarks/synthetic.py --side 128 --crops 400
 """
@@ -25,21 +25,21 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=100)
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
-    one_crop(0, arguments.side), picture(draw_scene(SEED, 0))  # what a process makes once
+    one_crop(0, arguments.side), picture(draw_scene(SEED, 0))  # caches that a process fills once
     report("scenes drawn", arguments.crops, lambda index: draw_scene(SEED, index))
     report(f"crops of {arguments.side} px", arguments.crops, lambda index: one_crop(index, arguments.side))
     report("pictures", arguments.pictures, lambda index: picture(draw_scene(SEED, index)))
 
 
 def one_crop(index: int, side: int) -> object:
-    """All that a training sample needs: a fresh scene, one person's pixels and labels."""
+    """Everything for a training sample: a new scene, one person's pixels and labels."""
     rng = np.random.default_rng([SEED, index, 1])
     scene = draw_scene(SEED, index)
     return crop(scene, int(rng.integers(len(scene))), side, margin=1.3)
 
 
 def report(what: str, count: int, make: Callable[[int], object]) -> None:
-    """Rates are per second of processor time, so that other work on the machine counts less."""
+    """Print a rate per second of processor time, so that other work on the machine counts less."""
     began, busy = time.perf_counter(), time.process_time()
     for index in range(count):
         make(index)

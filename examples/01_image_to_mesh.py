@@ -1,4 +1,4 @@
-"""From a picture and its 2-D joints to meshes.
+"""Example: meshes from a picture and its 2-D joints.
 
     jotr-deploy export --stand-in -o bundle          # or from a checkpoint; nothing is downloaded
     python examples/01_image_to_mesh.py bundle -o people.obj
@@ -41,7 +41,7 @@ def main() -> None:
             pipeline = Pipeline(MeshNetwork(session), joints)
             _, people = next(pipeline.stream(source))
 
-    # Every person has an exact camera of their own; one scene for all is derived and slightly off (docs/cameras.md).
+    # Every person has an exact camera of their own; the common scene is derived and slightly off (docs/cameras.md).
     places_m = scene_translation_m(people, source.size_px)
     error_px = scene_error_px(people, source.size_px)
     print("person   crop box, px              joints used   focal, px   distance, m   off in the scene, px")

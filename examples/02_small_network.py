@@ -1,8 +1,8 @@
-"""A small JOTR of your own: configuration, checkpoint, bundle, one run.
+"""Example: a small JOTR of your own, from configuration to checkpoint, bundle and run.
 
     python examples/02_small_network.py small-bundle
 
-Needs the extras `export` and `cpu`. The weights are random: shapes and files are real, poses mean nothing.
+Needs the extras `export` and `cpu`. The weights are random: shapes and files are real, poses are meaningless.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main() -> None:
     checkpoint = directory.with_name(f"{directory.name}.pt")
     save_checkpoint(checkpoint, model, labels=(UNTRAINED_LABEL,))
 
-    # From here on as with any checkpoint. The same from a shell: jotr-deploy export CHECKPOINT -o BUNDLE
+    # From here on it is an ordinary checkpoint. From a shell: jotr-deploy export CHECKPOINT -o BUNDLE
     exported = export_bundle(load_network(checkpoint), directory)
     farthest_mm = max(row.max for row in exported.differences if row.output == "vertices")
     print(f"{directory}: {exported.size_bytes:,} bytes; vertices at most {farthest_mm:.1g} mm from PyTorch")

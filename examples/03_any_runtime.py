@@ -1,9 +1,9 @@
-"""The exported network without this package: only NumPy and an ONNX runtime.
+"""Example: the exported network without this package, in NumPy and ONNX Runtime only.
 
     python examples/03_any_runtime.py bundle
 
-Everything is in `mesh.onnx`: heat maps, network, pose prior, body. This script feeds one crop, projects the result
-with the camera of the crop, and compares with the projection that the network returns.
+`mesh.onnx` contains everything: heat maps, network, pose prior, body. This script feeds one crop, projects the result
+with the camera of the crop, and compares it with the projection that the network returns.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-NOSE, NOSE_VERTEX = 24, 331  # row of the 30-joint set, and the vertex that it is
+NOSE, NOSE_VERTEX = 24, 331  # row of the 30-joint set, and its vertex
 
 
 def project_cells(points_m: np.ndarray, crop_side: int) -> np.ndarray:
@@ -32,7 +32,7 @@ def main() -> None:
     side = session.get_inputs()[0].shape[-1]
     random = np.random.default_rng(0)
     feeds = {
-        "image": random.random((1, 3, side, side), np.float32),  # RGB in 0..1: no mean, no deviation
+        "image": random.random((1, 3, side, side), np.float32),  # RGB in 0..1, not normalised further
         "joints": random.uniform(0, side / 4, (1, 30, 2)).astype(np.float32),  # x y in cells
         "joints_mask": np.ones((1, 30), np.float32),  # 1 = use this joint
     }
@@ -47,7 +47,7 @@ def main() -> None:
     nose_gap = np.abs(project_cells(mesh_m[:, NOSE_VERTEX], side) - out["joints_proj"][:, NOSE]).max()
     print(f"camera and network agree within {max(gap, nose_gap):.1e} cells")
     if not max(gap, nose_gap) < 0.01:
-        raise SystemExit("the projection of the mesh is not what the network says")
+        raise SystemExit("the projection of the mesh differs from the network's own")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""A picture of two people, one partly behind the other, found from its pixels alone and compared with the truth.
+"""Example: two people, one partly behind the other, recovered from pixels alone and compared with the truth.
 
     python examples/04_against_the_truth.py starter -o compared
 
-The bundle brings its own detector and pose network; the picture is drawn here, so everything about it is known. Writes
-picture.jpg, and compared.jpg with the picture, the meshes that were found, the true ones in their places.
+The bundle has its own detector and pose network; the picture is drawn here, so everything about it is known. Writes
+picture.jpg, and compared.jpg with the picture, the recovered meshes, and the true ones in their places.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def main() -> None:
 
     bundle = open_bundle(arguments.bundle)
     scene = held_out(SEED, arguments.scene, bundle.manifest.model.crop_factor)
-    image = scene.image_bgr
+    faces, image = np.load(bundle.file("faces")), scene.image_bgr
     with open_people(bundle) as source, open_session(bundle.file("mesh")) as session:
         (detections, boxes_px), network = source.find(image), MeshNetwork(session)
         people = network(make_crops(image, detections, network.crop_side), detections)
@@ -47,7 +47,6 @@ def main() -> None:
     for k, (visible, joints, aligned, vertices) in enumerate(zip(*columns, strict=True)):
         print(f"{k:6d}   {visible:7.0%}   {joints:9.0f}   {aligned:12.0f}   {vertices:12.0f}")
 
-    faces = np.load(bundle.file("faces"))
     shown = {"found": people, "true": replace(people, vertices_m=truth.vertices_m)}
     pictures = [image, *(draw_people(image, who, faces, caption=caption) for caption, who in shown.items())]
     arguments.output.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@
 >>> with jd.load("starter") as model:
 ...     people = model("photo.jpg")  # doctest: +SKIP
 
-The names below are imported at first use, so that importing this package costs next to nothing.
+The names below are imported on first use, so importing this package costs next to nothing.
 """
 
 from __future__ import annotations

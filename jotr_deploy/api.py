@@ -1,4 +1,4 @@
-"""The library's front door: a checkpoint to a bundle, an engine for it, its evaluation, and a loaded model.
+"""The library's front door: export a bundle, build an engine for it, evaluate it, load it as a model.
 
 Everything here is importable from `jotr_deploy` itself; the command line calls the same functions.
 """
@@ -12,10 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 from jotr_deploy.errors import JotrDeployError, choice
 from jotr_deploy.support.aliases import Progress, Say
-from jotr_deploy.support.choices import BACKENDS, PROTOCOLS, SAMPLINGS, SYNTHETIC, Backend, Sampling
-from jotr_deploy.support.precisions import Precision
+from jotr_deploy.support.choices import (
+    BACKENDS,
+    NETWORKS,
+    PROTOCOLS,
+    SAMPLINGS,
+    SYNTHETIC,
+    Backend,
+    NetworkRole,
+    Sampling,
+)
+from jotr_deploy.support.precisions import USUAL, Precision
 
 if TYPE_CHECKING:
+    from jotr_deploy.engines.derived_files import Original
     from jotr_deploy.engines.verify import Difference
     from jotr_deploy.evaluation.evaluation_result import Evaluation
     from jotr_deploy.evaluation.occlusion import OcclusionOptions
@@ -36,10 +46,10 @@ def export_bundle(
     replace: bool = False,
     say: Say = lambda step: None,
 ) -> Exported:
-    """Turn a checkpoint into a bundle whose ONNX file was verified against PyTorch, as `jotr-deploy export`.
+    """Turn a checkpoint into a bundle whose ONNX file is verified against PyTorch, as `jotr-deploy export`.
 
     Args:
-        checkpoint: JOTR checkpoint as published, or of this package; None for random weights and the stand-in body.
+        checkpoint: published JOTR checkpoint, or one of this package; None for random weights and the stand-in body.
         output: directory of the bundle.
         body: SMPL file or folder, or the word "stand-in"; by default the checkpoint's.
         extra_regressor: published `J_regressor_extra.npy`, for the head top.
@@ -47,7 +57,7 @@ def export_bundle(
         with_body: False leaves the body out; such a bundle gives poses and shapes but no meshes.
         features: weights of a run of the task `features`, for the fit; they need the body they were trained with.
         sampling: "function" keeps the sampling operator as a node with its body, "inline" uses standard operators only.
-        replace: a bundle that exists already.
+        replace: overwrite an existing bundle.
         say: see `Say`.
 
     Raises:
@@ -69,19 +79,21 @@ def export_bundle(
 
 @dataclass(frozen=True)
 class BuiltEngine:
-    """A network file that `build_engine` has put into a bundle."""
+    """A network file that `build_engine` has added to a bundle."""
 
     path: Path
-    differences: Sequence[Difference]  # of every output from the fp32 network
+    differences: Sequence[Difference]  # of every output from the network that it was made from
     trtexec: str | None = None  # command line that builds the same engine; None but for TensorRT
 
 
 def build_engine(
     bundle: str | Path,
     *,
+    network: NetworkRole = "mesh",
     backend: Backend = "tensorrt",
-    precision: Precision | str = Precision.FP16,
+    precision: Precision | str | None = None,
     output: str | Path | None = None,
+    picture: str | Path | None = None,
     say: Say = lambda step: None,
     **tensorrt: Any,
 ) -> BuiltEngine:
@@ -89,37 +101,55 @@ def build_engine(
 
     Args:
         bundle: directory, or the word "starter".
+        network: "mesh", "detector" or "pose": which of its networks the file is made from.
         backend: engine that the file is for.
-        precision: "fp32", "fp16", "bf16", or "int8" or "fp8" of a calibrated bundle.
+        precision: "fp32", "fp16", "bf16", or "int8" or "fp8" of a calibrated bundle; by default fp16, for
+            OpenVINO bf16.
         output: leave the bundle as it is and write a copy with the new file here.
+        picture: photo of people that a detector or pose network is compared on as well.
         say: see `Say`.
         tensorrt: `batch`, `plugin`, `workspace_bytes`, `timing_cache`, `optimization_level` and `progress` of
             `jotr_deploy.engines.tensorrt.engine.build_engine`.
 
     Raises:
-        BundleError, MissingDependency, SessionError: the bundle, a package or the device does not allow it.
-        VerificationError: an output differs by more than the limit; the bundle is as it was.
+        BundleError, MissingDependency, SessionError: the bundle, a missing package or the device rules it out.
+        VerificationError: an output differs by more than the limit; the bundle is unchanged.
     """
     choice("--backend", backend, BACKENDS)
-    precision = Precision.of(precision)
+    precision = USUAL[backend] if precision is None else Precision.of(precision)
     from jotr_deploy.bundle import to_write
 
+    original = original_network(network, picture)
     place = Path(bundle if output is None else output)
     with to_write(Path(bundle), None if output is None else Path(output)) as opened:
         if backend == "tensorrt":
             from jotr_deploy.engines.tensorrt.engine import build_engine as build
 
-            built = build(opened, precision=precision, say=say, **tensorrt)
+            built = build(opened, precision=precision, original=original, say=say, **tensorrt)
             line = built.trtexec.replace(str(opened.path), str(place))
             return BuiltEngine(place / built.engine.name, built.differences, line)
         if tensorrt:
-            raise JotrDeployError(f"{', '.join(tensorrt)}: for TensorRT only", f"leave it out for {backend}")
+            raise JotrDeployError(f"{', '.join(tensorrt)}: only for TensorRT", f"leave it out for {backend}")
         if backend == "openvino":
             from jotr_deploy.engines.openvino import build_openvino as build_file
         else:
             from jotr_deploy.engines.onnxruntime import build_onnxruntime as build_file
-        _, name, differences = build_file(opened, precision, say)
+        _, name, differences = build_file(opened, precision, say, original)
         return BuiltEngine(place / name, differences)
+
+
+def original_network(network: NetworkRole, picture: str | Path | None = None) -> Original:
+    """The network that `build_engine` makes a file from; for its arguments see there."""
+    choice("--network", network, NETWORKS)
+    if network == "mesh":
+        from jotr_deploy.engines.derived_files import MESH_NETWORK
+
+        if picture is not None:
+            raise JotrDeployError("--try is for a detector or a pose network", "leave it out, or give --network")
+        return MESH_NETWORK
+    from jotr_deploy.third_party.derived_people import PeopleNetwork
+
+    return PeopleNetwork(network, _path(picture))
 
 
 def evaluate(
@@ -140,27 +170,27 @@ def evaluate(
     threads: int | None = None,
     progress: Progress = lambda step, done, total: None,
 ) -> Evaluation | SetEvaluation:
-    """Measure a bundle against the truth of held-out drawn scenes or of a data set, as `jotr-deploy eval`.
+    """Measure a bundle against ground truth, of held-out synthetic scenes or of a data set, as `jotr-deploy eval`.
 
     Args:
         bundle: directory, or the word "starter".
         protocol: "synthetic", "3dpw", "3dpw-oc", "3dpw-pc", "3dpw-crowd" or "3doh".
-        root: folder of the data sets; this and the next two for data sets only, which need all three.
+        root: folder of the data sets; this and the next two are for data sets only, which need all three.
         h36m_regressor: `J_regressor_h36m_correct.npy`.
-        smpl: folder of SMPL's files of all genders.
-        seed: of the scenes, and of the resampling of a drift.
-        scenes: how many to draw, 256 if not given; drawn scenes only.
-        file: mesh network of the bundle; "mesh.onnx" if not given.
-        drift: also compare every file of the bundle with the fp32 one.
-        pixels: also find the people with the bundle's own networks; drawn scenes only.
-        occlusion: also hide each person by patches.
-        align: move people onto the joints given before they are measured.
+        smpl: folder with the SMPL files of all genders.
+        seed: of the scenes, and of the resampling for the drift.
+        scenes: number of synthetic scenes, 256 by default.
+        file: mesh network of the bundle; "mesh.onnx" by default.
+        drift: also compare every mesh file of the bundle with the fp32 one.
+        pixels: also find the people with the bundle's own networks; synthetic scenes only.
+        occlusion: also hide each person behind patches.
+        align: align people to the given joints before measuring.
         device: "auto", "cpu" or "cuda".
-        threads: processor cores for scenes and networks; all if not given.
+        threads: CPU cores for scenes and networks; all by default.
         progress: see `Progress`.
 
     Raises:
-        JotrDeployError: options that the protocol lacks or does not use, and files that cannot be used.
+        JotrDeployError: an option is missing or not used by the protocol, or a file cannot be used.
     """
     from jotr_deploy.bundle import open_bundle
     from jotr_deploy.evaluation.held_out_scenes import SCENES
@@ -171,7 +201,7 @@ def evaluate(
     of_scenes = {"--pixels": pixels or None, "--scenes": scenes}
     for option, value in (of_a_set if protocol == SYNTHETIC else of_scenes).items():
         if value is not None:
-            raise JotrDeployError(f"--protocol {protocol} makes no use of {option}", "leave one of them out")
+            raise JotrDeployError(f"--protocol {protocol} does not use {option}", "leave one of them out")
     if protocol == SYNTHETIC:
         drawn = SyntheticOptions(seed, scenes or SCENES, file, drift, pixels, device, threads, occlusion, align)
         return evaluate_synthetic(open_bundle(Path(bundle)), drawn, progress)
@@ -190,7 +220,7 @@ def _path(name: str | Path | None) -> Path | None:
 
 
 _WHERE = {
-    "--root": "give the folder that holds the folders of the sets, docs/datasets.md says how",
+    "--root": "give the folder that holds the data sets, laid out as in docs/datasets.md",
     "--h36m-regressor": "give the published J_regressor_h36m_correct.npy, (17, 6890)",
     "--smpl": "get SMPL from https://smpl.is.tue.mpg.de and give the folder of its neutral, male and female files",
 }

@@ -1,4 +1,4 @@
-"""The bundle: a directory with everything one machine needs to run, and nothing else passes between verbs."""
+"""The bundle: a directory with everything a machine needs to run; nothing else is passed between verbs."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from jotr_deploy.support.writing import folder_made, output_errors, written_asid
 
 MANIFEST = "bundle.json"
 STARTER = "starter"
-"""The word for the bundle inside this package, where it has one; wherever a bundle is named."""
+"""The word for the bundle inside this package, accepted wherever a bundle is named, if the package has one."""
 FORMAT = 4
-"""2: `align`; 3: `model.crop_factor`; 4: the roles of the fit. Manifests of older formats are read as they are, and
-written as the newest."""
+"""2: `align`; 3: `model.crop_factor`; 4: the roles of a fit. Older manifests are accepted, and
+written in the newest format."""
 STAND_IN_LABEL = "stand-in body"
-"""Of a bundle whose meshes are of the body inside this package."""
+"""Label of a bundle whose meshes are those of the body inside this package."""
 _EXPORT_AGAIN = "export it again: jotr-deploy export CHECKPOINT -o BUNDLE"
 FIT_ROLES = ("features", "kernels", "bank")
 """Of the files of a fit (docs/fitting.md), which come into a bundle together."""
@@ -36,7 +36,7 @@ FEATURES_AGAIN = "put trained features in: jotr-deploy add BUNDLE --features WEI
 
 
 Line = Annotated[str, AfterValidator(one_line)]
-"""A text that is shown as it is."""
+"""A text that is displayed as it is."""
 
 
 class _Strict(BaseModel):
@@ -73,7 +73,7 @@ class FileEntry(_Strict):
 
     @property
     def only_parsed(self) -> bool:
-        """An ONNX file that a TensorRT engine was built from, in that parser's dialect: not to be run."""
+        """True for an ONNX file in TensorRT's dialect, from which an engine was built: it cannot be run as it is."""
         return self.backend == "tensorrt" and self.name.endswith(".onnx")
 
 
@@ -84,12 +84,12 @@ class Manifest(_Strict):
     model: ModelConfig
     source_sha256: str
     labels: tuple[Line, ...] = ()
-    """What must be said wherever a result appears: "stand-in body", "untrained: pose is meaningless"."""
+    """Warnings to show wherever a result appears: "stand-in body", "untrained: pose is meaningless"."""
     licences: tuple[Licence, ...] = ()
     align: bool = False
-    """Whether `run` moves people onto their joints where nothing else is said (docs/alignment.md)."""
+    """Default of `run --align` (docs/alignment.md)."""
     files: tuple[FileEntry, ...]
-    """Each by a bare file name of its own: no path, no name twice, not the manifest's."""
+    """Entries with distinct bare file names: no path, no duplicate, not the manifest's own name."""
 
     @field_validator("files")
     @classmethod
@@ -97,7 +97,7 @@ class Manifest(_Strict):
         seen = {MANIFEST: "is that of the manifest"}
         for entry in files:
             path_inside(Path(), entry.name)
-            key = unicodedata.normalize("NFC", entry.name).casefold()  # some systems take these for one name
+            key = unicodedata.normalize("NFC", entry.name).casefold()  # some systems treat these as one name
             if key in seen:
                 raise ValueError(f"the file name {shown_name(entry.name)} {seen[key]}")
             seen[key] = "is listed twice"
@@ -112,7 +112,7 @@ class Bundle:
     manifest: Manifest
 
     def has(self, role: str) -> bool:
-        """Whether a file of that role is listed."""
+        """True if a file of that role is listed."""
         return any(entry.role == role for entry in self.manifest.files)
 
     def entry(self, role: str, name: str | None = None) -> FileEntry:
@@ -126,10 +126,10 @@ class Bundle:
         return found[0]
 
     def place(self, name: str) -> Path:
-        """Where a file of that name lies, or is to lie: in the bundle's folder.
+        """The path of a file of that name in the bundle's folder, whether or not it exists yet.
 
         Raises:
-            BundleError: no bare file name.
+            BundleError: not a bare file name.
         """
         try:
             return path_inside(self.path, name)
@@ -137,15 +137,16 @@ class Bundle:
             raise BundleError(f"{self.path}: {error}", _EXPORT_AGAIN) from None
 
     def file(self, role: str, name: str | None = None) -> Path:
-        """The path of a file whose bytes are those the manifest describes.
+        """The path of a file, once its bytes are checked against the manifest.
 
         Raises:
-            BundleError: not listed, missing, or changed.
+            BundleError: not listed, missing or changed.
         """
         entry = self.entry(role, name)
         path = self.place(entry.name)
+        again = _again(role) if entry == self.entry(role) else _made_again(entry)
         if not path.is_file():
-            raise BundleError(f"{self.path}: {entry.name} is listed in the manifest but missing", _again(role))
+            raise BundleError(f"{self.path}: {entry.name} is listed in the manifest but missing", again)
         try:
             unchanged = sha256_of(path) == entry.sha256
         except OSError as error:
@@ -153,35 +154,44 @@ class Bundle:
         if not unchanged and (instead := advice(path)):
             raise BundleError(f"{path}: the file has changed since it was made: it is {describe_file(path)}", instead)
         if not unchanged:
-            raise BundleError(f"{path}: the file has changed since it was made (sha256 differs)", _again(role))
+            raise BundleError(f"{path}: the file has changed since it was made (sha256 differs)", again)
         return path
 
 
 def _again(role: str) -> str:
-    """How a file of a role comes into a bundle."""
+    """The command that adds a file of this role to a bundle."""
     if role in FIT_ROLES:
         return FEATURES_AGAIN
     return f"put it in: jotr-deploy add BUNDLE --{role} FILE" if role in ("detector", "pose") else _EXPORT_AGAIN
 
 
+def _made_again(entry: FileEntry) -> str:
+    """How a file comes into a bundle that is listed after another of its role."""
+    if entry.role not in ("detector", "pose"):
+        return _EXPORT_AGAIN
+    backend = "onnxruntime" if entry.backend == "onnx" else entry.backend
+    options = f"--network {entry.role} --backend {backend} --precision {entry.precision}"
+    return f"make it again: jotr-deploy build-engine BUNDLE {options}"
+
+
 def open_bundle(path: Path) -> Bundle:
-    """Read and check the manifest; files are checked when they are used.
+    """Read and check the manifest; the files themselves are checked when they are used.
 
     Args:
-        path: of the directory; or the word `starter` for the bundle inside this package, if it has one and no
-            bundle here is called so.
+        path: the directory, or the word `starter` for the bundle inside this package, if it has one and no bundle of
+            that name exists here.
 
     Raises:
-        BundleError: not a bundle, damaged, or of a newer format.
+        BundleError: not a bundle, damaged, or in a newer format.
     """
     if str(path) == STARTER and not (path / MANIFEST).exists() and starter_path().is_dir():
         path = starter_path()
     manifest = path / MANIFEST
     try:
-        if manifest.exists() and not manifest.is_file():  # a pipe or a device would be waited for
+        if manifest.exists() and not manifest.is_file():  # reading a pipe or a device would block
             raise OSError("not a file")
         content = json.loads(manifest.read_text(encoding="utf-8-sig"))
-        json.dumps(content, ensure_ascii=False).encode()  # lone surrogates could be neither shown nor written again
+        json.dumps(content, ensure_ascii=False).encode()  # lone surrogates could neither be shown nor written again
     except (FileNotFoundError, NotADirectoryError):
         raise _no_bundle(path) from None
     except (OSError, ValueError, RecursionError) as error:
@@ -190,7 +200,7 @@ def open_bundle(path: Path) -> Bundle:
         raise BundleError(f"{manifest}: not readable ({reason})", instead or _EXPORT_AGAIN) from None
     version = content.get("format") if isinstance(content, dict) else None
     if isinstance(version, int) and version > FORMAT:
-        raise BundleError(f"{path}: bundle format {version}, this version reads {FORMAT}", UPGRADE)
+        raise BundleError(f"{path}: bundle format {version}, this version reads up to {FORMAT}", UPGRADE)
     try:
         return Bundle(path, Manifest.model_validate(content))
     except ValidationError as error:
@@ -198,8 +208,8 @@ def open_bundle(path: Path) -> Bundle:
 
 
 def _no_bundle(path: Path) -> BundleError:
-    """The error about what was given in place of a bundle's folder, with where that may be."""
-    instead = "make one: jotr-deploy export CHECKPOINT -o BUNDLE; or take that of this package: starter"
+    """The error for a path that is not a bundle's folder, with a hint at where the bundle may be."""
+    instead = "make one: jotr-deploy export CHECKPOINT -o BUNDLE; or use the bundle of this package: starter"
     what = f"no {MANIFEST}"
     if path.is_file():
         what = f"it is {describe_file(path)}"
@@ -213,16 +223,16 @@ def _no_bundle(path: Path) -> BundleError:
 
 
 def starter_path() -> Path:
-    """Where the bundle inside this package lies."""
+    """The path of the bundle inside this package."""
     return Path(__file__).with_name(STARTER)
 
 
 @contextmanager
 def to_write(path: Path, output: Path | None = None) -> Iterator[Bundle]:
-    """A bundle that a verb adds to: itself, or with `output` a copy that appears there whole or not at all.
+    """The bundle that a verb adds files to: itself, or with `output` a copy that appears whole or not at all.
 
     Raises:
-        BundleError: not a bundle, or the one inside this package without an `output`.
+        BundleError: not a bundle, or the one inside this package without `output`.
         OutputError: see `new_directory`.
     """
     bundle = open_bundle(path)
@@ -234,19 +244,19 @@ def to_write(path: Path, output: Path | None = None) -> Iterator[Bundle]:
             write_manifest(directory, bundle.manifest)
             try:
                 yield copy
-            except JotrDeployError as error:  # the copy goes; what is wrong in it is wrong in the bundle
+            except JotrDeployError as error:  # the copy is deleted; name the bundle, where the fault is
                 raise type(error)(error.cause.replace(str(directory), str(path)), error.remedy) from error
     elif bundle.path == starter_path():
-        raise BundleError(f"{path}: the bundle inside this package is not changed", "give -o DIR for a copy of it")
+        raise BundleError(f"{path}: the bundle inside this package cannot be changed", "give -o DIR to write a copy")
     else:
         yield bundle
 
 
 def _copy(bundle: Bundle, name: str, copy: Bundle) -> None:
-    """One file into a copy; what a link outside the bundle leads to is the user's, and not the bundle's to pass on."""
+    """Copy one file; a link that leads out of the bundle is refused, as its target is not the bundle's to share."""
     file = bundle.place(name)
     if not file.resolve().is_relative_to(bundle.path.resolve()):
-        raise BundleError(f"{file}: is a link that leads out of the bundle", "put the file itself in its place")
+        raise BundleError(f"{file}: is a link that leads out of the bundle", "replace it with the file itself")
     if not file.is_file():
         raise BundleError(f"{bundle.path}: {name} is listed in the manifest but missing", _EXPORT_AGAIN)
     shutil.copyfile(file, copy.place(name))
@@ -254,16 +264,16 @@ def _copy(bundle: Bundle, name: str, copy: Bundle) -> None:
 
 @contextmanager
 def new_directory(path: Path, replace: bool | None = False) -> Iterator[Path]:
-    """A directory built aside and renamed to `path` at the end; on any failure all is as it was.
+    """A directory built in a temporary place and renamed to `path` at the end; on failure nothing has changed.
 
     Args:
         path: of the directory.
-        replace: a bundle that is there already; None where the verb does not offer to.
+        replace: overwrite an existing bundle; None if the verb has no such option.
 
     Raises:
-        OutputError: `path` exists (and `replace` is off), or cannot be written.
+        OutputError: `path` exists (and `replace` is not set), or cannot be written.
     """
-    place = path.resolve()  # "." has no name, and what a link points to is replaced, not the link
+    place = path.resolve()  # "." has no name; and a link's target is replaced, not the link
     with output_errors(path):
         if place.exists() and not (place / MANIFEST).is_file():
             raise OutputError(f"{path}: already exists and is not a bundle", "choose another -o")
@@ -286,7 +296,7 @@ def new_directory(path: Path, replace: bool | None = False) -> Iterator[Path]:
 
 
 def replace_file(bundle: Bundle, name: str, make: Callable[[Path], FileEntry]) -> Bundle:
-    """Make or replace one file, see `replace_files`."""
+    """Make or replace one file; see `replace_files`."""
     return replace_files(bundle, {name: make})
 
 
@@ -296,25 +306,25 @@ def replace_files(
     old: Collection[str] = (),
     licences: Sequence[Licence] | None = None,
 ) -> Bundle:
-    """Make files and take others out; at no moment does the manifest describe bytes that are not there.
+    """Add, replace and remove files; at no moment does the manifest describe bytes that are not there.
 
     Args:
-        bundle: as opened; the result is the bundle as it then is.
-        files: by name inside the bundle, what writes each at the path it is given and returns its entry, whose
-            `sha256` is filled in here.
-        old: names of the files that go; those of `files` that are there go in any case.
-        licences: of the bundle as it then is; by default what they were.
+        bundle: as opened; the updated bundle is returned.
+        files: by name inside the bundle, functions that write the file at a given path and return its entry; `sha256`
+            is filled in here.
+        old: names of files to remove; existing files with the names in `files` are replaced in any case.
+        licences: of the updated bundle; unchanged by default.
 
     Raises:
-        OutputError: not writable; the old files and their entries are as they were, or, once old bytes are gone, both
-            are out of the bundle.
+        OutputError: not writable. The old files and their entries are unchanged or, once old bytes are gone, both
+            are removed from the bundle.
     """
     gone = {*old, *files}
     with ExitStack() as stack:
         asides = {name: stack.enter_context(written_aside(bundle.place(name))) for name in files}
         made = []
         for name, aside in asides.items():
-            with output_errors(bundle.place(name)):  # of several files the one that failed
+            with output_errors(bundle.place(name)):  # names the file that failed
                 entry = files[name](aside)
                 made.append(entry.model_copy(update={"name": name, "sha256": sha256_of(aside)}))
         others = tuple(entry for entry in bundle.manifest.files if entry.name not in gone)

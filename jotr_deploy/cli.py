@@ -1,4 +1,4 @@
-"""The command line: find the verb, call it, print what a user can mend. No logic lives here."""
+"""The command line: find the verb, call it, print user-fixable errors. No logic lives here."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from jotr_deploy.verbs.terminal import console, errors
 
 
 class Verb(NamedTuple):
-    """Where a verb lives, and its line in the list of verbs: the first line of its own help."""
+    """A verb's location, and its line in the list of verbs: the first line of its own help."""
 
     module: str
-    name: str  # of a function, or of a typer.Typer with verbs of its own
+    name: str  # a function, or a typer.Typer with subcommands
     summary: str
 
 
 VERBS = {
     "export": Verb("verbs.export", "export", "Turn a checkpoint into a verified ONNX bundle."),
     "add": Verb(
-        "verbs.add", "add", "Put a detector and a 2-D pose network of your own, or BlazePose's, into a bundle."
+        "verbs.add",
+        "add",
+        "Add your own detector and 2-D pose network, or BlazePose's, to a bundle; or features for the fit.",
     ),
-    "run": Verb(
-        "verbs.run", "run", "Recover the people in an image, a folder, a glob, a video, or what a camera sees."
-    ),
+    "run": Verb("verbs.run", "run", "Recover the people in an image, a folder, a glob, a video or a camera stream."),
     "fetch": Verb(
         "verbs.fetch",
         "fetch",
@@ -46,34 +46,32 @@ VERBS = {
         "doctor",
         "Check the installation, its licences, and whether a bundle is intact and works.",
     ),
-    "build-engine": Verb("verbs.build_engine", "build_engine", "Build a verified engine into a bundle."),
+    "build-engine": Verb("verbs.build_engine", "build_engine", "Build a verified engine and add it to a bundle."),
     "calibrate": Verb(
-        "verbs.calibrate", "calibrate", "Add an eight-bit network that stays within a budget of millimetres."
+        "verbs.calibrate", "calibrate", "Add an eight-bit network that stays within an error budget in millimetres."
     ),
     "eval": Verb(
-        "verbs.eval", "evaluate", "Measure a bundle against ground truth: held-out drawn scenes, or a data set."
+        "verbs.eval", "evaluate", "Measure a bundle against ground truth: held-out synthetic scenes, or a data set."
     ),
     "train": Verb(
         "verbs.train",
         "train",
         "Train a network from a configuration; on SIGINT or SIGTERM a checkpoint is saved first.",
     ),
-    "plugins": Verb(
-        "verbs.build_engine", "plugins", "The sampling plugin for TensorRT: what is there, what is needed, build it."
-    ),
+    "plugins": Verb("verbs.build_engine", "plugins", "Inspect, check and build the sampling plugin for TensorRT."),
 }
 
-# What a mistyped command raises: click's UsageError, or the copy of it that newer typer carries but does not name.
+# Raised for a mistyped command: click's UsageError, or the copy of it that newer typer bundles without exporting it.
 _CommandError = cast(type[typer.BadParameter], typer.BadParameter.__mro__[1])
 
 
 def main() -> None:
-    """Entry point: what a user can mend is two lines and exit code 2, a bug is a traceback and exit code 1."""
+    """Entry point: a user-fixable error prints two lines and exits with 2; a bug shows a traceback and exits with 1."""
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # file names need not be text
+            stream.reconfigure(errors="backslashreplace")  # file names need not be valid text
     app = application(*[argument for argument in arguments if argument in VERBS][:1])
     try:
         code = app(arguments or ["--help"], prog_name="jotr-deploy", standalone_mode=False)
@@ -88,27 +86,27 @@ def main() -> None:
         for title, said in (("[bold red]error:[/]", mistake.cause), ("[bold]remedy:[/]", mistake.remedy)):
             errors.print(f"{title} {escape(one_line(said))}", highlight=False, soft_wrap=True)
         code = mistake.exit_code
-    if code == 130:  # newer typer turns the interrupt into this
+    if code == 130:  # newer versions of typer turn the interrupt into this
         errors.print("interrupted")
     sys.exit(code)
 
 
 def _mistake(error: Exception) -> JotrDeployError | None:
-    """What a user can mend about an error; None for a bug."""
+    """The user-fixable error that an exception amounts to; None for a bug."""
     if isinstance(error, _CommandError):
         command = error.ctx.command_path if error.ctx else "jotr-deploy"
-        return JotrDeployError(" ".join(error.format_message().split()), f"{command} --help says what it takes")
-    if isinstance(error, OSError) and error.filename is not None:  # a name too long, a folder that is closed
+        return JotrDeployError(" ".join(error.format_message().split()), f"see {command} --help")
+    if isinstance(error, OSError) and error.filename is not None:  # a name too long, a folder without permission
         return JotrDeployError(f"{error.filename}: {error.strerror}", "check the path and its permissions")
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        with suppress(OSError):  # Python would write the rest at its end, and fail again
+        with suppress(OSError):  # Python would flush the rest at exit, and fail again
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return JotrDeployError(f"the output cannot be written ({error.strerror})", "send it where there is room")
     return error if isinstance(error, JotrDeployError) else None
 
 
 def application(*loaded: str) -> typer.Typer:
-    """The command line with the modules of these verbs; of the others it only has the names and a line of help each.
+    """The command line with these verbs loaded; the others are present only as a name and one line of help.
 
     Reading every signature takes longer than all the rest of `--help`.
     """
@@ -118,7 +116,7 @@ def application(*loaded: str) -> typer.Typer:
         add_completion=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    app.callback(epilog="--debug anywhere shows the stack of an error.")(_options)
+    app.callback(epilog="Add --debug anywhere to see the traceback of an error.")(_options)
     for name, verb in VERBS.items():
         if name not in loaded:
             app.command(name, help=verb.summary)(_not_loaded)

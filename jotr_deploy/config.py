@@ -1,4 +1,4 @@
-"""One small configuration describes any JOTR, the published one being the default."""
+"""The configuration of a JOTR network; the defaults are the published one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 
 def first_fault(error: ValidationError, whole: str = "") -> str:
-    """`where: what` of the first value that does not fit; `whole` names the values where it is all of them."""
+    """`where: what` of the first invalid value; `whole` names the object if the fault concerns all of it."""
     first = error.errors()[0]
     where = ".".join(map(str, first["loc"])) or whole
     return f"{where}: {first['msg'].removeprefix('Value error, ')}".removeprefix(": ")
@@ -17,7 +17,7 @@ def first_fault(error: ValidationError, whole: str = "") -> str:
 class ModelConfig(BaseModel):
     """The architecture of a JOTR network; the defaults are the published network (`main_train.yml`).
 
-    The limits are far beyond any network of use. Whatever keeps to them can be built.
+    The limits are far beyond any practical network; anything within them can be built.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -35,9 +35,9 @@ class ModelConfig(BaseModel):
     crop_side: Annotated[int, Field(ge=16, le=2048)] = 256
     """Side of the input crop, pixels."""
     crop_factor: Annotated[float, Field(ge=1, le=4)] = 1.1
-    """Side of the square crop box over the longer side of the person's box."""
+    """Ratio of the square crop box's side to the longer side of the person's box."""
     voxel_grid: Annotated[int, Field(ge=1, le=64)] = 8
-    """Cells a side of the feature volume, and of the last feature map."""
+    """Cells per side of the feature volume, and of the last feature map."""
     dropout: Annotated[float, Field(ge=0, le=1)] = 0.1
 
     @model_validator(mode="after")
@@ -53,5 +53,5 @@ class ModelConfig(BaseModel):
 
     @property
     def heatmap_side(self) -> int:
-        """Side of the heat-map grid: joints are given in its cells."""
+        """Side of the heat-map grid: joints are given in cells of it."""
         return self.crop_side // 4

@@ -1,4 +1,4 @@
-"""What a user can mend: one line of cause, one of remedy, exit code 2. A bug stays a traceback, exit code 1."""
+"""User-fixable errors: one line of cause, one of remedy, exit code 2. A bug shows a traceback, exit code 1."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import unicodedata
 
 
 class JotrDeployError(Exception):
-    """The family of everything a user can mend.
+    """Base class of all user-fixable errors.
 
-    `cause` says what is wrong and where, `remedy` what to do about it; each is one line.
+    `cause` names the fault and its location, `remedy` the fix; each is one line.
     """
 
     exit_code = 2
@@ -28,7 +28,7 @@ class BodyFileError(JotrDeployError):
 
 
 class BundleError(JotrDeployError):
-    """A bundle that is not intact, not there, or not made for this use."""
+    """A bundle that is damaged, missing, or not made for this use."""
 
 
 class KeypointFileError(JotrDeployError):
@@ -36,7 +36,7 @@ class KeypointFileError(JotrDeployError):
 
 
 class DatasetError(JotrDeployError):
-    """A data set that is not there, or whose files are not as their layout says."""
+    """A data set that is missing, or whose files do not match its layout."""
 
 
 class SourceError(JotrDeployError):
@@ -52,7 +52,7 @@ class SessionError(JotrDeployError):
 
 
 class FitError(JotrDeployError):
-    """A fit that cannot start: kernels, features and people that do not belong together, or are no numbers."""
+    """A fit that cannot start: kernels, features and people do not match, or contain values that are not finite."""
 
 
 class FetchError(JotrDeployError):
@@ -68,19 +68,19 @@ class MissingDependency(JotrDeployError):
 
 
 def choice(option: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Refuse a word that an option does not know."""
+    """Refuse a value that an option does not accept."""
     if value not in allowed:
         raise JotrDeployError(f"{option}: {value!r} is not known", f"give one of {', '.join(allowed)}")
 
 
 def at_least_1(option: str, value: int | None) -> None:
-    """Refuse a count that is none; None is left to its default."""
+    """Refuse a count below 1; None stands for the default."""
     if value is not None and value < 1:
         raise JotrDeployError(f"{option}: {value} is too few", "give 1 or more")
 
 
 def install(*extras: str) -> str:
-    """The command that installs this package with these extras. It is on no package index: a clone is the source."""
+    """The command that installs this package with these extras. It is on no package index, so it needs a clone."""
     what = f"'.[{','.join(extras)}]'" if extras else "."
     return f"pip install {what} in a clone of jotr-deploy"
 
@@ -94,7 +94,7 @@ def first_line(error: BaseException) -> str:
 
 
 def one_line(text: str) -> str:
-    """Text of others that is shown: what a terminal would obey is escaped, spaces of any kind stay."""
+    """Text from outside, for display: control characters are escaped, spaces of any kind are kept."""
     return "".join(
         letter
         if letter.isprintable() or unicodedata.category(letter) == "Zs"

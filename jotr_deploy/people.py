@@ -1,4 +1,4 @@
-"""The one result type: everyone recovered in one frame."""
+"""The one result type: every person recovered in one frame."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from jotr_deploy.support.aliases import Array
 
-# field -> (shape after N, dtype); the one place that knows the layout of a person.
+# field -> (shape after N, dtype); the only place that defines the layout of a person.
 LAYOUT: dict[str, tuple[tuple[int, ...], type]] = {
     "boxes_px": ((4,), np.float32),
     "scores": ((), np.float32),
@@ -30,23 +30,23 @@ LAYOUT: dict[str, tuple[tuple[int, ...], type]] = {
     "joint_error": ((2,), np.float32),
 }
 LATER = frozenset({"aligned", "joint_error"})
-"""Fields that a result may lack, as those of earlier versions do: all zero then."""
+"""Fields that a result may lack, as results of earlier versions do; they default to zero."""
 
 
 @dataclass(frozen=True, eq=False)
 class People:
-    """Everyone recovered in one frame: parallel arrays over N people.
+    """Every person recovered in one frame: parallel arrays over N people.
 
-    N may be 0 and every array keeps its rank. Image pixels have their origin at the centre of the top left pixel,
-    x right, y down. The camera frame has the same x and y, and z into the scene. Everybody of a picture stands
-    before its one pinhole camera, or each person before one of their own (see `docs/cameras.md`).
+    N may be 0; every array keeps its rank. Image pixels have their origin at the centre of the top left pixel, x right,
+    y down. The camera frame has the same x and y, with z into the scene. All people of a picture share one pinhole
+    camera, or each has a camera of their own (see `docs/cameras.md`).
     """
 
     boxes_px: Array  # (N, 4) square crop box in the image, x0 y0 x1 y1
     scores: Array  # (N,) confidence of the detection, 1 where the source gives none
     track_ids: Array  # (N,) int64, -1 where untracked
     keypoints_px: Array  # (N, 30, 3) joints given to the network: x, y in the image, confidence; absent joints are zero
-    joints_used: Array  # (N,) int64, how many of them the network was allowed to see
+    joints_used: Array  # (N,) int64, how many of them the network was given
     joints_img: Array  # (N, 15, 3) refined joints of the 15-joint set, x y z in 0..1 of the crop volume
     pose_rad: Array  # (N, 24, 3) SMPL axis-angle, root first
     betas: Array  # (N, 10) SMPL shape
@@ -56,9 +56,9 @@ class People:
     principal_px: Array  # (N, 2) principal point of the camera, in the image
     joints_m: Array  # (N, 30, 3) 30-joint set, relative to the pelvis
     vertices_m: Array  # (N, 6890, 3) mesh, relative to the pelvis
-    aligned: Array = None  # type: ignore[assignment]  # (N,) bool, moved onto the joints given
-    # (N, 2) mean distance of the measured joints from those given, as recovered and as it is now, in parts of the side
-    # of the crop; 0 where nobody looked
+    aligned: Array = None  # type: ignore[assignment]  # (N,) bool, moved onto the given joints
+    # (N, 2) mean distance between measured and given joints, as recovered and after alignment, as a fraction of the
+    # crop's side; 0 where it was not measured
     joint_error: Array = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
@@ -73,12 +73,12 @@ class People:
 
     @classmethod
     def none(cls) -> People:
-        """Nobody: every array at its rank with N = 0."""
+        """No people: every array keeps its rank, with N = 0."""
         return cls(**{name: np.zeros((0, *shape), dtype) for name, (shape, dtype) in LAYOUT.items()})
 
     @classmethod
     def concatenate(cls, parts: Sequence[People]) -> People:
-        """All people of several results, in order; no parts give nobody."""
+        """All people of several results, in order; an empty sequence gives no people."""
         if not parts:
             return cls.none()
         return cls(**{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)})
@@ -94,10 +94,10 @@ class People:
     @overload
     def __getitem__(self, index: slice | Array | Sequence[int] | Sequence[bool]) -> People: ...
     def __getitem__(self, index: Any) -> Person | People:
-        """One person by number, or several by a slice, a mask or numbers, in that order.
+        """One person by index, or several by a slice, a mask or indices, in that order.
 
         Raises:
-            IndexError: a number beyond the last person, a mask of another length.
+            IndexError: an index beyond the last person, or a mask of another length.
         """
         if is_number(index):
             return Person(*(scalar(getattr(self, f.name)[index]) for f in fields(self)))
@@ -106,24 +106,24 @@ class People:
 
     @property
     def vertices_camera_m(self) -> Array:
-        """(N, 6890, 3) meshes, each in its own person's camera frame, metres."""
+        """(N, 6890, 3) meshes in metres, each in the person's own camera frame."""
         return self.vertices_m + self.translation_m[:, None]
 
     @property
     def joints_camera_m(self) -> Array:
-        """(N, 30, 3) the 30-joint set, each in its own person's camera frame, metres."""
+        """(N, 30, 3) joints of the 30-joint set in metres, each in the person's own camera frame."""
         return self.joints_m + self.translation_m[:, None]
 
 
 @dataclass(frozen=True, eq=False)
 class Person:
-    """One of `People`: the same values under the same names, in the singular."""
+    """One of `People`: the same values under the same names in the singular."""
 
     box_px: Array  # (4,) square crop box in the image, x0 y0 x1 y1
     score: float  # confidence of the detection
     track_id: int  # -1 where untracked
     keypoints_px: Array  # (30, 3) joints given to the network: x, y in the image, confidence
-    joints_used: int  # how many of them the network was allowed to see
+    joints_used: int  # how many of them the network was given
     joints_img: Array  # (15, 3) refined joints, x y z in 0..1 of the crop volume
     pose_rad: Array  # (24, 3) SMPL axis-angle, root first
     betas: Array  # (10,) SMPL shape
@@ -133,8 +133,8 @@ class Person:
     principal_px: Array  # (2,) principal point of the camera, in the image
     joints_m: Array  # (30, 3) relative to the pelvis
     vertices_m: Array  # (6890, 3) mesh, relative to the pelvis
-    aligned: bool  # moved onto the joints given
-    joint_error: Array  # (2,) mean distance from the joints given, in parts of the crop's side: as recovered, and now
+    aligned: bool  # moved onto the given joints
+    joint_error: Array  # (2,) mean distance from the given joints, as a fraction of the crop's side: before and after
 
     @property
     def vertices_camera_m(self) -> Array:
@@ -148,12 +148,12 @@ class Person:
 
 
 def is_number(index: object) -> bool:
-    """Whether an index chooses one person."""
+    """True for an index that selects a single person."""
     return isinstance(index, (int, np.integer)) and not isinstance(index, bool)
 
 
 def several(index: Any) -> slice | Array:
-    """An index that chooses any number of people, as NumPy takes it; an empty list chooses nobody.
+    """An index that selects any number of people, as NumPy takes it; an empty list selects nobody.
 
     Raises:
         TypeError: not an index.
@@ -162,10 +162,10 @@ def several(index: Any) -> slice | Array:
         return index
     chosen = np.asarray(index)
     if chosen.ndim != 1 or (len(chosen) and chosen.dtype.kind not in "bui"):
-        raise TypeError(f"people are chosen by a number, a slice, a mask or numbers, not by {type(index).__name__}")
+        raise TypeError(f"people are selected by an index, a slice, a mask or indices, not by {type(index).__name__}")
     return chosen if len(chosen) else chosen.astype(np.int64)
 
 
 def scalar(value: Any) -> Any:
-    """A row as it is, a single number as Python's."""
+    """A row unchanged, a single number as a Python scalar."""
     return value.item() if np.ndim(value) == 0 else value

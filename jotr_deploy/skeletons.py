@@ -8,7 +8,7 @@ from jotr_deploy.support.aliases import Array
 
 
 def _mirrored(*names: str) -> tuple[str, ...]:
-    """Each name for the left, then for the right side of the body."""
+    """Each name first for the left, then for the right side of the body."""
     return tuple(f"{side}_{name}" for name in names for side in "LR")
 
 
@@ -19,14 +19,14 @@ def _side(side: str, *names: str) -> tuple[str, ...]:
 _ARM = ("Shoulder", "Elbow", "Wrist")
 _LEG = ("Hip", "Knee", "Ankle")
 
-# The 24 joints of SMPL, five points of the face and the head top: what the mesh network reads and returns.
+# The 24 joints of SMPL, five face points and the head top: input and output of the mesh network.
 SMPL30: tuple[str, ...] = (
     *("Pelvis", *_mirrored("Hip"), "Torso", *_mirrored("Knee"), "Spine", *_mirrored("Ankle"), "Chest"),
     *(*_mirrored("Toe"), "Neck", *_mirrored("Thorax"), "Head", *_mirrored(*_ARM, "Hand")),
     *("Nose", *_mirrored("Eye", "Ear"), "Head_top"),
 )
 SMPL30_INDEX: dict[str, int] = {name: index for index, name in enumerate(SMPL30)}
-# Parents of the 24 joints of SMPL, numbered by their depth in the tree; the root has none.
+# Parents of the 24 SMPL joints, which are numbered by depth in the tree; the root has none.
 SMPL_PARENTS: tuple[int, ...] = (
     -1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21,
 )  # fmt: skip
@@ -45,15 +45,15 @@ H36M14_IN_H36M17: tuple[int, ...] = tuple(
 )
 
 _COCO17 = ("Nose", *_mirrored("Eye", "Ear", *_ARM, *_LEG))
-# What a detector measures, whatever its skeleton: pelvis and neck are midpoints of hips and shoulders, not joints of
-# the body, and head top, toes and spine are defined differently by those who give them.
+# Joints that detectors measure, whatever their skeleton: pelvis and neck are midpoints of hips and shoulders, not body
+# joints, and the definitions of head top, toes and spine vary between sources.
 MEASURED_IN_SMPL30: tuple[int, ...] = tuple(SMPL30_INDEX[name] for name in _COCO17)
 _OPENPOSE_TOP = ("Nose", "Neck", *_side("R", *_ARM), *_side("L", *_ARM))
 _OPENPOSE_LEGS = (*_side("R", *_LEG), *_side("L", *_LEG))
 _OPENPOSE_FACE = ("R_Eye", "L_Eye", "R_Ear", "L_Ear")
 _FOOT = ("Big_toe", "Small_toe", "Heel")
 
-# Toes of a detector are their tips, the SMPL toe is the ball of the foot: their names differ, so they never meet.
+# A detector's toes are the tips, SMPL's toe is the ball of the foot: the names differ so that they never match.
 SKELETONS: dict[str, tuple[str, ...]] = {
     "coco17": _COCO17,
     "coco18": (*_OPENPOSE_TOP, *_OPENPOSE_LEGS, *_OPENPOSE_FACE),
@@ -71,12 +71,12 @@ _MIDPOINTS = (("Pelvis", "L_Hip", "R_Hip"), ("Neck", "L_Shoulder", "R_Shoulder")
 
 
 def flip_pairs(names: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
-    """(left, right) index pairs of a joint set: what a mirrored picture exchanges."""
+    """(left, right) index pairs of a joint set, to swap when a picture is mirrored."""
     return tuple((left, names.index(f"R{name[1:]}")) for left, name in enumerate(names) if name.startswith("L_"))
 
 
 def mirrored_order(names: tuple[str, ...]) -> tuple[int, ...]:
-    """For every place of a joint set the joint that a mirror puts there: itself, or its partner on the other side."""
+    """Index of each joint's partner under a mirror: the same joint on the other side, or itself if it has none."""
     order = list(range(len(names)))
     for left, right in flip_pairs(names):
         order[left], order[right] = right, left
@@ -94,20 +94,20 @@ _BONE_NAMES = (
     *(("Neck", "R_Shoulder"), ("R_Shoulder", "R_Elbow"), ("R_Elbow", "R_Wrist"), ("R_Wrist", "R_Hand")),
     *(("Nose", "L_Eye"), ("L_Eye", "L_Ear"), ("Nose", "R_Eye"), ("R_Eye", "R_Ear")),
 )
-# Index pairs for drawing. The trunk is one straight bone: 2-D detectors know nothing between pelvis and neck.
+# Index pairs for drawing. The trunk is one straight bone: 2-D detectors have no joint between pelvis and neck.
 SMPL30_BONES: tuple[tuple[int, int], ...] = tuple((SMPL30_INDEX[a], SMPL30_INDEX[b]) for a, b in _BONE_NAMES)
 
 
 def to_smpl30(joints: Array, skeleton: str | tuple[str, ...]) -> Array:
-    """Bring the joints of a detector into the 30-joint set.
+    """Convert a detector's joints to the 30-joint set.
 
     Args:
         joints: (P, J, 3) x, y, confidence in the order of the skeleton; P may be 0.
         skeleton: a key of `SKELETONS`, or the names of the J joints.
 
     Returns:
-        (P, 30, 3) float32. Joints that the skeleton lacks are all zero, but pelvis and neck are the midpoints of hips
-        and shoulders, with the product of both confidences. Toes and the inner spine are never filled.
+        (P, 30, 3) float32. Joints missing from the skeleton are zero, except pelvis and neck, which are the midpoints
+        of hips and shoulders, with the product of both confidences. Toes and inner spine are never filled.
     """
     names = SKELETONS[skeleton] if isinstance(skeleton, str) else skeleton
     out = np.zeros((len(joints), len(SMPL30), 3), np.float32)

@@ -32,7 +32,7 @@ from jotr_deploy.config import ModelConfig
 from jotr_deploy.errors import BundleError, OutputError
 
 AGAIN = "export it again: jotr-deploy export CHECKPOINT -o BUNDLE"
-PLACE = "give a place in a folder that exists, may be written and has room"
+PLACE = "choose a writable folder that exists and has free space"
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
@@ -147,10 +147,10 @@ def test_a_manifest_of_an_older_format_is_read_with_defaults_and_written_as_the_
          AGAIN),
         (b"null", "{m}: manifest: Input should be a valid dictionary or instance of Manifest", AGAIN),
         (b"{}", "{m}: model: Field required", AGAIN),
-        ({"format": 4, "anything": 1}, "{b}: bundle format 4, this version reads 3",
+        ({"format": 5, "anything": 1}, "{b}: bundle format 5, this version reads up to 4",
          "upgrade: git pull, then pip install . in a clone of jotr-deploy"),
-        ({"format": 0}, "{m}: format: Input should be 1, 2 or 3", AGAIN),
-        ({"format": "new"}, "{m}: format: Input should be 1, 2 or 3", AGAIN),
+        ({"format": 0}, "{m}: format: Input should be 1, 2, 3 or 4", AGAIN),
+        ({"format": "new"}, "{m}: format: Input should be 1, 2, 3 or 4", AGAIN),
         ({"colour": "red"}, "{m}: colour: Extra inputs are not permitted", AGAIN),
         ({"model": {"heads": 3}},
          "{m}: model: d_model 256 must be a multiple of heads (3) and of 4", AGAIN),
@@ -158,7 +158,8 @@ def test_a_manifest_of_an_older_format_is_read_with_defaults_and_written_as_the_
          "{m}: model.crop_factor: Input should be greater than or equal to 1", AGAIN),
         ({"files": [{"role": "mesh", "name": "mesh.onnx"}]}, "{m}: files.0.sha256: Field required", AGAIN),
         ({"files": [{"role": "cook", "name": "x", "sha256": "x"}]},
-         "{m}: files.0.role: Input should be 'mesh', 'faces', 'detector' or 'pose'", AGAIN),
+         "{m}: files.0.role: Input should be 'mesh', 'faces', 'detector', 'pose', 'features', 'kernels' or 'bank'",
+         AGAIN),
     ],
 )  # fmt: skip
 def test_manifests_that_are_refused(tmp_path: Path, content: Any, cause: str, remedy: str) -> None:
@@ -173,7 +174,7 @@ def test_what_is_no_bundle(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "bundle"
     if kind == "folder":
         path.mkdir()
-    remedy = "make one: jotr-deploy export CHECKPOINT -o BUNDLE; or take that of this package: starter"
+    remedy = "make one: jotr-deploy export CHECKPOINT -o BUNDLE; or use the bundle of this package: starter"
     assert refusal(open_bundle, path) == (f"{path}: not a bundle (no bundle.json)", remedy)
 
 
@@ -376,7 +377,7 @@ def test_networks_of_others_have_a_verb_of_their_own(tmp_path: Path, role: str) 
 def test_the_starter_is_not_changed(starter: Path) -> None:
     with pytest.raises(BundleError) as caught, to_write(Path("starter")):
         pass
-    assert str(caught.value) == "starter: the bundle inside this package is not changed\ngive -o DIR for a copy of it"
+    assert str(caught.value) == "starter: the bundle inside this package cannot be changed\ngive -o DIR to write a copy"
 
 
 def test_a_copy_is_added_to_and_appears_whole(starter: Path, tmp_path: Path) -> None:
@@ -419,8 +420,8 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0"
         ("b/mesh.onnx", "not a bundle (it is plain text)", "give its folder: {p}/b"),
         ("b.zip", "not a bundle (it is a gzip archive)", "unpack it and give the file inside"),
         (".", "not a bundle (no bundle.json)", "give the folder inside it: {p}/b"),
-        ("none", "not a bundle (no bundle.json)", "make one: jotr-deploy export CHECKPOINT -o BUNDLE; or take that of "
-         "this package: starter"),
+        ("none", "not a bundle (no bundle.json)", "make one: jotr-deploy export CHECKPOINT -o BUNDLE; or use the "
+         "bundle of this package: starter"),
     ],
 )  # fmt: skip
 def test_what_is_given_in_place_of_a_bundle(tmp_path: Path, given: str, what: str, remedy: str) -> None:

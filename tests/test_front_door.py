@@ -51,9 +51,9 @@ def test_the_old_names_stay() -> None:
     ("options", "cause"),
     [
         ({"protocol": "h36m"}, "--protocol: 'h36m' is not known"),
-        ({"root": "sets"}, "--protocol synthetic makes no use of --root"),
-        ({"protocol": "3dpw", "pixels": True}, "--protocol 3dpw makes no use of --pixels"),
-        ({"protocol": "3dpw", "scenes": 3}, "--protocol 3dpw makes no use of --scenes"),
+        ({"root": "sets"}, "--protocol synthetic does not use --root"),
+        ({"protocol": "3dpw", "pixels": True}, "--protocol 3dpw does not use --pixels"),
+        ({"protocol": "3dpw", "scenes": 3}, "--protocol 3dpw does not use --scenes"),
         ({"protocol": "3dpw"}, "--protocol 3dpw needs --root"),
         ({"protocol": "3dpw", "root": "sets", "smpl": "smpl"}, "--protocol 3dpw needs --h36m-regressor"),
     ],
@@ -65,6 +65,6 @@ def test_evaluate_refuses_what_a_protocol_does_not_use(options: dict[str, object
 
 
 def test_only_tensorrt_has_its_options(tmp_path: Path) -> None:
-    with pytest.raises(jd.JotrDeployError, match="plugin: for TensorRT only"):
+    with pytest.raises(jd.JotrDeployError, match="plugin: only for TensorRT"):
         jd.build_engine("starter", backend="onnxruntime", output=tmp_path / "copy", plugin="aot")
     assert not (tmp_path / "copy").exists()

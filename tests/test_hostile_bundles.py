@@ -136,7 +136,7 @@ def test_what_a_link_leads_to_is_not_copied(tmp_path: Path, keep: Path) -> None:
     with pytest.raises(BundleError) as error, to_write(bundle.path, tmp_path / "copy"):
         pass
     assert error.value.cause == f"{bundle.path / 'd.onnx'}: is a link that leads out of the bundle"
-    assert error.value.remedy == "put the file itself in its place"
+    assert error.value.remedy == "replace it with the file itself"
     assert tree(tmp_path) == before
 
 

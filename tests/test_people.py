@@ -175,7 +175,7 @@ def test_detections_choose_and_iterate_alike():
 @pytest.mark.parametrize("wrong", [True, 1.0, None, "0", [0.5], [[0, 1]]])
 def test_nothing_else_chooses_people(wrong):
     for people in (some(2), Detections.from_boxes(np.ones((2, 4)))):
-        with pytest.raises(TypeError, match="people are chosen by a number, a slice, a mask or numbers, not by"):
+        with pytest.raises(TypeError, match="people are selected by an index, a slice, a mask or indices, not by"):
             people[wrong]
 
 

@@ -1,1 +1,1 @@
-"""Eight-bit networks: which nodes, from which frames, at what price in millimetres."""
+"""Calibration of 8-bit networks: choice of nodes, calibration crops, and the cost in millimetres."""

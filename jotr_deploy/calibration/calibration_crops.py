@@ -1,4 +1,4 @@
-"""The crops a network is calibrated with: pictures or synthetic scenes, through the runtime's own preprocessing."""
+"""Crops to calibrate a network with: from pictures or synthetic scenes, through the runtime's own preprocessing."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from jotr_deploy.runtime.sources.opening import open_source
 from jotr_deploy.support.aliases import Array, Progress
 
 SEED = 3000
-"""Seed of calibration scenes: neither trained on (below 1000) nor what `eval` draws by default."""
+"""Seed of calibration scenes: used neither in training (below 1000) nor by `eval` by default."""
 ENOUGH = 128
-"""Fewer crops give ranges that the next picture may exceed."""
+"""Fewest crops whose ranges suit other pictures too."""
 BATCH = 8
 
 
@@ -33,7 +33,7 @@ class CropSet:
     """Crops in a fixed order."""
 
     feeds: Mapping[str, Array]  # the network's inputs by name, N of each
-    what: str  # where they come from, for people
+    what: str  # description of their source
     skipped: tuple[str, ...] = ()  # pictures that could not be read
 
     def __len__(self) -> int:
@@ -78,7 +78,7 @@ def crops_of_pictures(
     count: int,
     progress: Progress = lambda step, done, total: None,
 ) -> CropSet:
-    """Everybody in pictures, until there are `count`: by keypoints, else as `open_people_source` finds them.
+    """Crops of the people in pictures, up to `count`: by keypoints, else as `open_people_source` finds them.
 
     Pictures that cannot be read are left out and named in the result.
 

@@ -23,7 +23,7 @@ class Codes:
     whole: bool  # integers
 
     def nearest(self, values: Array) -> Array:
-        """The code of each value that is given in units of its scale; what is beyond the largest is clipped."""
+        """Code of each value, given in units of its scale; larger values are clipped."""
         inside = np.clip(values, -self.largest, self.largest)
         return (np.rint(inside) if self.whole else inside).astype(self.dtype)
 

@@ -1,4 +1,4 @@
-"""`calibrate`: an eight-bit copy of a bundle's network whose drift stays within a budget of millimetres."""
+"""`calibrate`: makes an 8-bit copy of a bundle's network whose drift stays within a budget of millimetres."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from jotr_deploy.support.read_errors import read_onnx
 from jotr_deploy.support.writing import written_aside
 
 LEAST = 8
-"""Crops; with fewer none would be held out to measure with."""
+"""Fewest crops; with fewer, none would be held out to measure drift."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ def calibrate(
 ) -> Calibrated:
     """Write `mesh.int8.onnx`, or `mesh.fp8.onnx`, into a bundle; equal crops and options give equal bytes.
 
-    Ranges come from three of four crops, the drift is measured on the fourth. With `blocks` these are in eight bits,
-    and no budget is asked.
+    Ranges come from three of four crops, the drift is measured on the fourth. With `blocks`, exactly these are
+    quantised, and the budget is ignored.
 
     Raises:
         BundleError: no intact fp32 network, one without a body, or one that is quantised already.
@@ -115,10 +115,10 @@ def calibrate(
 
 
 def blocks_of(bundle: Bundle, precision: Precision | str = Precision.INT8) -> tuple[str, ...]:
-    """The blocks that are in eight bits in a calibrated bundle.
+    """Blocks of a calibrated bundle that are in eight bits.
 
     Raises:
-        BundleError: it was never calibrated for that, the file is not intact, or its blocks are not told.
+        BundleError: it was never calibrated for that, the file is not intact, or its blocks are not recorded.
     """
     precision = Precision.of(precision)
     calibrated(bundle, precision)
@@ -148,7 +148,7 @@ def _rounded(value: float) -> float:
 
 
 def _cached(key: str, tensors: tuple[str, ...], make: Callable[[], Mapping[str, Histogram]]) -> Mapping[str, Histogram]:
-    """The histograms of a network and a set of crops; a file that is damaged or of other tensors is made anew."""
+    """Histograms of a network over a set of crops, from the cache; a damaged or mismatched file is made anew."""
     path = user_cache() / "calibration" / f"{key}.npz"
     try:
         with np.load(path, allow_pickle=False) as stored:

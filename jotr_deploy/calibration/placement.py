@@ -9,7 +9,7 @@ import onnx
 
 from jotr_deploy.errors import BundleError
 
-# Scope -> how many further parts of a node's scope name one block. What is in no row stays in float: heat maps,
+# Scope -> how many further parts of a node's scope name one block. Scopes in no row stay in float: heat maps,
 # sampling points, regressors of coordinates, heads, pose prior, rotations, body; within the rows products of two
 # activations, softmax and norms.
 BLOCKS: Mapping[str, int] = {

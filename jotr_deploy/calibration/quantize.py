@@ -25,7 +25,7 @@ class Sites:
     """Positions of the Q/DQ pairs of a set of blocks."""
 
     inputs: Mapping[tuple[str, int], str]  # (node, slot) that reads through a pair -> tensor
-    results: Collection[str]  # tensors that everybody reads through the pair
+    results: Collection[str]  # tensors that all readers read through the pair
 
     @property
     def tensors(self) -> tuple[str, ...]:
@@ -34,7 +34,7 @@ class Sites:
 
 
 def sites(model: onnx.ModelProto, blocks: Collection[str] | None = None) -> Sites:
-    """Positions of the Q/DQ pairs for these blocks; by default for all.
+    """Positions of the Q/DQ pairs for these blocks, by default all.
 
     Raises:
         BundleError: see `placement.chosen_nodes`.
@@ -59,7 +59,7 @@ def sites(model: onnx.ModelProto, blocks: Collection[str] | None = None) -> Site
 
 
 def _result(node: onnx.NodeProto, readers: Mapping[str, list[onnx.NodeProto]]) -> str:
-    """The tensor that leaves a node, behind the ReLU that follows it alone."""
+    """Result of a node, after the ReLU if that is its only reader."""
     behind = readers.get(node.output[0], [])
     return str(behind[0].output[0] if len(behind) == 1 and behind[0].op_type == "Relu" else node.output[0])
 
@@ -67,13 +67,13 @@ def _result(node: onnx.NodeProto, readers: Mapping[str, list[onnx.NodeProto]]) -
 def quantize(
     model: onnx.ModelProto, largest: Mapping[str, float], blocks: Collection[str], codes: Codes = INT8
 ) -> onnx.ModelProto:
-    """The network with these blocks in eight bits, checked, deterministic to the byte.
+    """Copy of a network with these blocks in eight bits; checked, and deterministic to the byte.
 
     Args:
         model: the fp32 network as `export_onnx` gives it, its weights float32.
         largest: absolute value of each of `sites(model, blocks).tensors` that the largest code stands for.
         blocks: of `placement.chosen_nodes`.
-        codes: what eight bits stand for.
+        codes: the 8-bit type.
     """
     quantized = onnx.ModelProto()
     quantized.CopyFrom(model)
@@ -92,7 +92,7 @@ class _Writer:
         self.stored: set[str] = set()
 
     def write(self, chosen: Mapping[str, Chosen], blocks: Collection[str]) -> None:
-        """Every node again, reading through pairs and stored weights where that is wanted."""
+        """Rewrite every node to read through pairs and stored weights where needed."""
         names = {node.name for block in blocks for node in chosen[block].weighted}
         nodes = list(self.graph.node)
         del self.graph.node[:]

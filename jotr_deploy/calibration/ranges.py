@@ -30,7 +30,7 @@ class Histogram:
     counts: Array  # (BINS,) int64, equal bins from 0 to `largest`
 
     def range_by(self, method: CalibrationMethod, codes: Codes = INT8) -> float:
-        """The absolute value that the largest code stands for; what is larger is clipped to it."""
+        """Absolute value that the largest code stands for; larger values are clipped to it."""
         if not self.counts.any() or self.largest == 0:
             return 0.0
         return self.largest * SHARES[method](self.counts.astype(np.float64), codes)
@@ -72,13 +72,13 @@ def _all(counts: Array, codes: Codes) -> float:
 
 
 def _percentile(counts: Array, codes: Codes) -> float:
-    """Up to the bin within which the percentile lies."""
+    """Range up to the bin that contains the percentile."""
     below = np.cumsum(counts) / counts.sum()
     return float(np.searchsorted(below, PERCENTILE / 100) + 1) / BINS
 
 
 def _mse(counts: Array, codes: Codes) -> float:
-    """The range whose rounding and clipping cost the least squared error."""
+    """Range with the least squared error from rounding and clipping."""
     middles = np.arange(BINS) + 0.5
 
     def error(end: int) -> float:
@@ -90,9 +90,9 @@ def _mse(counts: Array, codes: Codes) -> float:
 
 
 def _entropy(counts: Array, codes: Codes) -> float:
-    """The range whose quantised histogram diverges least from the clipped one (Kullback-Leibler).
+    """Range whose quantised histogram diverges least from the clipped one (Kullback-Leibler).
 
-    Zeros are no evidence: ReLU makes them in any number. The steps are those of integers, equal ones.
+    Zeros are ignored, since ReLU makes any number of them. Steps are equal, as for integers.
     """
     counts = counts.copy()
     counts[0] = counts[1]
@@ -117,7 +117,7 @@ def _entropy(counts: Array, codes: Codes) -> float:
 
 
 def _candidates() -> range:
-    return range(BINS, _LEVELS - 1, -_STEP)  # the widest first: it wins where all are equal
+    return range(BINS, _LEVELS - 1, -_STEP)  # the widest first: it wins ties
 
 
 SHARES: Mapping[CalibrationMethod, Callable[[Array, Codes], float]] = {
@@ -126,4 +126,4 @@ SHARES: Mapping[CalibrationMethod, Callable[[Array, Codes], float]] = {
     "percentile": _percentile,
     "mse": _mse,
 }
-"""By method, which share of the largest absolute value the range keeps."""
+"""Functions for the share of the largest absolute value that the range keeps, by method."""

@@ -44,7 +44,7 @@ class Search:
 
 
 class DriftMeter:
-    """Runs networks over the held-out crops and compares them with fp32.
+    """Meter that runs networks over the held-out crops and compares them with fp32.
 
     Raises:
         VerificationError: on a call, an output that is not finite.
@@ -80,18 +80,18 @@ def search(
     codes: Codes = INT8,
     progress: Progress = lambda step, done, total: None,
 ) -> tuple[onnx.ModelProto, Search]:
-    """Quantise every block, then give the costliest back to float until the drift is within the budget.
+    """Quantise every block, then return the costliest to float until the drift is within the budget.
 
     Args:
         model: fp32, weights float32.
         largest: see `quantize`, for all blocks.
         meter: a network -> (N,) drift of each person, mm.
         budget_mm: largest mean drift.
-        codes: what eight bits stand for.
+        codes: the 8-bit type.
         progress: called with a step, steps done and all known steps.
 
     Raises:
-        JotrDeployError: not even the cheapest block alone is within the budget; it says what was reached.
+        JotrDeployError: not even the cheapest block alone is within the budget; the message gives the drift reached.
         VerificationError: an output is not finite.
     """
     names = list(chosen_nodes(model))
@@ -121,7 +121,7 @@ def placed(
     codes: Codes = INT8,
     progress: Progress = lambda step, done, total: None,
 ) -> tuple[onnx.ModelProto, Search]:
-    """Quantise these blocks whatever they cost, and measure it; the other arguments are those of `search`.
+    """Quantise these blocks at any cost and measure the drift; the other arguments are those of `search`.
 
     Raises:
         BundleError: the network has no block of a name.

@@ -1,1 +1,1 @@
-"""Data sets: what a picture shows, with exact or measured labels."""
+"""Data sets: pictures of people with exact or measured labels."""

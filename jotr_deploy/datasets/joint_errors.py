@@ -1,6 +1,6 @@
-"""Synthetic errors of 2-D joints: what a pose network gets wrong, for training and measuring with true joints.
+"""Synthetic errors of 2-D joints, like those of a pose network, for training and evaluation with true joints.
 
-Normal errors are those of a pose network that knows its people. The kinds of the published training (docs/network.md)
+Normal errors are those of a good pose network. The kinds of the published training (docs/network.md)
 are those of one that is often quite wrong: every joint is jittered, missed, taken for its mirror image, taken from
 another person, or good. There an error of size s lies at object keypoint similarity s from where it belongs.
 """
@@ -17,7 +17,7 @@ JITTER, MISS, INVERSION, SWAP, GOOD = range(len(KINDS))
 # The spread of annotators for each COCO-17 joint, relative to the root of the person's area.
 SIGMA = np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]) / 1000
 TRIES = np.array([500, 2000, 500, 500, 125])
-"""Points that are tried for each kind, for miss and swap around each centre, before the kind is given up."""
+"""Points tried for each kind, for miss and swap around each centre, before the kind is given up."""
 FIRST_TRIES = 24
 
 DEVIATION, HIDDEN_FACTOR, NOT_FOUND = 2.5 / 128, 3.0, 0.15
@@ -26,7 +26,7 @@ pose network guesses; and how many of the joints are not found at all. A small n
 off by 2.8 and 6.9 px in a crop of 128, without the worst tenth."""
 
 OVERLAPPING_IOU = 0.1
-"""People whose boxes share this much can be taken for each other."""
+"""IoU of boxes from which people can be taken for each other."""
 COCO17_IN_SMPL30 = [SMPL30_INDEX[name] for name in SKELETONS["coco17"]]
 
 _JOINTS = len(SIGMA)
@@ -38,7 +38,7 @@ _OWN, _MIRRORED, _OTHERS = 0, 1, 2
 
 
 def distance_px(similarity: float, area_px2: float) -> Array:
-    """(17,) how far from its place each joint has this object keypoint similarity, for a person of this area."""
+    """(17,) distance at which each joint has this object keypoint similarity, for a person of this area."""
     distance: Array = np.sqrt(-2 * area_px2 * (2 * SIGMA) ** 2 * np.log(similarity))
     return distance
 
@@ -47,8 +47,8 @@ def error_probabilities(valid_joints: int, overlaps: int) -> Array:
     """(5, 17) probability of each of `KINDS` for each COCO-17 joint, columns sum to 1.
 
     Args:
-        valid_joints: how many joints of the person are known; the fewer, the more errors.
-        overlaps: how many people's boxes overlap the person's.
+        valid_joints: number of known joints of the person; the fewer, the more errors.
+        overlaps: number of people whose boxes overlap the person's.
     """
     table = np.zeros((len(KINDS), _JOINTS))
     table[JITTER, [0, 13, 14, 15, 16]], table[JITTER, 1:11], table[JITTER, 11:13] = (
@@ -69,7 +69,7 @@ def error_probabilities(valid_joints: int, overlaps: int) -> Array:
 def joints_with_normal_errors(
     rng: np.random.Generator, joints_px: Array, visible: Array, inside: Array, side_px: float
 ) -> Array:
-    """The joints of one person, each off by a normal error, `NOT_FOUND` of them missing.
+    """Joints of one person, each with a normal error, and a share of `NOT_FOUND` missing.
 
     Args:
         rng: draws the errors; as many numbers, whatever is visible.
@@ -79,7 +79,7 @@ def joints_with_normal_errors(
         side_px: of the person's square crop box.
 
     Returns:
-        (30, 3) x, y, confidence 0 or 1; what COCO-17 does not have is zero but for midpoints.
+        (30, 3) x, y, confidence 0 or 1; joints not in COCO-17 are zero, except midpoints.
     """
     deviation_px = DEVIATION * side_px * np.where(visible, 1, HIDDEN_FACTOR)[COCO17_IN_SMPL30, None]
     found_px = joints_px[COCO17_IN_SMPL30] + deviation_px * rng.standard_normal((_JOINTS, 2))
@@ -90,18 +90,18 @@ def joints_with_normal_errors(
 def detected_joints(
     rng: np.random.Generator, joints_px: Array, labelled: Array, given: Array, area_px2: float, others_px: Array
 ) -> Array:
-    """The joints of one person with errors of the published kinds, see `disturb_joints`.
+    """Joints of one person with errors of the published kinds, see `disturb_joints`.
 
     Args:
         rng: draws the errors.
         joints_px: (30, 2) true joints.
-        labelled: (30,) bool, those in the picture, hidden or not: the number of them decides how often errors are.
+        labelled: (30,) bool, those in the picture, hidden or not: their number decides the frequency of errors.
         given: (30,) bool, those that the network finds.
         area_px2: of the person's tight box.
         others_px: (K, 17, 2) COCO-17 joints of the people who overlap.
 
     Returns:
-        (30, 3) x, y, confidence 0 or 1; what COCO-17 does not have, or no error could be drawn for, is zero.
+        (30, 3) x, y, confidence 0 or 1; joints not in COCO-17, or without a possible error, are zero.
     """
     found_px = disturb_joints(rng, joints_px[COCO17_IN_SMPL30], labelled[COCO17_IN_SMPL30], area_px2, others_px)
     found = given[COCO17_IN_SMPL30] & found_px.any(-1)
@@ -109,7 +109,7 @@ def detected_joints(
 
 
 def as_given(joints_px: Array, found: Array) -> Array:
-    """COCO-17 joints (17, 2) of one person and which are found (17,), as the network is given them: (30, 3)."""
+    """Joints for the network, (30, 3), from COCO-17 joints (17, 2) of one person and flags of those found (17,)."""
     return to_smpl30(np.concatenate([np.where(found[:, None], joints_px, 0), found[:, None]], 1)[None], "coco17")[0]
 
 
@@ -117,7 +117,7 @@ def disturb_joints(
     rng: np.random.Generator, joints_px: Array, visible: Array, area_px2: float, others_px: Array,
     others_known: Array | None = None,
 ) -> Array:  # fmt: skip
-    """The joints of one person with synthetic errors.
+    """Joints of one person with synthetic errors.
 
     A kind of error for which no point can be found is left out and the other probabilities are renormalised; a joint
     without any is (0, 0).
@@ -126,7 +126,7 @@ def disturb_joints(
         rng: all randomness.
         joints_px: (17, 2) true COCO-17 joints in crop pixels. Distances grow with the root of `area_px2`, so any scale
             will do, as long as all arguments have the same.
-        visible: (17,) bool, the joints that are known; the others are disturbed all the same, but no joint is taken
+        visible: (17,) bool, the joints that are known; the others are perturbed too, but no joint is taken
             for a mirror image that is not known.
         area_px2: area of the person's tight box in the same frame.
         others_px: (K, 17, 2) joints of the people whose boxes overlap the person's (IoU of 0.1 or more); K may be 0.
@@ -137,8 +137,8 @@ def disturb_joints(
     """
     candidates, present = _candidates(joints_px, visible, others_px, others_known)
     table = error_probabilities(int(np.count_nonzero(visible)), len(others_px))
-    # A race: the kinds in the order of exponential waiting times. The first that can be had is then distributed by the
-    # probabilities renormalised over those that can be had, without looking for all of them.
+    # A race: kinds in the order of exponential waiting times. The first possible one is then distributed by the
+    # probabilities renormalised over the possible ones, without having to find all of these.
     order = np.argsort(rng.standard_exponential(table.shape) / table, axis=0)
     reach = np.stack([distance_px(similarity, area_px2) for similarity in (0.85, 0.5, 0.1)], 1)
     out = np.zeros((_JOINTS, 2))
@@ -155,7 +155,7 @@ def disturb_joints(
 
 
 def _candidates(joints_px: Array, visible: Array, others_px: Array, others_known: Array | None) -> tuple[Array, Array]:
-    """Places where each joint may be seen by mistake: (17, 2 + 2 K, 2), and which of these there are."""
+    """Places where each joint may be seen by mistake: (17, 2 + 2 K, 2), and flags of those that exist."""
     own, others = np.asarray(joints_px, np.float64), np.asarray(others_px, np.float64).reshape(-1, _JOINTS, 2)
     candidates = np.stack([own, own[_MIRROR], *others, *others[:, _MIRROR]], 1)
     present = np.repeat(_PAIRED[:, None], candidates.shape[1], 1)
@@ -171,9 +171,9 @@ def _try(
     rng: np.random.Generator, kind_of: Array, joints: Array, candidates: Array, present: Array, reach: Array,
     tries: int | None,
 ) -> tuple[Array, Array]:  # fmt: skip
-    """Look for a point of the wanted kind for each of these joints: (P,) found, (P, 2) the point.
+    """Search for a point of the given kind for each of these joints: (P,) found, (P, 2) the point.
 
-    `tries` limits the attempts of all; without it each joint has what its kind allows.
+    `tries` limits the attempts for all joints; without it each kind has its own limit.
     """
     kind, candidates, present, reach = kind_of[joints], candidates[joints], present[joints], reach[joints]
     each = np.arange(len(joints))[:, None]
@@ -203,7 +203,7 @@ def _try(
 
 
 def _centres(columns: int) -> Array:
-    """(5, columns) the candidates around which each kind of error lies."""
+    """(5, columns) candidates around which each kind of error lies."""
     table = np.zeros((len(KINDS), columns), bool)
     table[[JITTER, GOOD], _OWN] = True
     table[MISS] = True

@@ -1,4 +1,4 @@
-"""`doctor`: what is installed, missing or in conflict; what may not be passed on; whether a bundle is intact."""
+"""`doctor`: installed, missing and conflicting packages; assets that may not be redistributed; a bundle's integrity."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Finding:
     remedy: str = ""
 
 
-# extra -> (distributions, what it is for)
+# extra -> (distributions, purpose)
 _EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "cpu": (("onnxruntime",), "running bundles on the CPU"),
     "openvino": (("openvino",), "the fastest engine on most CPUs"),
@@ -36,25 +36,26 @@ _EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "tensorrt": (("tensorrt", "cuda-bindings"), "building and running TensorRT engines"),
     "export": (("torch", "onnxscript"), "export"),
     "datasets": (("ijson",), "annotations of data sets"),
+    "fit": (("torch",), "fits to features"),
     "train": (("torch", "accelerate", "tensorboard", "ijson", "tomli-w"), "training"),
     "heif": (("pi-heif",), "HEIC pictures, as phones write them"),
     "viewer": (("viser",), "the page of `view`"),
-    "smplx": (("smplx",), "a second opinion on the skinning, in tests (non-commercial)"),
+    "smplx": (("smplx",), "an independent check of the skinning, in tests (non-commercial)"),
 }
 _OPENCV = "opencv-python-headless"
 _BASE = ("ml-dtypes", "numpy", "onnx", _OPENCV, "pillow", "psutil", "pydantic", "rich", "typer")
-# Distributions that own the same module: only one of a row may be installed, and each serves for the others.
+# Distributions that provide the same module: only one of a row may be installed, and each stands in for the others.
 _RIVALS = (
     ("onnxruntime", "onnxruntime-gpu"),
     (_OPENCV, "opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless"),
 )
-_CHECK = "see that it is right on a photo of yours: jotr-deploy add BUNDLE --{role} FILE --try PHOTO"
-# How a network does on the picture inside this package -> state and remedy.
+_CHECK = "check it on a photo of your own: jotr-deploy add BUNDLE --{role} FILE --try PHOTO"
+# Outcome of a network on the picture inside this package -> state and remedy.
 _OF_OUTCOME: dict[str, tuple[State, str]] = {
     "found": ("ok", ""),
     "nobody": ("note", _CHECK),
     "missed": ("problem", _CHECK),
-    "odd": ("problem", "add one of a format that is read: docs/formats.md"),
+    "odd": ("problem", "add one in a supported format: docs/formats.md"),
 }
 _REGISTRATION = {
     "SMPL body model (--body)": "https://smpl.is.tue.mpg.de",
@@ -63,7 +64,7 @@ _REGISTRATION = {
 
 
 def examine(bundle: Path | None = None) -> list[Finding]:
-    """Look at this installation and, when given, at a bundle, whose detector and pose network are tried.
+    """Examine this installation and, when given, a bundle, whose detector and pose network are tried.
 
     Nothing is changed.
     """
@@ -74,12 +75,12 @@ def examine(bundle: Path | None = None) -> list[Finding]:
 
 
 def healthy(findings: list[Finding]) -> bool:
-    """Nothing is in conflict or broken; optional parts may be missing."""
+    """True if nothing is in conflict or broken; optional parts may be missing."""
     return not any(finding.state == "problem" for finding in findings)
 
 
 def installed_version(distribution: str) -> str | None:
-    """The version of a distribution, or None."""
+    """The installed version of a distribution; None if it is not installed."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
@@ -106,7 +107,7 @@ def _installation() -> Iterator[Finding]:
         detail, remedy = f"{', '.join(lacking)}: {purpose}", install(extra)
         instead = next((rival for name in lacking for rival in _present_rivals(name)), None)
         if instead:
-            detail = f"{detail} ({instead} is in its place)"
+            detail = f"{detail} ({instead} stands in for it)"
             remedy = f"to change: pip uninstall {instead}, then {remedy}"
         yield Finding("extras", extra, "note" if instead else "missing", detail, remedy)
 
@@ -123,7 +124,7 @@ def _conflicts() -> Iterator[Finding]:
                 "conflicts",
                 " and ".join(present),
                 "problem",
-                "own the same module; which one is used is chance",
+                "provide the same module; it is chance which one is used",
                 f"pip uninstall {' '.join(present)}, then install one of them",
             )
     for name in _RIVALS[1]:
@@ -188,7 +189,7 @@ def _files(bundle: Bundle) -> Iterator[Finding]:
 
 
 def _mesh_network(bundle: Bundle) -> Iterator[Finding]:
-    """Faults of the first mesh file and of the triangles whose bytes are those of the manifest."""
+    """Faults of the first mesh file, and of the triangles, among files whose bytes match the manifest."""
     from jotr_deploy.body.faces import read_faces
     from jotr_deploy.runtime.mesh import require_mesh_network
     from jotr_deploy.runtime.sessions import open_session
@@ -203,8 +204,8 @@ def _mesh_network(bundle: Bundle) -> Iterator[Finding]:
         except BundleError as error:
             if role == "mesh" and not bundle.has(role):
                 yield Finding("bundle", "mesh network", "problem", error.cause, error.remedy)
-            continue  # said of the file itself
-        if role == "mesh" and path.suffix != ".onnx":  # an engine may be of another machine
+            continue  # reported for the file itself
+        if role == "mesh" and path.suffix != ".onnx":  # an engine may belong to another machine
             continue
         try:
             check()
@@ -215,18 +216,19 @@ def _mesh_network(bundle: Bundle) -> Iterator[Finding]:
 
 
 def _people_networks(bundle: Bundle) -> Iterator[Finding]:
-    """People that detector and pose network find in the picture inside this package."""
+    """Results of detector and pose network on the picture inside this package."""
     for role in ("detector", "pose"):
         if not bundle.has(role):
             continue
+        from jotr_deploy.runtime.finding.people_networks import own_networks
         from jotr_deploy.runtime.sessions import open_session
         from jotr_deploy.third_party.trial import try_detector, try_pose
 
         subject = f"{role} on a known picture"
-        entry = bundle.entry(role)
         try:
-            with open_session(bundle.file(role)) as session:
-                _, outcome = (try_detector if role == "detector" else try_pose)(session, entry.recipe)
+            (file,) = own_networks(bundle, (role,))
+            with open_session(file.path) as session:
+                _, outcome = (try_detector if role == "detector" else try_pose)(session, file.recipe)
         except MissingDependency as error:
             yield Finding("bundle", subject, "note", f"not tried: {error.cause}", error.remedy)
         except JotrDeployError as error:
@@ -237,4 +239,5 @@ def _people_networks(bundle: Bundle) -> Iterator[Finding]:
             state, remedy = _OF_OUTCOME[outcome.state]
             if role == "pose" and outcome.state == "missed":
                 state = "note"  # as of `add`, which takes it and says so
-            yield Finding("bundle", subject, state, outcome.words, remedy.format(role=role))
+            words = outcome.words if file.name == bundle.entry(role).name else f"{file.name} {outcome.words}"
+            yield Finding("bundle", subject, state, words, remedy.format(role=role))

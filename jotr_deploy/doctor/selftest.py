@@ -1,4 +1,4 @@
-"""`doctor --selftest`: every engine this machine has, on networks from one operator to the full one, compared."""
+"""`doctor --selftest`: every available engine on networks from a single operator to the full one, compared."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from jotr_deploy.support.aliases import Array, Say
 from jotr_deploy.support.precisions import Precision
 
 KERNEL, CPU_ENGINE, CUDA_ENGINE, TENSORRT = "kernel", "ONNX Runtime CPU", "ONNX Runtime CUDA", "TensorRT"
-# Who can take which precision. ONNX Runtime has no bf16 kernels on the CPU and few on CUDA.
+# Precisions each engine supports. ONNX Runtime has no bf16 kernels on the CPU and few on CUDA.
 PRECISIONS: dict[str, tuple[Precision, ...]] = {
     KERNEL: (Precision.FP32, Precision.FP16, Precision.BF16),
     CPU_ENGINE: (Precision.FP32, Precision.FP16),
     CUDA_ENGINE: (Precision.FP32, Precision.FP16),
     TENSORRT: (Precision.FP32, Precision.FP16, Precision.BF16),
 }
-# The volume holds numbers of about 1, up to 5: half a unit in the last place of the type, and room for fp32's sums.
+# Values in the volume are about 1, up to 5: half a unit in the last place of the type, plus a margin for fp32 sums.
 OPERATOR_LIMITS = {Precision.FP32: 1e-5, Precision.FP16: 4e-3, Precision.BF16: 3.2e-2}
 BATCH = (1, 4, 8)
 TINY = ModelConfig(
@@ -55,33 +55,33 @@ class Row:
     engine: str
     precision: str
     result: Literal["ok", "failed", "not run"]
-    difference: str  # the largest, in its unit, beside the limit
+    difference: str  # the largest, in its unit, with the limit
     detail: str  # what failed, or why it was not run
     seconds: float
 
 
 @dataclass(frozen=True)
 class SelfTest:
-    """Everything to paste into a bug report."""
+    """The complete report, to be pasted into a bug report."""
 
     machine: dict[str, Any]
     rows: tuple[Row, ...]
 
     @property
     def passed(self) -> bool:
-        """Nothing failed; what is not installed does not count."""
+        """True if nothing failed; engines that are not installed do not count."""
         return not any(row.result == "failed" for row in self.rows)
 
 
 def selftest(bundle: Bundle | None = None, say: Say = lambda step: None) -> SelfTest:
-    """Build and compare the operator, a tiny network and the full one in every engine and precision there is.
+    """Build and compare the operator, a tiny network and the full one in every available engine and precision.
 
-    References: NumPy for the operator, the network's fp32 file in ONNX Runtime on the CPU for the others. Nothing
-    outside temporary folders is written but TensorRT's timing cache.
+    References: NumPy for the operator, the network's fp32 file in ONNX Runtime on the CPU for the others. Only
+    temporary folders and TensorRT's timing cache are written.
 
     Args:
-        bundle: whose network is the full one; None exports the stand-in's, which takes PyTorch.
-        say: hears each step.
+        bundle: source of the full network; None exports the stand-in's, which requires PyTorch.
+        say: called with each step.
     """
     load = load_average()
     absent = {engine: reason for engine in PRECISIONS if (reason := _absent(engine))}
@@ -95,7 +95,7 @@ def selftest(bundle: Bundle | None = None, say: Say = lambda step: None) -> Self
 
 
 def _absent(engine: str) -> str:
-    """Why an engine cannot run here, empty when it can."""
+    """The reason why an engine cannot run here; empty if it can."""
     try:
         if engine != CPU_ENGINE:
             cuda.device_info()
@@ -119,7 +119,7 @@ def _row(network: str, engine: str, precision: str, run: Callable[[], str], abse
         result, difference, detail = "ok", run(), ""
     except MissingDependency as error:
         result, difference, detail = "not run", "", error.cause
-    except Exception as error:  # whatever it is, the report must get to its end
+    except Exception as error:  # whatever it is, the report must be completed
         result, difference, detail = "failed", "", getattr(error, "cause", None) or first_line(error)
     return Row(network, engine, precision, cast(Any, result), difference, detail, round(time.perf_counter() - start, 1))
 
@@ -145,7 +145,7 @@ def operator_model(precision: Precision) -> onnx.ModelProto:
 
 
 def operator_feeds(batch: int) -> dict[str, Array]:
-    """A volume of normal numbers, and points in and around it."""
+    """A volume of normally distributed values, and points inside and around it."""
     rng = np.random.default_rng(batch)
     features = rng.standard_normal((batch, 8, 8, 8, 256)).clip(-5, 5).astype(np.float32)
     return {"features": features, "points": rng.uniform(-0.1, 1.1, (batch, 15, 3)).astype(np.float32)}
@@ -242,7 +242,7 @@ def _network_rows(
 ) -> Iterator[Row]:
     wanted = [(engine, precision) for engine in (CPU_ENGINE, CUDA_ENGINE, TENSORRT) for precision in PRECISIONS[engine]]
     wanted.remove((CPU_ENGINE, Precision.FP32))  # the reference
-    say(f"{name} network: reading it")
+    say(f"{name} network: reading")
     try:
         bundle = make()
         mesh = bundle.file("mesh", "mesh.onnx")
@@ -265,7 +265,7 @@ def _network_rows(
 
 
 def _copy(bundle: Bundle, work: Path) -> Bundle:
-    """A bundle with nothing but the network, to build into."""
+    """A copy of the bundle with only the network, to build into."""
     work.mkdir()
     entry = bundle.entry("mesh", "mesh.onnx")
     shutil.copy(bundle.file("mesh", entry.name), work / entry.name)
@@ -290,7 +290,7 @@ def _in_onnxruntime(
 
 
 def _worst(rows: Sequence[Difference], precision: Precision) -> str:
-    """The output that comes nearest to its limit."""
+    """The output closest to its limit."""
     limits = precision.limits or {}
 
     def used(row: Difference) -> float:

@@ -1,1 +1,1 @@
-"""What becomes of `mesh.onnx` on a particular engine, and the proof that it still says the same."""
+"""Files derived from `mesh.onnx` for particular engines, each verified against the original."""

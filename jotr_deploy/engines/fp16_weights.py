@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 LEAST_ELEMENTS = 512
-"""Smaller arrays save nothing worth a node."""
+"""Arrays smaller than this are not worth an extra node."""
 
 
 def halve_weights(
@@ -22,7 +22,7 @@ def halve_weights(
 
     Args:
         model: left unchanged.
-        chosen: which of the initialisers of `LEAST_ELEMENTS` or more; for what must stay exact, such as a body.
+        chosen: predicate on initialisers of at least `LEAST_ELEMENTS`; excludes those that must stay exact.
     """
     halved = onnx.ModelProto()
     halved.CopyFrom(model)

@@ -1,4 +1,4 @@
-"""Attention as the one operator that ONNX Runtime has for it, which leaves out the moves between products."""
+"""Attention as ONNX Runtime's own fused operator, which avoids the transpositions between products."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BY_HEAD, _KEYS_BY_HEAD = [0, 2, 1, 3], [0, 2, 3, 1]
 
 
 def fuse_attention(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy with every attention as `export_onnx` writes it, from splitting to joining heads, in one node.
+    """Copy of a model with every attention that `export_onnx` wrote, from splitting to joining heads, in one node.
 
     Equal but for rounding. The scale of the scores is in the weights of the queries already.
     """
@@ -28,7 +28,7 @@ def fuse_attention(model: onnx.ModelProto) -> onnx.ModelProto:
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer if len(tensor.dims) == 1}
     fused = [_fused(node, made_by, constants) or node for node in graph.node]
     for node in fused:
-        if node.domain == DOMAIN:  # whose results no inference of shapes outside ONNX Runtime knows
+        if node.domain == DOMAIN:  # shape inference outside ONNX Runtime does not know its results
             shape = ["batch", *constants[made_by[node.output[0]].input[1]][1:].tolist()]
             graph.value_info.append(helper.make_tensor_value_info(node.output[0], TensorProto.FLOAT, shape))
     del graph.node[:]
@@ -42,7 +42,7 @@ def fuse_attention(model: onnx.ModelProto) -> onnx.ModelProto:
 def _fused(
     last: onnx.NodeProto, made_by: Mapping[str, onnx.NodeProto], constants: Mapping[str, NDArray[Any]]
 ) -> onnx.NodeProto | None:
-    """Nodes that replace the attention whose last node this is; None where it is none."""
+    """Nodes that replace the attention ending in this node; None if it ends none."""
 
     def inputs_of(name: str, kind: str, perm: Sequence[int] | None = None) -> Sequence[str]:
         node = made_by[name]

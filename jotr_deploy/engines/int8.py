@@ -1,4 +1,4 @@
-"""The same quantisation in the forms that engines fuse best: derived from the portable file, with its scales."""
+"""Forms of the int8 network that each engine can fuse, made from the portable file with the same scales."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _ZERO, _MIDDLE = np.uint8(0), np.uint8(128)
 
 
 def for_cpu(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Unsigned activations and int32 biases, as the integer kernels of CPUs want them.
+    """Form with unsigned activations and int32 biases, as the integer kernels of CPUs expect.
 
-    With signed ones ONNX Runtime is no faster than in float32, and OpenVINO 2026.4 computes a convolution of 62
+    With signed activations ONNX Runtime is no faster than in float32, and OpenVINO 2026.4 computes a convolution of 62
     channels wrongly (seen on AVX-512). An activation that a ReLU made has zero point 0 and keeps its scale, so that the
     ReLU becomes a part of the rounding; all others have 128, which is the same grid as before.
     """
@@ -45,7 +45,7 @@ def for_cpu(model: onnx.ModelProto) -> onnx.ModelProto:
 def _integer_bias(
     graph: onnx.GraphProto, node: onnx.NodeProto, constants: dict[str, TensorProto], scale: Array
 ) -> onnx.NodeProto:
-    """Give a convolution its bias as int32 in units of its products; the node that dequantises it."""
+    """Store a convolution's bias as int32 in units of its products; returns the node that dequantises it."""
     name = node.input[2]
     limit = float(np.iinfo(np.int32).max // 2)
     codes = np.clip(np.rint(numpy_helper.to_array(constants[name]) / scale.astype(np.float64)), -limit, limit)
@@ -59,7 +59,7 @@ def _integer_bias(
 
 
 def for_tensorrt(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Pairs only where TensorRT's fusions look for them: before products in eight bits, on the skip branch of a sum.
+    """Form with Q/DQ pairs only where TensorRT can fuse them: before 8-bit products, and on the skip branch of a sum.
 
     Without the pair between a convolution and the sum behind it the two, and the ReLU, become one kernel. Products that
     stayed in float read what is in float.
@@ -100,7 +100,7 @@ def _convolved(name: str, producers: dict[str, onnx.NodeProto]) -> bool:
 
 
 def forget_unread(graph: onnx.GraphProto) -> None:
-    """Take out nodes and constants that nothing leads to an output from."""
+    """Remove nodes and constants from which no path leads to an output."""
     wanted = {value.name for value in graph.output}
     nodes = []
     for node in reversed(graph.node):

@@ -1,4 +1,4 @@
-"""Low precision written into the ONNX: a strongly typed copy of the mesh network, its nodes typed by their scope.
+"""Low precision written into the ONNX: a strongly typed copy of a network, the nodes of ours typed by their scope.
 
 The file carries every type itself, so an engine has none left to choose: TensorRT builds it strongly typed, and plain
 ONNX Runtime executes the fp16 form. Inputs and outputs stay float32: the contract of the file does not change.
@@ -53,6 +53,7 @@ FULL_INPUTS = {NAME: (1,)}
 
 FLOAT = int(TensorProto.FLOAT)
 LOW_TYPES = {Precision.FP16: int(TensorProto.FLOAT16), Precision.BF16: int(TensorProto.BFLOAT16)}
+_ONNX_NAMES = {FLOAT: "float"} | {kind: name.numpy_type for name, kind in LOW_TYPES.items()}
 TYPE_NAMES = {FLOAT: Precision.FP32} | {kind: name for name, kind in LOW_TYPES.items()}
 
 LARGEST = {LOW_TYPES[Precision.FP16]: 65504.0, LOW_TYPES[Precision.BF16]: 3.3895e38}
@@ -62,28 +63,33 @@ OPSETS = {Precision.FP16: 19, Precision.BF16: 22}
 
 
 def to_low_precision(
-    model: onnx.ModelProto, precision: Precision, scopes: Mapping[str, Rule] = SCOPES
+    model: onnx.ModelProto, precision: Precision, scopes: Mapping[str, Rule] = SCOPES, of_others: bool = False
 ) -> onnx.ModelProto:
-    """A strongly typed copy of an exported mesh network: checked, and deterministic to the byte.
+    """A strongly typed copy of a network: checked, and deterministic to the byte.
 
     Args:
-        model: what `export_onnx` gives; its local function is kept and takes its type from its inputs.
+        model: what `export_onnx` gives; its local function is kept and takes its type from its inputs. Or a network
+            of others, of standard operators without subgraphs.
         precision: the type of what the table calls low.
         scopes: the table.
+        of_others: a network that is not ours: its operators may mean something else in another opset, so that stays,
+            and where they say a type themselves, as casts do, they keep it.
 
     Raises:
         BundleError: a low row of the table names no node, or a weight is beyond the range of the low type.
     """
     floats = {name for name, value in tensor_types(model).items() if value.elem_type == FLOAT}
-    kinds = _plan(model.graph, floats, LOW_TYPES[precision], scopes)
+    opset = next(opset.version for opset in model.opset_import if opset.domain == "")
+    opset = opset if of_others else OPSETS[precision]
+    kinds = _plan(model.graph, floats, LOW_TYPES[precision], scopes, opset, of_others)
     typed = onnx.ModelProto()
     typed.CopyFrom(model)
     del typed.graph.value_info[:], typed.graph.node[:], typed.graph.initializer[:]
-    _rewrite(model.graph, typed.graph, kinds, floats)
+    _rewrite(model.graph, typed.graph, kinds, floats, opset)
     for holder in (typed, *typed.functions):
-        for opset in holder.opset_import:
-            if opset.domain == "":
-                opset.version = OPSETS[precision]
+        for imported in holder.opset_import:
+            if imported.domain == "":
+                imported.version = opset
     onnx.checker.check_model(typed, full_check=True)
     found = tensor_types(typed)
     for node, kind in zip(model.graph.node, kinds, strict=True):
@@ -110,7 +116,9 @@ def _scope(node: onnx.NodeProto) -> str:
     return str(node.name.rpartition("/")[0])
 
 
-def _plan(graph: onnx.GraphProto, floats: set[str], low: int, scopes: Mapping[str, Rule]) -> list[int]:
+def _plan(
+    graph: onnx.GraphProto, floats: set[str], low: int, scopes: Mapping[str, Rule], opset: int, of_others: bool
+) -> list[int]:
     """The type each node computes in, in the order of the graph."""
     rows = [row_of(node, scopes) for node in graph.node]
     lost = [row for row, rule in scopes.items() if rule == "low" and row not in rows]
@@ -124,21 +132,39 @@ def _plan(graph: onnx.GraphProto, floats: set[str], low: int, scopes: Mapping[st
         if rule == "low":
             rule = OPERATORS.get(node.op_type, rule)
         if rule == "widest":
-            wanted = [name for _, name, kind in _float_inputs(node, low, floats) if kind == low]
+            wanted = [name for _, name, kind in _float_inputs(node, low, floats, opset) if kind == low]
             rule = "low" if {kind_of[name] for name in wanted if name not in weights} == {low} else "full"
-        kinds.append(low if rule == "low" and outputs.isdisjoint(node.output) else FLOAT)
+        lowered = rule == "low" and outputs.isdisjoint(node.output)
+        lowered = lowered and (not of_others or _follows(node, low, floats, opset))
+        kinds.append(low if lowered else FLOAT)
         kind_of.update(dict.fromkeys(node.output, kinds[-1]))
     return kinds
 
 
-def _float_inputs(node: onnx.NodeProto, kind: int, floats: set[str]) -> Iterator[tuple[int, str, int]]:
+def _follows(node: onnx.NodeProto, kind: int, floats: set[str], opset: int) -> bool:
+    """True if a node's results have the type of its float inputs, unlike those of casts and constants."""
+    if node.op_type == "Cast" or floats.isdisjoint(node.input):
+        return False
+    return all(_allows(node, "outputs", slot, kind, opset) for slot, name in enumerate(node.output) if name in floats)
+
+
+def _allows(node: onnx.NodeProto, side: Literal["inputs", "outputs"], slot: int, kind: int, opset: int) -> bool:
+    """True if an operator allows a type for this input or output; the scales of a Resize, for example, are float32."""
+    if not onnx.defs.has(node.op_type, node.domain):
+        return True
+    formal = getattr(onnx.defs.get_schema(node.op_type, opset, node.domain), side)
+    return f"tensor({_ONNX_NAMES[kind]})" in formal[min(slot, len(formal) - 1)].types
+
+
+def _float_inputs(node: onnx.NodeProto, kind: int, floats: set[str], opset: int) -> Iterator[tuple[int, str, int]]:
     """Slot, tensor and wanted type of the inputs of a node that computes in `kind`."""
     for slot, name in enumerate(node.input):
         if name in floats:
-            yield slot, name, FLOAT if slot in FULL_INPUTS.get(node.op_type, ()) else kind
+            full = slot in FULL_INPUTS.get(node.op_type, ()) or not _allows(node, "inputs", slot, kind, opset)
+            yield slot, name, FLOAT if full else kind
 
 
-def _rewrite(graph: onnx.GraphProto, typed: onnx.GraphProto, kinds: list[int], floats: set[str]) -> None:
+def _rewrite(graph: onnx.GraphProto, typed: onnx.GraphProto, kinds: list[int], floats: set[str], opset: int) -> None:
     """Fill `typed` with the nodes and weights of `graph`, each in its type; one cast a tensor where types meet."""
     weights = {tensor.name for tensor in graph.initializer if tensor.name in floats}
     names = {name: {FLOAT: name} for name in (*weights, *(value.name for value in graph.input))}  # own type first
@@ -146,7 +172,7 @@ def _rewrite(graph: onnx.GraphProto, typed: onnx.GraphProto, kinds: list[int], f
     for plain, kind in zip(graph.node, kinds, strict=True):
         node = onnx.NodeProto()
         node.CopyFrom(plain)
-        for slot, name, wanted in _float_inputs(plain, kind, floats):
+        for slot, name, wanted in _float_inputs(plain, kind, floats, opset):
             known = names[name]
             if wanted not in known:
                 source, known[wanted] = next(iter(known.values())), f"{name}.{TYPE_NAMES[wanted]}"
@@ -168,7 +194,7 @@ def _rewrite(graph: onnx.GraphProto, typed: onnx.GraphProto, kinds: list[int], f
 
 
 def _lowered(tensor: TensorProto, name: str, kind: int) -> TensorProto:
-    """A float32 weight rounded to the nearest number of the low type; what is below its smallest becomes zero."""
+    """Float32 weight rounded to the nearest number of the low type; values below its smallest become zero."""
     values = numpy_helper.to_array(tensor)
     largest = float(np.abs(values).max(initial=0))
     if not largest <= LARGEST[kind]:
@@ -181,9 +207,9 @@ def _lowered(tensor: TensorProto, name: str, kind: int) -> TensorProto:
 
 
 def emulate(typed: onnx.ModelProto) -> onnx.ModelProto:
-    """The same numbers without low-precision kernels: float32 arithmetic, every low tensor rounded to its type.
+    """Emulation without low-precision kernels: float32 arithmetic, with every low tensor rounded to its type.
 
-    It shows the drift of a type that a runtime lacks (bfloat16 in ONNX Runtime on a CPU), or whose kernels it replaces
+    Shows the drift of a type that a runtime lacks (bfloat16 in ONNX Runtime on a CPU), or whose kernels it replaces
     by wider ones (its float16). A device that fuses operators rounds less often.
     """
     kinds = {name: value.elem_type for name, value in tensor_types(typed).items()}
@@ -212,7 +238,7 @@ def emulate(typed: onnx.ModelProto) -> onnx.ModelProto:
 
 @dataclass(frozen=True)
 class Typing:
-    """What one row of the table computes in one type, at batch 1."""
+    """Totals of one row of the table in one type, at batch 1."""
 
     scope: str
     type: str  # fp32, fp16, bf16; "cast" for the casts
@@ -222,7 +248,7 @@ class Typing:
 
 
 def typing_report(model: onnx.ModelProto) -> list[Typing]:
-    """Nodes, weights and arithmetic by row of the table and type, as inference finds them: no claim, a count."""
+    """Nodes, weights and arithmetic by row of the table and type, counted from the inferred types."""
     types = tensor_types(model)
     unseen = {tensor.name for tensor in model.graph.initializer}
     nodes, weights, flops = Counter[tuple[str, str]](), Counter[tuple[str, str]](), Counter[tuple[str, str]]()
@@ -250,7 +276,7 @@ def format_typing(rows: list[Typing]) -> str:
 
 
 def _shape(value: onnx.TypeProto.Tensor) -> list[int]:
-    """Sizes; what is not known is the batch, here 1."""
+    """Shape with unknown sizes, which are the batch, taken as 1."""
     return [dim.dim_value or 1 for dim in value.shape.dim]
 
 
@@ -261,6 +287,6 @@ def flops_of(node: onnx.NodeProto, types: Mapping[str, onnx.TypeProto.Tensor]) -
         return 2 * results * math.prod(_shape(types[node.input[1]])[1:])
     if node.op_type in ("MatMul", "Gemm"):
         return 2 * results * _shape(types[node.input[0]])[-1]
-    if node.op_type == "MultiHeadAttention":  # every query with every key, and the values by that
+    if node.op_type == "MultiHeadAttention":  # scores of all query-key pairs, and the weighted values
         return 2 * 2 * results * _shape(types[node.input[1]])[1]
     return 2 * 8 * results if node.op_type == NAME else 0

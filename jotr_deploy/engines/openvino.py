@@ -1,13 +1,14 @@
-"""`build-engine --backend openvino`: files that OpenVINO loads as they are, and computes in less than float32."""
+"""`build-engine --backend openvino`: files that OpenVINO loads directly, and computes in float32 or lower precision."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import onnx
 
 from jotr_deploy.bundle import Bundle
-from jotr_deploy.engines.derived_files import add_model, load_source
+from jotr_deploy.engines.derived_files import MESH_NETWORK, Original, add_model
 from jotr_deploy.engines.int8 import for_cpu
 from jotr_deploy.engines.verify import Difference
 from jotr_deploy.errors import BundleError, JotrDeployError
@@ -18,24 +19,27 @@ from jotr_deploy.support.choices import listed
 from jotr_deploy.support.precisions import Precision
 
 PRECISIONS = (Precision.FP32, Precision.BF16, Precision.INT8)
-"""Precisions that its CPU computes in."""
+"""Precisions of OpenVINO's CPU device."""
 
 HEATMAPS = "heatmaps"
 LOW_PRECISION = (("f32", (HEATMAPS,)), ("bf16", ("pose", "betas", "cam")), ("f32", ()))
-"""The peaks of heat maps lie between bfloat16's numbers, and a body a metre wide is known to 4 mm in it."""
+"""Stages with their precision: bfloat16 is too coarse for heat-map peaks, and for a body it resolves 4 mm in 1 m."""
 
 
 def build_openvino(
-    bundle: Bundle, precision: Precision | str, say: Say = lambda step: None
+    bundle: Bundle,
+    precision: Precision | str,
+    say: Say = lambda step: None,
+    original: Original = MESH_NETWORK,
 ) -> tuple[Bundle, str, list[Difference]]:
-    """Add a file for OpenVINO to a bundle, verified there.
+    """Add a file for OpenVINO of one of its networks to a bundle, verified there.
 
     fp32 is the exported network without the operator of this package, so that it loads faster. bf16 computes it in
-    bfloat16 where the CPU has that, but for heat maps and body. int8 is the calibrated network, its float part in
-    bfloat16 likewise.
+    bfloat16 where the CPU has that, but for heat maps and body; a detector or pose network as a whole. int8 is the
+    calibrated network, its float part in bfloat16 likewise.
 
     Returns:
-        The bundle as it now is, the name of the file, and every output's difference.
+        The updated bundle, the name of the file, and the difference of every output.
 
     Raises:
         JotrDeployError: a precision that OpenVINO's CPU does not have.
@@ -43,32 +47,43 @@ def build_openvino(
         VerificationError: above the limits; nothing is kept.
     """
     precision = Precision.of(precision)
+    original.refuse("openvino", precision)
     if precision not in PRECISIONS:
         raise JotrDeployError(
             f"--backend openvino --precision {precision}: its CPU does not compute in it",
             f"give --precision {listed(PRECISIONS)}",
         )
-    name = precision.file("openvino.onnx")
+    name = original.file(precision, "openvino.onnx")
     say("writing the network for OpenVINO")
-    plain = load_source(bundle, precision)
-    model = for_openvino(
-        for_cpu(plain) if precision.calibrated else plain, low_precision=precision is not Precision.FP32
-    )
-    bundle, differences = add_model(bundle, name, model, precision, "openvino", say)
+    plain = original.load(bundle, precision)
+    if original.role == "mesh":
+        model = for_openvino(
+            for_cpu(plain) if precision.calibrated else plain, low_precision=precision is not Precision.FP32
+        )
+    else:
+        model = in_stages(plain, [(precision, ())])
+    bundle, differences = add_model(bundle, original, name, model, precision, "openvino", say)
     return bundle, name, differences
 
 
 def for_openvino(model: onnx.ModelProto, low_precision: bool) -> onnx.ModelProto:
-    """A copy of standard operators only; with the stages of `LOW_PRECISION` in its metadata."""
+    """Copy of a model with standard operators only, and the stages of `LOW_PRECISION` in its metadata."""
     plain = inline(model)
     if low_precision:
         _name_heatmaps(plain.graph)
-        onnx.helper.set_model_props(plain, {STAGES: json.dumps(LOW_PRECISION)})
+        return in_stages(plain, LOW_PRECISION)
     return plain
 
 
+def in_stages(model: onnx.ModelProto, stages: Sequence[tuple[str, Sequence[str]]]) -> onnx.ModelProto:
+    """The model, with the stages that `openvino_stages` reads among its metadata."""
+    kept = {each.key: each.value for each in model.metadata_props}
+    onnx.helper.set_model_props(model, {**kept, STAGES: json.dumps(stages)})
+    return model
+
+
 def _name_heatmaps(graph: onnx.GraphProto) -> None:
-    """Call the tensor that joins the picture's features `HEATMAPS`."""
+    """Rename the heat-map tensor, which joins the picture's features, to `HEATMAPS`."""
     inside = {name for node in graph.node if node.name.startswith("backbone") for name in node.output}
     joined = [node for node in graph.node if node.name.startswith("backbone") and node.op_type == "Concat"]
     outside = [name for node in joined for name in node.input if name not in inside]

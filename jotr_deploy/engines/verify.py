@@ -27,9 +27,12 @@ UNITS = {
     "joints3d": "mm",
     "joints_proj": "cells",
     "vertices": "mm",
+    "boxes": "of the box",
+    "scores": "",
+    "joints": "of the box",
 }
 
-# How much further from fp32 than the calibrated file another form of int8 may be, beside what float16 may be off.
+# Factor by which another form of int8 may be further from fp32 than the calibrated file, plus the tolerance of float16.
 INT8_SLACK = 2.0
 
 
@@ -70,7 +73,7 @@ def difference(output: str, reference: Array, candidate: Array) -> Array:
 def measure(
     reference: Network, candidate: Network, config: ModelConfig, batches: Sequence[int] = BATCHES
 ) -> list[Difference]:
-    """Both networks on the same random crops at every batch size, every output compared."""
+    """Differences of two networks on the same random crops, for every batch size and output."""
     rows = []
     for batch in batches:
         feeds = random_crops(config, batch)
@@ -107,7 +110,7 @@ def require_as_good(rows: Sequence[Difference], calibrated: Sequence[Difference]
     """Refuse an int8 network that is clearly further from fp32 than the calibrated one, row by row.
 
     Both were measured against fp32 on the same random crops, on which int8 has no limit of its own: the ranges are
-    those of pictures.
+    calibrated on pictures.
 
     Raises:
         VerificationError: naming the output, the batch and both differences.

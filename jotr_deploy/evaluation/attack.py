@@ -1,7 +1,7 @@
-"""The adversarial protocol: an opaque patch at every place of a grid, and the place that hurts a person most.
+"""Adversarial protocol: an opaque patch at every place of a grid, and the place with a person's largest error.
 
-For every person, every network sees the same crops: the clean one, and one for every place with a texture of its own.
-Nothing here knows where people come from.
+For every person, every network sees the same crops: the clean one, and one for every place with its own texture.
+This module does not depend on the source of people.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ MPJPE = 0
 
 
 def person_errors_mm(found: People, truth: Truth, counted: Array, evaluated: EvaluatedJoints = by_name) -> Array:
-    """Errors of N answers for one person.
+    """Errors of N predictions for one person.
 
     Args:
         found: N people, all of them the same person.
         truth: of that person, N = 1.
-        counted: (N, 14) bool, the evaluated joints that count in each answer.
+        counted: (N, 14) bool, the evaluated joints that count in each prediction.
         evaluated: gives the 14 joints of people.
 
     Returns:
         (N, 3) `METRICS`: MPJPE and PA-MPJPE over the joints that count, which alone decide the alignment; PVE over the
-        whole mesh. NaN where no joint counts, infinity where a number of the answer is not finite.
+        whole mesh. NaN where no joint counts, infinity where a prediction is not finite.
     """
     some, finite = np.asarray(counted.any(1)), _finite(found)
     use = counted | ~some[:, None]
@@ -62,24 +62,24 @@ def _finite(found: People) -> Array:
 
 @dataclass(frozen=True)
 class Attacked:
-    """The errors of one network on N people, millimetres; see `person_errors_mm`."""
+    """Errors of one network on N people, millimetres; see `person_errors_mm`."""
 
     clean_mm: Array  # (N, 3) without a patch
     patched_mm: tuple[Array, ...]  # for every grid (N, places, 3)
 
 
 class Attack:
-    """Sends every person through one or several networks, clean and with every patch.
+    """Runner that sends every person through one or several networks, clean and with every patch.
 
     Args:
-        networks: called with up to `MAX_BATCH` crops of `crop_side`, all see the same.
+        networks: called with up to `MAX_BATCH` crops of `crop_side`, all with the same ones.
         crop_side: pixels.
-        grids: one a size of patch.
+        grids: one for each size of patch.
         textures: that patches are cut from.
-        seed: with the number of the person, the size and the place it draws a texture.
+        seed: with the number of the person, the size and the place it determines a texture.
         keep_joints: joints under a patch are still given to the network; by default they are withheld.
         evaluated: gives the 14 joints of people.
-        tick: called with the crops seen so far, all people together, and with those to see as far as is known.
+        tick: called with the number of crops done so far, over all people, and the number expected.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class Attack:
             people: N people with square crop boxes and the joints that the networks are given.
             truth: of the same people, in the same order.
             joints_px: (N, 30, 2) true joints in the picture; NaN where one is not known, which then never counts.
-            keys: what each person is called in the manifest.
+            keys: name of each person in the manifest.
         """
         crops = make_crops(image_bgr, people, self.crop_side)
         in_crop_px = transform_px(crop_from_image(crops.boxes_px, self.crop_side), joints_px)
@@ -137,7 +137,7 @@ class Attack:
         self._joints_px.append(in_crop_px)
 
     def finish(self) -> list[Attacked]:
-        """Everybody added, in order, for every network."""
+        """Results of all people added, in order, for every network."""
         ends = np.cumsum([1, *(len(grid) for grid in self.grids)])[:-1]
         attacked = []
         for found in self._found:

@@ -15,11 +15,11 @@ from jotr_deploy.evaluation.metrics import distances_mm
 
 
 def bundle_drift(files: OpenFiles, samples: Mapping[str, Samples], seed: int) -> Drift | None:
-    """Compare all files that were opened with the fp32 file; None where no comparison was asked for.
+    """Compare all opened files with the fp32 file; None if no comparison was requested.
 
     Args:
         files: of the bundle.
-        samples: of every file by its name, all of the same people.
+        samples: predictions of every file by its name, all of the same people.
         seed: of the resamples.
     """
     if files.reference is None:

@@ -25,7 +25,7 @@ _CHUNK = 100  # resamples at a time, so that thousands of people fit into memory
 
 @dataclass(frozen=True)
 class Figures:
-    """Mean errors of some people; None where there is nobody, or where a network's numbers are not finite."""
+    """Mean errors of some people; None if there are none, or if a network's numbers are not finite."""
 
     people: int
     mpjpe_mm: float | None
@@ -41,7 +41,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class JointFigures:
-    """Mean errors of one joint, or of all: over people who show it, and over people of whom it is hidden."""
+    """Mean errors of one joint, or of all: over people for whom it is visible, and over those for whom it is hidden."""
 
     visible: int
     visible_mpjpe_mm: float | None
@@ -52,7 +52,7 @@ class JointFigures:
 
     @classmethod
     def of(cls, joints_mm: Array, aligned_mm: Array, visible: Array) -> JointFigures:
-        """Parallel arrays of any shape; `aligned_mm` is of the alignment of whole people."""
+        """Figures from parallel arrays of any shape; `aligned_mm` uses the alignment of whole people."""
         parts: list[Any] = []
         for chosen in (visible, ~visible):
             parts += [int(chosen.sum()), mean(joints_mm[chosen]), mean(aligned_mm[chosen])]
@@ -68,7 +68,7 @@ class Errors:
 
     @classmethod
     def of(cls, samples: Samples) -> Errors:
-        """All that is said of a set of people."""
+        """All statistics of a set of people."""
         free = samples.visible_fraction >= MOSTLY_VISIBLE
         people = {"all": samples, "mostly visible": samples[free], "occluded": samples[~free]}
         joints = {"all": JointFigures.of(samples.joints_mm, samples.aligned_mm, samples.visible)}
@@ -84,7 +84,7 @@ def mean(values: Array) -> float | None:
 
 
 def rounded(value: float) -> float | None:
-    """Value to a thousandth; None where it is not finite."""
+    """Value rounded to a thousandth; None if it is not finite."""
     return round(value, 3) + 0.0 if np.isfinite(value) else None
 
 

@@ -32,13 +32,13 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Found:
-    """Boxes beside those of the people who are there."""
+    """Recall and precision of boxes against those of the true people."""
 
     wanted: int  # people at least half visible and 64 px tall
     found_of_wanted: int
     recall: float | None
     detections: int
-    right: int  # detections that are anybody
+    right: int  # detections that match anybody
     precision: float | None
 
 
@@ -46,10 +46,10 @@ class Found:
 class PixelResult:
     """People found by the bundle's own detector and pose network."""
 
-    detector: Found | None  # its boxes, before joints say who is nobody or was found twice; None of BlazePose
+    detector: Found | None  # its boxes, before joints remove false and duplicate ones; None for BlazePose
     people: Found
     errors: Errors  # of the counted people who were found
-    same_people: Figures  # the same, by true boxes and noisy joints
+    same_people: Figures  # the same people, with true boxes and noisy joints
 
 
 @dataclass(frozen=True)

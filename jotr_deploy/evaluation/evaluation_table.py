@@ -1,4 +1,4 @@
-"""An evaluation as text for a terminal 80 columns wide."""
+"""Text of an evaluation for a terminal 80 columns wide."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _not_run(reasons: Mapping[str, str]) -> Iterator[Text]:
 
 
 def notes(file: str, not_finite: int, drift: Drift | None, labels: Sequence[str]) -> Iterator[Text]:
-    """Notes that go with the figures of a file: broken numbers, and the labels of the bundle."""
+    """Notes that accompany the figures of a file: non-finite numbers, and the labels of the bundle."""
     broken = {file: not_finite}
     if drift:
         broken.update({file.name: file.not_finite for file in drift.files})
@@ -116,7 +116,7 @@ def notes(file: str, not_finite: int, drift: Drift | None, labels: Sequence[str]
 
 
 def said(protocol: Any) -> Table:
-    """A protocol, a dataclass of sentences, by the names of its fields."""
+    """Sentences of a protocol, by the names of its fields."""
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(style="dim")
@@ -127,7 +127,7 @@ def said(protocol: Any) -> Table:
 
 
 def columns_table(title: str, *columns: str) -> Table:
-    """An empty table; columns of words are to the left and may be folded, those of numbers are to the right."""
+    """Empty table; columns of words are left-aligned and may wrap, those of numbers are right-aligned."""
     table = Table(
         title=escape(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )

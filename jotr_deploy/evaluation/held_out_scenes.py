@@ -1,6 +1,6 @@
-"""Held-out scenes: pictures of people with the truth, and those people as true boxes and noisy joints show them.
+"""Held-out scenes: pictures of people with ground truth, true boxes and noisy joints.
 
-A scene is all in its seed and index. Training uses seeds below 1000, evaluation starts there.
+Seed and index determine a scene. Training uses seeds below 1000, evaluation those from 1000 on.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LEAST_VISIBLE = 0.25
 
 @dataclass(frozen=True)
 class HeldOut:
-    """One picture with everybody in it: parallel arrays over its P people."""
+    """One picture and its P people, as parallel arrays."""
 
     image_bgr: Array  # (H, W, 3) uint8
     boxes_px: Array  # (P, 4) tight, of the whole body, also beyond the picture
@@ -38,7 +38,7 @@ class HeldOut:
 
 
 def held_out(seed: int, index: int, crop_factor: float) -> HeldOut:
-    """Draw one scene and look at it; its people are given with the crop boxes of a network of this crop factor."""
+    """Draw one scene and its picture; people have the crop boxes of a network with this crop factor."""
     scene = draw_scene(seed, index)
     rendered, known = picture(scene)
     boxes_px = np.asarray(known.boxes_px, np.float32)
@@ -60,7 +60,7 @@ def noisy_joints(seed: int, index: int, crops_px: Array, joints_px: Array, visib
     """Joints that a 2-D pose network might find for the people of one picture: COCO-17 with normal errors.
 
     Args:
-        seed: of the scenes; the errors depend on it, on `index` and on the place of the person alone.
+        seed: of the scenes; the errors depend only on it, on `index` and on the number of the person.
         index: of the scene.
         crops_px: (P, 4) square crop boxes.
         joints_px: (P, 30, 2) true joints in the picture.

@@ -11,7 +11,7 @@ LEAST_IOU = 0.5
 
 
 def clipped(boxes_px: Array, image_bgr: Array) -> Array:
-    """The part of (N, 4) boxes that lies in the picture: a detector sees no more."""
+    """Boxes (N, 4) clipped to the picture, as a detector sees no more."""
     height, width = image_bgr.shape[:2]
     return np.clip(boxes_px, -0.5, np.array([width, height, width, height]) - 0.5)
 
@@ -19,7 +19,7 @@ def clipped(boxes_px: Array, image_bgr: Array) -> Array:
 def match(found_px: Array, scores: Array, true_px: Array) -> Array:
     """Pairs of found and true boxes, each used once.
 
-    The found boxes choose in the order of their scores: each takes the free true box with the highest IoU, if that is
+    In order of score, each found box is matched to the unmatched true box with the highest IoU, if that is
     at least 0.5.
 
     Args:

@@ -35,18 +35,18 @@ BODY_PARTS: dict[str, tuple[int, ...]] = {
 
 
 def by_name(joints_m: Array, vertices_m: Array) -> Array:
-    """The evaluated joints as they stand in the 30-joint set, relative to its pelvis already."""
+    """Evaluated joints by name from the 30-joint set, already relative to its pelvis."""
     return joints_m[:, list(EVALUATED_IN_SMPL30)]
 
 
 @dataclass(frozen=True)
 class H36MRegressor:
-    """The evaluated joints as the published evaluation takes them: regressed from the vertices."""
+    """Regressor of the evaluated joints from the vertices, as in the published evaluation."""
 
     rows: Array  # (17, 6890) joints H36M17 from vertices
 
     def __call__(self, joints_m: Array, vertices_m: Array) -> Array:
-        """(N, 14, 3) relative to the H36M pelvis; `joints_m` is not looked at."""
+        """(N, 14, 3) relative to the H36M pelvis; `joints_m` is ignored."""
         joints = self.rows @ vertices_m
         return np.asarray((joints - joints[:, :1])[:, list(H36M14_IN_H36M17)])
 

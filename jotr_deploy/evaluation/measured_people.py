@@ -1,4 +1,4 @@
-"""Every person measured: what was true, what the networks said."""
+"""Every person measured: ground truth and the predictions of networks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Truth:
 
     @classmethod
     def none(cls) -> Truth:
-        """Nobody: every array at its rank with N = 0."""
+        """Empty truth: every array at its rank with N = 0."""
         return cls(np.zeros((0, 30, 3)), np.zeros((0, 6890, 3)), np.zeros((0, 30), bool), np.zeros(0))
 
     def __getitem__(self, index: Array) -> Truth:
@@ -37,7 +37,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class Samples:
-    """Predictions of one network for N people, beside the truth: parallel arrays."""
+    """Predictions of one network for N people, and their errors: parallel arrays."""
 
     joints_m: Array  # (N, 30, 3) found, relative to the pelvis
     joints_mm: Array  # (N, 14) error of the evaluated joints
@@ -49,7 +49,7 @@ class Samples:
 
     @classmethod
     def of(cls, people: People, truth: Truth, evaluated: EvaluatedJoints = by_name) -> Samples:
-        """Compare; both are relative to the pelvis already."""
+        """Compare predictions with the truth; both are already relative to the pelvis."""
         found_m, true_m = (evaluated(each.joints_m, each.vertices_m) for each in (people, truth))
         return cls(
             people.joints_m,
@@ -63,7 +63,7 @@ class Samples:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Samples]) -> Samples:
-        """All people of several parts, in order; no parts give nobody."""
+        """People of several parts, concatenated in order; empty without parts."""
         if not parts:
             parts = [cls.of(People.none(), Truth.none())]
         return cls(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)})
@@ -81,7 +81,7 @@ class Samples:
 
 
 class Collector:
-    """Sends people through one or several networks, those of several pictures in one call."""
+    """Collector that sends people through one or several networks, batching those of several pictures."""
 
     def __init__(self, networks: Sequence[MeshNetwork], evaluated: EvaluatedJoints = by_name) -> None:
         self._networks = networks
@@ -90,14 +90,14 @@ class Collector:
         self._waiting: list[tuple[Crops, Detections, Truth]] = []
 
     def add(self, image_bgr: Array, people: Detections, truth: Truth) -> None:
-        """People of one picture with square crop boxes; row n of both is the same person."""
+        """Add the people of one picture with square crop boxes; row n of both is the same person."""
         crops = make_crops(image_bgr, people, self._networks[0].crop_side)
         if sum(len(waiting) for _, waiting, _ in self._waiting) + len(people) > MAX_BATCH:
             self._call()
         self._waiting.append((crops, people, truth))
 
     def finish(self) -> list[Samples]:
-        """Everybody added, in order, for every network."""
+        """Samples of all people added, in order, for every network."""
         self._call()
         return [Samples.concatenate(parts) for parts in self._samples]
 

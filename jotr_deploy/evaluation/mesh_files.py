@@ -19,20 +19,20 @@ from jotr_deploy.support.precisions import Precision
 
 
 class AlignedNetwork(MeshNetwork):
-    """A mesh file whose people are then moved onto their joints, each in the camera of their crop."""
+    """Mesh file followed by alignment of its people to their joints, each in the camera of their crop."""
 
     def __init__(self, session: Session, aligner: Aligner) -> None:
         super().__init__(session)
         self._aligner = aligner
 
     def __call__(self, crops: Crops, detections: Detections) -> People:
-        """Predictions for a batch, as `MeshNetwork` says."""
+        """Predictions for a batch, as `MeshNetwork` gives them."""
         return self._aligner(super().__call__(crops, detections))
 
 
 @dataclass(frozen=True)
 class OpenFile:
-    """A mesh file, ready for crops."""
+    """Mesh file that is open, ready for crops."""
 
     entry: FileEntry
     network: MeshNetwork
@@ -45,7 +45,7 @@ class OpenFile:
 
 @dataclass(frozen=True)
 class OpenFiles:
-    """The file that is measured, and for a drift all that can be compared."""
+    """The file that is measured, and for drift all files that can be compared."""
 
     measured: OpenFile
     reference: OpenFile | None  # the fp32 file, where a drift is asked for
@@ -54,7 +54,7 @@ class OpenFiles:
 
     @property
     def all(self) -> tuple[OpenFile, ...]:
-        """Each once, the measured file first."""
+        """All files, each once, the measured one first."""
         files = (self.measured, *((self.reference,) if self.reference else ()), *self.compared)
         return tuple({file.entry.name: file for file in files}.values())
 
@@ -68,7 +68,7 @@ def open_files(
     threads: int | None = None,
     align: bool = False,
 ) -> Iterator[OpenFiles]:
-    """Open the mesh file called `name`, or the first; with `every` the others too. `align` moves people afterwards.
+    """Open the mesh file called `name`, or the first; with `every` the others too. `align` aligns people to joints.
 
     Raises:
         BundleError: no such file; it is missing or changed; it was exported without a body; with `every`, there is no

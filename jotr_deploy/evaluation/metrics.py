@@ -1,7 +1,7 @@
 """MPJPE, PA-MPJPE and PVE as the published evaluation defines them, for any number of people at once.
 
-MPJPE and PVE are `distances_mm` of joints and of vertices, both relative to their pelvis, meant over the points;
-PA-MPJPE is the same of `aligned` joints. Everything takes leading axes and computes in float64.
+MPJPE and PVE are the mean `distances_mm` of joints and of vertices, both relative to their pelvis;
+PA-MPJPE is the same for `aligned` joints. Everything takes leading axes and computes in float64.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def distances_mm(found_m: Array, truth_m: Array) -> Array:
 
 
 def mpjpe_mm(found_m: Array, truth_m: Array) -> Array:
-    """Mean distance of the points: of joints MPJPE, of vertices PVE; (..., P, 3) twice to (...)."""
+    """Mean distance of the points: MPJPE for joints, PVE for vertices; (..., P, 3) twice to (...)."""
     return distances_mm(found_m, truth_m).mean(-1)
 
 

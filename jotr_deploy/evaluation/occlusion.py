@@ -25,7 +25,7 @@ class OcclusionOptions:
     stride: int = STRIDE
     textures: Path | None = None  # a folder of pictures; drawn ones by default
     keep_joints: bool = False
-    every: int = 1  # people of one picture in so many
+    every: int = 1  # attack the people of every Nth picture
     output: Path | None = None  # folder for the manifest and the heat maps
 
 
@@ -51,13 +51,13 @@ class FileUnderAttack:
     clean: Figures
     grid_mean: Figures  # each person's mean over all places
     worst: Figures  # at each person's own worst place
-    worse_by: float | None  # of the worst MPJPE to the clean one, less 1
+    worse_by: float | None  # increase of the worst MPJPE over the clean one, as a share
     at_reference_worst: Figures | None  # at the worst places of the fp32 file
-    worst_change_mm: float | None  # of the worst MPJPE, from the fp32 file
-    interval_mm: tuple[float, float] | None  # of that, 95 %, paired bootstrap over people
+    worst_change_mm: float | None  # change of the worst MPJPE from the fp32 file
+    interval_mm: tuple[float, float] | None  # its 95 % interval, paired bootstrap over people
     map_mm: tuple[tuple[float | None, ...], ...]  # mean MPJPE over people by row and column of the place
     not_finite: int  # people with a number that is not finite in any crop, left out
-    nothing_counted: int  # people of whom no joint counts, left out
+    nothing_counted: int  # people without a joint that counts, left out
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class OccluderSize:
 
 @dataclass(frozen=True)
 class WorstPlace:
-    """Place where a patch hurts one person most, with all that makes it again."""
+    """Place where a patch hurts one person most, with everything needed to reproduce it."""
 
     person: str
     file: str
@@ -123,7 +123,7 @@ def prepare(
 
 
 def occlusion(attack: Attack, files: OpenFiles, options: OcclusionOptions, seed: int) -> Occlusion:
-    """The figures of an attack on everybody added."""
+    """Figures of an attack on all people added."""
     attacked = dict(zip((file.entry.name for file in files.all), attack.finish(), strict=True))
     reference = files.reference.entry.name if files.reference else None
     sizes: list[OccluderSize] = []
@@ -176,14 +176,14 @@ def _usable(own: Attacked, number: int) -> tuple[Array, Array]:
 
 
 def _at_worst(errors: Array, chosen_by: Array) -> Array:
-    """(N, 3) of (N, places, 3) at the place where the MPJPE of the other is largest; the first of several."""
+    """(N, 3) of (N, places, 3) at the place with the largest MPJPE in the other array; the first of several."""
     if not len(errors):
         return np.zeros((0, len(METRICS)))
     return np.asarray(errors[np.arange(len(errors)), np.nanargmax(chosen_by[..., MPJPE], 1)])
 
 
 def _mean_known(values: Array, axis: int) -> Array:
-    """The mean of what is no NaN; NaN of nothing."""
+    """Mean of the values that are not NaN; NaN if there are none."""
     known = ~np.isnan(values)
     count = known.sum(axis)
     total = np.where(known, values, 0).sum(axis)

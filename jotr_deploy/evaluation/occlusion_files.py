@@ -1,4 +1,4 @@
-"""An attack beside an evaluation, and its files: a manifest that it can be made again by, and heat maps."""
+"""Attack in the course of an evaluation, and its files: a manifest to reproduce it, and heat maps."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def open_attack(
     evaluated: EvaluatedJoints = by_name,
     tick: Callable[[int, int], None] = lambda crops, all_crops: None,
 ) -> Iterator[Attack | None]:
-    """An attack on the files, ready for people; None where none is asked for.
+    """Attack on the files, ready for people; None if none is requested.
 
-    The folder of its results is there inside the block, so that hours of work do not end without a place for them.
+    The folder of its results exists inside the block, so that hours of work do not end without a place for them.
 
     Raises:
         JotrDeployError: a size or stride that is not in 1..224.
@@ -54,7 +54,7 @@ def open_attack(
 def finish_attack(
     attack: Attack | None, options: OcclusionOptions | None, files: OpenFiles, seed: int
 ) -> Occlusion | None:
-    """The figures on everybody, written to the folder of the options if there is one.
+    """Figures over all people, written to the folder of the options if there is one.
 
     Raises:
         OutputError: a file cannot be written.
@@ -66,7 +66,7 @@ def finish_attack(
 
 
 def write_occlusion(found: Occlusion, attack: Attack, output: Path) -> Occlusion:
-    """Write manifest and heat maps into a folder; the result with the names of the files.
+    """Write manifest and heat maps into a folder; returns the result with the file names.
 
     Raises:
         OutputError: a file cannot be written.
@@ -88,7 +88,7 @@ def write_occlusion(found: Occlusion, attack: Attack, output: Path) -> Occlusion
 
 
 def _span(values: Array) -> tuple[float, float]:
-    """Smallest and largest number of all files, so that their pictures can be compared."""
+    """Smallest and largest number over all files, so that their pictures are comparable."""
     known = values[np.isfinite(values)]
     return (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
 

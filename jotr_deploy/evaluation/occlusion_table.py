@@ -1,4 +1,4 @@
-"""An attack as text for a terminal 80 columns wide."""
+"""Text of an attack for a terminal 80 columns wide."""
 
 from __future__ import annotations
 

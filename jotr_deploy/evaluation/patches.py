@@ -21,7 +21,7 @@ SIZES, STRIDE = (40, 80), 10
 
 @dataclass(frozen=True)
 class PatchGrid:
-    """All places of one size of patch, row by row."""
+    """All places of a patch of one size, row by row."""
 
     size: int  # side, pixels of the reference crop
     stride: int  # pixels of the reference crop
@@ -46,7 +46,7 @@ def patch_grid(size: int, stride: int, crop_side: int) -> PatchGrid:
     Args:
         size: of the patch in pixels of a crop of 224, as `stride`.
         stride: from patch to patch.
-        crop_side: of the network's crop in pixels, which both are scaled to and rounded.
+        crop_side: side of the network's crop in pixels, to which both are scaled, then rounded.
 
     Raises:
         JotrDeployError: a size or stride that is not in 1..224.
@@ -71,10 +71,10 @@ def covered(points_px: Array, boxes_px: Array) -> Array:
 
 
 def patch_sizes(text: str) -> tuple[int, ...]:
-    """`40,80` as whole numbers.
+    """Parse patch sizes such as `40,80`.
 
     Raises:
-        JotrDeployError: it is anything else, or a number comes twice.
+        JotrDeployError: anything else, or a repeated number.
     """
     parts = [part.strip() for part in text.split(",")]
     sizes: Sequence[int] = [int(part) for part in parts if part.isdecimal()]

@@ -1,4 +1,4 @@
-"""Evaluation from pixels alone: people found, and their errors."""
+"""Evaluation from pixels alone: recall, precision, and errors of the people found."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from jotr_deploy.runtime.mesh import MeshNetwork
 from jotr_deploy.support.aliases import Array
 
 HALF_VISIBLE = 0.5
-"""Visible share of a person from which they must be found."""
+"""Visible share from which a person counts for recall."""
 
 
 @contextmanager
 def open_people(bundle: Bundle, device: str = "auto", threads: int | None = None) -> Iterator[Finder]:
-    """The people that the bundle's own detector and pose network find.
+    """Open the bundle's own detector and pose network as a source of people.
 
     Raises:
         BundleError: the bundle lacks one of them, or a file is not intact.
@@ -42,7 +42,7 @@ def open_people(bundle: Bundle, device: str = "auto", threads: int | None = None
 
 
 class FromPixels:
-    """Finds the people of every scene anew, matches them with the truth, and collects those who count."""
+    """Collector that detects the people of every scene, matches them with the truth, and keeps those who count."""
 
     def __init__(self, source: Finder, network: MeshNetwork) -> None:
         self._source = source
@@ -51,7 +51,7 @@ class FromPixels:
         self._found: list[Array] = []  # places in the list of all counted people
 
     def add(self, scene: HeldOut, counted_before: int) -> None:
-        """Look at a scene; `counted_before` people counted in the scenes before it."""
+        """Process a scene; `counted_before` people counted in the scenes before it."""
         if isinstance(self._source, DetectedPeople):  # BlazePose's detector alone gives no boxes of people
             self._detector.add(scene, *self._source.detector(scene.image_bgr))
         people, boxes_px = self._source.find(scene.image_bgr)
@@ -61,7 +61,7 @@ class FromPixels:
         self._found.append(counted_before + (np.cumsum(scene.counted) - 1)[true[counts]])
 
     def result(self, by_true_boxes: Samples) -> PixelResult:
-        """All scenes; `by_true_boxes` holds every counted person, in order."""
+        """Result over all scenes; `by_true_boxes` contains every counted person, in order."""
         (samples,) = self._collector.finish()
         return PixelResult(
             detector=self._detector.found() if isinstance(self._source, DetectedPeople) else None,
@@ -72,13 +72,13 @@ class FromPixels:
 
 
 class _Counted:
-    """Boxes of all scenes matched with the people who are there."""
+    """Counts of boxes matched with true people, over all scenes."""
 
     def __init__(self) -> None:
         self._wanted = self._found_of_wanted = self._detections = self._right = 0
 
     def add(self, scene: HeldOut, boxes_px: Array, scores: Array) -> tuple[Array, Array]:
-        """Count the boxes (N, 4) of a scene; which of them is which person, as `match` says."""
+        """Count the boxes (N, 4) of a scene; returns their matches, as `match` does."""
         found, true = match(boxes_px, scores, clipped(scene.boxes_px, scene.image_bgr)).T
         wanted = scene.tall & (scene.truth.visible_fraction >= HALF_VISIBLE)
         self._wanted += int(wanted.sum())
@@ -88,7 +88,7 @@ class _Counted:
         return found, true
 
     def found(self) -> Found:
-        """Over all scenes."""
+        """Recall and precision over all scenes."""
         return Found(
             wanted=self._wanted,
             found_of_wanted=self._found_of_wanted,

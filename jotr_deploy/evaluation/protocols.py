@@ -1,4 +1,4 @@
-"""Evaluations by name: what is measured on what, and how."""
+"""Evaluation protocols by name, and the evaluation on drawn scenes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class SyntheticOptions:
     device: str = "auto"
     threads: int | None = None
     occlusion: OcclusionOptions | None = None
-    align: bool = False  # people onto the joints given, before they are measured
+    align: bool = False  # align people to the joints given before measuring
 
 
 def evaluate_synthetic(
@@ -66,7 +66,7 @@ def evaluate_synthetic(
     Raises:
         BundleError: a file that is asked for is missing, changed or without a body, or there is no detector.
         SessionError, MissingDependency: it cannot be opened here.
-        JotrDeployError: a process that draws scenes was killed; of an attack, see `open_attack`.
+        JotrDeployError: a process that draws scenes was killed; for an attack, see `open_attack`.
     """
     crop_factor = bundle.manifest.model.crop_factor
     with ExitStack() as stack:
@@ -104,7 +104,7 @@ def _samples(
     crop_factor: float,
     progress: Progress,
 ) -> tuple[dict[str, Samples], int]:
-    """Everybody who counts, by file, and how many people were drawn."""
+    """Samples of the people who count, by file, and the number of people drawn."""
     collector = Collector([file.network for file in files.all])
     drawn, counted = 0, 0
     progress("scenes", 0, options.scenes)
@@ -126,7 +126,7 @@ def _samples(
 
 
 def synthetic_protocol(options: SyntheticOptions, crop_factor: float, drawn: int, counted: int) -> Protocol:
-    """The synthetic protocol in plain words."""
+    """Description of the synthetic protocol."""
     return Protocol(
         protocol=SYNTHETIC,
         scenes=f"{options.scenes} drawn scenes of seed {options.seed}; "

@@ -1,7 +1,7 @@
-"""Textures that patches are cut from: drawn from a seed, or the pictures of a folder such as DTD.
+"""Textures to cut patches from: drawn from a seed, or the pictures of a folder such as DTD.
 
-Every picture is in crop pixels, RGB, its short side as long as the crop's. A patch is a window of one picture; which
-picture and which window is all in the seed and a few whole numbers, so that an attack can be replayed.
+Every picture is in crop pixels, RGB, its short side as long as the crop's. A patch is a window of one picture; seed
+and a few integers determine picture and window, so that an attack can be replayed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jotr_deploy.support.aliases import Array
 
 DRAWN = 64
 MOST_READ = 512
-"""Pictures of a folder that are kept, chosen by the seed: more would only fill memory."""
+"""Most pictures of a folder that are kept, chosen by the seed: more would only fill memory."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class Textures:
 
     names: tuple[str, ...]
     pictures: Sequence[Array]  # (H, W, 3) uint8 RGB each, the short side is that of the crop
-    source: str  # for people
+    source: str  # description, for messages
     skipped: tuple[str, ...] = ()  # files that cannot be read
 
     def window(self, key: Sequence[int], side_px: int) -> Window:
-        """One of all windows of this side, drawn by `key` alone."""
+        """Random window of this side, determined by `key` alone."""
         rng = np.random.default_rng(list(key))
         number = int(rng.integers(len(self.pictures)))
         height, width = self.pictures[number].shape[:2]
@@ -66,7 +66,7 @@ def drawn_textures(seed: int, side_px: int, count: int = DRAWN) -> Textures:
 
 
 def read_textures(folder: Path, seed: int, side_px: int) -> Textures:
-    """The pictures of a folder and of its folders, `MOST_READ` of them at most.
+    """Pictures of a folder and its subfolders, at most `MOST_READ`.
 
     Raises:
         SourceError: no folder, no picture in it, or none that can be read.

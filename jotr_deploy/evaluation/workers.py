@@ -1,4 +1,4 @@
-"""Work in several processes whose results come in order."""
+"""Work in several processes with results in order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jotr_deploy.errors import JotrDeployError
 T = TypeVar("T")
 
 _BATCH = 16
-"""Neighbours are made by one worker: what they share is made once. Fewer are done before a process has started."""
+"""Neighbours are made by one worker, which makes what they share once. Less work is not worth starting a process."""
 _AHEAD = 2
 """Batches that each worker may be ahead of their use; more would only fill memory."""
 
@@ -27,7 +27,7 @@ def worker_count(pieces: int, threads: int | None = None) -> int:
 
     Args:
         pieces: of the work.
-        threads: what the user allows; by default every core.
+        threads: limit set by the user; by default every core.
     """
     cores = threads or os.cpu_count() or 1
     return 0 if cores == 1 else min(cores, pieces // _BATCH)
@@ -35,20 +35,20 @@ def worker_count(pieces: int, threads: int | None = None) -> int:
 
 @contextmanager
 def in_order(make: Callable[[int], T], count: int, workers: int) -> Iterator[Iterator[T]]:
-    """`make(0)`, `make(1)`, ... from worker processes; nothing of them is left when the block ends.
+    """Results of `make(0)`, `make(1)`, ... from worker processes, which end with the block.
 
     Args:
-        make: a function that can be pickled; what it returns depends on its argument alone.
+        make: a function that can be pickled and depends on its argument alone.
         count: how many.
         workers: processes; 0 makes everything in this one.
 
     Raises:
-        JotrDeployError: a worker was killed, as it happens when memory runs out.
+        JotrDeployError: a worker was killed, as happens when memory runs out.
     """
     if workers == 0:
         yield map(make, range(count))
         return
-    # A forked process could hold locks of threads that do not exist in it; a spawned one starts clean.
+    # A forked process could inherit locks of threads that it does not have; a spawned one starts clean.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=signal.signal, initargs=_LEAVE_INTERRUPTS) as pool:
         try:

@@ -40,7 +40,7 @@ STAND_IN_WORD = "stand-in"
 
 @dataclass(frozen=True)
 class Loaded:
-    """A network ready to export, with what must be said about it."""
+    """Network ready to export, with its labels and licences."""
 
     model: JOTR
     source_sha256: str
@@ -51,7 +51,7 @@ class Loaded:
 
 
 def load_stand_in(config: ModelConfig | None = None, seed: int = 0, with_body: bool = True) -> Loaded:
-    """Deterministic random weights and the stand-in body: everything runs, no pose means anything."""
+    """Network with deterministic random weights and the stand-in body: everything runs, but poses are meaningless."""
     config = config or ModelConfig()
     body = stand_in() if with_body else None
     model = initialise(JOTR(config, body), seed).requires_grad_(False)
@@ -67,7 +67,7 @@ def load_network(
     vposer: Path | None = None,
     with_body: bool = True,
 ) -> Loaded:
-    """A checkpoint with the body and pose prior the user names; what is not named comes from the checkpoint.
+    """Network of a checkpoint, with the body and pose prior that the user names or those in the checkpoint.
 
     Args:
         checkpoint: published or our own.
@@ -83,7 +83,7 @@ def load_network(
     head_top = None if extra_regressor is None else load_head_top(extra_regressor)
     loaded = load_checkpoint(checkpoint, head_top)
     prior = None if vposer is None else load_vposer(vposer)
-    model = build_model(loaded, None, prior)  # before the body: weights of something else are the graver mistake
+    model = build_model(loaded, None, prior)  # before the body: weights of another network are the graver mistake
     chosen = _choose_body(loaded, body, head_top) if with_body else None
     model.body = None if chosen is None else SkinnedBody(chosen).eval()
     notes = []

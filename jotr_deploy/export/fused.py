@@ -1,8 +1,8 @@
-"""Equal networks that run faster: pure functions JOTR -> JOTR, each the same function of its inputs.
+"""Equivalent, faster networks: pure functions JOTR -> JOTR, each the same function of its inputs.
 
-They change no number beyond rounding and need no tracing: weights are multiplied out once, here. What is not changed is
+They change results only by rounding and need no tracing: weights are multiplied out once, here. Unchanged modules are
 shared with the plain network. Outside `torch.no_grad` gradients flow through the products to the plain weights, so a
-network can be trained in the form that is deployed; nothing drops out, and norms keep their running statistics.
+network can be trained in the form that is deployed; dropout is off, and norms keep their running statistics.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from jotr_deploy.model.lifting import Lifting, anchors
 
 
 def fuse(model: JOTR) -> JOTR:
-    """Every rewrite of this module, in order."""
+    """Apply every rewrite of this module, in order."""
     rewrites: tuple[Callable[[JOTR], JOTR], ...] = (
         fold_norms, merge_lifting, fold_encoders, fold_decoder, flatten_body,
     )  # fmt: skip
@@ -38,7 +38,7 @@ def _sharing(model: JOTR) -> JOTR:
 
 
 def _made_of(module: nn.Module, **tensors: Tensor) -> None:
-    """Give a module made weights; through a buffer gradients reach what it was made of, at a parameter they end."""
+    """Set computed weights of a module; gradients pass through a buffer to their sources, but end at a parameter."""
     for name, tensor in tensors.items():
         delattr(module, name)
         if tensor.requires_grad:
@@ -48,7 +48,7 @@ def _made_of(module: nn.Module, **tensors: Tensor) -> None:
 
 
 def fold_norms(model: JOTR) -> JOTR:
-    """A batch norm behind a convolution becomes a part of it, with its running statistics."""
+    """Merge each batch norm, with its running statistics, into the convolution before it."""
     model = _sharing(model)
     for parent in list(model.modules()):
         children = list(parent.named_children())
@@ -68,14 +68,14 @@ def _fold(plain: nn.Conv2d, norm: nn.modules.batchnorm._BatchNorm) -> None:
 
 
 def merge_lifting(model: JOTR) -> JOTR:
-    """The two linear maps of the lifting, with nothing between them, become one; the anchors become a constant."""
+    """Merge the two consecutive linear maps of the lifting; the anchors become a constant."""
     model = _sharing(model)
     model.lifting = MergedLifting(model.lifting)  # type: ignore[assignment]
     return model
 
 
 def fold_encoders(model: JOTR) -> JOTR:
-    """Both encoders: fixed positions go into the projections' biases, q, k and v come from one product."""
+    """Fold both encoders: fixed positions go into the projections' biases, and one product gives q, k and v."""
     model = _sharing(model)
     for encoder, position in (
         (model.lifting.encoder, model.lifting.position),
@@ -87,7 +87,7 @@ def fold_encoders(model: JOTR) -> JOTR:
 
 
 def fold_decoder(model: JOTR) -> JOTR:
-    """The decoder: positions folded, the memory projected once for all layers, the unused last sampling dropped."""
+    """Fold the decoder's positions, project the memory once for all layers, and drop the unused last sampling."""
     model = _sharing(model)
     model.fusion.decoder = FoldedDecoder(model.fusion)  # type: ignore[assignment]
     return model
@@ -115,7 +115,7 @@ class MergedLifting(nn.Module):
         width = len(mix)
         lift = plain.to_3d.weight.flatten(1).double().unflatten(0, (width, self.grid))  # (C, D, channels)
         bias = plain.to_3d.bias.double().unflatten(0, (width, self.grid))  # type: ignore[union-attr]
-        weight = torch.einsum("oc,cdi->doi", mix[:, :width], lift)  # depth first: one transpose less to tokens
+        weight = torch.einsum("oc,cdi->doi", mix[:, :width], lift)  # depth first: saves a transpose to tokens
         self.to_voxels = nn.Conv2d(lift.shape[-1], width * self.grid, 1, device="meta")
         merged_bias = (mix[:, :width] @ bias).T.flatten().float()
         _made_of(self.to_voxels, weight=weight.flatten(0, 1)[..., None, None].float(), bias=merged_bias)
@@ -126,11 +126,11 @@ class MergedLifting(nn.Module):
         self.register_buffer("exponent", plain.depth_exponent())
 
     def depth_exponent(self) -> Tensor:
-        """See `Lifting`."""
+        """Exponent of the depth axis, as in `Lifting`."""
         return self.exponent
 
     def forward(self, features: Tensor) -> Tensor:
-        """See `Lifting`."""
+        """Feature volume, as `Lifting.forward` gives it."""
         voxels = self.to_voxels(features).unflatten(1, (self.grid, -1)).flatten(3)  # (B, D, C, H*W)
         tokens = voxels.transpose(2, 3).flatten(1, 2) + self.anchor_bias
         return self.encoder(tokens, self.position).unflatten(1, (self.grid, self.grid, self.grid))
@@ -152,7 +152,7 @@ class FoldedAttention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width, bias=False, device="meta")
         _made_of(self.qkv, weight=weight.float())
         placed = bias.new_zeros(len(position), 3 * width)
-        placed[:, : 2 * width] = position.double() @ weight[: 2 * width].T  # values carry no position
+        placed[:, : 2 * width] = position.double() @ weight[: 2 * width].T  # values have no position
         self.register_buffer("bias", (placed + bias).float())
 
     def forward(self, x: Tensor) -> Tensor:
@@ -186,7 +186,7 @@ class FoldedEncoderLayer(nn.Module):
         self.norm1, self.norm2 = plain.norm1, plain.norm2
 
     def forward(self, x: Tensor, position: Tensor) -> Tensor:
-        """See `EncoderLayer`; `position` is the table given at construction."""
+        """Tokens after the layer; `position` is ignored in favour of the table given at construction."""
         x = self.norm1(x + self.self_attn(x))
         return self.norm2(x + self.linear2(torch.relu(self.linear1(x))))
 
@@ -256,7 +256,7 @@ class FoldedDecoder(JointRefiner):
     def forward(
         self, t: Tensor, query_position: Tensor, memory: Tensor, position: Tensor, volume: Tensor, exponent: Tensor
     ) -> Decoded:
-        """See `Decoder`; targets and positions are those given at construction."""
+        """Outputs of `Decoder.forward`, with the targets and positions given at construction."""
         fixed = (self.memory_kv(memory) + self.memory_bias).split(self.width, -1)
         t, joints = self.start.expand(memory.shape[0], -1, -1), None
         tokens_by_layer, joints_by_layer = [], []

@@ -1,8 +1,8 @@
-"""The end of `export`: the network on the picture inside this package, whose people are known exactly.
+"""Plausibility check at the end of `export`, on the picture inside this package, whose people are known exactly.
 
 The joints that the network finds in the picture depend on its weights alone; mesh and joints in metres depend on pose
-prior, body and regressor as well. So a network that finds the joints, and whose people are still wrong, has got the
-wrong parts.
+prior, body and regressor as well. So if the joints are right but the people are wrong, one of these parts is the wrong
+one.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _TRUNK_RAD = np.radians(60)
 _POSE_MM = {
     True: 110.0,
     False: 180.0,
-}  # by whether the body is that of the scene; the starter was at 40, wrong parts beyond 200
+}  # limits with the scene's own body and with another; the starter was at 40, wrong parts beyond 200
 _CHAIN = (("L_Ankle", "L_Knee"), ("L_Knee", "L_Hip"), ("Pelvis", "Neck"), ("Neck", "Head_top"))
 
 
 @dataclass(frozen=True)
 class Plausibility:
-    """Errors of the people of the scene: those of the worse one of the two."""
+    """Errors of the worse of the two people in the scene."""
 
     joints_share: float  # of the joints found in the picture, mean distance over the side of the crop
     mesh_m: float | None = None  # longest side of the mesh; None, as all below, without a body
@@ -51,7 +51,7 @@ class Plausibility:
     pose_mm: float | None = None  # mean distance of the joints, rigidly aligned
 
     def notes(self, stand_in: bool) -> list[str]:
-        """Notes on what looks wrong; none where all is well.
+        """Notes on everything that looks wrong; empty if nothing does.
 
         Args:
             stand_in: the body is that of the scene.
@@ -105,10 +105,10 @@ def plausibility(session: Session, config: ModelConfig) -> Plausibility:
 
 
 def compared(results: dict[str, Array], boxes_px: Array, truth: Bodies) -> Plausibility:
-    """The results of a network against the truth.
+    """Errors of a network's results against the truth.
 
     Args:
-        results: outputs by name, of everybody.
+        results: outputs by name, for all people.
         boxes_px: (N, 4) crops x0 y0 x1 y1 that they come from.
         truth: the N people in the scene.
     """
@@ -140,5 +140,5 @@ def compared(results: dict[str, Array], boxes_px: Array, truth: Bodies) -> Plaus
 
 
 def _farthest(lengths_m: Array, usual_m: float = 1.6) -> float:
-    """Length that differs most from the usual one."""
+    """Length that differs most from the expected one."""
     return float(lengths_m[np.argmax(np.abs(np.log(np.maximum(lengths_m, 1e-6) / usual_m)))])

@@ -1,4 +1,4 @@
-"""`export`: a network becomes a bundle whose ONNX file was proven equal to PyTorch."""
+"""`export`: turns a network into a bundle whose ONNX file is verified against PyTorch."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ class Exported:
     path: Path
     differences: list[Difference]
     size_bytes: int
-    labels: tuple[str, ...]  # warnings that belong beside every result
+    labels: tuple[str, ...]  # warnings that accompany every result
     notes: tuple[str, ...]
     licences: tuple[Licence, ...]
     has_body: bool
 
 
 def torch_network(model: JOTR) -> Callable[[Mapping[str, Array]], dict[str, Array]]:
-    """A PyTorch network under the session's call: feeds and results by name, NumPy both ways."""
+    """PyTorch network with the call of a session: feeds and results by name, as NumPy arrays."""
 
     def call(feeds: Mapping[str, Array]) -> dict[str, Array]:
         with torch.inference_mode():
@@ -67,11 +67,11 @@ def export_bundle(
     say: Say = lambda step: None,
     features: Path | None = None,
 ) -> Exported:
-    """Write, verify, then publish the bundle under its name.
+    """Write and verify a bundle, then move it to its final name.
 
     The file is checked in plain ONNX Runtime at batch 1, 3 and 8 against the unfused PyTorch network. Notes of the
-    result say where its people, in a picture whose people are known, look as if a part were the wrong one. With
-    `features`, weights of a run of the task of that name, what the fit needs is put in too.
+    result name parts that look wrong, judged by a picture whose people are known. `features`, weights of a run of the
+    task of that name, are put in with all that the fit needs.
 
     Raises:
         VerificationError: above the limits; no bundle is left.

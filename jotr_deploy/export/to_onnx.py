@@ -1,4 +1,4 @@
-"""JOTR to ONNX: one file, dynamic batch, the sampling operator as one node with a function body behind it."""
+"""Export of JOTR to ONNX: one file, dynamic batch, the sampling operator as one node with a function body."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def export_onnx(model: JOTR, sampling: Sampling = "function") -> onnx.ModelProto
     attach(proto)
     forget_where_it_came_from(proto, "jotr")
     onnx.checker.check_model(proto, full_check=True)
-    flat = inline(proto)  # raises when the function cannot be inlined, whichever form is wanted
+    flat = inline(proto)  # raises if the function cannot be inlined, in either form
     proto = proto if sampling == "function" else flat
     _require_dynamic_batch(proto)
     return proto
@@ -57,11 +57,11 @@ def traced(
     outputs: Sequence[str],
     translations: dict[Any, Any] | None = None,
 ) -> onnx.ModelProto:
-    """PyTorch's exporter without its talk; the first dimension of every input is the batch.
+    """PyTorch's exporter without its output; the first dimension of every input is the batch.
 
     Args:
         module: in evaluation mode.
-        example: of the inputs, not of batch one, which would be specialised silently.
+        example: inputs; not of batch 1, which would be specialised silently.
         inputs: their names.
         outputs: names.
         translations: of custom operators.

@@ -1,4 +1,4 @@
-"""The features of a volume: unit vectors by kernel and orientation bin, and of what is no body."""
+"""Features of a volume, unit vectors by kernel and orientation bin, and those of clutter."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ CLUTTER = 2160
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """What a fit knows of how a body looks, and of how everything else does."""
+    """Appearance of a body and of clutter, for a fit."""
 
     kernels: Tensor  # (K, O, C) unit vectors by kernel and orientation bin
     clutter: Tensor  # (N, C) unit vectors, N >= 1; the nearest to a cell counts
 
     def checked(self, kernels: int, channels: int) -> Features:
-        """Self, or FitError where it belongs to another number of kernels or channels, or is not finite."""
+        """Self; FitError if the number of kernels or channels differs, or a number is not finite."""
         remedy = "give the bank that was trained with these kernels and this extractor"
         if self.kernels.ndim != 3 or len(self.kernels) != kernels:
             raise FitError(f"the feature bank is {tuple(self.kernels.shape)} for {kernels} kernels", remedy)
@@ -124,14 +124,14 @@ class MemoryBank(nn.Module):
 
     @torch.no_grad()
     def push_clutter(self, features: Tensor) -> None:
-        """Replace the oldest rows of clutter by these (S, C); of more than there is room for, the last stay."""
+        """Replace the oldest rows of clutter by these (S, C); if there are too many, the last ones are kept."""
         features = unit(features[-self.clutter :])
         places = (self.oldest + torch.arange(len(features), device=features.device)) % self.clutter
         self.rows[self.kernels * self.bins + places] = features
         self.oldest.copy_((self.oldest + len(features)) % self.clutter)
 
     def features(self) -> Features:
-        """What a fit takes: the kernels' rows, and the one mean direction of the clutter, as published."""
+        """Features for a fit: the kernels' rows, and the mean direction of the clutter, as published."""
         known, clutter = self.rows.split([self.kernels * self.bins, self.clutter])
         by_kernel = known.unflatten(0, (self.bins, self.kernels)).transpose(0, 1).contiguous()
         return Features(by_kernel, unit(clutter.mean(0, keepdim=True)))

@@ -16,7 +16,7 @@ from jotr_deploy.bundle import FEATURES_AGAIN, STAND_IN_LABEL, Bundle
 from jotr_deploy.errors import BundleError, FitError
 from jotr_deploy.fitting.bank import Features, load_bank
 from jotr_deploy.fitting.fit import NEAREST_M, Bodies, FitResult, fit
-from jotr_deploy.fitting.fitter import Fits
+from jotr_deploy.fitting.fitted_people import Fits
 from jotr_deploy.fitting.kernels import Kernels, fingerprint, load_kernels
 from jotr_deploy.fitting.options import FitOptions
 from jotr_deploy.fitting.volume import BodyVolume

@@ -19,8 +19,8 @@ from jotr_deploy.fitting.volume import BodyVolume, Posed
 from jotr_deploy.skeletons import MEASURED_IN_SMPL30, SMPL30
 
 DTYPE = torch.float64
-"""Of everything in a fit. Single precision would do for one picture, but whom a ray meets is discrete, and a hundred
-steps turn a last bit, which depends on who else is in the batch, into millimetres."""
+"""Type of everything in a fit. Single precision would do for one picture, but the choice of kernels on a ray is
+discrete, and in a hundred steps a last bit, which depends on the rest of the batch, grows to millimetres."""
 FACE = tuple(index for index in MEASURED_IN_SMPL30 if SMPL30[index].split("_")[-1] in ("Nose", "Eye", "Ear"))
 SEEN = 0.2
 FEWEST_SEEN = 7
@@ -30,14 +30,14 @@ _STRAIGHT_RAD = 1e-2
 
 
 class Rendered(NamedTuple):
-    """What of the feature map the volume explains, cell by cell of a selection."""
+    """Agreement of the rendered volume with the feature map, for the cells of a selection."""
 
     selection: Selection
     body: Tensor  # (n,) cosine of the rendered and the seen feature
 
 
 class Scene:
-    """The pictures of a group of people, which stay as they are while the people move."""
+    """Constant inputs of a fit of several people: features, camera and joints."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Scene:
         inside: Tensor | None = None,
         joints: Tensor | None = None,
     ) -> None:
-        """Prepare what no step changes.
+        """Prepare everything that is constant over the steps.
 
         Args:
             seen: (B, C, H, W) features of the crops.
@@ -70,7 +70,7 @@ class Scene:
         self.joints = None if joints is None else _trusted(joints)
 
     def render(self, posed: Posed, translation_m: Tensor) -> Rendered:
-        """Draw the volume where it stands, and compare it with what is seen."""
+        """Render the volume and compare it with the features seen."""
         options = self.options
         centres, precision = posed.centres_m + translation_m[:, None], posed.precision
         lowest = self.volume.lowest_precision
@@ -99,7 +99,7 @@ class Scene:
         return of_limb @ by_limb
 
     def explained(self, rendered: Rendered) -> Tensor:
-        """(B,) the mean loss of the cells in the picture."""
+        """(B,) mean loss of the cells in the picture."""
         selection = rendered.selection
         place = selection.people * self.camera.cells + selection.cells
         clutter = self.clutter.flatten()[place]
@@ -108,7 +108,7 @@ class Scene:
         return (every * self.inside).sum(1) / self.inside.sum(1)
 
     def occlusion(self, rendered: Rendered) -> Tensor:
-        """(B, H, W) bool, where something stands before the body."""
+        """(B, H, W) bool, cells where the body is occluded."""
         selection = rendered.selection
         place = selection.people * self.camera.cells + selection.cells
         found = torch.zeros_like(self.inside).flatten()
@@ -118,7 +118,7 @@ class Scene:
         )
 
     def joint_error(self, pose_rad: Tensor, betas: Tensor, translation_m: Tensor) -> Tensor:
-        """(B,) how far the joints are from those given, in cells, robustly and by confidence; zero without any."""
+        """(B,) robust distance of the joints from those given, in cells, weighted by confidence; zero without any."""
         if self.joints is None:
             return translation_m.new_zeros(len(translation_m))
         chosen = list(MEASURED_IN_SMPL30)
@@ -128,7 +128,7 @@ class Scene:
 
 
 def _trusted(joints: Tensor) -> Tensor:
-    """Joints with the confidence of nobody whose joints are too few, or show no face, as published."""
+    """Joints with confidence zero for people with too few joints, or none of the face, as published."""
     measured = joints[:, list(MEASURED_IN_SMPL30), 2] > SEEN
     enough = (measured.sum(1) >= FEWEST_SEEN) & (joints[:, list(FACE), 2] > SEEN).any(1)
     confidence = torch.where(enough[:, None], joints[..., 2], 0)
@@ -136,13 +136,13 @@ def _trusted(joints: Tensor) -> Tensor:
 
 
 def robust(cells: Tensor) -> Tensor:
-    """Geman and McClure's: square near zero, no more than 100^2 far away."""
+    """Geman-McClure loss: quadratic near zero, at most 100^2."""
     squared, most = cells * cells, _FAR_CELLS * _FAR_CELLS
     return most * squared / (most + squared)
 
 
 def hinges(pose_rad: Tensor) -> Tensor:
-    """(B, 24, 3) -> (B,) small where elbows and knees turn about their hinges, either way.
+    """(B, 24, 3) -> (B,) penalty, small if elbows and knees turn about their hinges, in either direction.
 
     The axis of a straight joint is not defined; below a hundredth of a radian it counts less and less.
     """
@@ -155,5 +155,5 @@ def hinges(pose_rad: Tensor) -> Tensor:
 
 
 def total(terms: dict[str, Tensor], weights: Weights) -> Tensor:
-    """(B,) the weighted sum of the terms."""
+    """(B,) weighted sum of the terms."""
     return sum((getattr(weights, name) * value for name, value in terms.items()), torch.zeros(()))

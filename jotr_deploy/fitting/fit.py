@@ -1,4 +1,4 @@
-"""The fit: pose and camera follow the gradient of the energy, and stay as they were where that does not help."""
+"""Fit of pose and camera by gradient descent on the energy; a person keeps the start where that does not help."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from jotr_deploy.fitting.volume import BodyVolume
 BETAS = (0.9, 0.99)
 MEMORY_BYTES = 1 << 30
 NEAREST_M = 0.1
-_KEPT = 20  # the first of the joints that are kept: wrists and hands, which no kernel tells well
+_KEPT = 20  # the first of the joints that are kept: wrists and hands, which kernels determine poorly
 _BYTES = DTYPE.itemsize
 
 
 @dataclass(frozen=True, eq=False)
 class Bodies:
-    """People before the camera of their crop: where a fit starts, and where it ends."""
+    """People in the camera frame of their crop, as input and result of a fit."""
 
     pose_rad: Tensor  # (B, 24, 3) axis-angle, root first
     betas: Tensor  # (B, 10)
@@ -43,7 +43,7 @@ class Bodies:
 
 
 class Candidate(NamedTuple):
-    """Bodies with what the energy says of them."""
+    """Bodies with their energy and its terms."""
 
     pose_rad: Tensor
     betas: Tensor
@@ -55,7 +55,7 @@ class Candidate(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class FitResult:
-    """People after a fit. Those whom it did not improve are those of the start, to the bit."""
+    """People after a fit. Those that it did not improve equal the start, to the bit."""
 
     bodies: Bodies
     accepted: Tensor  # (B,) bool, the fit lowered the energy
@@ -90,10 +90,10 @@ def fit(
         joints: (B, 30, 3) u, v in cells (`rays.cells_from_pixels`) and confidence of the 30-joint set.
         inside: (B, S, S) bool, the cells that lie in the picture; all of them by default.
         prior: decoder of a pose prior; its latent is what is fitted then.
-        memory_bytes: about how much the fit may hold; people who do not fit in it together come one after another.
+        memory_bytes: approximate memory limit; people who exceed it together are fitted in groups.
 
     Raises:
-        FitError: features, start and volume do not belong together or are no numbers; somebody is behind the camera,
+        FitError: features, start and volume do not match or are not finite; a person is behind the camera,
             or has no cell in the picture.
     """
     features.checked(volume.count, seen.shape[1])
@@ -111,7 +111,7 @@ def fit(
 
 
 def people_at_once(side: int, features: Features, options: FitOptions, memory_bytes: int) -> int:
-    """How many people may be fitted together: what one of them holds at most, if their body fills the crop."""
+    """Number of people to fit together, by the memory of a person whose body fills the crop."""
     bins = features.kernels.shape[1] if options.rendering == "release" else 1
     slot = 3 * features.kernels.shape[2] * bins + 8 * options.per_ray + 60
     return max(1, memory_bytes // (side * side * options.per_ray * slot * _BYTES))
@@ -141,7 +141,7 @@ def _nobody(wrong: Tensor, cause: str, remedy: str) -> None:
 
 
 def _fit_some(scene: Scene, start: Bodies, options: FitOptions, prior: VPoserDecoder | None) -> FitResult:
-    """The people of one scene, together: the best of their hypotheses, if it is better than the start."""
+    """Fit people together; the best of their hypotheses, if it is better than the start."""
     exact = Bodies(*(getattr(start, field.name).to(DTYPE) for field in fields(start)))
     given = Descent(scene, exact, options, prior)
     best = before = given.start()
@@ -160,7 +160,7 @@ def _fit_some(scene: Scene, start: Bodies, options: FitOptions, prior: VPoserDec
 
 
 def _found(given: Descent, start: Bodies) -> Iterator[tuple[bool, Candidate]]:
-    """What may be better than the start, and whether it comes from the mirrored one."""
+    """Candidate that may be better than the start, and a flag for those from the mirrored start."""
     yield False, given.result()
     if given.options.mirror == "none":
         return
@@ -173,7 +173,7 @@ def _found(given: Descent, start: Bodies) -> Iterator[tuple[bool, Candidate]]:
 
 
 class Descent:
-    """One hypothesis on its way down."""
+    """Descent of one hypothesis."""
 
     def __init__(self, scene: Scene, start: Bodies, options: FitOptions, prior: VPoserDecoder | None) -> None:
         self.scene, self.first, self.options, self.prior = scene, start, options, prior
@@ -182,11 +182,11 @@ class Descent:
         self.alive = torch.ones(len(start), dtype=torch.bool, device=body.device)
 
     def start(self) -> Candidate:
-        """The hypothesis as it is; its pose need not be one of the prior's."""
+        """Energy of the initial hypothesis, whose pose need not be one of the prior's."""
         return self._candidate(self.first.pose_rad, self.first.betas, self.state)
 
     def result(self) -> Candidate:
-        """What all stages lead to. Whoever met numbers that are not finite has an infinite energy."""
+        """Result of all stages; people with non-finite numbers have an infinite energy."""
         for stage in self.options.stages:
             self._run(stage)
         pose, betas, limit = self._pose(self.state), self.first.betas, self.options.largest_beta
@@ -196,7 +196,7 @@ class Descent:
         return found._replace(energy=torch.where(self.alive, found.energy, torch.inf))
 
     def _run(self, stage: Stage) -> None:
-        """One stage: from the best of the one before to its own best, each person's."""
+        """Run one stage, from each person's best of the previous stage to the best of this one."""
         moving = {name: value.clone().requires_grad_(name in stage.free) for name, value in self.state.items()}
         free = [moving[name] for name in stage.free]
         optimiser = torch.optim.Adam(free, lr=self.options.rate, betas=BETAS)
@@ -216,14 +216,14 @@ class Descent:
             optimiser.step()
 
     def _pose(self, state: Mapping[str, Tensor]) -> Tensor:
-        """(B, 24, 3) of the variables, with wrists and hands at rest."""
+        """(B, 24, 3) pose from the variables, with wrists and hands at rest."""
         body = state["body"] if self.prior is None else self.prior(state["body"])[:, : _KEPT - 1]
         return torch.cat([state["root"][:, None], body, body.new_zeros(len(body), 24 - _KEPT, 3)], 1)
 
     def _terms(
         self, pose_rad: Tensor, betas: Tensor, state: Mapping[str, Tensor]
     ) -> tuple[dict[str, Tensor], Callable[[], Tensor]]:
-        """Each term of the energy (B,), and a call for the occlusion map."""
+        """Terms of the energy, (B,) each, and a function for the occlusion map."""
         posed = self.scene.volume(pose_rad, betas)
         rendered = self.scene.render(posed, state["translation"])
         terms = {
@@ -258,7 +258,7 @@ def _chosen(better: Tensor, new: Candidate, old: Candidate) -> Candidate:
 
 
 def _joined(parts: list[FitResult]) -> FitResult:
-    """The results of several groups, in order."""
+    """Results of several groups, concatenated in order."""
 
     def both(name: str) -> Tensor:
         return torch.cat([getattr(part, name) for part in parts])

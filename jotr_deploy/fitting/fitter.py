@@ -6,7 +6,6 @@ This module itself needs no PyTorch, so that it can be said where it is missing.
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,26 +13,10 @@ import numpy as np
 from jotr_deploy.bundle import FEATURES_AGAIN, FIT_ROLES, Bundle
 from jotr_deploy.errors import BundleError, MissingDependency, install
 from jotr_deploy.geometry.crop import PX_PER_CELL, image_from_crop, transform_px
-from jotr_deploy.people import People
 from jotr_deploy.support.aliases import Array
 
 if TYPE_CHECKING:
     from jotr_deploy.fitting.bundle_fitter import BundleFitter
-
-
-@dataclass(frozen=True, eq=False)
-class Fits:
-    """People after a fit; parallel arrays over N people. Those whom it did not improve are as they were, to the bit."""
-
-    people: People
-    tried: Array  # (N,) bool, the others stand behind the camera, or no cell of their crop lies in the picture
-    accepted: Array  # (N,) bool, the fit lowered the energy
-    mirrored: Array  # (N,) bool, it did so from the start mirrored in depth
-    energy_before: Array  # (N,) float64, NaN of those not tried, as the next three
-    energy_after: Array  # (N,) of the people returned
-    terms_before: dict[str, Array]  # (N,) each, without its weight
-    terms_after: dict[str, Array]
-    occlusion: Array  # (N, S, S) bool, cells of the body that something hides
 
 
 def open_fitter(

@@ -1,4 +1,4 @@
-"""How wide the Gaussians are, and how a posed body turns them (docs/fitting.md section 1)."""
+"""Widths of the Gaussians, and their rotation with a posed body (docs/fitting.md section 1)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _POLAR_STEPS = 8
 
 
 def auto_precision(edge_m: float, overlap: float = 0.5) -> float:
-    """The precision at which neighbours, `edge_m` apart, each have fallen to `overlap` halfway between them."""
+    """Precision at which neighbours, `edge_m` apart, have both fallen to `overlap` halfway between them."""
     return 4 * math.log(1 / overlap) / (edge_m * edge_m)
 
 
 def blended_precision(rest: Tensor, weights: Tensor, turns: Tensor) -> Tensor:
-    """The paper's form: the precisions that each joint's rotation gives, blended as the vertices are.
+    """Paper's form: the precisions under each joint's rotation, blended like the vertices.
 
     Args:
         rest: (K, 3, 3) at rest.
@@ -26,20 +26,20 @@ def blended_precision(rest: Tensor, weights: Tensor, turns: Tensor) -> Tensor:
         turns: (B, 24, 3, 3) rotation of every joint from the root down.
 
     Returns:
-        (B, K, 3, 3), positive definite where `rest` is, but in general no rotation of it.
+        (B, K, 3, 3), positive definite if `rest` is, but in general not a rotation of it.
     """
     turned = torch.einsum("bjrc,kcd->bkjrd", turns, rest)
     return torch.einsum("kj,bkjrd,bjsd->bkrs", weights, turned, turns)
 
 
 def polar_precision(rest: Tensor, weights: Tensor, turns: Tensor) -> Tensor:
-    """`blended_precision` with the one rotation that is nearest to the blend: (B, K, 3, 3), a rotation of `rest`."""
+    """Precisions rotated by the rotation nearest to the blend: (B, K, 3, 3), each a rotation of `rest`."""
     turn = nearest_rotation(torch.einsum("kj,bjrc->bkrc", weights, turns))
     return turn @ rest @ turn.mT
 
 
 def nearest_rotation(matrix: Tensor) -> Tensor:
-    """The rotation of the polar decomposition, (..., 3, 3), by Newton's steps.
+    """Rotation of the polar decomposition, (..., 3, 3), by Newton's method.
 
     Their gradient is finite where that of a singular value decomposition is not: for a rotation all three values are
     equal.

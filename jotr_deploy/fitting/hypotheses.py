@@ -1,4 +1,4 @@
-"""The second start: the person mirrored in depth, who looks almost the same from far away."""
+"""Second start of a fit: the person mirrored in depth, which looks almost the same from far away."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _OTHER_SIDE = list(mirrored_order(SMPL30[:24]))
 
 
 def mirrored_in_depth(pose_rad: Tensor) -> Tensor:
-    """(B, 24, 3) axis-angle -> the pose whose joints are those of this one, mirrored in z about the root.
+    """(B, 24, 3) axis-angle -> pose with the joints mirrored in z about the root.
 
     The root turns by Z R S, with Z = diag(1, 1, -1) and S = diag(-1, 1, 1), and the body is flipped from left to right.
-    Exact for a body that is symmetric at rest. The release has S R Z, which is the same for an upright torso only.
+    Exact for a body that is symmetric at rest. The release uses S R Z, which is the same only for an upright torso.
     """
     root = matrix_from_axis_angle(pose_rad[:, 0])
     sides = pose_rad.new_tensor([-1.0, 1.0, 1.0])

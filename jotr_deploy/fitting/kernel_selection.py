@@ -1,6 +1,6 @@
-"""Which kernels each ray meets, nearest first (docs/fitting.md section 3).
+"""Selection of the kernels that each ray meets, nearest first (docs/fitting.md section 3).
 
-Discrete, so without a gradient: what is drawn from a selection is computed again from the kernels that it names.
+The selection is discrete and has no gradient: rendering recomputes everything from the kernels that it names.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from torch import Tensor
 from jotr_deploy.fitting.rays import GridCamera, ray_gaussian
 
 PAIRS_AT_ONCE = 1 << 21
-"""Pairs of a kernel and a cell that are looked at together: what bounds the memory of a selection."""
+"""Pairs of kernel and cell that are evaluated at once, which bounds the memory of a selection."""
 
 
 @dataclass(frozen=True)
 class Reach:
-    """What counts as met."""
+    """Limits within which a ray meets a kernel."""
 
     q_max: float  # kernels with q below are drawn
     q_mask: float  # a cell is body where a kernel's q is below
-    per_ray: int  # M, of which the nearest are kept
+    per_ray: int  # M, the number of kernels kept, nearest first
     only_masked: bool  # leave out cells that are not body
 
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """The kernels of every cell that meets any, over all people: n cells with M slots, nearest first."""
+    """Kernels of every cell that meets any, over all people: n cells with M slots, nearest first."""
 
-    people: Tensor  # (n,) whose cell it is, ascending
+    people: Tensor  # (n,) person of the cell, ascending
     cells: Tensor  # (n,) row * width + column
     directions: Tensor  # (n, 3) the cell's ray
     mask: Tensor  # (n,) bool, the cell is body
     kernels: Tensor  # (n, M) person * K + kernel; 0 where the slot is empty
     filled: Tensor  # (n, M) bool
     slots: Tensor  # (N,) the filled slots, n * M of them, ordered by kernel
-    per_kernel: Tensor  # (B * K,) how many of them each kernel has
+    per_kernel: Tensor  # (B * K,) number of slots of each kernel
 
     def visible(self, count: int) -> Tensor:
         """(B, K) bool: the kernels, `count` a person, that are the nearest of at least one cell."""
@@ -52,15 +52,15 @@ class Selection:
 def select(centres_m: Tensor, precision: Tensor, lowest: float, camera: GridCamera, reach: Reach) -> Selection:
     """Find the kernels that each cell meets.
 
-    Only a window around each kernel's projection is looked at, wide enough for a sphere that holds every point of
-    `q_max`: the result is that of looking at every cell.
+    Only a window around each kernel's projection is searched, wide enough for a sphere that contains every point of
+    `q_max`: the result equals that of searching every cell.
 
     Args:
         centres_m: (B, K, 3) camera frame.
         precision: () or (B, K, 3, 3), 1 / m^2.
         lowest: smallest eigenvalue of any precision.
         camera: of the grid.
-        reach: what counts as met.
+        reach: limits.
     """
     people, count, _ = centres_m.shape
     radius = (reach.q_max / lowest) ** 0.5
@@ -86,7 +86,7 @@ def select(centres_m: Tensor, precision: Tensor, lowest: float, camera: GridCame
 def _windows(centres_m: Tensor, radius: float, camera: GridCamera) -> tuple[Tensor, tuple[int, int]]:
     """First column and row (B, K, 2) of each kernel's window, and how many columns and rows the widest has.
 
-    The window of a kernel that is not wholly before the camera lies outside the grid.
+    The window of a kernel that is not wholly in front of the camera lies outside the grid.
     """
     firsts, sides = [], []
     limits = (camera.width, camera.height)
@@ -133,7 +133,7 @@ def _pairs(
 def _arranged(
     kernel: Tensor, cell: Tensor, depth: Tensor, body: Tensor, kernels: int, camera: GridCamera, per_ray: int
 ) -> Selection:
-    """Pairs, ordered by kernel, as a selection of the `per_ray` nearest of each cell."""
+    """Selection of the `per_ray` nearest of each cell, from pairs ordered by kernel."""
     device = cell.device
     order = _by_cell_and_depth(cell, depth)
     sorted_cell = cell[order]
@@ -165,7 +165,7 @@ def _arranged(
 
 
 def _by_cell_and_depth(cell: Tensor, depth: Tensor) -> Tensor:
-    """The order of pairs by cell, then depth: one sort of whole numbers that hold both, depth to far below a micron."""
+    """Order of pairs by cell, then depth: one sort of integers that encode both, depth to far below a micron."""
     if not len(cell):
         return cell
     bits = min(50, 62 - int(cell.max() + 1).bit_length())

@@ -18,7 +18,7 @@ from jotr_deploy.support.read_errors import read_errors
 from jotr_deploy.support.writing import written_aside
 
 KERNELS = 858
-"""How many the published volume has: the template decimated by about eight."""
+"""Number of kernels in the published volume: the template decimated by about eight."""
 LIMBS: tuple[str, ...] = (
     *("torso", "L_thigh", "R_thigh", "L_calf", "R_calf", "L_upper_arm", "R_upper_arm", "L_forearm", "R_forearm"),
 )
@@ -27,14 +27,14 @@ LIMB_OF_JOINT: tuple[int, ...] = (0, 1, 2, 0, 3, 4, 0, 3, 4, 0, 3, 4, 0, 0, 0, 0
 LIMB_BONES: tuple[tuple[int, int], ...] = (
     *((0, 12), (1, 4), (2, 5), (4, 7), (5, 8), (16, 18), (17, 19), (18, 20), (19, 21)),
 )
-"""The proximal and the distal joint of each limb: its direction leads from the one to the other."""
+"""The proximal and the distal joint of each limb: its direction points from the first to the second."""
 VERSION = 1
 _REMEDY = "make them again from the body of this bundle: fitting.kernels.decimate"
 
 
 @dataclass(frozen=True, eq=False)
 class Kernels:
-    """Which vertices of which body carry a Gaussian."""
+    """Vertices that carry a Gaussian, and the body that they belong to."""
 
     indices: Array  # (K,) int64 vertices of the body, ascending
     edges: Array  # (E, 2) int64 pairs of kernels that are neighbours, the lower first
@@ -45,14 +45,14 @@ class Kernels:
         return len(self.indices)
 
     def neighbours(self) -> Array:
-        """(K, K) bool: whether two kernels share an edge."""
+        """(K, K) bool, true where two kernels share an edge."""
         adjacent = np.zeros((len(self), len(self)), bool)
         adjacent[self.edges[:, 0], self.edges[:, 1]] = True
         return adjacent | adjacent.T
 
 
 def fingerprint(body: BodyModel) -> str:
-    """A hash of what kernels depend on: the rest vertices, the skinning weights and the faces of a body."""
+    """Hash of everything that kernels depend on: rest vertices, skinning weights and faces of a body."""
     digest = hashlib.sha256()
     for array in (body.v_template, body.weights, body.faces):
         digest.update(np.ascontiguousarray(array).tobytes())
@@ -60,10 +60,10 @@ def fingerprint(body: BodyModel) -> str:
 
 
 def decimate(body: BodyModel, count: int = KERNELS) -> Kernels:
-    """Choose `count` vertices of a body, each as far as possible from those before: nothing is random.
+    """Choose `count` vertices of a body by farthest-point sampling; deterministic.
 
-    Two kernels are neighbours where an edge of the mesh leads from the vertices nearest to the one, along the mesh, to
-    those nearest to the other.
+    Two kernels are neighbours if an edge of the mesh connects the vertices nearest to one, along the mesh, with those
+    nearest to the other.
 
     Raises:
         FitError: fewer kernels than limbs, or more than vertices.
@@ -91,7 +91,7 @@ def _farthest_points(points: Array, count: int) -> Array:
 
 
 def _nearest_along_edges(body: BodyModel, indices: Array) -> Array:
-    """(V,) the place in `indices` of the vertex that is nearest to each, by a walk along the edges of the mesh."""
+    """(V,) position in `indices` of the vertex nearest to each, by shortest path along the edges of the mesh."""
     around: list[list[tuple[int, float]]] = [[] for _ in range(VERTICES)]
     for one, two in ((0, 1), (1, 2), (2, 0)):
         starts, ends = body.faces[:, one].tolist(), body.faces[:, two].tolist()

@@ -1,4 +1,4 @@
-"""The numbers of a pose prior behind a given pose: VPoser's decoder, solved for its input."""
+"""Latent of a pose prior for a given pose: VPoser's decoder, solved for its input."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DAMPING = 1e-2
 def latent_of(decoder: VPoserDecoder, pose_rad: Tensor) -> Tensor:
     """(B, 24, 3) -> (B, 32): the latent, from zero by Levenberg and Marquardt, whose body is nearest to this pose.
 
-    A pose that the decoder gave itself, as JOTR's are, is found again unless another minimum lies before it.
+    For a pose that came from the decoder, as JOTR's do, this recovers its latent unless it meets another minimum.
     """
     wanted = matrix_from_axis_angle(pose_rad[:, 1 : 1 + BODY_JOINTS]).flatten(1).double()
     decoder = copy.deepcopy(decoder).double()

@@ -1,4 +1,4 @@
-"""How badly the rendered features of a cell explain those of the picture (docs/fitting.md section 6)."""
+"""Mismatch of the rendered features of a cell and those of the picture (docs/fitting.md section 6)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ TEMPERATURE = 0.1
 
 
 def cell_loss(objective: Objective, body: Tensor, clutter: Tensor, mask: Tensor) -> Tensor:
-    """The part of a cell in the energy of the features; lower is better.
+    """Contribution of a cell to the energy of the features; lower is better.
 
     Args:
-        objective: "masked" and "softmax" are the release's, "hardmax" the paper's, "mixture" sums over what is there.
+        objective: "masked" and "softmax" are the release's, "hardmax" the paper's, "mixture" sums over both causes.
         body: cosine of the rendered and the seen feature; 0 where nothing is rendered.
         clutter: the largest cosine of the seen feature and one of clutter.
         mask: bool, the cell is body.
@@ -32,5 +32,5 @@ def cell_loss(objective: Objective, body: Tensor, clutter: Tensor, mask: Tensor)
 
 
 def hidden(body: Tensor, clutter: Tensor, mask: Tensor) -> Tensor:
-    """Cells of the body that clutter explains better: something stands before it."""
+    """Cells of the body that clutter explains better, so that it is occluded there."""
     return mask & (clutter > body)

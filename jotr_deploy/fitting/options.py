@@ -1,4 +1,4 @@
-"""The settings of a fit, and the presets (docs/fitting.md section 7)."""
+"""Settings of a fit, and the presets (docs/fitting.md section 7)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Free = Literal["root", "translation", "body"]
 
 @dataclass(frozen=True)
 class Stage:
-    """Some steps of the optimiser, on some of the variables."""
+    """Stage of the optimisation: a number of steps on some of the variables."""
 
     iterations: int
     free: tuple[Free, ...]
@@ -26,7 +26,7 @@ STAGES = (Stage(40, ("root", "translation")), Stage(80, ("root", "body")))
 
 @dataclass(frozen=True)
 class Weights:
-    """How much each term of the energy counts."""
+    """Weights of the terms of the energy."""
 
     features: float = 1.0
     joints: float = 1e-2
@@ -56,7 +56,7 @@ class FitOptions:
     weights: Weights = field(default_factory=Weights)
 
     def reach(self) -> Reach:
-        """What a ray counts as met; cells that are not body are left out where they cannot change the energy."""
+        """Limits of the selection; cells that are not body are left out where they cannot change the energy."""
         return Reach(self.q_max, self.q_mask, self.per_ray, self.objective != "softmax")
 
 
@@ -72,7 +72,7 @@ PRESETS: dict[str, FitOptions] = {
     ),
     "default": FitOptions(),
 }  # fmt: skip
-"""The two of the release, and this project's own."""
+"""Presets of the release, and this project's own."""
 
 
 def preset(name: str) -> FitOptions:

@@ -13,7 +13,7 @@ _INSIDE = 1 - 1e-6  # arccos has no finite slope at its ends
 
 
 def window_weights(directions: Tensor, bins: int) -> Tensor:
-    """The release's form: (..., 3) unit vectors of the camera frame -> (..., bins), which sum to 1.
+    """Release's form: (..., 3) unit vectors of the camera frame -> (..., bins), which sum to 1.
 
     By the depth z of the direction: three bins are parallel to the image, distal end farther, distal end nearer; two
     are farther and nearer; more are equal parts of arccos(z) in 0..pi; one does not depend on the pose.
@@ -39,7 +39,7 @@ def bins_of(directions: Tensor, bins: int) -> Tensor:
 
 
 def von_mises_weights(directions: Tensor, means: Tensor, concentration: float) -> Tensor:
-    """The paper's form: (..., 3), (bins, 3) mean directions -> (..., bins), von Mises-Fisher posteriors of equal prior.
+    """Paper's form: (..., 3), (bins, 3) mean directions -> (..., bins), von Mises-Fisher posteriors of equal prior.
 
     With one concentration for all bins the normalising factor of the density cancels.
     """
@@ -49,7 +49,7 @@ def von_mises_weights(directions: Tensor, means: Tensor, concentration: float) -
 def yz_means(bins: int) -> Tensor:
     """(bins, 3) directions, evenly spread over the yz-plane, the first parallel to the image and downwards.
 
-    The paper says "in the yz-plane" and nothing more that is known: these are a guess.
+    These are a guess: all that is known of the paper's directions is "in the yz-plane".
     """
     angle = torch.arange(bins, dtype=torch.float64) * (2 * math.pi / bins)
     return torch.stack([torch.zeros_like(angle), angle.cos(), angle.sin()], -1)

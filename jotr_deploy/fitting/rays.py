@@ -1,4 +1,4 @@
-"""The camera of a feature grid, its rays, and what a ray sees of a Gaussian (docs/fitting.md section 2)."""
+"""Camera of a feature grid, its rays, and Gaussians along a ray (docs/fitting.md section 2)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class GridCamera:
 
     @property
     def cells(self) -> int:
-        """How many cells the grid has."""
+        """Number of cells in the grid."""
         return self.height * self.width
 
     def directions(self, columns: Tensor, rows: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ def cells_from_pixels(pixels: Tensor, stride: int) -> Tensor:
 
 
 class RayHit(NamedTuple):
-    """A Gaussian along a ray: a peak of e^-q at a depth, with a precision of its own."""
+    """Gaussian along a ray: a peak of e^-q at a depth, with its own precision."""
 
     depth_m: Tensor
     along: Tensor  # precision along the ray, 1 / m^2
@@ -63,9 +63,9 @@ class RayHit(NamedTuple):
 
 
 def ray_gaussian(centres_m: Tensor, directions: Tensor, precision: Tensor) -> RayHit:
-    """What rays see of Gaussians exp(-(X - M)^T A (X - M)).
+    """Gaussians exp(-(X - M)^T A (X - M)) along rays.
 
-    The offset of the centre from the ray is taken first. The textbook form, `M.AM - (M.Ad)^2 / d.Ad`, is equal but
+    The offset of the centre from the ray is computed first. The textbook form, `M.AM - (M.Ad)^2 / d.Ad`, is equal but
     loses every digit in float32 at 35 m. Sums are written out, for a product of matrices may be in TF32.
 
     Args:

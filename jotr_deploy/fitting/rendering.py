@@ -1,4 +1,4 @@
-"""The closed form of volume rendering: how much each kernel of a ray contributes (docs/fitting.md section 4)."""
+"""Volume rendering in closed form: the weight of each kernel on a ray (docs/fitting.md section 4)."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _SMALLEST = 1e-6
 def weights(hit: RayHit, absorptivity: float = 1.0, self_term: SelfTerm = "peak") -> Tensor:
     """(..., M) kernels of a ray, in any order -> (..., M) their weights.
 
-    Transmittance is taken at each kernel's own peak, and the weight of a lone kernel hit dead-centre is 1. Slots that
-    are empty have an infinite q.
+    Transmittance is evaluated at each kernel's own peak, and a lone kernel hit dead-centre has weight 1. Empty slots
+    have an infinite q.
 
     Args:
         hit: of the rays.
@@ -57,7 +57,7 @@ def at_slots(rows: Tensor, selection: Selection) -> Tensor:
 
 
 class _Gathered(torch.autograd.Function):
-    """Rows by index, whose gradient is summed in one order: the same numbers every time, on a GPU as well."""
+    """Rows by index, with the gradient summed in a fixed order, so that it repeats to the bit, on a GPU as well."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, index: Tensor, slots: Tensor, per_kernel: Tensor) -> Tensor:

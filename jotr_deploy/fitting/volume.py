@@ -1,4 +1,4 @@
-"""A body as a volume of Gaussians: where they are, how wide, and where the joints are, by pose and shape."""
+"""Body as a volume of Gaussians: their positions and widths, and the joints, by pose and shape."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Turning = Literal["blended", "polar"]
 
 
 class Posed(NamedTuple):
-    """A volume in a pose, in the axes of the camera but without the translation, metres."""
+    """Volume in a pose, in the axes of the camera but without the translation, metres."""
 
     centres_m: Tensor  # (B, K, 3)
     precision: Tensor  # () or (B, K, 3, 3)
@@ -30,10 +30,10 @@ class Posed(NamedTuple):
 
 
 class BodyVolume(nn.Module):
-    """The Gaussians of a body as a function of its pose and shape, in double precision.
+    """Gaussians of a body as a function of its pose and shape, in double precision.
 
-    It is small beside the rendering; in double precision, what a person's numbers are does not depend on how many
-    others are posed in the same call, but for a last bit that rounding to single precision removes.
+    It costs little compared with rendering. In double precision a person's numbers do not depend on how many others are
+    posed in the same call, except for a last bit that rounding to single precision removes.
     """
 
     template: Tensor
@@ -93,7 +93,7 @@ class BodyVolume(nn.Module):
 
     @property
     def is_turned(self) -> bool:
-        """Whether the precisions are matrices, which follow the pose."""
+        """True if the precisions are matrices, which follow the pose."""
         return self.rest_precision.ndim == 3
 
     def forward(self, pose_rad: Tensor, betas: Tensor) -> Posed:
@@ -118,7 +118,7 @@ class BodyVolume(nn.Module):
 def chained(rotations: Tensor, rest_joints: Tensor) -> tuple[Tensor, Tensor]:
     """(B, 24, 3, 3) of each joint against its parent, (B, 24, 3) at rest -> its rotation and place in the body's frame.
 
-    All joints of one depth of the tree at once: one by one, the calls take longer than the numbers.
+    All joints at one depth of the tree are computed at once: one by one, the overhead of the calls dominates.
     """
     parents = torch.tensor(PARENTS[1:], device=rotations.device)
     bones = torch.cat([rest_joints[:, :1], rest_joints[:, 1:] - rest_joints.index_select(1, parents)], 1)

@@ -14,29 +14,29 @@ from jotr_deploy.profiling.interleave import Job, enough
 from jotr_deploy.profiling.quiet import Judge, Key
 
 QUANTILES = tuple(range(0, 101, 5))
-"""Per cent, of `Timing.quantiles_ms`."""
+"""Percentages of `Timing.quantiles_ms`."""
 GPU_PARTS = ("enqueue", "gpu", "h2d", "d2h")
 GPU_PART = "{} {}"
-"""Key of what a GPU session measures itself, by network and part."""
+"""Key of times that a GPU session measures itself, by network and part."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """The samples of one thing."""
+    """Statistics of the samples of one job."""
 
-    p10_ms: float  # what the machine can do; repeats best
+    p10_ms: float  # what the machine is capable of; the most repeatable figure
     p50_ms: float
     p90_ms: float
     p99_ms: float
     mean_ms: float
     kept: int
     dropped: int  # taken while the rest of the machine was busy
-    busy: bool  # it was busy nearly all the time: nothing was dropped, and the figures are upper bounds
+    busy: bool  # it was busy nearly all the time: no sample was dropped, and the figures are upper bounds
     quantiles_ms: tuple[float, ...] = ()  # of the kept samples at `QUANTILES`: their whole distribution
 
     @classmethod
     def of(cls, seconds: Sequence[float], dropped: int = 0, busy: bool = False) -> Timing:
-        """Percentiles of the kept samples, at least one."""
+        """Statistics of the kept samples, at least one."""
         milliseconds = np.asarray(seconds, np.float64) * 1000
         figures = [*np.percentile(milliseconds, (10, 50, 90, 99, *QUANTILES)), milliseconds.mean()]
         p10, p50, p90, p99, *quantiles, mean = (round(float(figure), 3) for figure in figures)
@@ -45,7 +45,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class BatchResult:
-    """One network at one batch."""
+    """Results of one network at one batch size."""
 
     batch: int
     timing: Timing | None  # None: this network does not take this batch
@@ -56,7 +56,7 @@ class BatchResult:
 
 @dataclass(frozen=True)
 class NetworkResult:
-    """One file of the bundle, or PyTorch eager."""
+    """Results of one file of the bundle, or of PyTorch eager."""
 
     name: str
     engine: str
@@ -71,7 +71,7 @@ class NetworkResult:
 
 @dataclass(frozen=True)
 class StageResult:
-    """One stage of a frame."""
+    """Results of one stage of a frame."""
 
     name: str
     timing: Timing
@@ -83,8 +83,8 @@ class BenchResult:
     """Everything `bench` prints."""
 
     bundle: str
-    labels: tuple[str, ...]  # what must be said wherever results of this bundle appear
-    timed: tuple[str, ...]  # what the figures are, in plain lines
+    labels: tuple[str, ...]  # labels that accompany all results of this bundle
+    timed: tuple[str, ...]  # definitions of the figures, for people
     networks: tuple[NetworkResult, ...]
     stages: tuple[StageResult, ...]
     notes: tuple[str, ...]
@@ -98,7 +98,7 @@ class BenchResult:
 
 
 def timings(jobs: Sequence[Job], rounds: int, judge: Judge) -> dict[Key, Timing]:
-    """The figures of one group. If the machine left it too few quiet samples, all of them count, and it says so."""
+    """Figures of one group. With too few undisturbed samples all of them count, and the figures are marked so."""
     busy = not enough(jobs, rounds, judge)
     found = {}
     for key in (key for job in jobs for key in job.keys):
@@ -112,9 +112,9 @@ def timings(jobs: Sequence[Job], rounds: int, judge: Judge) -> dict[Key, Timing]
 def ratio(
     numerator: Timing | None, denominator: Timing | None, figure: Literal["p10_ms", "p50_ms"] = "p50_ms"
 ) -> float | None:
-    """Ratio of one figure of two networks; None where one is missing, or the machine was busy.
+    """Ratio of a figure of two networks; None if one is missing, or the machine was busy.
 
-    The cores that others take cost one network far more than another.
+    Cores taken by other processes cost some networks far more than others.
     """
     if numerator is None or denominator is None or numerator.busy or denominator.busy:
         return None
@@ -125,7 +125,7 @@ def ratio(
 def batch_results(
     name: str, batches: Iterable[int], found: Mapping[Key, Timing], eager: str
 ) -> tuple[BatchResult, ...]:
-    """One network's rows."""
+    """Rows of one network."""
     rows = []
     for batch in batches:
         timing = found.get((name, batch))

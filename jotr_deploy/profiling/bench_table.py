@@ -1,4 +1,4 @@
-"""A benchmark as text for a terminal 80 columns wide; the mean and full names are in its JSON."""
+"""Text of a benchmark for a terminal 80 columns wide; the mean and full names are in its JSON."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from jotr_deploy.profiling.layer_times import Profile
 from jotr_deploy.profiling.p99_search_result import TargetResult
 
 NOTHING = "-"
-_LITTLE_MS = 0.1  # a block without arithmetic that takes less everywhere is not shown
+_LITTLE_MS = 0.1  # blocks without arithmetic that take less everywhere are not shown
 P99_SAMPLES = 100
-"""Fewer than these make p99 little else than the slowest sample."""
+"""Fewest samples of a p99; with fewer it is little more than the slowest one."""
 
 RARE = f"*: p99 of fewer than {P99_SAMPLES} samples is little else than the slowest one."
 
@@ -36,7 +36,7 @@ def report(result: BenchResult) -> Group:
 
 
 def choices_report(choices: Sequence[Choice]) -> Group:
-    """Every file in every engine, the chosen one marked; below it what was left out, and why."""
+    """Table of every file in every engine, with the chosen one marked and notes on those left out."""
     engines = tuple(dict.fromkeys(engine for choice in choices for engine in (*choice.timings, *choice.left_out)))
     table = _table("One person, milliseconds a call, p50", "network", *engines)
     for choice in choices:
@@ -53,7 +53,7 @@ def choices_report(choices: Sequence[Choice]) -> Group:
 
 
 def target_report(result: TargetResult) -> Group:
-    """Everything that was tried, the chosen one marked; `~` is a probe of a few calls."""
+    """Table of all candidates, with the chosen one marked; `~` marks a probe of a few calls."""
     table = _table(
         f"Within {result.p99_ms:g} ms, milliseconds a call",
         "network", "format", "engine", "batch", "p99", "people/s", "",
@@ -71,7 +71,7 @@ def target_report(result: TargetResult) -> Group:
 
 
 def frames_report(profile: FrameProfile) -> Group:
-    """Time of every stage of a run per frame, the latency of a frame, and the stage that sets the rate."""
+    """Table of the time of every stage per frame, the latency of a frame, and the stage that sets the rate."""
     table = _table("Stages, milliseconds a frame", "stage", "p50", "p90", "p99", "mean", "n", "share", "waits")
     waits_ms = {link.stage: link.waits_ms for link in profile.path}
     for stage in profile.stages:
@@ -104,7 +104,7 @@ def _frame_lines(profile: FrameProfile) -> Iterator[str]:
 
 
 def layers_report(found: Profile) -> Group:
-    """Every block in every file, then what all kernels take and what they cannot be faster than."""
+    """Table of every block in every file, with the sum of all kernels and its lower bound."""
     table = _table(f"Kernels, milliseconds a call, batch {found.batch}", "block", "GFLOP")
     for layers in found.files:
         table.add_column(_name(layers.file).replace(".", "\n"), justify="right")
@@ -200,7 +200,7 @@ def _name(file: str) -> str:
 
 
 def rare(timing: Timing) -> str:
-    """The mark of a p99 of too few samples."""
+    """Mark of a p99 from too few samples."""
     return "" if timing.kept >= P99_SAMPLES else "*"
 
 
@@ -213,7 +213,7 @@ def figures(timing: Timing | None) -> tuple[str, ...]:
 
 
 def milliseconds(value: float) -> str:
-    """Three digits or so, whatever the size."""
+    """Number with about three digits at any magnitude."""
     return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 1000 else f"{value:.0f}"
 
 
@@ -222,14 +222,14 @@ def _optional_ms(value: float | None) -> str:
 
 
 def counts(timing: Timing | None) -> tuple[str, str]:
-    """Samples kept, and those dropped because the machine was busy."""
+    """Numbers of samples kept, and of those dropped because the machine was busy."""
     if timing is None:
         return "0", NOTHING
     return str(timing.kept), "busy" if timing.busy else str(timing.dropped)
 
 
 def number(value: float | None, form: str, unit: str = "") -> str:
-    """A figure, or the sign for none."""
+    """Figure as text, or the sign for none."""
     return NOTHING if value is None else f"{value:{form}}{unit}"
 
 

@@ -1,4 +1,4 @@
-"""`bench`: how long everything of a bundle takes on this machine, side by side with PyTorch eager."""
+"""`bench`: times of everything in a bundle on this machine, side by side with PyTorch eager."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from jotr_deploy.profiling.interleave import Job, collect, plan_rounds, timed, w
 from jotr_deploy.profiling.networks import Network, Opened, open_networks
 from jotr_deploy.profiling.quiet import BUSY_SHARE, Judge, Key
 from jotr_deploy.profiling.timed_picture import Scene, frame_job, open_scene
-from jotr_deploy.runtime.finding.people_networks import PeopleNetworks, open_people_networks
+from jotr_deploy.runtime.finding.people_networks import ROLES, PeopleNetworks, file_for, open_people_networks
 from jotr_deploy.support.aliases import Progress
 
 COLD_STARTS = 3
@@ -65,7 +65,7 @@ def bench(
         keypoints: its joints; without them people are found by the bundle's detector, and without one the whole
             picture is one person.
         eager: also measure PyTorch eager, where PyTorch is installed.
-        progress: told what is going on.
+        progress: called with each step.
 
     Raises:
         JotrDeployError: a bundle, picture or keypoint file that cannot be used.
@@ -79,6 +79,8 @@ def bench(
         opened = stack.enter_context(open_networks(bundle, device, threads, eager))
         faces = read_faces(bundle) if "vertices" in opened.first.outputs else None
         frame, notes = frame_job(scene, opened.first, faces), [*opened.notes, *scene.notes]
+        if finders.detector is not None:
+            notes += [f"people are found by {name}" for name in _made_files(bundle, device)]
         groups = {_FRAME: [frame]}
         for batch in batches:
             groups[f"batch {batch}"] = _network_jobs(opened, scene, batch, batch == min(batches), notes)
@@ -96,8 +98,14 @@ def bench(
     )
 
 
+def _made_files(bundle: Bundle, device: str) -> list[str]:
+    """Files of the detector and the pose network that are used here in place of those they were made from."""
+    used = [file_for(bundle, role, device) for role in ROLES if bundle.has(role)]
+    return [entry.name for entry in used if entry != bundle.entry(entry.role)]
+
+
 def _network_jobs(opened: Opened, scene: Scene, batch: int, with_share: bool, notes: list[str]) -> list[Job]:
-    """Every network that takes this batch; `with_share` adds those without body."""
+    """Jobs of every network that accepts this batch; `with_share` adds those without body."""
     feeds, jobs = scene.batch(batch), []
     for network in opened.networks:
         try:
@@ -130,7 +138,7 @@ def _measure(
     notes: list[str],
     progress: Progress,
 ) -> tuple[dict[str, dict[Key, Timing]], Mapping[str, list[int]]]:
-    """Everything in this process, then the cold starts: figures by group, and the peak memory by network, bytes."""
+    """Measure in this process, then cold starts; figures by group, and peak memory by network in bytes."""
     judge = Judge()
     plan = plan_rounds(warm_up(groups, seconds, progress), seconds)
     collect(groups, plan, judge, "measuring", progress, at_most_s=2 * seconds)
@@ -144,7 +152,7 @@ def _measure(
 def _cold_jobs(
     networks: Sequence[Network], notes: list[str], progress: Progress
 ) -> tuple[list[Job], Mapping[str, list[int]]]:
-    """Cold starts as jobs, and where they leave the peak memory. A first start, not timed, fills the disk cache."""
+    """Jobs of cold starts, and the mapping that receives peak memory. A first, untimed start fills the disk cache."""
     jobs, peaks = [], defaultdict(list)
 
     def start(network: Network) -> Mapping[Key, float]:

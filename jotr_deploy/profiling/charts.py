@@ -1,4 +1,4 @@
-"""Charts as SVG text. Who differs in colour differs in dashes or marks as well; colours are variables of the page."""
+"""Charts as SVG text. Series differ in dashes or marks as well as in colour; colours are variables of the page."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 STYLES = 8
-"""Colours, dashes and marks there are; a ninth series looks like the first."""
+"""Number of colours, dashes and marks; a ninth series looks like the first."""
 _DASHES = ("", "7 3", "2 3", "9 3 2 3", "5 5", "12 4", "1 4", "14 3 3 3")
 _WIDTH, _HEIGHT = 560, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 14, 14, 44
@@ -57,7 +57,7 @@ class Bar:
     """One row of a bar chart."""
 
     name: str
-    detail: str  # said beside the name
+    detail: str  # shown beside the name
     text: str  # the figure
     style: int
     value: float
@@ -90,7 +90,7 @@ def _log_ticks(low: float, high: float) -> Iterable[float]:
 
 
 def line_chart(title: str, series: Sequence[Series], x: Axis, y: Axis, marks: bool) -> str:
-    """Lines over a grid; what lies beyond an axis is cut off. `marks` puts a mark on every point."""
+    """Line chart over a grid, clipped to the axes. `marks` draws a mark on every point."""
     width, height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
 
     def px(value: float) -> float:
@@ -154,7 +154,7 @@ def _mark(style: int, x: float, y: float) -> str:
 
 
 def bar_chart(title: str, bars: Sequence[Bar]) -> str:
-    """A bar a row, from 0; name and figure stand above it."""
+    """Bar chart with one bar a row, from 0, under its name and figure."""
     most, parts = max((max(bar.value, bar.whisker or 0) for bar in bars), default=1) or 1, []
     for row, bar in enumerate(bars):
         y, scale = 6 + 42 * row, _WIDTH / most * 0.995
@@ -175,7 +175,7 @@ def bar_chart(title: str, bars: Sequence[Bar]) -> str:
 
 
 def stacked_chart(title: str, stages: Sequence[Part]) -> str:
-    """All parts in one bar, and below it a row for each, at its place in that bar."""
+    """Stacked bar of all parts, and below it a row for each at its position in that bar."""
     name_px, text_px = 90, 130
     whole = sum(part.value for part in stages) or 1
     wide, narrow = _WIDTH / whole, (_WIDTH - name_px - text_px) / whole

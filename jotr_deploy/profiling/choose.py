@@ -1,4 +1,4 @@
-"""`bench --choose`: which engine runs a bundle's files fastest here, measured once and remembered."""
+"""`bench --choose`: finds the engine that runs each file of a bundle fastest here, and remembers it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ AGREE = 1e-3
 
 @dataclass(frozen=True)
 class Choice:
-    """One file in every engine that takes it."""
+    """Times of one file in every engine that accepts it."""
 
     file: str
     timings: Mapping[str, Timing]  # by engine; one call with one person
@@ -49,11 +49,11 @@ def choose(
         bundle: opened.
         threads: width of the engines.
         seconds: about how long to measure, all files together.
-        progress: told what is going on.
+        progress: called with each step.
 
     Raises:
         BundleError: a file is missing or changed.
-        SessionError: a file that no engine takes.
+        SessionError: a file that no engine accepts.
         MissingDependency: an engine is not installed.
         OutputError: the user's cache cannot be written.
     """
@@ -77,13 +77,13 @@ def choose(
 
 
 def open_to_all(entry: FileEntry) -> bool:
-    """An ONNX file that was not made for one engine."""
+    """True for an ONNX file that was not made for a particular engine."""
     made_for_one = entry.only_parsed or entry.name.endswith((OPENVINO_FILE, ".onnxruntime.onnx"))
     return entry.name.endswith(".onnx") and not made_for_one
 
 
 def _jobs(stack: ExitStack, path: Path, threads: int | None) -> tuple[list[Job], dict[str, str]]:
-    """A call of the file in every engine that takes it and agrees with the first; the others, and why."""
+    """Jobs of the file in every engine that accepts it and agrees with the first; and the others, with reasons."""
     jobs: list[Job] = []
     left_out: dict[str, str] = {}
     expected: Mapping[str, NDArray[Any]] = {}
@@ -118,7 +118,7 @@ def agree(expected: Mapping[str, NDArray[Any]], found: Mapping[str, NDArray[Any]
 
 
 def _feeds(session: Session) -> dict[str, NDArray[Any]]:
-    """Numbers between 0 and 1, one of everything whose size is free."""
+    """Feeds of numbers between 0 and 1; open dimensions have size one."""
     rng = np.random.default_rng(0)
     return {
         name: rng.random([size if isinstance(size, int) else 1 for size in spec.shape]).astype(spec.dtype)

@@ -1,4 +1,4 @@
-"""Cold start and peak memory: a fresh process opens one network, calls it once, and says when and with how much.
+"""Cold start and peak memory: a fresh process opens one network, calls it once, and reports time and memory.
 
 `python -m jotr_deploy.profiling.cold` is that process.
 """
@@ -22,7 +22,7 @@ _MODULE = "jotr_deploy.profiling.cold"
 
 @dataclass(frozen=True)
 class ColdStart:
-    """One fresh process."""
+    """Measurements of one fresh process."""
 
     seconds: float  # from its start to its first result
     peak_bytes: int  # resident memory at most, up to then
@@ -62,9 +62,9 @@ def _last_line(text: str) -> str:
 
 
 def peak_bytes() -> int:
-    """The most resident memory this process has had."""
+    """Peak resident memory of this process."""
     try:
-        # Linux: getrusage would give a child that was spawned from a big process the size of that one.
+        # Linux: for a child spawned by a large process, getrusage would report the size of its parent.
         status = Path("/proc/self/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) * 1024
     except (OSError, IndexError):
@@ -116,7 +116,7 @@ def _first_eager_result(arguments: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """The fresh process."""
+    """Entry point of the fresh process."""
     parser = argparse.ArgumentParser(prog=_MODULE, description="Open one network, call it once at batch 1.")
     parser.add_argument("--file", type=Path, help="a network file")
     parser.add_argument("--weights", type=Path, help="weights of the PyTorch network, in place of --file")

@@ -1,4 +1,4 @@
-"""PyTorch as one would run it: the plain network, nothing merged, nothing compiled. Imports PyTorch when called."""
+"""PyTorch eager as a reference: the plain network, nothing merged or compiled. Imports PyTorch when called."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EAGER = "PyTorch eager"
 
 
 def build(config: ModelConfig, with_body: bool) -> JOTR:
-    """The network as PyTorch makes it, its weights not set; the body is the stand-in, which has SMPL's shapes."""
+    """PyTorch network without weights; the body is the stand-in, which has SMPL's shapes."""
     from jotr_deploy.body.smpl import stand_in
     from jotr_deploy.model.jotr import JOTR
 
@@ -26,14 +26,14 @@ def build(config: ModelConfig, with_body: bool) -> JOTR:
 
 
 def random_network(config: ModelConfig, with_body: bool) -> JOTR:
-    """The network with random weights: they do not change its time."""
+    """Network with random weights, which do not affect its time."""
     from jotr_deploy.model.initialise import initialise
 
     return initialise(build(config, with_body))
 
 
 def under_session_call(model: JOTR, device: str) -> Call:
-    """The network called as a session is: feeds and results by name, in main memory both ways."""
+    """Network with the call of a session: feeds and results by name, in main memory."""
     import torch
 
     from jotr_deploy.model.jotr import INPUTS
@@ -50,7 +50,7 @@ def under_session_call(model: JOTR, device: str) -> Call:
 
 @contextmanager
 def torch_threads(threads: int | None) -> Iterator[None]:
-    """PyTorch at a width for the time of the `with`; None leaves its default."""
+    """Set PyTorch's number of threads inside the block; None leaves its default."""
     import torch
 
     before = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""The exact machine and versions that figures belong to."""
+"""Machine and versions that figures belong to."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ class Environment:
     os: str
     python: str
     versions: dict[str, str]
-    threads: int | None  # asked of the engines; None is each engine's default
+    threads: int | None  # requested from the engines; None is each engine's default
     load_average: tuple[float, float, float]  # over 1, 5 and 15 minutes, before the run
 
 
 def environment(threads: int | None, cuda: bool, load: tuple[float, float, float]) -> Environment:
-    """Look at this machine.
+    """Describe this machine.
 
     Args:
-        threads: asked of the engines.
+        threads: requested from the engines.
         cuda: whether an engine runs on a GPU.
         load: `load_average()` before the run.
     """
@@ -76,7 +76,7 @@ def _version(distribution: str) -> str | None:
 
 
 def _gpu() -> str | None:
-    """Name and driver of the first GPU, or None where nvidia-smi does not answer."""
+    """Name and driver of the first GPU, or None if nvidia-smi does not answer."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return None

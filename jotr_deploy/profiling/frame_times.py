@@ -16,7 +16,7 @@ BUSY = 0.9
 
 @dataclass(frozen=True)
 class StageProfile:
-    """One stage. A sample is what it takes of one frame, all its spans together; a span of no frame is one alone."""
+    """Times of one stage. A sample is the sum of its spans in a frame; a span without a frame is its own sample."""
 
     name: str
     timing: Timing
@@ -28,8 +28,8 @@ class Worker:
     """Work of one thread in steady state: between the ends of the first frame and the last, or all along."""
 
     thread: str
-    busy: float  # share of that time in which it is in some stage, 0..1
-    stages: Mapping[str, float]  # share of that time in each, the longest first
+    busy: float  # share of that time spent in any stage, 0..1
+    stages: Mapping[str, float]  # share of that time spent in each, the longest first
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class Link:
 
 @dataclass(frozen=True)
 class FrameProfile:
-    """Profile of a run. Everything is empty or None without spans."""
+    """Profile of a run. All fields are empty or None without spans."""
 
-    stages: tuple[StageProfile, ...]  # in the order in which a frame meets them
-    frames: int  # that went all the way, and are timed here
+    stages: tuple[StageProfile, ...]  # in the order in which a frame passes through them
+    frames: int  # frames that passed all stages, and are timed here
     latency: Timing | None  # of a frame, from the start of its first stage to the end of its last
-    frames_per_s: float | None  # between the ends of the first and the last frame; None of fewer than two
+    frames_per_s: float | None  # between the ends of the first and the last frame; None with fewer than two
     path: tuple[Link, ...]  # adds up to the mean latency
     workers: tuple[Worker, ...]  # the busiest first: it sets the rate
 
@@ -70,10 +70,10 @@ class FrameProfile:
 
 
 def frame_profile(spans: Sequence[Span]) -> FrameProfile:
-    """Make figures of spans, in any order.
+    """Compute a profile from spans, in any order.
 
-    A frame is timed from its first stage to its last where it went all the way: it begins and ends with the stages
-    that most frames begin and end with. Those which a live source has skipped, or whose beginning is no longer kept,
+    A frame is timed from its first stage to its last if it passed all of them: it begins and ends with the same stages
+    as most frames. Frames that a live source skipped, or whose beginning is no longer kept,
     only count in their stages.
     """
     spans = sorted(spans, key=lambda span: span.start_s)
@@ -104,7 +104,7 @@ def _end_s(spans: Sequence[Span]) -> float:
 
 
 def _whole(frames: Sequence[list[Span]]) -> list[list[Span]]:
-    """The frames, each sorted by start, that begin and end as most of them do."""
+    """Frames, each sorted by start, that begin and end as most of them do."""
     if not frames:
         return []
 
@@ -116,7 +116,7 @@ def _whole(frames: Sequence[list[Span]]) -> list[list[Span]]:
 
 
 def _stages(spans: Sequence[Span]) -> tuple[StageProfile, ...]:
-    """The stages by when they are first seen."""
+    """Stages in the order of their first appearance."""
     samples: dict[str, list[float]] = defaultdict(list)
     place: dict[tuple[str, int], int] = {}
     for span in spans:
@@ -134,9 +134,9 @@ def _stages(spans: Sequence[Span]) -> tuple[StageProfile, ...]:
 
 
 def critical_path(frame: Sequence[Span]) -> list[Span]:
-    """The stages of one frame that waited for one another, from its last back to its first.
+    """Stages of one frame that waited for one another, from its last back to its first.
 
-    Before a stage stands the one that ended latest before it began; what ran beside that is not on the path.
+    A stage is preceded by the one that ended latest before it began; stages in parallel with that are not on the path.
     """
     path = [_last(frame)]
     while before := [span for span in frame if span.end_s <= path[-1].start_s and span not in path]:

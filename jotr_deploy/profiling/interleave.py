@@ -1,4 +1,4 @@
-"""Taking turns: everything that is compared runs in the same rounds, so that a slow minute slows all of it."""
+"""Interleaved measurement: everything compared runs in the same rounds, so that a slow minute affects it all."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from jotr_deploy.support.aliases import Progress
 WARM_UP_CALLS = 3
 SAMPLES_AT_LEAST, SAMPLES_AT_MOST = 10, 200
 ENOUGH = 5
-"""Quiet samples below which a group is measured again, and reported as busy if that does not help."""
+"""Fewest undisturbed samples of a group; with fewer it is measured again, then reported as busy."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One thing that is done once a round."""
+    """Action that is done once a round."""
 
-    keys: tuple[Key, ...]  # what is timed of it
-    run: Callable[[], Mapping[Key, float]]  # gives the seconds of every key
+    keys: tuple[Key, ...]  # keys of its timings
+    run: Callable[[], Mapping[Key, float]]  # returns the seconds of every key
 
 
 Groups = Mapping[str, Sequence[Job]]
@@ -30,9 +30,9 @@ Groups = Mapping[str, Sequence[Job]]
 
 
 def timed(key: Key, call: Callable[[], object], parts: Mapping[Key, Callable[[], float]] = MappingProxyType({})) -> Job:
-    """A job of one call; what it returns is freed outside the sample.
+    """Job of one call; its result is freed outside the sample.
 
-    `parts` are asked after it for seconds that the callee itself has measured of the call.
+    `parts` are called afterwards, for seconds that the callee itself measured of the call.
     """
 
     def run() -> Mapping[Key, float]:
@@ -46,7 +46,7 @@ def timed(key: Key, call: Callable[[], object], parts: Mapping[Key, Callable[[],
 
 
 def warm_up(groups: Groups, seconds: float, progress: Progress) -> dict[str, float]:
-    """Run every job `WARM_UP_CALLS` times, or until its group has had its share of the seconds.
+    """Run every job `WARM_UP_CALLS` times, or until its group has used its share of the seconds.
 
     Returns:
         The seconds that a round of each group takes.
@@ -75,7 +75,7 @@ def plan_rounds(costs: Mapping[str, float], seconds: float) -> dict[str, int]:
 
 
 def schedule(plan: Mapping[str, int]) -> Iterator[tuple[str, ...]]:
-    """The groups of each round: the longest has one in every round, the others spread evenly over all rounds.
+    """Groups of each round: the longest is in every round, the others spread evenly over all rounds.
 
     >>> list(schedule({"batch 1": 4, "batch 16": 2}))
     [('batch 1',), ('batch 1', 'batch 16'), ('batch 1',), ('batch 1', 'batch 16')]
@@ -88,7 +88,7 @@ def schedule(plan: Mapping[str, int]) -> Iterator[tuple[str, ...]]:
 def collect(
     groups: Groups, plan: Mapping[str, int], judge: Judge, step: str, progress: Progress, at_most_s: float = math.inf
 ) -> None:
-    """Measure; then go on, at most as long again, until the rest of the machine has left enough quiet samples.
+    """Measure, then continue, at most as long again, until there are enough undisturbed samples.
 
     After `at_most_s` seconds only groups that have had fewer than `ENOUGH` rounds go on.
     """
@@ -115,7 +115,7 @@ def collect(
 
 
 def enough(jobs: Sequence[Job], rounds: int, judge: Judge) -> bool:
-    """True if everything of a group has enough quiet samples for its figures; if there are few, all must be quiet."""
+    """True if all jobs of a group have enough undisturbed samples; if there are few, all must be undisturbed."""
 
     def has(key: Key) -> bool:
         samples = judge.samples[key]

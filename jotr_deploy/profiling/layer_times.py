@@ -1,4 +1,4 @@
-"""`bench --layers`: in which part of the network a call spends its time, and how far that is from what is possible."""
+"""`bench --layers`: time of a call by part of the network, and its distance from the lower bound."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from jotr_deploy.support.read_errors import read_onnx
 
 CALLS = 20
 HEAT_MAPS, GLUE = "heat maps", "glue"
-"""Blocks without a name of their own: what is computed outside every module, and what an engine puts in between."""
+"""Blocks without a name of their own: computation outside every module, and nodes that an engine inserts."""
 _LARGE = ("backbone", "lifting", "fusion")
 _ENDINGS = ("_nchwc", "_q", "_dq")  # that ONNX Runtime gives to the tensor a kernel ends with
 _PROFILED = {"onnxruntime": in_onnxruntime.profiled, "openvino": in_openvino.profiled}
@@ -31,7 +31,7 @@ _PROFILED = {"onnxruntime": in_onnxruntime.profiled, "openvino": in_openvino.pro
 
 @dataclass(frozen=True)
 class Block:
-    """A part of the network."""
+    """Block of the network."""
 
     name: str
     gflop: float
@@ -41,7 +41,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Layers:
-    """One file."""
+    """Times of one file by block."""
 
     file: str
     backend: str
@@ -52,7 +52,7 @@ class Layers:
 
     @property
     def ms(self) -> float:
-        """All kernels together."""
+        """Time of all kernels."""
         return sum(block.ms for block in self.blocks)
 
     @property
@@ -63,7 +63,7 @@ class Layers:
 
 @dataclass(frozen=True)
 class Profile:
-    """All files that an engine for the CPU runs."""
+    """Times of all files that a CPU engine runs."""
 
     batch: int
     files: tuple[Layers, ...]
@@ -139,7 +139,7 @@ def _backend(session: Session) -> str:
 
 
 def _rest(entry: FileEntry, session: Session) -> str:
-    """The type of what is not in eight bits."""
+    """Type of everything not in eight bits."""
     halves = isinstance(session, in_openvino.OpenVINOSession) and session.halves
     return "bf16" if halves and entry.precision in ("bf16", "int8") else "fp32"
 
@@ -149,7 +149,7 @@ def _bytes(tensor: onnx.TensorProto) -> int:
 
 
 def blocks_of(model: onnx.ModelProto) -> dict[str, str]:
-    """Names of nodes and of their results -> the block, in the order of the graph."""
+    """Names of nodes and of their results -> block, in the order of the graph."""
     blocks = {}
     for node in model.graph.node:
         blocks.update(dict.fromkeys((node.name, *node.output), _block(node.name)))
@@ -157,7 +157,7 @@ def blocks_of(model: onnx.ModelProto) -> dict[str, str]:
 
 
 def block_of(kernel: str, blocks: Mapping[str, str]) -> str:
-    """The block of a kernel by its engine's name for it: of a node, of a tensor, of two joined, or of a part of one."""
+    """Block of a kernel, by the engine's name for it: that of a node, a tensor, two joined ones, or a part of one."""
     for part in kernel.split("___"):
         name = part.partition("_token_")[0]
         for ending in _ENDINGS:
@@ -176,7 +176,7 @@ def _block(node: str) -> str:
 
 
 def median_kernels(calls: Sequence[Sequence[Kernel]]) -> list[Kernel]:
-    """The median time of every kernel over calls; an engine may leave out one that took no time it can count."""
+    """Median time of every kernel over calls; an engine may omit kernels that took no measurable time."""
     by_call: list[dict[tuple[str, str], float]] = []
     for steps in calls:
         by_call.append(defaultdict(float))

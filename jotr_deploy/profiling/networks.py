@@ -27,7 +27,7 @@ _WITHOUT_BODY = ("joints_img", "pose", "betas", "cam")
 
 @dataclass(frozen=True)
 class Network:
-    """Something that takes the network's feeds, ready to be called."""
+    """Network ready to be called with the mesh network's feeds."""
 
     name: str
     engine: str
@@ -46,14 +46,14 @@ class Opened:
 
     networks: tuple[Network, ...]
     first: Session  # the file that `run` would use, or the first that opens
-    notes: tuple[str, ...]  # what was left out, and why
+    notes: tuple[str, ...]  # files left out, with reasons
 
 
 @contextmanager
 def open_networks(
     bundle: Bundle, device: str = "auto", threads: int | None = None, eager: bool = True
 ) -> Iterator[Opened]:
-    """Open everything that can run here; what cannot is left out with a note.
+    """Open everything that can run here; files that cannot are left out with a note.
 
     Raises:
         BundleError: a file is missing or changed.
@@ -89,7 +89,7 @@ def open_networks(
 
 
 def engine_of(session: Session) -> str:
-    """The name of what executes a session."""
+    """Name of the engine of a session."""
     name = type(session).__name__
     return _ENGINES.get(name, name)
 
@@ -116,7 +116,7 @@ def _of_file(
 
 
 def without_body(path: Path, directory: Path) -> Path:
-    """A copy of an ONNX file that ends at the pose, as one exported with `--no-body` does.
+    """Copy of an ONNX file that ends at the pose, like one exported with `--no-body`.
 
     Raises:
         OutputError: no room in the temporary directory.

@@ -24,11 +24,11 @@ from jotr_deploy.support.aliases import Array, Progress
 
 BATCHES = (1, 2, 4, 8, 16)
 PROBES = 5
-"""Calls that decide whether a configuration is worth `SAMPLES` of them."""
+"""Calls of a probe, which decides whether a configuration is worth `SAMPLES` calls."""
 SAMPLES = 100
-"""Calls that a p99 takes."""
+"""Calls for a p99."""
 MOST_BEYOND = 2
-"""Calls beyond the limit, of at most `2 * SAMPLES`, with which the p99 may still be within it."""
+"""Most calls beyond the limit, among at most `2 * SAMPLES`, with which the p99 may still be within it."""
 _KEY = ("target", 0)
 
 
@@ -53,8 +53,8 @@ def find(
 ) -> TargetResult:
     """Search the mesh files of a bundle, the engines that take them, and batches.
 
-    Everything is probed, larger batches as long as they may keep to the limit; then the most promising are measured
-    with `SAMPLES` calls one straight after another, until none that is left promises more than the best one.
+    Everything is probed, larger batches only while they may meet the limit. Then the most promising candidates are
+    measured with `SAMPLES` calls in a row, until none that remains promises more than the best one.
 
     Args:
         bundle: opened.
@@ -62,8 +62,8 @@ def find(
         batches: people in one call.
         device: "auto", "cpu" or "cuda".
         threads: width of the engines.
-        seconds: about how long to measure after the probes; one is measured in any case.
-        progress: told what is going on.
+        seconds: about how long to measure after the probes; at least one candidate is measured.
+        progress: called with each step.
 
     Raises:
         BundleError: a file is missing or changed.
@@ -98,7 +98,7 @@ def find(
 def _opened(
     bundle: Bundle, device: str, threads: int | None, feeds: Mapping[str, Array], notes: list[str]
 ) -> Iterator[list[tuple[FileEntry, str, Session]]]:
-    """Every mesh file in every engine that takes it and agrees with the first that does."""
+    """Every mesh file, opened in every engine that accepts it and agrees with the first that does."""
     with ExitStack() as stack:
         found: list[tuple[FileEntry, str, Session]] = []
         failure: JotrDeployError | None = None
@@ -135,7 +135,7 @@ def _probe(
     p99_ms: float,
     notes: list[str],
 ) -> Iterator[tuple[_Configuration, Tried]]:
-    """A few calls at each batch, up to the first of which even the fastest are beyond the limit."""
+    """Probe a few calls at each batch, up to the first batch whose fastest calls are beyond the limit."""
     for batch in batches:
         configuration = _Configuration(entry, backend, session, batch, partial(session, feeds(batch)))
         try:
@@ -154,7 +154,7 @@ def _probe(
 def _measure(
     probed: Sequence[tuple[_Configuration, Tried]], p99_ms: float, seconds: float, progress: Progress
 ) -> list[Tried]:
-    """Measure in the order of what the probes promise; where none may fit, only the one with the fastest call."""
+    """Measure candidates in the order that the probes promise; if none may fit, only the one with the fastest call."""
     able = [pair for pair in probed if pair[1].timing.p10_ms <= p99_ms]
     order = sorted(able, key=lambda pair: (pair[1].timing.p50_ms > p99_ms, -pair[1].promise_per_s))
     order = order or sorted(probed, key=lambda pair: pair[1].timing.p10_ms)[:1]
@@ -164,7 +164,7 @@ def _measure(
         left_s = end_s - time.perf_counter()
         if probe.promise_per_s <= best or (done and left_s <= 0):
             continue
-        # Half of what is left for each: a slow one leaves time for others.
+        # Half of the remaining time for each: a slow one leaves time for others.
         timing = _timing(configuration, p99_ms, end_s - left_s / 2)
         found = _tried(configuration, timing, measured=True)
         measured[id(probe)] = found
@@ -174,7 +174,7 @@ def _measure(
 
 
 def _timing(configuration: _Configuration, p99_ms: float, end_s: float) -> Timing:
-    """Quiet calls, one straight after another; all of them where the machine left too few."""
+    """Timing of undisturbed calls in a row; of all calls if too few were undisturbed."""
     judge, job = Judge(), timed(_KEY, configuration.call)
     settle()
     judge.restart()
@@ -225,5 +225,5 @@ def remember_chosen(bundle: Bundle, chosen: Tried) -> None:
     Raises:
         OutputError: the user's cache cannot be written.
     """
-    if chosen.backend != "auto" and chosen.device == "cpu":  # what is remembered is the processor's choice
+    if chosen.backend != "auto" and chosen.device == "cpu":  # the choice is remembered for the processor
         remember(bundle.file("mesh", chosen.file), chosen.backend)

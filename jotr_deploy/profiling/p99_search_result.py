@@ -16,25 +16,25 @@ _UNITS_MS = {"": 1.0, "ms": 1.0, "s": 1000.0}
 
 @dataclass(frozen=True)
 class Tried:
-    """One file in one engine at one batch."""
+    """Candidate: one file in one engine at one batch."""
 
     file: str
     precision: str
-    backend: str  # as `open_session` takes it; "auto" for a file that was made for one engine
+    backend: str  # value for `open_session`; "auto" for a file that was made for one engine
     engine: str  # its name
     device: str
     batch: int
-    timing: Timing  # of a call; of a few calls where more were not worth it
+    timing: Timing  # of one call; from a few calls where more were not worth it
     people_per_s: float  # batch / p50
-    measured: bool  # not only probed
+    measured: bool  # measured, not only probed
 
     @property
     def promise_per_s(self) -> float:
-        """People a second by the fastest calls: what a quiet machine may give, of few calls in a noisy moment too."""
+        """People a second by the fastest calls: estimates a quiet machine, even from few calls in a noisy moment."""
         return 1000 * self.batch / self.timing.p10_ms if self.timing.p10_ms else 0.0
 
     def fits(self, p99_ms: float) -> bool:
-        """True if it was measured and keeps to the limit."""
+        """True if it was measured and is within the limit."""
         return self.measured and self.timing.p99_ms <= p99_ms
 
 
@@ -44,11 +44,11 @@ class TargetResult:
 
     bundle: str
     p99_ms: float  # the limit
-    device: str  # as asked for
+    device: str  # as requested
     tried: tuple[Tried, ...]  # the most people a second first
-    chosen: Tried | None  # None: nothing keeps to the limit
-    nearest: Tried | None  # what came nearest to it, where nothing does
-    notes: tuple[str, ...]  # what was left out, and why
+    chosen: Tried | None  # None: nothing is within the limit
+    nearest: Tried | None  # the nearest to the limit, if nothing is within it
+    notes: tuple[str, ...]  # files left out, with reasons
     warnings: tuple[str, ...]
     environment: Environment
 
@@ -68,7 +68,7 @@ class TargetResult:
         return f"jotr-deploy run {quote(self.bundle)} IMAGE -o DIR --file {quote(self.chosen.file)}{where}"
 
     def error(self) -> JotrDeployError | None:
-        """Error to raise where nothing keeps to the limit."""
+        """Error to raise if nothing is within the limit."""
         if self.chosen is not None:
             return None
         said, near = "", self.nearest

@@ -1,11 +1,11 @@
-"""A page in one file: no script, no font, no picture, no address that a browser would follow."""
+"""Page in one file: no script, font, picture or external address."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
 
-# Okabe and Ito's colours, which the colour-blind tell apart, darker on white and lighter on black where they are faint.
+# Okabe and Ito's colours, distinguishable by the colour-blind, darker on white and lighter on black where too faint.
 _LIGHT = ("#0072b2", "#d55e00", "#00825f", "#b5538b", "#b07a00", "#3a8fc2", "#444444", "#7a6a00")
 _DARK = ("#56a8e0", "#ff8a4a", "#2fc79a", "#e79cc4", "#f0b840", "#9fd4f5", "#d0d0d0", "#f0e442")
 _INK = {
@@ -50,7 +50,7 @@ tr:last-child td{border-bottom:0}
 
 
 def page(title: str, body: Iterable[str]) -> str:
-    """The whole page; `body` is HTML, `title` is text."""
+    """Complete page; `body` is HTML, `title` is text."""
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
@@ -70,18 +70,18 @@ def _variables() -> str:
 
 
 def card(title: str, chart: str, caption: str = "") -> str:
-    """A chart (HTML) under its title and above what is to be said of it (text)."""
+    """Card with a title, a chart (HTML) and a caption (text)."""
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     return f"<figure><h3>{escape(title)}</h3>{chart}{below}</figure>"
 
 
 def cards(each: Sequence[str]) -> str:
-    """Cards beside one another where there is room."""
+    """Cards side by side if there is room."""
     return f'<div class="cards">{"".join(each)}</div>'
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], words: Sequence[str]) -> str:
-    """A table of text; columns named in `words` are aligned left. It scrolls where the page is narrow."""
+    """Table of text; columns named in `words` are left-aligned. It scrolls on a narrow page."""
 
     def cells(tag: str, values: Sequence[str]) -> str:
         kinds = [' class="word"' if column in words else "" for column in columns]

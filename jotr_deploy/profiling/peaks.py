@@ -19,7 +19,7 @@ from jotr_deploy.runtime.sessions.openvino_stages import STAGES
 SIDE = 1024
 """Side of the matrices."""
 _TIMES = 30
-_MEMORY_BYTES = 1 << 28  # many times a cache
+_MEMORY_BYTES = 1 << 28  # many times the size of a cache
 
 
 @cache
@@ -48,7 +48,7 @@ def memory_gb_per_s() -> float:
 
 
 def _fastest(call: Callable[[], object]) -> float:
-    """Seconds of the fastest of some calls: a peak is what nothing disturbed."""
+    """Seconds of the fastest of some calls, the least disturbed one."""
     seconds = []
     for _ in range(_TIMES):
         start = time.perf_counter()
@@ -58,7 +58,7 @@ def _fastest(call: Callable[[], object]) -> float:
 
 
 def _product(precision: str) -> onnx.ModelProto:
-    """X -> x times a constant, in the type; int8 in the form that engines' integer kernels want."""
+    """Model x -> x times a constant, in the type; int8 in the form for engines' integer kernels."""
     weight = np.random.default_rng(1).normal(size=(SIDE, SIDE)).astype(np.float32)
     nodes, constants, operands = [], {"w": weight}, ["x", "w"]
     if precision == "int8":

@@ -1,4 +1,4 @@
-"""Selection of samples: those taken while the rest of the machine was quiet and our own threads idle."""
+"""Selection of samples taken while the rest of the machine was quiet and our own threads idle."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import psutil
 
 BUSY_SHARE = 0.12
-"""Share of all cores that others may use while a sample that counts is taken."""
+"""Largest share of all cores that other processes may use during a sample that counts."""
 WINDOW_S = 0.2
 """Samples are judged in groups at least this long: the kernel counts processor time in ticks of 10 ms."""
 
@@ -28,7 +28,7 @@ class Usage:
     """Clock and processor time at one moment, seconds."""
 
     wall_s: float
-    machine_s: float  # of everyone, all cores
+    machine_s: float  # of all processes, all cores
     own_s: float  # of this process and its ended children, all cores
 
 
@@ -41,14 +41,14 @@ def usage() -> Usage:
 
 
 def others_share(before: Usage, after: Usage, cores: int) -> float:
-    """The share of all cores that others used in between, 0..1."""
+    """Share of all cores that other processes used in between, 0..1."""
     others_s = (after.machine_s - before.machine_s) - (after.own_s - before.own_s)
     return max(others_s, 0.0) / (max(after.wall_s - before.wall_s, 1e-9) * cores)
 
 
 @dataclass
 class Samples:
-    """Seconds of one thing, in the order they were taken."""
+    """Samples of one job in seconds, in the order they were taken."""
 
     quiet_s: list[float] = field(default_factory=list)
     busy_s: list[float] = field(default_factory=list)
@@ -56,7 +56,7 @@ class Samples:
 
 
 class Judge:
-    """Sorts samples into quiet and busy, a window at a time.
+    """Judge that sorts samples into quiet and busy, a window at a time.
 
     >>> judge = Judge()
     >>> judge.add({("mesh.onnx", 1): 0.08})
@@ -78,7 +78,7 @@ class Judge:
         self.restart()
 
     def restart(self) -> None:
-        """Begin a window here: what happened since the last sample does not count."""
+        """Begin a window here, ignoring everything since the last sample."""
         self._start = self._read()
 
     def add(self, seconds: Mapping[Key, float]) -> None:
@@ -89,7 +89,7 @@ class Judge:
             self._judge(now)
 
     def close(self) -> None:
-        """Judge what is pending, in a window of full length."""
+        """Judge the pending samples, in a window of full length."""
         if not self._pending:
             return
         self._sleep(max(0.0, WINDOW_S - (self._read().wall_s - self._start.wall_s)))
@@ -108,8 +108,8 @@ class Judge:
 def settle() -> None:
     """Sleep until the threads of this process are idle.
 
-    Engines keep their workers spinning after a call, ONNX Runtime for about 40 ms and OpenMP for about 10 ms, and
-    those would take the cores from whatever is timed next: PyTorch straight after ONNX Runtime takes a third longer.
+    Engines keep their workers spinning after a call, ONNX Runtime for about 40 ms and OpenMP for about 10 ms, which
+    would take cores from the next job: PyTorch straight after ONNX Runtime takes a third longer.
     """
     before = time.process_time()
     for _ in range(_NAPS_AT_MOST):

@@ -1,4 +1,4 @@
-"""`bench --report FILE`: a benchmark as one page that needs no network."""
+"""`bench --report FILE`: a benchmark as one self-contained page."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from jotr_deploy.profiling.page import card, cards, page, table
 from jotr_deploy.support.writing import written_aside
 
 DATA = "result"
-"""The id of the element of the page that holds the JSON of the result."""
+"""Id of the page's element that contains the JSON of the result."""
 
 
 def write_report(result: BenchResult, path: Path) -> None:
-    """Write the page. Its figures are those of `result.as_dict()`, which it carries along.
+    """Write the page. Its figures are those of `result.as_dict()`, which it contains.
 
     Raises:
         OutputError: it cannot be written.
@@ -28,7 +28,7 @@ def write_report(result: BenchResult, path: Path) -> None:
 
 
 def report_page(result: BenchResult) -> str:
-    """The page as text."""
+    """Page as text."""
     return page(f"jotr-deploy bench {result.bundle}", _body(result))
 
 
@@ -50,7 +50,7 @@ def _body(result: BenchResult) -> Iterator[str]:
     yield from (f'<p class="soft">{escape(line)}</p>' for line in result.timed)
     if any(timing.kept and rare(timing) for timing in _timings(result)):
         yield f'<p class="soft">{escape(RARE)}</p>'
-    data = json.dumps(result.as_dict()).replace("<", "\\u003c")  # nothing in it ends the element
+    data = json.dumps(result.as_dict()).replace("<", "\\u003c")  # so that nothing in it ends the element
     yield f'<script type="application/json" id="{DATA}">{data}</script>'
 
 
@@ -202,7 +202,7 @@ def _batches(result: BenchResult) -> list[int]:
 
 
 def _rows(result: BenchResult, batch: int) -> Iterator[tuple[int, NetworkResult, BatchResult]]:
-    """Style, network and row of everything at a batch."""
+    """Style, network and row of every network at a batch."""
     for style, network in enumerate(result.networks):
         yield from ((style, network, row) for row in network.batches if row.batch == batch)
 

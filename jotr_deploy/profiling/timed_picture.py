@@ -1,4 +1,4 @@
-"""The picture that is timed, and the stages a frame of it goes through."""
+"""Picture that is timed, and the stages of a frame."""
 
 from __future__ import annotations
 
@@ -33,30 +33,30 @@ FOUND_NOBODY = (
 )
 
 SEARCHED_AS_A_STILL = (
-    "BlazePose searches this picture as a still, in every window; on film, where people are followed, it takes less"
+    "BlazePose searches this picture as a still, in every window; on video, where people are tracked, it takes less"
 )
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture and who is in it."""
+    """Picture with its people."""
 
     path: Path
     size_px: tuple[int, int]  # width, height
     people: Detections
-    feeds: Mapping[str, Array]  # of the network: everyone in the picture
-    finder: Finder | None = None  # who has found them; None where a file says who is there
+    feeds: Mapping[str, Array]  # of the network, for everyone in the picture
+    finder: Finder | None = None  # finds them; None if they come from a file
     notes: tuple[str, ...] = ()
 
     def batch(self, count: int) -> dict[str, Array]:
-        """Feeds of so many people: those of the picture, over and over."""
+        """Feeds of this many people: those of the picture, repeated."""
         rows = np.arange(count) % len(self.people)
         return {name: feed[rows] for name, feed in self.feeds.items()}
 
 
 @contextmanager
 def default_scene() -> Iterator[tuple[Path, Path]]:
-    """The picture inside this package, two people who overlap, and its keypoint file."""
+    """Picture inside this package, with two people who overlap, and its keypoint file."""
     folder = resources.files("jotr_deploy.visual")
     with (
         resources.as_file(folder / "scene.jpg") as picture,
@@ -72,17 +72,17 @@ def open_scene(
     config: ModelConfig,
     networks: PeopleNetworks = PeopleNetworks(),  # noqa: B008
 ) -> Iterator[Scene]:
-    """The user's picture, or the one inside this package.
+    """Open the user's picture, or the one inside this package.
 
     Args:
-        source: the user's.
-        keypoints: who is in it; without them people are found by the networks, and without a detector a file says
-            who is in the picture of this package, and any other is one person as a whole.
+        source: user's picture.
+        keypoints: its people; without them people are found by the networks, and without a detector a file gives
+            the people of this package's picture, and any other picture is treated as one person.
         config: of the mesh network.
-        networks: what the bundle has to find people with.
+        networks: those of the bundle that find people.
 
     Raises:
-        SourceError, KeypointFileError: what cannot be read, does not belong together, or shows nobody.
+        SourceError, KeypointFileError: unreadable or mismatched files, or nobody in the picture.
     """
     if source is None:
         if keypoints is not None:
@@ -122,16 +122,16 @@ def _read(path: Path, keypoints: Path | None, config: ModelConfig, networks: Peo
 
 
 def stages(scene: Scene, draws: bool) -> tuple[str, ...]:
-    """Stages that a frame of this scene goes through, in order."""
+    """Stages of a frame of this scene, in order."""
     finds = () if scene.finder is None else scene.finder.stages
     return ("decode", *finds, "crop", "network", *(("draw",) if draws else ()))
 
 
 def frame_job(scene: Scene, session: Session, faces: Array | None) -> Job:
-    """A frame through every stage, one straight after the other as `run` does it; a bundle without body draws nothing.
+    """Job of a frame through every stage in sequence, as in `run`; a bundle without body draws nothing.
 
     Args:
-        scene: what is in the picture.
+        scene: picture and people.
         session: the network.
         faces: (F, 3) of the body, None where the network has none.
     """

@@ -1,1 +1,1 @@
-"""Images and videos in, `People` out: no PyTorch, no TensorRT until a file asks for it."""
+"""Images and videos in, `People` out: no PyTorch, and no TensorRT until a file needs it."""

@@ -1,4 +1,4 @@
-"""Work ahead: the stages of a stream overlap when each one is drawn by a thread of its own."""
+"""Read-ahead: stages of a stream overlap when each runs in a thread of its own."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from jotr_deploy.support.writing import uninterrupted
 Item = TypeVar("Item")
 
 DEPTH = 2
-"""Items that wait between two stages: enough to level out frames of different length, and little memory."""
+"""Items waiting between two stages: enough to even out frames of different duration, at little memory."""
 _STOPPING_S = 0.02
 
 
 def ahead(items: Iterator[Item], name: str, depth: int = DEPTH) -> Generator[Item, None, None]:
-    """The same items in the same order, drawn from `items` by a thread while the caller is busy with earlier ones.
+    """The same items in the same order, drawn from `items` by a thread while the caller works on earlier ones.
 
-    The thread starts at the first item that is asked for. What `items` raises is raised here, after all items before
-    it. Closing the result ends the thread, once it has the item it is at, and closes `items` if it can be closed.
+    The thread starts when the first item is requested. Exceptions from `items` are raised here, after all items before
+    them. Closing the result ends the thread, once it has its current item, and closes `items` if it can be closed.
 
     Args:
-        items: from now on belongs to the thread.
+        items: belongs to the thread from now on.
         name: of the thread.
-        depth: most items that wait.
+        depth: maximum number of items waiting.
     """
     waiting: Queue[tuple[str, Any]] = Queue(depth)
     stop = Event()
@@ -37,7 +37,7 @@ def ahead(items: Iterator[Item], name: str, depth: int = DEPTH) -> Generator[Ite
                 waiting.put(("item", item))
                 if stop.is_set():
                     break
-        except BaseException as error:  # belongs to the caller
+        except BaseException as error:  # passed on to the caller
             last = ("error", error)
         finally:
             if isinstance(items, Generator):
@@ -55,9 +55,9 @@ def ahead(items: Iterator[Item], name: str, depth: int = DEPTH) -> Generator[Ite
                 raise value
             yield value
     finally:
-        with uninterrupted():  # who closes what a thread still draws from breaks both
+        with uninterrupted():  # closing `items` while the thread still draws from it breaks both
             stop.set()
-            while thread.is_alive():  # make room for what it still wants to put
+            while thread.is_alive():  # make room for an item it still has to put
                 try:
                     waiting.get(timeout=_STOPPING_S)
                 except Empty:

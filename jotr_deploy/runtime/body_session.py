@@ -1,4 +1,4 @@
-"""The body alone, out of a bundle's network, in an inference engine: who changes a pose needs its mesh again."""
+"""The body model alone, cut out of a bundle's network: code that changes a pose needs the new mesh."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from jotr_deploy.runtime.sessions import Session, open_session
 from jotr_deploy.support.aliases import Array
 
 STORED_HALVED = ".float16"
-"""End of the name of a weight that is stored as float16 and computed with as float32."""
+"""Suffix of the name of a weight that is stored as float16 and computed with as float32."""
 
 
 class Body:
     """A body as a function; a context manager that frees its session.
 
-    `weights` are the arrays of the graph by name, float32, those that were stored as float16 too.
+    `weights` are the arrays of the graph by name, float32 even if stored as float16.
     """
 
     def __init__(self, session: Session, weights: Mapping[str, Array] | None = None) -> None:
@@ -33,7 +33,7 @@ class Body:
     def __call__(self, pose_rad: Array, betas: Array) -> tuple[Array, Array]:
         """Pose (N, 24, 3) axis-angle and shape (N, 10) to vertices (N, 6890, 3) and the 30-joint set (N, 30, 3).
 
-        Metres, camera axes, relative to the pelvis, float32: as `People` has them. N may be 0.
+        Metres, camera axes, relative to the pelvis, float32, as in `People`. N may be 0.
         """
         if not len(pose_rad):
             return (
@@ -53,23 +53,23 @@ class Body:
 
 
 def open_body(bundle: Bundle, threads: int | None = None) -> Body:
-    """The body inside a bundle's `mesh.onnx`, on the CPU, whatever file of the bundle recovers the people.
+    """Open the body inside a bundle's `mesh.onnx` on the CPU, whichever file of the bundle recovers the people.
 
     Raises:
         BundleError: the file is missing, has changed, or was exported without a body.
-        MissingDependency: no engine that opens ONNX files is installed.
+        MissingDependency: no engine for ONNX files is installed.
     """
     import onnx
 
     graph = body_graph(bundle)
-    with tempfile.TemporaryDirectory(prefix="jotr-deploy-body-") as folder:  # engines read it when they open it
+    with tempfile.TemporaryDirectory(prefix="jotr-deploy-body-") as folder:  # engines read the file when they open it
         alone = Path(folder) / "body.onnx"
         onnx.save(graph, alone)
         return Body(open_session(alone, device="cpu", threads=threads), weights_of(graph))
 
 
 def weights_of(model: Any) -> dict[str, Array]:
-    """The arrays of the body in a graph, by the names that they have in the network."""
+    """The arrays of the body in a graph, by their names in the network."""
     from onnx import numpy_helper
 
     named = (each for each in model.graph.initializer if each.name.startswith("body."))

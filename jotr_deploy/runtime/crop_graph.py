@@ -1,9 +1,9 @@
-"""Crops cut on the GPU: a frame is uploaded once, and what is cut out of it stays there for the network.
+"""Crops cut on the GPU: a frame is uploaded once, and its crops stay there for the network.
 
-Cutting is an ONNX network of its own. Where to sample is decided on the host, in float64 and on OpenCV's grid of
-1/32 px: every row and every column of a crop lies between two of the frame, in shares of 1/32. The network gathers and
-adds. Its sums are exact in float32, so that its crops are those of `make_crops`: to the bit in ONNX Runtime on the CPU.
-A GPU may round the division by 255 differently, which stays below 1e-6, or 0.0003 of 255 grey levels.
+Cutting is an ONNX network of its own. Sampling positions are computed on the host, in float64 and on OpenCV's grid of
+1/32 px: every row and column of a crop lies between two of the frame, at a multiple of 1/32. The network gathers and
+adds. Its sums are exact in float32, so its crops match `make_crops`: bit for bit in ONNX Runtime on the CPU. A GPU may
+round the division by 255 differently, by less than 1e-6, or 0.0003 of 255 grey levels.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from jotr_deploy.runtime.sessions.onnxruntime_cuda import load_libraries
 from jotr_deploy.support.aliases import Array
 
 PEOPLE_AT_ONCE = 8
-"""In one run of the graph; at 256 px about 12 MB a person lie between its nodes."""
-_FRACTION_BITS = 5  # OpenCV's INTER_BITS: shares of a pixel are 1/32
+"""People in one run of the graph; at 256 px its intermediate values take about 12 MB per person."""
+_FRACTION_BITS = 5  # OpenCV's INTER_BITS: pixel fractions are multiples of 1/32
 _FRACTIONS = 1 << _FRACTION_BITS
-_POSITION_BITS = 10  # its AB_BITS: positions are first rounded to 1/1024 px
+_POSITION_BITS = 10  # OpenCV's AB_BITS: positions are first rounded to 1/1024 px
 
 
-# ── the graph, and where it samples ──────────────────────────────────────────────────────────────────────────────
+# ── the graph and its sampling positions ─────────────────────────────────────────────────────────────────────────
 
 
 def crop_graph() -> bytes:
-    """The network, an ONNX model of opset 17, for frames, people and crops of any number and size.
+    """The network, an ONNX model of opset 17, for any number and size of frames, people and crops.
 
-    Inputs: `frame` uint8 [H,W,3] BGR, and `sampling` by name, each [2,N,S]: for every row and column of a crop the two
-    of the frame that it lies between. `row_starts` int32, index of a row's first pixel in the whole frame; `columns`
-    int32; `row_weights`, `column_weights` float32. Output: `image` float32 [N,3,S,S], RGB in 0..1.
+    Inputs: `frame` uint8 [H,W,3] BGR, and the arrays of `sampling` by name, each [2,N,S]: for every row and column of a
+    crop, its two neighbours in the frame. `row_starts` int32, index of a row's first pixel in the whole frame;
+    `columns` int32; `row_weights`, `column_weights` float32. Output: `image` float32 [N,3,S,S], RGB in 0..1.
     """
     from onnx import TensorProto, helper, numpy_helper
 
@@ -93,7 +93,7 @@ def sampling(boxes_px: Array, image_size_px: tuple[int, int], crop_side: int) ->
     """The other inputs of `crop_graph`, for N square boxes in an image of (width, height)."""
     count = len(boxes_px)
     positions = np.zeros((2, 1, count, crop_side), np.int64)  # first axis: x, y; then the neighbours, people, pixels
-    start, step, length = np.zeros((3, 2, 1, count, 1), np.int64)  # of the pixels a box covers; none outside the image
+    start, step, length = np.zeros((3, 2, 1, count, 1), np.int64)  # of the pixels a box covers; zero outside the image
     for person, box in enumerate(boxes_px):
         region = covered_region(box, image_size_px, crop_side)
         if region is not None:
@@ -103,7 +103,7 @@ def sampling(boxes_px: Array, image_size_px: tuple[int, int], crop_side: int) ->
                 step[axis, 0, person] = pixels.step
                 length[axis, 0, person] = len(pixels)
     number = (positions >> _FRACTION_BITS) + np.array([[[0]], [[1]]])
-    share = (positions % _FRACTIONS / _FRACTIONS).astype(np.float32)  # of the second neighbour
+    share = (positions % _FRACTIONS / _FRACTIONS).astype(np.float32)  # weight of the second neighbour
     inside = (number >= 0) & (number < length)
     columns, rows = (start + step * number.clip(0, length - 1)).astype(np.int32)
     column_weights, row_weights = inside * np.concatenate([1 - share, share], 1)
@@ -116,7 +116,7 @@ def sampling(boxes_px: Array, image_size_px: tuple[int, int], crop_side: int) ->
 
 
 def _positions(region: Region, crop_side: int) -> tuple[Array, Array]:
-    """Where OpenCV samples the columns and the rows of a region for a crop, in 1/32 px, rounded as it rounds."""
+    """Columns and rows of a region that OpenCV samples for a crop, in 1/32 px, with OpenCV's rounding."""
     region_from_crop = cv2.invertAffineTransform(region.crop_from_region)
     (x_scale, _, x_shift), (_, y_scale, y_shift) = region_from_crop
     one, crop_px = 1 << _POSITION_BITS, np.arange(crop_side)
@@ -132,9 +132,9 @@ def _positions(region: Region, crop_side: int) -> tuple[Array, Array]:
 
 @contextmanager
 def open_cropper(session: Session) -> Iterator[Cropper]:
-    """What cuts the crops of a mesh network: on its GPU where it reads arrays there, else `make_crops`.
+    """The cropper of a mesh network: on its GPU if it reads arrays there, else `make_crops`.
 
-    A TensorRT engine without an ONNX Runtime for CUDA beside it gets crops from the CPU, too; the log says so.
+    A TensorRT engine without ONNX Runtime for CUDA beside it also gets crops from the CPU; the log reports it.
     """
     with ExitStack() as stack:
         cropper: Cropper = make_crops
@@ -149,14 +149,14 @@ def open_cropper(session: Session) -> Iterator[Cropper]:
 class GpuCropper:
     """Cuts crops on the current GPU with ONNX Runtime.
 
-    What it returns lies in its own memory, valid until its next call. The GPU is done when a call returns.
+    The result lies in its own memory, valid until the next call. The GPU has finished when a call returns.
     """
 
     def __init__(self) -> None:
         """Load the graph.
 
         Raises:
-            SessionError: no ONNX Runtime with CUDA, no GPU, or no memory.
+            SessionError: no ONNX Runtime with CUDA, no GPU, or out of memory.
             MissingDependency: no ONNX Runtime or no cuda-bindings.
         """
         if CUDA not in onnxruntime().get_available_providers():
@@ -165,7 +165,7 @@ class GpuCropper:
         with ExitStack() as stack:
             self._stream = cuda.Stream()
             stack.callback(self._stream.release)
-            stack.callback(self._forget)  # before its stream goes
+            stack.callback(self._forget)  # before its stream is released
             self._session: Any = self._load()
             self._staging, self._inputs = _Rooms(cuda.Memory.pinned), _Rooms(cuda.Memory.on_device)
             self._image = _Rooms(cuda.Memory.on_device)
@@ -174,11 +174,11 @@ class GpuCropper:
             self._resources = stack.pop_all()
 
     def __call__(self, image_bgr: Array, people: Detections, crop_side: int) -> Crops:
-        """Cut everyone out of an image; see `make_crops`.
+        """Cut every person out of an image; see `make_crops`.
 
         Raises:
-            KeypointFileError: a box without area or with a number that is not finite.
-            SessionError: no memory on the GPU, or ONNX Runtime fails.
+            KeypointFileError: a box without area, or with a value that is not finite.
+            SessionError: the GPU is out of memory, or ONNX Runtime fails.
         """
         require_croppable(image_bgr, people.boxes_px)
         if not len(people):
@@ -220,7 +220,7 @@ class GpuCropper:
         self._session = None
 
     def _upload(self, name: str, values: Array) -> DeviceArray:
-        """Queue a copy to the GPU; the staging memory is free again after `_run`."""
+        """Queue a copy to the GPU; the staging memory can be reused after `_run`."""
         pinned, memory = self._staging.at(name, values.nbytes), self._inputs.at(name, values.nbytes)
         pinned.as_array(values.shape, values.dtype)[...] = values
         self._stream.to_device(memory.pointer, pinned.pointer, values.nbytes)
@@ -243,14 +243,14 @@ class GpuCropper:
 
 
 class _Rooms:
-    """Blocks of memory by name, each as large as the most it had to hold: addresses rarely change."""
+    """Named blocks of memory, each as large as the most it has held so far, so addresses rarely change."""
 
     def __init__(self, make: Callable[[int], cuda.Memory]) -> None:
         self._make = make
         self._blocks: dict[str, cuda.Memory] = {}
 
     def at(self, name: str, nbytes: int) -> cuda.Memory:
-        """The block of a name, with room for so much; what it held is lost when it has to grow."""
+        """The block of that name with room for `nbytes`; its content is lost when it has to grow."""
         block = self._blocks.get(name)
         if block is None or block.nbytes < nbytes:
             self._blocks[name] = self._make(nbytes)
@@ -259,6 +259,6 @@ class _Rooms:
         return self._blocks[name]
 
     def release(self) -> None:
-        """Give everything back."""
+        """Release all blocks."""
         for block in self._blocks.values():
             block.release()

@@ -1,4 +1,4 @@
-"""Crops and joints as the mesh network takes them."""
+"""Crops and joints in the form that the mesh network takes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jotr_deploy.runtime.detections import Detections, box_text
 from jotr_deploy.runtime.sessions.device_array import DeviceArray
 from jotr_deploy.support.aliases import Array
 
-# OpenCV warps with 16-bit source positions; what spans more pixels is thinned out first.
+# OpenCV warps with 16-bit source positions; larger regions are subsampled first.
 _MAX_SPAN_PX = 30000
 
 
@@ -23,7 +23,7 @@ _MAX_SPAN_PX = 30000
 class Crops:
     """The people of one image, ready for the network. The first three fields are its inputs, by name."""
 
-    image: Array | DeviceArray  # (N, 3, S, S) float32, RGB in 0..1; where the network is to read it
+    image: Array | DeviceArray  # (N, 3, S, S) float32, RGB in 0..1, in memory the network reads from
     joints: Array  # (N, 30, 2) float32, x, y in grid cells (crop pixels / 4)
     joints_mask: Array  # (N, 30) float32, 1 = use this joint
     boxes_px: Array  # (N, 4) float32, square crop boxes in the image
@@ -38,11 +38,11 @@ class Crops:
 
 
 Cropper = Callable[[Array, Detections, int], Crops]
-"""`make_crops`, or what is called like it: an image, its people, the side of the crops in pixels."""
+"""`make_crops`, or a function with the same signature: an image, its people, the side of the crops in pixels."""
 
 
 def make_crops(image_bgr: Array, people: Detections, crop_side: int) -> Crops:
-    """Cut everyone out of an image.
+    """Cut every person out of an image.
 
     Args:
         image_bgr: (H, W, 3) uint8.
@@ -50,7 +50,7 @@ def make_crops(image_bgr: Array, people: Detections, crop_side: int) -> Crops:
         crop_side: side S of the crops in pixels, a multiple of 4.
 
     Raises:
-        KeypointFileError: a box without area or with a number that is not finite.
+        KeypointFileError: a box without area, or with a value that is not finite.
     """
     require_croppable(image_bgr, people.boxes_px)
     images = np.zeros((len(people), 3, crop_side, crop_side), np.float32)
@@ -61,10 +61,10 @@ def make_crops(image_bgr: Array, people: Detections, crop_side: int) -> Crops:
 
 
 def require_croppable(image_bgr: Array, boxes_px: Array) -> None:
-    """Refuse what `make_crops` refuses.
+    """Refuse everything that `make_crops` refuses.
 
     Raises:
-        KeypointFileError: a box without area or with a number that is not finite.
+        KeypointFileError: a box without area, or with a value that is not finite.
     """
     if image_bgr.dtype != np.uint8 or image_bgr.ndim != 3 or image_bgr.shape[2] != 3:
         raise ValueError(f"image is {image_bgr.dtype} {image_bgr.shape}, expected uint8 (H, W, 3)")
@@ -73,7 +73,7 @@ def require_croppable(image_bgr: Array, boxes_px: Array) -> None:
         if not (np.isfinite(box).all() and width > 0 and height > 0):
             raise KeypointFileError(
                 f"person {person}: crop box {box_text(box)} has no area",
-                "correct the box of this person, or take the person out",
+                "correct this person's box, or remove the person",
             )
         if abs(width - height) > 0.01 * max(width, height):
             raise ValueError(f"person {person}: crop box {box_text(box)} is not square")
@@ -81,7 +81,7 @@ def require_croppable(image_bgr: Array, boxes_px: Array) -> None:
 
 @dataclass(frozen=True)
 class Region:
-    """The pixels of an image that a crop is made of: a window of it, of a vast box only every `step`-th pixel."""
+    """The pixels of an image that a crop is made of: a window, or every `step`-th pixel of one if the box is vast."""
 
     x_px: range
     y_px: range
@@ -89,7 +89,7 @@ class Region:
 
 
 def covered_region(box_px: Array, image_size_px: tuple[int, int], crop_side: int) -> Region | None:
-    """What a square box covers of an image of (width, height), with a little around it; None where that is nothing."""
+    """The part of an image of (width, height) that a square box covers, with a small margin; None if there is none."""
     first = np.maximum(np.floor(box_px[:2].astype(np.float64)) - 2, 0)
     last = np.minimum(np.ceil(box_px[2:].astype(np.float64)) + 3, image_size_px)
     if (first >= last).any():
@@ -109,7 +109,7 @@ def _fill_crop(out: Array, image_bgr: Array, box_px: Array) -> None:
     if region is None:
         return
     x_px, y_px = region.x_px, region.y_px
-    # Only what the box covers is converted to float: exact rounding needs a float source, a whole photo would be slow.
+    # Only the part covered is converted to float: exact rounding needs a float source, but a whole photo would be slow.
     source = image_bgr[y_px.start : y_px.stop : y_px.step, x_px.start : x_px.stop : x_px.step].astype(np.float32)
     crop_bgr = cv2.warpAffine(source, region.crop_from_region, (crop_side, crop_side), flags=cv2.INTER_LINEAR)
     np.divide(crop_bgr[..., ::-1].transpose(2, 0, 1), 255, out=out)

@@ -1,4 +1,4 @@
-"""The people of one image before the mesh."""
+"""The people of one image before their meshes are recovered."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LAYOUT: dict[str, tuple[tuple[int, ...], type]] = {
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """Where the people of one image are: parallel arrays over N people, N may be 0."""
+    """People located in one image: parallel arrays over N people; N may be 0."""
 
     boxes_px: Array  # (N, 4) x0 y0 x1 y1; square crop boxes once a people source has filled them
     keypoints_px: Array  # (N, 30, 3) 30-joint set: x, y in the image, confidence in 0..1; absent joints are zero
@@ -39,12 +39,12 @@ class Detections:
 
     @classmethod
     def none(cls) -> Detections:
-        """Nobody: every array at its rank with N = 0."""
+        """No people: every array keeps its rank, with N = 0."""
         return cls(**{name: np.zeros((0, *shape), dtype) for name, (shape, dtype) in _LAYOUT.items()})
 
     @classmethod
     def from_boxes(cls, boxes_px: Array, scores: Array | None = None) -> Detections:
-        """People of whom nothing but a box is known: no joints, no track."""
+        """People known only by their boxes: no joints, no track."""
         count = len(boxes_px)
         return cls(
             boxes_px,
@@ -64,10 +64,10 @@ class Detections:
     @overload
     def __getitem__(self, index: slice | Array | Sequence[int] | Sequence[bool]) -> Detections: ...
     def __getitem__(self, index: Any) -> Detection | Detections:
-        """One person by number, or several by a slice, a mask or numbers, in that order.
+        """One person by index, or several by a slice, a mask or indices, in that order.
 
         Raises:
-            IndexError: a number beyond the last person, a mask of another length.
+            IndexError: an index beyond the last person, or a mask of another length.
         """
         if is_number(index):
             return Detection(*(scalar(getattr(self, f.name)[index]) for f in fields(self)))
@@ -77,7 +77,7 @@ class Detections:
 
 @dataclass(frozen=True, eq=False)
 class Detection:
-    """One of `Detections`: the same values under the same names, in the singular."""
+    """One of `Detections`: the same values under the same names in the singular."""
 
     box_px: Array  # (4,) x0 y0 x1 y1
     keypoints_px: Array  # (30, 3) x, y in the image, confidence in 0..1; absent joints are zero
@@ -86,12 +86,12 @@ class Detection:
 
 
 def box_text(box_px: Array) -> str:
-    """A box as messages show it."""
+    """A box formatted for messages."""
     return "(" + ", ".join(f"{value:g}" for value in box_px) + ")"
 
 
 def absent_is_zero(keypoints_px: Array) -> Array:
-    """Joints (N, J, 3) with confidences in 0..1, all zero where a joint has none; changes and returns the array."""
+    """Zero all joints (N, J, 3) whose confidence is zero; changes and returns the array."""
     keypoints_px[..., 2] = np.clip(keypoints_px[..., 2], 0, 1)
     keypoints_px[keypoints_px[..., 2] == 0] = 0
     return keypoints_px

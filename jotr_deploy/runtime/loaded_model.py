@@ -55,7 +55,7 @@ from jotr_deploy.support.choices import DEVICES
 from jotr_deploy.support.spans import Spans
 
 USUAL_FPS = 25.0
-"""Assumed of a film that does not say."""
+"""Assumed for a film that does not state its frame rate."""
 
 
 def load(
@@ -74,18 +74,18 @@ def load(
 
     Args:
         bundle: directory, or the word `starter` for the bundle inside this package.
-        file: mesh network of the bundle, such as "mesh.int8.onnx"; "mesh.onnx" if not given.
+        file: mesh network of the bundle, such as "mesh.int8.onnx"; "mesh.onnx" by default.
         device: "auto", "cpu" or "cuda".
-        threads: processor cores for the networks; all if not given.
+        threads: CPU cores for the networks; all by default.
         people: how people are found where neither boxes nor joints are given, as `run --people`.
-        align: move people onto their joints; None as the bundle says.
-        camera: file of the camera of all pictures, as OpenCV writes it, or "published": each person's own.
-        fov_deg: angle of that camera across the longer side of the picture.
-        focal_px: focal length of that camera. Without any of the three the picture's file tells it, or it is guessed.
+        align: align people to their joints; None leaves it to the bundle.
+        camera: camera file for all pictures, as OpenCV writes it, or "published": a camera for each person.
+        fov_deg: field of view of that camera across the longer side of the picture.
+        focal_px: focal length of that camera. Without any of the three it is read from the picture's file, or guessed.
 
     Raises:
         BundleError: not a bundle, damaged, or exported without a body.
-        SourceError: a camera that is none, or two of them.
+        SourceError: an invalid camera, or more than one.
         SessionError: a network that no engine on this machine opens.
     """
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle))
@@ -94,7 +94,7 @@ def load(
 
 
 class Model:
-    """A loaded bundle. Pictures and streams are independent of each other: nothing is remembered from one to the next.
+    """A loaded bundle. Pictures and streams are independent: no state is carried from one to the next.
 
     Not re-entrant: give every thread a model of its own.
     """
@@ -111,7 +111,7 @@ class Model:
         align: bool | None = None,
         camera: CameraChoice | None = None,
     ) -> None:
-        """See `load`; `spans` record how long each stage takes."""
+        """The arguments of `load`; `spans` records the duration of each stage."""
         choice("people", people, get_args(PeopleBy))
         choice("device", device, DEVICES)
         at_least_1("threads", threads)
@@ -125,7 +125,7 @@ class Model:
             self.mesh = MeshNetwork(stack.enter_context(session))
             if self.mesh.crop_side != bundle.manifest.model.crop_side:
                 raise BundleError(
-                    f"{bundle.path}: the manifest says crops of {bundle.manifest.model.crop_side} px, "
+                    f"{bundle.path}: the manifest has crops of {bundle.manifest.model.crop_side} px, "
                     f"{bundle.entry('mesh', file).name} takes {self.mesh.crop_side} px",
                     "export it again: jotr-deploy export CHECKPOINT -o BUNDLE",
                 )
@@ -143,22 +143,22 @@ class Model:
         keypoints: Any = None,
         skeleton: str | None = None,
     ) -> People:
-        """Recover everyone in one picture.
+        """Recover every person in one picture.
 
         Args:
-            image: path of a picture, turned upright as its EXIF data say, or (H, W, 3) uint8 in BGR order.
-            people: those of another result for this picture, by their crops and joints as they are: the same model
-                gives the same people again, another one its own of them. Instead of boxes and keypoints.
-            boxes: (N, 4) x0 y0 x1 y1 in pixels, close about each person, instead of finding people. The bundle's pose
-                network looks in them for joints, whose extent is the crop; without it the crop is the square about each
-                box, a tenth larger. `People.boxes_px` are such crops, and too large for boxes: give `people`.
+            image: path of a picture, turned upright by its EXIF data, or (H, W, 3) uint8 in BGR order.
+            people: those of another result for this picture, whose crops and joints are reused: the same model
+                reproduces its people, another model recovers its own. Instead of boxes and keypoints.
+            boxes: (N, 4) x0 y0 x1 y1 in pixels, tight around each person, instead of finding people. The bundle's pose
+                network finds joints in them, whose extent gives the crop; without one it is the square around each
+                box, a tenth larger. `People.boxes_px` are such crops, too large to be boxes: pass `people` instead.
             keypoints: (N, J, 3) x, y in pixels and confidence, instead of finding joints. People with too few joints
                 for a box are left out, unless `boxes` are given too.
-            skeleton: order of the joints, such as "coco17"; by their number if not given.
+            skeleton: joint order, such as "coco17"; by the number of joints if not given.
 
         Raises:
             SourceError: not a picture.
-            KeypointFileError: boxes or keypoints of another shape.
+            KeypointFileError: boxes or keypoints of the wrong shape.
         """
         self._require_open()
         read = isinstance(image, (str, Path))
@@ -191,7 +191,7 @@ class Model:
         overlap: bool | None = None,
         failed: Failed | None = None,
     ) -> Generator[tuple[Frame, People], None, None]:
-        """Recover everyone in every frame, in order; people of films and cameras are tracked.
+        """Recover every person in every frame, in order; people in films and camera streams are tracked.
 
         Args:
             source: picture, folder, glob, film, number of a camera or URL, or an opened source, which stays open.
@@ -199,23 +199,23 @@ class Model:
             smooth: "one-euro" or "two-sided", for films and cameras.
             keypoints: file or folder of 2-D joints, see `run --keypoints`.
             boxes: file of boxes, see `run --boxes`.
-            skeleton: order of the joints of that file; by its content if not given.
-            roi_px: x0 y0 x1 y1; only people in this part of the picture.
-            max_people: keep at most so many people per frame, highest score first.
-            joints_in: what the coordinates of that file are: "auto", "pixels", "normalised" or "unrotated".
+            skeleton: joint order of the keypoint file; by its content if not given.
+            roi_px: x0 y0 x1 y1; keep only people in this region of the picture.
+            max_people: keep at most this many people per frame, highest score first.
+            joints_in: coordinates of the file: "auto", "pixels", "normalised" or "unrotated".
             overlap: work on several frames at once; None where it helps.
-            failed: called with a frame that could not be processed, which is then left out, and its error; without it
+            failed: called with a frame that could not be processed, which is then left out, and the error; without it
                 the error is raised.
 
         Raises:
             SourceError, KeypointFileError: a source or file that cannot be used.
-            JotrDeployError: an argument that is not one of those above.
+            JotrDeployError: an invalid argument.
         """
         self._require_open()
         if not isinstance(source, (str, Path, int, FrameSource)):
             raise SourceError(
-                f"a stream of {type(source).__name__} is not known",
-                "give a path, a camera's number, a URL or a FrameSource; for one array call the model",
+                f"cannot stream from {type(source).__name__}",
+                "give a path, a camera number, a URL or a FrameSource; for one array call the model",
             )
         if smooth is not None:
             choice("smooth", smooth, get_args(Mode))
@@ -236,15 +236,15 @@ class Model:
         overlap: bool | None = None,
         failed: Failed | None = None,
     ) -> Generator[tuple[Frame, People], None, None]:
-        """`stream` of an opened source with a people source of its own; the other arguments are those of `stream`."""
+        """`stream` for an opened source, with a people source of its own; the other arguments are those of `stream`."""
         tracker = _tracker(source) if source.moving and not _tracked(finder) else None
         pipeline = self._pipeline(finder, (source.fps or USUAL_FPS) if source.moving else None)
         if self.camera.bends:
             follow_lens(finder, self.camera)
             source = Undistorted(source, self.camera)
         if overlap is None:
-            # On the processor networks use every core already: overlap only makes them wait for one another there.
-            # Frames of a camera would wait between the stages, and be late.
+            # On the CPU networks use every core already, so overlapping makes them wait for one another. Frames of a
+            # camera would wait between the stages and be late.
             overlap = isinstance(self.mesh.session, CudaSession) and source.kind != "stream"
         return pipeline.stream(source, overlap, failed, tracker, self._smoother(source, smooth))
 
@@ -258,7 +258,7 @@ class Model:
         max_people: int | None = None,
         joints_in: JointsIn = "auto",
     ) -> PeopleSource:
-        """Finds the people of one stream, or of one picture without `source`; the arguments are those of `stream`."""
+        """A people source for one stream, or for one picture without `source`; the arguments are those of `stream`."""
         keypoints = None if keypoints is None else Path(keypoints)
         boxes = None if boxes is None else Path(boxes)
         people = self.people if keypoints is None and boxes is None else "auto"
@@ -273,10 +273,10 @@ class Model:
         return finder if max_people is None else MostPeople(finder, max_people)
 
     def draw(self, image: Any, people: People) -> Array:
-        """The picture with everybody's mesh over it: (H, W, 3) uint8 BGR, a copy.
+        """The picture with every mesh drawn over it: (H, W, 3) uint8 BGR, a copy.
 
         Args:
-            image: a path or an array, as for the call; where the camera has a distortion the result is without it.
+            image: a path or an array, as for the call; lens distortion of the camera is removed in the result.
             people: what the call returned for it.
         """
         from jotr_deploy.visual.overlay import draw_people
@@ -298,12 +298,12 @@ class Model:
 
     @property
     def caption(self) -> str | None:
-        """The labels as a line below a picture; None where there is none."""
+        """The labels as a line below a picture; None if there are none."""
         return " · ".join(self.labels) or None
 
     @property
     def skeleton(self) -> str | None:
-        """Joint order of the networks that have found people so far; None if none was used."""
+        """Joint order of the networks that have found people so far; None if none were used."""
         return PeopleNetworks.of(network for _, network in self._networks.values()).skeleton
 
     @property
@@ -327,7 +327,7 @@ class Model:
         self.close()
 
     def _given(self, image_bgr: Array, people: Any, boxes: Any, keypoints: Any, skeleton: str | None) -> Detections:
-        """Those whom the caller of the model knows; the picture is undistorted, and `people` are of it."""
+        """People given by the caller; the picture is undistorted, and `people` refer to it."""
         if people is not None:
             return known_people(people, boxes, keypoints)
         pose = self._opened(self._pose).pose if keypoints is None else None
@@ -340,7 +340,7 @@ class Model:
             raise SessionError("the model is closed", "use it inside its `with` block, or load it again")
 
     def _pipeline(self, finder: PeopleSource, fps: float | None = None) -> Pipeline:
-        """For one picture, or with `fps` for one film."""
+        """The pipeline for one picture, or with `fps` for one film."""
         finish = Standing(self.camera, self._aligner.anew(fps) if self.align else None, self.spans)
         return Pipeline(self.mesh, finder, self.spans, self._crop, finish)
 
@@ -353,7 +353,7 @@ class Model:
         return open_smoother(mode, self._body, source.fps or USUAL_FPS)
 
     def _opened(self, files: list[NetworkFile]) -> PeopleNetworks:
-        """The networks of these files, each opened at its first use."""
+        """The networks of these files, each opened when first used."""
         for file in files:
             if file.path not in self._networks:
                 network = self._open.enter_context(file.open(self._device, self._threads))
@@ -363,12 +363,12 @@ class Model:
     @cached_property
     def _finding(self) -> list[NetworkFile]:
         """What finds people where no file says who is there."""
-        return networks_by(self.people, self.bundle)
+        return networks_by(self.people, self.bundle, self._device)
 
     @cached_property
     def _pose(self) -> list[NetworkFile]:
         """What finds the joints of people whose boxes are known: the bundle's own."""
-        return own_networks(self.bundle, ("pose",))
+        return own_networks(self.bundle, ("pose",), self._device)
 
     @cached_property
     def _aligner(self) -> Aligner:
@@ -384,7 +384,7 @@ def _tracker(source: FrameSource) -> Tracker:
 
 
 def _tracked(finder: PeopleSource) -> bool:
-    """Whether people bring their ids along."""
+    """True if people already have track ids."""
     while isinstance(finder, (WithinRegion, MostPeople)):
         finder = finder.people_source
     return isinstance(finder, (BoxPeople, KeypointPeople)) and bool((finder.file.people.track_ids >= 0).any())

@@ -12,18 +12,18 @@ from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.sessions import Session
 
 MAX_BATCH = 16
-"""People in one call at most; a crowd takes several calls, so that memory stays bounded."""
+"""Maximum number of people per call; a crowd takes several calls, so memory stays bounded."""
 
 
 def require_mesh_network(session: Session) -> None:
     """Refuse a network that is not one of this project.
 
     Raises:
-        BundleError: it lacks the inputs of a mesh network.
+        BundleError: it does not have the inputs of a mesh network.
     """
     if not {"image", "joints", "joints_mask"} <= session.inputs.keys():
         raise BundleError(
-            f"{session.path}: no mesh network of this project (its inputs: {', '.join(session.inputs)})",
+            f"{session.path}: not a mesh network of this project (its inputs: {', '.join(session.inputs)})",
             "export it again: jotr-deploy export CHECKPOINT -o BUNDLE",
         )
 
@@ -32,7 +32,7 @@ class MeshNetwork:
     """A mesh file in any engine.
 
     Raises:
-        BundleError: the file was exported without a body and makes no meshes, or is no mesh network.
+        BundleError: the file was exported without a body and makes no meshes, or is not a mesh network.
     """
 
     def __init__(self, session: Session) -> None:
@@ -45,7 +45,7 @@ class MeshNetwork:
         self.crop_side = int(session.inputs["image"].shape[-1])
 
     def __call__(self, crops: Crops, detections: Detections) -> People:
-        """Recover everyone of one frame: N crops of the N detections, all in one call up to `MAX_BATCH`."""
+        """Recover every person in one frame: N crops of the N detections, in one call up to `MAX_BATCH`."""
         if not len(crops):
             return People.none()
         chunks = [slice(start, start + MAX_BATCH) for start in range(0, len(crops), MAX_BATCH)]

@@ -1,4 +1,4 @@
-"""Image to `People`: who is there, their crops, their meshes; one picture at a time or a stream of them."""
+"""From image to `People`: find people, cut crops, recover meshes; for one picture or a stream of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Failed = Callable[[Frame, Exception], None]
 
 
 class Pipeline:
-    """Stages called in turn; each is usable alone.
+    """The stages, called in turn; each can be used alone.
 
     >>> factor = bundle.manifest.model.crop_factor
     >>> with open_session(bundle.file("mesh")) as session, open_source("photo.jpg") as source:
@@ -50,7 +50,7 @@ class Pipeline:
         self.spans, self.crop, self.finish = spans or Spans(), crop, finish
 
     def __call__(self, image_bgr: Array, name: str = "", frame: int = 0, path: Path | None = None) -> People:
-        """Recover everyone of one (H, W, 3) uint8 image; name and number only matter to files of joints or boxes."""
+        """Recover every person in a (H, W, 3) uint8 image; name and number only matter for files of joints or boxes."""
         return self._recover(Frame(frame, name, image_bgr, path=path), self.people_source(image_bgr, name, frame))
 
     def stream(
@@ -65,11 +65,11 @@ class Pipeline:
 
         Args:
             source: of the frames.
-            overlap: reading, finding people and recovering them work in a thread each, on frames of their own, while
-                the caller uses those before. What comes out is the same to the bit.
-            failed: told of a frame that raised, which is then left out; without it the error is raised.
-            tracker: numbers the people of this stream; a new one for every stream, as it remembers them.
-            smoother: the same for smoothing.
+            overlap: reading, finding people and recovering meshes run in a thread each, on different frames, while the
+                caller uses earlier ones. The results are bit-identical.
+            failed: called with a frame that raised, which is then left out; without it the error is raised.
+            tracker: numbers the people of this stream; use a new one for every stream, as it keeps state.
+            smoother: likewise, for smoothing.
         """
 
         def find(frame: Frame, _: None) -> Detections:
@@ -80,7 +80,7 @@ class Pipeline:
                 return tracker(people, frame.index, frame.time_s)
 
         frames: Iterator[tuple[Frame, None]] = self._read(source)
-        if overlap and source.kind != "stream":  # which reads in a thread of its own, and whose newest frame counts
+        if overlap and source.kind != "stream":  # a stream has a thread of its own, and only its newest frame counts
             frames = ahead(frames, "decode")
         found = self._each(find, frames, failed)
         if overlap:
@@ -100,7 +100,7 @@ class Pipeline:
             frame = next(frames, None)
             if frame is None:
                 return
-            if source.kind != "stream":  # there it is waiting
+            if source.kind != "stream":  # there it would measure waiting
                 self.spans.record("decode", frame.index, start_s)
             yield frame, None
 
@@ -125,7 +125,7 @@ class Pipeline:
     def _each(
         stage: Callable[[Frame, Known], Found], frames: Iterator[tuple[Frame, Known]], failed: Failed | None
     ) -> Generator[tuple[Frame, Found], None, None]:
-        """What a stage makes of every frame; closing the result closes `frames`."""
+        """Apply a stage to every frame; closing the result closes `frames`."""
         try:
             for frame, known in frames:
                 try:

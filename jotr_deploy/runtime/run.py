@@ -1,4 +1,4 @@
-"""`run`: a source through a bundle into a directory of results that appears whole or not at all."""
+"""`run`: process a source with a bundle into a directory of results, which appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -37,30 +37,30 @@ from jotr_deploy.support.spans import Spans
 from jotr_deploy.support.writing import folder_made, output_errors, uninterrupted
 
 RESULTS = Path("jotr-results")
-"""Holds the results of runs that are not told where to write."""
+"""Parent of the results directories of runs without an output directory."""
 
 
 @dataclass(frozen=True)
 class RunOptions(Wanted):
-    """What the user asked for beside bundle, source and directory."""
+    """Options of a run besides bundle, source and output directory."""
 
     keypoints: Path | None = None
     boxes: Path | None = None
     skeleton: str | None = None
-    joints_in: JointsIn = "auto"  # what the coordinates of the file are
+    joints_in: JointsIn = "auto"  # coordinates of the file
     people: PeopleBy = "auto"
     every: int = 1
-    roi_px: tuple[int, int, int, int] | None = None  # x0, y0, x1, y1: who is elsewhere does not count
+    roi_px: tuple[int, int, int, int] | None = None  # x0, y0, x1, y1: people elsewhere do not count
     max_people: int | None = None
     smooth: Mode | None = None  # of videos and streams
-    align: bool | None = None  # people onto their joints; None as the bundle says
+    align: bool | None = None  # people to their joints; None leaves it to the bundle
     camera: CameraChoice = CameraChoice()  # noqa: RUF009
-    keep_going: bool = False  # a frame that fails is named and left out
+    keep_going: bool = False  # frames that fail are reported and skipped
     overlap: bool | None = None  # stages of several frames at once; None where it helps
-    file: str | None = None  # of role mesh in the bundle; None is the first
+    file: str | None = None  # mesh file of the bundle; None is the first
     device: str = "auto"
     threads: int | None = None
-    write: bool = True  # results; without it frames are processed and forgotten
+    write: bool = True  # results; without it frames are processed and discarded
 
 
 def run(
@@ -72,24 +72,24 @@ def run(
     spans: Spans | None = None,
     watcher: Watcher | None = None,
 ) -> RunSummary:
-    """Recover everyone in an image, a folder, a glob, a video, a camera or a URL.
+    """Recover every person in an image, a folder, a glob, a video, a camera or a URL.
 
-    Writes `NAME.npz` (see `visual.result_files`), overlays, what else the options ask for, and `NAME.json`. Until all
-    is done the files lie in a hidden directory inside `output`; any failure takes it away again. After Ctrl-C, and
-    where a camera or stream ends before its time, what there is so far is finished and kept.
+    Writes `NAME.npz` (see `visual.result_files`), overlays, other files as the options ask, and `NAME.json`. Until all
+    is done the files are in a hidden directory inside `output`, which is removed on any failure. After Ctrl-C, or
+    when a camera or stream ends early, the results so far are completed and kept.
 
     Args:
         bundle: opened.
         source_name: see `open_source`.
-        output: directory of the results; by default a new one, `jotr-results/NAME`.
+        output: results directory; by default a new one, `jotr-results/NAME`.
         options: see there.
-        progress: told of every frame that is done.
-        spans: gets the time of every stage.
-        watcher: shown every frame with its people.
+        progress: called after every frame.
+        spans: receives the timing of every stage.
+        watcher: is shown every frame with its people.
 
     Raises:
         JotrDeployError: a bundle, source, keypoint file or output that cannot be used.
-        KeyboardInterrupt: before anything was done.
+        KeyboardInterrupt: before any frame was finished.
     """
     require_one_way(options.people, options.keypoints, options.boxes)
     start_s, spans = time.perf_counter(), spans or Spans()
@@ -117,7 +117,7 @@ def run(
             if (use := file_use(finder)) is not None:
                 use.check_somebody()
             summary.close(source, use)
-            held_back.enter_context(uninterrupted())  # until the files are in their place and all is closed
+            held_back.enter_context(uninterrupted())  # until the files are in place and everything is closed
             summary.skeleton = model.skeleton
             summary.networks = _networks_that_found_people(model)
             summary.skipped += [f"{name}: cannot be read" for name in unread or ()]
@@ -139,7 +139,7 @@ def run(
 
 
 def _networks_that_found_people(model: Model) -> list[dict[str, Any]]:
-    """Role, file and sha256 of the detector and pose network that were used."""
+    """Role, file and sha256 of the detector and pose network used."""
     return [
         {"role": used["role"], "file": used["name"], "sha256": used["sha256"]}
         for used in model.files_used
@@ -148,22 +148,22 @@ def _networks_that_found_people(model: Model) -> list[dict[str, Any]]:
 
 
 def _facts(summary: RunSummary, model: Model, options: RunOptions) -> dict[str, Any]:
-    """What was used and what was left out, for the `.npz`: the same again where a run is repeated from its joints."""
-    told = ("source", "frames", "people", "tracks", "skeleton", "skipped", "left_out", "damage", "dropped", "ended",
+    """Networks and options used, for the `.npz`; unchanged when a run is repeated from its joints."""
+    fields = ("source", "frames", "people", "tracks", "skeleton", "skipped", "left_out", "damage", "dropped", "ended",
             "camera")  # fmt: skip
     chosen = ("every", "roi_px", "max_people", "smooth")
     lens = options.camera.file if options.camera.bends else None
     return {
         "networks": model.files_used,
-        "lens": None if lens is None else lens_facts(lens),  # pixels are without it
-        **{name: getattr(summary, name) for name in told},
+        "lens": None if lens is None else lens_facts(lens),  # its distortion is already removed from all pixels
+        **{name: getattr(summary, name) for name in fields},
         **{name: getattr(options, name) for name in chosen},
         "alignment": None if summary.alignment is None else asdict(summary.alignment),
     }
 
 
 def new_results_folder(name: str) -> Path:
-    """`jotr-results/NAME`, or with -2, -3 and so on the first that holds nothing yet."""
+    """`jotr-results/NAME`, or the first of NAME-2, NAME-3 ... that is still empty."""
     for number in itertools.count(1):
         folder = RESULTS / (name if number == 1 else f"{name}-{number}")
         if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
@@ -181,10 +181,10 @@ def _work(
     progress: FrameProgress,
     watcher: Watcher | None,
 ) -> None:
-    """Every frame through the model into the results, until the source ends or Ctrl-C."""
+    """Process every frame and write its results, until the source ends or Ctrl-C."""
     failures: list[Exception] = []
     ids: set[int] = set()
-    errors = [np.zeros((0, 2))]  # of those who were aligned
+    errors = [np.zeros((0, 2))]  # of the people aligned
 
     def failed(frame: Frame, error: Exception) -> None:
         why = error.cause if isinstance(error, JotrDeployError) else first_line(error)
@@ -230,7 +230,7 @@ def _work(
 
 
 def _seen(model: Model, frame: Frame, people: People, pictures: Pictures) -> Array:
-    """The overlay that is written, or one for whoever watches alone."""
+    """The overlay that is written anyway, or one drawn for the watcher alone."""
     if "overlay" in pictures:
         return smaller(pictures["overlay"])
     return small_overlay(frame.image_bgr, people, model.faces, model.caption)
@@ -245,31 +245,31 @@ def _alignment(errors: Array, people: int) -> Alignment:
 
 def _spare_what_is_read(output: Path, stem: str, source: FrameSource, source_name: str, options: RunOptions) -> None:
     if (output / MANIFEST).is_file():
-        raise OutputError(f"{output}: is a bundle, results do not belong in it", "choose another -o")
+        raise OutputError(f"{output}: is a bundle, where results do not belong", "choose another -o")
     pictures = Path(source_name) if Path(source_name).is_dir() else Path(source_name).parent
     if source.kind == "images" and pictures.resolve() == output.resolve():
         raise OutputError(
-            f"{output}: the next run would take its overlays for pictures of the source", "choose another -o"
+            f"{output}: the next run would read its overlays as pictures of the source", "choose another -o"
         )
     for given in (options.keypoints, options.boxes):
         for end in (".json", ".npz", "_2d.npz", "_coco.json", "_trace.json"):
             result = output / f"{stem}{end}"
             if given is not None and given.resolve() == result.resolve():
-                raise OutputError(f"{given}: a result of that name would replace it", "choose another -o")
+                raise OutputError(f"{given}: a result of that name would overwrite it", "choose another -o")
 
 
 def _left_of_a_run_before(output: Path, name: str, files: list[str]) -> list[str]:
-    """Files that the summary of that name lists, that are there, and that the new ones do not replace."""
+    """Existing files listed in an earlier summary of that name that the new results do not replace."""
     try:
         listed = {file for file in json.loads((output / name).read_text())["files"] if not name_fault(file)}
         return sorted(file for file in listed - set(files) if (output / file).is_file())
-    except (OSError, ValueError, KeyError, TypeError):  # none, or something else of that name
+    except (OSError, ValueError, KeyError, TypeError):  # no such file, or a different kind of file
         return []
 
 
 @contextmanager
 def _filled_directory(output: Path) -> Iterator[Path]:
-    """A hidden directory inside `output`; its files move up when the block ends well, else nothing is left of it."""
+    """A hidden directory inside `output`; its files move up on success, otherwise it is removed."""
     with output_errors(output), folder_made(output):
         aside = Path(tempfile.mkdtemp(prefix=".run.", dir=output))
         try:
@@ -280,7 +280,7 @@ def _filled_directory(output: Path) -> Iterator[Path]:
                     raise IsADirectoryError(errno.EISDIR, f"'{place.name}' is a folder")
             for file, place in places.items():
                 file.replace(place)
-        except OutputError as error:  # by the name the user knows
+        except OutputError as error:  # report the name the user knows
             raise OutputError(error.cause.replace(str(aside), str(output)), error.remedy) from error
         finally:
             shutil.rmtree(aside, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Everything that is written of a run, frame by frame."""
+"""All output files of a run, written frame by frame."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from jotr_deploy.visual.overlay import draw_keypoints, draw_people
 from jotr_deploy.visual.result_files import PeopleWriter, read_people, write_obj
 
 Pictures = dict[str, Array]
-"""What is drawn of a frame, by kind: the end of the file's name."""
+"""Drawings of a frame by kind, which is the end of the file's name."""
 
 MOST_FPS = 240.0
-"""Of a film that is written: some files name the unit of their clock as their rate."""
+"""Limit for films that are written: some files give the resolution of their clock as frame rate."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which results there are beside the `.npz`, and whether that holds the meshes."""
+    """Result files to write besides the `.npz`, and whether the `.npz` holds meshes."""
 
     vertices: bool = False
     overlay: bool = True
@@ -50,7 +50,7 @@ class Wanted:
 
 
 class Results:
-    """The files of one run in a directory; a context manager, and after it `finish` makes what needs the whole clip."""
+    """The files of one run in a directory; a context manager, after which `finish` makes those of the whole clip."""
 
     def __init__(self, bundle: Bundle, source: FrameSource, directory: Path, wanted: Wanted) -> None:
         self.stem = stem_of(source)
@@ -71,12 +71,12 @@ class Results:
             "mesh_sha256": made_by,
             "bundle": str(bundle.path.resolve()),
         }
-        # Where no network is there to make them again, meshes are stored unasked.
+        # Without a network to rebuild them from, meshes are always stored.
         stored = wanted.vertices or not made_by
         self._writer = PeopleWriter(directory / f"{self.stem}.npz", vertices=stored, **about)
         self._writers = [self._writer]
         self._meshes = directory / f"{self.stem}.npz"
-        if (wanted.obj or wanted.glb) and not stored:  # those of this run, for files that are made at its end
+        if (wanted.obj or wanted.glb) and not stored:  # this run's meshes, for files made at its end
             self._meshes = directory / f".{self.stem}.meshes.npz"
             self._writers.append(PeopleWriter(self._meshes, vertices=True, **about))
         self._videos: dict[str, VideoWriter] = {}
@@ -99,7 +99,7 @@ class Results:
         return self._stack.__exit__(*error)
 
     def draw(self, frame: Frame, people: People) -> Pictures:
-        """The pictures that are wanted of a frame."""
+        """The requested drawings of a frame."""
         pictures = {}
         if self._wanted.overlay:
             pictures["overlay"] = draw_people(frame.image_bgr, people, self._faces, caption=self._caption)
@@ -124,11 +124,11 @@ class Results:
             writer.append(frame.index, people, frame.name if self._stills else None, frame.time_s)
 
     def tell(self, facts: dict[str, Any]) -> None:
-        """Put into the `.npz` what was used and what was left out, as JSON has it; before the block ends."""
+        """Store JSON facts about the run (networks, options) in the `.npz`; call it before the block ends."""
         self._writer.facts = facts
 
     def finish(self) -> None:
-        """Write what is made of the whole clip.
+        """Write the files that need the whole clip.
 
         Raises:
             OutputError.
@@ -166,12 +166,12 @@ class Results:
 
     @property
     def film(self) -> str | None:
-        """Codec of the films of this run and who writes them; None where there is none."""
+        """Codec of this run's films and the program that writes them; None if there are none."""
         return next((video.codec for video in self._videos.values()), None)
 
 
 def stem_of(source: FrameSource) -> str:
-    """What the results of a source are called: a glob without its magic, `frame` of `shots/frame_*.jpg`."""
+    """Base name of a source's results: for a glob, without its wildcards, `frame` for `shots/frame_*.jpg`."""
     if source.kind != "images":
         return as_file_name(Path(source.name).stem)
     return as_file_name(re.sub(r"[*?\[\]]+", "_", image_stem(source.name)).strip("_") or "images")

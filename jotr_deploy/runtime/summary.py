@@ -1,4 +1,4 @@
-"""The summary of a run: what was read, found, used and left out, and what a careful reader should look at."""
+"""The summary of a run: frames read, people found, files used, and anything that deserves a second look."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from jotr_deploy.runtime.sources.frame_source import Frame, FrameSource, size_of
 
 @dataclass
 class Alignment:
-    """How people were moved onto their joints; errors are mean distances of joints, of those who were moved."""
+    """Alignment of people to their joints; errors are mean joint distances, over the people who were moved."""
 
     moved: int = 0  # meshes
-    kept: int = 0  # as recovered
-    before_percent: float | None = None  # of the side of the crop
+    kept: int = 0  # meshes left as recovered
+    before_percent: float | None = None  # of the crop's side
     after_percent: float | None = None
 
 
 @dataclass
 class RunSummary:
-    """What a run did; written as `NAME.json` beside its results."""
+    """Everything a run read, found and wrote; stored as `NAME.json` beside its results."""
 
     source: str
     bundle: str
@@ -32,30 +32,30 @@ class RunSummary:
     frames: int = 0
     people: int = 0
     people_per_frame: list[int] = field(default_factory=list)
-    tracks: int = 0  # how many different people, where they are tracked
-    skeleton: str | None = None  # joint order of the networks that found people; None where none was used
+    tracks: int = 0  # number of different people, where they are tracked
+    skeleton: str | None = None  # joint order of the networks that found people; None if none were used
     networks: list[dict[str, str]] = field(default_factory=list)  # that found people: "role", "file" and "sha256"
-    camera: list[str] = field(default_factory=list)  # where those of the pictures are known from, each once
+    camera: list[str] = field(default_factory=list)  # origins of the pictures' cameras, each once
     alignment: Alignment | None = None  # None where people stay as recovered
-    every: int = 1  # one frame in so many was asked for
+    every: int = 1  # every Nth frame was processed
     sizes_px: list[list[int]] = field(default_factory=list)  # width, height of the pictures, each once
-    frames_read: int = 0  # of the source; those that failed afterwards too
-    left_out: dict[str, str] = field(default_factory=dict)  # files and frames of the source that were not read, and why
-    damage: str | None = None  # of a video that has fewer frames than it should
+    frames_read: int = 0  # from the source, including those that failed afterwards
+    left_out: dict[str, str] = field(default_factory=dict)  # files and frames of the source not read, and why
+    damage: str | None = None  # of a video with fewer frames than it should have
     joints: dict[str, Any] | None = None  # how much of a file of joints or boxes was used; None without one
-    few_joints: int = 0  # people of whom the network was given fewer than `FEW_JOINTS` joints
+    few_joints: int = 0  # people for whom the network was given fewer than `FEW_JOINTS` joints
     skipped: list[str] = field(default_factory=list)  # frames that failed, each with its cause
-    dropped: int = 0  # frames of a camera that came faster than they could be taken
-    ended: str | None = None  # why before the end of the source; what is written is complete up to there
+    dropped: int = 0  # camera frames that arrived too fast to be processed
+    ended: str | None = None  # why the source ended early; the results are complete up to there
     seconds: float = 0.0
     milliseconds_per_frame: dict[str, float] = field(default_factory=dict)  # mean of every stage
     files: list[str] = field(default_factory=list)  # relative to the output directory
-    earlier: list[str] = field(default_factory=list)  # of a run before, not of this one, in the same directory
+    earlier: list[str] = field(default_factory=list)  # files of an earlier run in the same directory
     output: str | None = None  # that directory; None where nothing was written
-    film: str | None = None  # codec of the films that were written, and by what; None where there are none
+    film: str | None = None  # codec of the films and the program that wrote them; None if there are none
 
     def as_dict(self) -> dict[str, Any]:
-        """For `NAME.json`, which does not say where it lies or who wrote: equal runs write equal files."""
+        """Content of `NAME.json`, without its location, so equal runs write equal files."""
         return {name: value for name, value in asdict(self).items() if name not in ("output", "film")}
 
     def see(self, frame: Frame, people: People) -> None:
@@ -66,7 +66,7 @@ class RunSummary:
             self.sizes_px.append(size)
 
     def close(self, source: FrameSource, use: FileUse | None) -> None:
-        """Take over what the source and the file of joints or boxes counted themselves."""
+        """Add the counts of the source and of the file of joints or boxes."""
         self.every, self.frames_read, self.dropped = source.every, source.read, source.dropped
         self.left_out, self.damage = dict(source.left_out), source.damage
         if use is not None:
@@ -78,7 +78,7 @@ class RunSummary:
             }  # fmt: skip
 
     def unclean(self) -> Iterator[tuple[str, str]]:
-        """Everything that was not as it should be, a word for its kind and a line each; nothing of a clean run."""
+        """Every issue of the run, as a keyword and one line each; nothing for a clean run."""
         for why in self.skipped:
             yield "skipped", why
         for name, why in self.left_out.items():
@@ -103,11 +103,11 @@ class RunSummary:
 def _unused(joints: dict[str, Any], every: int) -> Iterator[tuple[str, str]]:
     for why, number in joints["left_out"].items():
         yield "left out", f"{number} of {joints['entries']} entries: people {why}"
-    if joints["entries_unused"] and every == 1:  # else they are of frames that nobody asked for
+    if joints["entries_unused"] and every == 1:  # otherwise they belong to frames skipped on purpose
         yield "unused", f"{joints['entries_unused']} of {joints['entries']} entries belong to no picture that was read"
     if joints["people_beyond"] and 2 * joints["people_beyond"] >= joints["entries_used"]:
         people = f"{joints['people_beyond']} of {joints['entries_used']} people"
-        yield "beyond", f"{people} reach far beyond their picture; is the file about pictures of another size?"
+        yield "beyond", f"{people} extend far beyond their picture; does the file belong to pictures of another size?"
     if joints["pictures_unmatched"]:
         pictures = joints["pictures_matched"] + joints["pictures_unmatched"]
         yield "unmatched", f"{joints['pictures_unmatched']} of {pictures} pictures are not in {joints['file']}"

@@ -1,6 +1,6 @@
-"""Frames without the distortion of the lens, and joints and boxes of files moved along.
+"""Frames without lens distortion; joints and boxes from files are moved accordingly.
 
-Files of joints and boxes speak of the pictures as they were taken; from here on everything is in undistorted pixels.
+Files of joints and boxes refer to the pictures as captured; from here on everything is in undistorted pixels.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from jotr_deploy.support.aliases import Array
 
 
 class Undistorted(FrameSource):
-    """The frames of another source, as a pinhole would have seen them. Closing it closes the other."""
+    """The frames of another source as a pinhole camera would have seen them. Closing it closes the other source."""
 
     def __init__(self, source: FrameSource, camera: CameraChoice) -> None:
         self.kind, self.name, self.fps, self.total = source.kind, source.name, source.fps, source.total
@@ -30,11 +30,11 @@ class Undistorted(FrameSource):
         self._source, self._camera = source, camera
 
     def frame_names(self) -> Iterator[str]:
-        """See `FrameSource`."""
+        """Names of the frames, unchanged."""
         return self._source.frame_names()
 
     def orientation_of(self, frame: int) -> int:
-        """See `FrameSource`."""
+        """EXIF orientation of a frame, unchanged."""
         return self._source.orientation_of(frame)
 
     def _frames(self) -> Generator[Frame, None, None]:
@@ -44,13 +44,13 @@ class Undistorted(FrameSource):
         self.dropped, self.fault = self._source.dropped, self._source.fault
 
     def close(self) -> None:
-        """See `FrameSource`."""
+        """Close the other source."""
         super().close()
         self._source.close()
 
 
 def follow_lens(finder: PeopleSource, camera: CameraChoice) -> None:
-    """Make a people source one for undistorted frames: what it reads from a file is moved to where it is there."""
+    """Adapt a people source to undistorted frames: positions it reads from a file are undistorted as well."""
     while isinstance(finder, (WithinRegion, MostPeople)):
         finder = finder.people_source
     if isinstance(finder, KeypointPeople):
@@ -60,17 +60,17 @@ def follow_lens(finder: PeopleSource, camera: CameraChoice) -> None:
 
 
 def undistorted_boxes(camera: CameraChoice, people: Detections, size_px: tuple[int, int]) -> Detections:
-    """People of whom boxes are known, of a picture of this width and height."""
+    """Undistort people known by their boxes, in a picture of this width and height."""
     return replace(people, boxes_px=_boxes(people.boxes_px, camera, size_px))
 
 
 def undistorted_joints(camera: CameraChoice, people: Detections, size_px: tuple[int, int]) -> Detections:
-    """People of whom joints are known, and square crop boxes or none, of a picture of this width and height."""
+    """Undistort people known by their joints, with square crop boxes or none, in a picture of this width and height."""
     keypoints_px = people.keypoints_px.copy()
     there = keypoints_px[..., 2] > VALID_CONFIDENCE
     keypoints_px[there, :2] = camera.undistorted_px(keypoints_px[there, :2], size_px)
     boxes_px, some = people.boxes_px.copy(), (people.boxes_px[:, 2:] > people.boxes_px[:, :2]).all(1)
-    # Crop boxes already: made square again, not larger.
+    # They are crop boxes already: made square again, without enlarging.
     boxes_px[some] = square_box(_boxes(boxes_px[some], camera, size_px), 1.0)
     return replace(people, keypoints_px=keypoints_px, boxes_px=boxes_px)
 
@@ -78,7 +78,7 @@ def undistorted_joints(camera: CameraChoice, people: Detections, size_px: tuple[
 def undistorted_arrays(
     camera: CameraChoice, boxes_px: Any, keypoints_px: Any, size_px: tuple[int, int]
 ) -> tuple[Any, Any]:
-    """Boxes (N, 4) and joints (N, J, 3) of a caller, either None, in undistorted pixels; what else they are stays."""
+    """Undistort a caller's boxes (N, 4) and joints (N, J, 3), either of which may be None; other values are kept."""
     boxes, joints = np.asarray(boxes_px), np.asarray(keypoints_px)
     if boxes.ndim == 2 and boxes.shape[1] == 4 and boxes.dtype.kind in "fiu":
         boxes_px = _boxes(boxes.astype(np.float64), camera, size_px)
@@ -90,9 +90,9 @@ def undistorted_arrays(
 
 
 def _boxes(boxes_px: Array, camera: CameraChoice, size_px: tuple[int, int]) -> Array:
-    """(N, 4) boxes around where corners, middles of the sides and the middle of boxes come to lie.
+    """(N, 4) boxes around the undistorted corners, edge midpoints and centres of boxes.
 
-    What is outside the picture was seen by nobody, and is taken to the edge for it.
+    Points outside the picture cannot have been observed, and are moved to its edge first.
     """
     along = np.array([0.0, 0.5, 1.0])
     shares = np.stack(np.meshgrid(along, along), -1).reshape(-1, 2)

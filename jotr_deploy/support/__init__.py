@@ -1,1 +1,1 @@
-"""Helpers that everything uses: words of options, files that appear whole, file names and kinds, caches, spans."""
+"""Helpers used everywhere: option values, atomic writes, file names and kinds, caches, spans."""

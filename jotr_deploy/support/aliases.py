@@ -1,4 +1,4 @@
-"""Types that many modules name: arrays, and the callbacks that work reports its progress to."""
+"""Types used by many modules: arrays and progress callbacks."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 Say = Callable[[str], None]
-"""Called with the name of the step that begins."""
+"""Called with the name of each step as it begins."""
 
 Progress = Callable[[str, int, "int | None"], None]
-"""Called with a step, how much of it is done, and of how much; None where that is not known."""
+"""Called with a step, the amount done, and the total; the total is None where it is not known."""
 
 FrameProgress = Callable[[int, "int | None"], None]
-"""Called with the frames that are done, and with how many there are; None where that is not known."""
+"""Called with the number of frames done and the total; the total is None where it is not known."""
 
 PhaseProgress = Callable[[str, "str | None", int, int], None]
-"""Called with a phase, the phase that it is part of, how much of it is done, and of how much."""
+"""Called with a phase, its parent phase, the amount done, and the total."""

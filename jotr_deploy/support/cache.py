@@ -1,4 +1,4 @@
-"""Where this user's compiled kernels, libraries and timings are kept."""
+"""The folder for this user's compiled kernels, libraries and timings."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from pathlib import Path
 
 
 def user_cache() -> Path:
-    """The folder, which need not exist: `$XDG_CACHE_HOME` or `~/.cache`, then `jotr-deploy`."""
+    """`jotr-deploy` in `$XDG_CACHE_HOME` or `~/.cache`; the folder need not exist."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jotr-deploy"

@@ -1,6 +1,6 @@
-"""Words that options and arguments take, each list once; those of precisions are in `precisions`.
+"""Values that options and arguments accept, each list in one place; precisions are in `precisions`.
 
-The library's signatures name the types, the command line takes its choices and help from the tables.
+The library's signatures use the types, the command line takes its choices and help texts from the tables.
 """
 
 from __future__ import annotations
@@ -10,6 +10,10 @@ from typing import Literal, get_args
 
 Backend = Literal["tensorrt", "onnxruntime", "openvino"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
+
+NetworkRole = Literal["mesh", "detector", "pose"]
+NETWORKS: tuple[NetworkRole, ...] = get_args(NetworkRole)
+"""Networks of a bundle that files for engines are made from."""
 
 Device = Literal["auto", "cpu", "cuda"]
 DEVICES: tuple[Device, ...] = get_args(Device)
@@ -40,7 +44,7 @@ SPLITS: Mapping[str, str] = {
     "3dpw-crowd": "validation",
     "3doh": "test",
 }
-"""Data sets that `eval` measures on, keys of `datasets.published.sets.SETS`, and the split of each."""
+"""Data sets that `eval` supports, keys of `datasets.published.sets.SETS`, and the split of each."""
 PROTOCOLS = (SYNTHETIC, *SPLITS)
 
 
@@ -50,5 +54,5 @@ def listed(words: Sequence[str]) -> str:
 
 
 def explained(words: Mapping[str, str]) -> str:
-    """`a: what it is; b: what it is`."""
+    """`a: description; b: description`."""
     return "; ".join(f"{word}: {what}" for word, what in words.items())

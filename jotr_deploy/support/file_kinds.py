@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes and not by its name: for messages about files that are something else."""
+"""The kind of a file by its first bytes, not its name; for messages about unexpected files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _UNPACK = "unpack it and give the file inside"
 AGAIN = "download or copy it again, and compare its size with that of the original"
 _NO_INDEX = f"{AGAIN}; untrunc repairs a recording that was cut short, from an intact one of the same camera"
 
-# Text that stands for a file that is elsewhere: pattern, what it is, what to do.
+# Text that stands in for a file stored elsewhere: pattern, description, remedy.
 _POINTERS: tuple[tuple[re.Pattern[bytes], str, str], ...] = (
     (re.compile(rb"version https://git-lfs\.github\.com/spec/"),
      "a Git LFS pointer (the file itself was not downloaded)",
@@ -32,7 +32,7 @@ _POINTERS: tuple[tuple[re.Pattern[bytes], str, str], ...] = (
     (re.compile(rb"\[InternetShortcut\]"), "a link to a web page rather than the file", _DOWNLOAD),
 )  # fmt: skip
 
-# Offset, bytes there, what it is; the first that fits.
+# Offset, bytes found there, description; the first match counts.
 _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\xff\xd8\xff", "a JPEG picture"),
     (0, b"\x89PNG\r\n\x1a\n", "a PNG picture"),
@@ -98,7 +98,7 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Microsoft Office document"),
 )  # fmt: skip
 
-# Brand of an ISO base media file -> what it is.
+# Brand of an ISO base media file -> description.
 _BRANDS: tuple[tuple[bytes, str], ...] = (
     (b"avif", "an AVIF picture"),
     (b"avis", "an AVIF picture"),
@@ -117,20 +117,20 @@ _ISO_VIDEOS = ("an MP4 video", "a QuickTime video", "a 3GP video")
 
 
 def describe_file(path: Path) -> str:
-    """A noun phrase for what a file is, with its article: "a JPEG picture", "an empty file".
+    """A noun phrase that describes a file's kind, with its article: "a JPEG picture", "an empty file".
 
-    It never fails: what cannot be read is described as that. See `advice` for what to do about some of them.
+    It never fails: an unreadable file is described as such. `advice` has a remedy for some kinds.
     """
     return _looked_at(path)[0]
 
 
 def advice(path: Path) -> str | None:
-    """What to do about a file that stands for another one, is empty or cut off; None where the bytes do not tell."""
+    """The remedy for a file that stands in for another, is empty or cut off; None where the bytes do not tell."""
     return _looked_at(path)[1]
 
 
 def _looked_at(path: Path) -> tuple[str, str | None]:
-    """What it is, and what to do about it."""
+    """Description and remedy."""
     try:
         if path.is_dir():
             return "a folder", None
@@ -165,7 +165,7 @@ def _zip(path: Path) -> tuple[str, str | None]:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except Exception:  # the library raises nearly anything on damaged directories
+    except Exception:  # the library raises almost anything on damaged archives
         return "a zip archive that is cut off or damaged (.pth and .npz files are zip archives)", AGAIN
     ends = {name.rpartition("/")[2] for name in names}
     kinds: tuple[tuple[bool, str], ...] = (
@@ -181,7 +181,7 @@ def _zip(path: Path) -> tuple[str, str | None]:
 
 
 def _has_index(path: Path, size: int) -> bool:
-    """Whether one of the outermost boxes of an ISO base media file is its table of contents."""
+    """True if one of the top-level boxes of an ISO base media file is its index."""
     with suppress(OSError), path.open("rb") as file:
         at = 0
         while at + 8 <= size:
@@ -191,14 +191,14 @@ def _has_index(path: Path, size: int) -> bool:
                 return True
             length = int.from_bytes(box[:4], "big")
             length = int.from_bytes(box[8:16], "big") if length == 1 else length
-            if length < 8:  # to the end of the file
+            if length < 8:  # extends to the end of the file
                 return False
             at += length
     return False
 
 
 def _media(head: bytes, size: int) -> str | None:
-    """Pictures and videos whose first bytes are not all the same."""
+    """Pictures and videos that have no fixed first bytes."""
     if head[4:8] == b"ftyp":
         brands = [head[8:12], *(head[at : at + 4] for at in range(16, min(int.from_bytes(head[:4], "big"), 64), 4))]
         fit = (what for brand in brands for start, what in _BRANDS if brand.startswith(start))
@@ -219,7 +219,7 @@ def _media(head: bytes, size: int) -> str | None:
 
 
 def _weights(head: bytes, size: int) -> str | None:
-    """Networks, weights and other data of Python's world."""
+    """Networks, weights and other Python data."""
     if head[8:9] == b"{" and head[9:10] in b'"} ' and 2 <= (length := int.from_bytes(head[:8], "little")) < 1 << 30:
         return "a safetensors file" if 8 + length <= size else "a safetensors file that is cut off"
     if (
@@ -237,7 +237,7 @@ def _weights(head: bytes, size: int) -> str | None:
 
 
 def _text(head: bytes, size: int) -> str | None:
-    """Text, and of which kind where its beginning tells."""
+    """Text, with its kind where the beginning tells."""
     text = _decoded(head, cut=size > len(head))
     if text is None:
         return None
@@ -260,7 +260,7 @@ def _decoded(head: bytes, cut: bool) -> str | None:
     try:
         text = head.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        if not (cut and error.start >= len(head) - 4):  # a letter that the head ends in the middle of
+        if not (cut and error.start >= len(head) - 4):  # a character cut by the end of the head
             return None
         text = head[: error.start].decode("utf-8-sig")
     return text if not re.search(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]", text) else None

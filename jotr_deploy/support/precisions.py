@@ -1,6 +1,6 @@
-"""Precisions that a network file may have: their limits of verification, the hardware they need, their file names.
+"""Precisions of network files: their verification limits, hardware requirements and file names.
 
-The one list. A manifest holds the words, `Precision.of` reads what a user wrote.
+This is the only list of them. Manifests contain the strings; `Precision.of` parses user input.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from enum import Enum
 from jotr_deploy.errors import choice
 
 Limits = Mapping[str, tuple[str, float]]
-"""Output of the mesh network -> "max" or "mean", and the largest allowed difference in `engines.verify.UNITS`."""
+"""Output of the mesh network, or what a detector or pose network finds in a picture -> "max" or "mean", and the
+largest allowed difference in `engines.verify.UNITS`."""
 
 
 class Precision(str, Enum):
-    """A precision; it is the string that stands in manifests and file names."""
+    """A precision; its value is the string used in manifests and file names."""
 
     FP32 = "fp32"
     FP16 = "fp16"
@@ -31,10 +32,10 @@ class Precision(str, Enum):
 
     @classmethod
     def of(cls, word: str) -> Precision:
-        """The precision of that name.
+        """The precision with that name.
 
         Raises:
-            JotrDeployError: there is none.
+            JotrDeployError: there is none of that name.
         """
         choice("--precision", word, tuple(cls))
         return cls(word)
@@ -46,12 +47,12 @@ class Precision(str, Enum):
 
     @property
     def calibrated(self) -> bool:
-        """Whether `calibrate` makes its network, from ranges of pictures; else types in the ONNX file do."""
+        """True if `calibrate` makes the network, from calibrated ranges; otherwise a conversion of types is enough."""
         return self in (Precision.INT8, Precision.FP8)
 
     @property
     def capability(self) -> tuple[int, int]:
-        """The first compute capability whose TensorRT engines can be of it."""
+        """The lowest compute capability whose TensorRT engines support it."""
         return _CAPABILITY.get(self, (0, 0))
 
     @property
@@ -59,12 +60,12 @@ class Precision(str, Enum):
         """Name of the element type in NumPy or ml_dtypes."""
         return _NUMPY_TYPES[self]
 
-    def file(self, form: str = "onnx") -> str:
-        """Name of the mesh network's file in a bundle: "mesh.fp16.onnx"; `form` such as "openvino.onnx"."""
-        return f"mesh.{self}.{form}"
+    def file(self, form: str = "onnx", role: str = "mesh") -> str:
+        """Name of a network's file in a bundle: "mesh.fp16.onnx"; `form` such as "openvino.onnx"."""
+        return f"{role}.{self}.{form}"
 
 
-LIMITS: dict[Precision, Limits] = {
+LIMITS: dict[Precision, dict[str, tuple[str, float]]] = {
     Precision.FP32: {
         "joints_img": ("max", 5e-5),
         "pose": ("max", 1e-4),
@@ -74,6 +75,9 @@ LIMITS: dict[Precision, Limits] = {
         "joints3d": ("max", 0.1),
         "joints_proj": ("max", 2e-3),
         "vertices": ("max", 0.1),
+        "boxes": ("max", 5e-3),
+        "scores": ("max", 5e-3),
+        "joints": ("max", 5e-3),
     },
     Precision.FP16: {
         "joints_img": ("mean", 1e-3),
@@ -86,10 +90,16 @@ LIMITS: dict[Precision, Limits] = {
         "vertices": ("mean", 1.0),
     },
 }
-# bfloat16 has three bits less.
+# bfloat16 has three bits of mantissa fewer.
 LIMITS[Precision.BF16] = {output: (kind, 8 * limit) for output, (kind, limit) in LIMITS[Precision.FP16].items()}
+# A joint with two peaks that are nearly as high may change from one to the other in any type; the mean bears some.
+LIMITS[Precision.FP16] |= {"boxes": ("mean", 0.01), "scores": ("mean", 0.01), "joints": ("mean", 5e-3)}
+LIMITS[Precision.BF16] |= {"boxes": ("mean", 0.04), "scores": ("mean", 0.04), "joints": ("mean", 0.01)}
 
 _CAPABILITY = {Precision.BF16: (8, 0), Precision.FP8: (8, 9)}
+
+USUAL = {"tensorrt": Precision.FP16, "onnxruntime": Precision.FP16, "openvino": Precision.BF16}
+"""The precision of an engine's files where nobody asks for one."""
 
 _NUMPY_TYPES = {
     Precision.FP32: "float32",

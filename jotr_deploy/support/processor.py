@@ -1,11 +1,11 @@
-"""The processor this runs on: what figures and choices belong to."""
+"""The CPU that this process runs on: benchmark figures and engine choices are valid for one processor."""
 
 from __future__ import annotations
 
 import platform
 from pathlib import Path
 
-# Instructions that decide the speed of matrix products, as Linux names them: x86, then Arm.
+# Instruction sets that determine the speed of matrix products, as Linux names them: x86, then Arm.
 _FLAGS = (
     "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8",
     "asimd", "asimdhp", "asimddp", "bf16", "i8mm", "sve",
@@ -13,7 +13,7 @@ _FLAGS = (
 
 
 def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, tuple[str, ...]]:
-    """Name and telling flags; where there is no such file, only the name."""
+    """Model name and relevant instruction sets; only the name where there is no such file."""
     try:
         text = cpuinfo.read_text()
     except OSError:
@@ -28,12 +28,12 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, tuple[str, ..
 
 
 def sums_saturate(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether integer kernels are wrong on this processor: x86 without VNNI adds products of 8 bits in 16, clipped."""
+    """True if int8 kernels are wrong on this CPU: x86 without VNNI sums 8-bit products in 16 bits, which saturate."""
     _, flags = processor(cpuinfo)
     return "avx2" in flags and not {"avx_vnni", "avx512_vnni"}.intersection(flags)
 
 
 def multiplies_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether this processor has instructions for products in bfloat16; without them it is emulated."""
+    """True if this CPU has instructions for bfloat16 products; without them bfloat16 is emulated."""
     _, flags = processor(cpuinfo)
     return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags)

@@ -1,4 +1,4 @@
-"""Files of others, read by libraries that raise anything on bad bytes: their errors become the product's own."""
+"""Third-party files, read by libraries that raise anything on bad bytes: their exceptions become our errors."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 def read_errors(
     path: Path, error: type[JotrDeployError], what: str, remedy: str, kinds: Collection[str] = ()
 ) -> Iterator[None]:
-    """Whatever a library raises in the block, because of the bytes of `path`, becomes `error` and says what `path` is.
+    """Convert any exception of a library in the block, due to the bytes of `path`, to `error`; it names what `path` is.
 
     Args:
         path: the file that the block reads.
-        error: class of what is raised; errors of this package pass as they are.
+        error: class to raise; errors of this package pass unchanged.
         what: what the file should be, with its article: "a checkpoint".
-        remedy: what to do, where the bytes do not tell it.
-        kinds: what `describe_file` says of such files; one of these that cannot be read is called damaged.
+        remedy: what to do if the bytes suggest nothing better.
+        kinds: descriptions by `describe_file` of valid files; one of these that cannot be read is called damaged.
 
     Raises:
-        JotrDeployError: `error`, for any exception but those that end the program.
+        JotrDeployError: `error`, for any exception except those that end the program.
     """
     try:
         yield
@@ -43,7 +43,7 @@ def read_errors(
         if isinstance(fault, OSError) and fault.errno not in (
             None,
             errno.EINVAL,
-        ):  # that is how a cut file is sought in
+        ):  # a cut file shows up as an invalid seek
             raise error(f"{path}: cannot be read ({fault.strerror})", "check the path and its permissions") from fault
         kind = describe_file(path)
         if kind in kinds:
@@ -51,7 +51,7 @@ def read_errors(
             cause = f"{path}: {kind}, but damaged{other} ({shortened(first_line(fault))})"
         else:
             cause = f"{path}: not {what}: it is {kind}"
-        cut = kind in kinds and "EOF" in f"{type(fault).__name__} {fault}"  # as PyTorch and pickle say it
+        cut = kind in kinds and "EOF" in f"{type(fault).__name__} {fault}"  # the wording of PyTorch and pickle
         raise error(cause, advice(path) or (AGAIN if cut else remedy)) from fault
 
 
@@ -60,10 +60,10 @@ def read_onnx(path: Path, external: bool = True) -> onnx.ModelProto:
 
     Args:
         path: of the file.
-        external: with the weights that lie in files beside it, if there are any.
+        external: also load weights from files beside it, if there are any.
 
     Raises:
-        SessionError: no such file, or its bytes are no ONNX model; weights outside its folder.
+        SessionError: no such file, its bytes are not an ONNX model, or weights are outside its folder.
     """
     import onnx
 
@@ -74,18 +74,18 @@ def read_onnx(path: Path, external: bool = True) -> onnx.ModelProto:
             raise ValueError("it has no graph")
         for holder in (*graph.input, *graph.output, *graph.initializer, *graph.node):
             names = (holder.name, *getattr(holder, "input", ()), *getattr(holder, "output", ()))
-            if not all(isinstance(name, str) for name in names):  # bytes where they are not UTF-8
-                raise ValueError("a name in it is no text")
+            if not all(isinstance(name, str) for name in names):  # bytes if they are not UTF-8
+                raise ValueError("a name in it is not text")
     return model
 
 
 def something_else(path: Path, what: str, kinds: Collection[str]) -> str | None:
-    """`not an ONNX model: it is an HTML page`, where the bytes tell; None for the kinds it may be, and unknown ones."""
+    """`not an ONNX model: it is an HTML page`, where the bytes tell; None for the kinds allowed, and unknown ones."""
     kind = describe_file(path)
     return None if kind in (*kinds, UNKNOWN) else f"not {what}: it is {kind}"
 
 
 def shortened(text: str, most: int = 160) -> str:
-    """One line of a library's message; what cannot be shown is escaped."""
+    """One line of a library's message, with unprintable characters escaped."""
     text = text if text.isprintable() else text.encode("unicode_escape", errors="replace").decode()
     return text if len(text) <= most else f"{text[: most - 3]}..."

@@ -1,4 +1,4 @@
-"""Where the time of a frame goes: named spans, measured by whoever does the work."""
+"""Timing of frames: named spans, recorded by the code that does the work."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 KEPT = 50_000
-"""Spans that are remembered; of an endless source the last ones, some 5,000 frames or 10 MB. Totals know all."""
+"""Spans kept: the last ones of a long source, about 5,000 frames or 10 MB. Totals include all of them."""
 NO_FRAME = -1
 
 
 class Span(NamedTuple):
-    """One stage of one frame, by `time.perf_counter`."""
+    """One stage of one frame, timed by `time.perf_counter`."""
 
     stage: str
-    frame: int  # 0-based position in the source, NO_FRAME for what belongs to none
+    frame: int  # 0-based position in the source, NO_FRAME for work that belongs to none
     start_s: float
     end_s: float
-    thread: str  # name of the thread that did it; threads that work at once have different ones
+    thread: str  # name of the thread that did it; stages that overlap run in different threads
 
     @property
     def seconds(self) -> float:
-        """How long it took."""
+        """Duration."""
         return self.end_s - self.start_s
 
 
 class Spans:
-    """Spans of many frames, recorded by any number of threads at once.
+    """Spans of many frames, recorded by any number of threads.
 
     >>> spans = Spans()
     >>> with spans("crop", frame=0):
@@ -46,7 +46,7 @@ class Spans:
 
     @contextmanager
     def __call__(self, stage: str, frame: int = NO_FRAME) -> Iterator[None]:
-        """Time the body of the `with` under a stage's name; a body that raises counts as well."""
+        """Time the body of the `with` under a stage's name, also if it raises."""
         start_s = time.perf_counter()
         try:
             yield
@@ -54,19 +54,19 @@ class Spans:
             self.record(stage, frame, start_s)
 
     def record(self, stage: str, frame: int, start_s: float) -> None:
-        """A span from `start_s` until now, for who learns the number of a frame only at its end."""
+        """Record a span from `start_s` until now, for callers that learn the frame's number only at the end."""
         span = Span(stage, frame, start_s, time.perf_counter(), threading.current_thread().name)
         with self._lock:
             self._kept.append(span)
             self._totals_s[stage] = self._totals_s.get(stage, 0.0) + span.seconds
 
     def total(self, stage: str) -> float:
-        """Seconds spent in a stage so far, also in spans that are no longer kept."""
+        """Seconds spent in a stage so far, including spans no longer kept."""
         return self._totals_s.get(stage, 0.0)
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """Their names, in the order they were first seen."""
+        """The stages, in the order they were first seen."""
         with self._lock:
             return tuple(self._totals_s)
 

@@ -1,4 +1,4 @@
-"""Files and folders appear whole or not at all."""
+"""Atomic writes: files and folders appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from jotr_deploy.errors import OutputError, first_line
 
 @contextmanager
 def output_errors(path: Path) -> Iterator[None]:
-    """What the system says while `path` is being written (no folder, no permission, disk full) is an OutputError."""
+    """Convert system errors while `path` is being written (no folder, no permission, disk full) to an OutputError."""
     try:
         yield
     except OSError as error:
         raise OutputError(
             f"{path}: cannot be written ({error.strerror or first_line(error)})",
-            "give a place in a folder that exists, may be written and has room",
+            "choose a writable folder that exists and has free space",
         ) from error
 
 
 def aside_of(path: Path) -> Path:
-    """Where a file is written before it becomes `path`. The suffix stays: writers choose the format by it."""
+    """The temporary file that becomes `path`. The suffix stays, because writers choose the format by it."""
     return path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
 
 
 @contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
-    """Give a name beside `path` to write to; on success the file there becomes `path`, on any failure it goes away.
+    """Yield a temporary file beside `path`; on success it becomes `path`, on any failure it is deleted.
 
     Raises:
         OutputError: for an OSError in the block.
@@ -43,7 +43,7 @@ def written_aside(path: Path) -> Iterator[Path]:
         with output_errors(path):
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-            if aside.is_symlink():  # it would be written through
+            if aside.is_symlink():  # writing would follow it
                 aside.unlink()
             yield aside
             aside.replace(path)
@@ -52,17 +52,17 @@ def written_aside(path: Path) -> Iterator[Path]:
 
 
 def discard(aside: Path) -> None:
-    """Remove what was written aside, if anything: the folder itself may be missing, or no folder."""
+    """Remove a temporary file or folder, if it exists; its parent may be missing, or not a folder."""
     if aside.is_file() or aside.is_symlink():
         aside.unlink()
 
 
 @contextmanager
 def folder_made(path: Path) -> Iterator[None]:
-    """`path` is a folder inside the block; what was made of it and of its parents goes again where it stays empty.
+    """Make the folder `path` for the block; folders it created, parents included, are removed again if left empty.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: the folder cannot be created.
     """
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     nearest = next(folder for folder in (path, *path.parents) if folder.exists())
@@ -72,16 +72,16 @@ def folder_made(path: Path) -> Iterator[None]:
         path.mkdir(parents=True, exist_ok=True)
         yield
     finally:
-        with suppress(OSError):  # the first that holds something ends it
+        with suppress(OSError):  # stops at the first that is not empty
             for folder in missing:
                 folder.rmdir()
 
 
 def folder_beside(path: Path) -> Path:
-    """A new hidden folder for what becomes `path`, on the same file system; the caller removes it.
+    """A new hidden folder for the content of `path`, on the same file system; the caller removes it.
 
     Raises:
-        OutputError: where the folder of `path` is missing or not writable, or `path` is a folder.
+        OutputError: the folder of `path` is missing or not writable, or `path` is a folder.
     """
     with output_errors(path):
         if path.is_dir():
@@ -91,8 +91,8 @@ def folder_beside(path: Path) -> Path:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits for the end of the block: what is being written is not cut in two. Elsewhere it comes at once."""
-    if threading.current_thread() is not threading.main_thread():  # only there is it heard
+    """Delay Ctrl-C to the end of the block, so that a write is not cut in two. No effect outside the main thread."""
+    if threading.current_thread() is not threading.main_thread():  # signals only arrive there
         yield
         return
     asked: list[int] = []

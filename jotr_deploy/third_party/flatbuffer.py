@@ -1,8 +1,8 @@
 """FlatBuffers read in place: tables, vectors and scalars by field number, every offset checked against the buffer.
 
-A table begins with a signed 32-bit distance back to its vtable. The vtable holds its own size, that of the table, and
-for every field a 16-bit offset from the table, 0 where the field has its default. References are unsigned 32-bit
-offsets from where they stand; a vector begins with its length.
+A table begins with a signed 32-bit distance back to its vtable. The vtable contains its own size, that of the table,
+and for every field a 16-bit offset from the table, 0 if the field has its default. References are unsigned 32-bit
+offsets from their own position; a vector begins with its length.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jotr_deploy.support.aliases import Array
 
 
 class Damaged(ValueError):
-    """An offset or a length that leaves the buffer."""
+    """Offset or length that points outside the buffer."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Table:
     position: int
 
     def number(self, field: int, kind: str, default: int = 0) -> int:
-        """A scalar; `kind` is its letter in `struct`."""
+        """Scalar field; `kind` is its format character in `struct`."""
         at = self._at(field)
         return default if at is None else int(_unpack(kind, self.data, at))
 
@@ -76,7 +76,7 @@ class Table:
 
 
 def root(data: bytes) -> Table:
-    """The table that a buffer is about."""
+    """Root table of a buffer."""
     return _table(data, 0)
 
 
@@ -93,4 +93,4 @@ def _unpack(kind: str, data: bytes, at: int) -> Any:
 
 def _require(data: bytes, at: int, size: int) -> None:
     if at < 0 or size < 0 or at + size > len(data):
-        raise Damaged(f"an offset leads to byte {at} of {len(data)}")
+        raise Damaged(f"an offset points to byte {at} of {len(data)}")

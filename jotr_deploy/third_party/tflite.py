@@ -1,4 +1,4 @@
-"""A TFLite file as shapes, constants and operators in order of execution.
+"""TFLite files parsed into shapes, constants and operators in execution order.
 
 Field numbers are those of TensorFlow's `schema.fbs`, version 3.
 """
@@ -17,19 +17,19 @@ OPERATORS = {
     0: "ADD", 2: "CONCATENATION", 3: "CONV_2D", 4: "DEPTHWISE_CONV_2D", 5: "DEPTH_TO_SPACE", 6: "DEQUANTIZE",
     14: "LOGISTIC", 17: "MAX_POOL_2D", 22: "RESHAPE", 23: "RESIZE_BILINEAR", 34: "PAD", 124: "DENSIFY",
 }  # fmt: skip
-"""The operators that `to_onnx` knows, by their codes."""
+"""Operators that `to_onnx` supports, by operator code."""
 _TYPES = {0: np.float32, 1: np.float16, 2: np.int32}
 _INDEX_TYPES = {1: np.int32, 2: np.uint16, 3: np.uint8}
 _DENSE, _CSR = 0, 1
 
 
 class Unsupported(ValueError):
-    """A valid file with something that the converter does not know."""
+    """Feature of a valid file that the converter does not support."""
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """A value of the network."""
+    """Tensor of the network, with its values if it is a constant."""
 
     name: str
     shape: tuple[int, ...]
@@ -41,12 +41,12 @@ class Operator:
     """One step: indices of the tensors it reads and writes; options are read by field number."""
 
     kind: str
-    inputs: tuple[int, ...]  # -1 for an input left out
+    inputs: tuple[int, ...]  # -1 for an omitted input
     outputs: tuple[int, ...]
     options: Table | None
 
     def option(self, field: int, kind: str = "b", default: int = 0) -> int:
-        """A scalar option; `kind` is its letter in `struct`."""
+        """Scalar option; `kind` is its format character in `struct`."""
         return default if self.options is None else self.options.number(field, kind, default)
 
 
@@ -64,17 +64,17 @@ def read_tflite(data: bytes) -> Network:
     """Read a TFLite file.
 
     Raises:
-        Damaged: not a TFLite file, or cut.
-        Unsupported: more than one subgraph, a quantised tensor, another type, operator or layout of sparse weights.
+        Damaged: not a TFLite file, or truncated.
+        Unsupported: several subgraphs, a quantised tensor, or an unsupported type, operator or sparse layout.
     """
     if data[4:8] != b"TFL3":
-        raise Damaged("it does not begin as a TFLite file does")
+        raise Damaged("it does not begin like a TFLite file")
     model = root(data)
     subgraphs = model.tables(2)
     if len(subgraphs) != 1:
         raise Unsupported(f"{len(subgraphs)} subgraphs")
     graph, buffers = subgraphs[0], model.tables(4)
-    # Codes below 127 stand in the old one-byte field as well, or only there.
+    # Codes below 127 are stored in the old one-byte field as well, or only there.
     codes = [max(code.number(0, "b"), code.number(3, "i")) for code in model.tables(1)]
     tensors = [_tensor(table, buffers) for table in graph.tables(0)]
     operators = [_operator(table, codes, len(tensors)) for table in graph.tables(3)]
@@ -94,23 +94,23 @@ def _tensor(table: Table, buffers: list[Table]) -> Tensor:
     if not raw:
         return Tensor(name, shape, None)
     if len(raw) % np.dtype(_TYPES[kind]).itemsize:
-        raise Damaged(f"tensor {name!r} holds a part of a number")
+        raise Damaged(f"tensor {name!r} ends within a number")
     values: Array = np.frombuffer(raw, _TYPES[kind])
     sparsity = table.table(6)
     if sparsity is not None:
         return Tensor(name, shape, _dense(sparsity, values, shape, name))
     if values.size != math.prod(shape):
-        raise Damaged(f"tensor {name!r} holds {values.size} values, not {shape}")
+        raise Damaged(f"tensor {name!r} has {values.size} values, which do not fit {shape}")
     return Tensor(name, shape, values.reshape(shape))
 
 
 def _dense(sparsity: Table, values: Array, shape: tuple[int, ...], name: str) -> Array:
-    """Sparse weights made dense: rows of the last dimension compressed (CSR), the others as they are, no blocks."""
+    """Dense form of sparse weights: last dimension compressed (CSR), the others dense, no blocks."""
     dimensions = sparsity.tables(2)
     kinds = [dimension.number(0, "b") for dimension in dimensions]
     in_order = sparsity.vector(0, np.int32).tolist() == list(range(len(shape)))
     if not in_order or len(sparsity.vector(1, np.int32)) or kinds != [_DENSE] * (len(shape) - 1) + [_CSR]:
-        raise Unsupported(f"tensor {name!r}: this layout of sparse weights")
+        raise Unsupported(f"tensor {name!r} with this layout of sparse weights")
     segments, columns = _index_vector(dimensions[-1], 2), _index_vector(dimensions[-1], 4)
     rows = math.prod(shape[:-1])
     counts = np.diff(segments)
@@ -149,5 +149,5 @@ def _operator(table: Table, codes: list[int], tensors: int) -> Operator:
 def _indices(table: Table, field: int, count: int) -> tuple[int, ...]:
     found = tuple(int(index) for index in table.vector(field, np.int32))
     if any(not -1 <= index < count for index in found):
-        raise Damaged("a tensor is named that is not there")
+        raise Damaged("an operator refers to a missing tensor")
     return found

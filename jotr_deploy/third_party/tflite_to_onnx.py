@@ -1,7 +1,7 @@
-"""TFLite to ONNX for the operators of the two BlazePose networks; anything else is refused by name.
+"""TFLite-to-ONNX converter for the operators of the two BlazePose networks; anything else is refused by name.
 
-TFLite is channels last (NHWC, kernels OHWI), ONNX channels first. One transpose at the input, one at each 4-D output
-and one before a reshape are what remains of that; inside everything is NCHW.
+TFLite is channels-last (NHWC, kernels OHWI), ONNX channels-first. Everything inside is NCHW, with one transpose at the
+input, one at each 4-D output and one before a reshape.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from onnx import TensorProto, helper, numpy_helper
 from jotr_deploy.support.aliases import Array
 from jotr_deploy.third_party.tflite import Network, Operator, Unsupported, read_tflite
 
-OPSET, IR_VERSION = 17, 8  # Resize of opset 19 has had no CUDA kernel for long
+OPSET, IR_VERSION = 17, 8  # Resize of opset 19 long had no CUDA kernel
 BATCH = "N"
 _SAME = 0
 _NO_ACTIVATION, _RELU6 = 0, 3
 
 
 def to_onnx(data: bytes, names: Mapping[str, str], metadata: Mapping[str, str]) -> onnx.ModelProto:
-    """Convert a TFLite network; what only other outputs need is left out.
+    """Convert a TFLite network, pruned to the requested outputs.
 
     Args:
         data: bytes of the file.
-        names: of the inputs and of the outputs that are wanted, from TFLite's to ONNX's.
-        metadata: written beside the network.
+        names: TFLite names -> ONNX names of the inputs and the requested outputs.
+        metadata: stored in the model's metadata.
 
     Returns:
-        A model of opset 17 with a dynamic batch; weights are stored in float16 where they are of that precision.
+        A model of opset 17 with a dynamic batch; weights are stored in float16 if that loses nothing.
 
     Raises:
-        Damaged, Unsupported: see `read_tflite`; `Unsupported` also for an output that is not there.
+        Damaged, Unsupported: see `read_tflite`; `Unsupported` also for a missing input or output.
     """
     network = read_tflite(data)
     model = _Converter(network, names).model()
@@ -44,7 +44,7 @@ def to_onnx(data: bytes, names: Mapping[str, str], metadata: Mapping[str, str]) 
 
 
 def same_padding(size: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
-    """TFLite's SAME padding of one dimension, before and after: the odd pixel comes last."""
+    """TFLite's SAME padding of one dimension, before and after; the odd pixel comes last."""
     total = max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
     return total // 2, total - total // 2
 
@@ -55,7 +55,7 @@ class _Converter:
         self._nodes: list[onnx.NodeProto] = []
         self._weights: dict[str, onnx.TensorProto] = {}
         self._constants = {k: t.constant for k, t in enumerate(network.tensors) if t.constant is not None}
-        self._padded: dict[int, tuple[int, Array]] = {}  # what a PAD gives: what it took, and its padding (4, 2)
+        self._padded: dict[int, tuple[int, Array]] = {}  # output of a PAD -> its input and padding (4, 2)
         self._outputs = [k for k in network.outputs if network.tensors[k].name in names]
         absent = names.keys() - {network.tensors[k].name for k in (*network.inputs, *network.outputs)}
         if absent:
@@ -76,7 +76,7 @@ class _Converter:
         return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="jotr-deploy")
 
     def _needed(self) -> list[Operator]:
-        """The operators that the wanted outputs need, in order."""
+        """Operators needed for the requested outputs, in order."""
         wanted, found = set(self._outputs), []
         for operator in reversed(self._network.operators):
             if wanted.intersection(operator.outputs):
@@ -91,7 +91,7 @@ class _Converter:
     def _value(self, k: int) -> str:
         """The ONNX name of a tensor."""
         if k < 0 or k in self._constants:
-            raise Unsupported("a constant, or nothing, where a value is computed on")
+            raise Unsupported("a constant or missing tensor as an operator's data input")
         return f"t{k}"
 
     def _shape(self, k: int) -> tuple[int, ...]:
@@ -110,14 +110,14 @@ class _Converter:
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, [BATCH, *shape[1:]])
 
     def _constant(self, values: Any, dtype: Any) -> str:
-        """A small constant, shared by all that need it."""
+        """Name of a small constant, shared by all nodes that use it."""
         array = np.array(values, dtype)
         name = f"{array.dtype}_{'_'.join(map(str, array.reshape(-1).tolist()))}_{array.ndim}"
         self._weights.setdefault(name, numpy_helper.from_array(array, name))
         return name
 
     def _weight(self, array: Array, name: str) -> str:
-        """Weights as float32; stored as float16 where that loses nothing."""
+        """Name of float32 weights, stored as float16 if that loses nothing."""
         if name in self._weights or f"{name}_float16" in self._weights:
             return name
         half = np.ascontiguousarray(array, np.float16)
@@ -131,11 +131,11 @@ class _Converter:
     def _of_constant(self, operator: Operator, place: int) -> Array:
         k = operator.inputs[place] if place < len(operator.inputs) else -1
         if k not in self._constants:
-            raise Unsupported(f"{operator.kind} whose input {place} is no constant")
+            raise Unsupported(f"{operator.kind} whose input {place} is not constant")
         return self._constants[k]
 
     def _activated(self, activation: int, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> None:
-        """A node and the activation fused into it."""
+        """Add a node and the activation fused into it."""
         if activation == _NO_ACTIVATION:
             self._add(kind, inputs, output, **attributes)
         elif activation == _RELU6:
@@ -146,11 +146,11 @@ class _Converter:
             raise Unsupported(f"activation {activation} of {kind}")
 
     def _alias(self, operator: Operator) -> None:
-        """DENSIFY and DEQUANTIZE of constants: weights are dense already, and float16 becomes float32 exactly."""
+        """Skip DENSIFY and DEQUANTIZE of constants: weights are dense already, and float16 to float32 is exact."""
         self._constants[operator.outputs[0]] = self._of_constant(operator, 0)
 
     def _pad(self, operator: Operator) -> None:
-        """PAD goes into the convolutions that read it."""
+        """Fold a PAD into the convolutions that read it."""
         padding, k = self._of_constant(operator, 1), operator.outputs[0]
         users = {kind for kind, inputs in self._users if k in inputs}
         if padding.shape != (4, 2) or padding[0].any() or padding[3].any() or (padding < 0).any():
@@ -165,7 +165,7 @@ class _Converter:
         weights = self._of_constant(operator, 1)
         if weights.ndim != 4 or len(self._shape(source)) != 4:
             raise Unsupported(f"{operator.kind} that is not 2-D")
-        # O is the first axis of OIHW: from 1HWO of a depthwise kernel, from OHWI of any other
+        # To OIHW, from 1HWO for a depthwise kernel and OHWI for any other
         weights = weights.transpose(3, 0, 1, 2) if depthwise else weights.transpose(0, 3, 1, 2)
         groups = self._shape(source)[3] // weights.shape[1]
         if groups * weights.shape[1] != self._shape(source)[3] or (groups != 1 and not depthwise):
@@ -223,7 +223,7 @@ class _Converter:
         self._add("Sigmoid", [self._value(operator.inputs[0])], self._value(operator.outputs[0]))
 
     def _reshape(self, operator: Operator) -> None:
-        """Reshape of what lies in memory channels last; the batch stays the first axis."""
+        """Convert a RESHAPE, which assumes channels-last memory order; the batch stays the first axis."""
         before, after = self._shape(operator.inputs[0]), self._shape(operator.outputs[0])
         if len(after) not in (2, 3) or before[:1] != (1,) or after[0] != 1:
             raise Unsupported(f"RESHAPE from {before} to {after}")

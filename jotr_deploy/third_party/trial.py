@@ -1,7 +1,7 @@
-"""Detectors and pose networks tried on the picture inside this package, whose people are known, or on a user's own.
+"""Trial runs of detectors and pose networks on the picture inside this package, with known people, or on a user's.
 
-The picture is drawn: a network that was trained on photographs may find nobody there, and that alone says nothing
-against it. Boxes and joints that it does find are where people are, or the network is not read as it wants to be.
+The picture is a drawing: a network trained on photographs may find nobody there, which does not count against it. But
+any boxes and joints that it does find must be on the people, or else its outputs are being misinterpreted.
 """
 
 from __future__ import annotations
@@ -30,37 +30,37 @@ from jotr_deploy.support.aliases import Array
 from jotr_deploy.visual.found_people import draw_found
 
 FOUND_IOU = 0.5
-"""Of a known person's box and a box that is found, for the person to count as found."""
+"""Smallest IoU of a detected box with a known person's box for the person to count as found."""
 FAR_SHARE = 0.2
-"""Of the height of a person's box: joints that are off by more, in the median, are not where the person's are."""
+"""Largest median joint error, as a fraction of the box height, for joints to count as the person's."""
 EXCHANGED_SHARE = 0.5
-"""Of the distance of the joints: if it is less with left and right exchanged, they are."""
+"""Factor by which swapping left and right must reduce the joint error to conclude that they are swapped."""
 PICTURE = "the picture inside this package"
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The picture inside this package and who is in it."""
+    """Picture inside this package, and the people in it."""
 
     image_bgr: Array  # (H, W, 3) uint8
-    boxes_px: Array  # (N, 4), about the joints
+    boxes_px: Array  # (N, 4), around the joints
     joints_px: Array  # (N, 30, 3) x, y, confidence
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a network shows in the picture."""
+    """Result of running a network on the picture."""
 
     state: Literal["found", "nobody", "missed", "odd"]
-    """"missed": not where the people are; "odd": numbers that the format does not have."""
+    """"missed": not where the people are; "odd": values that the format cannot produce."""
     words: str
-    """What it finds, beginning with a verb."""
+    """Readable result, beginning with a verb."""
     reason: str | None = None
-    """What is wrong, of "missed" and "odd"."""
+    """Reason for "missed" and "odd"."""
 
 
 class Heard(Session):
-    """A session that keeps the outputs of its last call; who opened the one below closes it."""
+    """Session that keeps the outputs of its last call; the wrapped session is closed by its opener."""
 
     def __init__(self, session: Session) -> None:
         self.path, self.inputs, self.outputs = session.path, session.inputs, session.outputs
@@ -81,7 +81,7 @@ def sample() -> Sample:
 
 
 def try_detector(session: Session, recipe: Mapping[str, Any]) -> tuple[Detector, Outcome]:
-    """The detector of a session, and what it finds of the known people.
+    """Open the detector of a session, and check whether it finds the known people.
 
     Raises:
         SessionError, BundleError: see `open_detector`.
@@ -104,14 +104,14 @@ def try_detector(session: Session, recipe: Mapping[str, Any]) -> tuple[Detector,
 
 
 def found_people(boxes_px: Array, known_px: Array, odd: str | None = None) -> Outcome:
-    """Boxes (N, 4) that a detector gives, against those (M, 4) of the people who are there.
+    """Compare a detector's boxes (N, 4) with those (M, 4) of the known people.
 
-    `odd` is what the numbers of its answer say against its format, if anything.
+    `odd` is the reason that its outputs do not fit its format, if any.
     """
     if odd is not None:
         return _odd(odd)
     if not len(boxes_px):
-        return Outcome("nobody", f"finds nobody in {PICTURE}, which is drawn and shows {len(known_px)} people")
+        return Outcome("nobody", f"finds nobody in {PICTURE}, which is a drawing of {len(known_px)} people")
     best = iou(known_px, boxes_px).max(1)
     shares = " and ".join(f"{share:.2f}" for share in best)
     if best.max() < FOUND_IOU:
@@ -122,7 +122,7 @@ def found_people(boxes_px: Array, known_px: Array, odd: str | None = None) -> Ou
 
 
 def try_pose(session: Session, recipe: Mapping[str, Any]) -> tuple[PoseNetwork, Outcome]:
-    """The pose network of a session, and how far the joints that it finds are from the known ones.
+    """Open the pose network of a session, and compare its joints with the known ones.
 
     Raises:
         SessionError, BundleError: see `open_pose_network`.
@@ -135,46 +135,46 @@ def try_pose(session: Session, recipe: Mapping[str, Any]) -> tuple[PoseNetwork, 
 
 
 def found_joints(joints_px: Array, skeleton: str, known: Sample) -> Outcome:
-    """Joints (N, J, 3) of the known people in the order of a skeleton, against those that are there."""
+    """Compare joints (N, J, 3) found for the known people, in the order of a skeleton, with the true ones."""
     count, number = (joints_px[..., 2] > 0).sum(1).mean(), joints_px.shape[1]
     ours = to_smpl30(joints_px, skeleton)
     both = (ours[..., 2] > 0) & (known.joints_px[..., 2] > VALID_CONFIDENCE)
     both &= np.isin(SMPL30, SKELETONS[skeleton])
     if not both.any():
-        return Outcome("nobody", f"finds no joints of the people in {PICTURE}, which is drawn")
+        return Outcome("nobody", f"finds no joints of the people in {PICTURE}, which is a drawing")
     off = _off(ours, known, both)
-    words = f"finds {count:.1f} of {number} joints of a person in {PICTURE}, off by {off:.1%} of the box (median)"
+    words = f"finds {count:.1f} of {number} joints per person in {PICTURE}, off by {off:.1%} of the box height (median)"
     if off > FAR_SHARE:
         return Outcome("missed", f"{words}: too far; check the order of the joints and the decoding", words)
     exchanged = ours[:, mirrored_order(SMPL30)]
     both_exchanged = both & (exchanged[..., 2] > 0)
     if both_exchanged.any() and _off(exchanged, known, both_exchanged) < off * EXCHANGED_SHARE:
-        return Outcome("missed", f"{words}: left and right look exchanged; check the order of the joints", words)
+        return Outcome("missed", f"{words}: left and right appear to be swapped; check the order of the joints", words)
     return Outcome("found", words)
 
 
 def _off(joints_px: Array, known: Sample, which: Array) -> float:
-    """Median distance of joints (N, 30, 3) from the known ones, in heights of the person's box."""
+    """Median distance of joints (N, 30, 3) from the known ones, as a fraction of the box height."""
     heights_px = known.boxes_px[:, 3] - known.boxes_px[:, 1]
     shares = np.hypot(*np.moveaxis(joints_px[..., :2] - known.joints_px[..., :2], -1, 0)) / heights_px[:, None]
     return float(np.median(shares[which]))
 
 
 def _odd(reason: str) -> Outcome:
-    return Outcome("odd", f"gives numbers that are not those of its format: {reason}", reason)
+    return Outcome("odd", f"gives values that do not fit its format: {reason}", reason)
 
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody whom the networks find in a picture of the user's."""
+    """Person found by the networks in a user's picture."""
 
     box_px: tuple[float, ...]  # x0 y0 x1 y1
     score: float
-    joints: tuple[tuple[float, ...], ...] | None  # x, y, confidence; without a pose network None
+    joints: tuple[tuple[float, ...], ...] | None  # x, y, confidence; None without a pose network
 
     @property
     def line(self) -> str:
-        """In words."""
+        """One-line readable description."""
         line = f"box {' '.join(f'{side:.0f}' for side in self.box_px)} px, score {self.score:.2f}"
         if self.joints is None:
             return line
@@ -185,16 +185,16 @@ class Person:
 
 @dataclass(frozen=True)
 class Seen:
-    """The people that a detector and a pose network find in a picture of the user's."""
+    """People found by a detector and a pose network in a user's picture."""
 
     boxes_px: Array  # (N, 4)
     scores: Array  # (N,)
-    joints_px: Array | None  # (N, J, 3), without a pose network None
+    joints_px: Array | None  # (N, J, 3); None without a pose network
     skeleton: str | None
 
     @property
     def people(self) -> tuple[Person, ...]:
-        """One by one."""
+        """The people as separate objects."""
         joints = [None] * len(self.boxes_px) if self.joints_px is None else self.joints_px.tolist()
         return tuple(
             Person(tuple(box), float(score), None if points is None else tuple(map(tuple, points)))
@@ -203,14 +203,14 @@ class Seen:
 
 
 def look(image_bgr: Array, networks: PeopleNetworks) -> Seen:
-    """Who is in a picture (H, W, 3) uint8; without a detector its whole is one person.
+    """Find the people in a picture (H, W, 3) uint8; without a detector the whole picture is one person.
 
     Raises:
         BundleError: see `found_by`.
     """
     detector, pose = networks.detector, networks.pose
     if isinstance(detector, BlazePoseDetector):
-        people, boxes_px = found_by(networks, crop_factor=1.0).find(image_bgr)  # crop boxes are not looked at
+        people, boxes_px = found_by(networks, crop_factor=1.0).find(image_bgr)  # crop boxes are not used
         return Seen(boxes_px, people.scores, people.keypoints_px, "smpl30")
     if detector is None:
         height, width = image_bgr.shape[:2]
@@ -225,7 +225,7 @@ def look(image_bgr: Array, networks: PeopleNetworks) -> Seen:
 
 
 def drawn(image_bgr: Array, seen: Seen) -> Array:
-    """The picture with the people that were found in it, (H, W, 3) uint8."""
+    """Picture with the found people drawn into it, (H, W, 3) uint8."""
     joints_px = None
     if seen.joints_px is not None and seen.skeleton is not None:
         joints_px = to_smpl30(seen.joints_px, seen.skeleton)

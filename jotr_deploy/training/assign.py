@@ -17,23 +17,23 @@ _SMALL = 1e-8
 class Assignment(NamedTuple):
     """Assignment of every cell of every picture."""
 
-    person: Tensor  # (B, A) int64, which row of the true boxes; 0 where there is none
-    positive: Tensor  # (B, A) bool, whether there is one
-    iou: Tensor  # (B, A) of the cell's box with that person's; 0 where there is none
+    person: Tensor  # (B, A) int64, row of the true boxes; 0 where unassigned
+    positive: Tensor  # (B, A) bool, true where assigned
+    iou: Tensor  # (B, A) IoU of the cell's box with that person's; 0 where unassigned
 
 
 @torch.no_grad()
 def assign(boxes: Tensor, log_score: Tensor, true: Tensor, known: Tensor, centre: Tensor, stride: Tensor) -> Assignment:
-    """Every person takes the cells that cost least, as many as the IoUs of the ten best add up to, at least one.
+    """Assign to every person the cells with the lowest cost: as many as the sum of the ten best IoUs, at least one.
 
-    A cell costs its score's distance from 1 and its box's from the person's; a cell that two people want goes to the
-    cheaper one.
+    The cost of a cell is the distance of its score from 1 and of its box from the person's; a contested cell goes to
+    the person with the lower cost.
 
     Args:
-        boxes: (B, A, 4) x0 y0 x1 y1 as the cells say.
+        boxes: (B, A, 4) x0 y0 x1 y1 predicted by the cells.
         log_score: (B, A) logarithm of their scores.
         true: (B, G, 4) boxes of people, in the same frame.
-        known: (B, G) bool, which rows hold a person.
+        known: (B, G) bool, rows that contain a person.
         centre: (A, 2) of the cells.
         stride: (A,) of the cells.
     """

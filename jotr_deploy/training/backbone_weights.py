@@ -1,4 +1,4 @@
-"""ResNet weights of others as the start of the backbone, read without running anything from the file."""
+"""Third-party ResNet weights to initialise the backbone, read without running code from the file."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _OWN = "heatmap_fusion."
 
 
 def load_backbone(backbone: nn.Module, path: Path) -> None:
-    """Fill all of a backbone but the layer that takes the heat maps, in place.
+    """Fill a backbone in place, except for the layer that takes the heat maps.
 
     Args:
         backbone: to fill; a ResNet under torchvision's names.
-        path: a state dict, or one under `network`; `module.` and `backbone.` before the names are taken off, other
-            entries than those of the ResNet are left.
+        path: a state dict, or one under `network`; prefixes `module.` and `backbone.` are dropped, entries
+            other than those of the ResNet are ignored.
 
     Raises:
         CheckpointError: no such file, not readable without running code, weights missing or of another ResNet.

@@ -1,8 +1,8 @@
 """The two contrastive losses on the feature volume (docs/training.md): joints against joints, joints against the rest.
 
-Drawing and computing are apart: `draw_intra` and `draw_inter` give indices by NumPy, the losses are pure functions of
-features and indices. Every logit is computed once, in one matrix product of the anchors with all features; pairs are
-picked from it. So no anchor has its own copy of positives or negatives.
+Sampling and computation are separate: `draw_intra` and `draw_inter` give indices with NumPy, the losses are pure
+functions of features and indices. Every logit is computed once, in one matrix product of the anchors with all
+features; pairs are picked from it. So no anchor has its own copy of positives or negatives.
 
 Joints of a batch are numbered b * J + j, voxels b * D*H*W + (d * H + h) * W + w.
 """
@@ -26,7 +26,7 @@ INTER_POSITIVES, INTER_NEGATIVES = 1024, 2048
 
 
 class Intra(NamedTuple):
-    """Joint to joint: a joint near its like in any sample, far from the other joints of the batch."""
+    """Indices of joint to joint: attract the same joint in any sample, repel the other joints of the batch."""
 
     anchor: Array  # (A,) joint of the batch
     positive: Array  # (A, P) sample whose true position of the anchor's label is the positive
@@ -35,7 +35,7 @@ class Intra(NamedTuple):
 
 
 class Inter(NamedTuple):
-    """Joint to non-joint: joints near each other, far from voxels in which no joint lies."""
+    """Indices of joint to non-joint: attract joints, repel voxels without a joint."""
 
     anchor: Array  # (A,) joint of the batch
     positive: Array  # (A, P) joint of the batch
@@ -46,7 +46,7 @@ def draw_intra(
     rng: np.random.Generator, known: Array, anchors: int = ANCHORS, positives: int = INTRA_POSITIVES,
     negatives: int = INTRA_NEGATIVES,
 ) -> Intra:  # fmt: skip
-    """Draw for the joints of a batch; `known` (B, J) is true where a sample has a true position of the joint.
+    """Draw indices for a batch; `known` (B, J) is true where a sample has a true position of the joint.
 
     Nothing is drawn twice unless the pool is smaller than the count.
     """
@@ -62,7 +62,7 @@ def draw_inter(
     rng: np.random.Generator, free: Array, joints: int, anchors: int = ANCHORS, positives: int = INTER_POSITIVES,
     negatives: int = INTER_NEGATIVES,
 ) -> Inter:  # fmt: skip
-    """Draw for the joints and voxels of a batch; `free` (B, D, H, W) is true where no joint lies, `free_voxels`."""
+    """Draw indices for a batch; `free` (B, D, H, W) is true in voxels without a joint, see `free_voxels`."""
     count = len(free) * joints
     anchor = _choose(rng, np.ones((1, count), bool), anchors)[0]
     others = np.arange(count) != anchor[:, None]
@@ -72,7 +72,7 @@ def draw_inter(
 def _choose(rng: np.random.Generator, pool: Array, count: int) -> Array:
     """`count` members of every row of a pool (A, M) of flags -> (A, count) indices.
 
-    Without replacement where the row has as many, else with; a row without members gives anything.
+    Without replacement if the row has enough, otherwise with; the result for an empty row is undefined.
     """
     keys = rng.random(pool.shape, np.float32) + ~pool  # members first, in random order
     order, size = np.argsort(keys, 1), pool.sum(1, keepdims=True)
@@ -87,8 +87,8 @@ def free_voxels(points: Array, grid: tuple[int, int, int], published: bool = Fal
     Args:
         points: (B, J, 3) x y z in 0..1 of the volume.
         grid: (D, H, W).
-        published: as in the published code, which measures in n voxels where sampling has n - 1 spaces, and takes x
-            for the depth and z for the width.
+        published: as in the published code, which counts n spaces between voxels where sampling has n - 1, and
+            confuses x with depth and z with width.
     """
     sizes = np.array(grid[::-1])  # along x, y, z
     place = np.asarray(points, np.float64) * (sizes if published else sizes - 1)

@@ -1,4 +1,4 @@
-"""Samples by number: which belong to a step, and the worker processes that make them."""
+"""Samples by number: assignment to steps, and the worker processes that make them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jotr_deploy.training.tasks import Task
 
 
 def indices_of(step: int, batch: int, process: int, processes: int) -> range:
-    """The samples of one step in one process: every number is used once, whatever the number of processes."""
+    """Sample numbers of one step in one process: each is used once, for any number of processes."""
     first = (step * processes + process) * batch
     return range(first, first + batch)
 
@@ -53,16 +53,16 @@ class _Steps(Sampler[list[int]]):
 def batches(
     task: Task, steps: range, batch: int, process: int = 0, processes: int = 1, workers: int = 0
 ) -> Iterator[dict[str, Tensor]]:
-    """The batch of every step in order, made ahead by `workers` processes.
+    """Batches of all steps in order, prepared by `workers` processes.
 
     Raises:
-        JotrDeployError: that of the task's samples.
+        JotrDeployError: raised by the task's samples.
     """
     loader = DataLoader(
         _Samples(task),
         batch_sampler=_Steps(steps, batch, process, processes),
         num_workers=workers,
-        # A forked worker inherits the locks of threads that it does not have, and may wait for them for ever.
+        # A forked worker inherits locks of threads that it does not have, and may wait for them for ever.
         multiprocessing_context="spawn" if workers else None,
         collate_fn=_tensors,
         worker_init_fn=_quiet_worker,
@@ -83,7 +83,7 @@ def _tensors(arrays: Any) -> Any:
 
 
 def _quiet_worker(worker: int) -> None:
-    """One core a worker, and the signals that end a run are for the training process, which ends its workers."""
+    """Limit a worker to one core, and leave signals that end a run to the training process, which ends its workers."""
     cv2.setNumThreads(1)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

@@ -14,7 +14,7 @@ from jotr_deploy.support.aliases import Array
 
 MOST_PEOPLE = 4
 LEAST_VISIBLE = 0.2
-"""Visible share from which a person counts; whether somebody who shows less is found does not matter."""
+"""Visible share from which a person counts; detections of people with less are neither rewarded nor penalised."""
 PERSON, IGNORED, NOBODY = 1, -1, 0
 _LEAST_PART = 0.5  # of a side of the picture
 _COLOUR = 0.25
@@ -22,16 +22,16 @@ _COLOUR = 0.25
 
 @dataclass(frozen=True)
 class Picture:
-    """A scene's picture, drawn once."""
+    """Picture of a scene, drawn once."""
 
     image_bgr: Array  # (H, W, 3) uint8
     boxes_px: Array  # (P, 4) tight, also beyond the picture
-    person: Array  # (H, W) int8, who is seen where; below zero nobody
-    silhouette_px: Array  # (P,) pixels of everybody's own silhouette, hidden ones too; infinite for who is not seen
+    person: Array  # (H, W) int8, number of the visible person; negative for none
+    silhouette_px: Array  # (P,) pixels of each silhouette, hidden ones included; infinite for invisible people
 
 
 def draw_picture(seed: int, number: int) -> Picture:
-    """The picture of a scene."""
+    """Draw the picture of a scene."""
     rendered, labels = picture(draw_scene(seed, number))
     person = rendered.person.astype(np.int8)
     seen_px = np.bincount(person[person >= 0], minlength=len(labels.boxes_px))
@@ -41,7 +41,7 @@ def draw_picture(seed: int, number: int) -> Picture:
 
 
 def vary(rng: np.random.Generator, whole: Picture, parts: float, size_px: tuple[int, int]) -> dict[str, Array]:
-    """The picture or, with probability `parts`, a part of it; in other light, and every second time in a mirror.
+    """Augmented picture or, with probability `parts`, part of it: recoloured, and mirrored half of the time.
 
     Returns:
         image (3, H, W) uint8 BGR on a canvas of `size_px`; boxes (G, 4) on it, from its edge; kind (G,).

@@ -1,7 +1,7 @@
-"""A network as its calibrated file computes it, and gradients through the rounding as if there were none.
+"""Network with the rounding of its calibrated file, and straight-through gradients.
 
-Weights are rounded in the form in which they are stored, norms folded and maps merged (`export.fused`); activations
-where the file has its pairs, with the file's scales. Gradients reach the plain weights.
+Weights are rounded in their stored form, with norms folded and maps merged (`export.fused`); activations
+where the file has Q/DQ pairs, with the file's scales. Gradients reach the plain weights.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _LOWEST, _HIGHEST = -128, 127
 
 
 def fake_quantized(network: JOTR, placement: Placement) -> JOTR:
-    """The fused form of a network with these modules in int8, to be made anew whenever the weights have changed.
+    """Fused form of a network with these modules in int8, to be made anew whenever the weights have changed.
 
-    The result is for the values of the weights as they are now, and for float32. Nothing drops out; batch norms keep
+    The result is for the current values of the weights, and for float32. Dropout is off; batch norms keep
     their running statistics.
 
     Raises:
@@ -37,14 +37,14 @@ def fake_quantized(network: JOTR, placement: Placement) -> JOTR:
                 f"the calibrated file quantises {scope}, which the network does not have",
                 "it is of another version: export and calibrate again",
             )
-    for scope in sorted(placement, key=len, reverse=True):  # what is inside a block before the block
+    for scope in sorted(placement, key=len, reverse=True):  # modules inside a block before the block
         parent, _, name = scope.rpartition(".")
         setattr(known[parent], name, _Between(known[scope], placement[scope]))
     return fused
 
 
 class _Between(nn.Module):
-    """A module between its pairs, its weight rounded."""
+    """Module between its Q/DQ pairs, with a rounded weight."""
 
     def __init__(self, plain: nn.Module, pairs: Pairs) -> None:
         super().__init__()
@@ -54,20 +54,20 @@ class _Between(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         weights = {"weight": rounded_weight(cast(Tensor, self.plain.weight))} if self.weighted else {}
         found: Tensor = functional_call(self.plain, weights, (rounded(x, self.pairs.before),))
-        # A ReLU behind it may as well come afterwards: rounding to a symmetric grid and it change places.
+        # A ReLU may come before or after: it commutes with rounding to a symmetric grid.
         return rounded(found, self.pairs.after)
 
 
 def rounded(x: Tensor, scale: float | None) -> Tensor:
-    """Rounding to multiples of the scale, -128 to 127 of them; the gradient passes where nothing is clipped."""
+    """Round to multiples of the scale, -128 to 127; the gradient passes where nothing is clipped."""
     return x if scale is None else torch.fake_quantize_per_tensor_affine(x, scale, 0, _LOWEST, _HIGHEST)
 
 
 def rounded_weight(weight: Tensor) -> Tensor:
-    """Each output channel (the first axis) to whole multiples of a 127th of its largest absolute value.
+    """Round each output channel (the first axis) to multiples of a 127th of its largest absolute value.
 
-    Divided as `calibration.quantize` divides: PyTorch's own operator multiplies by the reciprocal, after which a
-    weight between two codes may have another one than in the file.
+    Divided as `calibration.quantize` divides: PyTorch's own operator multiplies by the reciprocal, so that a
+    weight between two codes may get a different one than in the file.
     """
     with torch.no_grad():
         largest = weight.abs().flatten(1).amax(1)
@@ -78,7 +78,7 @@ def rounded_weight(weight: Tensor) -> Tensor:
 
 
 class _Straight(torch.autograd.Function):
-    """The second value with the gradient of the first."""
+    """Value of the second argument with the gradient of the first."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, found: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Joints as the small pose network finds them: what the mesh network meets when it starts from pixels alone."""
+"""Joints detected by the small pose network, as the mesh network gets them when it starts from pixels alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jotr_deploy.training.tiny_pose import SIZE_PX, SPLIT_RATIO, THRESHOLD, Heig
 
 
 class FoundJoints:
-    """The result of a run of the task `pose`, at work.
+    """Pose network from a run of the task `pose`.
 
     Raises:
         TrainingError: see `load_weights`.
@@ -28,7 +28,7 @@ class FoundJoints:
         self._heights = Heights(network).eval()
 
     def __call__(self, image_bgr: Array, box_px: Array) -> Array:
-        """Joints of one person, as `runtime.finding.pose` gives them: (17, 3) x, y, confidence; not found: all zero."""
+        """Joints of one person, as `runtime.finding.pose` gives them: (17, 3) x, y, confidence; zero if not found."""
         affine = input_from_image(box_px[None], SIZE_PX)
         feed = torch.from_numpy(normalised(cut(image_bgr, affine[0], SIZE_PX)[None]))
         with torch.inference_mode():

@@ -39,7 +39,7 @@ class Fitted:
     """State of a run when `fit` returns."""
 
     step: int  # steps done
-    finished: bool  # False: a signal ended it, the checkpoint goes on from here
+    finished: bool  # False: a signal ended it, to be resumed from here
 
 
 class _Step(nn.Module):
@@ -69,11 +69,11 @@ def fit(
         task: see `Task`.
         config: with the task's options filled in, see `make_task`.
         run_directory: made where it is missing.
-        resume: go on from its checkpoint, bit for bit as if nothing had happened; without one, begin.
+        resume: continue from its checkpoint, to the bit as without interruption; start anew if there is none.
         progress: called with (text, steps done, steps in all).
 
     Raises:
-        TrainingError: a run directory in use or of another configuration, a loss that is no number, fp16 without a GPU.
+        TrainingError: a run directory in use or of another configuration, a non-finite loss, fp16 without a GPU.
         OutputError: not writable.
     """
     accelerator = _accelerator(config)
@@ -95,7 +95,7 @@ def fit(
 
 
 class _Run:
-    """The moving parts: wrapped task, optimiser, number of steps done."""
+    """State of a run: wrapped task, optimiser, number of steps done."""
 
     def __init__(self, task: Task, config: TrainConfig, directory: Path, accelerator: Accelerator) -> None:
         self.task, self.config, self.directory, self.accelerator = task, config, directory, accelerator
@@ -128,7 +128,7 @@ class _Run:
         write_checkpoint(self.directory, self.config, self.accelerator.num_processes, state)
 
     def train(self, stop: threading.Event, progress: Progress) -> None:
-        """Steps until the last one or until any process was asked to stop; a checkpoint on time and at the end."""
+        """Train until the last step or a request to stop in any process, with checkpoints on time and at the end."""
         config, accelerator = self.config, self.accelerator
         log, saved_at = _Log(self, progress), time.monotonic()
         data = batches(self.task, range(self.step, config.steps), config.batch, accelerator.process_index,
@@ -152,7 +152,7 @@ class _Run:
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * schedule(config, self.step)
-        # Whatever is drawn in a step depends on its number alone: so it is the same after a resume.
+        # Random draws of a step depend on its number alone, so they are the same after a resume.
         key = np.random.SeedSequence((config.seed, self.step, accelerator.process_index))
         torch.manual_seed(int(key.generate_state(1, np.uint64)[0] >> np.uint64(1)))
         batch = {name: value.to(accelerator.device, non_blocking=True) for name, value in batch.items()}
@@ -178,7 +178,7 @@ class _Log:
     count: int = 0
 
     def __enter__(self) -> _Log:
-        from torch.utils.tensorboard import SummaryWriter  # after `_accelerator`, which says when it is missing
+        from torch.utils.tensorboard import SummaryWriter  # after `_accelerator`, which reports a missing installation
 
         run, self.writer = self.run, None
         if run.accelerator.is_main_process:
@@ -203,7 +203,7 @@ class _Log:
     def write(self) -> None:
         """Close the window; called by all processes at the same step, and before every checkpoint.
 
-        So a checkpoint is never replaced by one of a run that has left the numbers.
+        So a checkpoint is never replaced by one with non-finite numbers.
         """
         if not self.count:
             return
@@ -244,7 +244,7 @@ def _accelerator(config: TrainConfig) -> Accelerator:
 
 
 def _any_process(accelerator: Accelerator, *flags: bool) -> list[bool]:
-    """Each flag as true where it is true in any process: all must take the same turn."""
+    """Flags that are true if true in any process, so that all processes take the same branch."""
     if accelerator.num_processes == 1:
         return list(flags)
     raised = torch.tensor(flags, dtype=torch.float32, device=accelerator.device)

@@ -27,7 +27,7 @@ class Found(NamedTuple):
 
 
 class Truth(NamedTuple):
-    """Ground truth, and which of it is known: 0 or 1, floating point."""
+    """Ground truth, with flags for the known parts: 0 or 1, floating point."""
 
     joints_img: Tensor  # (B, 15, 3) measured joints, as in `Found`
     joints_img_known: Tensor  # (B, 15)
@@ -40,8 +40,8 @@ class Truth(NamedTuple):
     joints_proj_known: Tensor  # (B, 30)
     joints_cam: Tensor  # (B, 30, 3) measured joints, metres, relative to the pelvis
     joints_cam_known: Tensor  # (B, 30)
-    is_fit: Tensor  # (B,) whether there is a fitted body
-    is_3d: Tensor  # (B,) whether depths are measured
+    is_fit: Tensor  # (B,) flag of a fitted body
+    is_3d: Tensor  # (B,) flag of measured depths
 
 
 def masked_l1(found: Tensor, true: Tensor, known: Tensor) -> Tensor:
@@ -69,8 +69,8 @@ def mesh_losses(found: Found, truth: Truth) -> dict[str, Tensor]:
 def nearer_turn(true: Tensor, found: Tensor) -> Tensor:
     """Nearer one to `found` of the two axis-angle vectors of a rotation within one turn, theta and theta - 2 pi.
 
-    A person upright in the camera's frame is half a turn from the body's own frame, where the two change places: there
-    the plain difference is a full turn for rotations that are alike. Both (..., 3), radians.
+    The root of a person upright in the camera's frame is half a turn from the body's own frame, where the two swap:
+    there the plain difference of similar rotations is a full turn. Both (..., 3), radians.
     """
     angle = true.norm(dim=-1, keepdim=True)
     other = true * (1 - 2 * math.pi / angle.clamp(min=1e-6))
@@ -79,7 +79,7 @@ def nearer_turn(true: Tensor, found: Tensor) -> Tensor:
 
 
 class AutomaticWeighting(nn.Module):
-    """A learned p a loss: the sum of 0.5 / p^2 * loss + ln(1 + p^2)."""
+    """Weighting by a learned p for each loss: the sum of 0.5 / p^2 * loss + ln(1 + p^2)."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -32,19 +32,19 @@ Pose = Callable[[Array, Array], Array]
 
 DEPTH_BOX_M = 2.0
 LEAST_VISIBLE = 0.15
-"""Visible share of a silhouette; people below it are not trained on while the scene has somebody else."""
+"""Least visible share of a silhouette; people below it are used only if the scene has nobody else."""
 HIDDEN_GIVEN = 0.3
-"""Share of hidden joints in the picture that are given all the same, with errors of the published kinds."""
+"""Share of hidden joints in the picture that are given nevertheless, with errors of the published types."""
 FOUND = 0.6
-"""Share of samples whose joints were found by a pose network, where there is one."""
+"""Share of samples with joints detected by a pose network, if there is one."""
 PUBLISHED = 0.25
-"""Share of the others that have errors of the published kinds; the rest has normal ones."""
+"""Share of the others with errors of the published types; the rest have normal errors."""
 BOX_ERROR = 0.06
 """Error of the box given to the pose network: standard deviation of each edge, as a share of its side."""
 USES, LAG = 8, 256
 """Times that a drawn person is trained on, and the number of people in between."""
 MARGIN = 1.3
-"""Side of the drawn picture over that of the crop, for turning and moving."""
+"""Size of the drawn picture over the crop, for rotation and shifts."""
 _SCALE, _SHIFT = 0.15, 0.05  # the crop varies by this share of its side
 _TURN_RAD, _TURNED = np.deg2rad(15), 0.6
 _COLOUR = 0.2
@@ -53,7 +53,7 @@ _MIRRORED, _COCO17_MIRRORED = list(mirrored_order(SMPL30)), list(mirrored_order(
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody as drawn once: pixels are those of the drawn picture, the frame is that of a camera that looks at its
+    """Person as drawn once: pixels are those of the drawn picture, the frame is that of a camera that looks at its
     middle.
     """
 
@@ -69,7 +69,7 @@ class Person:
     pose_rad: Array  # (24, 3)
     betas: Array  # (10,)
     found_px: Array  # (17, 2) COCO-17 joints as a pose network finds them
-    found: Array  # (17,) bool, which of them; none without a pose network
+    found: Array  # (17,) bool, those detected; none without a pose network
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class SceneSamples:
     crop_side: int  # pixels
     crop_factor: float  # see `square_box`
     drop_joints: float  # probability that a joint which is given is withheld
-    pose: Pose | None = None  # finds the joints of some samples; without one all have drawn errors
+    pose: Pose | None = None  # detects the joints of some samples; without one all have synthetic errors
     _people: Reused[Person] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -90,7 +90,7 @@ class SceneSamples:
         object.__setattr__(self, "_people", Reused(draw, USES, LAG))
 
     def __call__(self, indices: Sequence[int]) -> dict[str, Array]:
-        """These samples, see `sample`, stacked."""
+        """Samples of these numbers, see `sample`, stacked."""
         samples = [self.sample(index) for index in indices]
         return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
 
@@ -121,7 +121,7 @@ class SceneSamples:
 
 
 def draw_person(seed: int, number: int, side: int, crop_factor: float, pose: Pose | None = None) -> Person:
-    """Somebody of a scene, in a picture of `side` pixels that shows `MARGIN` times the crop."""
+    """Draw a person of a scene in a picture of `side` pixels that shows `MARGIN` times the crop."""
     rng = np.random.default_rng((seed, number, 0))
     scene = draw_scene(seed, number)
     cut, person = somebody(rng, scene, side, crop_factor)
@@ -154,7 +154,7 @@ def draw_person(seed: int, number: int, side: int, crop_factor: float, pose: Pos
 
 
 def somebody(rng: np.random.Generator, scene: Scene, side: int, crop_factor: float) -> tuple[Crop, int]:
-    """The picture and number of a person of the scene who shows enough, or of the one who shows most."""
+    """Picture and number of a person of the scene who is visible enough, or of the most visible one."""
     seen: list[tuple[float, int, Crop]] = []
     for person in rng.permutation(len(scene)):
         cut = crop(scene, int(person), side, margin=MARGIN, crop_factor=crop_factor)
@@ -169,7 +169,7 @@ def somebody(rng: np.random.Generator, scene: Scene, side: int, crop_factor: flo
 
 
 def mirrored(person: Person) -> Person:
-    """The person in a mirror: left is right, and x points the other way."""
+    """Mirrored person: left and right swap, and x changes sign."""
     last = person.image.shape[1] - 1
     return replace(
         person,
@@ -191,7 +191,7 @@ def _mirrored_px(points_px: Array, last: int) -> Array:
 
 
 def vary(rng: np.random.Generator, person: Person, crop_side: int) -> Person:
-    """Turn about the optical axis, move, scale and recolour, as a crop of `crop_side` pixels."""
+    """Rotate about the optical axis, shift, scale and recolour, giving a crop of `crop_side` pixels."""
     drawn_side = person.image.shape[0]
     angle = _TURN_RAD * np.clip(rng.normal(), -2, 2) * (rng.random() < _TURNED)
     scale = crop_side / drawn_side * MARGIN * np.exp(rng.uniform(-_SCALE, _SCALE))
@@ -220,7 +220,7 @@ def vary(rng: np.random.Generator, person: Person, crop_side: int) -> Person:
 
 
 def turned_root(turn: Array, pose_rad: Array) -> Array:
-    """(24, 3) of a body that has been turned as a whole by (3, 3)."""
+    """(24, 3) pose of a body rotated as a whole by (3, 3)."""
     root = axis_angle_from_matrix(turn @ matrix_from_axis_angle(pose_rad[0]))
     return np.concatenate([root[None], pose_rad[1:]])
 
@@ -229,7 +229,7 @@ def turned_root(turn: Array, pose_rad: Array) -> Array:
 
 
 def given_joints(rng: np.random.Generator, person: Person, crop_side: int) -> tuple[Array, Array]:
-    """The joints as a pose network has found them, or as one would: a good one, or one that is often quite wrong.
+    """Joints as detected by a pose network, or with synthetic errors of a good one or of one that is often wrong.
 
     Returns:
         joints (30, 2) in grid cells and the mask (30,), both float32.

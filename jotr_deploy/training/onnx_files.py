@@ -1,4 +1,4 @@
-"""Small networks: what a run keeps of them, and the ONNX file made of that."""
+"""Files of small networks: the weights that a run keeps, and the ONNX file made from them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def save_weights(network: nn.Module, path: Path) -> None:
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
-    """Fill a network from what `save_weights` wrote.
+    """Fill a network from a file of `save_weights`.
 
     Raises:
         TrainingError: no such file, damaged, or of another network.

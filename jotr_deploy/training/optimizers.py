@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from jotr_deploy.training.run_config import TrainConfig
 
 MATRIX = 64
-"""Fewest rows and columns of a matrix that Muon moves: layers between layers, not queries or heads."""
+"""Fewest rows and columns of a matrix that Muon updates: inner layers, not queries or heads."""
 MOMENTUM = 0.95
 NEWTON_SCHULZ = (3.4445, -4.775, 2.0315)
 """Factors of a quintic that lifts small singular values fast; they end near 1, not at it."""
@@ -21,10 +21,10 @@ _SMALL = 1e-7
 
 
 def optimizers(model: nn.Module, config: TrainConfig) -> dict[str, torch.optim.Optimizer]:
-    """AdamW, and Muon for what the configuration has a rate for, under their names in a checkpoint.
+    """AdamW, and Muon for parameters with a rate in the configuration, under their names in a checkpoint.
 
-    Matrices and kernels are decayed, everything of fewer dimensions is not. Muon takes kernels of more than one pixel:
-    those of one are heads as a rule, and a run whose head it moved as well diverged. Its steps are as long as AdamW's.
+    Matrices and kernels are decayed, parameters of fewer dimensions are not. Muon takes kernels larger than 1 x 1:
+    those of 1 x 1 are usually heads, and a run in which it updated the head diverged. Its steps are as long as AdamW's.
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     by_muon: dict[str, torch.optim.Optimizer] = {}
@@ -55,8 +55,8 @@ def optimizers(model: nn.Module, config: TrainConfig) -> dict[str, torch.optim.O
 class Muon(torch.optim.Optimizer):
     """Muon (Jordan et al., 2024) for matrices, and for kernels as the matrix of their outputs by all that reaches them.
 
-    PyTorch's, which takes matrices alone, orthogonalises in bfloat16: on a CPU that has no instructions for it that
-    took as long as the rest of a step of the small detector. So it is float32 on a CPU here.
+    PyTorch's own takes only matrices and orthogonalises in bfloat16; on a CPU without such instructions that
+    took as long as the rest of a step of the small detector. Here it is float32 on a CPU.
     """
 
     def __init__(self, params: Iterable[nn.Parameter], lr: float, weight_decay: float) -> None:
@@ -84,7 +84,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:
-    """The matrix with all its singular values brought near 1, by Newton and Schulz's iteration with Muon's factors."""
+    """Matrix with all singular values brought near 1, by the Newton-Schulz iteration with Muon's factors."""
     a, b, c = NEWTON_SCHULZ
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     wide = wide.bfloat16() if matrix.is_cuda else wide
@@ -96,7 +96,7 @@ def orthogonalised(matrix: Tensor) -> Tensor:
 
 
 def schedule(config: TrainConfig, step: int) -> float:
-    """The share of the full rates at a step (from 0): linear warm-up, then 1 or half a cosine to 0."""
+    """Factor on the learning rates at a step (from 0): linear warm-up, then 1 or half a cosine to 0."""
     if step < config.warmup:
         return (step + 1) / config.warmup
     if config.schedule == "constant":

@@ -19,7 +19,7 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         if not ctx.own_only:
-            # Every process has a loss of everybody's rows; the gradient of a row is the sum over those losses.
+            # Every process has a loss over all rows; the gradient of a row is the sum over these losses.
             grad = grad.contiguous()
             distributed.all_reduce(grad)
         return grad.chunk(distributed.get_world_size())[distributed.get_rank()], None
@@ -28,7 +28,7 @@ class _Gather(torch.autograd.Function):
 def gathered(local: Tensor, own_only: bool = False) -> Tensor:
     """(B, ...) of this process -> (processes * B, ...), in the order of the processes; alone, the tensor itself.
 
-    A loss of what is gathered, computed alike in every process and averaged over them as gradients are, has the
+    A loss of the gathered tensor, computed alike in every process and averaged over them as gradients are, has the
     gradient of one process with the whole batch. With `own_only`, as published, a row has the gradient of the loss of
     its own process only, which divides it by the number of processes.
     """
@@ -43,8 +43,8 @@ def processes() -> int:
 
 
 def with_shared_statistics(model: nn.Module) -> nn.Module:
-    """The model with batch norms whose statistics are those of all processes' samples; weights stay the same objects.
+    """Model with batch norms that share statistics over all processes; weights stay the same objects.
 
-    PyTorch has them for GPUs only. A model that is a batch norm itself is returned as another module.
+    PyTorch supports this for GPUs only. A model that is itself a batch norm is returned as another module.
     """
     return cast(nn.Module, nn.SyncBatchNorm.convert_sync_batchnorm(model))

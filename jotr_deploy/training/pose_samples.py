@@ -1,4 +1,4 @@
-"""Training samples of the 2-D pose network: people of synthetic scenes, cut out as the runtime does it."""
+"""Training samples of the 2-D pose network: people of synthetic scenes, cropped as in the runtime."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from jotr_deploy.support.aliases import Array
 from jotr_deploy.training.tiny_pose import SKELETON
 
 SEEN, HIDDEN, AWAY = 1.0, 0.5, 0.0
-"""The confidence to be learned of joints that are seen, hidden in the picture, and outside of it or of the input."""
+"""Target confidence of joints that are visible, hidden in the picture, and outside of it or of the input."""
 _CHOSEN = [SMPL30_INDEX[name] for name in SKELETONS[SKELETON]]
 _MIRRORED = list(mirrored_order(SKELETONS[SKELETON]))
-_DRAWN_SIDE_PX, _MARGIN = 200, 1.7  # of the square about the person's box: what turned and moved inputs still show
+_DRAWN_SIDE_PX, _MARGIN = 200, 1.7  # size of the square about the person's box, to cover rotated and shifted inputs
 _TURN_RAD, _TURNED = np.deg2rad(15), 0.6
 _COLOUR = 0.25
 
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody as drawn once; pixels are those of the scene's picture."""
+    """Person as drawn once; pixels are those of the scene's picture."""
 
     image_bgr: Array  # (M, M, 3) uint8
     drawn_from_picture: Array  # (2, 3)
@@ -37,7 +37,7 @@ class Person:
 
 
 def draw_person(seed: int, number: int) -> Person:
-    """Anybody of a scene."""
+    """Draw a random person of a scene."""
     rng = np.random.default_rng((seed, number, 3))  # apart from that of the scene
     scene = draw_scene(seed, number)
     cut = crop(scene, int(rng.integers(len(scene))), _DRAWN_SIDE_PX, margin=_MARGIN)
@@ -54,7 +54,7 @@ def draw_person(seed: int, number: int) -> Person:
 
 
 def vary(rng: np.random.Generator, person: Person, box_error: float, size_px: tuple[int, int]) -> dict[str, Array]:
-    """The person in a box as a detector has it, turned, in other light, and every second time in a mirror.
+    """Person in a box as from a detector, rotated, recoloured, and mirrored half of the time.
 
     Returns:
         image (H, W, 3) uint8 BGR as the runtime cuts it; joints (17, 2) in its pixels; confidence (17,).
@@ -62,7 +62,7 @@ def vary(rng: np.random.Generator, person: Person, box_error: float, size_px: tu
     box_px = as_detected(rng, person.box_px, box_error)
     angle = _TURN_RAD * np.clip(rng.normal(), -2, 2) * (rng.random() < _TURNED)
     input_from_picture = _turned(input_from_image(box_px[None], size_px)[0], angle, size_px)
-    # picture -> drawn is a scale and a shift; its inverse leads from what was drawn to the input
+    # picture -> drawn is a scale and a shift; its inverse maps the drawing to the input
     scale, shift = person.drawn_from_picture[0, 0], person.drawn_from_picture[:, 2]
     affine = input_from_picture.copy()
     affine[:, :2] /= scale
@@ -78,14 +78,14 @@ def vary(rng: np.random.Generator, person: Person, box_error: float, size_px: tu
 
 
 def as_detected(rng: np.random.Generator, box_px: Array, error: float) -> Array:
-    """A box (4,) with each edge moved by a share of its side with deviation `error`; at least a pixel wide and high."""
+    """Box (4,) with normal errors of its edges, `error` times its sides; at least a pixel wide and high."""
     box = box_px.reshape(2, 2)
     box = box + rng.normal(0, error, (2, 2)) * (box[1] - box[0])
     return np.concatenate([box[0], np.maximum(box[1], box[0] + 1)])
 
 
 def _turned(affine: Array, angle_rad: float, size_px: tuple[int, int]) -> Array:
-    """An affine (2, 3) followed by a turn about the middle of the input."""
+    """Affine (2, 3) followed by a rotation about the middle of the input."""
     cosine, sine = np.cos(angle_rad), np.sin(angle_rad)
     turn, middle = np.array([[cosine, -sine], [sine, cosine]]), (np.array(size_px) - 1) / 2
     turned: Array = turn @ affine
@@ -94,7 +94,7 @@ def _turned(affine: Array, angle_rad: float, size_px: tuple[int, int]) -> Array:
 
 
 def mirrored(sample: dict[str, Array]) -> dict[str, Array]:
-    """A sample seen in a mirror: left joints have become right ones."""
+    """Mirrored sample: left and right joints are swapped."""
     last = sample["image"].shape[1] - 1
     joints = sample["joints"][_MIRRORED] * np.array((-1, 1), np.float32) + np.array((last, 0), np.float32)
     image = np.ascontiguousarray(sample["image"][:, ::-1])

@@ -22,14 +22,14 @@ _WEIGHTED = ("Conv", "MatMul", "Gemm")
 
 @dataclass(frozen=True)
 class Pairs:
-    """The scales around one module; what has a weight stores it in int8 too. None where there is no pair."""
+    """Scales around one module, None without a pair; a module with a weight stores it in int8 too."""
 
     before: float | None
     after: float | None
 
 
 Placement = Mapping[str, Pairs]
-"""Pairs by module of `export.fused.fuse`; a residual block is a module whose sum is quantised."""
+"""Pairs by module of `export.fused.fuse`; for a residual block, the pair is that of its sum."""
 
 
 def read_placement(folder: Path, start: Checkpoint) -> Placement:
@@ -54,7 +54,7 @@ def read_placement(folder: Path, start: Checkpoint) -> Placement:
 
 
 class _Reader:
-    """A graph, and which of its pairs are explained."""
+    """Reader of a graph that records which of its pairs are explained."""
 
     def __init__(self, graph: onnx.GraphProto, path: Path) -> None:
         self.graph, self.path = graph, path
@@ -91,7 +91,7 @@ class _Reader:
         return True
 
     def _quantizer(self, name: str) -> onnx.NodeProto | None:
-        """The first half of the pair that a tensor comes through."""
+        """First half of the pair that a tensor comes through."""
         second = self.producers.get(name)
         if second is None or second.op_type != "DequantizeLinear":
             return None
@@ -109,13 +109,13 @@ class _Reader:
         return float(scale)
 
     def _skipped(self, name: str) -> float | None:
-        """The scale of a summand that no convolution of the block made: what the block itself was given."""
+        """Scale of the skip branch of a sum: the block's own input."""
         scale, first = self._scale(name), self._quantizer(name)
         source = None if first is None else self.producers.get(first.input[0])
         return None if source is not None and source.op_type == "Conv" else scale
 
     def _after(self, node: onnx.NodeProto) -> float | None:
-        """The scale of the pair that everybody reads a result through, behind the ReLU that follows it alone."""
+        """Scale of the pair through which all readers read a result, after a ReLU that is its only reader."""
         behind = self.readers.get(node.output[0], [])
         if [reader.op_type for reader in behind] == ["Relu"]:
             behind = self.readers.get(behind[0].output[0], [])

@@ -1,4 +1,4 @@
-"""Pictures that are used more than once: drawing one costs more than training on it."""
+"""Reuse of pictures, since drawing one costs more than training on it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _BEFORE = 1 << 40
 
 @dataclass
 class Reused(Generic[Drawn]):
-    """An endless stream of fresh pictures, each used `uses` times, `lag` pictures apart.
+    """Endless stream of new pictures, each used `uses` times, `lag` pictures apart.
 
-    Sample n is use `n % uses` of picture `n // uses - (n % uses) * lag`: a batch has pictures of all ages, next to no
-    one twice, and depends on nothing but its numbers. Those still in use are kept in memory; what is not there, as
-    after a resumed run, is drawn again. With several worker processes `lag` should be a multiple of the pictures that
+    Sample n is use `n % uses` of picture `n // uses - (n % uses) * lag`: a batch has pictures of all ages, hardly
+    any twice, and depends on nothing but its numbers. Those still in use are kept in memory; missing ones, as
+    after a resumed run, are drawn again. With several worker processes `lag` should be a multiple of the pictures that
     one round of the workers' batches draws, or a picture's uses fall to different workers.
     """
 
@@ -35,7 +35,7 @@ class Reused(Generic[Drawn]):
         self._kept = lru_cache(maxsize=self.uses * self.lag + self.uses)(self.draw)
 
     def __call__(self, index: int) -> tuple[Drawn, int]:
-        """The picture of a sample, and which of its uses this is."""
+        """Picture of a sample, and the number of this use."""
         age, use = divmod(index, self.uses)
         number = age - use * self.lag
         return self._kept(number if number >= 0 else _BEFORE + number), use

@@ -1,4 +1,4 @@
-"""The configuration of a training run: a TOML file, what is set over it, and the file that a run keeps."""
+"""Configuration of a training run: a TOML file, overrides, and the file that a run keeps."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ class TrainConfig(BaseModel):
     beta2: Annotated[float, Field(gt=0, lt=1)] = 0.999
     """AdamW's decay rate of the mean squared gradient."""
     matrix_lr: Annotated[float, Field(gt=0)] | None = None
-    """Learning rate of Muon, which then moves the large matrices in AdamW's place (`optimizers`)."""
+    """Learning rate of Muon, which then updates the large matrices instead of AdamW (`optimizers`)."""
     kernel_lr: Annotated[float, Field(gt=0)] | None = None
-    """Learning rate of Muon for the kernels of convolutions, which it then moves likewise."""
+    """Learning rate of Muon for the kernels of convolutions, which it then updates likewise."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     warmup: NotNegative = 0
     """Steps in which the learning rates rise linearly."""
     schedule: Literal["constant", "cosine"] = "constant"
     """Learning-rate schedule after the warm-up; cosine ends at zero."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
-    """Longest gradient of a step; published: any."""
+    """Norm to which gradients of a step are clipped; published: no clipping."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     workers: NotNegative = 0
     """Processes that make samples; 0 makes them in the training process."""
@@ -59,7 +59,7 @@ class TrainConfig(BaseModel):
     """The task's table."""
 
     def as_toml(self) -> str:
-        """The file that gives this configuration again."""
+        """Text of a file that gives this configuration again."""
         import tomli_w
 
         return tomli_w.dumps({**self.model_dump(exclude={"options"}, exclude_none=True), self.task: self.options})
@@ -97,7 +97,7 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
 
 
 def validated(model: type[Model], values: Mapping[str, Any], prefix: str) -> Model:
-    """`values` as a pydantic model; the first that does not fit is a TrainingError that names it with `prefix`."""
+    """`values` as a pydantic model; the first invalid one raises a TrainingError that names it with `prefix`."""
     try:
         return model.model_validate(values)
     except ValidationError as error:

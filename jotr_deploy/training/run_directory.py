@@ -21,11 +21,11 @@ FORMAT = "jotr-deploy-run/1"
 CONFIG, ENVIRONMENT, EVENTS = "config.toml", "environment.json", "events"
 CHECKPOINT, WEIGHTS = "checkpoint.pt", "weights.pt"
 _PACKAGES = ("jotr-deploy", "torch", "accelerate", "numpy", "opencv-python-headless")
-_MAY_DIFFER = ("workers", "checkpoint_minutes")  # they change no number
+_MAY_DIFFER = ("workers", "checkpoint_minutes")  # they do not affect results
 
 
 def begin_run(directory: Path, config: TrainConfig) -> None:
-    """Write what is known before the first step.
+    """Write configuration and environment before the first step.
 
     Raises:
         TrainingError: there is a run already.
@@ -42,7 +42,7 @@ def begin_run(directory: Path, config: TrainConfig) -> None:
 
 
 def environment() -> dict[str, Any]:
-    """Commit of the code (None outside a repository), whether it was changed since, versions, machine."""
+    """Commit of the code (None outside a repository), a flag for local changes, versions, machine."""
     versions: dict[str, str | None] = {}
     for name in _PACKAGES:
         try:
@@ -62,7 +62,7 @@ def environment() -> dict[str, Any]:
 
 
 def git_state(folder: Path) -> tuple[str | None, bool | None]:
-    """(commit, whether anything differs from it) of the repository that tracks `folder`; (None, None) without one."""
+    """(commit, flag of local changes) of the repository that tracks `folder`; (None, None) without one."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(folder), *arguments]
@@ -87,7 +87,7 @@ def write_checkpoint(directory: Path, config: TrainConfig, processes: int, state
 
 
 def read_checkpoint(directory: Path, config: TrainConfig, processes: int) -> dict[str, Any] | None:
-    """The checkpoint that `write_checkpoint` wrote; None where the run has none yet.
+    """Checkpoint written by `write_checkpoint`; None if the run has none yet.
 
     Raises:
         TrainingError: damaged, or of a run with another configuration or number of processes.

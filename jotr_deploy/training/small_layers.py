@@ -17,7 +17,7 @@ class ConvNorm(nn.Sequential):
 
 
 class Residual(nn.Module):
-    """Two 3 x 3 convolutions beside the identity, which it is at the start."""
+    """Residual block of two 3 x 3 convolutions; initially the identity."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The command line of networks of others: `add`."""
+"""`jotr-deploy add`: third-party networks that find people."""
 
 from __future__ import annotations
 
@@ -18,33 +18,34 @@ if TYPE_CHECKING:
 
 def add(
     bundle: Annotated[Path, typer.Argument(help="Bundle directory.")],
-    detector: Annotated[Path | None, typer.Option(help="Detector of people: .onnx, .engine or .plan.")] = None,
+    detector: Annotated[Path | None, typer.Option(help="Person detector: .onnx, .engine or .plan.")] = None,
     pose: Annotated[Path | None, typer.Option(help="2-D pose network: .onnx, .engine or .plan.")] = None,
     features: Annotated[
         Path | None, typer.Option(help="weights.pt of a run of the task features, for the fit; alone.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Add to a copy of the bundle, made here.")
+        Path | None,
+        typer.Option("-o", "--output", help="Write the result to a new bundle here, leaving BUNDLE unchanged."),
     ] = None,
     people: Annotated[
-        str | None, typer.Option(help="blazepose: both networks that jotr-deploy fetch people has put aside.")
+        str | None, typer.Option(help="blazepose: both networks downloaded by jotr-deploy fetch people.")
     ] = None,
-    detector_format: Annotated[str | None, typer.Option(help="By default what the file's tensors tell.")] = None,
-    pose_format: Annotated[str | None, typer.Option(help="By default what the file's tensors tell.")] = None,
+    detector_format: Annotated[str | None, typer.Option(help="By default recognised by the file's tensors.")] = None,
+    pose_format: Annotated[str | None, typer.Option(help="By default recognised by the file's tensors.")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="ROLE.KEY=VALUE of the recipe, such as detector.threshold=0.4.")
+        list[str] | None, typer.Option("--set", help="Network setting ROLE.KEY=VALUE, such as detector.threshold=0.4.")
     ] = None,
-    licence: Annotated[str | None, typer.Option(help="Terms of the files, as doctor lists them.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence of the files, as listed by doctor.")] = None,
     redistributable: Annotated[
-        bool, typer.Option("--redistributable", help="Those terms let the files be passed on.")
+        bool, typer.Option("--redistributable", help="The licence permits redistribution of the files.")
     ] = False,
     picture: Annotated[
         Path | None,
-        typer.Option("--try", help="Also try them on this picture of people; draws what is found into try-NAME.jpg."),
+        typer.Option("--try", help="Also try them on this picture of people; the result is drawn into try-NAME.jpg."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Put a detector and a 2-D pose network of your own, or BlazePose's, into a bundle; or features for the fit."""
+    """Add your own detector and 2-D pose network, or BlazePose's, to a bundle; or features for the fit."""
     if features is not None:
         others = (detector, pose, people, detector_format, pose_format, settings, licence, redistributable, picture)
         if any(others):
@@ -59,15 +60,18 @@ def add(
         choice("--people", people, ("blazepose",))
         if detector or pose or licence or redistributable:
             raise JotrDeployError(
-                "--people is given with a file or its licence", "give it alone: it brings both networks and their terms"
+                "--people is given together with a file or a licence",
+                "give it alone: it includes both networks and their licence",
             )
     elif detector is None and pose is None:
         raise JotrDeployError(
             "neither a detector nor a pose network is given",
-            "give --detector FILE, --pose FILE or both; or --people blazepose, or --features WEIGHTS",
+            "give --detector FILE, --pose FILE or both, --people blazepose, or --features WEIGHTS",
         )
     if redistributable and not licence:
-        raise JotrDeployError("--redistributable is given without --licence", "say which terms allow it")
+        raise JotrDeployError(
+            "--redistributable is given without --licence", "name the licence that permits it: --licence TEXT"
+        )
     from jotr_deploy.bundle import to_write
     from jotr_deploy.runtime.finding.fetched import require_fetched
     from jotr_deploy.third_party.addition import NewNetwork, add_networks, recipes_of
@@ -79,7 +83,9 @@ def add(
         files, licence, redistributable = {"detector": fetched.detector, "pose": fetched.landmarks}, fetched.terms, True
     for role, file in files.items():
         if recipes[role] and file is None:
-            raise JotrDeployError(f"{role}.{next(iter(recipes[role]))} is given without --{role}", "give the file too")
+            raise JotrDeployError(
+                f"{role}.{next(iter(recipes[role]))} is set without --{role}", f"give the file too: --{role} FILE"
+            )
     networks = [NewNetwork(role, file, recipes[role]) for role, file in files.items() if file is not None]
     with steps() as say, to_write(bundle, output) as opened:
         added = add_networks(opened, networks, licence, redistributable, say, picture)

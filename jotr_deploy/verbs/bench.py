@@ -19,14 +19,14 @@ BATCHES = [1, 4, 16]
 def bench(
     bundle: Annotated[Path, typer.Argument(help="Bundle directory.")],
     batches: Annotated[
-        str | None, typer.Option(help="Batch sizes (people per call), comma separated; 1,4,16 by default.")
+        str | None, typer.Option(help="Batch sizes (people per call), comma-separated; 1,4,16 by default.")
     ] = None,
     seconds: Annotated[float, typer.Option(min=1, help="Approximate measuring time in seconds.")] = 30.0,
     source: Annotated[Path | None, typer.Option(help="Picture to time, instead of the packaged one.")] = None,
     keypoints: Annotated[Path | None, typer.Option(help="2-D joints of the people in that picture.")] = None,
     no_eager: Annotated[bool, typer.Option("--no-eager", help="Skip the comparison with PyTorch eager.")] = False,
     choose: Annotated[
-        bool, typer.Option("--choose", help="Only find and remember the fastest engine for every file on this machine.")
+        bool, typer.Option("--choose", help="Only find and remember the fastest engine for each file on this machine.")
     ] = False,
     layers: Annotated[
         bool,
@@ -75,7 +75,7 @@ def bench(
 
     opened = open_bundle(bundle)
     if report is not None and not report.resolve().parent.is_dir():
-        raise OutputError(f"{report}: its folder does not exist", "give a file in a folder that does")
+        raise OutputError(f"{report}: its folder does not exist", "give a file in an existing folder")
     with bar() as progress:
         result = measure(
             opened, batches=sizes or BATCHES, threads=threads, device=device, seconds=seconds, source=source,
@@ -90,7 +90,7 @@ def bench(
     if as_json:
         return
     if report is not None:
-        done(report, "one page, opens without a network", f"open {report} in a browser")
+        done(report, "one self-contained page", f"open {report} in a browser")
     else:
         done(bundle, "measured; nothing was written", f"jotr-deploy bench {bundle} --report report.html")
 

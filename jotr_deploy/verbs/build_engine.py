@@ -1,4 +1,4 @@
-"""The command line of engines: `build-engine` and `plugins`."""
+"""The `build-engine` and `plugins` commands."""
 
 from __future__ import annotations
 
@@ -6,95 +6,124 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.markup import escape
 
 from jotr_deploy.errors import JotrDeployError, choice
-from jotr_deploy.support.choices import BACKENDS, PLUGINS, explained, listed
-from jotr_deploy.support.precisions import Precision
+from jotr_deploy.support.choices import BACKENDS, NETWORKS, PLUGINS, explained, listed
+from jotr_deploy.support.precisions import USUAL, Precision
 from jotr_deploy.verbs.terminal import console, difference_table, done, errors, needs, print_json, steps
+
+if TYPE_CHECKING:
+    from jotr_deploy.api import BuiltEngine
 
 plugins = typer.Typer(help="The sampling plugin for TensorRT: what is there, what is needed, build it.")
 
 _PRECISIONS = (
     f"{', '.join(p for p in Precision if not p.calibrated)}, "
-    f"or {listed([p for p in Precision if p.calibrated])} of a calibrated bundle."
+    f"or {listed([p for p in Precision if p.calibrated])} of a calibrated bundle; by default fp16, for openvino bf16."
 )
+_CALLED = {"mesh": "network", "detector": "detector", "pose": "pose network"}
+_FOR = {
+    "onnxruntime": "ONNX Runtime on a GPU",
+    "openvino": "OpenVINO on a processor that computes in bfloat16",
+    "tensorrt": "this TensorRT and GPU",
+}
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
 def build_engine(
     bundle: Annotated[Path, typer.Argument(help="Bundle directory.")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Add the engine to a copy of the bundle, made here.")
+        Path | None, typer.Option("-o", "--output", help="Write a copy of the bundle here, with the engine added.")
     ] = None,
+    network: Annotated[str, typer.Option(help=f"Made from which: {listed(NETWORKS)}.")] = "mesh",
     backend: Annotated[str, typer.Option(help=f"{listed(BACKENDS)}.")] = "tensorrt",
-    precision: Annotated[str, typer.Option(help=_PRECISIONS)] = "fp16",
-    batch: Annotated[str, typer.Option(help="MIN:OPT:MAX people in one call, or one fixed number.")] = "1:4:16",
+    precision: Annotated[str | None, typer.Option(help=_PRECISIONS)] = None,
+    batch: Annotated[
+        str | None, typer.Option(help="MIN:OPT:MAX people in one call, or one fixed number; by default 1:4:16.")
+    ] = None,
     plugin: Annotated[str | None, typer.Option(help=f"{explained(PLUGINS)}; by default the first there is.")] = None,
     workspace: Annotated[str | None, typer.Option(help="Scratch memory, such as 1GiB; default the whole GPU.")] = None,
     timing_cache: Annotated[Path | None, typer.Option(help="File of kernel timings; by default in the cache.")] = None,
     level: Annotated[int, typer.Option(min=0, max=5, help="How long TensorRT searches.")] = 3,
+    picture: Annotated[
+        Path | None, typer.Option("--try", help="Also compare a detector or pose network on this photo of people.")
+    ] = None,
     check_only: Annotated[bool, typer.Option("--check-only", help="Only check the rules; needs no GPU.")] = False,
     target: Annotated[
         str | None,
         typer.Option(
             "--for-tensorrt",
             metavar="VERSION",
-            help="With --check-only: the version that will build it, such as 10.3; by default every supported one.",
+            help="With --check-only: the TensorRT version to check for, such as 10.3; by default every supported one.",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Build a verified engine into a bundle."""
+    choice("--network", network, NETWORKS)
     choice("--backend", backend, BACKENDS)
-    chosen = Precision.of(precision)
+    chosen = USUAL[backend] if precision is None else Precision.of(precision)
     if plugin is not None:
         choice("--plugin", plugin, tuple(PLUGINS))
     if target is not None and not check_only:
         raise JotrDeployError(
-            "--for-tensorrt is given without --check-only",
-            "add it: an engine is built by the TensorRT that is installed",
+            "--for-tensorrt needs --check-only",
+            "add --check-only; engines are always built by the installed TensorRT",
         )
     if check_only:
-        _check(bundle, chosen, plugin, target, as_json)
+        _check(bundle, network, chosen, plugin, target, as_json)
     elif backend == "tensorrt":
         from jotr_deploy.engines.tensorrt.engine import parse_batch
 
         _build(
-            bundle, output, backend, chosen, as_json, batch=parse_batch(batch), plugin=plugin,
+            bundle, output, network, backend, chosen, picture, as_json,
+            batch=None if batch is None else parse_batch(batch), plugin=plugin,
             workspace_bytes=None if workspace is None else _bytes(workspace), timing_cache=timing_cache,
             optimization_level=level,
         )  # fmt: skip
     else:
-        _build(bundle, output, backend, chosen, as_json)
+        _build(bundle, output, network, backend, chosen, picture, as_json)
 
 
-def _check(bundle: Path, precision: Precision, plugin: str | None, target: str | None, as_json: bool) -> None:
+def _check(
+    bundle: Path, network: str, precision: Precision, plugin: str | None, target: str | None, as_json: bool
+) -> None:
+    from jotr_deploy.api import original_network
     from jotr_deploy.bundle import open_bundle
     from jotr_deploy.engines.tensorrt.engine import check_network
     from jotr_deploy.engines.tensorrt.versions import parse_version
 
     version = None if target is None else parse_version(target)
-    findings = check_network(open_bundle(bundle), precision, cast(Any, plugin), version)
+    original = original_network(cast(Any, network))
+    findings = check_network(open_bundle(bundle), precision, cast(Any, plugin), version, original)
     if as_json:
         print_json([asdict(finding) for finding in findings])
     for finding in () if as_json else findings:
         console.print(f"[bold red]{finding.rule}[/] {escape(str(finding))}", highlight=False, soft_wrap=True)
     if findings:
         raise JotrDeployError(
-            f"{bundle}: TensorRT would refuse {len(findings)} places of the {precision} network",
+            f"{bundle}: TensorRT would refuse {len(findings)} places of the {precision} {_CALLED[network]}",
             "see each finding above",
         )
     if not as_json:
-        done(bundle, f"no rule of TensorRT's parser is broken by the {precision} network",
-             f"jotr-deploy build-engine {bundle} --precision {precision}")  # fmt: skip
+        option = "" if network == "mesh" else f" --network {network}"
+        done(bundle, f"no rule of TensorRT's parser is broken by the {precision} {_CALLED[network]}",
+             f"jotr-deploy build-engine {bundle}{option} --precision {precision}")  # fmt: skip
 
 
 def _build(
-    bundle: Path, output: Path | None, backend: str, precision: Precision, as_json: bool, **tensorrt: Any
+    bundle: Path,
+    output: Path | None,
+    network: str,
+    backend: str,
+    precision: Precision,
+    picture: Path | None,
+    as_json: bool,
+    **tensorrt: Any,
 ) -> None:
     needs("build-engine", "onnxruntime", *(["openvino"] if backend == "openvino" else []))
     from jotr_deploy.api import build_engine
@@ -103,25 +132,43 @@ def _build(
         if backend == "tensorrt":
             tensorrt["progress"] = progress
         built = build_engine(
-            bundle, backend=cast(Any, backend), precision=precision, output=output, say=say, **tensorrt
-        )
+            bundle, network=cast(Any, network), backend=cast(Any, backend), precision=precision, output=output,
+            picture=picture, say=say, **tensorrt,
+        )  # fmt: skip
+    _report(output or bundle, network, backend, built, precision, as_json)
+
+
+def _report(bundle: Path, network: str, backend: str, built: BuiltEngine, precision: Precision, as_json: bool) -> None:
+    name, rows = built.path.name, list(built.differences)
     lines = [] if built.trtexec is None else [built.trtexec]
-    _report(output or bundle, built.path.name, list(built.differences), precision, lines, as_json)
-
-
-def _report(bundle: Path, name: str, rows: list[Any], precision: Precision, lines: list[str], as_json: bool) -> None:
+    used = None if network == "mesh" else _used(bundle, network)
     if as_json:
-        print_json({"file": name, "trtexec": lines, "differences": [asdict(row) for row in rows]})
+        here = {} if used is None else {"used_here": used}
+        print_json({"file": name, "trtexec": lines, "differences": [asdict(row) for row in rows], **here})
         return
-    console.print(difference_table(rows, precision, f"{name} against mesh.onnx in ONNX Runtime, max (mean)"))
+    against = "mesh.onnx" if network == "mesh" else f"{network}.onnx"
+    console.print(difference_table(rows, precision, f"{name} against {against} in ONNX Runtime, max (mean)"))
     for line in lines:
         console.print(f"[dim]the same by hand:[/] {escape(line)}", highlight=False, soft_wrap=True)
-    done(bundle / name, "verified", f"jotr-deploy run {bundle} IMAGE --file {name} -o DIR")
+    if used is None:
+        done(bundle / name, "verified", f"jotr-deploy run {bundle} IMAGE --file {name} -o DIR")
+        return
+    if used != name:
+        console.print(f"not used here, where {used} is: it is for {_FOR[backend]}", highlight=False)
+    done(bundle / name, "verified", f"jotr-deploy run {bundle} IMAGE -o DIR")
+
+
+def _used(bundle: Path, network: str) -> str:
+    """The file of the detector or pose network that is used on this machine."""
+    from jotr_deploy.bundle import open_bundle
+    from jotr_deploy.runtime.finding.people_networks import file_for
+
+    return file_for(open_bundle(bundle), cast(Any, network)).name
 
 
 @contextmanager
 def _phases() -> Iterator[tuple[Any, Any]]:
-    """TensorRT's build phases as one status line: the innermost phase and how far it is."""
+    """TensorRT's build phases as one status line: the innermost phase and its progress."""
     with steps() as say:
         yield say, lambda phase, parent, done, total: errors.is_terminal and say(f"{phase}: {done} of {total}")
 
@@ -135,7 +182,7 @@ def _bytes(text: str) -> int:
 
 @plugins.command("list")
 def list_plugins(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False) -> None:
-    """Every place a plugin library was looked for, and what is registered."""
+    """List the places searched for a plugin library, and the plugins registered."""
     from jotr_deploy.plugins.library import describe
 
     _show(describe(), as_json)
@@ -143,11 +190,11 @@ def list_plugins(as_json: Annotated[bool, typer.Option("--json", help="Print as 
 
 @plugins.command()
 def check(
-    bundle: Annotated[Path | None, typer.Argument(help="Say what the files of this bundle need.")] = None,
+    bundle: Annotated[Path | None, typer.Argument(help="Also report what the files of this bundle need.")] = None,
     tensorrt_include: Annotated[Path | None, typer.Option(help="Folder of TensorRT's headers.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """What is there, what building the library needs, and what the files of a bundle need."""
+    """Report what is available, what building the library needs, and what the files of a bundle need."""
     from jotr_deploy.plugins.library import describe
     from jotr_deploy.plugins.library_build import describe_tools
 
@@ -162,7 +209,7 @@ def _needs_of(path: Path) -> list[Any]:
     for entry in bundle.manifest.files:
         if entry.name.endswith(".onnx"):
             has = required_plugin(bundle.file(entry.role, entry.name))
-            what = "sampling nodes: their function or a plugin executes them" if has else "standard operators only"
+            what = "sampling nodes: run by their function body or a plugin" if has else "standard operators only"
             found.append(Looked("needs", entry.name, None, what))
         elif "plugin" in entry.built_with:
             found.append(Looked("needs", entry.name, None, f"plugin: {entry.built_with['plugin']}"))
@@ -172,10 +219,10 @@ def _needs_of(path: Path) -> list[Any]:
 @plugins.command()
 def build(
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Library to write; default in the cache.")
+        Path | None, typer.Option("-o", "--output", help="Library to write; by default in the user's cache.")
     ] = None,
     tensorrt_include: Annotated[Path | None, typer.Option(help="Folder of TensorRT's headers.")] = None,
-    architectures: Annotated[str | None, typer.Option(help="As CMake writes them: 87, or 80;90.")] = None,
+    architectures: Annotated[str | None, typer.Option(help="GPU architectures in CMake's form: 87, or 80;90.")] = None,
 ) -> None:
     """Compile the C++ plugin library on this machine."""
     from jotr_deploy.plugins.library_build import build_library

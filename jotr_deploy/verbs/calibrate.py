@@ -1,4 +1,4 @@
-"""The command line of eight-bit networks: `calibrate`."""
+"""The `calibrate` command."""
 
 from __future__ import annotations
 
@@ -19,39 +19,45 @@ if TYPE_CHECKING:
     from jotr_deploy.calibration.eight_bit_copy import Calibrated
 
 PRECISIONS = tuple(precision for precision in Precision if precision.calibrated)
-_BAR = 30  # characters of the longest bar
+_BAR = 30  # characters in the longest bar
 
 
 def calibrate(
     bundle: Annotated[Path, typer.Argument(help="Bundle directory.")],
-    images: Annotated[Path | None, typer.Option(help="Image, folder, glob or video to take people from.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Image, folder, glob or video to calibrate on.")] = None,
     keypoints: Annotated[
-        Path | None, typer.Option(help="Joints of the people in --images; by default those in the file's own folder.")
+        Path | None,
+        typer.Option(help="2-D joints of the people in --images, which is by default the folder of this file."),
     ] = None,
-    synthetic: Annotated[int | None, typer.Option(min=1, help="Take this many people of synthetic scenes.")] = None,
+    synthetic: Annotated[int | None, typer.Option(min=1, help="Calibrate on N people in synthetic scenes.")] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Add the file to a copy of the bundle, made here.")
+        Path | None, typer.Option("-o", "--output", help="Write a copy of the bundle here, with the file added.")
     ] = None,
-    crops: Annotated[int | None, typer.Option(min=1, help="How many people of --images at most; 256.")] = None,
+    crops: Annotated[
+        int | None, typer.Option(min=1, help="Use at most N people from --images; 256 by default.")
+    ] = None,
     precision: Annotated[
-        str, typer.Option(help="int8; or fp8 for GPUs that have it: Ada, Hopper, Blackwell.")
+        str, typer.Option(help="int8, or fp8 on GPUs that support it: Ada, Hopper, Blackwell.")
     ] = "int8",
-    method: Annotated[str, typer.Option(help=f"How ranges are chosen: {', '.join(CALIBRATION_METHODS)}.")] = "mse",
+    method: Annotated[str, typer.Option(help=f"Range calibration: {', '.join(CALIBRATION_METHODS)}.")] = "mse",
     budget_mm: Annotated[
-        float | None, typer.Option("--budget-mm", min=0.0, help="Largest mean distance of the joints from fp32; 4.")
+        float | None,
+        typer.Option(
+            "--budget-mm", min=0.0, help="Largest mean joint distance from fp32 in millimetres; 4 by default."
+        ),
     ] = None,
     placement: Annotated[
-        Path | None, typer.Option(help="Bundle whose blocks are taken, whatever they cost, in place of a budget.")
+        Path | None, typer.Option(help="Bundle whose choice of eight-bit blocks is reused, whatever the error.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Add an eight-bit network that stays within a budget of millimetres."""
+    """Add an eight-bit network that stays within an error budget in millimetres."""
     choice("--precision", precision, PRECISIONS)
     chosen = Precision(precision)
     choice("--method", method, CALIBRATION_METHODS)
     if (images is None and keypoints is None) == (synthetic is None):
         raise JotrDeployError(
-            "calibrate takes pictures or drawn scenes, one of the two", "give --images, --keypoints or --synthetic 256"
+            "calibrate needs either pictures or synthetic scenes", "give --images, --keypoints or --synthetic 256"
         )
     exclusive("--synthetic", synthetic is not None, {"--crops": crops})
     exclusive("--placement", placement is not None, {"--budget-mm": budget_mm})
@@ -86,16 +92,16 @@ def calibrate(
 
 
 def as_dict(result: Calibrated, skipped: tuple[str, ...]) -> dict[str, Any]:
-    """What `--json` prints."""
+    """The output of `--json`."""
     search = asdict(result.search)
     return {**search, "crops": result.crops, "held_out": result.held_out, "skipped": list(skipped),
             "size_bytes": result.size_bytes, "float_bytes": result.float_bytes}  # fmt: skip
 
 
 def block_table(result: Calibrated) -> Table:
-    """Every block by what it costs alone, as bars."""
+    """A table of the drift that each block causes on its own, with bars."""
     table = Table(
-        title=f"drift of each block alone in {result.precision}, {result.held_out} held-out crops; all together "
+        title=f"drift with one block in {result.precision}, {result.held_out} held-out crops; with all of them "
         f"{result.search.all_mm:.2f} mm",
         title_justify="left",
     )

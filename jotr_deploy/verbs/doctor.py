@@ -22,7 +22,7 @@ def doctor(
     bundle: Annotated[Path | None, typer.Argument(help="Also check this bundle.")] = None,
     selftest: Annotated[
         bool,
-        typer.Option("--selftest", help="Run every installed engine on networks up to the full one; takes minutes."),
+        typer.Option("--selftest", help="Test every installed engine, up to the full network; takes minutes."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
@@ -83,7 +83,7 @@ def _print_selftest(found: SelfTest) -> None:
     for line in (place, versions):
         console.print(line, highlight=False, soft_wrap=True)
     table = Table()
-    for column in ("network", "engine", "precision", "result", "largest difference of its limit", "s"):
+    for column in ("network", "engine", "precision", "result", "largest difference, of limit", "s"):
         table.add_column(column, no_wrap=not column.startswith("largest"), justify="right" if column == "s" else "left")
     for row in found.rows:
         result, said = f"[{colours[row.result]}]{row.result}[/]", escape(row.difference or row.detail)

@@ -29,8 +29,8 @@ def evaluate(
     smpl: Annotated[
         Path | None, typer.Option(help="Folder with the SMPL files of all genders, needed for data sets.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the drawn scenes; training uses seeds below 1000.")] = 1000,
-    scenes: Annotated[int | None, typer.Option(min=1, help="Number of scenes to draw; 256 by default.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the scenes; training uses seeds below 1000.")] = 1000,
+    scenes: Annotated[int | None, typer.Option(min=1, help="Number of synthetic scenes; 256 by default.")] = None,
     file: Annotated[str | None, typer.Option(help="Network file of the bundle; mesh.onnx by default.")] = None,
     drift: Annotated[
         bool, typer.Option("--drift", help="Also compare every mesh file of the bundle with the fp32 one.")
@@ -42,22 +42,22 @@ def evaluate(
     occlusion: Annotated[
         str | None,
         typer.Option(
-            help="Also hide each person behind patches of these sides (published: 40,80) on a crop of 224 px."
+            help="Also occlude each person with square patches of these sides (published: 40,80) on a crop of 224 px."
         ),
     ] = None,
     stride: Annotated[
-        int | None, typer.Option(help="Distance between neighbouring patches on that crop in pixels; 10 by default.")
+        int | None, typer.Option(help="Stride between neighbouring patches on that crop, in pixels; 10 by default.")
     ] = None,
     textures: Annotated[
         Path | None,
-        typer.Option(help="Folder of pictures to cut patches from, such as DTD; drawn ones by default."),
+        typer.Option(help="Folder of pictures to cut patches from, such as DTD; synthetic textures by default."),
     ] = None,
     keep_joints: Annotated[
-        bool, typer.Option("--keep-joints", help="Also give the network the 2-D joints that a patch hides.")
+        bool, typer.Option("--keep-joints", help="Let the network keep the 2-D joints hidden by a patch.")
     ] = False,
-    every: Annotated[int | None, typer.Option(min=1, help="Hide people in every Nth picture only.")] = None,
+    every: Annotated[int | None, typer.Option(min=1, help="Occlude people in every Nth picture only.")] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder for heat maps and the manifest of the patches.")
+        Path | None, typer.Option("-o", "--output", help="Folder for heat maps and the patch manifest.")
     ] = None,
     device: Annotated[str, typer.Option(help=f"{listed(DEVICES)}.")] = "auto",
     threads: Annotated[
@@ -65,7 +65,7 @@ def evaluate(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Measure a bundle against ground truth: held-out drawn scenes, or a data set."""
+    """Measure a bundle against ground truth: held-out synthetic scenes, or a data set."""
     choice("--device", device, DEVICES)
     how = {"--stride": stride, "--textures": textures, "--every": every, "--output": output}
     attack = _attack(occlusion, how, keep_joints)
@@ -108,9 +108,7 @@ def _attack(sizes: str | None, how: Mapping[str, Any], keep_joints: bool) -> Occ
     if sizes is None:
         for option, value in {**how, "--keep-joints": keep_joints or None}.items():
             if value is not None:
-                raise JotrDeployError(
-                    f"{option} is given without --occlusion", "it is about patches: --occlusion 40,80 asks for them"
-                )
+                raise JotrDeployError(f"{option} needs --occlusion", f"add --occlusion 40,80, or leave {option} out")
         return None
     from jotr_deploy.evaluation.occlusion import OcclusionOptions
     from jotr_deploy.evaluation.patches import STRIDE, patch_sizes

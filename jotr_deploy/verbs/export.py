@@ -15,9 +15,9 @@ from jotr_deploy.verbs.terminal import console, difference_table, done, exclusiv
 
 
 def export(
-    output: Annotated[Path, typer.Option("-o", "--output", help="Bundle directory to make.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Bundle directory to create.")],
     checkpoint: Annotated[
-        Path | None, typer.Argument(help="JOTR .pth.tar as published, or a checkpoint of this package.")
+        Path | None, typer.Argument(help="Published JOTR .pth.tar, or a checkpoint trained with this package.")
     ] = None,
     sampling: Annotated[
         str,

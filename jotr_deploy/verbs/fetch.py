@@ -1,4 +1,4 @@
-"""`jotr-deploy fetch`."""
+"""`jotr-deploy fetch`: networks that find people, downloaded on request."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def fetch(
     what: Annotated[str, typer.Argument(help="people: BlazePose's networks, which find people and their joints.")],
     wheel: Annotated[
         Path | None,
-        typer.Option("--from", help="Wheel that holds them, for machines without a network or pip."),
+        typer.Option("--from", help="Wheel that contains them, for machines without network access or pip."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Fetch them again even if they are already there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Fetch them again even if they are already present.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Fetch networks that find people in photographs: Apache-2.0, from your package index, 36 MB."""
+    """Fetch networks that find people in photographs (Apache-2.0, 36 MB, from your package index)."""
     choice("WHAT", what, ("people",))
     needs("fetch", "onnxruntime")
     from jotr_deploy.errors import BundleError
@@ -31,7 +31,7 @@ def fetch(
 
     found = None
     if not force and wheel is None:
-        with suppress(BundleError):  # damaged files are what fetching mends
+        with suppress(BundleError):  # fetching repairs damaged files
             found = fetched_people()
     fresh = found is None
     if found is None:
@@ -45,5 +45,7 @@ def fetch(
         megabytes = (found.folder / name).stat().st_size / 1e6
         console.print(f"  {name}  {megabytes:.1f} MB  sha256 {digest[:12]}", highlight=False)
     console.print(f"[dim]licence[/] Apache-2.0, from {PACKAGE} {VERSION} by The MediaPipe Authors", highlight=False)
-    what_was_done = "fetched and compared with the originals" if fresh else "already there; --force fetches them again"
+    what_was_done = (
+        "fetched and compared with the originals" if fresh else "already present; --force fetches them again"
+    )
     done(escape(str(found.folder)), what_was_done, "jotr-deploy run starter PHOTO")

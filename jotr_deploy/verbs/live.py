@@ -1,4 +1,4 @@
-"""`run --live`: rate and times of the stages in the terminal while frames go by."""
+"""`run --live` in the terminal: frame rate and stage times during the run."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from jotr_deploy.support.spans import Spans
 from jotr_deploy.verbs.terminal import errors
 
 WINDOW_S = 2.0
-"""What is shown is of this long."""
+"""Length of the sliding window that the figures cover."""
 _REFRESH_S = 0.25
 
 
 @contextmanager
 def shown(spans: Spans) -> Iterator[Callable[[int, int | None], None]]:
-    """To be told of every frame that is done; draws a few times a second, and a last time at the end."""
+    """Callback for each finished frame; redraws a few times a second, and once more at the end."""
     done, total, drawn_s = 0, None, 0.0
     with Live(console=errors, auto_refresh=False) as live:
 
@@ -37,11 +37,11 @@ def shown(spans: Spans) -> Iterator[Callable[[int, int | None], None]]:
         yield progress
         live.update(table(spans, done, total), refresh=True)
     if not errors.is_terminal:
-        errors.print()  # the table ends without one there
+        errors.print()  # the table ends without a line break there
 
 
 def table(spans: Spans, done: int, total: int | None) -> RenderableType:
-    """Frames done, frames a second, and the median of every stage, milliseconds, over the last `WINDOW_S`."""
+    """Table of frames done, frames per second, and each stage's median milliseconds over the last `WINDOW_S`."""
     kept = spans.spans
     since_s = (kept[-1].end_s if kept else 0.0) - WINDOW_S
     recent = list(takewhile(lambda span: span.end_s >= since_s, reversed(kept)))
@@ -51,7 +51,7 @@ def table(spans: Spans, done: int, total: int | None) -> RenderableType:
     ends_s = sorted(span.end_s for span in recent if span.stage == recent[0].stage)
     rate = (len(ends_s) - 1) / (ends_s[-1] - ends_s[0]) if len(ends_s) > 1 and ends_s[-1] > ends_s[0] else None
     title = f"frame {done}" + (f" of {total}" if total else "") + ("" if rate is None else f", {rate:.1f} frames/s")
-    found = Table(title=f"{title}; milliseconds a frame", title_justify="left", box=box.SIMPLE_HEAD)
+    found = Table(title=f"{title}; milliseconds per frame", title_justify="left", box=box.SIMPLE_HEAD)
     stages = [stage for stage in spans.stages if stage in seconds]
     for stage in stages:
         found.add_column(stage, justify="right", no_wrap=True)

@@ -1,7 +1,7 @@
-"""`run --live`: a page on this machine that shows the people of a camera or film while they are recovered.
+"""`run --live`: a page on this machine that shows people while they are recovered from a camera or film.
 
-The page is one picture that never ends loading: JPEG after JPEG (`multipart/x-mixed-replace`), which every browser
-shows without a script. It is for this machine alone, and of its users only for who knows the address.
+The page is one image that never finishes loading: JPEG after JPEG (`multipart/x-mixed-replace`), which every browser
+shows without a script. It is served to this machine alone, and only to users who know its secret address.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from jotr_deploy.errors import JotrDeployError
 Image = NDArray[np.uint8]
 
 LAST_LOOK_S = 5.0
-"""How long the end of a run waits for the browser that was opened to show a picture at all."""
+"""Longest wait, at the end of a run, for the browser that was opened to show any picture at all."""
 LAST_BYTES_S = 1.0
-"""How long the end of the page waits for browsers that take its last picture."""
+"""Longest wait, at the end of the page, for browsers to receive the last picture."""
 CLIENT_S = 10.0
-"""After which a browser that takes no more is left alone."""
+"""Time after which a browser that accepts no more data is dropped."""
 
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>jotr-deploy, live</title>
@@ -37,16 +37,16 @@ img {{ display: block; width: 100%; height: 100%; object-fit: contain }}</style>
 
 
 class LivePage:
-    """The page and its newest picture; a context manager. Pictures that a browser is too slow for are left out."""
+    """The page and its newest picture; a context manager. Pictures are skipped for browsers too slow to take them."""
 
     def __init__(self, open_browser: Callable[[str], object] | None = None) -> None:
         """Serve the page at a free port.
 
         Args:
-            open_browser: called with the page's address as soon as there is a picture.
+            open_browser: called with the page's address once there is a picture.
 
         Raises:
-            JotrDeployError: this machine gives no port.
+            JotrDeployError: no port is available on this machine.
         """
         self._secret = secrets.token_hex(8)
         self._open_browser, self._expected = open_browser, open_browser is not None
@@ -64,7 +64,7 @@ class LivePage:
 
     @property
     def watched(self) -> bool:
-        """Whether a picture would be seen: somebody looks, or will."""
+        """True where a picture would be seen: a browser is connected, or about to be."""
         return self._expected or self._watchers > 0
 
     def show(self, picture_bgr: Image) -> None:
@@ -75,12 +75,12 @@ class LivePage:
         with self._changed:
             self._newest, self._number = jpeg, self._number + 1
             self._changed.notify_all()
-        if self._open_browser is not None:  # some take seconds
+        if self._open_browser is not None:  # some browsers take seconds to open
             Thread(target=self._open_browser, args=(self.url,), name="browser", daemon=True).start()
             self._open_browser = None
 
     def last_look(self) -> None:
-        """Wait a little for a browser that was opened and has shown nothing yet, as after a single picture."""
+        """Wait briefly for a browser that was opened but has shown nothing yet, as after a single picture."""
         with self._changed:
             if self._expected and self._number:
                 self._changed.wait_for(lambda: self._seen, LAST_LOOK_S)
@@ -126,19 +126,19 @@ class LivePage:
                     jpeg, number = self._newest, self._number
                 if number == sent:
                     return
-                request.wfile.write(jpeg + next_part)  # Chromium shows a part when the head of the next has come
+                request.wfile.write(jpeg + next_part)  # Chromium shows a part once the next part's header has arrived
                 with self._changed:
                     sent, self._seen = number, True
                     self._changed.notify_all()
         finally:
             with self._changed:
                 self._watchers -= 1
-                self._expected = False  # who has left comes again by hand
+                self._expected = False  # a viewer who left can come back by hand
                 self._changed.notify_all()
 
 
 def browser() -> Callable[[str], object] | None:
-    """Opens a page in the user's browser; None where there is none but in the terminal, which is in use."""
+    """A function that opens a page in the user's browser; None without a graphical one (the terminal is in use)."""
     with suppress(webbrowser.Error):
         found = webbrowser.get()
         in_terminal = isinstance(found, webbrowser.GenericBrowser) and not isinstance(

@@ -35,82 +35,90 @@ def run(
         typer.Option(
             "-o",
             "--output",
-            help="Directory of the results; by default a new one, jotr-results/NAME, and none with --live.",
+            help="Results directory; by default a new one, jotr-results/NAME, or none with --live.",
         ),
     ] = None,
     keypoints: Annotated[
-        Path | None, typer.Option(help="2-D joints, a file or a folder of files: docs/joints.md.")
+        Path | None, typer.Option(help="2-D joints: a file or a folder of files, see docs/joints.md.")
     ] = None,
     boxes: Annotated[
         Path | None, typer.Option(help="Boxes as JSON; the bundle's pose network finds the joints.")
     ] = None,
     skeleton: Annotated[
-        str | None, typer.Option(help="Order of the joints in the keypoint file: a name of docs/joints.md.")
+        str | None, typer.Option(help="Joint order of the keypoint file: a name from docs/joints.md.")
     ] = None,
     joints_in: Annotated[
-        str, typer.Option(help="What the file's coordinates are: auto, pixels, normalised, or unrotated: before EXIF.")
+        str,
+        typer.Option(help="Coordinates of the file: auto, pixels, normalised, or unrotated (before EXIF rotation)."),
     ] = "auto",
     people: Annotated[
         str,
-        typer.Option(help="How people are found without a file: auto, blazepose, detector, hog, or frame: the whole."),
+        typer.Option(
+            help="How people are found without a file: auto, blazepose, detector, hog, or frame (the whole frame)."
+        ),
     ] = "auto",
-    every: Annotated[int, typer.Option(min=1, help="Take one frame in so many.")] = 1,
-    max_people: Annotated[int | None, typer.Option(min=1, help="Most people of a frame, the surest.")] = None,
+    every: Annotated[int, typer.Option(min=1, help="Process every Nth frame.")] = 1,
+    max_people: Annotated[
+        int | None, typer.Option(min=1, help="Keep at most N people per frame, highest score first.")
+    ] = None,
     roi: Annotated[
-        str | None, typer.Option(help="X0,Y0,X1,Y1 in pixels: only people of this part of the picture.")
+        str | None, typer.Option(help="X0,Y0,X1,Y1 in pixels: keep only people in this region of the picture.")
     ] = None,
     smooth: Annotated[
-        str | None, typer.Option(help="Of a video: one-euro, without delay, or two-sided, without lag.")
+        str | None, typer.Option(help="Smooth a video: one-euro (no delay) or two-sided (no lag).")
     ] = None,
     align: Annotated[
         bool | None,
-        typer.Option("--align/--no-align", help="Move people onto their joints; without either as the bundle says."),
+        typer.Option("--align/--no-align", help="Align people to their 2-D joints; by default the bundle decides."),
     ] = None,
     camera: Annotated[
         str | None,
         typer.Option(
-            help="Of the pictures: a file as OpenCV's calibration writes it, or published: each person's own. "
-            "By default the picture's EXIF data tell it, or it is guessed."
+            help="Camera of the pictures: a calibration file as OpenCV writes it, or published (one for each person). "
+            "By default it is read from EXIF data, or guessed."
         ),
     ] = None,
     fov: Annotated[
-        float | None, typer.Option(metavar="DEG", help="Angle of view of the camera across the longer side.")
+        float | None,
+        typer.Option(metavar="DEG", help="Field of view across the picture's longer side, in degrees."),
     ] = None,
     focal: Annotated[float | None, typer.Option(metavar="PX", help="Focal length of the camera in pixels.")] = None,
-    no_overlay: Annotated[bool, typer.Option("--no-overlay", help="Write no pictures.")] = False,
-    save_2d: Annotated[bool, typer.Option("--save-2d", help="Also draw and keep the joints that were used.")] = False,
+    no_overlay: Annotated[bool, typer.Option("--no-overlay", help="Do not write overlays.")] = False,
+    save_2d: Annotated[bool, typer.Option("--save-2d", help="Also draw and save the 2-D joints used.")] = False,
     vertices: Annotated[
-        bool, typer.Option("--vertices", help="Store the meshes in the .npz, 83 kB each; else the bundle makes them.")
+        bool, typer.Option("--vertices", help="Store meshes in the .npz, 83 kB each, instead of rebuilding them.")
     ] = False,
     obj: Annotated[bool, typer.Option("--obj", help="Also write meshes as OBJ.")] = False,
     glb: Annotated[bool, typer.Option("--glb", help="Also write an (animated) GLB.")] = False,
     coco: Annotated[bool, typer.Option("--coco", help="Also write people as COCO results.")] = False,
-    keep_going: Annotated[
-        bool, typer.Option("--keep-going", help="Name a frame that fails, and leave it out.")
-    ] = False,
+    keep_going: Annotated[bool, typer.Option("--keep-going", help="Report frames that fail and skip them.")] = False,
     live: Annotated[
-        bool, typer.Option("--live", help="Show people on a page in the browser while it runs, rates and times here.")
+        bool,
+        typer.Option(
+            "--live", help="Show people in the browser during the run, with rates and timings in the terminal."
+        ),
     ] = False,
     profile: Annotated[
-        bool, typer.Option("--profile", help="Say where the time went; write it as a trace for a browser.")
+        bool, typer.Option("--profile", help="Report where the time went, and write a trace for the browser.")
     ] = False,
     overlap: Annotated[
-        bool | None, typer.Option("--overlap/--no-overlap", help="Stages of several frames at once; where it helps.")
+        bool | None,
+        typer.Option("--overlap/--no-overlap", help="Process several frames at once; by default where it helps."),
     ] = None,
     file: Annotated[str | None, typer.Option(help="Network file of the bundle; mesh.onnx by default.")] = None,
     device: Annotated[str, typer.Option(help=f"{listed(DEVICES)}.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="Cores for the network; all by default.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU cores for the network; all by default.")] = None,
     strict: Annotated[
         bool,
-        typer.Option("--strict", help="Exit with 3, results written, if anything was skipped, unused or left out."),
+        typer.Option("--strict", help="Exit with 3 (results are written) if anything was skipped, unused or left out."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
-    """Recover the people in an image, a folder, a glob, a video, or what a camera sees."""
+    """Recover the people in an image, a folder, a glob, a video or a camera stream."""
     choice("--device", device, DEVICES)
     if not source:
         raise JotrDeployError(
-            "SOURCE is empty", "give an image, a folder, a glob in quotes, a video, a camera's number or a URL"
+            "SOURCE is empty", "give an image, a folder, a glob in quotes, a video, a camera number or a URL"
         )
     _refuse_without_a_file(joints_in, skeleton, keypoints, boxes)
     written = output is not None or not live
@@ -149,22 +157,22 @@ def run(
     if summary.ended == "interrupted":
         raise typer.Exit(INTERRUPTED)
     if strict and (unclean := list(summary.unclean())):
-        errors.print(f"[yellow]strict[/] {count(len(unclean), 'thing')} not clean, see the summary", highlight=False)
+        errors.print(f"[yellow]strict[/] {count(len(unclean), 'issue')} found, see the summary", highlight=False)
         raise typer.Exit(NOT_CLEAN)
 
 
 def _refuse_without_a_file(joints_in: str, skeleton: str | None, keypoints: Path | None, boxes: Path | None) -> None:
-    """Refuse options about a file of joints or boxes that is not given."""
+    """Refuse options that describe a file of joints or boxes when none is given."""
     if joints_in != "auto" and keypoints is None and boxes is None:
-        raise JotrDeployError("--joints-in is given without a file", "it says what the coordinates of --keypoints are")
+        raise JotrDeployError("--joints-in needs a file", "add --keypoints or --boxes, or leave --joints-in out")
     if skeleton is not None and keypoints is None:
-        raise JotrDeployError("--skeleton is given without --keypoints", "it names the joint order of a keypoint file")
+        raise JotrDeployError("--skeleton needs --keypoints", "add the keypoint file, or leave --skeleton out")
 
 
 def _refuse_unwritten(wanted: Mapping[str, bool]) -> None:
-    """Refuse options about result files where none is written."""
+    """Refuse options for result files when no results are written."""
     for option in (option for option, given in wanted.items() if given):
-        raise JotrDeployError(f"{option} with --live writes nothing without a directory", "add -o DIR")
+        raise JotrDeployError(f"{option} with --live writes nothing without a results directory", "add -o DIR")
 
 
 def _region(text: str | None) -> tuple[int, int, int, int] | None:
@@ -180,12 +188,12 @@ def _region(text: str | None) -> tuple[int, int, int, int] | None:
 
 
 def _page() -> LivePage:
-    """Say where the page is, and open it where somebody sits."""
+    """Print the address of the page, and open it in a browser when a user is at the terminal."""
     from jotr_deploy.verbs.live_page import LivePage, browser
 
     page = LivePage(browser() if errors.is_terminal else None)
     errors.print(
-        f"[bold green]open[/] {page.url} (people as they are recovered, this machine only; Ctrl-C ends it)",
+        f"[bold green]open[/] {page.url} (live results, on this machine only; Ctrl-C ends the run)",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
     return page
@@ -193,7 +201,7 @@ def _page() -> LivePage:
 
 @contextmanager
 def _watched(live: bool, spans: Spans) -> Iterator[Callable[[int, int | None], None]]:
-    """What is told of every frame: a bar, or with `live` a table of the last second."""
+    """Progress callback for each frame: a bar, or with `live` a table of the last few seconds."""
     if live:
         from jotr_deploy.verbs.live import shown
 
@@ -205,7 +213,7 @@ def _watched(live: bool, spans: Spans) -> Iterator[Callable[[int, int | None], N
 
 
 def _print(summary: RunSummary, spans: Spans, profile: bool, as_json: bool, people: str) -> None:
-    """Print the result of a run, with its profile if that is asked for."""
+    """Print the result of a run, and its profile if requested."""
     result = None if summary.output is None else Path(summary.output, summary.files[-1]).with_suffix(".npz")
     trace = None if result is None else result.with_name(f"{result.stem}_trace.json")
     profiled = _profile(spans, trace, as_json) if profile else {}
@@ -217,7 +225,7 @@ def _print(summary: RunSummary, spans: Spans, profile: bool, as_json: bool, peop
 
 
 def _profile(spans: Spans, trace: Path | None, quiet: bool) -> dict[str, Any]:
-    """Write the trace where results are written, print the figures unless `quiet`; return both for the JSON."""
+    """Write the trace next to the results and print the profile unless `quiet`; return both for the JSON."""
     from jotr_deploy.profiling.bench_table import frames_report
     from jotr_deploy.profiling.chrome_trace import write_trace
     from jotr_deploy.profiling.frame_times import frame_profile
@@ -233,7 +241,7 @@ def _profile(spans: Spans, trace: Path | None, quiet: bool) -> dict[str, Any]:
 
 
 def _notes(summary: RunSummary) -> Iterator[str]:
-    """The pictures, the file of joints, the camera, the networks that found people, and what alignment did."""
+    """Notes on the pictures, the joint file, the camera, the networks that found people, and the alignment."""
     sizes = ", ".join(f"{width} x {height}" for width, height in summary.sizes_px[:3])
     sizes += f" and {len(summary.sizes_px) - 3} more sizes" if len(summary.sizes_px) > 3 else ""
     yield f"read: {count(summary.frames_read, 'frame')} of {sizes} px"
@@ -248,21 +256,23 @@ def _notes(summary: RunSummary) -> Iterator[str]:
         yield f"people found by {named}"
     done = summary.alignment
     if done is not None and done.moved:
-        change = f"joints off by {done.before_percent:.2f} % of the crop before, {done.after_percent:.2f} % after, mean"
-        kept = f"; {count(done.kept, 'mesh', 'meshes')} as recovered" if done.kept else ""
+        change = f"mean joint error {done.before_percent:.2f} % of the crop before, {done.after_percent:.2f} % after"
+        kept = f"; {count(done.kept, 'mesh', 'meshes')} kept as recovered" if done.kept else ""
         yield f"aligned: {count(done.moved, 'mesh', 'meshes')}, {change}{kept}"
     elif done is not None and summary.people:
-        yield "aligned: none; no joints, or none that fit better"
+        yield "aligned: none; no joints, or no better fit"
 
 
 def _say_what_to_fetch(summary: RunSummary, people: str) -> None:
-    """One line where the starter bundle's own networks found people because better ones were never fetched."""
+    """Hint at `fetch` when the starter bundle's own networks found people because better ones were never fetched."""
     from jotr_deploy.bundle import starter_path
 
     own = bool(summary.networks) and all("/" not in used["file"] for used in summary.networks)
     if people == "auto" and own and summary.bundle == str(starter_path()):
         fetch = "[bold]jotr-deploy fetch people[/]"
-        console.print(f"These networks know drawn people; for real ones: {fetch}", highlight=False, soft_wrap=True)
+        console.print(
+            f"These networks were trained on synthetic people; for real ones: {fetch}", highlight=False, soft_wrap=True
+        )
 
 
 def _report(summary: RunSummary, result: Path | None, with_table: bool) -> None:
@@ -271,7 +281,7 @@ def _report(summary: RunSummary, result: Path | None, with_table: bool) -> None:
         from rich.table import Table
 
         table = Table(
-            title="milliseconds a frame, mean", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+            title="mean milliseconds per frame", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
         )
         times = summary.milliseconds_per_frame
         for stage in (*times, "all"):
@@ -283,7 +293,7 @@ def _report(summary: RunSummary, result: Path | None, with_table: bool) -> None:
     for label in summary.labels:
         console.print(f"[yellow]note[/] {escape(label)}", highlight=False, soft_wrap=True)
     kinds: dict[str, list[str]] = {}
-    for kind, why in (*summary.unclean(), *(("of an earlier run", file) for file in summary.earlier)):
+    for kind, why in (*summary.unclean(), *(("from an earlier run", file) for file in summary.earlier)):
         kinds.setdefault(kind, []).append(why)
     for kind, lines in kinds.items():
         more = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
@@ -299,7 +309,7 @@ def _report(summary: RunSummary, result: Path | None, with_table: bool) -> None:
     picture = result.with_name(drawn[0]) if drawn else None
     film = f" ({summary.film})" if summary.film else ""
     if summary.film and "ffmpeg" not in summary.film:
-        film = f" ({summary.film}; with an ffmpeg on the PATH it would play in browsers)"
+        film = f" ({summary.film}; install ffmpeg for one that plays in browsers)"
     look = "" if picture is None else f"look at {quote(str(picture))}{film}, or "
     files = count(len(summary.files), "file")
     done(result.parent, f"{found} in {frames}, {files}", f"{look}jotr-deploy view {quote(str(result))}")

@@ -1,4 +1,4 @@
-"""What every verb says and asks in the same way: steps, bars, tables, last lines, refused options."""
+"""Terminal output shared by all verbs: steps, bars, tables, closing lines, refused options."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from jotr_deploy.support.precisions import Precision
 if TYPE_CHECKING:
     from jotr_deploy.engines.verify import Difference
 
-console, errors = Console(emoji=False), Console(stderr=True, emoji=False)  # ":x:" in a path is no picture
+console, errors = Console(emoji=False), Console(stderr=True, emoji=False)  # ":x:" in a path is not an emoji
 
 
 @contextmanager
 def steps() -> Iterator[Any]:
-    """Say each step as it starts, with its duration when the next one begins."""
+    """Announce each step as it starts, and its duration when the next one begins."""
     start = time.perf_counter()
     with errors.status("starting") as status:
 
@@ -42,7 +42,7 @@ def steps() -> Iterator[Any]:
 
 @contextmanager
 def bar() -> Iterator[Any]:
-    """A progress bar for `progress(step, done, total)`; a step that does not know its length shows a count."""
+    """A progress bar for `progress(step, done, total)`; a step of unknown length shows a count."""
     if not errors.is_terminal:  # the bar would leave an empty line
         yield lambda step, done, total: None
         return
@@ -59,7 +59,7 @@ def difference_table(
     precision: Precision = Precision.FP32,
     title: str = "ONNX Runtime against PyTorch, max (mean) on random crops",
 ) -> Table:
-    """Every output of a comparison, at every batch, beside its limit."""
+    """A table of every compared output at every batch size, with its limit."""
     from jotr_deploy.engines.verify import UNITS
 
     batches = sorted({row.batch for row in rows})
@@ -79,14 +79,14 @@ def difference_table(
 
 
 def exclusive(option: str, given: bool, others: Mapping[str, object]) -> None:
-    """Refuse what would be ignored silently."""
+    """Refuse an option that would be silently ignored."""
     for other, value in others.items():
         if given and value is not None:
             raise JotrDeployError(f"{option} and {other} are both given", "leave one of them out")
 
 
 def needs(verb: str, *modules: str) -> None:
-    """Say which packages a verb lacks before any of its work starts."""
+    """Report the packages that a verb lacks before any of its work starts."""
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
         extras = {"export": ["export", "cpu"], "train": ["train"], "view": ["viewer"]}.get(verb, ["cpu"])

@@ -19,13 +19,13 @@ _LINE_EVERY_S = 30.0
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="TOML file, such as those of configs/.")],
+    config: Annotated[Path, typer.Argument(help="TOML file, such as those in configs/.")],
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="Run directory; by default runs/ and the name of the configuration."),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run from its last checkpoint, or start it.")
+        bool, typer.Option("--resume", help="Continue the run from its last checkpoint; start it if there is none.")
     ] = False,
     recipe: Annotated[
         str | None,
@@ -33,10 +33,10 @@ def train(
     ] = None,
     qat: Annotated[
         Path | None,
-        typer.Option("--qat", help="Calibrated bundle: continue training with the rounding of its int8 file."),
+        typer.Option("--qat", help="Calibrated bundle for quantisation-aware training: simulates its int8 rounding."),
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY=VALUE that overrides the file; keys are dotted.")
+        list[str] | None, typer.Option("--set", help="KEY=VALUE that overrides the file; nested keys are dotted.")
     ] = None,
 ) -> None:
     """Train a network from a configuration; on SIGINT or SIGTERM a checkpoint is saved first."""
@@ -54,7 +54,9 @@ def train(
         if value is None:
             continue
         if wanted.task != owner:
-            raise JotrDeployError(f"{option} is of the task {owner}, {config} is of {wanted.task}", "leave it out")
+            raise JotrDeployError(
+                f"{option} is for the task {owner}, {config} is for {wanted.task}", f"leave {option} out"
+            )
         wanted = wanted.model_copy(update={"options": {**wanted.options, key: str(value)}})
     task, resolved = make_task(wanted)
     run = output or Path("runs") / config.stem
@@ -62,8 +64,8 @@ def train(
         fitted = fit(task, resolved, run, resume, progress)
     if not fitted.finished:
         console.print(
-            f"stopped after step {fitted.step} of {resolved.steps}; {escape(str(run / CHECKPOINT))} goes on from there "
-            f"with [bold]--resume[/]", highlight=False, soft_wrap=True,
+            f"stopped after step {fitted.step} of {resolved.steps}; [bold]--resume[/] continues from "
+            f"{escape(str(run / CHECKPOINT))}", highlight=False, soft_wrap=True,
         )  # fmt: skip
         raise typer.Exit(130)
     done(run / WEIGHTS, f"{resolved.steps} steps", f"tensorboard --logdir {run}")
@@ -71,7 +73,7 @@ def train(
 
 @contextmanager
 def _line() -> Iterator[Progress]:
-    """Progress bar in a terminal, an occasional line elsewhere."""
+    """A progress bar in a terminal, an occasional line elsewhere."""
     with bar() as show:
         if errors.is_terminal:
             yield show
@@ -81,7 +83,7 @@ def _line() -> Iterator[Progress]:
         def say(text: str, steps: int, total: int | None) -> None:
             nonlocal first, last
             now, of = time.monotonic(), total or steps
-            first = steps - 1 if first < 0 else first  # a resumed run does not begin at zero
+            first = steps - 1 if first < 0 else first  # a resumed run does not start at zero
             if now - last < _LINE_EVERY_S and steps < of:
                 return
             last, left = now, (now - start) / (steps - first) * (of - steps)

@@ -40,13 +40,13 @@ def view(
 
     file = find_result(result)
     recording = read_people(file, bundle)
-    _ = recording.faces, recording.people[:1].vertices_m  # a bundle that is missing is told before the page opens
+    _ = recording.faces, recording.people[:1].vertices_m  # report a missing bundle before the page opens
     with ExitStack() as stack:
         frames = _open_frames(file, recording, source)
         pictures = None
         if frames is None:
             errors.print(
-                f"[yellow]note[/] {escape(recording.source)} is not found, the meshes stand alone; --source names it",
+                f"[yellow]note[/] {escape(recording.source)} is not found, only meshes are shown; give --source",
                 highlight=False, soft_wrap=True,
             )  # fmt: skip
         else:
@@ -64,10 +64,10 @@ def view(
 
 
 def _open_frames(file: Path, recording: PeopleFile, source: str | None) -> FrameSource | None:
-    """The frames of a result as it knows them: undistorted where the camera's lens bends; None without any.
+    """Frames of a result in its own pixels, undistorted if its camera has lens distortion; None if not found.
 
     Raises:
-        SourceError: the source that the user names cannot be read, or shows something else; the lens is damaged.
+        SourceError: the user's source cannot be read or shows something else; the lens parameters are damaged.
     """
     from jotr_deploy.runtime.sources.camera_files import lens_of_facts
     from jotr_deploy.runtime.sources.scene_camera import CameraChoice
@@ -80,15 +80,15 @@ def _open_frames(file: Path, recording: PeopleFile, source: str | None) -> Frame
 
 
 def _frames_as_taken(file: Path, recording: PeopleFile, source: str | None) -> FrameSource | None:
-    """The frames of a result: those the user names, or the first likely ones of the right size; None without any.
+    """Frames of a result as captured: the user's source, or the first likely one of the right size; None without any.
 
     Raises:
-        SourceError: the source that the user names cannot be read, or shows something else.
+        SourceError: the user's source cannot be read, or shows something else.
     """
     from jotr_deploy.runtime.sources.opening import open_source
     from jotr_deploy.visual.viewer_data import likely_sources
 
-    unread: list[str] = []  # a picture that cannot be read is not there, the others are
+    unread: list[str] = []  # unreadable pictures count as missing, the others are shown
     if source is not None:
         frames = open_source(source, unread)
         if frames.size_px != recording.image_size_px:
@@ -97,7 +97,7 @@ def _frames_as_taken(file: Path, recording: PeopleFile, source: str | None) -> F
             (width, height), (wide, high) = frames.size_px, recording.image_size_px
             raise SourceError(
                 f"{source}: its pictures are {width} x {height} px, those of {file} were {wide} x {high} px",
-                "give what the run was given, or leave --source out",
+                "give the source of the run, or leave --source out",
             )
         return frames
     for path in likely_sources(file, recording):

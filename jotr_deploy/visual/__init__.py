@@ -1,1 +1,1 @@
-"""Pictures and files made of `People`."""
+"""Pictures and files made from `People`."""

@@ -1,4 +1,4 @@
-"""A bar with a line of text along the bottom of a picture."""
+"""Caption: a bar with text along the bottom of a picture."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 # Height of a capital letter as a share of the picture's mean side; below READABLE_PX a letter is not readable.
 LETTER_SHARE = 0.016
 READABLE_PX = 6.5
-# The bar takes at most this share of the picture's height: the letters shrink, in the end there is no bar.
+# Largest share of the picture's height for the bar: letters shrink to fit, and if they cannot there is no bar.
 BAR_SHARE = 0.5
 BAR_OPACITY = 0.72
 # Height of a capital letter of OpenCV's plain font at scale 1.
@@ -22,7 +22,7 @@ _FINER = 4
 
 
 def draw_caption(picture_bgr: NDArray[Any], text: str) -> None:
-    """Write a caption into the picture, (H, W, 3) uint8, in as many lines as it takes."""
+    """Draw a caption into the picture, (H, W, 3) uint8, in as many lines as needed."""
     import cv2
 
     height, width = picture_bgr.shape[:2]
@@ -64,5 +64,5 @@ def _bar_rows(lines: int, letter: float) -> int:
 
 
 def _plain(text: str) -> str:
-    """The text in the letters that OpenCV can draw."""
+    """Text in characters that OpenCV can draw."""
     return unicodedata.normalize("NFKD", text.replace("·", "|")).encode("ascii", "replace").decode().strip()

@@ -1,9 +1,9 @@
-"""People as COCO results: one list, an entry a person, as evaluation and annotation tools read it.
+"""COCO results of people: one list with an entry for each person, as evaluation and annotation tools read it.
 
 `image_id` is the file name of a still and the number of a frame of a video; `keypoints` are the 17 joints of COCO of
 the recovered body, projected, so hidden ones too, each as x, y, 1; `bbox` is x, y, width and height of the mesh in the
-picture; `score` is the confidence of the detection; `track_id` is there for who is tracked. Numbers are finite:
-a joint that is not is written as 0, 0, 0, and who has no finite mesh is left out.
+picture; `score` is the confidence of the detection; `track_id` is present for tracked people. Numbers are finite:
+a non-finite joint is written as 0, 0, 0, and people without a finite mesh are left out.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _DECIMALS = 2
 
 @contextmanager
 def coco_file(path: Path) -> Iterator[Callable[[str | int, People], None]]:
-    """A file that takes the people of one picture after the other, and appears whole when the block ends well.
+    """Writer for the people of successive pictures; the file appears, whole, if the block ends without an exception.
 
     Raises:
-        OutputError: where it cannot be written, as on a full disk.
+        OutputError: it cannot be written, for example on a full disk.
     """
     with written_aside(path) as aside, aside.open("w", encoding="utf-8") as file:
         between = "[\n"
@@ -48,7 +48,7 @@ def coco_file(path: Path) -> Iterator[Callable[[str | int, People], None]]:
 
 
 def coco_people(image_id: str | int, people: People) -> list[dict[str, Any]]:
-    """The entries of one picture's people."""
+    """Entries of the people of one picture."""
     joints_px = _in_picture(people.joints_camera_m[:, _COCO_IN_SMPL30], people)
     vertices_px = _in_picture(people.vertices_camera_m, people)
     entries = []

@@ -1,4 +1,4 @@
-"""People that networks have found, drawn over their picture: boxes with their scores, and joints."""
+"""Detected people drawn over their picture: boxes with scores, and joints."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from jotr_deploy.visual.palette import person_colours
 
 
 def draw_found(image_bgr: Array, boxes_px: Array, scores: Array, joints_px: Array | None = None) -> Array:
-    """The picture with everybody's box, score and joints.
+    """Draw everybody's box, score and joints into a copy of the picture.
 
     Args:
         image_bgr: (H, W, 3) uint8; not changed.
         boxes_px: (N, 4) x0 y0 x1 y1.
-        scores: (N,) written at the boxes.
+        scores: (N,) drawn at the boxes.
         joints_px: (N, 30, 3) x, y, confidence in the order of `SMPL30`; those with confidence 0 are not drawn.
 
     Returns:

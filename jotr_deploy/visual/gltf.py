@@ -1,9 +1,9 @@
-"""People as a binary glTF 2.0 file (GLB) for any 3-D viewer: a picture stands still, a clip plays.
+"""Binary glTF 2.0 files (GLB) of people for any 3-D viewer: a still, or an animation for a clip.
 
-All people stand before one scene camera (docs/cameras.md), x right, y up, z towards the camera, metres. The file holds
-that camera too.
+All people are in the frame of one scene camera (docs/cameras.md), x right, y up, z towards the camera, metres. The file
+contains that camera too.
 
-A person-frame of a clip takes 83 kB (6890 vertices of 12 bytes), so 50 000 of them fill the 4 GiB a GLB can have.
+A person in one frame takes 83 kB (6890 vertices of 12 bytes), so 50 000 of them fill the 4 GiB limit of a GLB.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from jotr_deploy.visual.palette import person_colours
 from jotr_deploy.visual.result_files import PeopleFile
 
 # Frames in one animated mesh. Its animation needs a weight for every frame and frame, and viewers limit the number of
-# shapes a mesh can take; a person in view for longer becomes several meshes that take turns.
+# morph targets of a mesh; a person in view for longer becomes several meshes, shown one after the other.
 RUN_FRAMES = 64
 MAX_BYTES = 2**32
-# What a person-frame takes beside its vertices: its description in JSON and its share of the weights.
+# Size of a person in one frame beside the vertices: its JSON and its share of the weights.
 _OVERHEAD_BYTES = 1024
 # Half a turn about x: from the camera frame (y down, z into the scene) to the viewer's.
 _VIEWER_FROM_CAMERA = [1.0, 0.0, 0.0, 0.0]
@@ -41,7 +41,7 @@ _VERTICES, _INDICES = 34962, 34963
 
 
 class _Document:
-    """A growing glTF document; its binary part goes straight to a file."""
+    """Growing glTF document whose binary part is written straight to a file."""
 
     def __init__(self, binary: IO[bytes]) -> None:
         self.binary = binary
@@ -86,16 +86,16 @@ class _Document:
 def write_glb(path: Path, recording: PeopleFile) -> None:
     """Write the people of a picture or clip as GLB.
 
-    In a clip a person is a mesh whose shapes are the frames, blended from one to the next, and is hidden (scale 0)
-    where absent. A person is a track, or without tracks a place in the list of people. Frames follow at the clip's
-    rate, one a second where it has none. What the recording is labelled with stands in `asset.extras.labels`.
+    In a clip a person is a mesh with a morph target for each frame, blended from one to the next, and is hidden
+    (scale 0) when absent. A person is a track, or without tracks a position in the list of people. Frames follow at
+    the clip's rate, or one a second if it has none. The labels of the recording are in `asset.extras.labels`.
 
     Args:
         path: the file to make or replace.
-        recording: all its vertices finite and in front of the camera.
+        recording: its vertices must all be finite and in front of the camera.
 
     Raises:
-        OutputError: where the clip is too long for a GLB or the file cannot be written; nothing is left behind then.
+        OutputError: the clip is too long for a GLB or the file cannot be written; nothing is left behind.
     """
     rows, vertices = len(recording.people), LAYOUT["vertices_m"][0][0]
     if rows * (vertices * 12 + _OVERHEAD_BYTES) + recording.faces.nbytes > MAX_BYTES:
@@ -115,9 +115,9 @@ def _add_people(document: _Document, recording: PeopleFile) -> None:
     indices = document.add_array(recording.faces.astype(np.uint32).reshape(-1), _INDICES)
     materials: dict[tuple[int, ...], int] = {}
     for person, run in _runs(recording):
-        first, *others = people[run].vertices_m + places_m[run][:, None]  # those of a run at once: they may be made now
+        first, *others = people[run].vertices_m + places_m[run][:, None]  # of a run at once: may be computed now
         attributes = {"POSITION": document.add_array(first, _VERTICES)}
-        # Fixed normals would be wrong in a mesh that moves; without them a viewer derives them.
+        # Fixed normals would be wrong for a moving mesh; without them a viewer computes its own.
         if still:
             attributes["NORMAL"] = document.add_array(vertex_normals(first, recording.faces), _VERTICES)
         colour = tuple(person_colours(np.array([person if person >= 0 else -1 - person]))[0].tolist())
@@ -132,7 +132,7 @@ def _add_people(document: _Document, recording: PeopleFile) -> None:
 
 
 def _runs(recording: PeopleFile) -> Iterator[tuple[int, Array]]:
-    """Every person's stretches of processed frames without a gap, cut to RUN_FRAMES: (person, rows of the recording).
+    """Runs of every person without a gap in processed frames, of at most RUN_FRAMES: (person, rows of the recording).
 
     A person is a track id, or -1 - k for the k-th person without a track in a frame.
     """
@@ -168,13 +168,13 @@ def _name(person: int) -> str:
 
 
 def _material(colour_rgb: tuple[int, ...]) -> dict[str, Any]:
-    """Matt; glTF wants the colour linear, the palette is sRGB."""
+    """Matt material; glTF colours are linear, the palette is sRGB."""
     linear = [(channel / 255) ** 2.2 for channel in colour_rgb]
     return {"pbrMetallicRoughness": {"baseColorFactor": [*linear, 1.0], "metallicFactor": 0.0, "roughnessFactor": 0.8}}
 
 
 def _header(document: _Document, recording: PeopleFile) -> dict[str, Any]:
-    """The JSON part of the file; glTF wants no empty lists."""
+    """JSON part of the file; glTF allows no empty lists."""
     (width, height), focal = recording.image_size_px, scene_focal_px(recording.people)
     eye = {"yfov": 2 * math.atan(height / 2 / focal), "aspectRatio": width / height, "znear": 0.1}
     nodes = document.nodes
@@ -197,7 +197,7 @@ def _header(document: _Document, recording: PeopleFile) -> dict[str, Any]:
 
 
 def _pack(target: Path, header: dict[str, Any], binary: IO[bytes]) -> None:
-    """Header, JSON and binary chunk; every array is a multiple of 4 bytes, only the JSON needs padding."""
+    """Write header, JSON and binary chunk; every array is a multiple of 4 bytes, so only the JSON needs padding."""
     text = json.dumps(header, separators=(",", ":"), allow_nan=False).encode()
     text += b" " * (-len(text) % 4)
     size = binary.tell()

@@ -1,4 +1,4 @@
-"""A number for every place on a crop, as colours under the outlines of where people are in it."""
+"""Heat map of a number for every place on a crop, under outlines of where people are."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from jotr_deploy.support.aliases import Array
 _MAP_PX, _MARGIN_PX, _TOP_PX, _RIGHT_PX, _BAR_PX = 400, 12, 50, 108, 18
 _FINER = 2  # drawn this much larger and shrunk, which keeps letters and lines clear
 _INK, _PAPER, _NOTHING = (40, 40, 40), 255, 205
-_LEVELS = (0.2, 0.5)  # share of the people with a limb there that an outline goes round
+_LEVELS = (0.2, 0.5)  # outlines enclose pixels where this share of people have a limb
 _LIMB_SHARE, _BLUR_SHARE = 0.06, 0.015  # of the crop's side: thickness of a limb, how much outlines are smoothed
 _TICKS = 5
 
 
 @dataclass(frozen=True)
 class HeatMap:
-    """Numbers by the place of a box on a crop; pixels are the crop's."""
+    """Numbers by the position of a box on a crop, in crop pixels."""
 
     values: Array  # (R, C) of rows and columns of boxes; NaN where there is none
     boxes_px: Array  # (R * C, 4) x0 y0 x1 y1, row by row: a cell lies about the middle of its box
@@ -31,7 +31,7 @@ class HeatMap:
 
 
 def draw_heat_map(heat: HeatMap) -> Array:
-    """The map with a colour bar, (H, W, 3) uint8 BGR; the box with the largest number is drawn, with its number."""
+    """Draw the map with a colour bar, (H, W, 3) uint8 BGR, and the box with the largest number."""
     import cv2
 
     width, height = _MAP_PX + _MARGIN_PX + _RIGHT_PX, _MAP_PX + _MARGIN_PX + _TOP_PX
@@ -64,7 +64,7 @@ def _colours(shares: Array) -> Array:
 
 
 def _cells(heat: HeatMap, side: int) -> Array:
-    """Every pixel has the colour of the cell it is in, and none between cells and border."""
+    """Colour every pixel by the cell it is in; pixels between cells and border have none."""
     rows, columns = heat.values.shape
     middles = (heat.boxes_px[:, :2] + heat.boxes_px[:, 2:]).reshape(rows, columns, 2) / 2
     row, column = (_cell_of(axis, heat.crop_side, side) for axis in (middles[:, 0, 1], middles[0, :, 0]))
@@ -75,7 +75,7 @@ def _cells(heat: HeatMap, side: int) -> Array:
 
 
 def _cell_of(middles_px: Array, crop_side: int, side: int) -> Array:
-    """Cell of each of `side` pixels across the crop, -1 where there is none."""
+    """Cell of each of `side` pixels across the crop, or -1."""
     half = np.diff(middles_px).mean() / 2 if len(middles_px) > 1 else crop_side / 2
     between = (middles_px[1:] + middles_px[:-1]) / 2
     edges = np.concatenate([[middles_px[0] - half], between, [middles_px[-1] + half]])
@@ -95,7 +95,7 @@ def _outline_people(picture: Array, heat: HeatMap) -> None:
 
 
 def limb_share(joints_px: Array, crop_side: int) -> Array:
-    """(S, S) in 0..1: the share of the people who have a limb at this pixel; limbs with a NaN are left out."""
+    """(S, S) in 0..1, share of the people who have a limb at this pixel; limbs with a NaN are left out."""
     import cv2
 
     total = np.zeros((crop_side, crop_side))
@@ -122,7 +122,7 @@ def _mark_largest(picture: Array, heat: HeatMap) -> None:
 
 
 def _bar(strip: Array, heat: HeatMap) -> None:
-    """The colours from the lowest number at the bottom to the highest at the top, with some numbers."""
+    """Colour bar from the lowest number at the bottom to the highest at the top, with some labels."""
     rows, wide, (low, high) = len(strip), _BAR_PX * _FINER, heat.span
     strip[:, :wide] = _colours(np.linspace(1, 0, rows))[:, None]
     for share in np.linspace(0, 1, _TICKS).tolist():

@@ -1,4 +1,4 @@
-"""Draw people over the picture they were recovered from: meshes, or the joints the network was given."""
+"""Overlays of people on their picture: meshes, or the joints that the network was given."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ Image = NDArray[np.uint8]
 
 NEAR_M = 0.05
 OPACITY = 0.88
-# From the camera's left shoulder; camera frame, x right, y down, z into the scene.
+# Light from over the camera's left shoulder; camera frame, x right, y down, z into the scene.
 TOWARDS_LIGHT = np.array([-0.36, -0.48, -0.8])
 AMBIENT = 0.3
-# The outline is a pixel wide; on a small person it is as faint as a line of this width would be.
+# The outline is one pixel wide; on a small person it is faded as if it had this width.
 OUTLINE_SHADE = 0.45
 OUTLINE_M = 0.006
-# A depth step within one person that gets an outline: an arm before the chest does, a fold of the surface does not.
+# Depth step within one person that gets an outline: an arm in front of the chest, but not a fold of the surface.
 OUTLINE_STEP_M = 0.06
 
 
 def draw_people(image_bgr: Image, people: People, faces: Array, *, caption: str | None = None) -> Image:
-    """The picture with everybody's mesh over it.
+    """Draw everybody's mesh over a copy of the picture.
 
-    Every mesh is projected with its person's own camera, which is exact. What hides what is decided by depth in the
-    one scene camera (`geometry.scene_frame`): depths of different focal lengths do not compare, so between people this
-    order is an approximation.
+    Every mesh is projected with its person's own camera, which is exact. Occlusion is decided by depth in the
+    one scene camera (`geometry.scene_frame`): depths of different focal lengths are not comparable, so the order
+    between people is an approximation.
 
     Args:
         image_bgr: (H, W, 3) uint8; not changed.
-        people: whoever is in it; nobody, or people outside the picture or behind the camera, leave it as it is.
+        people: people in it; those outside the picture or behind the camera are not drawn.
         faces: (F, 3) triangles of the body, counter-clockwise from outside.
         caption: a line for a bar along the bottom.
 
@@ -84,7 +84,7 @@ def _draw_meshes(picture: Image, people: People, faces: Array) -> None:
 
 
 def _window(pixels: Array, shape: tuple[int, ...]) -> tuple[int, int, int, int] | None:
-    """The part of the picture, x0 y0 x1 y1 with the ends outside, that holds these points and a rim of a pixel."""
+    """Window of the picture, x0 y0 x1 y1 with x1 and y1 excluded, around these points with a margin of a pixel."""
     pixels = pixels[np.isfinite(pixels).all(1)]
     if not len(pixels):
         return None
@@ -98,12 +98,12 @@ def _outline(person: Array, depth_m: Array, step_m: Array) -> Array:
     """Outline of a person against the background, another person, or a part of themselves that lies well behind.
 
     Args:
-        person: (H, W) number of who is seen, -1 for nobody.
+        person: (H, W) number of the visible person, or -1.
         depth_m: (H, W).
-        step_m: (N,) for each person, what counts as well behind.
+        step_m: (N,) depth step that counts as well behind, for each person.
 
     Returns:
-        (H, W) bool, on the side of the part in front; anything where nobody is seen.
+        (H, W) bool, on the side of the part in front; undefined where nobody is visible.
     """
     outline = np.zeros(person.shape, bool)
     behind = depth_m + step_m[person]
@@ -115,7 +115,7 @@ def _outline(person: Array, depth_m: Array, step_m: Array) -> Array:
 
 
 def draw_keypoints(image_bgr: Image, people: People) -> Image:
-    """The picture with the joints each person's network input was made of, their bones, and the square crop.
+    """Draw the joints given to the network, their bones, and the square crops into a copy of the picture.
 
     Args:
         image_bgr: (H, W, 3) uint8; not changed.
@@ -144,6 +144,6 @@ def draw_keypoints(image_bgr: Image, people: People) -> Image:
 
 
 def _drawable(point_px: Array) -> tuple[int, int]:
-    """Whole pixels within what OpenCV's drawing takes."""
+    """Integer pixels within the range that OpenCV can draw."""
     x, y = np.rint(np.clip(np.nan_to_num(point_px), -30000, 30000))
     return int(x), int(y)

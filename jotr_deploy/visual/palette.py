@@ -1,4 +1,4 @@
-"""One colour for each person, the same wherever a person is drawn."""
+"""Colours of people, the same wherever a person is drawn."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _RGB = np.array(
 
 
 def person_colours(track_ids: NDArray[Any]) -> NDArray[np.uint8]:
-    """(N, 3) RGB: by track where a person has one (>= 0), otherwise by the place in the list of people."""
+    """(N, 3) RGB, by track if a person has one (>= 0), otherwise by position in the list of people."""
     track_ids = np.asarray(track_ids, np.int64)
     colours: NDArray[np.uint8] = _RGB[np.where(track_ids >= 0, track_ids, np.arange(len(track_ids))) % len(_RGB)]
     return colours

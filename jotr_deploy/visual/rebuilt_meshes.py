@@ -1,4 +1,4 @@
-"""People without meshes at hand: vertices and faces that a result leaves out, made by its bundle at first use."""
+"""People without stored meshes: vertices and faces are computed with the bundle on first access."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _REMEDY = (
 
 
 class PutOff:
-    """A base for values some of whose attributes are made when they are first asked for, and kept then."""
+    """Base class for values with attributes that are computed on first access and then kept."""
 
     def put_off(self, **makers: Callable[[], Any]) -> None:
-        """Let these attributes be made later, whatever they are now."""
+        """Drop these attributes, so that they are computed on next access."""
         for name in makers:
             vars(self).pop(name, None)
         vars(self)["_makers"] = makers
@@ -43,15 +43,15 @@ class PutOff:
         return made
 
     def __repr__(self) -> str:
-        """Values at hand: printing rebuilds nothing."""
+        """Text of the values present, so that printing computes nothing."""
         known = (f"{name}={value!r}" for name, value in vars(self).items() if name[0] != "_")
         return f"{type(self).__name__}({', '.join(known)})"
 
 
 class PosedPeople(PutOff, People):
-    """People whose `vertices_m` are made of pose and shape; whatever else they are asked for needs no body.
+    """People whose `vertices_m` are computed from pose and shape; other attributes need no body.
 
-    Chosen people are of this kind too, and make only their own meshes.
+    A selection of people is of this type too, and computes only its own meshes.
     """
 
     @classmethod
@@ -88,23 +88,23 @@ def _no_mesh(count: int) -> Array:
 
 
 class BundleMeshes:
-    """The body of the bundle that made a result; nothing is opened before it is asked for."""
+    """Body of the bundle that made a result, opened on first use."""
 
     def __init__(self, result: Path, sha256: str, hint: str, bundle: Bundle | Path | None = None) -> None:
-        """Take note of where the body may be.
+        """Record where the body may be, without opening anything.
 
         Args:
             result: the file, for messages.
             sha256: of the `mesh.onnx` that made it.
-            hint: where that bundle was; empty where unknown.
-            bundle: the one the user names.
+            hint: path that the bundle had; empty if unknown.
+            bundle: named by the user.
 
         Raises:
-            BundleError: the bundle that the user names is none, or another one.
+            BundleError: the path that the user names is not a bundle, or another one.
         """
         self._result, self._sha256 = result, sha256
         self._hint = hint if hint.isprintable() else ""  # a message is one line
-        self._lock = Lock()  # a page asks from several threads
+        self._lock = Lock()  # a page calls from several threads
         if bundle is not None:
             self._bundle = self._checked(bundle if isinstance(bundle, Bundle) else open_bundle(bundle))
 
@@ -140,7 +140,7 @@ class BundleMeshes:
 
     @cached_property
     def _bundle(self) -> Bundle:
-        """The bundle at the hint, or else that of this package, if it is the one."""
+        """Bundle at the hint, else that of this package, if it made the result."""
         if not self._hint:
             raise BundleError(f"{self._result}: holds no vertices and does not say which bundle made it", _REMEDY)
         try:

@@ -1,26 +1,26 @@
-"""Result files: everyone of a picture or clip in one `.npz`, and a picture's meshes as OBJ.
+"""Result files: all people of a picture or clip in one `.npz`, and a picture's meshes as OBJ.
 
 The `.npz` of people, format 2, is an uncompressed zip of NumPy arrays; none of them needs pickle.
 
     every field of `People`  (M, ...)   the people of all frames, one row each, in the order of the frames
     frame                    (M,) int64 0-based frame of each row
     numbers                  (K,) int64 0-based frames that were processed, ascending; those with nobody too
-    names                    (K,) str   file names of these pictures; (0,) of a video or stream
+    names                    (K,) str   file names of these pictures; (0,) for a video or stream
     times_s                  (K,) float64 when these frames are shown, seconds; NaN where unknown
     faces                    (F, 3) int32 triangles of the body, counter-clockwise from outside
     format                   () int64   2
-    source                   () str     what the frames came from
+    source                   () str     source of the frames
     image_size_px            (2,) int64 width, height
-    fps                      () float64 frames a second, 0 where there is no such thing
-    labels                   (K,) str   what a reader must know about the numbers, such as "stand-in body"
+    fps                      () float64 frames a second, 0 where that does not apply
+    labels                   (K,) str   notes that accompany the numbers, such as "stand-in body"
     crop_side                () int64   side of the network's input crop, pixels
     mesh_sha256              () str     of the `mesh.onnx` of the bundle
-    bundle                   () str     where that bundle was
-    facts                    () str     JSON: what was used, and what was left out
+    bundle                   () str     path that the bundle had
+    facts                    () str     JSON: everything used and left out
 
-`vertices_m` and `faces` are there only where they were asked for: a mesh takes 83 kB, the rest of a person 1 kB. The
-body of the bundle makes them again from pose and shape. Format 1 always had them, and had none of `times_s`,
-`mesh_sha256`, `bundle` and `facts`.
+`vertices_m` and `faces` are stored on request only: a mesh takes 83 kB, the rest of a person 1 kB. The body of the
+bundle computes them from pose and shape. Format 1 always had them, but none of `times_s`, `mesh_sha256`, `bundle` and
+`facts`.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ PUBLISHED = "published"
 
 @dataclass(frozen=True, repr=False)
 class PeopleFile(PutOff):
-    """Everyone of a picture or clip, and where they came from.
+    """People of a picture or clip, and their source.
 
-    `people.vertices_m` and `faces` that a file does not hold are made by the bundle at first use; `read_people` says
-    which errors that may raise.
+    `people.vertices_m` and `faces` that a file does not contain are computed with the bundle on first access;
+    `read_people` lists the errors that this may raise.
     """
 
     people: People  # all M rows
@@ -78,12 +78,12 @@ class PeopleFile(PutOff):
         return len(self.numbers)
 
     def at(self, frame_index: int) -> People:
-        """The people of one frame; nobody where there was nobody."""
+        """People of one frame; may be empty."""
         first, last = np.searchsorted(self.frame, [frame_index, frame_index + 1])
         return self.people[int(first) : int(last)]
 
     def time_s(self, frame_index: int) -> float | None:
-        """When a frame is shown, by its stamp or else by the frame rate; None where neither is known."""
+        """Presentation time of a frame, stored or else from the frame rate; None if neither is known."""
         place = int(np.searchsorted(self.numbers, frame_index))
         stamped = place < len(self.times_s) and self.numbers[place] == frame_index
         if stamped and np.isfinite(self.times_s[place]):
@@ -98,25 +98,25 @@ class PeopleFile(PutOff):
 
     @property
     def found_by(self) -> str:
-        """The networks that found the people, each with its hash; empty where none did or nothing tells."""
+        """Networks that found the people, each with its hash; empty if none did or none are recorded."""
         told = self.facts.get("networks")
         rows = [row for row in told if isinstance(row, dict)] if isinstance(told, list) else []
         found = [row for row in rows if row.get("role") in ("detector", "pose")]
         return one_line(", ".join(f"{row.get('name')} ({str(row.get('sha256'))[:12]})" for row in found))
 
     def places_m(self, people: People) -> Array:
-        """(N, 3) where people of this file stand in one scene: exact, but where each has the published camera."""
+        """(N, 3) positions of people in one scene; approximate if each has the published camera, else exact."""
         own = PUBLISHED in self.camera
         return scene_translation_m(people, self.image_size_px) if own else people.translation_m
 
 
 class PeopleWriter:
-    """Collect the people of a clip into one `.npz` file, in memory that does not grow with the clip.
+    """Writer of the people of a clip into one `.npz` file, in memory that does not grow with the clip.
 
-    A context manager. The file appears, whole, when the block ends well; an exception, whatever its kind, leaves
-    nothing behind and an older file of that name as it was. Until then the rows lie in a hidden folder beside it.
+    A context manager. The file appears, whole, if the block ends without an exception; otherwise nothing is left
+    behind, and an older file of that name stays. Until then the rows are in a hidden folder beside it.
 
-    Without `vertices`, neither they nor `faces` are stored: readers need the bundle for them, known by `mesh_sha256`.
+    Without `vertices`, neither they nor `faces` are stored: readers need the bundle with `mesh_sha256` for them.
     `facts` may be set until the block ends.
     """
 
@@ -154,22 +154,22 @@ class PeopleWriter:
         self._rows = 0
 
     def __enter__(self) -> PeopleWriter:
-        """Raises OutputError where the folder of the file is missing or not writable."""
+        """Enter the block; OutputError if the folder of the file is missing or not writable."""
         self._folder = folder_beside(self._path)
         return self
 
     def append(self, frame_index: int, people: People, picture: str | None = None, time_s: float | None = None) -> None:
-        """Add the people of the next frame; every processed frame is added, also one with nobody.
+        """Add the people of the next frame; every processed frame is added, even without people.
 
         Args:
-            frame_index: above that of the frame before.
+            frame_index: larger than that of the previous frame.
             people: of the frame.
-            picture: name of its file; of all frames or, as in a video, of none.
-            time_s: when it is shown, if that is known.
+            picture: name of its file, for all frames or, as in a video, for none.
+            time_s: its presentation time, if known.
 
         Raises:
-            OutputError: where they cannot be written, as on a full disk.
-            ValueError: where the frame does not come after the one before.
+            OutputError: they cannot be written, for example on a full disk.
+            ValueError: the frame does not come after the previous one.
         """
         if self._numbers and frame_index <= self._numbers[-1]:
             raise ValueError(f"frame {frame_index} does not come after frame {self._numbers[-1]}")
@@ -199,7 +199,7 @@ class PeopleWriter:
             spill.write(np.ascontiguousarray(rows).data)
 
     def _assemble(self, target: Path) -> None:
-        """One zip out of the spilled columns, each removed as soon as it is in."""
+        """Combine the spilled columns into one zip, removing each as soon as it is stored."""
         with zipfile.ZipFile(target, "w") as archive:
             columns = {
                 "numbers": np.array(self._numbers, np.int64),
@@ -225,17 +225,17 @@ class PeopleWriter:
 def read_people(path: Path, bundle: Bundle | Path | str | None = None) -> PeopleFile:
     """Read what `PeopleWriter` wrote.
 
-    Vertices and faces that are not stored are made when they are first asked for, by the body of the bundle that made
-    the file: `bundle`, or the one that is still where it was, or that of this package. Asking raises BundleError where
-    it is not there, is another one, or has no body. Nothing else needs a bundle.
+    Vertices and faces that are not stored are computed on first access, with the body of the bundle that made
+    the file: `bundle`, or the one at its recorded path, or that of this package. Access raises BundleError if
+    it is missing, is another one, or has no body. Nothing else needs a bundle.
 
     Args:
         path: of the file.
-        bundle: opened, or its directory; for files that hold no vertices.
+        bundle: opened, or its directory; for files without vertices.
 
     Raises:
-        SourceError: where the file is missing, damaged, something else, or of a newer format.
-        BundleError: where `bundle` is none, or not the one that made the file.
+        SourceError: the file is missing, damaged, something else, or of a newer format.
+        BundleError: `bundle` is not a bundle, or not the one that made the file.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -249,7 +249,7 @@ def read_people(path: Path, bundle: Bundle | Path | str | None = None) -> People
     except OSError as error:
         cause = f"{path}: cannot be read ({error.strerror or first_line(error)})"
         raise SourceError(cause, "give a .npz file of people that jotr-deploy wrote") from error
-    except Exception as error:  # anything can be in a file that something else wrote, or that was cut off
+    except Exception as error:  # a file from another program, or a truncated one, can contain anything
         why = first_line(error) if zipfile.is_zipfile(path) else f"it is {describe_file(path)}"
         cause = f"{path}: not a file of people, or a damaged one ({why})"
         raise SourceError(cause, "give a .npz file of people that jotr-deploy wrote, or write it again") from error
@@ -260,7 +260,7 @@ def read_people(path: Path, bundle: Bundle | Path | str | None = None) -> People
 
 
 def _people_file(archive: Mapping[str, Array], made_with: int, path: Path, bundle: Bundle | Path | None) -> PeopleFile:
-    """Raises KeyError or ValueError where the arrays do not make a file of people."""
+    """Build the result from its arrays; KeyError or ValueError if they are not those of a result."""
     width, height = (int(side) for side in archive["image_size_px"])
     about = {} if made_with == 1 else _later_than_format_1(archive)
     whole = made_with == 1 or "vertices_m" in archive
@@ -288,7 +288,7 @@ def _people_file(archive: Mapping[str, Array], made_with: int, path: Path, bundl
 
 
 def _later_than_format_1(archive: Mapping[str, Array]) -> dict[str, Any]:
-    """The fields of `PeopleFile` that format 2 added."""
+    """Fields of `PeopleFile` that format 2 added."""
     facts = json.loads(str(archive["facts"]))
     if not isinstance(facts, dict):
         raise ValueError("facts is not a JSON object")
@@ -301,7 +301,7 @@ def _later_than_format_1(archive: Mapping[str, Array]) -> dict[str, Any]:
 
 
 def _check(content: PeopleFile) -> None:
-    """Raises ValueError where arrays do not fit each other."""
+    """Check that arrays agree with each other; ValueError if not."""
     if content.frame.shape != (len(content.people),) or np.any(np.diff(content.frame) < 0):
         raise ValueError("the rows do not follow the frames")
     if content.numbers.ndim != 1 or np.any(np.diff(content.numbers) <= 0) or set(content.frame) - set(content.numbers):
@@ -315,7 +315,7 @@ def _check(content: PeopleFile) -> None:
 
 
 def write_obj(path: Path, vertices_m: Array, faces: Array) -> None:
-    """Write meshes as one Wavefront OBJ, an object `person_k` each, k from 0.
+    """Write meshes as one Wavefront OBJ with objects `person_k`, k from 0.
 
     Args:
         path: the file to make or replace.
@@ -324,7 +324,7 @@ def write_obj(path: Path, vertices_m: Array, faces: Array) -> None:
         faces: (F, 3) counter-clockwise from outside; in the file their indices start at 1.
 
     Raises:
-        OutputError: where it cannot be written; nothing is left behind then.
+        OutputError: it cannot be written; nothing is left behind.
     """
     faces = np.asarray(faces)
     with written_aside(path) as aside, aside.open("w", encoding="ascii") as file:

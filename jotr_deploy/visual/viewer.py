@@ -1,8 +1,8 @@
-"""A page in the browser that shows a result over time: meshes before their camera, its picture and the 2-D joints.
+"""Browser page that shows a result over time: meshes in front of their camera, the picture and the 2-D joints.
 
-The page shows one frame at a time. Every place in the list of people has one mesh, whose vertices are replaced from
-frame to frame, so what the browser holds does not grow with the clip. Everybody who has the page open sees the same
-frame and picks for all; each looks at it from where they like.
+The page shows one frame at a time. Every position in the list of people has one mesh, whose vertices are replaced from
+frame to frame, so memory in the browser does not grow with the clip. All visitors share the frame and the picked
+person, but each has a viewpoint of their own.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from jotr_deploy.visual.viewer_data import (
 )
 
 EVERYONE = "everyone"
-# The picked person stays as they are, the others become this much see-through.
+# Opacity of people other than the picked one.
 OTHERS_OPACITY = 0.25
 # Grey at the top and at the bottom of the window.
 BACKGROUND = (236, 206)
@@ -44,7 +44,7 @@ PORTS_TRIED = 100
 
 
 class Viewer:
-    """The page of one result. A context manager: leaving it closes the page.
+    """Page of one result. A context manager: leaving it closes the page.
 
     >>> with Viewer(read_people(Path("out/clip.npz"))) as viewer:  # doctest: +SKIP
     ...     print(viewer.url)
@@ -54,7 +54,7 @@ class Viewer:
     def __init__(
         self, recording: PeopleFile, pictures: Pictures | None = None, host: str = "127.0.0.1", port: int = 8080
     ) -> None:
-        """Open the page at the first free port from `port` on; 0 is any.
+        """Open the page at the first free port from `port` on; 0 takes any.
 
         Raises:
             JotrDeployError: no port can be opened at this host.
@@ -88,7 +88,7 @@ class Viewer:
             self.server.stop()
 
     def serve(self) -> None:
-        """Show what the page asks for, and play, until interrupted or closed."""
+        """Serve the page, and play, until interrupted or closed."""
         next_s = time.monotonic()
         while not self._closed:
             if self._changed.is_set():
@@ -102,7 +102,7 @@ class Viewer:
                 self._changed.wait(max(0.0, next_s - time.monotonic()) if self._playing else None)
 
     def refresh(self) -> None:
-        """Bring the page up to what its controls say."""
+        """Update the page to the state of its controls."""
         self._changed.clear()
         shown, picture = self._frame_shown()
         picked = None if self.who.value == EVERYONE else self.who.value
@@ -118,7 +118,7 @@ class Viewer:
         self._names = shown.names
 
     def _frame_shown(self) -> tuple[Shown, Array | None]:
-        """The people of the frame, and its picture, RGB, as far as it is there and wanted."""
+        """People of the frame, and its picture, RGB, if available and switched on."""
         frame_index = self._number
         found = self._pictures.at(frame_index) if self._pictures else None
         # Pictures of a folder may differ in size.
@@ -168,7 +168,7 @@ class Viewer:
         gui.main_panel.dock_right()
         notes = [*recording.labels, *([] if recording.frames else ["no frames in this file"])]
         if notes:
-            words = html.escape(" · ".join(notes))  # Markdown would show tags in a label as what they mean
+            words = html.escape(" · ".join(notes))  # Markdown would interpret tags in a label
             gui.add_html(f'<div style="padding: 0.3em 0.9em; font-size: 0.9em; font-weight: 600">{words}</div>')
         self.frame = (
             gui.add_slider("Frame" if self._step == 1 else "Place", 0, recording.frames - 1, 1, 0)
@@ -210,16 +210,16 @@ class Viewer:
         )  # fmt: skip
 
     def _look_through_camera(self, client: Any) -> None:
-        """Put a visitor's eye where the camera was; turning it turns around the people."""
+        """Move a visitor's viewpoint to the camera; it then orbits around the people."""
         camera = self._camera
         with client.atomic():
             eye = client.camera
             eye.up_direction, eye.position, eye.look_at = (0.0, -1.0, 0.0), (0.0, 0.0, 0.0), (0.0, 0.0, camera.people_m)
             eye.fov = camera.fov_around_rad(eye.aspect)
-            eye.near, eye.far = camera.people_m / 100, camera.picture_m * 10  # people stand far off: 40 m and more
+            eye.near, eye.far = camera.people_m / 100, camera.picture_m * 10  # people can be far away: 40 m and more
 
     def _turn_to_picked(self, _: Any) -> None:
-        """Everybody's eye stays where it is and turns to the picked person: turning it further turns around them."""
+        """Turn every visitor's view to the picked person, around whom it then orbits."""
         self._changed.set()
         shown = shown_at(self._recording, self._camera, self._number)
         if self.who.value in shown.names:
@@ -231,18 +231,18 @@ class Viewer:
 
     @property
     def _step(self) -> float:
-        """Usual step from one frame to the next: more than 1 where the run left some out."""
+        """Usual step from one frame to the next: more than 1 if the run left some out."""
         numbers = self._recording.numbers
         return float(np.median(np.diff(numbers))) if len(numbers) > 1 else 1.0
 
     @property
     def _number(self) -> int:
-        """The frame that is shown, by its number in the source; the slider counts the frames there are."""
+        """Number in the source of the frame shown; the slider counts processed frames."""
         place = self.frame.value if self.frame else 0
         return int(self._recording.numbers[place]) if self._recording.frames else 0
 
     def _frame_title(self) -> str:
-        """Markdown: which frame of the source this is."""
+        """Markdown with the frame's number in the source."""
         recording, number = self._recording, self._number
         if recording.names:
             return f"`{recording.names[self.frame.value if self.frame else 0]}`"
@@ -256,7 +256,7 @@ class Viewer:
         self._changed.set()
 
     def _advance(self) -> None:
-        """Advance to the next frame; playing waits for pictures that are not read yet."""
+        """Advance to the next frame; playback waits for pictures that are not read yet."""
         assert self.frame is not None
         following = (self.frame.value + 1) % self._recording.frames
         number = int(self._recording.numbers[following])
@@ -273,16 +273,16 @@ class Viewer:
 
 
 def _frustum_scale(camera: SceneCamera) -> float:
-    """The scale with which viser's frustum ends at the depth of the picture: its volume is scale cubed."""
+    """Scale with which viser's frustum ends at the depth of the picture: its volume is scale cubed."""
     half_height = np.tan(camera.fov_rad / 2)
     return float(camera.picture_m * np.cbrt(half_height * half_height * camera.aspect / 3))
 
 
 def free_port(host: str, port: int) -> int:
-    """The first port from this one on that can be opened at a host; any free one for 0.
+    """First port from this one on that can be opened at a host; any free one for 0.
 
     Raises:
-        JotrDeployError: there is none, or the host is not this machine.
+        JotrDeployError: none is free, or the host is not this machine.
     """
     said = "no free port"
     for candidate in range(port, min(port + PORTS_TRIED, 65536)) if port else (0,):
@@ -291,11 +291,11 @@ def free_port(host: str, port: int) -> int:
                 return int(opened.getsockname()[1])
         except OSError as error:
             said = error.strerror or str(error)
-            if error.errno != errno.EADDRINUSE:  # no other port would do
+            if error.errno != errno.EADDRINUSE:  # no other port would work
                 break
     raise JotrDeployError(
         f"{host}:{port}: cannot be opened for a page ({said})",
-        "give a free --port above 1023; --host is 127.0.0.1 for this machine alone, 0.0.0.0 for whoever can reach it",
+        "give a free --port above 1023; --host 127.0.0.1 serves this machine alone, 0.0.0.0 everybody who can reach it",
     )
 
 

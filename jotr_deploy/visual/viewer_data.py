@@ -1,4 +1,4 @@
-"""Contents of the viewer as plain values: the people of a frame, their places and colours, and the picture."""
+"""Contents of the viewer as plain values: the people of a frame, their positions and colours, and the picture."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ Image = NDArray[np.uint8]
 
 # The longer side of a picture in the viewer. Kept as JPEG: about as many bytes as one mesh, which is kept as well.
 PICTURE_SIDE_PX = 800
-# The picture stands this far behind the last person, so that nobody is inside it.
+# Distance of the picture behind the last person, so that nobody intersects it.
 BEHIND_M = 1.5
-# So many meshes, evenly from the whole clip, say where the ground is.
+# Number of meshes, evenly from the whole clip, from which the ground is estimated.
 GROUND_MESHES = 64
-# Where the picture stands when there is nobody.
+# Depth of the picture if there are no people.
 EMPTY_DEPTH_M = 4.0
 
 
 @dataclass(frozen=True)
 class SceneCamera:
-    """The one camera all people of a clip stand before: at the origin, x right, y down, z into the scene."""
+    """Camera shared by all people of a clip: at the origin, x right, y down, z into the scene."""
 
     focal_px: float
     size_px: tuple[int, int]  # width, height of the picture
-    people_m: float  # depth where people stand
-    picture_m: float  # depth where the picture stands
+    people_m: float  # depth of the people
+    picture_m: float  # depth of the picture
 
     @property
     def fov_rad(self) -> float:
-        """The vertical angle the picture fills."""
+        """Vertical angle of view of the picture."""
         return 2 * math.atan(self.size_px[1] / 2 / self.focal_px)
 
     @property
@@ -56,22 +56,22 @@ class SceneCamera:
         return self.size_px[0] / self.size_px[1]
 
     def fov_around_rad(self, window_aspect: float) -> float:
-        """The vertical angle with which a window of this aspect shows the whole picture, and a narrow rim."""
+        """Vertical angle at which a window of this aspect shows the whole picture with a narrow margin."""
         return 2 * math.atan(1.03 * math.tan(self.fov_rad / 2) * max(1.0, self.aspect / window_aspect))
 
 
 @dataclass(frozen=True)
 class Shown:
-    """The N people of one frame."""
+    """N people of one frame."""
 
     people: People
     names: tuple[str, ...]  # N
     colours_rgb: Array  # (N, 3) uint8, as in the overlay
-    places_m: Array  # (N, 3) float32: `people.vertices_m + place` is the mesh before the scene camera, approximate
+    places_m: Array  # (N, 3) float32: `people.vertices_m + place` is the mesh in the scene camera, approximate
 
 
 def scene_camera(recording: PeopleFile) -> SceneCamera:
-    """The camera of a whole clip; one with a usual angle where there is nobody."""
+    """Camera of a whole clip; one with a usual angle if there are no people."""
     width, height = (max(side, 1) for side in recording.image_size_px)
     people = recording.people
     if not len(people):
@@ -82,7 +82,7 @@ def scene_camera(recording: PeopleFile) -> SceneCamera:
 
 
 def shown_at(recording: PeopleFile, camera: SceneCamera, frame_index: int) -> Shown:
-    """The people of a frame before the clip's camera; nobody where there was nobody."""
+    """People of a frame in the clip's camera; may be empty."""
     people = recording.at(frame_index)
     places_m = scene_translation_m(people, camera.size_px, camera.focal_px)
     return Shown(people, person_names(people.track_ids), person_colours(people.track_ids), places_m)
@@ -96,7 +96,7 @@ def person_names(track_ids: Array) -> tuple[str, ...]:
 
 
 def all_names(recording: PeopleFile) -> tuple[str, ...]:
-    """Everybody of a clip once: tracks by number, then the places of those without a track."""
+    """Names of all people of a clip, each once: tracks by number, then the positions of those without a track."""
     track_ids = recording.people.track_ids
     tracks = np.unique(track_ids[track_ids >= 0]).tolist()
     _, loose_a_frame = np.unique(recording.frame[track_ids < 0], return_counts=True)
@@ -104,18 +104,18 @@ def all_names(recording: PeopleFile) -> tuple[str, ...]:
 
 
 def ground_m(recording: PeopleFile, camera: SceneCamera) -> float:
-    """Height of the ground below the camera's axis: the median of people's lowest points; 1 where there is nobody."""
+    """Distance of the ground below the camera's axis: the median of people's lowest points; 1 without people."""
     people = recording.people
     if not len(people):
         return 1.0
-    if len(people) > GROUND_MESHES:  # meshes may have to be made
+    if len(people) > GROUND_MESHES:  # meshes may have to be computed
         people = people[np.linspace(0, len(people) - 1, GROUND_MESHES).astype(np.int64)]
     places_m = scene_translation_m(people, camera.size_px, camera.focal_px)
     return float(np.median(people.vertices_m[:, :, 1].max(1) + places_m[:, 1]))
 
 
 def description(shown: Shown, picked: str | None) -> str:
-    """Markdown about the picked person, or a line about everybody."""
+    """Markdown about the picked person, or a line about each person."""
     people = shown.people
     if picked is not None and picked not in shown.names:
         return f"{picked} is not in this frame."
@@ -140,10 +140,9 @@ def description(shown: Shown, picked: str | None) -> str:
 
 
 class Pictures:
-    """The pictures of a clip, small, read once from the first to the last.
+    """Small pictures of a clip, read once from first to last.
 
-    A video is exact only in its order, so no frame is sought: reading goes on while nothing else is to be done, and
-    what was read stays, as JPEG.
+    Seeking in a video is inexact, so frames are read in order, while idle, and kept as JPEG.
     """
 
     def __init__(self, frames: Iterator[tuple[int, Image]], numbers: Array) -> None:
@@ -154,7 +153,7 @@ class Pictures:
         self.complete = False
 
     def read_next(self) -> int | None:
-        """Read one more picture and return its index; None, and `complete`, where no more is wanted."""
+        """Read one more picture and return its index; None, and `complete`, if no more are needed."""
         import cv2
 
         index, image_bgr = next(self._frames, (self._stop, None))
@@ -175,7 +174,7 @@ class Pictures:
         return frame_index in self._small
 
     def at(self, frame_index: int) -> tuple[Image, tuple[int, int]] | None:
-        """The small picture, (h, w, 3) uint8 BGR, and width and height of the whole one; None if not read (yet)."""
+        """Small picture, (h, w, 3) uint8 BGR, with width and height of the original; None if not read (yet)."""
         import cv2
 
         if frame_index not in self._small:
@@ -185,7 +184,7 @@ class Pictures:
 
 
 def with_joints(small_bgr: Image, size_px: tuple[int, int], people: People) -> Image:
-    """A small picture with the 2-D joints of people, which are given in pixels of the whole one of `size_px`."""
+    """Small picture with the 2-D joints of people, which are given in pixels of the original of `size_px`."""
     share = np.array([small_bgr.shape[1] / size_px[0], small_bgr.shape[0] / size_px[1]], np.float32)
     keypoints, boxes = people.keypoints_px.copy(), people.boxes_px.reshape(-1, 2, 2)
     keypoints[..., :2] = (keypoints[..., :2] + 0.5) * share - 0.5  # pixel centres are whole numbers
@@ -194,10 +193,10 @@ def with_joints(small_bgr: Image, size_px: tuple[int, int], people: People) -> I
 
 
 def find_result(path: Path) -> Path:
-    """The file of people: the path itself, or the only one in a directory of `run`.
+    """Result file: the path itself, or the only one in a directory of `run`.
 
     Raises:
-        SourceError: a directory with none or several.
+        SourceError: the directory contains none or several.
     """
     if not path.is_dir():
         return path
@@ -211,7 +210,7 @@ def find_result(path: Path) -> Path:
 
 
 def _holds_people(file: Path) -> bool:
-    """True if the file holds people, by the names in it: `NAME_2d.npz` holds joints alone."""
+    """True if the file contains people, by the names in it: `NAME_2d.npz` contains joints only."""
     try:
         with zipfile.ZipFile(file) as archive:
             return {"pose_rad.npy", "numbers.npy"} <= set(archive.namelist())
@@ -220,19 +219,19 @@ def _holds_people(file: Path) -> bool:
 
 
 def likely_sources(result: Path, recording: PeopleFile) -> list[Path]:
-    """Paths where the frames of a result may still be: what `run` was given, or a file of that name near the result."""
+    """Paths where the frames of a result may be: the source given to `run`, or a file of that name near the result."""
     given = []
-    with suppress(OSError, ValueError, KeyError, TypeError):  # the summary is not there, or is something else
+    with suppress(OSError, ValueError, KeyError, TypeError):  # no summary, or another kind of file
         given.append(Path(json.loads(result.with_suffix(".json").read_text())["source"]))
     near = []
-    with suppress(ValueError):  # a result of somebody else's may name anything
+    with suppress(ValueError):  # a result from elsewhere may name anything
         path_inside(Path(), re.sub(r"[*?\[\]]", "_", recording.source), below=True)
         near = [folder / recording.source for folder in (result.parent, result.parent.parent, Path())]
     return [path for path in (*given, *near) if _is_there(path)]
 
 
 def _is_there(path: Path) -> bool:
-    """True if there is a file, a folder or a match of a glob; not a device, which would be opened."""
+    """True for a file, a folder or a match of a glob; false for a device, which would be opened."""
     with suppress(ValueError):  # a NUL
         fits = glob.iglob(str(path)) if glob.has_magic(str(path)) else ()  # noqa: PTH207
         return path.is_file() or path.is_dir() or any(Path(each).is_file() for each in fits)

@@ -300,8 +300,8 @@ def test_command_as_json(bundle: Bundle, cli: Callable[..., Any], tmp_path: Path
 @pytest.mark.parametrize(
     ("arguments", "cause"),
     [
-        ((), "calibrate takes pictures or drawn scenes, one of the two"),
-        (("--synthetic", 8, "--images", "x"), "calibrate takes pictures or drawn scenes, one of the two"),
+        ((), "calibrate needs either pictures or synthetic scenes"),
+        (("--synthetic", 8, "--images", "x"), "calibrate needs either pictures or synthetic scenes"),
         (("--synthetic", 8, "--crops", 8), "--synthetic and --crops are both given"),
         (("--synthetic", 8, "--placement", "b", "--budget-mm", 4), "--placement and --budget-mm are both given"),
         (("--synthetic", 8, "--placement", "nowhere"), "nowhere: not a bundle"),

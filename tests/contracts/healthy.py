@@ -112,14 +112,15 @@ def _memory(trt: Any, data: bytes) -> Any:
 def _build(builder: Any, network: Any, config: Any, *kernel_text: Any) -> Any:
     trt, model = builder.state.trt, network.state.model
     assert model is not None, "nothing was parsed"
-    assert config.state.profiles, "a dynamic batch needs a profile"
+    dynamic = any(value.type.tensor_type.shape.dim[0].HasField("dim_param") for value in model.graph.input)
+    assert len(config.state.profiles) == dynamic, "a dynamic batch needs a profile, a fixed one none"
     monitor = config.progress_monitor
     if not _progress(monitor):
         return None
     if config.state.cache is not None:
         config.state.cache.state.entries += b"timed " + trt.__version__.encode() + b"\n"
     name = network.name or model.graph.name
-    profile = config.state.profiles[0].state.shapes
+    profile = config.state.profiles[0].state.shapes if dynamic else {}
     plugins = sorted({f"{n.domain}::{n.op_type}" for n in model.graph.node if n.domain == DOMAIN})
     header = {"version": trt.__version__, "name": name, "profile": profile, "plugins": plugins}
     return _memory(trt, MAGIC + json.dumps(header).encode() + b"\n" + model.SerializeToString())
@@ -202,7 +203,9 @@ def _create_context(engine: Any, *how: Any) -> Any:
 
 
 def _set_input_shape(context: Any, name: str, shape: Any) -> bool:
-    low, _, high = context.state.owner.state.profile[name]
+    engine = context.state.owner
+    own = list(_shape(engine, name))
+    low, _, high = engine.state.profile[name] if -1 in own else (own, own, own)
     fits = len(shape) == len(low) and all(a <= s <= b for a, s, b in zip(low, shape, high, strict=True))
     if fits:
         context.state.shapes[name], context.state.stale = list(shape), True

@@ -67,7 +67,7 @@ def test_a_sound_installation(install: Callable[..., None]) -> None:
     )
     assert extras["gpu"] == Finding(
         "extras", "gpu", "note",
-        "onnxruntime-gpu, cuda-bindings: running bundles on an NVIDIA GPU (onnxruntime is in its place)",
+        "onnxruntime-gpu, cuda-bindings: running bundles on an NVIDIA GPU (onnxruntime stands in for it)",
         "to change: pip uninstall onnxruntime, then pip install '.[gpu]' in a clone of jotr-deploy",
     )  # fmt: skip
 
@@ -86,11 +86,11 @@ def test_a_base_package_that_is_missing(install: Callable[..., None], name: str)
     [
         ({**CPU, "onnxruntime-gpu": "1.20"},
          Finding("conflicts", "onnxruntime and onnxruntime-gpu", "problem",
-                 "own the same module; which one is used is chance",
+                 "provide the same module; it is chance which one is used",
                  "pip uninstall onnxruntime onnxruntime-gpu, then install one of them")),
         ({**CPU, "opencv-python": "4.10", "opencv-contrib-python": "4.10"},
          Finding("conflicts", "opencv-python-headless and opencv-python and opencv-contrib-python", "problem",
-                 "own the same module; which one is used is chance",
+                 "provide the same module; it is chance which one is used",
                  "pip uninstall opencv-python-headless opencv-python opencv-contrib-python, then install one of them")),
         ({**CPU, "opencv-python-headless": "5.0.0"},
          Finding("conflicts", "opencv-python-headless 5.0.0", "problem",
@@ -212,7 +212,7 @@ def test_a_bundle_without_a_mesh_network_is_not_right(bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "role", "cause"),
     [
-        ("mesh.onnx", "mesh", "no mesh network of this project (its inputs: "),
+        ("mesh.onnx", "mesh", "not a mesh network of this project (its inputs: "),
         ("faces.npy", "faces", "not the 13776 triangles of a body of 6890 vertices"),
     ],
 )
@@ -248,7 +248,7 @@ def test_assets_that_may_not_be_passed_on(bundle: Path) -> None:
         (lambda b: (b / "bundle.json").write_text("{"), "{b}", "{b}/bundle.json: not readable (Expecting property name"
          " enclosed in double quotes: line 1 column 2 (char 1))", AGAIN),
         (shutil.rmtree, "{b}", "{b}: not a bundle (no bundle.json)",
-         "make one: jotr-deploy export CHECKPOINT -o BUNDLE; or take that of this package: starter"),
+         "make one: jotr-deploy export CHECKPOINT -o BUNDLE; or use the bundle of this package: starter"),
     ],
 )  # fmt: skip
 def test_a_broken_bundle_ends_with_exit_code_2(

@@ -18,6 +18,7 @@ from tiny import TINY
 from jotr_deploy.engines.low_precision import (
     FLOAT,
     LOW_TYPES,
+    TYPE_NAMES,
     Typing,
     emulate,
     format_typing,
@@ -387,6 +388,25 @@ def test_another_network_is_refused() -> None:
             hand_made(text, ["backbone", "lifting"]), "fp16", {"": "full", "backbone": "low", "fusion": "low"}
         )
     assert str(refused.value) == "no node of fusion: not a mesh network of this version\nexport it again"
+
+
+def test_a_network_of_others_keeps_its_opset_and_what_its_operators_say() -> None:
+    """A cast, and the scales of a resize, which are float32 whatever it computes in."""
+    text = (
+        "(float[batch,1,2,2] x) => (float[batch,1,4,4] y) <float[4] scales = {1, 1, 2, 2}, float[1] w = {3}> "
+        "{ a = Mul (x, w)  b = Cast <to = 1> (a)  c = Resize (b, , scales)  d = Mul (c, w)  y = Neg (d) }"
+    )
+    model = hand_made(text, list("abcde"))
+    opset = {each.domain: each.version for each in model.opset_import}
+    typed = to_low_precision(model, Precision.FP16, {"": "low"}, of_others=True)
+    assert {each.domain: each.version for each in typed.opset_import} == opset
+    types = {name: TYPE_NAMES[value.elem_type] for name, value in tensor_types(typed).items()}
+    assert [types[name] for name in "xabcdy"] == ["fp32", "fp16", "fp32", "fp16", "fp16", "fp32"]
+    resize = next(node for node in typed.graph.node if node.op_type == "Resize")
+    assert types[resize.input[2]] == "fp32"
+    feeds = {"x": np.arange(8, dtype=np.float32).reshape(2, 1, 2, 2)}
+    plain, low = (onnxruntime.InferenceSession(each.SerializeToString()).run(None, feeds)[0] for each in (model, typed))
+    np.testing.assert_allclose(low, plain, rtol=2e-3)
 
 
 def test_a_node_that_ignores_the_type_of_its_inputs_is_no_silent_island() -> None:

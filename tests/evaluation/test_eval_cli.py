@@ -198,7 +198,7 @@ def _copied(source: Path, path: Path, entry: FileEntry) -> FileEntry:
 def test_no_bundle(cli: Cli, tmp_path: Path) -> None:
     cause, remedy = cli("eval", tmp_path).mistake
     assert cause == f"{tmp_path}: not a bundle (no bundle.json)"
-    assert remedy == "make one: jotr-deploy export CHECKPOINT -o BUNDLE; or take that of this package: starter"
+    assert remedy == "make one: jotr-deploy export CHECKPOINT -o BUNDLE; or use the bundle of this package: starter"
 
 
 def test_the_defaults_are_those_of_the_protocol() -> None:

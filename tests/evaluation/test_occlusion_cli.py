@@ -91,7 +91,7 @@ def test_textures_of_a_folder(cli: Cli, tiny_bundle: Path, tmp_path: Path) -> No
     outcome = cli("eval", tiny_bundle, *SMALL, *PATCHES, "--textures", tmp_path, "--json")
     found = json.loads(outcome.out)["occlusion"]
     assert {place["texture"] for place in found["worst"]} == {"dots.png"}
-    assert found["skipped_textures"] == [f"{tmp_path / 'broken.png'}: an empty file, not a picture that is read"]
+    assert found["skipped_textures"] == [f"{tmp_path / 'broken.png'}: an empty file, not a supported picture"]
     assert "skipped" in cli("eval", tiny_bundle, *SMALL, *PATCHES, "--textures", tmp_path).out
 
 
@@ -119,14 +119,14 @@ def test_nobody(cli: Cli, tiny_bundle: Path) -> None:
             "give --textures a folder with pictures",
         ),
         *(
-            (option, f"{option[0]} is given without --occlusion",
-             "it is about patches: --occlusion 40,80 asks for them")
+            (option, f"{option[0]} needs --occlusion",
+             f"add --occlusion 40,80, or leave {option[0]} out")
             for option in (("--stride", "10"), ("--textures", "a"), ("--every", "2"), ("--keep-joints",))
         ),
         (
             ("-o", "a"),
-            "--output is given without --occlusion",
-            "it is about patches: --occlusion 40,80 asks for them",
+            "--output needs --occlusion",
+            "add --occlusion 40,80, or leave --output out",
         ),
     ],
 )  # fmt: skip

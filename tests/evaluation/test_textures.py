@@ -75,7 +75,7 @@ def test_a_folder(folder: Path) -> None:
     found = read_textures(folder, 0, 15)
     assert found.names == ("woven/woven_2.png", "woven/woven_10.png")
     assert found.source == f"2 of 3 pictures of {folder}"
-    assert found.skipped == (f"{folder / 'dotted' / 'broken.jpg'}: plain text, not a picture that is read",)
+    assert found.skipped == (f"{folder / 'dotted' / 'broken.jpg'}: plain text, not a supported picture",)
     wide, high = found.pictures
     assert (wide.shape, high.shape) == ((15, 30, 3), (38, 15, 3))
     assert_array_equal(high[0, 0], [9, 8, 7])  # RGB

@@ -10,7 +10,7 @@ import torch
 from test_volume_rendering import WIDE, cloud
 from torch import Tensor
 
-from jotr_deploy.fitting import selection
+from jotr_deploy.fitting import kernel_selection
 from jotr_deploy.fitting.kernel_selection import Reach, Selection, select
 from jotr_deploy.fitting.rays import GridCamera, ray_gaussian
 
@@ -58,7 +58,7 @@ def test_the_same_as_every_kernel_against_every_cell(only_masked: bool, isotropi
 def test_a_few_people_at_once_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     centres, precision = cloud(people=5)
     whole = select(centres, precision, 300.0, CAMERA, WIDE)
-    monkeypatch.setattr(selection, "PAIRS_AT_ONCE", 1)
+    monkeypatch.setattr(kernel_selection, "PAIRS_AT_ONCE", 1)
     parts = select(centres, precision, 300.0, CAMERA, WIDE)
     for name in ("people", "cells", "kernels", "filled", "slots", "per_kernel", "mask"):
         assert torch.equal(getattr(whole, name), getattr(parts, name)), name

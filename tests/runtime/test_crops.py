@@ -126,7 +126,7 @@ def test_a_box_without_area_names_the_person(box_px, text):
     with pytest.raises(KeypointFileError) as caught:
         make_crops(np.zeros((9, 9, 3), np.uint8), people, 64)
     assert caught.value.cause == f"person 1: crop box {text} has no area"
-    assert caught.value.remedy == "correct the box of this person, or take the person out"
+    assert caught.value.remedy == "correct this person's box, or remove the person"
 
 
 def test_what_only_a_program_gets_wrong():

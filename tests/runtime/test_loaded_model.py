@@ -177,10 +177,10 @@ def test_what_is_not_a_picture_is_refused(model: jd.Model, image: object, cause:
         ({"boxes": "a file"}, "boxes are not an array of numbers"),
         ({"keypoints": joints(1)[..., :2]}, "keypoints are of shape (1, 17, 2)"),
         ({"keypoints": joints(1)[0]}, "keypoints are of shape (17, 3)"),
-        ({"keypoints": joints(1, 19)}, "keypoints have 19 joints a person"),
-        ({"keypoints": joints(1), "skeleton": "body25"}, "keypoints have 17 joints a person"),
+        ({"keypoints": joints(1, 19)}, "keypoints have 19 joints per person"),
+        ({"keypoints": joints(1), "skeleton": "body25"}, "keypoints have 17 joints per person"),
         ({"keypoints": joints(1), "skeleton": "coco"}, "skeleton 'coco' is not known"),
-        ({"keypoints": joints(2), "boxes": [[0, 0, 9, 9]]}, "1 boxes and joints of 2 people"),
+        ({"keypoints": joints(2), "boxes": [[0, 0, 9, 9]]}, "1 boxes but joints of 2 people"),
         ({"people": [[0, 0, 9, 9]]}, "people are given as list"),
         ({"people": jd.People.none(), "boxes": [[0, 0, 9, 9]]}, "both people and boxes or keypoints are given"),
     ],
@@ -208,7 +208,7 @@ def test_loading_knows_its_words(tiny_bundle: Path, options: dict[str, object], 
 @pytest.mark.parametrize(
     ("options", "cause"),
     [
-        ({"source": IMAGE}, "a stream of ndarray is not known"),
+        ({"source": IMAGE}, "cannot stream from ndarray"),
         ({"smooth": "two_sided"}, "smooth: 'two_sided' is not known"),
         ({"joints_in": "px"}, "joints_in: 'px' is not known"),
         ({"every": 0}, "every: 0 is too few"),
@@ -227,7 +227,7 @@ def test_a_manifest_of_another_network_is_refused(tiny_bundle: Path, tmp_path: P
     side, grid = manifest["model"]["crop_side"], manifest["model"]["voxel_grid"]
     manifest["model"].update(crop_side=2 * side, voxel_grid=2 * grid)
     (tmp_path / "b/bundle.json").write_text(json.dumps(manifest))
-    with pytest.raises(BundleError, match=f"the manifest says crops of {2 * side} px, mesh.onnx takes {side} px"):
+    with pytest.raises(BundleError, match=f"the manifest has crops of {2 * side} px, mesh.onnx takes {side} px"):
         jd.load(tmp_path / "b", device="cpu")
 
 

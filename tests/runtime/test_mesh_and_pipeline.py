@@ -130,7 +130,11 @@ class PoseOnly(Session):
     """What an export without a body offers."""
 
     path = Path("bundle/mesh.onnx")
-    inputs: Mapping[str, TensorSpec] = {"image": TensorSpec(np.dtype(np.float32), ("batch", 3, 64, 64))}
+    inputs: Mapping[str, TensorSpec] = {
+        "image": TensorSpec(np.dtype(np.float32), ("batch", 3, 64, 64)),
+        "joints": TensorSpec(np.dtype(np.float32), ("batch", 30, 2)),
+        "joints_mask": TensorSpec(np.dtype(np.float32), ("batch", 30)),
+    }
     outputs: Mapping[str, TensorSpec] = {"pose": TensorSpec(np.dtype(np.float32), ("batch", 24, 3))}
 
     def _run(self, feeds: dict[str, Any]) -> dict[str, Any]:

@@ -189,7 +189,7 @@ def test_a_frame_that_fails_is_named_and_left_out(
 def test_where_every_frame_fails_the_first_says_why(tmp_path: Path, bundle: Bundle) -> None:
     folder = shots(tmp_path / "shots")
     options = RunOptions(people="frame", keep_going=True, roi_px=(200, 0, 300, 60))
-    with pytest.raises(SourceError, match=r"0\.png: the region .* is outside of the picture"):
+    with pytest.raises(SourceError, match=r"0\.png: the region .* is outside the picture"):
         run(bundle, str(folder), tmp_path / "out", options)
     assert not (tmp_path / "out").exists()
 

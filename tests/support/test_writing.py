@@ -7,7 +7,7 @@ import pytest
 from jotr_deploy.errors import OutputError
 from jotr_deploy.support.writing import aside_of, uninterrupted, written_aside
 
-REMEDY = "give a place in a folder that exists, may be written and has room"
+REMEDY = "choose a writable folder that exists and has free space"
 
 
 def write_half(path, failure):

@@ -41,12 +41,12 @@ MEMBERS = {source.member: b"something else" for source in blazepose_wheel.SOURCE
     ("content", "cause"),
     [
         (None, "cannot be read (No such file or directory)"),
-        (b"", "not a wheel that can be read (it is an empty file)"),
+        (b"", "not a readable wheel (it is an empty file)"),
         (
             b"<html>sign in</html>",
-            "not a wheel that can be read (it is an HTML page (a download page rather than the file))",
+            "not a readable wheel (it is an HTML page (a download page rather than the file))",
         ),
-        ({}, "it does not hold mediapipe/modules/pose_detection/pose_detection.tflite"),
+        ({}, "does not contain mediapipe/modules/pose_detection/pose_detection.tflite"),
         (MEMBERS, "pose_detection.tflite has sha256"),
     ],
 )

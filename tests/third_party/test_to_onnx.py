@@ -160,7 +160,7 @@ def test_only_wanted_outputs_are_computed() -> None:
         ("MAX_POOL_2D", (1, 4, 6, 3), {0: ("b", 0), 1: ("i", 1), 2: ("i", 1), 3: ("i", 1), 4: ("i", 1), 5: ("b", 1)},
          "activation 1 of MaxPool"),
         ("ADD", (1, 4, 6, 3), {}, "ADD of shapes"),
-        ("CONV_2D", (1, 4, 6, 3), {}, "CONV_2D whose input 1 is no constant"),
+        ("CONV_2D", (1, 4, 6, 3), {}, "CONV_2D whose input 1 is not constant"),
     ],
 )  # fmt: skip
 def test_anything_else_is_refused_by_name(kind: str, shape: tuple[int, ...], options: Options, why: str) -> None:
@@ -209,5 +209,5 @@ def test_damaged_files_are_refused(rng: np.random.Generator) -> None:
         except (Damaged, Unsupported):
             refused += 1
     assert refused > 200
-    with pytest.raises(Damaged, match="does not begin as a TFLite file does"):
+    with pytest.raises(Damaged, match="does not begin like a TFLite file"):
         read_tflite(b"")

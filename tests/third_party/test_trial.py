@@ -18,13 +18,13 @@ WHERE = "the picture inside this package"
     [
         (KNOWN, None, "found", f"finds 2 of the 2 people in {WHERE} (IoU 1.00 and 1.00)"),
         (KNOWN[1:] + np.array([0, 0, 25, 0]), None, "found", f"finds 1 of the 2 people in {WHERE} (IoU 0.00 and 0.80)"),
-        (KNOWN[:0], None, "nobody", f"finds nobody in {WHERE}, which is drawn and shows 2 people"),
+        (KNOWN[:0], None, "nobody", f"finds nobody in {WHERE}, which is a drawing of 2 people"),
         (KNOWN[:1] + np.array([60, 0, 60, 0]), None, "missed",
          f"finds 1 box, but all its boxes miss the people of {WHERE} (IoU 0.25 and 0.00)"),
         (KNOWN + np.array([0, 150, 0, 150]), None, "missed",
          f"finds 2 boxes, but all its boxes miss the people of {WHERE} (IoU 0.14 and 0.14)"),
         (KNOWN, "its scores go from 0 to 7, not from 0 to 1", "odd",
-         "gives numbers that are not those of its format: its scores go from 0 to 7, not from 0 to 1"),
+         "gives values that do not fit its format: its scores go from 0 to 7, not from 0 to 1"),
     ],
 )  # fmt: skip
 def test_boxes_against_those_of_the_known_people(boxes_px, odd, state, words):
@@ -43,14 +43,14 @@ def test_the_joints_that_are_there_are_found():
     assert (known.boxes_px.shape, known.joints_px.shape) == ((2, 4), (2, len(SMPL30), 3))
     outcome = found_joints(coco(known), "coco17", known)
     assert outcome.state == "found"
-    assert f"joints of a person in {WHERE}, off by 0.0% of the box (median)" in outcome.words
+    assert f"joints per person in {WHERE}, off by 0.0% of the box height (median)" in outcome.words
 
 
 def test_joints_in_another_order_are_too_far():
     known = sample()
     outcome = found_joints(coco(known)[:, ::-1], "coco17", known)
     assert outcome.state == "missed"
-    assert outcome.words.endswith("of the box (median): too far; check the order of the joints and the decoding")
+    assert outcome.words.endswith("of the box height (median): too far; check the order of the joints and the decoding")
 
 
 def test_joints_with_left_and_right_exchanged_are_told():
@@ -58,7 +58,9 @@ def test_joints_with_left_and_right_exchanged_are_told():
     order = list(mirrored_order(SKELETONS["coco17"]))
     outcome = found_joints(coco(known)[:, order], "coco17", known)
     assert outcome.state == "missed"
-    assert outcome.words.endswith("of the box (median): left and right look exchanged; check the order of the joints")
+    assert outcome.words.endswith(
+        "of the box height (median): left and right appear to be swapped; check the order of the joints"
+    )
 
 
 @pytest.mark.parametrize(
@@ -66,7 +68,7 @@ def test_joints_with_left_and_right_exchanged_are_told():
     [
         ([], None),
         ([1, np.nan, 3], None),
-        ([np.nan, np.inf, 3], "most numbers of scores are NaN or infinite"),
+        ([np.nan, np.inf, 3], "most values of scores are NaN or infinite"),
         (np.arange(3), None),
     ],
 )
@@ -78,4 +80,4 @@ def test_answers_that_are_no_numbers(answer, said):
 def test_no_joints():
     known = sample()
     outcome = found_joints(np.zeros((2, 17, 3), np.float32), "coco17", known)
-    assert (outcome.state, outcome.words) == ("nobody", f"finds no joints of the people in {WHERE}, which is drawn")
+    assert (outcome.state, outcome.words) == ("nobody", f"finds no joints of the people in {WHERE}, which is a drawing")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from jotr_deploy.runtime.finding import nms
+from jotr_deploy.runtime.finding import box_selection
 from jotr_deploy.runtime.finding.detection.yolox import cells
 from jotr_deploy.training.assign import RADIUS, assign, iou
 
@@ -96,7 +96,7 @@ def test_iou_is_that_of_the_runtime(rng):
     boxes[0] = 5
     pairs = torch.from_numpy(boxes)
     ratio, general = iou(pairs[:, None], pairs[None])
-    np.testing.assert_allclose(ratio.numpy(), nms.iou(boxes, boxes), atol=1e-6)
+    np.testing.assert_allclose(ratio.numpy(), box_selection.iou(boxes, boxes), atol=1e-6)
     assert (general <= ratio + 1e-6).all()
     a, b = torch.tensor([0.0, 0, 1, 1]), torch.tensor([3.0, 0, 4, 1])
     assert iou(a, b)[1].item() == pytest.approx(-0.5)  # 2 of 4 around are neither's

@@ -86,10 +86,10 @@ def test_both_go_in_with_their_hashes_and_terms(cli: Cli, home: Path, place: Pat
     [
         ([], "BlazePose's networks have not been fetched", "get them with: jotr-deploy fetch people"),
         (["--people", "hog"], "--people: 'hog' is not known", "give one of blazepose"),
-        (["--pose", "p.onnx"], "--people is given with a file or its licence",
-         "give it alone: it brings both networks and their terms"),
-        (["--licence", "MIT"], "--people is given with a file or its licence",
-         "give it alone: it brings both networks and their terms"),
+        (["--pose", "p.onnx"], "--people is given together with a file or a licence",
+         "give it alone: it includes both networks and their licence"),
+        (["--licence", "MIT"], "--people is given together with a file or a licence",
+         "give it alone: it includes both networks and their licence"),
     ],
 )  # fmt: skip
 def test_refused(cli: Cli, place: Path, options: list[str], cause: str, remedy: str) -> None:
@@ -164,7 +164,7 @@ def test_half_of_it_is_refused_and_another_detector_is_not(cli: Cli, added: Path
     write_simcc(place / "p.onnx", (48, 64))
     write_yolox(place / "d.onnx", yolox_rows(np.zeros((0, 4)), np.zeros(0), (96, 96)), (96, 96))
     before, half = tree(place), added / "detector.onnx"
-    keeps = (f"the bundle keeps its detector: {ONLY_BOTH}", "give another detector too: --detector FILE")
+    keeps = (f"the bundle keeps its detector: {ONLY_BOTH}", "replace the detector too: --detector FILE")
     assert cli("add", added, "--pose", place / "p.onnx").mistake == keeps
     assert cli("add", place / "bundle", "--detector", half).mistake == (f"{half}: {ONLY_BOTH}", PUT_BOTH_IN)
     given = ("--detector", half, "--pose", place / "p.onnx")

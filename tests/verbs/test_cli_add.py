@@ -39,7 +39,7 @@ BOXES = np.array([[26, 21, 64, 63], [32, 27, 43, 59.0]])
 """On the canvas, where it shows the people of the picture inside this package."""
 UNKNOWN = {"terms": "unknown: not stated", "redistributable": False}
 DETECTORS = ", ".join(each.name for each in FORMATS)
-YOLOX_RECIPE = "a recipe of yolox has format, size_px, person, threshold, iou, flip_test, decoded"
+YOLOX_RECIPE = "yolox accepts format, size_px, person, threshold, iou, flip_test, decoded"
 FOUND_BOTH = "finds 2 of the 2 people in the picture inside this package (IoU 0.98 and 0.97)"
 
 
@@ -72,8 +72,8 @@ def test_both_at_once(cli: Cli, files: Path) -> None:
     assert outcome.out.splitlines() == [
         f"detector.onnx yolox, 96 x 96 px, classes: 1; {FOUND_BOTH}",
         "licence detector: d.onnx: Apache-2.0; may be passed on",
-        "pose.onnx simcc, 48 x 64 px, joints of coco17; finds 17.0 of 17 joints of a person in the picture inside this "
-        "package, off by 49.9% of the box (median): too far; check the order of the joints and the decoding",
+        "pose.onnx simcc, 48 x 64 px, joints of coco17; finds 17.0 of 17 joints per person in the picture inside this "
+        "package, off by 49.9% of the box height (median): too far; check the order of the joints and the decoding",
         "licence pose: p.onnx: Apache-2.0; may be passed on",
         f"done {files / 'bundle'} (detector.onnx, {sizes[0]:.1f} MB and pose.onnx, {sizes[1]:.1f} MB). Next: "
         f"jotr-deploy run {files / 'bundle'} IMAGE -o DIR",
@@ -207,7 +207,7 @@ def not_added(cli: Cli, files: Path) -> Callable[..., tuple[str, str]]:
     ("arguments", "cause", "remedy"),
     [
         pytest.param([], "neither a detector nor a pose network is given",
-                     "give --detector FILE, --pose FILE or both; or --people blazepose",
+                     "give --detector FILE, --pose FILE or both, --people blazepose, or --features WEIGHTS",
                      id="nothing"),
         pytest.param(["--detector", "{p}/gone.onnx"], "{p}/gone.onnx: no such network file",
                      "give a file that ends in .engine, .onnx, .plan", id="missing"),
@@ -221,16 +221,18 @@ def not_added(cli: Cli, files: Path) -> Callable[..., tuple[str, str]]:
         pytest.param(["--detector", "{p}/d.onnx", "--set", "detector.iou=2"],
                      "{p}/d.onnx: recipe: iou: Input should be less than or equal to 1",
                      YOLOX_RECIPE, id="wrong setting"),
-        pytest.param(["--detector", "{p}/d.onnx", "--set", "iou=0.5"], "--set iou=0.5: not ROLE.KEY=VALUE",
+        pytest.param(["--detector", "{p}/d.onnx", "--set", "iou=0.5"], "--set iou=0.5: not of the form ROLE.KEY=VALUE",
                      "give one such as detector.threshold=0.4", id="no role"),
-        pytest.param(["--detector", "{p}/d.onnx", "--set", "mesh.iou=0.5"], "--set mesh.iou=0.5: not ROLE.KEY=VALUE",
+        pytest.param(["--detector", "{p}/d.onnx", "--set", "mesh.iou=0.5"],
+                     "--set mesh.iou=0.5: not of the form ROLE.KEY=VALUE",
                      "give one such as detector.threshold=0.4", id="another role"),
         pytest.param(["--detector", "{p}/d.onnx", "--detector-format", "yolox", "--set", "detector.format=yolox"],
-                     "detector.format is given twice", "leave one of them out", id="twice"),
-        pytest.param(["--detector", "{p}/d.onnx", "--pose-format", "simcc"], "pose.format is given without --pose",
-                     "give the file too", id="format without its file"),
+                     "detector.format is given twice", "give it once", id="twice"),
+        pytest.param(["--detector", "{p}/d.onnx", "--pose-format", "simcc"], "pose.format is set without --pose",
+                     "give the file too: --pose FILE", id="format without its file"),
         pytest.param(["--detector", "{p}/d.onnx", "--redistributable"],
-                     "--redistributable is given without --licence", "say which terms allow it", id="no terms"),
+                     "--redistributable is given without --licence", "name the licence that permits it: --licence TEXT",
+                     id="no terms"),
         pytest.param(["--detector", "{p}/d.onnx", "-o", "{p}/out"],
                      "{p}/out: already exists and is not a bundle", "choose another -o", id="taken"),
     ],
@@ -244,11 +246,11 @@ def test_refused(not_added: Any, files: Path, arguments: list[str], cause: str, 
     ("role", "file", "kind", "what", "remedy"),
     [
         ("detector", "bundle/mesh.onnx", "detector", "a mesh network of this project",
-         "give the file of a detector or of a pose network"),
+         "give a detector or a pose network"),
         ("pose", "bundle/mesh.onnx", "pose network", "a mesh network of this project",
-         "give the file of a detector or of a pose network"),
+         "give a detector or a pose network"),
         ("detector", "p.onnx", "detector", "a pose network (SimCC)",
-         "give it with --pose; a detector finds the boxes for it"),
+         "give it with --pose, and a detector to find the boxes"),
         ("pose", "d.onnx", "pose network", "a detector (yolox)", "give it with --detector"),
     ],
 )  # fmt: skip
@@ -263,9 +265,9 @@ def test_a_file_of_another_kind(
 def test_a_file_of_no_known_format(not_added: Any, files: Path) -> None:
     write_always(files / "x.onnx", "x", SIZE, {"y": np.zeros((3, 5), np.float32)})
     cause, remedy = not_added("--detector", files / "x.onnx")
-    assert cause.startswith(f"{files / 'x.onnx'}: not a detector of a known format (inputs ")
+    assert cause.startswith(f"{files / 'x.onnx'}: not a detector in a known format (inputs ")
     assert cause.endswith(f"; tried {DETECTORS})")
-    assert remedy == f"give a file in one of the formats {DETECTORS}, as its exporter writes it"
+    assert remedy == f"give a file in one of the formats {DETECTORS}, exactly as its exporter writes it"
 
 
 MISSES = np.array([[2, 50, 20, 70.0]])
@@ -274,9 +276,10 @@ MISSES = np.array([[2, 50, 20, 70.0]])
 def test_boxes_that_all_miss_are_refused(not_added: Any, files: Path) -> None:
     path = write_always(files / "m.onnx", "input", SIZE, mmdeploy_answers(MISSES, np.array([0.9])))
     assert not_added("--detector", path) == (
-        f"{path}: read as mmdeploy, 96 x 96 px, pixels as yolox takes them, class 0 is taken for people, the file "
-        "names none, but all its boxes miss the people of the picture inside this package (IoU 0.00 and 0.00)",
-        "if it is of another format, name that (--detector-format); else show that it finds people: --try PHOTO",
+        f"{path}: read as mmdeploy, 96 x 96 px, pixels as for yolox, class 0 is assumed to be person, "
+        "as the file names no classes, but all its boxes "
+        "miss the people of the picture inside this package (IoU 0.00 and 0.00)",
+        "if it is in another format, name it with --detector-format; else show that it finds people: --try PHOTO",
     )
 
 
@@ -284,8 +287,8 @@ def test_boxes_that_all_miss_are_refused(not_added: Any, files: Path) -> None:
 def test_numbers_of_another_format_are_refused(not_added: Any, files: Path, tries: list[str]) -> None:
     path = write_always(files / "m.onnx", "input", SIZE, mmdeploy_answers(BOXES[:1], np.array([7.0])))
     cause, remedy = not_added("--detector", path, *(each.format(p=files) for each in tries))
-    assert cause.endswith("the file names none, but its scores go from 0 to 7, not from 0 to 1")
-    assert remedy == "it is of another format: give one of docs/formats.md"
+    assert cause.endswith("as the file names no classes, but its scores go from 0 to 7, not from 0 to 1")
+    assert remedy == "it must be in another format: give one of those in docs/formats.md"
 
 
 def test_a_picture_of_ones_own(cli: Cli, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,8 +313,8 @@ def test_a_picture_of_ones_own(cli: Cli, files: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("tries", "cause", "remedy"),
     [
-        ("photo.png", "{p}/photo.png: the detector finds nobody in it",
-         "give a picture with people in full view, or a lower threshold: --set detector.threshold=0.1"),
+        ("photo.png", "{p}/photo.png: the detector finds nobody",
+         "give a picture with fully visible people, or a lower threshold: --set detector.threshold=0.1"),
         ("gone.png", "{p}/gone.png", ""),
     ],
 )  # fmt: skip
@@ -340,7 +343,8 @@ def test_doctor_tries_what_was_added(cli: Cli, files: Path) -> None:
     pose = tried["pose on a known picture"]
     assert pose.state == "note"  # every joint is the brightest pixel
     assert re.fullmatch(
-        r"finds 17\.0 of 17 joints of a person .*, off by \d+\.\d% of the box \(median\): too far; .*", pose.detail
+        r"finds 17\.0 of 17 joints per person .*, off by \d+\.\d% of the box height \(median\): too far; .*",
+        pose.detail,
     )
 
 
@@ -359,8 +363,8 @@ def test_a_network_that_does_not_run(not_added: Any, files: Path) -> None:
     model.graph.node.insert(0, onnx.helper.make_node("Gather", ["images", "eighth"], ["colour"], axis=1))
     onnx.save(model, files / "d.onnx")
     cause, remedy = not_added("--detector", files / "d.onnx")
-    assert cause.startswith(f"{files / 'd.onnx'}: opens, but does not run (")
-    assert remedy == "check that its exporter knows this engine, and export it again"
+    assert cause.startswith(f"{files / 'd.onnx'}: opens but does not run (")
+    assert remedy == "check that its exporter supports this engine, and export it again"
 
 
 def test_if_one_of_two_is_refused_neither_is_added(not_added: Any, files: Path) -> None:
@@ -370,7 +374,7 @@ def test_if_one_of_two_is_refused_neither_is_added(not_added: Any, files: Path) 
 
 def test_the_starter_is_not_changed(not_added: Any, files: Path) -> None:
     assert not_added("--detector", files / "d.onnx", bundle="starter") == (
-        "starter: the bundle inside this package is not changed", "give -o DIR for a copy of it",
+        "starter: the bundle inside this package cannot be changed", "give -o DIR to write a copy",
     )  # fmt: skip
 
 
@@ -387,7 +391,7 @@ def test_a_full_disk(cli: Cli, files: Path, monkeypatch: pytest.MonkeyPatch, rol
     outcome = cli("add", files / "bundle", "--detector", files / "d.onnx", "--pose", files / "p.onnx")
     assert outcome.mistake == (
         f"{files / 'bundle' / role}.onnx: cannot be written (No space left on device)",
-        "give a place in a folder that exists, may be written and has room",
+        "choose a writable folder that exists and has free space",
     )
     assert tree(files) == before
 
@@ -397,4 +401,4 @@ def test_a_detector_that_finds_nobody_is_said(cli: Cli, files: Path) -> None:
     path = write_always(files / "none.onnx", "input", SIZE, answers)
     outcome = cli("add", files / "bundle", "--detector", path)
     assert outcome.code == 0
-    assert "finds nobody in the picture inside this package, which is drawn and shows 2 people" in outcome.out
+    assert "finds nobody in the picture inside this package, which is a drawing of 2 people" in outcome.out

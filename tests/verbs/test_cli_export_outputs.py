@@ -15,7 +15,7 @@ from jotr_deploy.engines.verify import Difference
 
 Cli = Callable[..., Outcome]
 
-PLACE = "give a place in a folder that exists, may be written and has room"
+PLACE = "choose a writable folder that exists and has free space"
 NOT_A_BUNDLE = "choose another -o"
 EXISTS = "choose another -o, or add --force to replace the bundle"
 

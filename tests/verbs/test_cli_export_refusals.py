@@ -67,7 +67,12 @@ def our_format(folder: Path, **changes: Any) -> Path:
     ("make", "cause", "remedy"),
     [
         pytest.param(lambda f: f / "tiny.pt", "no such checkpoint", CHECKPOINT, id="missing"),
-        pytest.param(lambda f: (f / "tiny.pt").mkdir() or f / "tiny.pt", "no such checkpoint", CHECKPOINT, id="folder"),
+        pytest.param(
+            lambda f: (f / "tiny.pt").mkdir() or f / "tiny.pt",
+            "not a checkpoint: it is a folder",
+            CHECKPOINT,
+            id="folder",
+        ),
         pytest.param(truncated, f"not a checkpoint: it is {CUT}", AGAIN, id="truncated"),
         pytest.param(lambda f: bytes_in(f, b""), "not a checkpoint: it is an empty file", AGAIN, id="empty"),
         pytest.param(lambda f: bytes_in(f, b"hello"), "not a checkpoint: it is plain text", CHECKPOINT, id="text"),
@@ -178,7 +183,7 @@ def test_assets(cli: Cli, tmp_path: Path, option: str, make: Callable[[Path], Pa
         (["c.pt", "--no-body", "--extra-regressor", "x", "-o", "b"],
          "--no-body and --extra-regressor are both given", "leave one of them out"),
         (["c.pt", "-o", "b", "--sampling", "grid"], "--sampling: 'grid' is not known", "give one of function, inline"),
-        (["c.pt"], "Missing option '-o' / '--output'.", "jotr-deploy export --help says what it takes"),
+        (["c.pt"], "Missing option '-o' / '--output'.", "see jotr-deploy export --help"),
     ],
 )  # fmt: skip
 def test_options_that_do_not_go_together(cli: Cli, arguments: list[str], cause: str, remedy: str) -> None:

@@ -60,4 +60,4 @@ def test_every_verb_has_help(cli: Cli, words: list[str]) -> None:
 def test_a_verb_that_is_none(cli: Cli, word: str, cause: str) -> None:
     refused = cli(word)
     assert refused.mistake[0].startswith(cause)
-    assert refused.mistake[1] == "jotr-deploy --help says what it takes"
+    assert refused.mistake[1] == "see jotr-deploy --help"

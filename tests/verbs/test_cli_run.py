@@ -18,7 +18,7 @@ from pictures import noise, person, picture, video, write
 
 Cli = Callable[..., Outcome]
 
-SOURCES = "remedy: give an image, a folder, a glob in quotes, a video, a camera's number or a URL"
+SOURCES = "remedy: give an image, a folder, a glob in quotes such as 'folder/*.png', a video, a camera number or a URL"
 STAGES = ["open", "decode", "track", "crop", "network", "place", "draw", "write"]
 FILES = ("--vertices", "--obj", "--glb", "--save-2d")
 NOBODY = "note nobody was found; are the joints or boxes those of this source?"
@@ -40,7 +40,7 @@ def test_an_image(cli: Cli, tmp_path: Path, tiny_bundle: Path) -> None:
         "photo.npz", "photo.json", "photo_overlay.jpg", "photo_2d.npz", "photo_2d.jpg", "photo.obj", "photo.glb",
     }  # fmt: skip
     lines = outcome.out.splitlines()
-    assert lines[0].rstrip() == "milliseconds a frame, mean"
+    assert lines[0].rstrip() == "mean milliseconds per frame"
     assert [line for line in lines if line.startswith("note")] == [f"note {label}" for label in LABELS]
     following = f"look at {output}/photo_overlay.jpg, or jotr-deploy view {output}/photo.npz"
     assert lines[-1] == f"done {output} (2 people in 1 frame, 7 files). Next: {following}"
@@ -64,7 +64,7 @@ def test_json_is_the_summary_that_is_written(cli: Cli, tmp_path: Path, tiny_bund
         "camera": ["guessed: 60 degrees across the longer side"], "alignment": None, "networks": [],
         "every": 1, "sizes_px": [[80, 60]], "frames_read": 3, "left_out": {}, "damage": None, "few_joints": 0,
         "joints": {"file": str(joints), "entries": 3, "entries_used": 3, "entries_unused": 0, "left_out": {},
-                   "pictures_matched": 2, "pictures_unmatched": 1},
+                   "pictures_matched": 2, "pictures_unmatched": 1, "people_beyond": 0},
         "skipped": [], "dropped": 0, "ended": None, "files": ["clip.npz", "clip_overlay.mp4", "clip.json"],
         "earlier": [],
     }  # fmt: skip
@@ -166,7 +166,7 @@ def test_a_process_of_its_own_ends_well(tmp_path: Path, tiny_bundle: Path) -> No
     reading, by_hog, as_a_whole = done.stderr.splitlines()
     assert reading == f"reading {photo}"
     assert by_hog.startswith("no keypoints, no boxes, no detector: people are found by OpenCV's HOG")
-    assert as_a_whole.startswith("nobody is found in 'photo.png'")
+    assert as_a_whole.startswith("nobody was found in 'photo.png'")
 
 
 def test_a_process_of_its_own_refuses(tmp_path: Path, tiny_bundle: Path) -> None:
@@ -184,8 +184,8 @@ def test_a_process_of_its_own_refuses(tmp_path: Path, tiny_bundle: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "cause", "remedy"),
     [
-        (["run"], "Missing argument 'bundle'.", "jotr-deploy run --help says what it takes"),
-        (["fly"], "No such command 'fly'.", "jotr-deploy --help says what it takes"),
+        (["run"], "Missing argument 'bundle'.", "see jotr-deploy run --help"),
+        (["fly"], "No such command 'fly'.", "see jotr-deploy --help"),
     ],
 )
 def test_a_mistyped_command_is_two_lines(arguments: list[str], cause: str, remedy: str) -> None:

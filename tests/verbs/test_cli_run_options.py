@@ -29,11 +29,11 @@ REGION = "give X0,Y0,X1,Y1 in pixels, such as 0,0,640,480"
         (["--roi", "0,0,a,9"], "--roi 0,0,a,9: not four whole numbers", REGION),
         (["--roi", "9,9,9,20"], "the region (9, 9, 9, 20) is empty", "give x0,y0,x1,y1 with x0 < x1 and y0 < y1"),
         (["--smooth", "much"], "--smooth: 'much' is not known", "give one of one-euro, two-sided"),
-        (["--joints-in", "pixels"], "--joints-in is given without a file",
-         "it says what the coordinates of --keypoints are"),
+        (["--joints-in", "pixels"], "--joints-in needs a file",
+         "add --keypoints or --boxes, or leave --joints-in out"),
         (["--people", "eyes"], "--people: 'eyes' is not known", "give one of auto, blazepose, detector, hog, frame"),
-        (["--people", "detector"], "people are to be found by a detector, and the bundle has none",
-         "put one in: jotr-deploy add BUNDLE --detector FILE"),
+        (["--people", "detector"], "people are to be found by a detector, but the bundle has none",
+         "add one: jotr-deploy add BUNDLE --detector FILE"),
     ],
 )  # fmt: skip
 def test_refused(refused: Callable[..., tuple[str, str]], options: list[str], cause: str, remedy: str) -> None:
@@ -72,7 +72,7 @@ def test_everything_at_once(cli: Cli, place: Path) -> None:
     assert stages == {"open", "decode", "track", "crop", "network", "place", "smooth", "draw", "write"}
     assert "critical path of a frame" in outcome.out
     assert "frame 3 of 3, " in outcome.err
-    assert "frames/s; milliseconds a frame" in outcome.err
+    assert "frames/s; milliseconds per frame" in outcome.err
 
 
 def test_after_an_interrupt_the_files_are_whole_and_the_code_says_so(
@@ -133,4 +133,4 @@ def test_live_writes_nothing_unless_told_where(
     assert cli("run", tiny_bundle, "photo.png", "--people", "frame", "--live", "-o", "out").code == 0
     assert (tmp_path / "out" / "photo.npz").is_file()
     cause, remedy = cli("run", tiny_bundle, "photo.png", "--live", "--glb").mistake
-    assert (cause, remedy) == ("--glb with --live writes nothing without a directory", "add -o DIR")
+    assert (cause, remedy) == ("--glb with --live writes nothing without a results directory", "add -o DIR")

@@ -17,7 +17,7 @@ from pictures import person, picture, video, write
 Cli = Callable[..., Outcome]
 Refused = Callable[..., tuple[str, str]]
 
-PLACE = "give a place in a folder that exists, may be written and has room"
+PLACE = "choose a writable folder that exists and has free space"
 
 
 @pytest.mark.parametrize(
@@ -41,12 +41,12 @@ def test_outputs(refused: Refused, place: Path, output: str, reason: str | None)
 def test_a_result_does_not_replace_what_it_is_made_from(refused: Refused, place: Path, name: str, option: str) -> None:
     path = write(place / name, [person("photo.png")] if option == "--keypoints" else [[0, 0, 50, 50]])
     assert refused(option, path, output=".") == (
-        f"{path}: a result of that name would replace it", "choose another -o",
+        f"{path}: a result of that name would overwrite it", "choose another -o",
     )  # fmt: skip
 
 
 def test_a_bundle_is_no_place_for_results(refused: Refused, place: Path) -> None:
-    cause = f"{place / 'bundle'}: is a bundle, results do not belong in it"
+    cause = f"{place / 'bundle'}: is a bundle, where results do not belong"
     assert refused(output="bundle") == (cause, "choose another -o")
 
 
@@ -54,7 +54,7 @@ def test_a_bundle_is_no_place_for_results(refused: Refused, place: Path) -> None
 def test_results_do_not_become_pictures_of_the_next_run(refused: Refused, place: Path, source: str) -> None:
     (place / "photos").mkdir()
     picture(place / "photos" / "1.png")
-    cause = f"{place / 'photos'}: the next run would take its overlays for pictures of the source"
+    cause = f"{place / 'photos'}: the next run would read its overlays as pictures of the source"
     assert refused(source=source, output="photos") == (cause, "choose another -o")
 
 
@@ -62,9 +62,9 @@ def test_what_an_earlier_run_left_is_named(cli: Cli, place: Path) -> None:
     def again(*options: str) -> Outcome:
         return cli("run", place / "bundle", place / "photo.png", "-o", place / "new", *options)
 
-    assert "of an earlier run" not in again("--obj", "--glb").out
+    assert "from an earlier run" not in again("--obj", "--glb").out
     outcome = again()
-    assert "of an earlier run photo.glb and 1 more" in outcome.out
+    assert "from an earlier run photo.glb and 1 more" in outcome.out
     assert json.loads((place / "new" / "photo.json").read_text())["earlier"] == ["photo.glb", "photo.obj"]
     assert {"photo.glb", "photo.obj"} < set(tree(place / "new"))
 
@@ -113,7 +113,7 @@ def test_a_disk_that_fills_while_a_video_is_written(cli: Cli, place: Path, monke
     monkeypatch.setattr("jotr_deploy.runtime.run_outputs.find_ffmpeg", lambda: None)
     outcome = cli("run", place / "bundle", place / "clip.mp4", "-o", place / "out")
     cause = f"{place / 'out' / 'clip_overlay.mp4'}: only 0 of 3 frames could be written"
-    assert outcome.mistake == (cause, "make room on the disk")
+    assert outcome.mistake == (cause, "free disk space")
     assert tree(place) == before
 
 

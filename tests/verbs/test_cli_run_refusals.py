@@ -18,12 +18,12 @@ from jotr_deploy.bundle import Manifest, open_bundle, write_manifest
 Refused = Callable[..., tuple[str, str]]
 
 AGAIN = "export it again: jotr-deploy export CHECKPOINT -o BUNDLE"
-MAKE = "make one: jotr-deploy export CHECKPOINT -o BUNDLE; or take that of this package: starter"
+MAKE = "make one: jotr-deploy export CHECKPOINT -o BUNDLE; or use the bundle of this package: starter"
 PICTURES = "pictures are read as JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, HEIC, JPEG 2000, PBM, PGM and PPM"
 FILMS = f"{PICTURES}; films as FFmpeg reads them"
 WHOLE = "download or copy it again, and compare its size with that of the original"
-SOURCES = "give an image, a folder, a glob in quotes, a video, a camera's number or a URL"
-LAYOUTS = "give COCO or AlphaPose results, OpenPose files, or the .npz that --save-2d writes; docs/joints.md has all"
+SOURCES = "give an image, a folder, a glob in quotes such as 'folder/*.png', a video, a camera number or a URL"
+LAYOUTS = "give COCO or AlphaPose results, OpenPose files, or the .npz that --save-2d writes; see docs/joints.md"
 BOXES = "give [[x0, y0, x1, y1], ...], {image name: [[x0, y0, x1, y1], ...]}, or COCO results with bbox and image_id"
 LENGTHS = (
     "known lengths: 42 (crowdpose14), 51 (coco17), 54 (coco18), 75 (body25), 78 (halpe26), 90 (smpl30), "
@@ -68,7 +68,7 @@ def without_body(bundle: Path) -> None:
                      "{bundle}: mesh.onnx is listed in the manifest but missing", AGAIN, id="missing mesh"),
         pytest.param(lambda b: (b / "faces.npy").unlink(),
                      "{bundle}: faces.npy is listed in the manifest but missing", AGAIN, id="missing faces"),
-        pytest.param(lambda b: edit(b, format=4), "{bundle}: bundle format 4, this version reads 3",
+        pytest.param(lambda b: edit(b, format=4), "{bundle}: bundle format 4, this version reads up to 3",
                      "upgrade: git pull, then pip install . in a clone of jotr-deploy", id="newer"),
         pytest.param(lambda b: edit(b, colour="red"), "{bundle}/bundle.json: colour: Extra inputs are not permitted",
                      AGAIN, id="unknown field"),
@@ -85,7 +85,7 @@ def without_body(bundle: Path) -> None:
         pytest.param(lambda b: (b / "bundle.json").unlink(), "{bundle}: not a bundle (no bundle.json)", MAKE,
                      id="no bundle"),
         pytest.param(shutil.rmtree, "{bundle}: not a bundle (no bundle.json)", MAKE, id="nothing"),
-        pytest.param(lambda b: (shutil.rmtree(b), b.write_text("x")), "{bundle}: not a bundle (no bundle.json)", MAKE,
+        pytest.param(lambda b: (shutil.rmtree(b), b.write_text("x")), "{bundle}: not a bundle (it is plain text)", MAKE,
                      id="a file"),
         pytest.param(without_body, "{bundle}/mesh.onnx: exported with --no-body, it makes no meshes",
                      "export it again without --no-body", id="without a body"),
@@ -99,16 +99,16 @@ def test_bundles(refused: Refused, place: Path, damage: Callable[[Path], Any], c
 @pytest.mark.parametrize(
     ("content", "cause", "remedy"),
     [
-        pytest.param("not json", "not JSON (Expecting value: line 1 column 1 (char 0))", "write the file again",
+        pytest.param("not json", "not JSON (Expecting value: line 1 column 1 (char 0))", LAYOUTS,
                      id="not JSON"),
-        pytest.param('[{"image_id": "pho', "the JSON ends too early, the file is truncated (Unterminated string"
+        pytest.param('[{"image_id": "pho', "the JSON ends too early: the file is truncated (Unterminated string"
                      " starting at: line 1 column 15 (char 14))", "write the file again", id="truncated"),
-        pytest.param({}, "not a layout of keypoints that is known", LAYOUTS, id="other JSON"),
-        pytest.param([person("photo.png"), person("photo.png", joints=16)],
-                     "person 1: 48 numbers fit no skeleton", LENGTHS, id="unknown skeleton"),
+        pytest.param({"a": 1}, "not a known keypoint layout (its keys are 'a')", LAYOUTS, id="other JSON"),
+        pytest.param([person("photo.png"), person("photo.png", joints=19)],
+                     "person 1: 57 numbers match no skeleton", LENGTHS, id="unknown skeleton"),
         pytest.param([person("other.png"), person(7)],
-                     "no entry belongs to 'photo.png' (the file names 'other.png', 7)",
-                     "give the file made from this source; images are found by file name, frames of a video by 0-based"
+                     "no entry matches 'photo.png' (the file names 'other.png', 7)",
+                     "give the file made from this source; images are matched by file name, video frames by 0-based"
                      " number", id="another image"),
     ],
 )  # fmt: skip
@@ -122,13 +122,13 @@ def test_keypoint_files(refused: Refused, place: Path, content: Any, cause: str,
     [
         ([[100, 10, 140, 50]],
          "person 0 of 'photo.png': box (100, 10, 140, 50) lies outside the image of 80 x 60 px",
-         "boxes are x0, y0, x1, y1 in pixels of the image; COCO results x, y, width, height"),
+         "boxes are x0, y0, x1, y1 in pixels of the image; in COCO results x, y, width, height"),
         ([[40, 40, 10, 10]], "person 0: box (40, 40, 10, 10) is inverted",
-         "these may be x, y, width, height: give such as COCO results"),
+         "a box is given by its corners x0, y0, x1, y1; give boxes of x, y (top left), width, height as COCO results"),
         ([[0, 0, 10, 10], [-1e38, -1e38, 3e38, 3e38]],
-         "person 1: box (-1e+38, -1e+38, 3e+38, 3e+38) holds NaN or infinity", BOXES),
-        ({"other.png": [[0, 0, 9, 9]]}, "no entry belongs to 'photo.png' (the file names 'other.png')",
-         "give the file made from this source; images are found by file name, frames of a video by 0-based number"),
+         "person 1: box (-1e+38, -1e+38, 3e+38, 3e+38) contains NaN or infinity", BOXES),
+        ({"other.png": [[0, 0, 9, 9]]}, "no entry matches 'photo.png' (the file names 'other.png')",
+         "give the file made from this source; images are matched by file name, video frames by 0-based number"),
     ],
 )  # fmt: skip
 def test_box_files(refused: Refused, place: Path, content: Any, cause: str, remedy: str) -> None:
@@ -140,16 +140,16 @@ def test_box_files(refused: Refused, place: Path, content: Any, cause: str, reme
     ("options", "cause", "remedy"),
     [
         (["--keypoints", "k.json", "--boxes", "b.json"], "both keypoints and boxes are given",
-         "give one: joints bring their own boxes"),
+         "give one: keypoints define their own boxes"),
         (["--keypoints", "nowhere.json"], "nowhere.json: no such file or folder", "check the path"),
         (["--keypoints", "k.json", "--skeleton", "coco"], "unknown skeleton 'coco'",
          "known: blazepose33, body25, coco17, coco18, crowdpose14, halpe26, smpl30"),
         (["--keypoints", "x" * 300], "x" * 300 + ": File name too long", "check the path and its permissions"),
-        (["--skeleton", "coco17"], "--skeleton is given without --keypoints",
-         "it names the joint order of a keypoint file"),
+        (["--skeleton", "coco17"], "--skeleton needs --keypoints",
+         "add the keypoint file, or leave --skeleton out"),
         (["--device", "gpu"], "--device: 'gpu' is not known", "give one of auto, cpu, cuda"),
-        (["--threads", "0"], "Invalid value for '--threads': ", "jotr-deploy run --help says what it takes"),
-        (["-Z"], "No such option: -Z", "jotr-deploy run --help says what it takes"),
+        (["--threads", "0"], "Invalid value for '--threads': ", "see jotr-deploy run --help"),
+        (["-Z"], "No such option: -Z", "see jotr-deploy run --help"),
     ],
 )  # fmt: skip
 def test_options(refused: Refused, place: Path, options: list[str], cause: str, remedy: str) -> None:
@@ -191,7 +191,7 @@ def cut(path: Path, make: Callable[[Path], Any], share: float) -> None:
     [
         ("gone.png", lambda _: None, "no such file or folder", SOURCES),
         ("empty.jpg", lambda p: p.touch(), "the file is empty", "give an image or a video"),
-        ("text.jpg", lambda p: p.write_text("hello"), "plain text, neither a picture nor a film that is read", FILMS),
+        ("text.jpg", lambda p: p.write_text("hello"), "plain text, not a supported picture or film", FILMS),
         ("cut.png", lambda p: cut(p, picture, 0.5), "the PNG picture is cut off", "copy or download it again"),
         ("folder", Path.mkdir, "no images in this folder", PICTURES),
         ("folder/*.png", lambda p: p.parent.mkdir(), "no file matches", "check the pattern, and put it in quotes"),
@@ -200,7 +200,7 @@ def cut(path: Path, make: Callable[[Path], Any], share: float) -> None:
          f"{WHOLE}; untrunc repairs a recording that was cut short, from an intact one of the same camera"),
         ("void.mp4", without_samples, "the video has no frame that can be read",
          "check that a video player shows it"),
-        ("notes.txt", lambda p: p.write_text("hello"), "plain text, neither a picture nor a film that is read", FILMS),
+        ("notes.txt", lambda p: p.write_text("hello"), "plain text, not a supported picture or film", FILMS),
         ("x" * 300 + ".png", lambda _: None, "cannot be read (File name too long)",
          "check the path and its permissions"),
     ],
@@ -217,5 +217,5 @@ def test_a_bad_image_in_the_middle_of_a_folder(refused: Refused, place: Path) ->
     picture(place / "photos" / "1.png")
     (place / "photos" / "2.png").write_text("hello")
     picture(place / "photos" / "3.png")
-    cause = f"{place / 'photos' / '2.png'}: plain text, not a picture that is read"
+    cause = f"{place / 'photos' / '2.png'}: plain text, not a supported picture"
     assert refused(source="photos", output="deep/new") == (cause, PICTURES)

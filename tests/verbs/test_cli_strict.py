@@ -46,7 +46,7 @@ def test_a_clean_run_is_strict_too(cli: Cli, tmp_path: Path, tiny_bundle: Path) 
         (
             [larger(person(0)), larger(person(1))],
             [],
-            "beyond 2 of 2 people reach far beyond their picture; is the file about pictures of another size?",
+            "beyond 2 of 2 people extend far beyond their picture; does the file belong to pictures of another size?",
         ),
         (None, ["--people", "frame"], "few joints 2 of 2 meshes were made from fewer than 5 joints"),
     ],
@@ -59,7 +59,7 @@ def test_strict_ends_with_3_and_keeps_the_results(
     outcome = cli("run", tiny_bundle, clip, *given, *options, "-o", out, "--strict")
     assert outcome.code == 3, outcome
     assert said.format(k=tmp_path / "k.json") in outcome.out.splitlines()
-    assert "not clean, see the summary" in outcome.err
+    assert "found, see the summary" in outcome.err
     assert {"clip.npz", "clip.json", "clip_overlay.mp4"} <= set(tree(out))
     assert cli("run", tiny_bundle, clip, *given, *options, "-o", tmp_path / "again").code == 0
 

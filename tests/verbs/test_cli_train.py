@@ -102,7 +102,7 @@ def test_a_signal_to_everybody_keeps_a_checkpoint(config: Path) -> None:
     out, err = started.communicate(timeout=60)
     assert started.returncode == 130, err
     assert "Traceback" not in err
-    assert "goes on from there with --resume" in " ".join(out.split())
+    assert "--resume continues from" in " ".join(out.split())
     step = torch.load("run/checkpoint.pt", weights_only=True)["step"]
     assert f"stopped after step {step} of 100000" in out
 
@@ -125,7 +125,7 @@ def test_the_recipe_of_the_published_training(cli: Cli, tmp_path: Path, recipe: 
 @pytest.mark.parametrize(("option", "value", "task"), [("--recipe", "code", "jotr"), ("--qat", "bundle", "qat")])
 def test_an_option_of_another_task(cli: Cli, config: Path, option: str, value: str, task: str) -> None:
     outcome = cli("train", config, option, value)
-    assert outcome.mistake == (f"{option} is of the task {task}, {config} is of mesh", "leave it out")
+    assert outcome.mistake == (f"{option} is for the task {task}, {config} is for mesh", f"leave {option} out")
 
 
 def test_the_bundle_to_be_rounded_as(cli: Cli, config: Path) -> None:

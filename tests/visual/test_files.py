@@ -205,7 +205,7 @@ def test_a_place_that_cannot_be_written(tmp_path, writer, place, reason):
     with pytest.raises(OutputError) as caught:
         writer(tmp_path / place)
     assert caught.value.cause == f"{tmp_path / place}: cannot be written ({reason})"
-    assert caught.value.remedy == "give a place in a folder that exists, may be written and has room"
+    assert caught.value.remedy == "choose a writable folder that exists and has free space"
     assert sorted(file.name for file in tmp_path.rglob("*")) == ["file", "folder"]
 
 

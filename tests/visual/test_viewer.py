@@ -263,5 +263,5 @@ def test_a_host_that_is_not_this_machine():
     with pytest.raises(JotrDeployError, match=r"^192\.0\.2\.1:8080: cannot be opened for a page \(") as caught:
         free_port("192.0.2.1", 8080)
     assert caught.value.remedy == (
-        "give a free --port above 1023; --host is 127.0.0.1 for this machine alone, 0.0.0.0 for whoever can reach it"
+        "give a free --port above 1023; --host 127.0.0.1 serves this machine alone, 0.0.0.0 everybody who can reach it"
     )

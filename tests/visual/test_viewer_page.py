@@ -238,7 +238,7 @@ def test_the_command_says_where_and_ends_with_an_interrupt(tmp_path, pictures):
         process.send_signal(signal.SIGINT)
         rest, notes = process.communicate(timeout=60)
     assert (process.returncode, rest) == (0, "")
-    assert notes == ("" if pictures else "note clip is not found, the meshes stand alone; --source names it\n")
+    assert notes == ("" if pictures else "note clip is not found, only meshes are shown; give --source\n")
 
 
 def quiet():
@@ -254,7 +254,7 @@ def test_pictures_of_something_else_are_refused(tmp_path):
     assert caught.value.cause == (
         f"{tmp_path / 'other.png'}: its pictures are 30 x 20 px, those of {tmp_path / 'clip.npz'} were 640 x 480 px"
     )
-    assert caught.value.remedy == "give what the run was given, or leave --source out"
+    assert caught.value.remedy == "give the source of the run, or leave --source out"
 
 
 def test_without_viser(monkeypatch, tmp_path):

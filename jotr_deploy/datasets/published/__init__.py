@@ -1,1 +1,1 @@
-"""Data sets that others have made: pictures of people with what was measured, or fitted, of them."""
+"""Published data sets: pictures of people with measured or fitted labels."""

@@ -19,7 +19,7 @@ Gender = Literal["neutral", "male", "female"]
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole without distortion."""
+    """Pinhole camera without distortion."""
 
     focal_px: tuple[float, float]
     principal_px: tuple[float, float]
@@ -29,7 +29,7 @@ class Camera:
 class Fit:
     """SMPL parameters of a person, measured or fitted to the picture.
 
-    The posed body plus `trans_m` stands in the frame of the fit; `camera_from_fit` takes it from there to the camera.
+    The posed body plus `trans_m` is in the frame of the fit; `camera_from_fit` maps it to the camera.
     """
 
     pose_rad: Array  # (24, 3) axis-angle, root first
@@ -56,10 +56,10 @@ class Annotation:
     box_px: Array  # (4,) x0 y0 x1 y1, tight
     joints_px: Array  # (30, 3) x, y, 1 where it is labelled; joints of SMPL30
     joints_m: Array | None = None  # (30, 3) measured, camera frame; None without depth
-    joints_m_known: Array | None = None  # (30,) bool, which of them
+    joints_m_known: Array | None = None  # (30,) bool, those measured
     fit: Fit | None = None
     camera: Camera | None = None
-    found_px: Array | None = None  # (J, 3) x, y, confidence: joints that a 2-D pose network found, shipped with the set
+    found_px: Array | None = None  # (J, 3) x, y, confidence: detected by a 2-D pose network, shipped with the set
     found_skeleton: str = "coco17"  # their order, a key of SKELETONS
     sequence: str = ""
     frame: int = 0  # in the sequence

@@ -14,16 +14,16 @@ from jotr_deploy.support.aliases import Array
 
 FILES = ("annotations/crowdpose_train.json", "annotations/CrowdPose_train_SMPL_NeuralAnnot.json")
 WORST_FIT = 5.0
-"""A fit counts when its `fit_err` is below. The published code has it the wrong way round."""
+"""`fit_err` below which a fit counts. The published code has it the wrong way round."""
 
 
 def read_crowdpose(folder: Path, files: list[Path], worse_fits: bool = False) -> Iterator[Annotation]:
-    """Everybody; `files` are those of `FILES`.
+    """Read all people; `files` are those of `FILES`.
 
     Args:
         folder: of the set.
         files: as above.
-        worse_fits: take the fits that do not count, as published, instead of those that do.
+        worse_fits: use the fits that do not count, as published, instead of those that do.
     """
     people, fits = files
     fit_by_person = _fits(fits, worse_fits)
@@ -51,9 +51,9 @@ def _person(entry: Entry) -> tuple[int, Array, Array]:
 
 
 def _swapped(sizes_px: list[tuple[int, int]], joints_px: list[Array]) -> bool:
-    """True if the file calls the width of its pictures height: the joints are in the pictures only then.
+    """True if the file swaps width and height of its pictures, so that joints are inside only when swapped back.
 
-    The published file is said to do so. A copy may have been mended, so the joints are asked.
+    The published file reportedly does. A copy may have been corrected, so the joints decide.
     """
     if not sizes_px:
         return False

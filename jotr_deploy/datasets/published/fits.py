@@ -1,4 +1,4 @@
-"""Acceptance of fits: near enough to the measured joints to be trained on, or not."""
+"""Acceptance of fits for training, by their distance from the measured joints."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ FARTHEST_FIT_M = 0.025
 def fit_error_m(person: Annotation, fitted_m: Array, names: tuple[str, ...] = H36M17) -> float | None:
     """Mean distance of the joints of a fit from the measured ones.
 
-    The mean of the compared joints is laid on that of the measured ones first: what is trained is relative to the
-    pelvis, so the place does not count.
+    Both sets of compared joints are centred on their means first: training is relative to the
+    pelvis, so the position does not count.
 
     Args:
         person: with `joints_m`.
         fitted_m: (J, 3) joints of the fitted body in the camera's frame, see `Fit.in_camera`.
-        names: of these joints; those that were measured too are compared. The joints of Human3.6M's regressor are
-            nearest to what was measured in it and in MuCo-3DHP.
+        names: of these joints; those that were also measured are compared. The joints of Human3.6M's regressor are
+            closest to those measured in it and in MuCo-3DHP.
 
     Returns:
         Metres, or None where nothing was measured.

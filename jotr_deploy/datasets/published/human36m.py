@@ -1,4 +1,4 @@
-"""Human3.6M: joints of a motion capture in a studio, four cameras; the frame of joints and fits is the studio's."""
+"""Human3.6M: joints from motion capture in a studio, four cameras; joints and fits are in the studio's frame."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SUBJECTS = (1, 5, 6, 7, 8)
 PARTS = ("data", "camera", "joint_3d", "smpl_param")
 FILES = tuple(f"annotations/Human36M_subject{subject}_{part}.json" for subject in SUBJECTS for part in PARTS)
 EVERY = 5
-"""Frames: one of so many is read."""
+"""Every Nth frame is read."""
 
 _KNOWN = known_by_name(H36M17)
 
@@ -46,7 +46,7 @@ class _View(NamedTuple):
 
 
 def read_human36m(folder: Path, files: list[Path]) -> Iterator[Annotation]:
-    """Everybody, subject by subject, in every fifth frame; `files` are those of `FILES`."""
+    """Read all people, subject by subject, in every fifth frame; `files` are those of `FILES`."""
     for start in range(0, len(files), len(PARTS)):
         yield from _subject(SUBJECTS[start // len(PARTS)], folder / "images", *files[start : start + len(PARTS)])
 
@@ -97,7 +97,7 @@ def _view(entry: Entry) -> _View:
 
 
 def _project(joints_m: Array, camera: Camera) -> Array:
-    """(30, 3) x, y, 1 of the known joints before the camera; zero of the others."""
+    """(30, 3) x, y, 1 for the known joints in front of the camera; zero for the others."""
     out = np.zeros((len(joints_m), 3))
     shown = _KNOWN & (joints_m[:, 2] > 0)
     out[shown, :2] = joints_m[shown, :2] / joints_m[shown, 2:] * camera.focal_px + camera.principal_px
@@ -106,7 +106,7 @@ def _project(joints_m: Array, camera: Camera) -> Array:
 
 
 def _moments(path: Path) -> Iterator[tuple[tuple[str, str, str], Entry]]:
-    """Entries of every fifth frame, read from the object of a subaction, which has them by frame."""
+    """Entries of every fifth frame from the object of a subaction, which has them by frame."""
     for action, subactions in each_entry(path):
         parts = Entry(f"{path}: action {action}", subactions)
         for subaction in parts:

@@ -1,4 +1,4 @@
-"""JSON files of any length, one checked entry at a time: some have gigabytes, and ten times that as Python objects."""
+"""Reader of JSON files of any length, one checked entry at a time: gigabytes would take ten times that in memory."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ T = TypeVar("T")
 P = TypeVar("P")
 
 AGAIN = "get the file again; layouts: docs/datasets.md"
-_HEAD = 4096  # bytes; spaces before the first and after the last brace are fewer
-_BEYOND = 1e9  # no pixel, millimetre or radian of any set; float32 has room for its square
+_HEAD = 4096  # bytes; more than the white space before the first and after the last brace
+_BEYOND = 1e9  # beyond any pixel, millimetre or radian of any set; its square fits into float32
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A JSON object and where it stands; what is missing or not of its kind is refused by name."""
+    """JSON object with its location; missing values and values of a wrong type are refused by name."""
 
     where: str  # file and entry, for messages
     value: Any
@@ -43,25 +43,25 @@ class Entry:
         return iter(self.value)
 
     def inside(self, key: str) -> Entry:
-        """The object under a key."""
+        """Object under a key."""
         return Entry(f"{self.where}: {key}", self[key])
 
     def text(self, key: str) -> str:
-        """The text under a key, not empty."""
+        """Non-empty text under a key."""
         value = self[key]
         if not isinstance(value, str) or not value:
             raise DatasetError(f"{self.where}: '{key}' is no text", AGAIN)
         return value
 
     def whole(self, key: str) -> int:
-        """The whole number under a key."""
+        """Whole number under a key."""
         value = self[key]
         if not isinstance(value, int):
             raise DatasetError(f"{self.where}: '{key}' is no whole number", AGAIN)
         return value
 
     def numbers(self, key: str, *shape: int) -> Array:
-        """The numbers under a key as float64 of this shape, nested or flat."""
+        """Numbers under a key as float64 of this shape, nested or flat."""
         try:
             values = np.asarray(self[key], np.float64)
         except (TypeError, ValueError, OverflowError) as error:
@@ -76,12 +76,12 @@ class Entry:
 def people_of(
     path: Path, image: Callable[[Entry], T | None], person: Callable[[Entry], P | None]
 ) -> Iterator[tuple[T, P]]:
-    """Everybody of a file in the manner of COCO, with their picture.
+    """People of a COCO-like file, with their pictures.
 
     Args:
         path: JSON with lists of `images` and `annotations`.
-        image: what is needed of a picture; None leaves it out, with everybody in it. All are held at once.
-        person: what is needed of somebody; None leaves the person out.
+        image: extracts the data needed of a picture; None leaves it out, with everybody in it. All are held at once.
+        person: extracts the data needed of a person; None leaves the person out.
 
     Raises:
         DatasetError: see `each_entry`; a key is missing, or the image that an annotation names.
@@ -107,7 +107,7 @@ def each_entry(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _each_of(path: Path, section: str) -> Iterator[Entry]:
-    """The items of a list of objects that stands under a key of the file."""
+    """Items of the list of objects under a key of the file."""
     missing = True
     for value in _read(path, "items", f"{section}.item"):
         missing = False
@@ -118,7 +118,7 @@ def _each_of(path: Path, section: str) -> Iterator[Entry]:
 
 
 def _read(path: Path, how: str, *prefix: str) -> Iterator[Any]:
-    """Go through a file by a function of ijson."""
+    """Iterate over a file with a function of ijson."""
     try:
         import ijson
     except ImportError:
@@ -131,7 +131,7 @@ def _read(path: Path, how: str, *prefix: str) -> Iterator[Any]:
         raise DatasetError(
             f"{path}: cannot be read ({error.strerror})", "check the path and its permissions"
         ) from error
-    except (ijson.JSONError, ValueError) as error:  # ValueError: no UTF-8
+    except (ijson.JSONError, ValueError) as error:  # ValueError: not UTF-8
         reason = error.args[0] if error.args else ""
         text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(error)
         if "premature EOF" in text or "Incomplete" in text:  # of the parsers in C and in Python
@@ -140,9 +140,9 @@ def _read(path: Path, how: str, *prefix: str) -> Iterator[Any]:
 
 
 def _check_ends(path: Path, file: BinaryIO) -> None:
-    """Leave a file at the start of its object; one that is no object, or without its end, is refused.
+    """Position a file at the start of its object; refuse it if it is not an object, or truncated.
 
-    The parsers find nothing wrong with a list, and in a word or number that is cut off they see a misspelled one.
+    The parsers accept a list, and report a truncated word or number as a misspelled one.
     """
     start = file.read(_HEAD)
     text = start.removeprefix(codecs.BOM_UTF8)

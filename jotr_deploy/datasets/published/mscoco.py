@@ -14,7 +14,7 @@ FILES = ("annotations/person_keypoints_train2017.json", "annotations/MSCOCO_trai
 
 
 def read_mscoco(folder: Path, files: list[Path]) -> Iterator[Annotation]:
-    """Everybody with a labelled joint who is no crowd; `files` are those of `FILES`. Every fit is taken."""
+    """Read people who are not a crowd and have a labelled joint; `files` are those of `FILES`. Every fit is used."""
     people, fits = files
     fit_by_person = fits_of(fits)
     for (file, size_px), (number, box_px, joints_px) in people_of(people, picture_of, _person):
@@ -24,12 +24,12 @@ def read_mscoco(folder: Path, files: list[Path]) -> Iterator[Annotation]:
 
 
 def picture_of(image: Entry) -> tuple[str, tuple[int, int]]:
-    """File name and size."""
+    """File name and size of a picture."""
     return image.text("file_name"), size_of(image)
 
 
 def fits_of(path: Path) -> dict[str, tuple[Fit, Camera]]:
-    """The fits of a file by the number of the person, each with the camera that it was made with."""
+    """Fits of a file by the number of the person, each with its camera."""
     entries = ((key, Entry(f"{path}: {key}", value)) for key, value in each_entry(path))
     return {key: (fit_of(entry.inside("smpl_param")), camera_of(entry.inside("cam_param"))) for key, entry in entries}
 

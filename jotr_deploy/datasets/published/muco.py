@@ -1,4 +1,4 @@
-"""MuCo-3DHP: pictures put together from people of a studio, joints of a motion capture, fits to them."""
+"""MuCo-3DHP: pictures composed of people from a studio, joints from motion capture, fits to them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class _Person(NamedTuple):
 
 
 def read_muco(folder: Path, files: list[Path]) -> Iterator[Annotation]:
-    """The person of every picture whose pelvis is closest to the camera; `files` are those of `FILES`."""
+    """Read the person with the pelvis closest to the camera in every picture; `files` are those of `FILES`."""
     people, fits = files
     nearest: dict[str, tuple[_Picture, _Person]] = {}
     for picture, person in people_of(people, _picture, _person):

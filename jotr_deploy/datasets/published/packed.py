@@ -1,4 +1,4 @@
-"""Everybody of a set as a few large arrays: less memory than as many values, and shared by processes."""
+"""People of a set as a few large arrays: they take less memory than separate objects, and processes can share them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BLOCK = 4096
 
 
 class Annotations(Sequence[Annotation]):
-    """The people of a set by number, each made when it is asked for; numbers are float32."""
+    """People of a set by number, each made on access; numbers are float32."""
 
     def __init__(self, people: Iterable[Annotation] = ()) -> None:
         self._texts: list[tuple[str, Path, str, str, Gender]] = []
@@ -86,7 +86,7 @@ def _camera(row: Array | None) -> Camera | None:
 
 
 class _Column:
-    """Values that all, or some, people have: one array, and for every person the row in it, or -1."""
+    """Column of values that all or some people have: one array, and the row of every person in it, or -1."""
 
     def __init__(self, dtype: Any = np.float32) -> None:
         self.dtype = dtype
@@ -110,7 +110,7 @@ class _Column:
         self._recent = []
 
     def finish(self) -> None:
-        """After the last person."""
+        """Finish the column after the last person."""
         if self._recent:
             self._close()
         if self._blocks:

@@ -1,4 +1,4 @@
-"""The pictures of a set, read when they are wanted."""
+"""Pictures of a set, read on demand."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from jotr_deploy.errors import DatasetError
 from jotr_deploy.support.aliases import Array
 
 SIZE_NOT_SAID = (0, 0)
-"""Size of a picture whose set does not give it; the picture itself is asked."""
+"""Marker for a size that the set does not give; it is then read from the picture."""
 
 
 def read_picture(person: Annotation) -> Array:
-    """The picture that somebody is in: (H, W, 3) uint8 BGR, EXIF rotation ignored.
+    """Read the picture of a person: (H, W, 3) uint8 BGR, EXIF rotation ignored.
 
     Raises:
-        DatasetError: there is no such file, it is no image, or of another size than the set says.
+        DatasetError: no such file, not an image, or of another size than in the set.
     """
     image = _read(person.image)
     size_px = (image.shape[1], image.shape[0])
@@ -52,7 +52,7 @@ def _read(path: Path) -> Array:
     try:
         as_stored = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
         image: Array | None = cv2.imdecode(data, as_stored) if data.size else None
-    except cv2.error:  # a header that promises too many pixels
+    except cv2.error:  # a header that declares too many pixels
         image = None
     if image is None:
         raise DatasetError(f"{path}: no image that can be decoded", "get the picture again")

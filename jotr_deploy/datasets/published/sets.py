@@ -1,4 +1,4 @@
-"""The sets that can be read, by name. Layouts and where files lie: docs/datasets.md."""
+"""Data sets that can be read, by name. Layouts and folders: docs/datasets.md."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Reader = Callable[[Path, list[Path]], Iterator[Annotation]]
 
 @dataclass(frozen=True)
 class AnnotatedSet:
-    """A set of pictures with people."""
+    """Data set of pictures with people."""
 
     title: str
     folder: str  # under the root
@@ -35,11 +35,11 @@ class AnnotatedSet:
         return tuple(self.files)
 
     def missing(self, root: Path, split: str) -> list[Path]:
-        """The files of a split that are not there."""
+        """Missing files of a split."""
         return [path for path in self.paths(root, split) if not path.is_file()]
 
     def paths(self, root: Path, split: str) -> list[Path]:
-        """The files of a split."""
+        """Paths of the files of a split."""
         return [root / self.folder / file for file in self.files[split]]
 
 
@@ -60,17 +60,17 @@ SETS: dict[str, AnnotatedSet] = {
 
 
 def read_set(name: str, root: Path, split: str, recipe: Recipe = "paper") -> Annotations:
-    """Everybody of a set, in the order of its files.
+    """Read all people of a set, in the order of its files.
 
     Args:
         name: a key of `SETS`.
         root: where the folders of the sets lie.
         split: one of the set's.
-        recipe: "code" reads what the published code reads, its plain mistakes included: of CrowdPose the worse fits.
+        recipe: "code" reads the same as the published code, plain mistakes included: the worse fits of CrowdPose.
 
     Raises:
-        DatasetError: no such set or split; files are missing, cut off or not as the layout says. Pictures are not
-            looked at: see `pictures.read_picture`.
+        DatasetError: no such set or split; files are missing, truncated or not of the expected layout. Pictures are not
+            checked: see `pictures.read_picture`.
     """
     if name not in SETS:
         raise DatasetError(f"data set '{name}' is not known", f"known: {', '.join(SETS)}")
@@ -85,7 +85,7 @@ def read_set(name: str, root: Path, split: str, recipe: Recipe = "paper") -> Ann
 
 
 def there(root: Path) -> list[tuple[str, str]]:
-    """(name, split) of what is complete under a root but for its pictures, which are not looked at."""
+    """(name, split) of sets that are complete under a root; pictures are not checked."""
     return [(name, split) for name, known in SETS.items() for split in known.splits if not known.missing(root, split)]
 
 

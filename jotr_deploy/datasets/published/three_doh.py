@@ -1,4 +1,4 @@
-"""3DOH50K, its test part: people behind things, indoors, with fits to several views."""
+"""3DOH50K, test part: people behind objects, indoors, with fits to several views."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ FILES = ("annotations/3doh_test_annots_scale_1.json",)
 
 
 def read_3doh(folder: Path, files: list[Path]) -> Iterator[Annotation]:
-    """Everybody of the one file, one in a picture.
+    """Read all people of the one file, one in a picture.
 
-    Its boxes are x0 y0 x1 y1; the published code takes them for x, y, width, height.
+    Its boxes are x0 y0 x1 y1; the published code reads them as x, y, width, height.
     """
     for name, value in each_entry(files[0]):
         entry = Entry(f"{files[0]}: {name}", value)

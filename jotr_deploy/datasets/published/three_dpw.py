@@ -44,13 +44,13 @@ class _Person(NamedTuple):
 
 
 def read_3dpw(folder: Path, files: list[Path]) -> Iterator[Annotation]:
-    """Everybody of the one file, with the joints that OpenPose found."""
+    """Read all people of the one file, with the joints detected by OpenPose."""
     for picture, person in people_of(files[0], _picture, _person):
         yield _annotation(folder, picture, person, person.openpose_px, "coco18")
 
 
 def read_3dpw_crowd(folder: Path, files: list[Path]) -> Iterator[Annotation]:
-    """Everybody of the sequences of `CROWDS`, with the joints that HigherHRNet found, else those of OpenPose.
+    """Read all people of the sequences of `CROWDS`, with joints from HigherHRNet, else from OpenPose.
 
     `files` are those of `CROWD_FILES`.
     """
@@ -86,7 +86,7 @@ def _annotation(folder: Path, picture: _Picture, person: _Person, found_px: Arra
 
 
 def frame_of(file: str) -> int:
-    """12 of `image_00012.jpg`; 0 where the name has no number."""
+    """Frame number of a file name, 12 for `image_00012.jpg`; 0 without a number."""
     numbers = re.findall(r"\d+", Path(file).stem)
     return int(numbers[-1]) if numbers else 0
 

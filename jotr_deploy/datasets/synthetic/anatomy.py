@@ -1,4 +1,4 @@
-"""Anatomical movements of a human body, their limits, and the parts that must not meet.
+"""Anatomical movements of a human body and their limits.
 
 The body's own frame: x to the person's left, y up, z forward, arms stretched sideways in the rest pose.
 """
@@ -59,7 +59,7 @@ LIMBS: dict[str, Movement] = {
     "toe": Movement((10,), 0, -1, -5, 40),  # toes up
 }
 RIGHT_OF = {1: 2, 4: 5, 7: 8, 10: 11, 13: 14, 16: 17, 18: 19, 20: 21}
-# How far the upper arm rises before the shoulder blade goes along, and how much of the rest that takes.
+# Angle from which the shoulder blade follows the upper arm, and its share of the rest of the movement.
 SCAPULA_FROM_DEG, SCAPULA_SHARE = 50.0, 0.18
 
 
@@ -68,8 +68,8 @@ def pose_matrices(trunk_deg: dict[str, Array], limbs_deg: dict[str, Array]) -> A
 
     Args:
         trunk_deg: for names of `TRUNK` (N,).
-        limbs_deg: for names of `LIMBS` (N, 2), left and right; at least one. What is absent is zero: the body stands
-            upright and its arms hang.
+        limbs_deg: for names of `LIMBS` (N, 2), left and right; at least one. Absent movements are zero: the body
+            stands upright with hanging arms.
 
     Returns:
         (N, 24, 3, 3), the pelvis relative to an upright body that looks along z.

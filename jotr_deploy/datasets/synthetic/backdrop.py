@@ -19,14 +19,14 @@ from jotr_deploy.datasets.synthetic.viewpoint import Camera, View
 from jotr_deploy.support.aliases import Array
 
 _SHADOW_PX = 4  # picture pixels in a cell of the shadow's grid
-_DENSE = 300  # a mesh of so many vertices throws its shadow by points, one of fewer by their hull
+_DENSE = 300  # a mesh of this many vertices casts its shadow by points, one of fewer by their hull
 _FAR_CELLS = 10000
 _SHIFT = 4  # binary digits of a polygon's corners after the point
 
 
 @dataclass(frozen=True)
 class Backdrop:
-    """A room has floor, wall and their light; a collage has none of the three and lives of its fields."""
+    """Backdrop: a room has floor, wall and their light; a collage has only its colour fields."""
 
     room: tuple[Material, Material] | None  # floor, wall
     wall_z_m: float
@@ -36,7 +36,7 @@ class Backdrop:
 
 
 def random_backdrop(rng: np.random.Generator, size_px: tuple[int, int], farthest_m: float) -> Backdrop:
-    """A place for people, none of whom stands beyond `farthest_m`."""
+    """Random backdrop for people who stand no farther than `farthest_m`."""
     is_room = rng.random() < 0.6
     room, fields = None, []
     if is_room:
@@ -60,7 +60,7 @@ def random_backdrop(rng: np.random.Generator, size_px: tuple[int, int], farthest
 
 
 def _muted(rng: np.random.Generator, period_m: tuple[float, float], plain: float) -> Material:
-    """Floors and walls are paler than clothes."""
+    """Muted colour for floors and walls, which are paler than clothes."""
     material = random_material(rng, period_m, plain)
     pale = rng.uniform(0.0, 0.7) * (rng.uniform(0.3, 0.9) - material.colours)
     return replace(material, colours=(material.colours + pale).astype(np.float32), grain_per_m=log_uniform(rng, 1, 30))
@@ -84,14 +84,14 @@ def _random_polygon(rng: np.random.Generator, size_px: tuple[int, int]) -> tuple
 def draw_backdrop(
     backdrop: Backdrop, camera: Camera, light: Array, casters_m: list[Array], view: View, picture_px: tuple[int, int]
 ) -> Array:
-    """The view without people and things, with their shadows.
+    """Draw the view without people and objects, but with their shadows.
 
     Args:
         backdrop: the place.
         camera: of the scene.
         light: (3,) towards the brightest light, level frame.
-        casters_m: points (V, 3) of each thing that throws a shadow, camera frame.
-        view: which pixels.
+        casters_m: points (V, 3) of each object that casts a shadow, camera frame.
+        view: pixels to draw.
         picture_px: width and height of the whole picture.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Self-intersection test of a pose, with balls in place of limbs so that it costs next to nothing."""
+"""Self-intersection test of a pose, with balls in place of limbs to make it cheap."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _balls() -> _Balls:
 
 
 def overlap_m(rotations: Array) -> Array:
-    """(N, 24, 3, 3) -> (N,): how deep the worst pair of body parts is in each other, metres; negative is free."""
+    """(N, 24, 3, 3) -> (N,) penetration depth of the worst pair of body parts, metres; negative if free."""
     balls = _balls()
     world, joints = joints_m(rotations)
     centres = joints[:, balls.owner] + (world[:, balls.owner] @ balls.offset_m[:, :, None])[..., 0]

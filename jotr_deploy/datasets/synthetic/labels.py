@@ -37,7 +37,7 @@ class Labels:
 
 @dataclass(frozen=True)
 class Bodies:
-    """The geometry of P people, exact."""
+    """Exact geometry of P people."""
 
     vertices_m: Array  # (P, 6890, 3) float32 camera frame
     joints_m: Array  # (P, 30, 3) float32 camera frame
@@ -46,7 +46,7 @@ class Bodies:
 
 
 def bodies(scene: Scene, people: Array) -> Bodies:
-    """The bodies of some people, by number."""
+    """Bodies of some people, by number."""
     vertices = skin(full_mesh(), scene.motions[people], scene.betas[people])
     vertices += scene.translation_m[people, None]
     joints = np.matmul(regressor_30(), vertices)
@@ -56,19 +56,19 @@ def bodies(scene: Scene, people: Array) -> Bodies:
 
 
 def labels(scene: Scene, traced: Traced | None = None) -> Labels:
-    """The labels of everybody.
+    """Labels of all people.
 
-    A joint is visible when it lies in the picture and at its pixel nothing is in front of it but the surface of the
-    own body around it: surface which at rest is no farther from the joint than the ring of skin that the joint is the
-    mean of, and 6 cm (the crown: 12). So an arm before the belly hides the spine, and the back of the head hides the
-    nose, but no joint is hidden by the flesh it is in. Another person or a thing hides a joint whenever it is nearer to
-    the camera.
+    A joint is visible if it lies in the picture and at its pixel nothing is in front of it except the nearby surface of
+    its own body: surface that at rest is no farther from the joint than the ring of skin whose mean the joint is, plus
+    6 cm (the crown: 12). So an arm in front of the belly hides the spine, and the back of the head hides the nose, but
+    no joint is hidden by the flesh around it. Another person or an object hides a joint whenever it is nearer to the
+    camera.
 
-    `visible_fraction` counts what lies outside the picture as not seen.
+    `visible_fraction` counts parts outside the picture as not visible.
 
     Args:
         scene: the scene.
-        traced: the trace of its whole picture, if there is one already.
+        traced: trace of its whole picture, if already available.
     """
     view = whole_picture(scene.size_px)
     people = np.arange(len(scene))
@@ -76,7 +76,7 @@ def labels(scene: Scene, traced: Traced | None = None) -> Labels:
 
 
 def labels_in(scene: Scene, people: Array, known: Bodies, view: View, traced: Traced) -> Labels:
-    """The labels of some people (their numbers, their bodies) in a part of the picture: beyond it nothing is seen."""
+    """Labels of some people (their numbers and bodies) in a part of the picture; nothing beyond it is visible."""
     in_view = view.from_picture(known.joints_px)
     joints_z = known.joints_m[..., 2]
     visible = [_visible(traced, each, px, z) for each, px, z in zip(people, in_view, joints_z, strict=True)]
@@ -96,7 +96,7 @@ def labels_in(scene: Scene, people: Array, known: Bodies, view: View, traced: Tr
 
 
 def joints_px(scene: Scene) -> Array:
-    """(P, 30, 2) float32 joints of everybody in the picture, without the rest of the mesh."""
+    """(P, 30, 2) float32 joints of everybody in the picture, without computing the whole mesh."""
     mesh, regressor = joint_mesh()
     vertices = skin(mesh, scene.motions, scene.betas) + scene.translation_m[:, None]
     return scene.camera.project_px(np.matmul(regressor, vertices)).astype(np.float32)
@@ -104,7 +104,7 @@ def joints_px(scene: Scene) -> Array:
 
 @cache
 def _joints_at_rest() -> tuple[Array, Array]:
-    """(30, 3) joints of the body at rest, and how far from each its own surface reaches (30,), metres."""
+    """(30, 3) joints of the body at rest, and the distance (30,) to which each one's own surface reaches, metres."""
     template, regressor = body().v_template, regressor_30()
     joints = regressor @ template
     reach = [

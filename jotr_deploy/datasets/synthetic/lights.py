@@ -1,4 +1,4 @@
-"""A sky, a ground that reflects, and a few distant lights."""
+"""Lights: a sky, a reflecting ground, and a few distant lights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jotr_deploy.support.aliases import Array
 
 @dataclass(frozen=True)
 class Lights:
-    """Colours are BGR; a white surface in the full light of all is about 1."""
+    """Lights of a scene. Colours are BGR; a white surface in the full light of all is about 1."""
 
     down: Array  # (3,) unit, camera frame
     above: Array  # (3,) light from the sky

@@ -17,7 +17,7 @@ _LATTICE = 32  # cells of the repeating noise along each axis
 
 @dataclass(frozen=True)
 class Material:
-    """Colours are BGR in 0..1; points are in metres of the thing's own frame."""
+    """Material of a surface. Colours are BGR in 0..1; points are in metres in the object's own frame."""
 
     colours: Array  # (2, 3) float32
     pattern: int
@@ -30,7 +30,7 @@ class Material:
 
 
 def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    """Between low and high, as likely below their geometric mean as above."""
+    """Random number between low and high, as likely below their geometric mean as above."""
     return low * (high / low) ** float(rng.random())
 
 
@@ -45,7 +45,7 @@ def random_colour(rng: np.random.Generator) -> Array:
 def random_material(
     rng: np.random.Generator, period_m: tuple[float, float], plain: float, colour: Array | None = None
 ) -> Material:
-    """A material of a random pattern; `plain` is the chance of none."""
+    """Material with a random pattern; `plain` is the probability of none."""
     first = random_colour(rng) if colour is None else colour
     second = first * rng.uniform(0.3, 0.8) if rng.random() < 0.4 else random_colour(rng)
     pattern = PLAIN if rng.random() < plain else int(rng.integers(1, 5))
@@ -122,7 +122,7 @@ def _noise_lattice() -> Array:
 
 @cache
 def noise_tile() -> Array:
-    """(512, 512, 3) float32 of independent normal numbers, a process's store of camera noise."""
+    """(512, 512, 3) float32 independent normal numbers, a process's store of camera noise."""
     tile = np.random.default_rng(2).standard_normal((512, 512, 3), np.float32)
     tile.setflags(write=False)
     return tile

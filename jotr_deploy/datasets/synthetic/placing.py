@@ -80,7 +80,7 @@ def _anywhere(rng: np.random.Generator, camera: Camera, size_px: tuple[int, int]
 
 
 def _in_picture(camera: Camera, place: Array, size_px: tuple[int, int]) -> bool:
-    """At least about half of somebody who stands there is in the picture and tall enough."""
+    """True if about half of a person standing there is in the picture, and tall enough."""
     level = np.array([[place[0], camera.height_m - up, place[1]] for up in (0.0, STANDING_M / 2, STANDING_M)])
     points = level @ camera.camera_from_level.T
     if points[:, 2].min() < _NEAREST_M / 2:

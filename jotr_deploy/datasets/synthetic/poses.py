@@ -1,4 +1,4 @@
-"""Natural poses by hand-made knowledge: families of whole-body postures, varied within the joints' limits.
+"""Natural poses from hand-made rules: families of whole-body postures, varied within the joints' limits.
 
 The lower body and each arm have families of their own, drawn with weights and combined; the trunk varies with both.
 A pose that pushes one part of the body through another is drawn again.
@@ -151,7 +151,7 @@ def _draw_families(rng: np.random.Generator, count: int) -> tuple[Array, Array]:
 
 
 def _is(lower: Array, *names: str) -> Array:
-    """(N,) bool: the lower body is of one of these families."""
+    """(N,) bool, true if the lower body is of one of these families."""
     return np.isin(lower, [list(_LOWER).index(name) for name in names])
 
 
@@ -253,7 +253,7 @@ def _bend_with_the_legs(
 
 
 def _balance(trunk: dict[str, Array], limbs: dict[str, Array], lower: Array) -> Array:
-    """Tilt the pelvis until the mass is above what holds the body, then lay the soles on the ground."""
+    """Tilt the pelvis until the centre of mass is above the support, then lay the soles on the ground."""
     held = np.array([how for _, how, _ in _LOWER.values()])[lower]
     _, joints = joints_m(pose_matrices({**trunk, "tilt": 0 * trunk["tilt"], "lean": 0 * trunk["lean"]}, limbs))
     mass = np.einsum("j,njc->nc", _MASS / _MASS.sum(), joints)

@@ -23,7 +23,7 @@ ONE_SURFACE_M = 0.04  # samples of a pixel that differ less in depth are one sur
 
 @dataclass(frozen=True)
 class Rendered:
-    """A picture and what is behind each pixel."""
+    """Picture with depth and person of each pixel."""
 
     image_bgr: Array  # (h, w, 3) uint8
     depth_m: Array  # (h, w) float32, inf where there is nothing
@@ -57,7 +57,7 @@ def render(scene: Scene, window_px: Array | None = None, side: int | None = None
 
 
 def window_view(window_px: Array, side: int, size_px: tuple[int, int]) -> tuple[View, tuple[int, int]]:
-    """The part of a window that lies in the picture, at least one pixel, and its place (x, y) in the window."""
+    """View of the part of a window inside the picture, at least one pixel, and its position (x, y) in the window."""
     x0, y0, x1, _ = (float(value) for value in window_px)
     step = (x1 - x0) / side
     start, count = [], []
@@ -86,7 +86,7 @@ def shade(scene: Scene, view: View, traced: Traced) -> Array:
 
 
 def _draw_layers(scene: Scene, traced: Traced, image: Array) -> None:
-    """Lay people and things over the backdrop (h, w, 3).
+    """Draw people and objects over the backdrop (h, w, 3).
 
     A pixel whose four samples see one surface gets the colour at its centre, any other the mean of its samples.
     """
@@ -169,7 +169,7 @@ def _weights(samples: Array, corners: Array, at: Array) -> Array:
 
 
 def _through_lens(lens: Lens, image: Array, view: View) -> Array:
-    """Blur, noise, exposure; (h, w, 3) uint8."""
+    """Apply blur, noise and exposure; (h, w, 3) uint8."""
     if lens.blur_px / view.step > 0.2:
         image = cv2.GaussianBlur(image, (0, 0), lens.blur_px / view.step)
     tile = noise_tile()

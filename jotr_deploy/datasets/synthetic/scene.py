@@ -1,4 +1,4 @@
-"""Scenes from a seed: who stands where, in which pose and clothes, before which camera, among what."""
+"""Scenes from a seed: positions, poses and clothes of people, camera, objects, lights and backdrop."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from jotr_deploy.datasets.synthetic.wardrobe import Outfit, random_outfit
 from jotr_deploy.geometry.rotations import matrix_from_axis_angle
 from jotr_deploy.support.aliases import Array
 
-_BLOCK = 16  # scenes whose poses are drawn together: one by one they would take as long as all else
+_BLOCK = 16  # scenes whose poses are drawn together: one by one they would take as long as everything else
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Lens:
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything of one picture but its pixels; arrays over P people are parallel."""
+    """Complete description of one picture; arrays over P people are parallel."""
 
     size_px: tuple[int, int]
     camera: Camera
@@ -63,7 +63,7 @@ class Scene:
 
 
 def draw_scene(seed: int, index: int, options: SceneOptions = SceneOptions()) -> Scene:
-    """The scene of this number: always the same one for the same arguments."""
+    """Scene of this number; the same arguments always give the same scene."""
     rng = np.random.default_rng([seed, index])
     low, high = options.people
     weights = np.array([0.25, 0.4, 0.22, 0.13, *[0.1] * high])[low - 1 : high]
@@ -104,7 +104,7 @@ def _stances(seed: int, block: int, people: int) -> Array:
 
 
 def _turned(rng: np.random.Generator, stances: Array, camera: Camera) -> Array:
-    """The stances facing any way, few of them fallen over, with roots in the camera frame."""
+    """Stances turned in any direction, a few of them fallen over, with roots in the camera frame."""
     count = len(stances)
     yaw = rng.uniform(-np.pi, np.pi, count)
     fallen = np.where(rng.random((count, 1)) < 0.04, rng.normal(0, 1.2, (count, 3)), 0)

@@ -1,4 +1,4 @@
-"""One person as the network gets to see them: the crop that the runtime would cut from the picture, drawn directly."""
+"""Crop of one person as the network sees them, drawn directly as the runtime would cut it from the picture."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _MARGIN_PX = 8  # the blur of the lens and the interpolation of the crop look be
 
 @dataclass(frozen=True)
 class Crop:
-    """One training crop. Pixels of labels, joints and boxes are the picture's."""
+    """Training crop. Labels, joints and boxes are in pixels of the picture."""
 
     image_bgr: Array  # (S, S, 3) uint8, black outside the picture
     own: Array  # (S, S) uint8, how much of a pixel is this person and nothing before them, 0..255
     box_px: Array  # (4,) float32 square: crop_from_image(box_px, S) leads to the crop
-    labels: Labels  # of this person, P = 1; what the crop does not show is not visible
+    labels: Labels  # of this person, P = 1; parts outside the crop are not visible
     people_joints_px: Array  # (P, 30, 2) float32 of everybody, in the scene's order
     people_boxes_px: Array  # (P, 4) float32 of everybody, within a few mm of the tight ones
 
@@ -39,14 +39,14 @@ def crop(
     margin: float = 1.0,
     crop_factor: float = ModelConfig().crop_factor,
 ) -> Crop:
-    """One person's crop with labels, without the rest of the picture.
+    """Draw one person's crop with labels, without the rest of the picture.
 
     A box of up to `side` picture pixels is drawn pixel for pixel as in the whole picture and then enlarged as the
     runtime does it; a larger one is drawn directly at the crop's resolution.
 
     Args:
-        scene: where the person is.
-        person: whom.
+        scene: scene of the person.
+        person: number of the person.
         side: pixels of the crop.
         box_px: (4,) square box; by default `square_box` of the tight box.
         margin: the crop shows this many times the side of the box.
@@ -88,14 +88,14 @@ def _own(traced: Traced, person: int) -> Array:
 
 
 def picture(scene: Scene) -> tuple[Rendered, Labels]:
-    """The whole picture and everybody's labels, for less than `render` and `labels` one after the other."""
+    """Whole picture and all labels, faster than `render` and `labels` in sequence."""
     view = whole_picture(scene.size_px)
     traced = trace(scene, view)
     return rendered(scene, view, traced), labels(scene, traced)
 
 
 def _pixels_of(box_px: Array, size_px: tuple[int, int]) -> View:
-    """The picture's own pixels under a box and around it, at least one."""
+    """Pixels of the picture under a box and around it, at least one."""
     last = np.array(size_px) - 1
     first = np.clip(np.floor(box_px[:2]) - _MARGIN_PX, 0, last).astype(int)
     end = np.clip(np.ceil(box_px[2:]) + _MARGIN_PX, first, last).astype(int) + 1

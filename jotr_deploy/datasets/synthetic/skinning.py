@@ -53,14 +53,14 @@ def regressor_30() -> Array:
 
 @cache
 def joint_mesh() -> tuple[Mesh, Array]:
-    """The vertices that the 30 joints are means of, without faces, and the regressor (30, V) from them alone."""
+    """Vertices whose means are the 30 joints, without faces, and the regressor (30, V) from them alone."""
     vertex = np.flatnonzero(regressor_30().any(0))
     return _part(vertex, np.zeros((0, 3), np.int64)), np.ascontiguousarray(regressor_30()[:, vertex])
 
 
 @cache
 def _rest_joints() -> tuple[Array, Array]:
-    """Skinning joints (24, 3) of the template, and what the shape adds, (10, 72); float64."""
+    """Skinning joints (24, 3) of the template, and their shape directions (10, 72); float64."""
     regressor = body().J_regressor.astype(np.float64)
     directions = np.einsum("jv,vck->kjc", regressor, body().shapedirs.astype(np.float64))
     return regressor @ body().v_template, directions.reshape(len(directions), -1)
@@ -103,7 +103,7 @@ def skin(mesh: Mesh, motions: Array, betas: Array) -> Array:
     """Linear blend skinning; the stand-in body has no pose blend shapes.
 
     Args:
-        mesh: which vertices.
+        mesh: vertices to pose.
         motions: (P, 24, 12) of `joint_motions`.
         betas: (P, 10).
 
@@ -112,7 +112,7 @@ def skin(mesh: Mesh, motions: Array, betas: Array) -> Array:
     """
     count = len(motions)
     out = np.empty((count, len(mesh.vertex), 3), np.float32)
-    for person in range(count):  # by themselves: the cache holds one, and nobody's numbers depend on the others
+    for person in range(count):  # one by one: the cache holds one, and a person's numbers must not depend on the others
         x, y, z = mesh.template_m.T + (np.asarray(betas[person], np.float32) @ mesh.directions).reshape(3, -1)
         blended = _product(motions[person].T, mesh.weights).reshape(3, 4, -1)
         for axis, (by_x, by_y, by_z, moved) in enumerate(blended):
@@ -121,7 +121,7 @@ def skin(mesh: Mesh, motions: Array, betas: Array) -> Array:
 
 
 def _product(left: Array, right: Array) -> Array:
-    """A matrix product by blocks of columns: larger ones are shared by threads, whose number shows in the last bits."""
+    """Matrix product by blocks of columns: larger products use several threads, whose number affects the last bits."""
     return np.concatenate([left @ right[:, at : at + _BLOCK] for at in range(0, right.shape[1], _BLOCK)], 1)
 
 
@@ -138,7 +138,7 @@ def coarsened(vertices: Array, faces: Array) -> tuple[Array, Array]:
     """A coarser closed mesh on some of the vertices of a closed mesh.
 
     No two kept vertices are neighbours and every other vertex has a kept neighbour, the nearest of which it becomes.
-    What is left of the triangles whose corners become three different vertices closes up again.
+    The triangles whose corners become three different vertices form a closed mesh again.
 
     Args:
         vertices: (V, 3).

@@ -1,4 +1,4 @@
-"""Meshes of things that are not people: unit solids with normals, scaled and placed."""
+"""Meshes of objects: unit solids with normals, scaled and placed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Objects: some in front of somebody, seats under those who sit, the others anywhere."""
+"""Objects: some in front of people, seats under people who sit, the others anywhere."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from jotr_deploy.datasets.synthetic.viewpoint import Camera
 from jotr_deploy.geometry.rotations import matrix_from_axis_angle
 from jotr_deploy.support.aliases import Array
 
-OCCLUDED = 0.22  # the chance that something is put in front of a person
-SEATED = 0.8  # the chance that somebody who sits has something to sit on
+OCCLUDED = 0.22  # probability of an object in front of a person
+SEATED = 0.8  # probability of a seat under a person who sits
 _NEAREST_M = 0.7
 _LEAST_SEAT_M = 0.22
 _PELVIS, _HIPS, _KNEES = 0, [1, 2], [4, 5]
@@ -22,7 +22,7 @@ _PELVIS, _HIPS, _KNEES = 0, [1, 2], [4, 5]
 def random_things(
     rng: np.random.Generator, camera: Camera, pose_rad: Array, people_m: Array, size_px: tuple[int, int]
 ) -> tuple[Solid, ...]:
-    """Things around people with these poses (P, 24, 3) and vertices of the coarse mesh (P, V, 3), camera frame."""
+    """Objects around people with these poses (P, 24, 3) and vertices of the coarse mesh (P, V, 3), camera frame."""
     things = []
     for vertices, sits in zip(people_m, _sitting(camera, pose_rad), strict=True):
         if sits and rng.random() < SEATED:
@@ -35,7 +35,7 @@ def random_things(
 
 
 def _sitting(camera: Camera, pose_rad: Array) -> Array:
-    """(P,) bool: both thighs about level, both shins about upright."""
+    """(P,) bool, true if both thighs are about level and both shins about upright."""
     rotation = matrix_from_axis_angle(pose_rad[:, [_PELVIS, *_HIPS, *_KNEES]])
     thigh = rotation[:, :1] @ rotation[:, 1:3]
     shin = thigh @ rotation[:, 3:5]
@@ -45,7 +45,7 @@ def _sitting(camera: Camera, pose_rad: Array) -> Array:
 
 
 def _seat(rng: np.random.Generator, camera: Camera, vertices_m: Array) -> Solid:
-    """A block or a drum from the ground to the seat of somebody who sits."""
+    """Block or drum from the ground to the seat of a sitting person."""
     level = vertices_m[coarse_mesh().weights[[_PELVIS, *_HIPS]].sum(0) > 0.9] @ camera.camera_from_level
     top = level[:, 1].max() - 0.01
     half = np.array([rng.uniform(0.18, 0.3), max(camera.height_m - top, _LEAST_SEAT_M) / 2, rng.uniform(0.15, 0.22)])
@@ -54,7 +54,7 @@ def _seat(rng: np.random.Generator, camera: Camera, vertices_m: Array) -> Solid:
 
 
 def _in_front(rng: np.random.Generator, camera: Camera, vertices_m: Array) -> Solid:
-    """Something between the camera and a person that hides the lower part, a side, or any place of the body."""
+    """Object between the camera and a person that hides the lower part, a side, or any part of the body."""
     pixels = camera.project_px(vertices_m)
     low, high = pixels.min(0), pixels.max(0)
     size = high - low
@@ -84,7 +84,7 @@ def _in_front(rng: np.random.Generator, camera: Camera, vertices_m: Array) -> So
 
 
 def _anywhere(rng: np.random.Generator, camera: Camera, people_m: Array, size_px: tuple[int, int]) -> Solid:
-    """Something on the ground or in the air behind or beside the people."""
+    """Object on the ground or in the air behind or beside the people."""
     farthest = float(people_m[..., 2].max())
     z = rng.uniform(0.9, 1.6) * farthest + 0.3
     metres = z / camera.focal_px

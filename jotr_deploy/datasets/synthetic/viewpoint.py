@@ -1,4 +1,4 @@
-"""The camera of a scene, and which pixels of its picture are wanted."""
+"""Camera of a scene, and the pixels of its picture to draw."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jotr_deploy.support.aliases import Array
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole above level ground. The level frame shares the camera's place: x right, y straight down, z ahead."""
+    """Pinhole camera above level ground. The level frame has its position: x right, y straight down, z ahead."""
 
     focal_px: float
     principal_px: Array  # (2,)
@@ -26,7 +26,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class View:
-    """A grid of pixels over the picture: pixel (i, j) is centred at x_px + i * step, y_px + j * step."""
+    """Grid of pixels over the picture: pixel (i, j) is centred at x_px + i * step, y_px + j * step."""
 
     x_px: float
     y_px: float
@@ -47,5 +47,5 @@ class View:
 
 
 def whole_picture(size_px: tuple[int, int]) -> View:
-    """Every pixel of a picture of this size."""
+    """View of every pixel of a picture of this size."""
     return View(0.0, 0.0, 1.0, size_px)

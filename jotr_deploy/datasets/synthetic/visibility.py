@@ -15,20 +15,20 @@ from jotr_deploy.geometry.raster import rasterize
 from jotr_deploy.support.aliases import Array
 
 BACKGROUND, THING = -1, -2
-FINE_PX = 560.0  # from this many samples from head to foot on, a person is drawn with the full mesh
+FINE_PX = 560.0  # people of at least this many samples from head to foot are drawn with the full mesh
 NEAR_M = 0.05
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One person or thing before the camera."""
+    """Person or object in front of the camera."""
 
     owner: int  # number of the person, or THING
     vertices_m: Array  # (V, 3) camera frame
     faces: Array  # (F, 3)
     samples: Array  # (V, 3) x, y in samples of the view, z in metres
-    source: Mesh | Solid  # what the vertices are of
-    first_face: int = 0  # where its faces begin among those of all layers
+    source: Mesh | Solid  # source of the vertices
+    first_face: int = 0  # index of its first face among those of all layers
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Traced:
 
 
 def trace(scene: Scene, view: View) -> Traced:
-    """Draw the depth of everything that a view shows."""
+    """Draw the depth of everything in a view."""
     width, height = 2 * view.size_px[0], 2 * view.size_px[1]
     depth = np.full((height, width), np.inf, np.float32)
     face, number = np.full((height, width), -1, np.int32), np.full((height, width), -1, np.int16)
@@ -77,7 +77,7 @@ def trace(scene: Scene, view: View) -> Traced:
 
 
 def _layers(scene: Scene, view: View) -> Iterator[Layer]:
-    """Everything that may be in the view."""
+    """Layers of everything that may be in the view."""
     for person in range(len(scene)):
         vertices, mesh = scene.coarse_m[person], coarse_mesh()
         samples = _samples(scene, view, vertices)
@@ -100,7 +100,7 @@ def _samples(scene: Scene, view: View, vertices_m: Array) -> Array:
     x, y, z = vertices_m.T
     scale = 2 * scene.camera.focal_px / view.step
     (x0, y0), z = 2 * view.from_picture(scene.camera.principal_px) + 0.5, z.astype(np.float64)
-    per_m = scale / np.maximum(z, NEAR_M)  # what is nearer is not drawn
+    per_m = scale / np.maximum(z, NEAR_M)  # nearer surfaces are not drawn
     return np.stack([x * per_m + x0, y * per_m + y0, z], 1)
 
 

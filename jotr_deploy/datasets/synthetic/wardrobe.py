@@ -1,4 +1,4 @@
-"""Clothes, hair and skin on the body at rest: which point of it has which colour."""
+"""Clothes, hair and skin: colours of points on the body at rest."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BODY = (0.02, 0.14)  # metres a period of a pattern
 
 @dataclass(frozen=True)
 class Outfit:
-    """Materials by region, and where the regions end: metres in the rest frame of the stand-in body."""
+    """Materials by region, and the bounds of the regions in metres in the rest frame of the stand-in body."""
 
     materials: tuple[Material, ...]  # SKIN, HAIR, TOP, LEGS, SHOES, EXTRA
     sleeve_x: float
@@ -32,11 +32,11 @@ class Outfit:
     back_hair_y: float  # hair down to here behind
     beard: bool
     print_box: Array  # (4,) x low, y low, x high, y high of a print on the chest; empty if low > high
-    open_x: float  # half width of what an open jacket shows; 0 for none
+    open_x: float  # half width of the opening of a jacket; 0 for none
 
 
 def random_outfit(rng: np.random.Generator) -> Outfit:
-    """Somebody's clothes."""
+    """Random clothes of a person."""
     tone = rng.uniform(0, len(_SKINS) - 1)
     k = min(int(tone), len(_SKINS) - 2)
     skin = (_SKINS[k] + (tone - k) * (_SKINS[k + 1] - _SKINS[k])) * rng.uniform(0.9, 1.1)
@@ -79,7 +79,7 @@ def paint_person(outfit: Outfit, points: Array) -> Array:
     x, y, z = points
     aside = np.abs(x)
     arm = (aside > _ARM_X) & (y > _ARM_Y)
-    # On an arm the cloth hangs from the shoulder: the distance along it takes the place of the height.
+    # On an arm the cloth hangs from the shoulder: the distance along the arm replaces the height.
     hanging = np.stack([np.where(arm, y, x), np.where(arm, -aside, y), z])
     colours = np.empty_like(points)
     for kind, material in enumerate(outfit.materials):

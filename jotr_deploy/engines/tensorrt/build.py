@@ -1,7 +1,7 @@
 """One recipe from an ONNX file to a serialised engine, for TensorRT 10.3 to 11.4: types live in the file.
 
-Features are looked for by name, never by version, and nothing here raises TensorRT's own errors: what it says through
-its logger, its parser and null results becomes one `BuildError`.
+Features are detected by name, never by version. TensorRT's errors, whether from its logger, its parser or null results,
+are raised as one `BuildError`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from jotr_deploy.runtime.sessions.tensorrt_engine import listening
 from jotr_deploy.support.aliases import PhaseProgress, Say
 
 Shapes = Mapping[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
-"""Of every input the smallest, best and largest shape."""
+"""Smallest, best and largest shape of every input with a dynamic batch."""
 
 REPORT = (
     "jotr-deploy build-engine BUNDLE --check-only looks for the cause without a GPU; else report this with `doctor`"
@@ -39,17 +39,17 @@ class BuildError(JotrDeployError):
 
 @dataclass(frozen=True)
 class Recipe:
-    """What the builder is told beside the network."""
+    """Settings of the builder."""
 
     shapes: Shapes
     timing_cache: Path
     workspace_bytes: int | None = None
-    """None leaves TensorRT the whole device: set it on Jetson, where CPU and GPU share their memory."""
+    """Limit of the scratch memory; None allows the whole device. Set it on Jetson, where CPU and GPU share memory."""
     optimization_level: int = 3
 
 
 def without_frames(function: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Let an expected error out without the frames below, which hold TensorRT's objects and their GPU memory."""
+    """Re-raise an expected error without its inner frames, which keep TensorRT's objects and their GPU memory alive."""
 
     @functools.wraps(function)
     def call(*args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -70,8 +70,8 @@ def build_plan(trt: Any, model: bytes, recipe: Recipe, progress: PhaseProgress |
         trt: the module; plugins that the model names are registered.
         model: the TensorRT copy, serialised.
         recipe: shapes and effort.
-        progress: hears of every step; a KeyboardInterrupt in the meantime cancels the build.
-        say: hears what is worth telling, in a line.
+        progress: called at every step; a KeyboardInterrupt during the build cancels it.
+        say: called with notes, one line each.
 
     Raises:
         BuildError: TensorRT refuses the file, the profile or the network.
@@ -84,7 +84,7 @@ def build_plan(trt: Any, model: bytes, recipe: Recipe, progress: PhaseProgress |
     if not parser.parse(model):
         raise _parse_error([parser.get_error(index) for index in range(parser.num_errors)], log)
     config = builder.create_builder_config()
-    if config.add_optimization_profile(_profile(builder, recipe.shapes)) < 0:
+    if recipe.shapes and config.add_optimization_profile(_profile(builder, recipe.shapes)) < 0:
         raise BuildError(f"TensorRT refuses the range of batch sizes: {log.reason()}", BATCH)
     _configure(trt, config, recipe)
     config.progress_monitor = monitor
@@ -106,8 +106,8 @@ def _configure(trt: Any, config: Any, recipe: Recipe) -> None:
     if recipe.workspace_bytes is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, recipe.workspace_bytes)
     config.builder_optimization_level = recipe.optimization_level
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # else the inspector knows names alone
-    config.clear_flag(trt.BuilderFlag.TF32)  # what is float32 in the file is so because ten bits are not enough
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # otherwise the inspector only has names
+    config.clear_flag(trt.BuilderFlag.TF32)  # float32 in the file means that the ten bits of TF32 are not enough
 
 
 def _new_builder(trt: Any, log: Any) -> Any:
@@ -160,7 +160,7 @@ def _profile(builder: Any, shapes: Shapes) -> Any:
 
 def _new_monitor(trt: Any, progress: PhaseProgress | None) -> Any:
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
-        """Passes steps on; no exception may leave a callback, so cancelling is a flag."""
+        """Forwards progress; no exception may leave a callback, so cancelling sets a flag."""
 
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
@@ -197,11 +197,11 @@ def _new_monitor(trt: Any, progress: PhaseProgress | None) -> Any:
 
 
 def _interruptible(build: Callable[[], Any], monitor: Any) -> Any:
-    """Run a call that takes minutes in a thread: the main thread, the only one that hears Ctrl-C, stays in Python."""
+    """Run a call of minutes in a thread: the main thread, the only one that receives Ctrl-C, stays in Python."""
     with ThreadPoolExecutor(1, thread_name_prefix="tensorrt") as pool:
         try:
             future = pool.submit(build)
-            while not wait([future], timeout=0.2).done:  # a signal that another thread got is heard at the next round
+            while not wait([future], timeout=0.2).done:  # a signal to another thread is handled in the next round
                 pass
         except KeyboardInterrupt:
             monitor.cancelled = True  # the next step tells TensorRT; leaving the block waits for it

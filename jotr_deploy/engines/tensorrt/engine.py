@@ -10,9 +10,8 @@ from pathlib import Path
 import onnx
 
 from jotr_deploy.bundle import Bundle, FileEntry, replace_file
-from jotr_deploy.engines.derived_files import load_source, measured
+from jotr_deploy.engines.derived_files import MESH_NETWORK, Original
 from jotr_deploy.engines.int8 import for_tensorrt
-from jotr_deploy.engines.low_precision import to_low_precision
 from jotr_deploy.engines.tensorrt.build import BATCH, BuildError, Recipe, Shapes, build_plan
 from jotr_deploy.engines.tensorrt.inspector import Layers, inspect
 from jotr_deploy.engines.tensorrt.onnx_copy import sampling_nodes, tensorrt_copy
@@ -25,7 +24,7 @@ from jotr_deploy.engines.verify import Difference, vertices_error
 from jotr_deploy.errors import MissingDependency, choice, install
 from jotr_deploy.plugins import DOMAIN, NAME
 from jotr_deploy.plugins.kernel import SOURCE
-from jotr_deploy.runtime.sessions.tensorrt_engine import environment, mismatch, tensorrt
+from jotr_deploy.runtime.sessions.tensorrt_engine import environment, mismatch, tensorrt, with_header
 from jotr_deploy.support.aliases import PhaseProgress, Say
 from jotr_deploy.support.choices import PLUGINS, Plugin
 from jotr_deploy.support.precisions import Precision
@@ -43,16 +42,19 @@ __all__ = [
 ]
 
 Batch = tuple[int, int, int]
+USUAL_BATCH: Batch = (1, 4, 16)
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a builder may be told beside precision and batch; see `build_engine`."""
+    """Optional settings of a build; see `build_engine`."""
 
     plugin: Plugin | None = None
     workspace_bytes: int | None = None
     timing_cache: Path | None = None
     optimization_level: int = 3
+    fixed_batch: bool = False
+    """True if the network may have a fixed batch."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Planned:
     """The TensorRT copy of the network, which the engine was built from."""
     plugin: Plugin
     library: Path | None
-    """Where the plugin comes from, if from a library."""
+    """Plugin library that the engine needs, if any."""
     layers: Layers
     recipe: Recipe
     built_with: Mapping[str, str]
@@ -72,10 +74,10 @@ class Planned:
 
 @dataclass(frozen=True)
 class Built:
-    """What `build_engine` made."""
+    """Result of `build_engine`."""
 
     bundle: Bundle
-    """As it is now."""
+    """The updated bundle."""
     engine: Path
     copy: Path
     """The TensorRT copy of the network, which the engine was built from."""
@@ -83,7 +85,7 @@ class Built:
     layers: Layers
     differences: list[Difference]
     trtexec: str
-    """The command line that does the same."""
+    """Equivalent command line."""
 
 
 def parse_batch(text: str) -> Batch:
@@ -106,27 +108,33 @@ def check_network(
     precision: Precision | str = Precision.FP16,
     plugin: Plugin | None = None,
     target: Version | None = None,
+    original: Original = MESH_NETWORK,
 ) -> list[Finding]:
-    """What TensorRT would refuse of the file an engine is built from; needs neither TensorRT nor a GPU.
+    """Problems that TensorRT would have with the source of an engine; needs neither TensorRT nor a GPU.
 
     Args:
         bundle: as opened.
         precision: of the engine.
-        plugin: form of the sampling operator; None takes a plugin where the network has a node for it.
-        target: the TensorRT that is to build it; None asks for every version that is supported.
+        plugin: form of the sampling operator; None assumes a plugin if the network has a node for it.
+        target: TensorRT version to check for; None checks every supported version.
+        original: network of the bundle.
 
     Raises:
-        BuildError: this bundle has no such network.
+        JotrDeployError: this bundle has no such network, or such an engine of it is refused.
     """
-    network = _typed_network(bundle, Precision.of(precision))
-    return check(tensorrt_copy(network, plugin or ("aot" if sampling_nodes(network) else "none")), target)
+    precision = Precision.of(precision)
+    original.refuse("tensorrt", precision, plugin)
+    network = _typed_network(bundle, precision, original)
+    copy = tensorrt_copy(network, plugin or ("aot" if sampling_nodes(network) else "none"))
+    return check(copy, target, original.fixed_batch)
 
 
 def build_engine(
     bundle: Bundle,
     *,
     precision: Precision | str = Precision.FP16,
-    batch: Batch = (1, 4, 16),
+    original: Original = MESH_NETWORK,
+    batch: Batch | None = None,
     plugin: Plugin | None = None,
     workspace_bytes: int | None = None,
     timing_cache: Path | None = None,
@@ -137,34 +145,44 @@ def build_engine(
     """Build, inspect and verify an engine for the current GPU, then put it into the bundle.
 
     Args:
-        bundle: gains `mesh.<precision>.sm<capability>.engine` and the TensorRT copy of its ONNX.
+        bundle: gains `mesh.<precision>.sm<capability>.engine`, or that of the other network, and the TensorRT copy of
+            its ONNX.
         precision: "fp32", "fp16" or "bf16", written into the ONNX, or "int8" or "fp8" of a calibrated bundle.
-        batch: smallest, best and largest number of people; kernels are chosen for the best.
-        plugin: who samples the volume; None takes the first that is there: "aot", "library", "none".
+        original: network of the bundle that it is built from.
+        batch: smallest, best and largest number of people; kernels are chosen for the best. None is the fixed batch of
+            the file, or `USUAL_BATCH`.
+        plugin: sampling implementation; None takes the first available: "aot", "library", "none".
         workspace_bytes: scratch memory the builder may use; None is the whole GPU.
         timing_cache: file of kernel timings, read and added to; None is one in the user's cache.
         optimization_level: 0 to 5, how long the builder searches.
-        say: hears each step, in a line.
-        progress: hears the builder's own steps.
+        say: called with each step, one line each.
+        progress: called with the builder's own steps.
 
     Raises:
         MissingDependency: TensorRT, CUDA's bindings or the plugin is not installed.
         BuildError: TensorRT refuses the network.
         SessionError: no GPU, or it refuses the engine.
-        VerificationError: an output differs by more than the limit. Here as always on failure, nothing is kept.
-        KeyboardInterrupt: Ctrl-C; the builder was told to stop.
+        VerificationError: an output differs by more than the limit. As with every failure, nothing is kept.
+        KeyboardInterrupt: Ctrl-C; the build was cancelled.
     """
     precision = Precision.of(precision)
-    network = _typed_network(bundle, precision)
+    original.refuse("tensorrt", precision, plugin)
+    source = original.entry(bundle, precision)
+    network = _typed_network(bundle, precision, original)
+    batch = _batch(network, batch, source.name)
     _require_reference()
-    options = Options(plugin, workspace_bytes, timing_cache, optimization_level)
+    options = Options(plugin, workspace_bytes, timing_cache, optimization_level, original.fixed_batch)
     planned = plan_network(network, precision, batch, options, say, progress)
-    entry = _engine_entry(precision, batch, planned)
-    grown, differences = _add_engine(bundle, planned.plan, precision, entry, batch, say)
-    grown = _add_copy(grown, planned.copy, precision, planned.plugin)
-    engine, onnx_copy = bundle.path / entry.name, bundle.path / _copy_name(precision)
-    line = trtexec_command(onnx_copy, engine, planned.recipe, planned.plugin, planned.library)
-    return Built(grown, engine, onnx_copy, planned.plugin, planned.layers, differences, line)
+    entry = _engine_entry(original, source, precision, batch, planned)
+    grown, differences = _add_engine(bundle, original, planned, precision, entry, batch, say)
+    copy_entry = entry.model_copy(update={"built_with": {}, "batch": source.batch or "dynamic", "error_mm": None})
+    if original.role == "mesh":
+        copy_entry = copy_entry.model_copy(update={"recipe": {"plugin": planned.plugin}})
+    onnx_copy = original.file(precision, "tensorrt.onnx")
+    grown = _add_copy(grown, planned.copy, onnx_copy, copy_entry)
+    engine, copy = bundle.path / entry.name, bundle.path / onnx_copy
+    line = trtexec_command(copy, engine, planned.recipe, planned.plugin, planned.library)
+    return Built(grown, engine, copy, planned.plugin, planned.layers, differences, line)
 
 
 def plan_network(
@@ -175,7 +193,7 @@ def plan_network(
     say: Say = lambda step: None,
     progress: PhaseProgress | None = None,
 ) -> Planned:
-    """Build and inspect an engine of any network whose inputs have the batch first; nothing is written or verified.
+    """Build and inspect an engine of any network with the batch as first dimension; nothing is written or verified.
 
     Raises:
         see `build_engine`.
@@ -184,14 +202,15 @@ def plan_network(
         choice("--plugin", options.plugin, tuple(PLUGINS))
     trt = tensorrt()
     chosen = options.plugin or default_plugin(trt, network, say)
-    _refuse(check(tensorrt_copy(network, chosen), parse_version(trt.__version__)))
+    _refuse(check(tensorrt_copy(network, chosen), parse_version(trt.__version__), options.fixed_batch))
     here = environment()
     _refuse_hardware(precision, here)
     namespace, library = register(trt, network, chosen)
     copy = tensorrt_copy(network, chosen, namespace)
     cache = options.timing_cache or timing_cache_path(here, SOURCE if chosen == "aot" else None)
     recipe = Recipe(_shapes(copy, batch), cache, options.workspace_bytes, options.optimization_level)
-    say(f"building {precision} for {here['gpu']} with TensorRT {here['tensorrt']}, sampling by {PLUGINS[chosen]}")
+    sampling = f", sampling by {PLUGINS[chosen]}" if sampling_nodes(network) else ""
+    say(f"building {precision} for {here['gpu']} with TensorRT {here['tensorrt']}{sampling}")
     plan = build_plan(trt, copy.SerializeToString(deterministic=True), recipe, progress, say)
     layers = inspect(trt, plan)
     if chosen != "none" and not layers.plugin:
@@ -202,15 +221,25 @@ def plan_network(
 # ── the network ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _typed_network(bundle: Bundle, precision: Precision) -> onnx.ModelProto:
-    model = load_source(bundle, precision)
+def _typed_network(bundle: Bundle, precision: Precision, original: Original) -> onnx.ModelProto:
+    model = original.load(bundle, precision)
     if precision.calibrated:
         return for_tensorrt(model)
-    return model if precision is Precision.FP32 else to_low_precision(model, precision)
+    return model if precision is Precision.FP32 else original.typed(model, precision)
+
+
+def _batch(model: onnx.ModelProto, asked: Batch | None, name: str) -> Batch:
+    """Batch range of an engine: the requested one, or the fixed batch of the file."""
+    fixed = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
+    if not fixed:
+        return asked or USUAL_BATCH
+    if asked not in (None, (fixed, fixed, fixed)):
+        raise BuildError(f"--batch {':'.join(map(str, asked))}: {name} takes {fixed} at once", "leave --batch out")
+    return fixed, fixed, fixed
 
 
 def _require_reference() -> None:
-    """Find out now what would otherwise be missing after minutes of building."""
+    """Check for the reference engine now rather than after minutes of building."""
     if importlib.util.find_spec("onnxruntime") is None:
         raise MissingDependency("ONNX Runtime is not installed, and engines are verified against it", install("cpu"))
 
@@ -231,9 +260,12 @@ def _refuse_hardware(precision: Precision, here: Mapping[str, str]) -> None:
 
 
 def _shapes(model: onnx.ModelProto, batch: Batch) -> Shapes:
+    """Shapes of the inputs with a dynamic batch."""
     shapes = {}
     for value in model.graph.input:
-        rest = tuple(size.dim_value for size in value.type.tensor_type.shape.dim[1:])
+        first, *rest = (size.dim_value for size in value.type.tensor_type.shape.dim)
+        if first:
+            continue
         low, best, high = ((size, *rest) for size in batch)
         shapes[value.name] = (low, best, high)
     return shapes
@@ -242,59 +274,55 @@ def _shapes(model: onnx.ModelProto, batch: Batch) -> Shapes:
 # ── the files ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _engine_entry(precision: Precision, batch: Batch, planned: Planned) -> FileEntry:
+def _engine_entry(
+    original: Original, source: FileEntry, precision: Precision, batch: Batch, planned: Planned
+) -> FileEntry:
+    """Manifest entry of an engine; that of a detector or pose network keeps the recipe of its source."""
     capability = planned.built_with["capability"].replace(".", "")
+    made = {
+        "plugin": planned.plugin,
+        "optimization_level": planned.recipe.optimization_level,
+        "workspace_bytes": planned.recipe.workspace_bytes,
+    }
     return FileEntry(
-        role="mesh",
-        name=precision.file(f"sm{capability}.engine"),
+        role=original.role,
+        name=original.file(precision, f"sm{capability}.engine"),
         sha256="",
         precision=precision,
         backend="tensorrt",
-        recipe={
-            "plugin": planned.plugin,
-            "optimization_level": planned.recipe.optimization_level,
-            "workspace_bytes": planned.recipe.workspace_bytes,
-        },
+        recipe=made if original.role == "mesh" else source.recipe,
         batch=":".join(map(str, batch)),
         built_with=dict(planned.built_with),
     )
 
 
 def _add_engine(
-    bundle: Bundle, plan: bytes, precision: Precision, entry: FileEntry, batch: Batch, say: Say
+    bundle: Bundle,
+    original: Original,
+    planned: Planned,
+    precision: Precision,
+    entry: FileEntry,
+    batch: Batch,
+    say: Say,
 ) -> tuple[Bundle, list[Difference]]:
+    """Verified at the ends and the best of the range. Metadata, such as names of classes, go before the plan."""
     differences: list[Difference] = []
+    metadata = {each.key: each.value for each in planned.copy.metadata_props}
 
     def write(path: Path) -> FileEntry:
-        path.write_bytes(plan)
-        differences.extend(_verified(bundle, path, precision, batch, say))
+        path.write_bytes(with_header(metadata, planned.plan))
+        sizes = sorted(set(batch))
+        say(f"comparing with ONNX Runtime{original.in_calls_of(sizes)}")
+        what = f"the {precision} engine"
+        differences.extend(original.measured(bundle, path, precision, sizes, what, device="cuda"))
         return entry.model_copy(update={"error_mm": vertices_error(differences)})
 
     return replace_file(bundle, entry.name, write), differences
 
 
-def _verified(bundle: Bundle, engine: Path, precision: Precision, batch: Batch, say: Say) -> list[Difference]:
-    """The engine against the bundle's network in ONNX Runtime, every output, at the ends and the best of the range."""
-    sizes = sorted(set(batch))
-    say(f"comparing with ONNX Runtime at batch {', '.join(map(str, sizes))}")
-    return measured(bundle, engine, precision, sizes, f"the {precision} engine", device="cuda")
-
-
-def _copy_name(precision: Precision) -> str:
-    return precision.file("tensorrt.onnx")
-
-
-def _add_copy(bundle: Bundle, copy: onnx.ModelProto, precision: Precision, plugin: Plugin) -> Bundle:
+def _add_copy(bundle: Bundle, copy: onnx.ModelProto, name: str, entry: FileEntry) -> Bundle:
     def write(path: Path) -> FileEntry:
         path.write_bytes(copy.SerializeToString(deterministic=True))
-        return FileEntry(
-            role="mesh",
-            name=_copy_name(precision),
-            sha256="",
-            precision=precision,
-            backend="tensorrt",
-            recipe={"plugin": plugin},
-            batch="dynamic",
-        )
+        return entry
 
-    return replace_file(bundle, _copy_name(precision), write)
+    return replace_file(bundle, name, write)

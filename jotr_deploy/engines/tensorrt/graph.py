@@ -1,4 +1,4 @@
-"""A network as the rules look at it: who makes a tensor, who reads it, its type, its rank, its value if constant."""
+"""Look-ups over a network for the rules: producer and readers of a tensor, its type, rank, and value if constant."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jotr_deploy.engines.tensorrt.versions import EVERY, Version, Versions
 STANDARD = ("", "ai.onnx")
 
 Problem = tuple[str, str]
-"""Where, and what is wrong there."""
+"""Place in a network, and the problem there."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Graph:
     model: onnx.ModelProto
     opset: int
     nodes: list[onnx.NodeProto]
-    """Of the standard operators."""
+    """Nodes of standard operators."""
     others: list[onnx.NodeProto]
-    """Of other domains."""
+    """Nodes of other domains."""
     types: dict[str, int]
     """`TensorProto` type of a tensor, by name."""
     ranks: dict[str, int]
@@ -39,9 +39,11 @@ class Graph:
     """Names of the graph's inputs and outputs."""
     target: Version | None = None
     """The TensorRT that is to parse it; None is every version."""
+    fixed_batch: bool = False
+    """One number of rows is as good as any."""
 
     @classmethod
-    def of(cls, model: onnx.ModelProto, target: Version | None = None) -> Graph:
+    def of(cls, model: onnx.ModelProto, target: Version | None = None, fixed_batch: bool = False) -> Graph:
         """Read a model.
 
         Raises:
@@ -71,6 +73,7 @@ class Graph:
             initializers={tensor.name: tensor for tensor in model.graph.initializer},
             ends=frozenset(value.name for value in (*model.graph.input, *model.graph.output)),
             target=target,
+            fixed_batch=fixed_batch,
         )
 
     def rank(self, name: str) -> int | None:
@@ -95,7 +98,7 @@ class Graph:
         return [node for node in self.nodes if is_quantiser(node)]
 
     def where(self, node: onnx.NodeProto) -> str:
-        """The node's name and operator; a node without a name goes by its first output."""
+        """Name and operator of a node; an unnamed node is called by its first output."""
         return f"{node.name or node.output[0]} ({node.op_type})"
 
 
@@ -107,10 +110,10 @@ class Rule:
     problems: Callable[[Graph], Iterator[Problem]]
     remedy: str
     versions: Versions = EVERY
-    """The versions that it is true of."""
+    """Versions that it applies to."""
 
     def found(self, graph: Graph) -> Iterator[Problem]:
-        """The problems of a network for its target; those that only some versions have say which."""
+        """Problems of a network for its target; problems of some versions only name them."""
         if graph.target is None and self.versions.all:
             yield from self.problems(graph)
         elif graph.target is None and self.versions.any:
@@ -120,5 +123,5 @@ class Rule:
 
 
 def is_quantiser(node: onnx.NodeProto) -> bool:
-    """Whether a node goes to or comes from integers with a scale."""
+    """True for nodes that quantise or dequantise."""
     return node.op_type in ("QuantizeLinear", "DequantizeLinear")

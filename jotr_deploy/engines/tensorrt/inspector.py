@@ -1,4 +1,4 @@
-"""What an engine is made of, as TensorRT's inspector tells it."""
+"""Layers of an engine, as reported by TensorRT's inspector."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Layers:
 
     count: int
     plugin: int
-    """How many of them are the sampling plugin."""
+    """Number of layers that are the sampling plugin."""
     tensors: tuple[str, ...]
     """Names of inputs and outputs."""
 
 
 def read_layers(information: str) -> Layers:
-    """Understand the inspector's JSON, which 11.0 changed: "Bindings" became "I/O Tensors"."""
+    """Parse the inspector's JSON; in 11.0 "Bindings" became "I/O Tensors"."""
     content = json.loads(information)
     layers = content.get("Layers", [])
     tensors = content.get("I/O Tensors") or content.get("Bindings") or []
@@ -32,7 +32,7 @@ def read_layers(information: str) -> Layers:
 
 
 def _is_plugin(layer: Any) -> bool:
-    """A layer of some plugin type that names our operator: node names do, and the plugin's own name where it stands."""
+    """True for a layer of a plugin type that names our operator, in the node name or in the plugin's own."""
     if not isinstance(layer, dict):
         return False
     return "plugin" in str(layer.get("LayerType", "")).lower() and NAME in json.dumps(layer)

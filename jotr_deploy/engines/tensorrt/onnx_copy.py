@@ -16,8 +16,8 @@ NEWEST_OPSET = 20
 def tensorrt_copy(model: onnx.ModelProto, plugin: Plugin, namespace: str = DOMAIN) -> onnx.ModelProto:
     """The same network in the form TensorRT parses; the model itself is left alone.
 
-    With a plugin the function's body goes (10.15 and newer would build it in place of the plugin) and every node names
-    its plugin by attributes (10.6 to 10.9 know it by nothing else); with "none" standard operators take its place.
+    With a plugin, the function's body is removed (10.15 and newer would build it instead) and attributes of every node
+    name its plugin (10.6 to 10.9 recognise it by nothing else); with "none", standard operators replace the nodes.
 
     Args:
         model: a mesh network of any precision, with or without the function.

@@ -1,4 +1,4 @@
-"""Who executes the sampling operator in an engine. One answer a process: TensorRT registers a name only once."""
+"""Choice of the sampling implementation in an engine: one a process, because TensorRT registers a name only once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jotr_deploy.support.choices import Plugin
 
 
 def default_plugin(trt: Any, model: onnx.ModelProto, say: Say) -> Plugin:
-    """Who samples when nobody asked: the kernel inside the engine, else the library, else standard operators."""
+    """Default sampling implementation: the kernel inside the engine, else the library, else standard operators."""
     from jotr_deploy.plugins.library import find_library
 
     if not sampling_nodes(model):
@@ -33,7 +33,7 @@ def default_plugin(trt: Any, model: onnx.ModelProto, say: Say) -> Plugin:
 
 
 def _takes_kernels(trt: Any) -> bool:
-    """Whether TensorRT puts kernels into engines and NVRTC can make one; neither module is imported for the answer."""
+    """True if TensorRT supports kernels inside engines and NVRTC is installed, found without importing either."""
     takes = hasattr(trt.NetworkDefinitionCreationFlag, "PREFER_AOT_PYTHON_PLUGINS")
     try:
         return takes and importlib.util.find_spec("cuda.bindings.nvrtc") is not None
@@ -45,11 +45,11 @@ def register(trt: Any, model: onnx.ModelProto, plugin: Plugin) -> tuple[str, Pat
     """Make the plugin known to TensorRT in this process.
 
     Returns:
-        Its namespace there, and the library if that is what it comes from.
+        Its namespace there, and the library if it comes from one.
 
     Raises:
         BuildError: the network has no node for it, or TensorRT does not take it.
-        MissingDependency, SessionError: the plugin is not there, or the other one is registered already.
+        MissingDependency, SessionError: the plugin is not available, or the other one is registered already.
     """
     if plugin == "none":
         return DOMAIN, None
@@ -97,7 +97,7 @@ def _registered_from_python(trt: Any, registry: Any) -> bool:
 
 
 def _namespace(registry: Any) -> str | None:
-    """Under which namespace the plugin is registered, None if it is not; to 10.9 a library's may be the empty one."""
+    """Namespace under which the plugin is registered, or None; up to 10.9 a library's may be empty."""
     for namespace in (DOMAIN, ""):
         if registry.get_creator(NAME, str(VERSION), namespace) is not None:
             return namespace

@@ -1,4 +1,4 @@
-"""What TensorRT takes of a quantised network: explicit, symmetric Q/DQ pairs, where its fusions look for them."""
+"""TensorRT's rules for quantised networks: explicit, symmetric Q/DQ pairs, where its fusions look for them."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _scale_types(graph: Graph) -> Iterator[Problem]:
 
 
 def _channels(graph: Graph) -> Iterator[Problem]:
-    """Several scales belong to the output channels of a weight, one scale to everything else."""
+    """Problems of scales: only weights may have several, one for each output channel."""
     for node in graph.quantisers:
         scale = graph.constant(node.input[1])
         if scale is None or scale.size == 1:
@@ -97,7 +97,7 @@ def _channels(graph: Graph) -> Iterator[Problem]:
 
 
 def _source(graph: Graph, node: onnx.NodeProto) -> str:
-    """The tensor a quantiser starts from: a DequantizeLinear looks through its QuantizeLinear."""
+    """Tensor that a quantiser starts from; for a DequantizeLinear, the input of its QuantizeLinear."""
     producer = graph.producers.get(node.input[0])
     through = producer is not None and producer.op_type == "QuantizeLinear"
     return str(producer.input[0] if through and producer is not None else node.input[0])

@@ -1,7 +1,7 @@
-"""What TensorRT's ONNX parser takes, by version from 10.3 to 11.4, checked before any GPU is touched.
+"""Rules of TensorRT's ONNX parser, for versions 10.3 to 11.4, checked without a GPU.
 
-One row of `RULES` for each rule, with the versions that it is true of; those of quantised networks are in `qdq.py`.
-An operator that a version drops or brings gets a row in `CHANGED`.
+`RULES` has one row for each rule, with the versions that it applies to; those of quantised networks are in `qdq.py`.
+An operator that a version drops or introduces gets a row in `CHANGED`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from jotr_deploy.plugins import DOMAIN, NAME
 
 @dataclass(frozen=True)
 class Finding:
-    """One place in a network that TensorRT would refuse, or read differently."""
+    """Place in a network that TensorRT would refuse or misread."""
 
     rule: str
     where: str
@@ -33,15 +33,16 @@ class Finding:
         return f"{self.where}: {self.problem}; {self.remedy}"
 
 
-def check(model: onnx.ModelProto, target: Version | None = None) -> list[Finding]:
+def check(model: onnx.ModelProto, target: Version | None = None, fixed_batch: bool = False) -> list[Finding]:
     """Everything in a network, or in its TensorRT copy, that breaks a rule; empty when TensorRT can parse it.
 
     Args:
         model: the network.
         target: the version that is to parse it; None asks for every version from `OLDEST` to `NEWEST`.
+        fixed_batch: one number of rows is as good as any.
     """
     try:
-        graph = Graph.of(model, target)
+        graph = Graph.of(model, target, fixed_batch)
     except onnx.shape_inference.InferenceError as error:
         text = " ".join(str(error).split())
         return [Finding("valid", "the model", text, "it is no valid ONNX: export it again")]
@@ -56,8 +57,8 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Operators of the parsers, as their operator tables say. "TensorRT 12 drops Xor" leaves the word here and is a row of
-# `CHANGED` below: the older versions still have it.
+# Operators of the parsers, from their operator tables. An operator that a version drops ("TensorRT 12 drops Xor")
+# stays here, since older versions still have it, and gets a row of `CHANGED` below.
 OPERATORS = _words("""
     Abs Acos Acosh Add And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool BatchNormalization Cast CastLike Ceil Celu
     Clip Concat Constant ConstantOfShape Conv ConvTranspose Cos Cosh CumSum DepthToSpace DequantizeLinear Div Dropout
@@ -75,7 +76,7 @@ CHANGED: Mapping[str, Versions] = {
     # "Xor": Versions(until=(12, 0)),       TensorRT 12 drops Xor
     # "Attention": Versions(since=(12, 0)), TensorRT 12 brings Attention, and it is listed above
 }
-"""Operators of `OPERATORS` that not every version has. Then `versions.NEWEST` is the newest version that was read."""
+"""Operators of `OPERATORS` that only some versions have; `versions.NEWEST` is the newest one whose table was read."""
 
 
 def _opset(graph: Graph) -> Iterator[Problem]:
@@ -113,7 +114,7 @@ _TYPES = {
     TensorProto.INT32,
     TensorProto.INT64,
     TensorProto.BOOL,
-    TensorProto.UNDEFINED,  # not inferred: nothing is known against it
+    TensorProto.UNDEFINED,  # not inferred: no violation can be shown
 }
 
 
@@ -126,7 +127,7 @@ def _types(graph: Graph) -> Iterator[Problem]:
 
 
 def _mixed_types(graph: Graph) -> Iterator[Problem]:
-    """A strongly typed network converts nothing by itself."""
+    """Nodes with mixed input types: a strongly typed network has no implicit conversions."""
     for node in graph.nodes:
         if not onnx.defs.has(node.op_type) or is_quantiser(node):
             continue
@@ -154,12 +155,14 @@ def _sampling(graph: Graph) -> Iterator[Problem]:
 
 
 def _dynamic(graph: Graph) -> Iterator[Problem]:
-    """One dynamic batch, first and called alike: what one profile can describe."""
+    """Inputs beyond what one profile can describe: one dynamic batch, first and with the same name everywhere."""
     batch = None
     for value in graph.model.graph.input:
         sizes = [size.dim_value or size.dim_param or "?" for size in value.type.tensor_type.shape.dim]
         if any(isinstance(size, str) for size in sizes[1:]):
             yield value.name, f"shape {sizes}: a dimension other than the first is dynamic"
+        elif sizes and not isinstance(sizes[0], str) and graph.fixed_batch:
+            continue
         elif not sizes or not isinstance(sizes[0], str):
             yield value.name, f"shape {sizes}: the batch is fixed"
         elif sizes[0] != (batch := batch or sizes[0]):
@@ -207,7 +210,7 @@ def _computed(graph: Graph, constants: Mapping[str, int]) -> Iterator[Problem]:
 
 
 def _forms(graph: Graph) -> Iterator[Problem]:
-    """Operators that are supported in part."""
+    """Unsupported variants of operators that are supported in part."""
     for node in graph.nodes:
         given = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
         more = len([name for name in node.output if name]) > 1
@@ -222,7 +225,7 @@ def _forms(graph: Graph) -> Iterator[Problem]:
 
 
 def _einsum(graph: Graph) -> Iterator[Problem]:
-    """Equations with an ellipsis, a diagonal or more than two operands."""
+    """Einsum equations with an ellipsis, a diagonal or more than two operands."""
     for node in graph.nodes:
         for attribute in node.attribute if node.op_type == "Einsum" else ():
             if attribute.name == "equation" and not _plain_einsum(attribute.s.decode()):
@@ -256,7 +259,7 @@ def _powers(graph: Graph) -> Iterator[Problem]:
             yield graph.where(node), "an integer operand"
 
 
-# operator -> inputs that say a shape
+# operator -> inputs that give a shape
 _SHAPES = {
     "Reshape": (1,), "Expand": (1,), "ConstantOfShape": (0,), "Range": (0, 1, 2), "Slice": (1, 2), "Tile": (1,),
     "Resize": (3,), "Pad": (1,),
@@ -269,7 +272,7 @@ _SHAPE_TYPES = {TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL}
 
 
 def _shape_arithmetic(graph: Graph) -> Iterator[Problem]:
-    """Shapes are computed on the host, in integers, from the shapes of tensors and constants alone."""
+    """Violations of shape arithmetic: shapes must be integers computed from tensor shapes and constants alone."""
     for node in graph.nodes:
         for index in _SHAPES.get(node.op_type, ()):
             if index < len(node.input) and (reason := _no_shape(graph, node.input[index])):

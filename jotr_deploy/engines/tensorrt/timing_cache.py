@@ -1,4 +1,4 @@
-"""Timings of kernels, kept between builds: one file a user, TensorRT and kind of GPU."""
+"""Kernel timings, kept between builds: one file for each user, TensorRT version and type of GPU."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from jotr_deploy.support.writing import written_aside
 
 
 def timing_cache_path(here: Mapping[str, str], kernel: Path | None = None) -> Path:
-    """Where this user keeps the timings of this TensorRT on this kind of GPU.
+    """Path of the user's timings for this TensorRT on this type of GPU.
 
     Args:
-        here: what engines depend on here, "tensorrt", "gpu" and "capability" among it.
+        here: properties of this machine that engines depend on, including "tensorrt", "gpu" and "capability".
         kernel: source of a kernel that goes into the engine. TensorRT cannot tell one such kernel from the next and
             would reuse the old one's times, so that every source has a file of its own.
     """
@@ -29,7 +29,7 @@ def timing_cache_path(here: Mapping[str, str], kernel: Path | None = None) -> Pa
 
 
 def use_timings(config: Any, path: Path, say: Say) -> None:
-    """Give the builder what is known; timings of another GPU or TensorRT are left aside."""
+    """Give the builder the known timings; those of another GPU or TensorRT are ignored."""
     try:
         known = path.read_bytes()
     except OSError:
@@ -43,7 +43,7 @@ def use_timings(config: Any, path: Path, say: Say) -> None:
 
 
 def keep_timings(config: Any, path: Path, say: Say) -> None:
-    """Write what is known now, together with what another builder has written in the meantime."""
+    """Write the timings known now, merged with those that another builder has written in the meantime."""
     cache = config.get_timing_cache()
     if cache is None:
         return

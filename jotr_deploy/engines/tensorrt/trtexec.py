@@ -1,4 +1,4 @@
-"""The same build by TensorRT's own tool, for whoever wants to see it without this package."""
+"""Equivalent build by TensorRT's own tool, to reproduce it without this package."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jotr_deploy.support.choices import Plugin
 
 
 def trtexec_command(copy: Path, engine: Path, recipe: Recipe, plugin: Plugin, library: Path | None = None) -> str:
-    """The `trtexec` line that does the same with the TensorRT copy of the network.
+    """`trtexec` command line for the same build from the TensorRT copy of the network.
 
     A kernel that goes into the engine is registered from Python, out of trtexec's reach: there the line times the
     engine that is already built.
@@ -22,7 +22,8 @@ def trtexec_command(copy: Path, engine: Path, recipe: Recipe, plugin: Plugin, li
     if plugin == "aot":
         return shlex.join(["trtexec", f"--loadEngine={engine}", f"--shapes={shapes(1)}"])
     words = ["trtexec", f"--onnx={copy}", f"--saveEngine={engine}", "--stronglyTyped", "--noTF32"]
-    words += [f"--{which}Shapes={shapes(index)}" for index, which in enumerate(("min", "opt", "max"))]
+    ends = ("min", "opt", "max") if recipe.shapes else ()
+    words += [f"--{which}Shapes={shapes(index)}" for index, which in enumerate(ends)]
     words += [f"--builderOptimizationLevel={recipe.optimization_level}", "--profilingVerbosity=detailed"]
     words += [f"--timingCacheFile={recipe.timing_cache}"]
     if recipe.workspace_bytes is not None:

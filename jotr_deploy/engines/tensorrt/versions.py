@@ -1,4 +1,4 @@
-"""Ranges of TensorRT versions: since when, and until when, a parser has an operator or a rule is true."""
+"""Ranges of TensorRT versions in which a parser has an operator or a rule applies."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Version = tuple[int, int]
 
 OLDEST: Version = (10, 3)
 NEWEST: Version = (11, 4)
-"""The versions whose parsers the tables were read from; a network for all of them must suit each."""
+"""Newest version whose parser's tables were read; a network for all versions must suit each from `OLDEST` on."""
 
 
 @dataclass(frozen=True)
 class Versions:
-    """TensorRT from `since` on, and before `until`; without either all there are."""
+    """TensorRT from `since` on and before `until`; by default every version."""
 
     since: Version | None = None
     until: Version | None = None
@@ -27,12 +27,12 @@ class Versions:
 
     @property
     def all(self) -> bool:
-        """Whether every version from `OLDEST` to `NEWEST` is in it."""
+        """True if it contains every version from `OLDEST` to `NEWEST`."""
         return OLDEST in self and NEWEST in self
 
     @property
     def any(self) -> bool:
-        """Whether some version from `OLDEST` to `NEWEST` is in it."""
+        """True if it contains some version from `OLDEST` to `NEWEST`."""
         return (self.since is None or self.since <= NEWEST) and (self.until is None or self.until > OLDEST)
 
     def __str__(self) -> str:

@@ -1,1 +1,1 @@
-"""Evaluation on the data sets that others have made, as the published code does it."""
+"""Evaluation on published data sets, as in the published code."""

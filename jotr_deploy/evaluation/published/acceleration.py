@@ -17,8 +17,8 @@ NOT_FOLLOWED = -1
 def tracks_of(people: Sequence[Annotation]) -> Array:
     """Tracks of people by the truth: in one sequence, the same gender and the same shape.
 
-    Sets give a person one shape for a whole sequence, and no number. Where two people of one frame cannot be told
-    apart neither is followed; nor is anybody in a set without sequences.
+    Sets give a person one shape for a whole sequence, and no id. If two people of one frame cannot be told
+    apart, neither is tracked; nor is anybody in a set without sequences.
 
     Returns:
         (N,) int64, equal for the same person, else `NOT_FOLLOWED`.
@@ -36,7 +36,7 @@ def tracks_of(people: Sequence[Annotation]) -> Array:
 
 
 def acceleration_errors_mm(gap_m: Array, tracks: Array, frames: Array) -> tuple[Array, Array]:
-    """The acceleration error of everybody whose frame before and frame after are there too.
+    """Acceleration error of everybody who is also in the frame before and the frame after.
 
     The mean over the joints of the length of the second difference of found minus true joints; both sides are relative
     to their pelvis. Nothing is measured across a frame that is missing.
@@ -47,7 +47,7 @@ def acceleration_errors_mm(gap_m: Array, tracks: Array, frames: Array) -> tuple[
         frames: (N,) whole numbers, consecutive in time.
 
     Returns:
-        (K,) int64, who was measured, and (K,) the errors in mm/frame^2.
+        (K,) int64 indices of the people measured, and (K,) their errors in mm/frame^2.
     """
     order = np.lexsort((frames, tracks))
     track, frame = tracks[order], frames[order]

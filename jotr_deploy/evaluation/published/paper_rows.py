@@ -22,7 +22,7 @@ class Published:
     """The rows of one benchmark."""
 
     table: str
-    people: int  # whom the paper evaluates
+    people: int  # number of people in the paper
     rows: tuple[PublishedRow, ...]
 
 
@@ -74,4 +74,4 @@ PUBLISHED: dict[str, Published] = {
         for place, name in enumerate(_TABLE_1_SETS)
     },
 }
-"""Published rows by protocol, a key of `choices.SPLITS`; a set that the paper does not report has none."""
+"""Published rows by protocol, a key of `choices.SPLITS`; sets that the paper does not report have none."""

@@ -1,4 +1,4 @@
-"""Evaluation of a bundle on a set, as the published code does it."""
+"""Evaluation of a bundle on a data set, as in the published code."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class SetOptions:
     """Options of the evaluation on a published set."""
 
     protocol: str
-    root: Path  # where the folders of the sets lie
+    root: Path  # folder that contains the folders of the sets
     h36m_regressor: Path
     smpl: Path  # folder of the body's files
     seed: int  # of the resamples of a drift
@@ -47,7 +47,7 @@ class SetOptions:
     device: str = "auto"
     threads: int | None = None
     occlusion: OcclusionOptions | None = None
-    align: bool = False  # people onto the joints given, before they are measured
+    align: bool = False  # align people to the joints given before measuring
 
 
 def evaluate_set(
@@ -65,7 +65,7 @@ def evaluate_set(
         DatasetError: a file or a picture of the set is missing or not as it should be.
         BundleError: a file that is asked for is missing, changed or without a body.
         SessionError, MissingDependency: it cannot be opened here.
-        JotrDeployError: an attack on people whose cameras are not known, or see `open_attack`.
+        JotrDeployError: an attack on people with unknown cameras, or see `open_attack`.
     """
     evaluated = load_h36m_regressor(options.h36m_regressor)
     crop_factor = bundle.manifest.model.crop_factor
@@ -115,7 +115,7 @@ def _samples(
     every: int,
     progress: Progress,
 ) -> dict[str, Samples]:
-    """Everybody who can be evaluated, by file; those in one picture of `every` are attacked, if there is an attack."""
+    """Samples of everybody who can be evaluated, by file; an attack covers those in every Nth picture."""
     collector = Collector([file.network for file in files.all], evaluated)
     pictures = [picture for picture in everybody.pictures if picture.people]
     if attack:
@@ -155,7 +155,7 @@ def _warnings(bundle: Bundle, bodies: TrueBodies) -> tuple[str, ...]:
 def set_protocol(
     name: str, everybody: Everybody, bodies: TrueBodies, accelerations: int, crop_factor: float, align: bool = False
 ) -> SetProtocol:
-    """The protocol of a set in plain words."""
+    """Description of the protocol of a set."""
     people, published = everybody.people, PUBLISHED.get(name)
     genders = _counts(person.fit.gender for person in people if person.fit)
     found = _counts(person.found_skeleton for person in people)

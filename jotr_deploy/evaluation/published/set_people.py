@@ -1,4 +1,4 @@
-"""People of a set: in which pictures they are, what the network is given of them, who cannot be evaluated."""
+"""People of a set by picture, the inputs of the network for them, and people who cannot be evaluated."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NO_TRUTH = "no true body"
 
 @dataclass(frozen=True)
 class Picture:
-    """The people of one picture who can be evaluated; row n of `given` is `people[n]`."""
+    """People of one picture who can be evaluated; row n of `given` is `people[n]`."""
 
     people: tuple[Annotation, ...]
     given: Detections
@@ -30,7 +30,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Everybody:
-    """A whole set."""
+    """All pictures of a set with their people, and the people left out."""
 
     title: str
     split: str
@@ -45,11 +45,11 @@ class Everybody:
 
 
 def read_everybody(protocol: str, root: Path, crop_factor: float) -> Everybody:
-    """Read a set and find out whom the published evaluation can crop.
+    """Read a set and select the people whom the published evaluation can crop.
 
     Args:
         protocol: a key of `SPLITS`.
-        root: where the folders of the sets lie.
+        root: folder that contains the folders of the sets.
         crop_factor: `ModelConfig.crop_factor` of the network.
 
     Raises:
@@ -76,7 +76,7 @@ def read_everybody(protocol: str, root: Path, crop_factor: float) -> Everybody:
 def given_of(people: Sequence[Annotation], crop_factor: float) -> Detections:
     """Inputs for the people of one picture: the joints found, shipped with the set, and their crop boxes.
 
-    Who has no box is left out; `track_ids` say who the others are, as places in `people`.
+    People without a box are left out; `track_ids` identify the others, as indices into `people`.
     """
     joints = [
         np.zeros((1, 30, 3), np.float32)
@@ -91,10 +91,10 @@ def given_of(people: Sequence[Annotation], crop_factor: float) -> Detections:
 
 
 def require_pictures(images: Sequence[Path]) -> None:
-    """Before hours of work: an evaluation that lacks pictures is not one of the set.
+    """Check for all pictures before hours of work: without some, the evaluation is not that of the set.
 
     Raises:
-        DatasetError: with the first picture that is missing, and how many are.
+        DatasetError: pictures are missing; names the first and their number.
     """
     missing = [image for image in images if not image.is_file()]
     if missing:

@@ -41,7 +41,7 @@ class MotionFigures(Figures):
     """Mean errors of some people, with the error of their motion."""
 
     acceleration_mm: float | None  # mm/frame^2
-    accelerations: int  # how many people of how many frames have one
+    accelerations: int  # number of acceleration errors, over people and frames
 
     @classmethod
     def of_people(cls, samples: Samples, accelerations_mm: Array) -> MotionFigures:
@@ -79,12 +79,12 @@ class SetEvaluation:
 def by_sequence(
     samples: Samples, sequences: Array, measured: Array, accelerations_mm: Array
 ) -> tuple[MotionFigures, dict[str, MotionFigures]]:
-    """The figures of everybody and of each sequence.
+    """Figures of all people and of each sequence.
 
     Args:
         samples: N people.
         sequences: (N,) their names.
-        measured: (K,) whose acceleration is known.
+        measured: (K,) indices of people whose acceleration is known.
         accelerations_mm: (K,).
     """
     everybody = MotionFigures.of_people(samples, accelerations_mm)

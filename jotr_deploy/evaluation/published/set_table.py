@@ -1,4 +1,4 @@
-"""The evaluation of a set as text for a terminal 80 columns wide."""
+"""Text of the evaluation of a set for a terminal 80 columns wide."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def set_report(result: SetEvaluation) -> Group:
 
 
 def _result(result: SetEvaluation) -> Table:
-    """The measured file above what the paper reports, if it does."""
+    """Table of the measured file above the rows of the paper, if any."""
     title = f"{result.file} on {result.device}, {result.protocol.protocol}, mm; accel. in mm/frame^2"
     table = columns_table(title, "network", "n", *_FIGURES)
     table.add_row(f"[bold]{escape(result.file)}[/]", *_cells(result.everybody))

@@ -1,4 +1,4 @@
-"""True meshes of people, by SMPL of their gender."""
+"""True meshes of people, from SMPL of their gender."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from jotr_deploy.support.aliases import Array
 
 
 class TrueBodies:
-    """The bodies that the truth of a set is made with. All joints are those of the neutral body's regressor.
+    """Bodies for the ground truth of a set. All joints come from the neutral body's regressor.
 
     Args:
-        folder: with SMPL's files under their official names.
+        folder: contains SMPL's files under their official names.
         genders: of the people; the neutral body is read in any case.
 
     Raises:
@@ -36,7 +36,7 @@ class TrueBodies:
     def truth(self, people: Sequence[Annotation]) -> Truth:
         """N people, each with a fit, in the camera's frame relative to the pelvis of the 30-joint set.
 
-        What of them is visible is not known.
+        Their visibility is not known.
         """
         vertices_m = np.stack([np.zeros((6890, 3)), *map(self._vertices_m, people)])[1:]
         joints_m = self._regressor_30 @ vertices_m
@@ -45,7 +45,7 @@ class TrueBodies:
         return Truth(joints_m - pelvis_m, vertices_m - pelvis_m, np.ones((count, 30), bool), np.ones(count))
 
     def joints_px(self, people: Sequence[Annotation]) -> Array:
-        """(N, 30, 2) where the joints of N people with a fit and a camera are in the picture, hidden or not; NaN behind
+        """(N, 30, 2) joints in the picture of N people with a fit and a camera, hidden or not; NaN behind
         the camera.
         """
         out = np.full((len(people), len(SMPL30), 2), np.nan)

@@ -1,4 +1,4 @@
-"""Selection of boxes and people: score threshold, non-maximum suppression, and the same person found twice."""
+"""Selection of boxes and people: score threshold, non-maximum suppression, and removal of duplicate poses."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ ALIKE = 0.6
 """IoU above which two boxes show the same person."""
 
 SAME_POSE = 0.6
-"""Similarity above which two poses are of one person."""
+"""Similarity above which two poses belong to the same person."""
 POSE_TOLERANCE = 0.1
-"""Distance of two joints, as a share of the root of the smaller box's area, at which their similarity is exp(-1/2)."""
+"""Distance of two joints, relative to the square root of the smaller box's area, for a similarity of exp(-1/2)."""
 LEAST_SHARED_JOINTS = 5
-"""Joints that both poses must have; with fewer they are never taken for one person."""
+"""Joints that both poses must have; with fewer in common they are never treated as duplicates."""
 
 
 def select_boxes(boxes_px: Array, scores: Array, threshold: float, max_iou: float = 1.0) -> Array:
-    """Boxes with a score above the threshold and an area, after non-maximum suppression, highest score first.
+    """Boxes of non-zero area that score above the threshold, after non-maximum suppression, highest score first.
 
     Args:
-        boxes_px: (N, 4) x0 y0 x1 y1; NaN is no area.
-        scores: (N,); NaN is above nothing.
-        threshold: in the unit of the scores.
-        max_iou: two people overlap by at most this; 1 where the network itself has told them apart.
+        boxes_px: (N, 4) x0 y0 x1 y1; a box with NaN has no area.
+        scores: (N,); NaN is never above the threshold.
+        threshold: on the scale of the scores.
+        max_iou: largest IoU of two people; 1 if the network itself has removed duplicates.
 
     Returns:
         (K,) indices.
@@ -36,11 +36,11 @@ def select_boxes(boxes_px: Array, scores: Array, threshold: float, max_iou: floa
 
 
 def nms(boxes: Array, scores: Array, max_iou: float) -> Array:
-    """Greedy non-maximum suppression: no box that stays overlaps a better one that stays by more than `max_iou`.
+    """Greedy non-maximum suppression: no two kept boxes overlap by more than `max_iou`.
 
     Args:
         boxes: (N, 4) x0 y0 x1 y1.
-        scores: (N,); equal ones keep their order.
+        scores: (N,); ties keep their order.
         max_iou: 0..1.
 
     Returns:
@@ -55,13 +55,13 @@ def nms(boxes: Array, scores: Array, max_iou: float) -> Array:
 
 
 def average_alike(boxes_px: Array, scores: Array, kept: Array, threshold: float) -> Array:
-    """The kept boxes, each as the mean of all boxes of the same person, weighted by IoU times score.
+    """Kept boxes, each replaced by the mean of all boxes of the same person, weighted by IoU times score.
 
     Args:
         boxes_px: (N, 4) x0 y0 x1 y1, as for `select_boxes`.
         scores: (N,).
-        kept: (K,) what `select_boxes` returned with the same threshold.
-        threshold: boxes with a lower score do not count.
+        kept: (K,) indices that `select_boxes` returned for the same threshold.
+        threshold: boxes with a lower score are ignored.
 
     Returns:
         (K, 4).
@@ -74,14 +74,14 @@ def average_alike(boxes_px: Array, scores: Array, kept: Array, threshold: float)
 
 
 def distinct_poses(keypoints_px: Array, boxes_px: Array) -> Array:
-    """People whose pose is not that of somebody before them.
+    """People whose pose does not duplicate that of an earlier person.
 
-    A detector that keeps people who stand close together also keeps some of them twice. Their boxes may differ, their
-    joints do not.
+    A detector tuned to keep people who stand close together also keeps some of them twice. The boxes of such a
+    duplicate may differ, but its joints do not.
 
     Args:
         keypoints_px: (N, J, 3) x, y, confidence; highest score first.
-        boxes_px: (N, 4) x0 y0 x1 y1 about each person.
+        boxes_px: (N, 4) x0 y0 x1 y1 around each person.
 
     Returns:
         (K,) indices, in order.
@@ -94,7 +94,7 @@ def distinct_poses(keypoints_px: Array, boxes_px: Array) -> Array:
 
 
 def pose_similarity(keypoints_px: Array, boxes_px: Array) -> Array:
-    """Similarity of every pair of poses, as COCO scores them but with one tolerance for all joints.
+    """Similarity of every pair of poses: COCO's object keypoint similarity with one tolerance for all joints.
 
     Returns:
         (N, N) in 0..1; 0 where two people share fewer than `LEAST_SHARED_JOINTS` joints.

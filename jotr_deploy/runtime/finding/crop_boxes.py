@@ -13,13 +13,13 @@ from jotr_deploy.skeletons import to_smpl30
 from jotr_deploy.support.aliases import Array
 
 LEAST_JOINTS = 16
-"""Of the 30-joint set, for the joints of a network to give the crop box; with fewer the person's box gives it."""
+"""Joints of the 30-joint set needed to derive the crop box from joints; with fewer, the person's box is used."""
 
 
 def with_joint_boxes(people: Detections, size_px: tuple[int, int], crop_factor: float) -> Detections:
     """Give people the crop box of their valid joints, as the published evaluation does.
 
-    People without a box, because the valid joints are none, one, or beyond the right or bottom edge, are left out.
+    People with fewer than two valid joints, or none left of the right and bottom edges, have no box and are dropped.
     """
     valid: Array = people.keypoints_px[..., 2] > VALID_CONFIDENCE
     some = np.flatnonzero(valid.any(1))
@@ -30,9 +30,9 @@ def with_joint_boxes(people: Detections, size_px: tuple[int, int], crop_factor: 
 
 
 def with_crop_boxes(image_bgr: Array, people: Detections, pose: PoseNetwork | None, crop_factor: float) -> Detections:
-    """Give people, of whom boxes are known, the joints of a pose network and their square crop boxes.
+    """Give people with known boxes the joints from a pose network and their square crop boxes.
 
-    Without one the crop box is the square about the person's box.
+    Without a pose network the crop box is the square around the person's box.
     """
     if pose is None:
         return replace(people, boxes_px=square_box(people.boxes_px, crop_factor))
@@ -43,10 +43,10 @@ def with_crop_boxes(image_bgr: Array, people: Detections, pose: PoseNetwork | No
 def with_joints(
     people: Detections, joints: Array, skeleton: str, size_px: tuple[int, int], crop_factor: float
 ) -> Detections:
-    """Give people, of whom boxes are known, joints (N, J, 3) that a network found, and their square crop boxes.
+    """Give people with known boxes the joints (N, J, 3) that a network found, and their square crop boxes.
 
     The crop box is that of the joints, as for joints from a file; with fewer than `LEAST_JOINTS` it is the square
-    about the person's box.
+    around the person's box.
     """
     boxes_px = square_box(people.boxes_px, crop_factor)
     keypoints_px = to_smpl30(joints, skeleton)

@@ -20,16 +20,16 @@ class FetchedPeople:
 
     folder: Path
     sha256: dict[str, str]  # by file name
-    terms: str  # under which they may be used and passed on
+    terms: str  # licence under which they may be used and redistributed
 
     @property
     def detector(self) -> Path:
-        """Finds people; see `third_party.blazepose_wheel` for its tensors."""
+        """File of the person detector; see `third_party.blazepose_wheel` for its tensors."""
         return self.folder / DETECTOR
 
     @property
     def landmarks(self) -> Path:
-        """Finds the joints of one person; see `third_party.blazepose_wheel` for its tensors."""
+        """File of the landmark network; see `third_party.blazepose_wheel` for its tensors."""
         return self.folder / LANDMARKS
 
 
@@ -40,12 +40,12 @@ def data_folder() -> Path:
 
 
 def people_folder() -> Path:
-    """The place of BlazePose's networks; it need not exist."""
+    """Folder of BlazePose's networks; it need not exist."""
     return data_folder() / "blazepose"
 
 
 def fetched_people() -> FetchedPeople | None:
-    """The networks, intact; None if they were never fetched.
+    """The fetched networks, checked to be intact; None if they were never fetched.
 
     Raises:
         BundleError: a file is missing or has changed since it was fetched.
@@ -71,7 +71,7 @@ def fetched_people() -> FetchedPeople | None:
 
 
 def require_fetched() -> FetchedPeople:
-    """`fetched_people`, where nothing else will do.
+    """The fetched networks, for callers that cannot do without them.
 
     Raises:
         BundleError: they were never fetched, or a file is damaged.

@@ -1,4 +1,4 @@
-"""The first layer of a network file, which tells some networks apart whose inputs and outputs are the same."""
+"""First layer of a network file, which distinguishes some networks with identical inputs and outputs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _PASSED_ON = frozenset({"Identity", "Cast", "DequantizeLinear", "QuantizeLinear"
 def first_convolution(path: Path) -> tuple[int, int, int, int] | None:
     """Shape of the weights of the first convolution: outputs, inputs, height, width.
 
-    None where it is not known: no ONNX file, or none with a convolution of pictures whose weights it holds.
+    None if it is unknown: not an ONNX file, or no 2-D convolution whose weights are stored in the file.
     """
     if path.suffix.lower() != ".onnx" or not path.is_file():
         return None
     try:
         graph = read_onnx(path, external=False).graph
-    except SessionError:  # such as one that was read by another engine
+    except SessionError:  # such as a file that only another engine can read
         return None
     shapes = _weights(graph)
     convolutions = (node for node in graph.node if node.op_type == "Conv" and len(node.input) > 1)
@@ -32,7 +32,7 @@ def first_convolution(path: Path) -> tuple[int, int, int, int] | None:
 
 
 def _weights(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
-    """Shapes of the constants of a graph by their names, as stored or behind a change of type."""
+    """Shapes of the constants of a graph by name, as stored or after a type conversion."""
     shapes = {each.name: tuple(each.dims) for each in graph.initializer}
     for node in graph.node:
         if node.op_type == "Constant":

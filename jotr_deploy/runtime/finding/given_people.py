@@ -1,4 +1,4 @@
-"""People whom the caller knows: from an earlier result, or by arrays of boxes or joints."""
+"""People supplied by the caller: from an earlier result, or as arrays of boxes or joints."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ def given_people(
     *,
     crop_factor: float,
 ) -> Detections:
-    """People by their boxes, their joints, or both, with square crop boxes; in the order given.
+    """People given by boxes, joints or both, with square crop boxes, in the order given.
 
-    Joints bring their own boxes unless boxes are given too; people with too few joints for a box are then left out.
-    Boxes alone get joints from the pose network, if there is one.
+    Joints alone define the boxes, and people with too few joints for a box are dropped. Boxes alone get joints from
+    the pose network, if there is one.
 
     Args:
         image_bgr: (H, W, 3) uint8.
         boxes_px: (N, 4) x0 y0 x1 y1.
-        keypoints_px: (N, J, 3) x, y and confidence; joints that are not finite are absent.
-        skeleton: order of the joints, a key of `SKELETONS`; by their number if not given.
+        keypoints_px: (N, J, 3) x, y and confidence; joints that are not finite count as absent.
+        skeleton: order of the joints, a key of `SKELETONS`; inferred from their number if not given.
         pose: network that finds joints inside boxes.
         crop_factor: `ModelConfig.crop_factor` of the mesh network.
 
     Raises:
-        KeypointFileError: arrays of other shapes, boxes without area, an unknown skeleton.
+        KeypointFileError: an array of the wrong shape, a box without area, or an unknown skeleton.
     """
     boxes = None if boxes_px is None else _checked_boxes(boxes_px)
     if keypoints_px is None:
@@ -53,15 +53,15 @@ def given_people(
         size_px = (image_bgr.shape[1], image_bgr.shape[0])
         return with_joint_boxes(replace(people, keypoints_px=joints), size_px, crop_factor)
     if len(boxes) != len(joints):
-        raise KeypointFileError(f"{len(boxes)} boxes and joints of {len(joints)} people", "give as many of each")
+        raise KeypointFileError(f"{len(boxes)} boxes but joints of {len(joints)} people", "give equally many")
     return replace(Detections.from_boxes(square_box(boxes, crop_factor)), keypoints_px=joints)
 
 
 def known_people(people: Any, boxes: Any = None, keypoints: Any = None) -> Detections:
-    """The people of an earlier result by their crops and joints; `boxes` and `keypoints` are not given as well.
+    """People of an earlier result, with its crops and joints; `boxes` and `keypoints` must not be given as well.
 
     Raises:
-        KeypointFileError: something else than people, or boxes or keypoints too.
+        KeypointFileError: not people, or boxes or keypoints given too.
     """
     if not isinstance(people, (People, Detections)):
         raise KeypointFileError(
@@ -74,7 +74,7 @@ def known_people(people: Any, boxes: Any = None, keypoints: Any = None) -> Detec
 
 
 def checked_image(image: Any) -> Array:
-    """An image as the pipeline takes it.
+    """Check an image and return it as the pipeline expects it.
 
     Raises:
         SourceError: not (H, W, 3) uint8.
@@ -102,12 +102,12 @@ def _checked_boxes(boxes_px: Any) -> Array:
 
 
 def _warn_of_crops(boxes: Array) -> None:
-    """Say so where boxes look like those of `People`: a person's own box is hardly ever square."""
+    """Warn if boxes look like the crops in `People`: a person's tight box is hardly ever square."""
     sides = boxes[:, 2:] - boxes[:, :2]
     if len(boxes) and np.allclose(sides[:, 0], sides[:, 1], rtol=1e-5, atol=1e-3) and (boxes % 1).any():
         logging.getLogger("jotr_deploy").warning(
-            "every box is a square, as the crops in People.boxes_px are, which are too large for boxes; to repeat a "
-            "result give people=, else boxes that fit people closely"
+            "every box is square, like the crops in People.boxes_px, which are too large to serve as boxes; to repeat "
+            "a result give people=, otherwise give boxes that fit people tightly"
         )
 
 
@@ -126,7 +126,7 @@ def _checked_joints(keypoints_px: Any, skeleton: str | None) -> tuple[Array, str
     if len(fitting) != 1:
         known = ", ".join(f"{name} ({size})" for name, size in sizes.items())
         wanted = "name the skeleton" if skeleton is None else f"{skeleton} has {sizes[skeleton]}"
-        raise KeypointFileError(f"keypoints have {joints.shape[1]} joints a person", f"{wanted}: {known}")
+        raise KeypointFileError(f"keypoints have {joints.shape[1]} joints per person", f"{wanted}: {known}")
     return np.where(np.isfinite(joints).all(-1, keepdims=True), joints, 0.0), fitting[0]
 
 
@@ -134,4 +134,6 @@ def _numbers(what: str, values: Any) -> Array:
     try:
         return np.asarray(values, np.float64)
     except (TypeError, ValueError):
-        raise KeypointFileError(f"{what} are not an array of numbers", "give one row a person, all alike") from None
+        raise KeypointFileError(
+            f"{what} are not an array of numbers", "give one row per person, all of the same length"
+        ) from None

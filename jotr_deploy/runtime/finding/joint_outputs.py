@@ -1,4 +1,4 @@
-"""What every network that finds joints has to say: their order, their confidence, and which it did not find."""
+"""Joints as a network outputs them: their order, their confidence, and the removal of joints not found."""
 
 from __future__ import annotations
 
@@ -18,53 +18,53 @@ _SKELETON_OF = {**{len(names): skeleton for skeleton, names in SKELETONS.items()
 
 
 KNOWN_NUMBERS = frozenset(_SKELETON_OF)
-"""Numbers of joints of which an order is known."""
+"""Joint counts with a known joint order."""
 _USUALLY = {
-    16: " (as of MPII)",
-    21: " (as of a hand)",
-    68: " (as of a face)",
-    98: " (as of a face)",
-    106: " (as of a face)",
+    16: " (as in MPII)",
+    21: " (as for a hand)",
+    68: " (as for a face)",
+    98: " (as for a face)",
+    106: " (as for a face)",
 }
-_AMBIGUOUS = {14: "in the order of CrowdPose, of AI Challenger or of LSP"}
-"""Numbers of joints that several orders have, the one of `SKELETONS` first."""
+_AMBIGUOUS = {14: "in the order of CrowdPose, AI Challenger or LSP"}
+"""Joint counts shared by several joint orders, the one in `SKELETONS` first."""
 _ALIASES = {"head": "head_top", "top_of_head": "head_top", "top_head": "head_top", "hip": "pelvis", "mid_hip": "pelvis"}
 
 
 def skeleton_of(session: Session, joints: int, named: str | None, role: str) -> str:
-    """The key of `SKELETONS` for a network of so many joints.
+    """Key of `SKELETONS` for a network with this number of joints.
 
-    It is the one that the recipe names, else the one with the names in the file's metadata, else the one of so many
-    joints. Of a whole body it is that of the joints that come first. `role` is that of the file, for messages.
+    The recipe's choice comes first, then the joint names in the file's metadata, then the number of joints. For whole
+    bodies it is the skeleton of the body joints, which come first. `role` is that of the file, for messages.
 
     Raises:
-        BundleError: no order of so many joints is known, or the one named is unknown or has another number.
-        SessionError: the metadata tell of another number of joints, or of joints in an order that is not known.
+        BundleError: no joint order is known for this number, or the one named is unknown or does not match.
+        SessionError: the metadata declare a different number of joints, or joints in an unknown order.
     """
     said = declared(session)
     if said.keypoints is not None and said.keypoints[0] != joints:
         raise SessionError(
-            f"{session.path}: its metadata say {said.keypoints[0]} joints (kpt_shape), its outputs have {joints}",
-            "export the network again: metadata and outputs do not belong together",
+            f"{session.path}: its metadata declare {said.keypoints[0]} joints (kpt_shape), its outputs have {joints}",
+            "export the network again: metadata and outputs do not match",
         )
     known = ", ".join(sorted(SKELETONS))
     skeleton = named or _by_names(session, said.joint_names, role) or _SKELETON_OF.get(joints)
     if skeleton is None:
         raise BundleError(
-            f"{session.path}: {joints} joints{_USUALLY.get(joints, '')}, an order of so many is not known",
-            f"give a network with the joints of one of {known}",
+            f"{session.path}: {joints} joints{_USUALLY.get(joints, '')}, which match no known joint order",
+            f"give a network with one of these skeletons: {known}",
         )
     if joints in _AMBIGUOUS and not named and said.joint_names is None:
         raise BundleError(
             f"{session.path}: {joints} joints, {_AMBIGUOUS[joints]}: the file does not say which",
-            f"if it is the first, say so: --set {role}.skeleton={skeleton}; the others are not read",
+            f"if it is the first, give --set {role}.skeleton={skeleton}; the others are not supported",
         )
     if skeleton not in SKELETONS:
         raise BundleError(f"{session.path}: recipe: unknown skeleton '{skeleton}'", f"known: {known}")
     if joints not in (len(SKELETONS[skeleton]), WHOLE_BODY if skeleton == "coco17" else None):
         raise BundleError(
-            f"{session.path}: recipe: {skeleton} has {len(SKELETONS[skeleton])} joints, the file {joints}",
-            "name the skeleton of the file, or none",
+            f"{session.path}: recipe: {skeleton} has {len(SKELETONS[skeleton])} joints, but the file has {joints}",
+            "name the skeleton of the file, or leave skeleton out",
         )
     return skeleton
 
@@ -78,28 +78,28 @@ def _by_names(session: Session, joint_names: tuple[str, ...] | None, role: str) 
         if plain == [_plain(name) for name in own]:
             return skeleton
     raise SessionError(
-        f"{session.path}: its joints are {', '.join(names[:6])}, ..., an order that is not known",
-        f"if it is one of {', '.join(sorted(SKELETONS))} under other names, say so: --set {role}.skeleton=NAME",
+        f"{session.path}: its joints are {', '.join(names[:6])}, ..., an unknown joint order",
+        f"if it is one of {', '.join(sorted(SKELETONS))} under other names, name it: --set {role}.skeleton=NAME",
     )
 
 
 def _plain(name: str) -> str:
-    """One spelling: `left shoulder`, `Left-Shoulder` and `L_Shoulder` are the same."""
+    """Normalised spelling: `left shoulder`, `Left-Shoulder` and `L_Shoulder` become the same."""
     words = re.split(r"[\s_-]+", name.strip().lower())
     sides = {"left": "l", "right": "r"}
     plain = "_".join(sides.get(word, word) for word in words)
     return _ALIASES.get(plain, plain)
 
 
-def as_confidence(heights: Array) -> Array:
-    """Whatever numbers a network is sure with -> 0..1; what is not finite has no confidence."""
-    return np.where(np.isfinite(heights), np.clip(heights, 0, 1), 0)
+def as_confidence(scores: Array) -> Array:
+    """Raw joint scores of any range clipped to confidences in 0..1; non-finite scores become 0."""
+    return np.where(np.isfinite(scores), np.clip(scores, 0, 1), 0)
 
 
 def joints_above(points: Array, confidence: Array, threshold: float) -> Array:
-    """Points (N, J, 2), confidence (N, J) -> (N, J, 3) float32, all zero where it is not above the threshold.
+    """Points (N, J, 2), confidence (N, J) -> (N, J, 3) float32; joints not above the threshold are all zero.
 
-    So are joints at places that are no numbers.
+    So are joints whose position is not finite.
     """
     found = np.concatenate([points, confidence[..., None]], -1).astype(np.float32)
     found[~(np.isfinite(found).all(-1) & (found[..., 2] > threshold))] = 0

@@ -1,6 +1,6 @@
-"""The metadata that an exporter writes into a network file, read as values.
+"""Metadata that an exporter writes into a network file, parsed into values.
 
-The keys are those of Ultralytics' exporter, which others have taken over: `task`, `names`, `kpt_shape`, `kpt_names`,
+The keys are those of Ultralytics' exporter, which others have adopted: `task`, `names`, `kpt_shape`, `kpt_names`,
 `imgsz`, `channels`. Files of most other projects have none, and then nothing is declared.
 """
 
@@ -18,7 +18,7 @@ from jotr_deploy.runtime.sessions import Session
 PERSON_NAMES = frozenset({"person", "persons", "people", "pedestrian", "pedestrians", "human", "humans"})
 _LONGEST_WORD = 60
 _LARGEST_PX = 8192
-_LONGEST = 200_000  # characters of a value that is read; the 601 names of Open Images are 15 000
+_LONGEST = 200_000  # characters of a value that is parsed; the 601 names of Open Images are 15 000
 
 _TASKS = {
     "detect": "detect", "detection": "detect", "object-detection": "detect",
@@ -30,31 +30,31 @@ _TASKS = {
 
 @dataclass(frozen=True)
 class Declared:
-    """What a file says of itself; None where it says nothing."""
+    """Metadata declared by a file; None for anything it does not declare."""
 
     task: str | None = None
     """"detect", "pose", "segment", "obb", "classify", or the file's own word for another task."""
     names: Mapping[int, str] | None = None
-    """Class number -> name."""
+    """Class index -> name."""
     keypoints: tuple[int, int] | None = None
-    """Number of joints and of values for each: 3 with visibility, 2 without."""
+    """Number of joints and of values per joint: 3 with visibility, 2 without."""
     joint_names: tuple[str, ...] | None = None
-    """In their order."""
+    """Names of the joints, in order."""
     size_px: tuple[int, int] | None = None
-    """Width and height of the pictures."""
+    """Width and height of the input image."""
     channels: int | None = None
-    """Of the pictures."""
+    """Number of channels of the input image."""
     description: str = ""
-    """The exporter's own words, in small letters."""
+    """The exporter's own description, in lower case."""
 
     @property
     def people(self) -> tuple[int, ...]:
-        """The numbers of the classes that are people by their names."""
+        """Indices of the classes whose name means a person."""
         return tuple(sorted(n for n, name in (self.names or {}).items() if name.strip().lower() in PERSON_NAMES))
 
 
 def declared(session: Session) -> Declared:
-    """The metadata of a session's file; a value that cannot be read counts as not there."""
+    """Metadata of a session's file; a value that cannot be parsed counts as missing."""
     said = session.metadata
     task = said.get("task")
     return Declared(
@@ -69,31 +69,31 @@ def declared(session: Session) -> Declared:
 
 
 def person_classes(session: Session, classes: int | None, chosen: int | None, usual: Mapping[int, int]) -> list[int]:
-    """The numbers of the classes that are people.
+    """Indices of the classes that are people.
 
     Args:
-        session: whose metadata may name the classes.
-        classes: how many the outputs have; None where they do not tell.
-        chosen: the number that the recipe gives; it counts more than any name.
-        usual: number of classes -> the person's number, for the sets that most networks are trained on. Where neither
-            file nor outputs tell anything, it is `usual[0]`.
+        session: its metadata may name the classes.
+        classes: number of classes in the outputs; None if they do not determine it.
+        chosen: the index that the recipe gives; it overrides any name.
+        usual: number of classes -> index of the person, for the data sets that most networks are trained on. If neither
+            file nor outputs determine the number of classes, `usual[0]` is used.
 
     Raises:
-        SessionError: the names contradict the outputs, name no person, or nothing tells which class is a person.
+        SessionError: the names contradict the outputs or name no person, or the person's class cannot be determined.
     """
     said, path = declared(session), session.path
     names = said.names
     count = classes if classes is not None else max(names) + 1 if names else None
     if names and classes is not None and max(names) >= classes:
         raise SessionError(
-            f"{path}: its metadata names class {max(names)}, but its outputs have {classes} classes",
-            "export the network again: metadata and outputs do not belong together",
+            f"{path}: its metadata name class {max(names)}, but its outputs have {classes} classes",
+            "export the network again: metadata and outputs do not match",
         )
     if names and classes is not None and len(names) < classes and said.task is None:
-        # The other numbers may be joints, an angle or a mask as well as classes without a name.
+        # The other columns may be joints, an angle or a mask as well as unnamed classes.
         raise SessionError(
-            f"{path}: its metadata names {len(names)} classes, but its outputs have room for {classes}",
-            "give a detector as its exporter writes it",
+            f"{path}: its metadata name {len(names)} classes, but its outputs have room for {classes}",
+            "give a detector exactly as its exporter writes it",
         )
     if chosen is not None:
         if count is not None and chosen >= count:
@@ -105,21 +105,21 @@ def person_classes(session: Session, classes: int | None, chosen: int | None, us
             listed = ", ".join(names[number] for number in sorted(names)[:10]) + (", ..." if len(names) > 10 else "")
             raise SessionError(
                 f"{path}: none of its classes is a person ({listed})",
-                "give a detector of people, or the number of the class that is one: --set detector.person=NUMBER",
+                "give a detector of people, or the index of the person class: --set detector.person=NUMBER",
             )
         return list(people)
     number = usual.get(classes or 0)
     if number is None:
         raise SessionError(
-            f"{path}: {classes} numbers a box that may be classes, without names: which is a person is not known",
-            "if they are classes, say the person's, counted from 0: --set detector.person=NUMBER; joints, angles and "
-            "landmarks are not read so",
+            f"{path}: {classes} values per box that may be unnamed classes: cannot tell which is a person",
+            "if they are classes, give the person's, counted from 0: --set detector.person=NUMBER; joints, angles and "
+            "landmarks are not supported here",
         )
     return [number]
 
 
 def _value(text: str | None) -> Any:
-    """A literal of Python or JSON; None for anything else. Nothing is executed."""
+    """Parsed Python or JSON literal; None for anything else. Nothing is executed."""
     if text is None or len(text) > _LONGEST:
         return None
     for read in (ast.literal_eval, json.loads):
@@ -131,7 +131,7 @@ def _value(text: str | None) -> Any:
 
 
 def _plain(word: Any) -> str:
-    """A word for a message of one line."""
+    """Printable, shortened form of a word, for one-line messages."""
     return " ".join("".join(c if c.isprintable() else " " for c in str(word)[:_LONGEST_WORD]).split())
 
 
@@ -148,7 +148,7 @@ def _names(value: Any) -> dict[int, str] | None:
 
 
 def _joint_names(value: Any) -> tuple[str, ...] | None:
-    """Of the first class, where they are listed for each."""
+    """Joint names; those of the first class if they are listed per class."""
     if isinstance(value, dict):
         value = next(iter(value.values()), None)
     return tuple(map(_plain, value)) if isinstance(value, (list, tuple)) and value else None

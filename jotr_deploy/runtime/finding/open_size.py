@@ -1,4 +1,4 @@
-"""Networks that take pictures of any size, opened for one."""
+"""Networks with a variable input size, opened for one size."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from jotr_deploy.support.aliases import Array
 
 
 class OfOneSize(Session):
-    """A session whose file leaves height or width of its pictures open, as one of a file that does not.
+    """A session with a variable height or width, seen as a session of fixed size.
 
-    The shapes of the outputs, as far as the file leaves them open, are those of a first call; the batch stays open.
-    The session below is closed by who opened it.
+    Output shapes that the file leaves open are taken from a first call; the batch stays dynamic. The wrapped session is
+    closed by its opener.
     """
 
     def __init__(self, session: Session, size_px: tuple[int, int]) -> None:
-        """Call it once.
+        """Call the network once to learn its output shapes.
 
         Args:
             session: with one input [B, 3, H, W].
-            size_px: width, height, for what is open of them.
+            size_px: width and height for the open dimensions.
 
         Raises:
-            SessionError: the network does not run on pictures of this size.
+            SessionError: the network does not run on images of this size.
         """
         self.path, self.metadata, self._session = session.path, session.metadata, session
         ((name, spec),) = session.inputs.items()
@@ -54,22 +54,22 @@ def _first_call(session: Session, feeds: dict[str, Array], size_px: tuple[int, i
     except Exception as error:  # engines raise classes of their own
         width, height = size_px
         raise SessionError(
-            f"{session.path}: does not run on pictures of {width} x {height} px ({first_line(error)})",
-            'name a size that it takes in its recipe: "size_px": [WIDTH, HEIGHT]',
+            f"{session.path}: does not run on images of {width} x {height} px ({first_line(error)})",
+            'give a size that it accepts in its recipe: "size_px": [WIDTH, HEIGHT]',
         ) from error
 
 
 def of_one_size(session: Session, wanted_px: tuple[int, int] | None, usual_px: tuple[int, int]) -> Session:
-    """The session, with a fixed size of its pictures where there is one input [B, 3, H, W] that leaves it open.
+    """The session, with a fixed input size if its one input [B, 3, H, W] leaves the size open.
 
     Args:
         session: any.
-        wanted_px: width, height, as the user says.
-        usual_px: where the user says nothing.
+        wanted_px: width and height that the user asks for.
+        usual_px: width and height if the user does not say.
 
     Raises:
-        BundleError: the file has another size than the user says.
-        SessionError: the network does not run on pictures of this size.
+        BundleError: the file has a different size from the user's.
+        SessionError: the network does not run on images of this size.
     """
     shapes = [spec.shape for spec in session.inputs.values()]
     if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][1] != 3:

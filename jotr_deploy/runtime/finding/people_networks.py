@@ -1,4 +1,4 @@
-"""The networks that find people, a detector and a pose network: which they are, in a bundle or fetched, and opened."""
+"""Detector and pose network that find people: choosing them from a bundle or the fetched ones, and opening them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from jotr_deploy.bundle import Bundle, starter_path
+from jotr_deploy.bundle import Bundle, FileEntry, starter_path
+from jotr_deploy.errors import JotrDeployError
 from jotr_deploy.runtime.finding.detection import Detector, open_detector
 from jotr_deploy.runtime.finding.detection.blazepose import BlazePoseDetector
 from jotr_deploy.runtime.finding.detection.one_stage import OneStage
@@ -22,29 +23,29 @@ ROLES: tuple[Role, ...] = ("detector", "pose")
 
 @dataclass(frozen=True)
 class NetworkFile:
-    """One of the networks that find people; its bytes are those that were recorded."""
+    """File of a network that finds people, checked against its recorded hash."""
 
     role: Role
     path: Path
-    name: str  # as results tell it
+    name: str  # as recorded in results
     sha256: str
     recipe: Mapping[str, Any]
 
     def open(self, device: str = "auto", threads: int | None = None) -> AbstractContextManager[Detector | PoseNetwork]:
-        """See `open_network`."""
+        """Open the network; `open_network` with these files."""
         return open_network(self.role, self.path, self.recipe, device, threads)
 
 
 @dataclass(frozen=True)
 class PeopleNetworks:
-    """What there is to find people with."""
+    """Opened networks that find people; either may be missing."""
 
     detector: Detector | None = None
     pose: PoseNetwork | None = None
 
     @classmethod
     def of(cls, opened: Iterable[Detector | PoseNetwork]) -> PeopleNetworks:
-        """At most one of each."""
+        """Networks by kind, from at most one of each."""
         networks = list(opened)
         return cls(
             next((each for each in networks if isinstance(each, Detector)), None),
@@ -53,39 +54,78 @@ class PeopleNetworks:
 
     @property
     def skeleton(self) -> str | None:
-        """The order of the joints that they find, a key of `SKELETONS`; None where none finds joints."""
+        """Order of the joints that they find, a key of `SKELETONS`; None if neither finds joints."""
         if self.pose is not None:
             return self.pose.skeleton
         return self.detector.skeleton if isinstance(self.detector, OneStage) else None
 
 
-def own_networks(bundle: Bundle, roles: Sequence[Role] = ROLES) -> list[NetworkFile]:
-    """Those of `roles` that the bundle has.
+def own_networks(bundle: Bundle, roles: Sequence[Role] = ROLES, device: str = "auto") -> list[NetworkFile]:
+    """The bundle's own networks among `roles`, each as the file that suits this machine.
 
     Raises:
-        BundleError: a file that is missing or has changed.
+        BundleError: a file is missing or has changed.
     """
-    entries = [(role, bundle.entry(role)) for role in roles if bundle.has(role)]
-    return [NetworkFile(role, bundle.file(role), own.name, own.sha256, own.recipe) for role, own in entries]
+    entries = [(role, file_for(bundle, role, device)) for role in roles if bundle.has(role)]
+    return [NetworkFile(role, bundle.file(role, own.name), own.name, own.sha256, own.recipe) for role, own in entries]
 
 
-def networks_by(people: str, bundle: Bundle) -> list[NetworkFile]:
+def file_for(bundle: Bundle, role: Role, device: str = "auto") -> FileEntry:
+    """File of a role that suits this machine best.
+
+    The first file listed is the original from `add`, followed by the files that `build-engine` made from it. A TensorRT
+    engine for this GPU is preferred to other derived files that run here, a newer one to an older one, and any of them
+    to the original.
+
+    Raises:
+        BundleError: the bundle has none.
+    """
+    first = bundle.entry(role)
+    made = [entry for entry in bundle.manifest.files if entry.role == role and entry != first]
+    fit = [entry for entry in made if not entry.only_parsed and _is_for_this(entry, device)]
+    return max(reversed(fit), key=lambda entry: entry.backend == "tensorrt", default=first)
+
+
+def _is_for_this(entry: FileEntry, device: str) -> bool:
+    """True if a file made by `build-engine` is meant for this machine's hardware and libraries.
+
+    The file is not opened: one meant for this machine that cannot be opened later is an error like any other.
+    """
+    if entry.backend == "tensorrt":
+        from jotr_deploy.runtime.sessions.tensorrt_engine import environment, mismatch
+
+        try:
+            return device != "cpu" and not mismatch(entry.built_with, environment())
+        except JotrDeployError:  # no TensorRT, or no GPU
+            return False
+    from jotr_deploy.runtime.sessions import cuda
+    from jotr_deploy.runtime.sessions.onnxruntime import has_cuda
+
+    gpu = device != "cpu" and has_cuda() and cuda.available()
+    if entry.backend != "openvino":
+        return gpu
+    from jotr_deploy.runtime.sessions.openvino import computes_bfloat16
+
+    return device != "cuda" and not gpu and computes_bfloat16()
+
+
+def networks_by(people: str, bundle: Bundle, device: str = "auto") -> list[NetworkFile]:
     """The networks that find people as `PeopleBy` says: the bundle's own, or BlazePose's that were fetched.
 
-    "blazepose" is the bundle's own pair where it has it. "auto" takes the fetched one for the bundle inside this
-    package alone, whose own networks know drawn people.
+    "blazepose" prefers the bundle's own pair if it has one. "auto" uses the fetched pair only for the bundle inside
+    this package, whose own networks are trained on drawn people.
 
     Raises:
-        BundleError: "blazepose" is asked for and was never fetched, or a file is damaged.
+        BundleError: "blazepose" is requested but was never fetched, or a file is damaged.
     """
     if people == "blazepose" and not has_blazepose(bundle):
         return _networks_of(require_fetched())
     fetched = fetched_people() if people == "auto" and bundle.path == starter_path() else None
-    return own_networks(bundle) if fetched is None else _networks_of(fetched)
+    return own_networks(bundle, device=device) if fetched is None else _networks_of(fetched)
 
 
 def has_blazepose(bundle: Bundle) -> bool:
-    """Whether both of its networks are BlazePose's, as `add` lists them."""
+    """True if both networks of the bundle are BlazePose's, as `add` records them."""
     return all(bundle.has(role) and bundle.entry(role).recipe.get("format") == BlazePoseDetector.name for role in ROLES)
 
 
@@ -101,10 +141,10 @@ def _networks_of(fetched: FetchedPeople) -> list[NetworkFile]:
 def open_network(
     role: Role, path: Path, recipe: Mapping[str, Any], device: str = "auto", threads: int | None = None
 ) -> Iterator[Detector | PoseNetwork]:
-    """The network of a file in its format; its session ends with the block.
+    """Open the network of a file in its format; its session ends with the block.
 
     Raises:
-        BundleError, SessionError: a file or a recipe that cannot be used.
+        BundleError, SessionError: the file or the recipe cannot be used.
     """
     with open_session(path, device=device, threads=threads) as session:
         yield (open_detector if role == "detector" else open_pose_network)(session, recipe)
@@ -114,11 +154,11 @@ def open_network(
 def open_people_networks(
     bundle: Bundle, roles: Sequence[Role] = ROLES, device: str = "auto", threads: int | None = None
 ) -> Iterator[PeopleNetworks]:
-    """The bundle's own, as far as it has them; their sessions end with the block.
+    """Open the bundle's own networks, as far as it has them; their sessions end with the block.
 
     Raises:
-        BundleError, SessionError: a file that is not intact, or of a format that is not known.
+        BundleError, SessionError: a file is damaged, or in an unknown format.
     """
     with ExitStack() as stack:
-        files = own_networks(bundle, roles)
+        files = own_networks(bundle, roles, device)
         yield PeopleNetworks.of([stack.enter_context(file.open(device, threads)) for file in files])

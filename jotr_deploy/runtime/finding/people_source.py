@@ -1,4 +1,4 @@
-"""Who is a person in a frame: joints or boxes from a file, a detector's people, OpenCV's, or the whole frame."""
+"""Sources of the people in a frame: joints or boxes from a file, a detector, OpenCV's HOG, or the whole frame."""
 
 from __future__ import annotations
 
@@ -35,22 +35,21 @@ from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.spans import NO_FRAME, Spans
 
 PeopleBy = Literal["auto", "blazepose", "detector", "hog", "frame"]
-"""How people are found where neither joints nor boxes are given; "auto" is the first of the others that there is.
+"""Method of finding people when neither joints nor boxes are given; "auto" is the first of the others available.
 
-"blazepose" are the fetched networks, unless the bundle has them; see `people_networks.networks_by`."""
+"blazepose" means the fetched networks, unless the bundle has its own; see `people_networks.networks_by`."""
 
 Lens = Callable[[Detections, tuple[int, int]], Detections]
-"""From people of a file, in the picture as it was taken, and its width and height to those in the picture that is
-given, where that is undistorted."""
+"""Mapping of people from a file (in the original image, whose width and height are given) to the undistorted image."""
 
 LEAST_PX = 2
-"""Who is smaller has no pixels to be seen in."""
+"""Smallest size of a person; anything smaller covers no pixels."""
 
 FEW_JOINTS = 5
-"""With fewer joints of the 30-joint set a person's mesh is told by the picture alone."""
+"""Below this number of joints (of the 30-joint set) a person's mesh is inferred from the image alone."""
 
-ONLY_BOTH = "BlazePose's detector finds people only together with its own landmark network"
-PUT_BOTH_IN = "put both in: jotr-deploy add BUNDLE --people blazepose"
+ONLY_BOTH = "BlazePose's detector only works together with its own landmark network"
+PUT_BOTH_IN = "add both: jotr-deploy add BUNDLE --people blazepose"
 
 _NO_BOX = f"with too few joints above confidence {VALID_CONFIDENCE:g} for a box"
 _OUTSIDE = "outside the picture"
@@ -58,14 +57,14 @@ _TINY = f"smaller than {LEAST_PX} px"
 
 
 class PeopleSource(Protocol):
-    """Finds the people of a frame, with their square crop boxes and, where they are known, their joints."""
+    """Interface that finds the people in a frame, with their square crop boxes and, if known, their joints."""
 
     def __call__(self, image_bgr: Array, name: str, frame: int) -> Detections:
-        """The people of one frame.
+        """People in one frame.
 
         Args:
             image_bgr: (H, W, 3) uint8.
-            name: of the frame, see `Frame`.
+            name: name of the frame, see `Frame`.
             frame: 0-based position in the source.
         """
         ...
@@ -73,9 +72,9 @@ class PeopleSource(Protocol):
 
 @dataclass
 class KeypointPeople:
-    """People by their joints from a file.
+    """People whose joints come from a file.
 
-    Who has no joint in the picture, too few for a box, or is smaller than two pixels, is left out and counted.
+    People with no joint in the image, with too few for a box, or smaller than two pixels are dropped and counted.
     """
 
     file: KeypointFile
@@ -96,11 +95,11 @@ class KeypointPeople:
 
     @property
     def dropped(self) -> int:
-        """People left out so far."""
+        """Number of people left out so far."""
         return sum(self.use.left_out.values()) - sum(self.file.left_out.values())
 
     def __call__(self, image_bgr: Array, name: str, frame: int) -> Detections:
-        """See `PeopleSource`."""
+        """People of one frame, from the file."""
         height, width = image_bgr.shape[:2]
         rows = self.belonging.rows(name, frame)
         self.use.picture(rows is not None)
@@ -128,12 +127,12 @@ class KeypointPeople:
 
 @dataclass
 class BoxPeople:
-    """People by their boxes from a file; without a pose network their joints stay unknown."""
+    """People whose boxes come from a file; without a pose network their joints stay unknown."""
 
     file: BoxFile
     source: FrameSource | None
     pose: PoseNetwork | None = None
-    spans: Spans | None = None  # told of the stage "pose"
+    spans: Spans | None = None  # receives the stage "pose"
     crop_factor: float = field(kw_only=True)
     lens: Lens | None = field(default=None, init=False)
     belonging: Belonging = field(init=False)
@@ -148,7 +147,7 @@ class BoxPeople:
         self.file.coordinates.lie_down = lambda orientation: orientation in TURNED and bool(wide)
 
     def __call__(self, image_bgr: Array, name: str, frame: int) -> Detections:
-        """See `PeopleSource`."""
+        """People of one frame, from the file."""
         height, width = image_bgr.shape[:2]
         rows = self.belonging.rows(name, frame)
         self.use.picture(rows is not None)
@@ -179,19 +178,19 @@ def _opened(file: KeypointFile | BoxFile, source: FrameSource | None) -> tuple[B
         source.orientation_of(frame) != 1 for frame in range(1 if source.total is None else source.total)
     ):
         logging.getLogger("jotr_deploy").warning(
-            "'%s': no picture is stored turned, --joints-in changes nothing", source.name
+            "'%s': no image has an EXIF rotation, so --joints-in unrotated has no effect", source.name
         )
     return file.index.match(source), use
 
 
 def _far_beyond(places_px: Array, size_px: tuple[int, int]) -> Array:
-    """Which places (..., 2) lie beyond the picture by more than a tenth of a side."""
+    """Mask of points (..., 2) that lie outside the image by more than a tenth of its side."""
     size = np.array(size_px)
     return np.asarray(((places_px < -0.1 * size) | (places_px > 1.1 * size)).any(-1))
 
 
 def _unusable(places_px: Array, size_px: tuple[int, int]) -> str | None:
-    """Why nobody can be made of these joints (J, 2), None where somebody can."""
+    """Reason that these joints (J, 2) do not make a person; None if they do."""
     if len(places_px) < 2:
         return _NO_BOX
     if not ((places_px >= 0) & (places_px <= np.array(size_px) - 1)).all(1).any():
@@ -200,36 +199,36 @@ def _unusable(places_px: Array, size_px: tuple[int, int]) -> str | None:
 
 
 def file_use(people_source: PeopleSource) -> FileUse | None:
-    """How much of a file of joints or boxes was used; None where people are found otherwise."""
+    """Usage counts of a keypoint or box file; None if people are found in another way."""
     inner: object = people_source
     while inner is not None and not isinstance(inner, (KeypointPeople, BoxPeople)):
-        inner = getattr(inner, "people_source", None)  # of a region, or of the most people
+        inner = getattr(inner, "people_source", None)  # unwrap WithinRegion and MostPeople
     return None if inner is None else inner.use
 
 
 @dataclass(frozen=True)
 class DetectedPeople:
-    """People by a detector, and joints of a pose network, which also tell who was found twice, and who is nobody.
+    """People from a detector with joints from a pose network, which also weed out duplicates and false detections.
 
-    Without a pose network the joints are those of a detector that finds them as well, and of any other stay unknown.
+    Without a pose network the joints come from the detector if it finds joints too, and otherwise stay unknown.
     """
 
     detector: FindsPeople
     pose: PoseNetwork | None = None
-    spans: Spans | None = None  # told of the stages "detect" and "pose"
+    spans: Spans | None = None  # receives the stages "detect" and "pose"
     crop_factor: float = field(kw_only=True)
 
     def __call__(self, image_bgr: Array, name: str, frame: int) -> Detections:
-        """See `PeopleSource`."""
+        """People of one frame, from the detector."""
         return self.find(image_bgr, frame)[0]
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """Names of the spans that are told, in turn."""
+        """Names of the recorded spans, in order."""
         return ("detect",) if self.pose is None else ("detect", "pose")
 
     def find(self, image_bgr: Array, frame: int = NO_FRAME) -> tuple[Detections, Array]:
-        """The people of a picture (H, W, 3) uint8, and the box (N, 4) of each as the detector gave it."""
+        """People in an image (H, W, 3) uint8, and the box (N, 4) of each as the detector returned it."""
         span = self.spans or Spans()
         if self.pose is None and isinstance(self.detector, OneStage):
             with span("detect", frame):
@@ -253,17 +252,17 @@ class DetectedPeople:
 
 
 Finder = DetectedPeople | BlazePosePeople
-"""Finds people with a detector; `find` and `stages` are common to both."""
+"""People sources that use a detector; both have `find` and `stages`."""
 
 
 def found_by(networks: PeopleNetworks, film: bool = False, spans: Spans | None = None, *, crop_factor: float) -> Finder:
-    """The finder that a detector and what there is beside it make.
+    """People source for a detector, with or without a pose network.
 
     Args:
-        networks: a detector, with or without a pose network.
-        film: whether the pictures are the frames of one film, in order.
-        spans: told of the stages.
-        crop_factor: of the mesh network.
+        networks: the detector and, if any, the pose network.
+        film: whether the images are the frames of one video, in order.
+        spans: receives the stages.
+        crop_factor: `ModelConfig.crop_factor` of the mesh network.
 
     Raises:
         BundleError: BlazePose's detector without its landmark network.
@@ -279,14 +278,14 @@ def found_by(networks: PeopleNetworks, film: bool = False, spans: Spans | None =
 
 @dataclass(frozen=True)
 class WholeFrame:
-    """One person who fills the frame; without a pose network the joints stay unknown."""
+    """One person per frame, filling it; without a pose network the joints stay unknown."""
 
     pose: PoseNetwork | None = None
-    spans: Spans | None = None  # told of the stage "pose"
+    spans: Spans | None = None  # receives the stage "pose"
     crop_factor: float = field(kw_only=True)
 
     def __call__(self, image_bgr: Array, name: str, frame: int) -> Detections:
-        """See `PeopleSource`."""
+        """One person filling the frame."""
         height, width = image_bgr.shape[:2]
         with (self.spans or Spans())("pose", frame) if self.pose else nullcontext():
             whole = Detections.from_boxes(np.array([[0, 0, width, height]]))
@@ -295,20 +294,20 @@ class WholeFrame:
 
 @dataclass
 class OrWholePicture:
-    """People of still pictures: where a source finds nobody, the whole picture is one person. Warns of the first."""
+    """People in still images, falling back to the whole image as one person; warns the first time it does so."""
 
     found: PeopleSource
     whole: WholeFrame
     warned: bool = field(default=False, init=False)
 
     def __call__(self, image_bgr: Array, name: str, frame: int) -> Detections:
-        """See `PeopleSource`."""
+        """People of one frame; of a frame with none, the whole frame."""
         people = self.found(image_bgr, name, frame)
         if len(people):
             return people
         if not self.warned:
             logging.getLogger("jotr_deploy").warning(
-                "nobody is found in '%s': a picture without anybody is taken as one person as a whole", name
+                "nobody was found in '%s'; each image without a detection is treated as one person filling it", name
             )
         self.warned = True
         return self.whole(image_bgr, name, frame)
@@ -326,20 +325,21 @@ def open_people_source(
     *,
     crop_factor: float,
 ) -> PeopleSource:
-    """The people of a source by what the user gave, keypoints or boxes; else as `people` says.
+    """Open the people source for the user's keypoints or boxes, or else for the method in `people`.
 
-    Without a source they are those of still pictures.
+    If `source` is None, the images are stills.
 
-    Boxes, OpenCV's HOG and the whole frame get joints from the pose network, if there is one. "auto" takes the
-    detector, without one HOG, and says so once; a still picture in which HOG finds nobody is one person as a whole, a
-    frame of a video or a stream has nobody then. Where OpenCV has no HOG every frame is one person. `spans` are told
-    of detector and pose network. `joints_in` says what the coordinates of the file are, see `coordinates.JointsIn`.
-    `crop_factor` is the `ModelConfig.crop_factor` of the mesh network, as for every class of this file.
+    Boxes, OpenCV's HOG and the whole frame get joints from the pose network, if there is one. "auto" uses the detector,
+    or HOG with a warning if there is none; a still image in which HOG finds nobody becomes one person filling it, while
+    a frame of a video or stream then has nobody. If OpenCV has no HOG, every frame is one person. `spans` receives the
+    stages of detector and pose network. `joints_in` is the coordinate convention of the file, see
+    `coordinates.JointsIn`. `crop_factor` is the `ModelConfig.crop_factor` of the mesh network, as for every class in
+    this file.
 
     Raises:
-        KeypointFileError: two ways are given, a file cannot be read, or it does not belong to the source.
-        BundleError: people are to be found by a detector and there is none.
-        MissingDependency: by HOG, which this OpenCV lacks.
+        KeypointFileError: more than one method is given, a file cannot be read, or it does not match the source.
+        BundleError: a detector is requested and there is none.
+        MissingDependency: HOG is requested, which this OpenCV lacks.
     """
     require_one_way(people, keypoints, boxes)
     if keypoints is not None:
@@ -350,16 +350,16 @@ def open_people_source(
 
 
 def require_one_way(people: PeopleBy, keypoints: Path | None, boxes: Path | None) -> None:
-    """Refuse more than one way to tell who is in a picture.
+    """Refuse more than one method of specifying the people.
 
     Raises:
-        KeypointFileError.
+        KeypointFileError: more than one method is given.
     """
     if keypoints is not None and boxes is not None:
-        raise KeypointFileError("both keypoints and boxes are given", "give one: joints bring their own boxes")
+        raise KeypointFileError("both keypoints and boxes are given", "give one: keypoints define their own boxes")
     given = "keypoints" if keypoints is not None else "boxes" if boxes is not None else None
     if people != "auto" and given is not None:
-        raise KeypointFileError(f"people by {people!r} and {given} are given", "give one: the file says who is there")
+        raise KeypointFileError(f"people by {people!r} and {given} are given", "give one: the file lists the people")
 
 
 def _found_in(
@@ -367,8 +367,8 @@ def _found_in(
 ) -> PeopleSource:
     if people == "detector" and networks.detector is None:
         raise BundleError(
-            "people are to be found by a detector, and the bundle has none",
-            "put one in: jotr-deploy add BUNDLE --detector FILE",
+            "people are to be found by a detector, but the bundle has none",
+            "add one: jotr-deploy add BUNDLE --detector FILE",
         )
     if people in ("auto", "blazepose", "detector") and networks.detector is not None:
         return found_by(networks, source is not None and source.moving, spans, crop_factor=crop_factor)
@@ -380,12 +380,12 @@ def _found_in(
     except MissingDependency as error:
         if people == "hog":
             raise
-        _say_fallback(f"every frame is taken as one person, because {error.cause}")
+        _say_fallback(f"every frame is treated as one person, because {error.cause}")
         return whole
     if people == "hog":
         return found
     _say_fallback(
-        "people are found by OpenCV's HOG, which is for demonstrations and knows upright people in full view only"
+        "people are found by OpenCV's HOG, which is for demonstrations and only finds upright, fully visible people"
     )
     still = source is None or source.kind in ("image", "images")
     return OrWholePicture(found, whole) if still else found
@@ -393,5 +393,5 @@ def _found_in(
 
 def _say_fallback(what: str) -> None:
     logging.getLogger("jotr_deploy").warning(
-        "no keypoints, no boxes, no detector: %s; a detector goes in with jotr-deploy add BUNDLE --detector FILE", what
+        "no keypoints, no boxes, no detector: %s; add a detector with jotr-deploy add BUNDLE --detector FILE", what
     )

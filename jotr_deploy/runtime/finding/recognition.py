@@ -1,4 +1,4 @@
-"""Networks of others: which of the known formats a file is in, by its tensors or as the bundle's recipe says."""
+"""Third-party networks: recognition of a file's format by its tensors, or by the bundle's recipe."""
 
 from __future__ import annotations
 
@@ -18,43 +18,43 @@ from jotr_deploy.runtime.sessions import Session, TensorSpec
 from jotr_deploy.support.aliases import Array
 
 MAX_BATCH = 16
-"""Rows in one call at most where a file takes any number."""
+"""Largest batch of one call when the file's batch is dynamic."""
 
 
 Side = Annotated[int, Field(gt=0, le=8192, multiple_of=32)]
 
 
 class Recipe(BaseModel):
-    """What a bundle may say about a network of others, and what holds where it says nothing."""
+    """Settings that a bundle may give for a third-party network, with their defaults."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: str | None = None
-    """The name of a format; by default the first that fits."""
+    """Name of the format; by default the first that fits."""
     size_px: tuple[Side, Side] | None = None
-    """Width and height of the input, where the file leaves them open."""
+    """Width and height of the input, if the file leaves them open."""
 
 
 @dataclass(frozen=True)
 class Unread:
-    """A file of a format that is known and not read."""
+    """A file in a recognised but unsupported format."""
 
     what: str
     """The kind of file."""
     instead: str
-    """What to do: which export of it is read."""
+    """Remedy: the export of it that is supported."""
 
 
 class Format(ABC):
-    """A network in one format, opened: a class in a file of its own, listed in the registry of its kind."""
+    """An opened network in one format. Each format is a class in its own file, listed in the registry of its kind."""
 
     name: ClassVar[str]
     recipe: ClassVar[type[Recipe]]
     task: ClassVar[str]
-    """What metadata call a network of this format, if they say a task: "detect" or "pose"."""
+    """Task that metadata declare for a network of this format, if any: "detect" or "pose"."""
 
     def __init__(self, session: Session, recipe: Any) -> None:
-        """`session` fits; `recipe` is of the class above. `size_px` is width and height of the input."""
+        """Wrap a session that fits, with a recipe of the class above. `size_px` is width and height of the input."""
         size_px = self.size_of(session)
         if size_px is None or not self.fits(session):
             raise ValueError("the session does not fit; ask `fits` first")
@@ -68,23 +68,23 @@ class Format(ABC):
     @staticmethod
     @abstractmethod
     def fits(session: Session) -> bool:
-        """Whether names and shapes are those of this format."""
+        """True if names and shapes of the tensors are those of this format."""
 
     def oddity(self, outputs: Mapping[str, Array]) -> str | None:
-        """What the numbers of one answer of the network say against this format, for people; None if nothing.
+        """Readable reason that one output of the network cannot be of this format; None if it is plausible.
 
         Args:
-            outputs: of a call, by name, with the axis of the batch.
+            outputs: outputs of one call, by name, including the batch axis.
         """
         return None
 
     def facts(self) -> tuple[str, ...]:
-        """What else there is to know of this file, for people, in a few words each."""
+        """Further readable facts about this file, a few words each."""
         return ()
 
     @property
     def about(self) -> str:
-        """The file in one line, for people."""
+        """One-line readable description of the file."""
         return ", ".join((self.name, f"{self.size_px[0]} x {self.size_px[1]} px", *self.facts()))
 
 
@@ -100,19 +100,19 @@ def open_format(
     usual_px: tuple[int, int],
     unread: Callable[[Session], Unread | None] = lambda session: None,
 ) -> AnyFormat:
-    """The network of a session in the first format that fits, or in the one that the recipe names.
+    """Open the network of a session in the first format that fits, or in the one that the recipe names.
 
     Args:
-        kind: of the formats, for people.
-        formats: in the order in which they are asked.
-        session: its names, shapes and metadata tell the format.
+        kind: name of the kind of network, for messages.
+        formats: formats in the order in which they are tried.
+        session: its names, shapes and metadata determine the format.
         recipe: see `Recipe`.
-        usual_px: width and height of the input where neither file nor recipe tell.
-        unread: recognises files of formats that are not read.
+        usual_px: width and height of the input if neither file nor recipe determine them.
+        unread: recognises files in unsupported formats.
 
     Raises:
-        SessionError: the file fits none of them, contradicts its own metadata, or does not run at that size.
-        BundleError: the recipe says what the format does not know.
+        SessionError: the file fits no format, contradicts its own metadata, or does not run at that size.
+        BundleError: the recipe has a setting that the format does not have.
     """
     wanted, names = recipe.get("format"), ", ".join(each.name for each in formats)
     named = [each for each in formats if wanted in (None, each.name)]
@@ -135,34 +135,34 @@ def open_format(
         )
     tried = ", ".join(each.name for each in named)
     raise SessionError(
-        f"{session.path}: not a {kind} of a known format (inputs {_listed(session.inputs)}; "
+        f"{session.path}: not a {kind} in a known format (inputs {_listed(session.inputs)}; "
         f"outputs {_listed(session.outputs)}; tried {tried})",
-        f"give a file in one of the formats {names}, as its exporter writes it",
+        f"give a file in one of the formats {names}, exactly as its exporter writes it",
     )
 
 
 def _with_closed_outputs(session: Session) -> Iterator[Session]:
-    """The session with the output sizes of a first call, where the file leaves some open that its input does not."""
+    """The session with output sizes from a first call, if they are open although the input size is fixed."""
     size_px = image_size_px(session)
     if size_px is not None and any(isinstance(n, str) for spec in session.outputs.values() for n in spec.shape[1:]):
         try:
             yield OfOneSize(session, size_px)
-        except SessionError:  # then it is told by what is known without running it
+        except SessionError:  # fall back to what is known without running it
             return
 
 
 def _refuse_other_pictures(session: Session, said: Declared) -> None:
     if said.channels not in (None, 3):
         raise SessionError(
-            f"{session.path}: its metadata say pictures of {said.channels} channels",
-            "give a network of colour pictures",
+            f"{session.path}: its metadata declare images with {said.channels} channels",
+            "give a network for colour images",
         )
     own = image_size_px(session)
     if own is not None and said.size_px is not None and said.size_px != own:
         (wide, high), (width, height) = said.size_px, own
         raise SessionError(
-            f"{session.path}: its metadata say {wide} x {high} px (imgsz), its input is {width} x {height} px",
-            "export the network again: metadata and network do not belong together",
+            f"{session.path}: its metadata declare {wide} x {high} px (imgsz), but its input is {width} x {height} px",
+            "export the network again: metadata and network do not match",
         )
 
 
@@ -171,7 +171,7 @@ def _checked(name: str, wanted: type[AnyRecipe], session: Session, recipe: Mappi
         return wanted.model_validate(recipe)
     except ValidationError as error:
         known = ", ".join(wanted.model_fields)
-        raise BundleError(f"{session.path}: recipe: {first_fault(error)}", f"a recipe of {name} has {known}") from None
+        raise BundleError(f"{session.path}: recipe: {first_fault(error)}", f"{name} accepts {known}") from None
 
 
 def _listed(tensors: Mapping[str, TensorSpec]) -> str:
@@ -179,17 +179,17 @@ def _listed(tensors: Mapping[str, TensorSpec]) -> str:
 
 
 def image_size_px(session: Session) -> tuple[int, int] | None:
-    """Width and height of the one input [B, 3, H, W]; None where there is no such input of fixed size."""
+    """Width and height of the one input [B, 3, H, W]; None if there is no such input of fixed size."""
     return _size_px(session, 1)
 
 
 def last_colour_size_px(session: Session) -> tuple[int, int] | None:
-    """Width and height of the one input [B, H, W, 3]; None where there is no such input of fixed size."""
+    """Width and height of the one input [B, H, W, 3]; None if there is no such input of fixed size."""
     return _size_px(session, 3)
 
 
 def _size_px(session: Session, colours: int) -> tuple[int, int] | None:
-    """`colours` is the axis of the three colours."""
+    """Width and height of the one image input, whose colours lie on axis `colours`."""
     if len(session.inputs) != 1:
         return None
     (spec,) = session.inputs.values()
@@ -200,14 +200,14 @@ def _size_px(session: Session, colours: int) -> tuple[int, int] | None:
 
 
 def rows_of(session: Session) -> dict[str, tuple[int | str, ...]]:
-    """The shapes of the outputs without the axis of the batch."""
+    """Shapes of the outputs without the batch axis."""
     return {name: spec.shape[1:] for name, spec in session.outputs.items()}
 
 
 class InBatches(Session):
-    """A session of one input that takes any number N > 0 of images, see `in_batches`.
+    """A one-input session that accepts any number N > 0 of images, see `in_batches`.
 
-    The session below is closed by who opened it.
+    The wrapped session is closed by its opener.
     """
 
     def __init__(self, session: Session) -> None:
@@ -223,9 +223,9 @@ class InBatches(Session):
 
 
 def in_batches(session: Session, images: Array) -> dict[str, Array]:
-    """Run a network over N > 0 images (N, 3, H, W): all in one call, unless the file or `MAX_BATCH` says fewer.
+    """Run a network over N > 0 images (N, 3, H, W), in one call unless the file's batch or `MAX_BATCH` is smaller.
 
-    Colours last, (N, H, W, 3), are as good.
+    Channels-last images (N, H, W, 3) work as well.
 
     Returns:
         The outputs by name, N rows each.

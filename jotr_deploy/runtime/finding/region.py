@@ -1,4 +1,4 @@
-"""Who of a frame's people counts: those in a region of the picture, and at most so many."""
+"""Limits on the people in a frame: only those in a region of the image, and at most N of them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from jotr_deploy.support.aliases import Array
 
 @dataclass(frozen=True)
 class WithinRegion:
-    """The people of one region of the picture, in pixels of the whole picture.
+    """People in one region of the image, in pixels of the whole image.
 
-    Who must be found is looked for in the region alone, as if it were the picture. Who is known from a file counts
-    where the centre of the crop box lies in the region.
+    Detectors see only the region, as if it were the whole image. People from a file are kept if the centre of their
+    crop box lies in the region.
     """
 
     people_source: PeopleSource
@@ -29,10 +29,10 @@ class WithinRegion:
             raise SourceError(f"the region {self.region_px} is empty", "give x0,y0,x1,y1 with x0 < x1 and y0 < y1")
 
     def __call__(self, image_bgr: Array, name: str, frame: int) -> Detections:
-        """See `PeopleSource`.
+        """People of one frame inside the region.
 
         Raises:
-            SourceError: no part of the region is in this picture.
+            SourceError: no part of the region lies in this image.
         """
         x0, y0, x1, y1 = self._clipped(image_bgr, name)
         if isinstance(self.people_source, (KeypointPeople, BoxPeople)):
@@ -48,15 +48,15 @@ class WithinRegion:
         x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
         if not (x0 < x1 and y0 < y1):
             raise SourceError(
-                f"{name}: the region {self.region_px} is outside of the picture, {width} x {height} px",
-                "give x0,y0,x1,y1 inside it, in pixels from the top left",
+                f"{name}: the region {self.region_px} is outside the picture of {width} x {height} px",
+                "give x0,y0,x1,y1 inside it, in pixels from the top-left corner",
             )
         return x0, y0, x1, y1
 
 
 @dataclass(frozen=True)
 class MostPeople:
-    """At most `limit` people of every frame: those of the highest score, of equal ones those of the largest box."""
+    """At most `limit` people per frame, highest score first; among equal scores, the largest box first."""
 
     people_source: PeopleSource
     limit: int
@@ -66,7 +66,7 @@ class MostPeople:
             raise ValueError(f"at most {self.limit} people: give 1 or more")
 
     def __call__(self, image_bgr: Array, name: str, frame: int) -> Detections:
-        """See `PeopleSource`; the order stays."""
+        """At most `limit` people of one frame, in their original order."""
         people = self.people_source(image_bgr, name, frame)
         area = (people.boxes_px[:, 2:] - people.boxes_px[:, :2]).prod(1)
         best_first: Array = np.lexsort((-area, -people.scores))
@@ -74,7 +74,7 @@ class MostPeople:
 
 
 def moved(people: Detections, by_px: tuple[int, int]) -> Detections:
-    """People whose boxes and joints are `by_px` (x, y) further on; absent joints stay zero."""
+    """People with boxes and joints shifted by `by_px` (x, y); absent joints stay zero."""
     offset_px = np.array([*by_px, *by_px], np.float32)
     keypoints_px = people.keypoints_px.copy()
     keypoints_px[..., :2] += np.where(keypoints_px[..., 2:] > 0, offset_px[:2], 0)

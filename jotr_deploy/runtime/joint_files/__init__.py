@@ -1,1 +1,1 @@
-"""Files of joints and boxes that users bring: a module for every family of layouts, and one that finds pictures."""
+"""User-supplied keypoint and box files: one module per family of layouts, and one that matches pictures."""

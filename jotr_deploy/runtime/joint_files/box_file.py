@@ -1,4 +1,4 @@
-"""Boxes of people that users bring: lists, lists by picture, COCO, Ultralytics, mmdet, and the text of MOT."""
+"""User-supplied boxes of people: lists, lists by picture, COCO, Ultralytics, mmdet, and MOT text files."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ from jotr_deploy.runtime.joint_files.person_entry import (
 from jotr_deploy.runtime.joint_files.unsupported_files import BOX_LAYOUTS, remedy_for, what_json_is
 from jotr_deploy.support.aliases import Array
 
-_INFINITE_PX = 1e12  # larger numbers are no places, and float32 overflows on the way to the square
+_INFINITE_PX = 1e12  # larger values are not coordinates, and their squares overflow float32
 _NO_CORNERS = (
-    "a box is its corners x0, y0, x1, y1; give those of x, y, width, height, with x, y the upper left, as COCO results"
+    "a box is given by its corners x0, y0, x1, y1; give boxes of x, y (top left), width, height as COCO results"
 )
 _EMPTY = "with an empty box"
 _CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"), ("x0", "y0", "x1", "y1"),
             ("left", "top", "right", "bottom"))  # fmt: skip
-_CLASSES_OF_PEOPLE = (1, 2, 7)  # of MOT's ground truth: pedestrian, on a vehicle, standing still
+_CLASSES_OF_PEOPLE = (1, 2, 7)  # MOT ground truth: pedestrian, person on vehicle, static person
 _MOT_LINE = re.compile(rb"\s*[0-9]+(?:\.0*)?\s*,\s*-?[0-9]+(?:\.0*)?\s*(,\s*-?[0-9.eE+-]+\s*){4,}")
 
 
@@ -62,7 +62,7 @@ class _Entry:
 @dataclass
 class _Boxes:
     entries: list[_Entry] = field(default_factory=list)
-    images: list[ImageKey] = field(default_factory=list)  # known even when they show nobody
+    images: list[ImageKey] = field(default_factory=list)  # including pictures without people
     left_out: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -72,28 +72,28 @@ class _Boxes:
 
 @dataclass(frozen=True)
 class BoxFile:
-    """The boxes of many images as a file has them."""
+    """Boxes of many images, as stored in a file."""
 
-    people: Detections  # everyone in the file; boxes x0 y0 x1 y1 as they stand there, no joints
+    people: Detections  # everybody in the file; boxes x0 y0 x1 y1 as stored, no joints
     index: ImageIndex
     coordinates: Coordinates
-    canvases_px: Array  # (P, 2) width, height that the file says a person's picture has; NaN where it does not
-    left_out: dict[str, int] = field(default_factory=dict)  # entries that are nobody: why, and how many
+    canvases_px: Array  # (P, 2) width, height that the file declares for a person's picture, else NaN
+    left_out: dict[str, int] = field(default_factory=dict)  # number of skipped entries by reason
 
     def for_image(
         self, name: str, image_id: int | None = None, frame: int | None = None, *, size_px: tuple[int, int]
     ) -> Detections:
-        """The boxes of one image of `size_px` (width, height) on its own; nobody where the file does not know it.
+        """Boxes of one image of `size_px` (width, height) on its own; empty if the file does not list it.
 
         `name`, `image_id` and `frame` are those of `ImageIndex.find`.
 
         Raises:
-            KeypointFileError: half of the boxes or more have no pixel of the image.
+            KeypointFileError: half of the boxes or more lie outside the image.
         """
         return self.in_picture(self.index.find(name, image_id, frame) or [], size_px, name=name)
 
     def in_picture(self, rows: list[int], size_px: tuple[int, int], orientation: int = 1, name: str = "") -> Detections:
-        """The boxes of these rows, in pixels of their picture; see `Coordinates.in_picture` and `for_image`."""
+        """Boxes of these rows, in pixels of their picture; see `Coordinates.in_picture` and `for_image`."""
         people = self.people[rows]
         if not rows:
             return people
@@ -108,16 +108,16 @@ class BoxFile:
             raise KeypointFileError(
                 f"{self.index.path}: person {person} of '{name}': box {box_text(boxes_px[person])}"
                 f" lies outside the image of {size_px[0]} x {size_px[1]} px",
-                "boxes are x0, y0, x1, y1 in pixels of the image; COCO results x, y, width, height",
+                "boxes are x0, y0, x1, y1 in pixels of the image; in COCO results x, y, width, height",
             )
         return replace(people, boxes_px=boxes_px)
 
 
 def read_boxes(path: Path, joints_in: JointsIn = "auto") -> BoxFile:
-    """Read a box file; `joints_in` says what its coordinates are.
+    """Read a box file; `joints_in` is the convention of its coordinates.
 
     Raises:
-        KeypointFileError: naming the file, and the person where it is about one.
+        KeypointFileError: names the file and, if applicable, the person.
     """
     found = _Boxes()
     if (lines := _mot_lines(path)) is not None:
@@ -150,18 +150,18 @@ def _add_json(found: _Boxes, path: Path, data: Any) -> None:
 
 
 def _what_else(path: Path, data: object) -> tuple[str, str]:
-    """Cause and remedy about JSON that holds no boxes that are read."""
+    """Cause and remedy for JSON without supported boxes."""
     cause, remedy = what_json_is(path, data)
     item = data[0] if isinstance(data, list) and data else data
     if isinstance(item, dict) and ("people" in item or "keypoints" in item):
-        return f"{path}: holds joints of people and no boxes", "give it as --keypoints"
-    if "not a layout" in cause:
-        return f"{path}: not a layout of boxes that is known", BOX_LAYOUTS
+        return f"{path}: contains keypoints but no boxes", "give it as --keypoints"
+    if "not a known" in cause:
+        return f"{path}: not a known box layout", BOX_LAYOUTS
     return cause, remedy_for(remedy, True)
 
 
 def _add_list(found: _Boxes, boxes: Iterable[Any], image: ImageKey, where: str, of: str) -> None:
-    """Boxes x0, y0, x1, y1, perhaps with the score."""
+    """Add boxes x0, y0, x1, y1, optionally followed by a score."""
     for person, item in enumerate(boxes):
         here = f"{where} {person}{of}"
         if not item and isinstance(item, (list, type(None))):
@@ -181,12 +181,12 @@ def _add_list(found: _Boxes, boxes: Iterable[Any], image: ImageKey, where: str, 
 def _add_results(
     found: _Boxes, path: Path, items: list[Any], whole: Mapping[str, Any] | None, one_picture: bool
 ) -> None:
-    """COCO results or annotations, and results of Ultralytics; other categories than person are left out."""
+    """Add COCO results or annotations, or Ultralytics results; categories other than person are skipped."""
     categories = whole.get("categories") if whole is not None else None
     images = images_of(path, whole.get("images") if whole is not None else None)
     found.images = list(images.names.values())
     if not all(isinstance(item, dict) for item in items):
-        raise KeypointFileError(f"{path}: not a layout of boxes that is known", BOX_LAYOUTS)
+        raise KeypointFileError(f"{path}: not a known box layout", BOX_LAYOUTS)
     persons = person_categories(items, categories, found.notes)
     for person, item in enumerate(items):
         where = f"{path}: person {person}"
@@ -209,7 +209,7 @@ def _of_result(where: str, item: Mapping[str, Any]) -> Array | None:
     named = item["box"] if isinstance(item.get("box"), dict) else item
     if "x3" in named:
         raise KeypointFileError(
-            f"{where}: is an oriented box (of four corners)", "give upright boxes, or the joints as --keypoints"
+            f"{where}: is an oriented box (four corners)", "give upright boxes, or the keypoints as --keypoints"
         )
     for corners in _CORNERS:
         if all(key in named for key in corners):
@@ -224,12 +224,12 @@ def _of_result(where: str, item: Mapping[str, Any]) -> Array | None:
 
 
 def _add_mmdet(found: _Boxes, path: Path, data: Mapping[str, Any]) -> None:
-    """One picture's boxes x0, y0, x1, y1 with labels, of which 0 is person, and scores."""
+    """Add one picture's boxes x0, y0, x1, y1 with labels (0 is person) and scores."""
     boxes, labels, scores = (data.get(key) for key in ("bboxes", "labels", "scores"))
     labels = labels if isinstance(labels, list) else [0] * len(boxes or ())
     scores = scores if isinstance(scores, list) else [1.0] * len(boxes or ())
     if not isinstance(boxes, list) or not len(boxes) == len(labels) == len(scores):
-        raise KeypointFileError(f"{path}: 'bboxes', 'labels' and 'scores' are not of one length", BOX_LAYOUTS)
+        raise KeypointFileError(f"{path}: 'bboxes', 'labels' and 'scores' differ in length", BOX_LAYOUTS)
     found.images = [None]
     for person, (box, label, score) in enumerate(zip(boxes, labels, scores, strict=True)):
         where = f"{path}: person {person}"
@@ -240,7 +240,7 @@ def _add_mmdet(found: _Boxes, path: Path, data: Mapping[str, Any]) -> None:
 
 
 def _mot_lines(path: Path) -> list[bytes] | None:
-    """The lines of MOT text: frame, id, x, y, width, height, confidence, ...; None for anything else."""
+    """Lines of a MOT text file: frame, id, x, y, width, height, confidence, ...; None for anything else."""
     try:
         data = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
     except OSError:
@@ -250,7 +250,7 @@ def _mot_lines(path: Path) -> list[bytes] | None:
 
 
 def _add_mot(found: _Boxes, path: Path, lines: list[bytes]) -> None:
-    """Frames count from 1, or from 0 where the file has a frame 0; ids below 0 are none."""
+    """Add MOT lines. Frames are counted from 1, or from 0 if the file has a frame 0; negative ids mean no id."""
     rows = []
     for at, line in enumerate(lines, 1):
         where = f"{path}: line {at}"
@@ -261,7 +261,7 @@ def _add_mot(found: _Boxes, path: Path, lines: list[bytes]) -> None:
         rows.append((where, values))
     first = 0 if any(values[0] == 0 for _, values in rows) else 1
     if not first:
-        found.notes.append("frames are counted from 0: there is a frame 0")
+        found.notes.append("frames are counted from 0, as there is a frame 0")
     for where, values in rows:
         if len(values) == 9 and values[7] >= 1 and values[7] not in _CLASSES_OF_PEOPLE:
             found.leave_out(NO_PERSON)
@@ -280,11 +280,11 @@ def _four(where: str, value: object) -> Array:
 
 
 def _add(found: _Boxes, entry: _Entry, remedy: str) -> None:
-    """Add an entry with a box; an empty one is left out, an inverted one is an error."""
+    """Add an entry with a box; empty boxes are skipped, inverted ones are an error."""
     if entry.box is None:
         return found.leave_out(_EMPTY)
     if not (np.abs(entry.box) < _INFINITE_PX).all():
-        raise KeypointFileError(f"{entry.where}: box {box_text(entry.box)} holds NaN or infinity", BOX_LAYOUTS)
+        raise KeypointFileError(f"{entry.where}: box {box_text(entry.box)} contains NaN or infinity", BOX_LAYOUTS)
     x0, y0, x1, y1 = entry.box
     if x1 < x0 or y1 < y0:
         raise KeypointFileError(f"{entry.where}: box {box_text(entry.box)} is inverted", remedy)

@@ -1,4 +1,4 @@
-"""COCO: results, and annotation files with their pictures. AlphaPose and Ultralytics write such results too."""
+"""COCO results and annotation files, including results in this layout from AlphaPose and Ultralytics."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ _PERSON_NAMES = ("person", "persons", "people", "human", "humans", "pedestrian",
 _NAMES_OF_IMAGES = ("file_name", "filename", "im_name", "image_name", "path", "name")
 _IMAGE = (("image_width", "image_height"), ("img_width", "img_height"), ("canvas_width", "canvas_height"))
 
-NO_PERSON = "of another category than person"
+NO_PERSON = "of a category other than person"
 NO_KEYPOINTS = "without keypoints"
-CROWD = "of a crowd"
-NO_IMAGE = "of a picture that is not among its 'images'"
+CROWD = "marked as a crowd"
+NO_IMAGE = "of a picture not listed in 'images'"
 
 
 def is_results_of_ultralytics(items: Sequence[Any]) -> bool:
-    """Whether a list is what `Results.to_json` of Ultralytics writes about one picture."""
+    """True for a list as written by Ultralytics' `Results.to_json` for one picture."""
     return all(isinstance(item, dict) and "box" in item and "confidence" in item for item in items)
 
 
 def coco_results(path: Path, items: list[Any]) -> Entries:
-    """COCO results, those of AlphaPose, which lack the category and may have ids, and those of Ultralytics."""
+    """Read COCO results, including those of AlphaPose (no category, possibly ids) and Ultralytics."""
     found = Entries()
     for person, item in enumerate(items):
         if not isinstance(item, dict):
             raise KeypointFileError(f"{path}: person {person}: has no 'keypoints'", LAYOUTS)
     if items and not any("keypoints" in item for item in items):
         boxes = "bbox" in items[0] or "box" in items[0]
-        remedy = "these are boxes: give them as --boxes" if boxes else what_json_is(path, items)[1]
+        remedy = "it contains boxes: give it as --boxes" if boxes else what_json_is(path, items)[1]
         raise KeypointFileError(f"{path}: person 0: has no 'keypoints'", remedy)
     one_picture = names_no_picture(items)
     _add_people(found, path, items, person_categories(items, None, found.notes), one_picture, Images())
@@ -43,12 +43,12 @@ def coco_results(path: Path, items: list[Any]) -> Entries:
 
 
 def names_no_picture(items: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the entries are those of one picture, whose name none of them gives."""
+    """True if all entries are of one picture that none of them names."""
     return bool(items) and (is_results_of_ultralytics(items) or all(image_of(item) is None for item in items))
 
 
 def wrapped_results(data: Mapping[str, Any]) -> list[Any] | None:
-    """The one list of results in an object such as `{"predictions": [...]}`, None where there is none."""
+    """List of results wrapped in an object such as `{"predictions": [...]}`; None if there is none."""
     lists = [value for value in data.values() if isinstance(value, list) and value]
     if len(lists) == 1 and all(isinstance(item, dict) and image_of(item) is not None for item in lists[0]):
         return lists[0]
@@ -56,12 +56,12 @@ def wrapped_results(data: Mapping[str, Any]) -> list[Any] | None:
 
 
 def coco_annotations(path: Path, data: Mapping[str, Any]) -> Entries:
-    """An annotation file, `{images, annotations, categories}`: numbers become the file names of `images`."""
+    """Read an annotation file, `{images, annotations, categories}`; ids become the file names in `images`."""
     items, categories = data["annotations"], data.get("categories")
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise KeypointFileError(f"{path}: 'annotations' is not a list of entries", LAYOUTS)
     if items and not any("keypoints" in item for item in items):
-        raise KeypointFileError(f"{path}: its annotations have no 'keypoints'", "boxes alone are given as --boxes")
+        raise KeypointFileError(f"{path}: its annotations have no 'keypoints'", "give a box file as --boxes")
     found = Entries()
     images = images_of(path, data.get("images"))
     found.images = list(images.names.values())
@@ -70,21 +70,21 @@ def coco_annotations(path: Path, data: Mapping[str, Any]) -> Entries:
         if isinstance(category, dict) and (order := named_order(category.get("keypoints"))):
             orders[_number(category.get("id"))] = order
         elif isinstance(category, dict) and category.get("keypoints"):
-            found.notes.append("its joints have no names of joints; their number tells the order")
+            found.notes.append("its joints have no usable names; the order is inferred from their number")
     _add_people(found, path, items, person_categories(items, categories, found.notes), False, images, orders)
     return found
 
 
 @dataclass(frozen=True)
 class Images:
-    """The `images` of an annotation file by their ids."""
+    """Section `images` of an annotation file, by id."""
 
     ids: frozenset[ImageKey] = frozenset()
-    names: Mapping[ImageKey, str] = field(default_factory=dict)  # where the file has them
+    names: Mapping[ImageKey, str] = field(default_factory=dict)  # if the file has them
     canvases_px: Mapping[ImageKey, Size | None] = field(default_factory=dict)
 
     def key(self, where: str, item: Mapping[str, Any]) -> tuple[ImageKey, Size | None]:
-        """The picture of an annotation or a result, by its file name where that is known, and its size."""
+        """Picture of an annotation or a result, by file name if known, and its size."""
         said = image_of(item)
         given = _id_of(where, said)
         if given in self.ids:
@@ -92,12 +92,12 @@ class Images:
         return image_key(where, said), None
 
     def lack(self, key: ImageKey) -> bool:
-        """Whether an entry is of none of the pictures that the file lists."""
+        """True if the file lists pictures but not this one."""
         return bool(self.ids) and key not in self.ids and key not in self.names.values()
 
 
 def _id_of(where: str, value: object) -> ImageKey:
-    """An id of a picture: 7 of 7.0 and of "7"."""
+    """Normalised id of a picture: 7 for 7.0 and for "7"."""
     key = image_key(where, value)
     return int(key) if isinstance(key, str) and key.isdecimal() and len(key) < 19 else key
 
@@ -140,22 +140,22 @@ def _add_people(
             )
     if items and not found.people and found.left_out.keys() == {NO_PERSON}:
         raise KeypointFileError(
-            f"{path}: no entry is of category 1, which is person (there are: {', '.join(sorted(others))})",
-            "write category_id 1 with every person, or give 'categories' with their names",
+            f"{path}: no entry has category 1, which is person (found: {', '.join(sorted(others))})",
+            "write category_id 1 for every person, or add 'categories' with their names",
         )
 
 
 def image_of(item: Mapping[str, Any]) -> object:
-    """What an entry names its picture by."""
+    """Value by which an entry names its picture."""
     names = ("image_id", "file_name", "image_name", "image_path", "image")
     return next((item[name] for name in names if item.get(name) is not None), None)
 
 
 def images_of(path: Path, listed: object) -> Images:
-    """The `images` of an annotation file.
+    """Read the `images` of an annotation file.
 
     Raises:
-        KeypointFileError: one without an id, or two with the same id.
+        KeypointFileError: an image has no id, or two have the same id.
     """
     where = f"{path}: 'images'"
     ids: set[ImageKey] = set()
@@ -170,8 +170,8 @@ def images_of(path: Path, listed: object) -> Images:
             name = str(image_key(where, name))
             if names.setdefault(number, name) != name:
                 raise KeypointFileError(
-                    f"{where}: id {number} is of '{names[number]}' and of '{name}'",
-                    "give every picture an id of its own",
+                    f"{where}: id {number} is used by both '{names[number]}' and '{name}'",
+                    "give every picture a unique id",
                 )
         ids.add(number)
         canvases[number] = canvas_of(image)
@@ -179,7 +179,7 @@ def images_of(path: Path, listed: object) -> Images:
 
 
 def person_categories(items: Sequence[Mapping[str, Any]], categories: object, notes: list[str]) -> frozenset[object]:
-    """The ids of the category person: by `categories`, else 0 where any entry has it, as COCO counts from 1; else 1."""
+    """Ids of the person category: from `categories`, else 0 if any entry has it (COCO counts from 1), else 1."""
     if isinstance(categories, list):
         known = [
             category
@@ -190,16 +190,16 @@ def person_categories(items: Sequence[Mapping[str, Any]], categories: object, no
         if named:
             return frozenset(named)
         if len(known) == 1:
-            notes.append(f"category '{known[0].get('name')}' is taken for person: there is no other")
+            notes.append(f"category '{known[0].get('name')}' is assumed to be person, as it is the only one")
             return frozenset([_number(known[0]["id"])])
     if any(_number(item.get("category_id")) == 0 for item in items):
-        notes.append("category 0 is taken for person: the file counts its categories from 0")
+        notes.append("category 0 is assumed to be person, as the file counts its categories from 0")
         return frozenset([0])
     return frozenset([1])
 
 
 def is_person(item: Mapping[str, Any], persons: frozenset[object]) -> bool:
-    """Whether an entry is a person, by its category or its name; so is an entry without either."""
+    """True if an entry is a person by its category or its name, or has neither."""
     category = item.get("category_id")
     if category is None:
         name = item.get("name", item.get("category_name", item.get("label")))

@@ -1,4 +1,4 @@
-"""Where the places that a file gives lie in the picture: pixels, fractions, a canvas, or the unrotated pixels."""
+"""Coordinate conventions of keypoint and box files: pixels, fractions, another canvas size, unrotated pixels."""
 
 from __future__ import annotations
 
@@ -17,57 +17,57 @@ from jotr_deploy.support.aliases import Array
 
 JointsIn = Literal["auto", "pixels", "normalised", "unrotated"]
 JOINTS_IN: tuple[str, ...] = get_args(JointsIn)
-"""What the coordinates of a file are: pixels of the upright picture, fractions of it, pixels before EXIF turned it."""
+"""Coordinate conventions: pixels of the upright picture, fractions of it, or pixels before its EXIF rotation."""
 
 _SAME_SHAPE = 0.06  # canvases are rounded to multiples of 64 px
-_INSIDE = 0.8  # share of the places that lie in the picture they are of
-_REMEDY = "give the picture that the file was made from, or say --joints-in pixels if they are pixels of this one"
+_INSIDE = 0.8  # fraction of points that must lie inside their picture
+_REMEDY = "give the picture that the file was made from, or --joints-in pixels if these are its pixels"
 
 
 def are_fractions(places: Array) -> bool:
-    """Whether most coordinates (M, 2) are fractions of a picture and not pixels.
+    """True if most coordinates (M, 2) are fractions of a picture rather than pixels.
 
-    Half of all coordinates of a picture's people never lie in its first pixel, so the median tells, however far some
-    places lie outside.
+    Half of all coordinates in a picture never lie within its first pixel, so the median decides, however far outside
+    some points lie.
     """
     return bool(len(places) and np.median(np.abs(places)) <= 1)
 
 
 def symmetric(places: Array) -> bool:
-    """Whether fractions (M, 2) go from -1 to 1: more lie there below 0 than a few joints outside the picture."""
+    """True if fractions (M, 2) range over -1..1: more are negative than a few joints outside the picture explain."""
     return bool(((places >= -1) & (places < 0)).mean() > 0.25 or ((places >= -1) & (places < -0.5)).mean() > 0.1)
 
 
 @dataclass
 class Coordinates:
-    """The frame of reference of a file's coordinates, and the way from there into a picture."""
+    """Coordinate convention of a file, and conversion from it to pixels of a picture."""
 
     path: Path
     joints_in: JointsIn = "auto"
-    fractions: tuple[float, float] | None = None  # where the first and the last pixel lie; None for pixels
-    last_pixel_is_1: bool = False  # as OpenPose has it; else 1 is the edge of the picture
-    lie_down: Callable[[int], bool] | None = None  # whether people lie in a picture so turned, as most in the file do
+    fractions: tuple[float, float] | None = None  # values at the first and last pixel; None for pixels
+    last_pixel_is_1: bool = False  # as in OpenPose; otherwise 1 is the edge of the picture
+    lie_down: Callable[[int], bool] | None = None  # whether people lie sideways in pictures of this EXIF orientation
     _told: set[str] = field(default_factory=set)
 
     def in_picture(
         self, places: Array, canvas_px: Size | None, size_px: tuple[int, int], orientation: int = 1, name: str = ""
     ) -> Array:
-        """Places (N, 2) of one picture in its pixels.
+        """Convert points (N, 2) of one picture to its pixels.
 
         Args:
-            places: as the file has them.
-            canvas_px: width and height that the file says the picture has, or None.
+            places: points as stored in the file.
+            canvas_px: width and height that the file declares for the picture, or None.
             size_px: width and height of the upright picture.
-            orientation: by which EXIF tag it was turned upright; 1 where it was not.
-            name: of the picture, for messages.
+            orientation: EXIF orientation that was undone; 1 if none.
+            name: name of the picture, for messages.
 
         Raises:
-            KeypointFileError: the file says that the picture has another shape.
+            KeypointFileError: the file declares a different aspect ratio for the picture.
         """
         if not len(places):
             return places
         canvas = canvas_px if self.joints_in in ("auto", "unrotated") and self.fractions is None else None
-        stored = self._of_stored(places, canvas, size_px, orientation, name)
+        stored = self._are_unrotated(places, canvas, size_px, orientation, name)
         size = np.array(size_px[::-1] if stored and orientation in TURNED else size_px, float)
         if self.fractions is not None:
             low, high = self.fractions
@@ -76,10 +76,10 @@ class Coordinates:
             places = self._from_canvas(places, np.array(canvas), size, name)
         return upright_from_stored(places, orientation, size_px) if stored else places
 
-    def _of_stored(
+    def _are_unrotated(
         self, places: Array, canvas: Size | None, size_px: tuple[int, int], orientation: int, name: str
     ) -> bool:
-        """Whether places are of the pixels before they were turned upright."""
+        """True if points refer to the stored pixels, before the EXIF rotation."""
         if orientation == 1 or self.joints_in == "pixels":
             return False
         if self.joints_in == "unrotated":
@@ -95,7 +95,7 @@ class Coordinates:
         if stored is None:
             stored = self.lie_down(orientation) if self.lie_down is not None else False
         frame = "the unrotated pixels" if stored else "the upright picture"
-        self._tell(f"turned {stored}", f"'{name}' is stored turned; joints and boxes are taken to be of {frame}")
+        self._tell(f"turned {stored}", f"'{name}' has an EXIF rotation; joints and boxes are assumed to use {frame}")
         return stored
 
     def _from_canvas(self, places: Array, canvas: Array, size: Array, name: str) -> Array:
@@ -105,28 +105,28 @@ class Coordinates:
         if _share_inside(places, canvas) < _INSIDE and _share_inside(places, size) >= _INSIDE:
             self._tell(
                 "no canvas",
-                f"the file says its picture has {said} px, but its places lie beyond; taken for pixels of '{name}'",
+                f"the file declares a picture of {said} px, but its points lie outside; taken for pixels of '{name}'",
             )
             return places
         if not _same_shape(canvas, size):
             raise KeypointFileError(
-                f"{self.path}: coordinates are of a picture of {said} px, '{name}' has {picture}, which is another"
-                " shape",
+                f"{self.path}: coordinates are for a picture of {said} px, but '{name}' has {picture}, a different"
+                " aspect ratio",
                 _REMEDY,
             )
-        self._tell("canvas", f"coordinates are of a picture of {said} px, and are scaled to the {picture} of '{name}'")
+        self._tell("canvas", f"coordinates are for a picture of {said} px and are scaled to {picture} px of '{name}'")
         return places * (size / canvas)
 
     def _tell(self, what: str, text: str) -> None:
         if what not in self._told:
-            logging.getLogger("jotr_deploy").warning(f"%s: {text}; --joints-in says otherwise", self.path)
+            logging.getLogger("jotr_deploy").warning(f"%s: {text}; override with --joints-in", self.path)
         self._told.add(what)
 
 
 def coordinates_of(path: Path, places: Array, joints_in: JointsIn, last_pixel_is_1: bool = False) -> Coordinates:
-    """The frame of reference of a file with these places (M, 2); says so where they are fractions unasked.
+    """Determine the coordinate convention of a file with these points (M, 2); warns if "auto" finds fractions.
 
-    Pixels and unrotated pixels are what they are said to be; "auto" goes by the bulk of the values.
+    "pixels" is taken as given; otherwise the bulk of the values decides whether they are fractions.
     """
     if joints_in == "pixels":
         return Coordinates(path, joints_in)
@@ -136,9 +136,9 @@ def coordinates_of(path: Path, places: Array, joints_in: JointsIn, last_pixel_is
         low_high = (low, 1.0)
         if joints_in != "normalised":
             beyond = int((np.abs(places - (low + 1) / 2) > (1 - low) / 2).any(1).sum())
-            some = f", but for {beyond} of {len(places)} places" if beyond else ""
+            some = f", except {beyond} of {len(places)} points" if beyond else ""
             logging.getLogger("jotr_deploy").warning(
-                "%s: coordinates lie within %g..1%s; taken as fractions of the image, not as pixels", path, low, some
+                "%s: coordinates lie within %g..1%s; interpreted as fractions of the image, not pixels", path, low, some
             )
     return Coordinates(path, joints_in, low_high, last_pixel_is_1 or low_high == (-1.0, 1.0))
 

@@ -1,4 +1,4 @@
-"""Which rows of a keypoint or box file belong to which image."""
+"""Matching of the rows of a keypoint or box file to images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jotr_deploy.errors import KeypointFileError
 from jotr_deploy.runtime.sources.frame_source import FrameSource
 from jotr_deploy.runtime.sources.images import IMAGE_SUFFIXES
 
-# How a file names an image: its name, its number, or not at all (the file is about one image).
+# Name that a file gives an image: a file name, a number, or None (the file covers a single image).
 ImageKey = str | int | None
 
 K = TypeVar("K", str, int)
@@ -23,41 +23,41 @@ K = TypeVar("K", str, int)
 _WITHOUT_NUMBER = re.compile(r"[\W_]*[0-9]+$")
 _FOR_ANY_FILM = frozenset(("", "frame", "frames", "image", "img", "im", "picture", "output", "out", "rgb", "color"))
 _SUFFIXES = {*IMAGE_SUFFIXES, ".json"}
-_REMEDY = "give the file made from this source; images are found by file name, frames of a video by 0-based number"
-_NUMBERS = "a number must be in the picture's name, or its place in the source from 0; write file names or add 'images'"
-_WRITE_NAMES = "write the file name of the picture as image_id, with its folder where names repeat"
+_REMEDY = "give the file made from this source; images are matched by file name, video frames by 0-based number"
+_NUMBERS = "a number must be in the picture's name or be its 0-based position; write file names or add 'images'"
+_WRITE_NAMES = "write the picture's file name as image_id, with its folder if names repeat"
 
 
 def as_path(name: str) -> str:
-    """A file name of any system in one form: composed letters, slashes, no `./`."""
+    """File name of any system in normal form: composed Unicode, forward slashes, no `./`."""
     return str(PurePosixPath(unicodedata.normalize("NFC", name).replace("\\", "/"))) if name else ""
 
 
 def image_stem(name: str) -> str:
-    """The file name without folder and without an image suffix; a name may hold other dots."""
+    """File name without folder and image suffix; other dots are kept."""
     base = PurePosixPath(as_path(name)).name
     suffix = PurePosixPath(base).suffix
     return base[: -len(suffix)] if suffix.lower() in _SUFFIXES else base
 
 
 def trailing_number(name: str) -> int | None:
-    """The number at the end of an image's name: 12 of `frame_0012.jpg`."""
+    """Number at the end of an image's name: 12 for `frame_0012.jpg`."""
     digits = re.search(r"[0-9]{1,18}$", image_stem(name))
     return int(digits.group()) if digits else None
 
 
 def key_text(key: ImageKey) -> str:
-    """A key as messages show it."""
+    """Key as shown in messages."""
     return f"'{key}'" if isinstance(key, str) else str(key)
 
 
 @dataclass(frozen=True)
 class ImageIndex:
-    """The rows of each image of a file. An image with an empty list is known to show nobody."""
+    """Rows of a file for each image. An image with an empty list is known to show nobody."""
 
     path: Path
     rows: Mapping[ImageKey, list[int]]
-    by_position: bool = False  # numbers count the images of the source, stills too
+    by_position: bool = False  # numbers are positions in the source, for stills too
     complete: bool = False  # it lists every picture of its source, in order
 
     @cached_property
@@ -70,19 +70,19 @@ class ImageIndex:
         return _grouped((number, key) for number, key in numbered if number is not None)
 
     def find(self, name: str, image_id: int | None = None, frame: int | None = None) -> list[int] | None:
-        """The rows of one image on its own, None when the file does not know it.
+        """Find the rows of one image on its own; None if the file does not list it.
 
         Names match with or without suffix and folders. A number in the file is the 0-based frame of a video, or the id
         of a still.
 
         Args:
-            name: of the still, perhaps with folders, or of the frame of a video.
-            image_id: of a still; by default the number at the end of its name.
-            frame: 0-based, for a frame of a video (with `by_position` for a still too), else None. A frame is also
-                found under the number at the end of a name: `0.jpg`, `frame_0.jpg`.
+            name: name of the still, possibly with folders, or of the video frame.
+            image_id: id of a still; by default the number at the end of its name.
+            frame: 0-based, for a video frame (with `by_position` for a still too), else None. A frame is also found
+                under the number at the end of a name: `0.jpg`, `frame_0.jpg`.
 
         Raises:
-            KeypointFileError: several entries fit equally well.
+            KeypointFileError: several entries match equally well.
         """
         if None in self.rows:
             return self.rows[None]
@@ -95,7 +95,7 @@ class ImageIndex:
         return self.rows.get(number) if number is not None else None
 
     def _named(self, name: str) -> str | None:
-        """The key that names a picture: of the same stem, the same suffix before another, then most folders alike."""
+        """Key that best names a picture: same stem, then most matching folders, then the same suffix."""
         return self._closest(name, self._by_stem.get(image_stem(name), []))
 
     def _closest(self, name: str, keys: Sequence[str]) -> str | None:
@@ -105,30 +105,30 @@ class ImageIndex:
         best = [key for key, fit in zip(keys, fits, strict=True) if fit == max(fits)]
         if len(best) > 1:
             raise KeypointFileError(
-                f"{self.path}: '{PurePosixPath(as_path(name)).name}' may be {' or '.join(map(key_text, best[:3]))}",
+                f"{self.path}: '{PurePosixPath(as_path(name)).name}' matches {' and '.join(map(key_text, best[:3]))}",
                 _WRITE_NAMES,
             )
         return best[0]
 
     def match(self, source: FrameSource) -> Belonging:
-        """Which entries belong to the pictures of a source.
+        """Match entries to the pictures of a source, with a warning if the match was a guess.
 
-        A file without any entry at all knows that nobody is there. Warns where it was not obvious.
+        A file without any entry means that nobody is there.
 
         Raises:
-            KeypointFileError: none belongs to it, or it is not clear which.
+            KeypointFileError: no entry matches, or the match is ambiguous.
         """
         if None in self.rows and source.total != 1:
             raise KeypointFileError(
                 f"{self.path}: names no image, but '{source.name}' has {source.total or 'many'}",
-                "write the name of its image with every entry",
+                "write the image name in every entry",
             )
         if None in self.rows or not self.rows:
             return Belonging(self)
         if self.complete and source.total is not None and len(self.rows) != source.settle_total():
             raise KeypointFileError(
-                f"{self.path}: lists {len(self.rows)} pictures, '{source.name}' has {source.total}",
-                "give the source that it was made from; where pictures were passed over, write every one's frame_id",
+                f"{self.path}: lists {len(self.rows)} pictures, but '{source.name}' has {source.total}",
+                "give the source that it was made from; if pictures were skipped, write the frame_id of each",
             )
         video = source.kind not in ("image", "images")
         found = self._of_video(source) if video else self._of_stills(source)
@@ -136,13 +136,13 @@ class ImageIndex:
             keys = [key_text(key) for key in list(self.rows)[:3]]
             present = ", ".join(keys) + (", ..." if len(self.rows) > 3 else "")
             raise KeypointFileError(
-                f"{self.path}: no entry belongs to '{source.name}' (the file names {present})",
+                f"{self.path}: no entry matches '{source.name}' (the file names {present})",
                 _REMEDY if video or any(isinstance(key, str) for key in self.rows) else _NUMBERS,
             )
         return found
 
     def _of_video(self, source: FrameSource) -> Belonging:
-        """Frames by number. Numbers from 1 to the number of frames count from 1."""
+        """Match video frames by number. Numbers from 1 to the number of frames are counted from 1."""
         numbers = {*self._by_number, *(key for key in self.rows if isinstance(key, int))}
         first, last, total = min(numbers, default=0), max(numbers, default=0), source.total
         if total is None or last >= total or (first >= 1 and not self.by_position):
@@ -151,10 +151,10 @@ class ImageIndex:
         counted_from = 0
         if total and first >= 1 and last == total and not self.by_position:
             counted_from = 1
-            _warn("%s: frames are numbered 1 to %d, and are taken to be counted from 1", self.path, last)
+            _warn("%s: frames are numbered 1 to %d, assumed to be counted from 1", self.path, last)
         elif total and last >= total:
             _warn(
-                "%s: has an entry for frame %d, but '%s' ends with frame %d; frames are counted from 0",
+                "%s: has an entry for frame %d, but the last frame of '%s' is %d; frames are counted from 0",
                 *(self.path, last, source.name, total - 1),
             )
         self._tell_of_another_film(source.name)
@@ -163,7 +163,7 @@ class ImageIndex:
         return replace(found, known=known if names else None)
 
     def _tell_of_another_film(self, film: str) -> None:
-        """Warn where all entries are named after another film, and only their numbers fit."""
+        """Warn if all entries are named after another video and only their numbers match."""
         own = Path(film).stem.lower()
         prefixes = {}
         for key in self.rows:
@@ -193,7 +193,7 @@ class ImageIndex:
         return Belonging(self, found)
 
     def _keys_of(self, paths: Sequence[str]) -> dict[int, str]:
-        """The key of every picture that the file names; among pictures of one name the folders decide."""
+        """Key of every picture that the file names; folders decide between pictures of the same name."""
         pictures: dict[str, list[int]] = {}
         for at, path in enumerate(paths):
             pictures.setdefault(image_stem(path), []).append(at)
@@ -213,13 +213,13 @@ class ImageIndex:
         best = [at for at, fit in zip(same, fits, strict=True) if fit == max(fits)]
         if len(best) > 1:
             where = " or ".join(f"'{paths[at]}'" for at in best[:2])
-            raise KeypointFileError(f"{self.path}: '{key}' may be {where}", _WRITE_NAMES)
+            raise KeypointFileError(f"{self.path}: '{key}' could be {where}", _WRITE_NAMES)
         return best[0]
 
     def _ids_of(self, names: Sequence[str], ids: set[int], by_names: bool) -> dict[int, int]:
-        """The number that the file has for every picture: that in its name, or its place, from 0 or from 1.
+        """Number that the file uses for every picture: the one in its name, or its position from 0 or 1.
 
-        That in its name where the file finds others `by_names` as a whole.
+        The one in its name is used if the file names other pictures by their full name (`by_names`).
         """
         count = len(names)
         places = [{at: at + first for at in range(count) if at + first in ids} for first in (0, 1)]
@@ -240,38 +240,38 @@ class ImageIndex:
             self._each_once(by_name, names)
         if any(way != ways[0] for way in ways):
             raise KeypointFileError(
-                f"{self.path}: numbers {min(ids)} to {max(ids)} may count the pictures of the source, from 0 or from 1,"
-                " or be those in their names",
+                f"{self.path}: numbers {min(ids)} to {max(ids)} could be positions in the source, from 0 or from 1,"
+                " or the numbers in the pictures' names",
                 _WRITE_NAMES,
             )
         if ways[0] != by_name:
             first = 0 if ways[0] is places[0] else 1
-            _warn("%s: image ids are taken for places of the pictures in the source, from %d", self.path, first)
+            _warn("%s: image ids are interpreted as positions of the pictures in the source, from %d", self.path, first)
         return ways[0]
 
     def _each_once(self, by_name: dict[int, int], names: Sequence[str]) -> dict[int, int]:
-        """The same numbers, each of which is that of one picture only."""
+        """The numbers unchanged, after checking that no two pictures share one."""
         first: dict[int, int] = {}
         for at, number in by_name.items():
             if first.setdefault(number, at) != at:
                 raise KeypointFileError(
-                    f"{self.path}: {number} may be '{names[first[number]]}' or '{names[at]}'", _WRITE_NAMES
+                    f"{self.path}: {number} could be '{names[first[number]]}' or '{names[at]}'", _WRITE_NAMES
                 )
         return by_name
 
 
 @dataclass(frozen=True)
 class Belonging:
-    """The rows of a file for the pictures of one source."""
+    """Rows of a file matched to the pictures of one source."""
 
     index: ImageIndex
-    known: Mapping[int, list[int]] | None = None  # by the number of the frame; None where frames cannot be listed
-    first: int = 0  # number that the file gives the first frame of a video
-    folder: str | None = None  # what a video is called
+    known: Mapping[int, list[int]] | None = None  # by frame number; None if frames cannot be listed
+    first: int = 0  # number of a video's first frame in the file
+    folder: str | None = None  # name of a video, without suffix
 
     def rows(self, name: str, frame: int) -> list[int] | None:
-        """The rows of one picture, None when the file does not know it."""
-        if self.folder is not None:  # a video, which may have more frames than it says
+        """Rows of one picture; None if the file does not list it."""
+        if self.folder is not None:  # a video, which may have more frames than declared
             name = f"{self.folder}/{frame + self.first if self.first else name}"
             return self.index.find(name, frame=frame + self.first)
         if self.known is not None:
@@ -280,7 +280,7 @@ class Belonging:
 
 
 def _likeness(key: str, name: str) -> tuple[int, bool]:
-    """How well a key fits a picture: how many names from the end are alike, and whether the suffixes are."""
+    """Similarity of a key and a picture: number of matching parent folders, and whether the file names are equal."""
     ours, theirs = (list(reversed(PurePosixPath(as_path(text)).parts)) for text in (key, name))
     alike = 0
     for a, b in zip(ours[1:], theirs[1:], strict=False):

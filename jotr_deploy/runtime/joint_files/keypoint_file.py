@@ -1,4 +1,4 @@
-"""2-D joints that users bring, whatever wrote them: the content tells the format."""
+"""User-supplied 2-D joints from any tool: the format is recognised by the content."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from jotr_deploy.runtime.sources.images import natural_order
 from jotr_deploy.skeletons import SKELETONS, SMPL30, SMPL30_INDEX, to_smpl30
 from jotr_deploy.support.aliases import Array
 
-NO_BODY = "without joints of a body"
+NO_BODY = "without body joints"
 
 
 @dataclass(frozen=True)
 class KeypointFile:
-    """The people of many images as a file has them, in the 30-joint set."""
+    """People of many images, as stored in a file, in the 30-joint set."""
 
-    people: Detections  # everyone in the file; boxes are crop boxes when `has_boxes`, else zero
+    people: Detections  # everybody in the file; boxes are crop boxes when `has_boxes`, else zero
     index: ImageIndex
     coordinates: Coordinates
-    canvases_px: Array  # (P, 2) width, height that the file says a person's picture has; NaN where it does not
+    canvases_px: Array  # (P, 2) width, height that the file declares for a person's picture, else NaN
     has_boxes: bool = False
-    left_out: dict[str, int] = field(default_factory=dict)  # entries that are nobody: why, and how many
+    left_out: dict[str, int] = field(default_factory=dict)  # number of skipped entries by reason
 
     def for_image(
         self,
@@ -47,24 +47,24 @@ class KeypointFile:
         frame: int | None = None,
         size_px: tuple[int, int] | None = None,
     ) -> Detections:
-        """The people of one image on its own; nobody where the file does not know it.
+        """People of one image on its own; empty if the file does not list it.
 
         `name`, `image_id` and `frame` are those of `ImageIndex.find`; `size_px` (width, height) is needed for files
-        whose coordinates are no pixels.
+        whose coordinates are not pixels.
         """
         return self.in_picture(self.index.find(name, image_id, frame) or [], size_px, name=name)
 
     def in_picture(
         self, rows: list[int], size_px: tuple[int, int] | None, orientation: int = 1, name: str = ""
     ) -> Detections:
-        """The people of these rows, in pixels of their picture of `size_px`; see `Coordinates.in_picture`."""
+        """People of these rows, in pixels of their picture of `size_px`; see `Coordinates.in_picture`."""
         people = self.people[rows]
         if not rows:
             return people
         canvas = self.canvases_px[rows[0]]
         if size_px is None:
             if self.coordinates.fractions is not None or np.isfinite(canvas).all():
-                raise ValueError(f"{self.index.path}: coordinates are no pixels, the image size is needed")
+                raise ValueError(f"{self.index.path}: coordinates are not pixels, so the image size is needed")
             return people
         keypoints = people.keypoints_px.astype(np.float64)
         seen = keypoints[..., 2] > 0
@@ -74,15 +74,15 @@ class KeypointFile:
 
 
 def read_keypoints(path: Path, skeleton: str | None = None, joints_in: JointsIn = "auto") -> KeypointFile:
-    """Read a keypoint file, or a folder with a file for every picture; the content tells the format.
+    """Read a keypoint file, or a folder with one file per picture; the format is recognised by the content.
 
     Args:
         path: the file or folder.
-        skeleton: a key of `SKELETONS`; by default the file or the number of joints tells it.
-        joints_in: what the coordinates are.
+        skeleton: a key of `SKELETONS`; by default taken from the file or the number of joints.
+        joints_in: convention of the coordinates.
 
     Raises:
-        KeypointFileError: naming the file, and the person where it is about one.
+        KeypointFileError: names the file and, if applicable, the person.
     """
     if skeleton is not None and skeleton not in SKELETONS:
         raise KeypointFileError(f"unknown skeleton '{skeleton}'", f"known: {', '.join(sorted(SKELETONS))}")
@@ -137,7 +137,7 @@ def _entries(path: Path, data: Any) -> Entries:
 
 
 def _of_folder(folder: Path) -> Entries:
-    """A folder with a file for every picture, named as the picture."""
+    """Read a folder with one file per picture, named like the picture."""
     present = [path for path in natural_order(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
     jsons = [path for path in present if path.suffix.lower() == ".json"]
     files = [path for path in jsons if path.stem.lower().endswith(OPENPOSE_END)] or jsons
@@ -154,7 +154,8 @@ def _of_folder(folder: Path) -> Entries:
         name = as_path(file.stem[: -len(OPENPOSE_END)] if is_openpose else file.stem)
         if not keys <= {None, name}:
             raise KeypointFileError(
-                f"{file}: is about more than one picture, and lies in a folder of files", "give this file on its own"
+                f"{file}: covers more than one picture, but the folder must have one file per picture",
+                "give this file on its own",
             )
         whole.images.append(name)
         whole.people += [replace(person, image=name) for person in found.people]
@@ -165,7 +166,7 @@ def _of_folder(folder: Path) -> Entries:
 
 
 def _collect(path: Path, entries: Entries, skeleton: str | None, joints_in: JointsIn) -> KeypointFile:
-    """Check everyone and bring them into the 30-joint set."""
+    """Check everybody and convert them to the 30-joint set."""
     rows: dict[ImageKey, list[int]] = {image: [] for image in entries.images}
     joints: dict[tuple[str, ...], list[tuple[int, Array]]] = {}
     kept: list[PersonEntry] = []
@@ -179,7 +180,7 @@ def _collect(path: Path, entries: Entries, skeleton: str | None, joints_in: Join
         kept.append(entry)
     if entries.people and not kept:
         raise KeypointFileError(
-            f"{path}: none of its {len(entries.people)} people has joints of a body", "look for people's bodies as well"
+            f"{path}: none of its {len(entries.people)} people has body joints", "detect bodies as well"
         )
     keypoints = np.zeros((len(kept), len(SMPL30), 3), np.float32)
     for names, people in joints.items():
@@ -203,9 +204,9 @@ def _places(keypoints_px: Array) -> Array:
 
 
 def lie_down(keypoints_px: Array, orientation: int) -> float:
-    """How much more upright people (P, 30, 3) of a turned picture are with joints taken for its stored pixels.
+    """Gain in uprightness of people (P, 30, 3) in a rotated picture if their joints are in stored pixels.
 
-    Above 0 the stored pixels are more likely; 0 where nothing tells.
+    Above 0 the stored pixels are more likely; 0 if nothing can be told.
     """
     top, bottom = (keypoints_px[:, SMPL30_INDEX[name]] for name in ("Neck", "Pelvis"))
     known = (top[:, 2] > 0) & (bottom[:, 2] > 0)

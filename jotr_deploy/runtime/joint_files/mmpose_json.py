@@ -1,4 +1,4 @@
-"""MMPose 1.x: `predictions/NAME.json` of its inferencer and `results_NAME.json` of its demo."""
+"""MMPose 1.x files: `predictions/NAME.json` of its inferencer and `results_NAME.json` of its demo."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jotr_deploy.errors import KeypointFileError
 from jotr_deploy.runtime.joint_files.image_index import ImageKey
 from jotr_deploy.runtime.joint_files.person_entry import Entries, PersonEntry, named_order
 
-_REMEDY = "give results of MMPose for a picture or a video, as its inferencer writes them with --pred-out-dir"
+_REMEDY = "give MMPose results for a picture or video, as its inferencer writes them with --pred-out-dir"
 _NO_BODIES_OF_OURS = (
     "aic",
     "posetrack18",
@@ -26,7 +26,7 @@ _NO_BODIES_OF_OURS = (
 
 
 def is_mmpose(items: object) -> bool:
-    """Whether a list holds instances of one picture, or frames with instances."""
+    """True for a list of instances of one picture, or of frames with instances."""
     return isinstance(items, list) and all(
         isinstance(item, dict) and ("instances" in item or ("keypoint_scores" in item and item.get("image_id") is None))
         for item in items
@@ -34,7 +34,7 @@ def is_mmpose(items: object) -> bool:
 
 
 def is_mmpose_batch(items: object) -> bool:
-    """Whether a list holds one list of instances for every picture, as the inferencer gives them in Python."""
+    """True for a list with one list of instances per picture, as the inferencer returns it in Python."""
     return isinstance(items, list) and bool(items) and all(
         isinstance(item, list) and is_mmpose(item) and not any("instances" in person for person in item)
         for item in items
@@ -42,13 +42,13 @@ def is_mmpose_batch(items: object) -> bool:
 
 
 def mmpose_results(path: Path, data: object) -> Entries:
-    """One picture's instances, or frames of a video: the demos count them from 1, the inferencer from 0."""
+    """Read one picture's instances, or frames of a video: the demos count them from 1, the inferencer from 0."""
     items = data.get("instance_info") if isinstance(data, dict) else data
     order = _named(path, data.get("meta_info")) if isinstance(data, dict) else None
     if is_mmpose_batch(items) and isinstance(items, list):
         items = items[0] if len(items) == 1 else [{"instances": instances} for instances in items]
     if not is_mmpose(items) or not isinstance(items, list):
-        raise KeypointFileError(f"{path}: a result of MMPose whose instances are not known", _REMEDY)
+        raise KeypointFileError(f"{path}: an MMPose result without recognisable instances", _REMEDY)
     if not items or "instances" not in items[0]:
         found = Entries(images=[None])
         _add(found, f"{path}: person", None, items, order)
@@ -58,7 +58,7 @@ def mmpose_results(path: Path, data: object) -> Entries:
     for at, item in enumerate(items):
         number, instances = item.get("frame_id", at + first), item.get("instances")
         if isinstance(number, bool) or not isinstance(number, int) or not isinstance(instances, list):
-            raise KeypointFileError(f"{path}: entry {at} is no frame of MMPose", _REMEDY)
+            raise KeypointFileError(f"{path}: entry {at} is not an MMPose frame", _REMEDY)
         found.images.append(number - first)
         _add(found, f"{path}: frame {number}: person", number - first, instances, order)
     return found
@@ -84,17 +84,17 @@ def _add(found: Entries, where: str, image: ImageKey, instances: list[Any], orde
 
 
 def _check_flat(where: str, item: Mapping[str, Any]) -> None:
-    """Refuse joints in space, which stand there like joints of a picture with their confidences apart."""
+    """Refuse 3-D joints, which look like 2-D joints with separate confidences."""
     joints = item["keypoints"]
     first = joints[0] if isinstance(joints, list) and joints else None
     if isinstance(first, list) and len(first) == 3 and item.get("keypoint_scores") is not None:
         raise KeypointFileError(
-            f"{where}: has joints in space (x, y, z)", "give the results of the 2-D network that came before it"
+            f"{where}: has 3-D joints (x, y, z)", "give the results of the 2-D network that precedes the lifting"
         )
 
 
 def _named(path: Path, meta: object) -> tuple[str, ...] | None:
-    """The order of joints that the file names; sets whose order is neither named nor known are refused."""
+    """Joint order named by the file; data sets whose order is neither named nor known are refused."""
     if not isinstance(meta, Mapping):
         return None
     names = meta.get("keypoint_id2name")
@@ -105,7 +105,7 @@ def _named(path: Path, meta: object) -> tuple[str, ...] | None:
     kind = str(meta.get("dataset_name", "")).lower()
     if kind in _NO_BODIES_OF_OURS:
         raise KeypointFileError(
-            f"{path}: joints of the data set '{kind}', whose order is not known here",
-            "take a network of MMPose that was trained on COCO, CrowdPose or Halpe",
+            f"{path}: joints of the data set '{kind}', whose joint order is not supported",
+            "use an MMPose network trained on COCO, CrowdPose or Halpe",
         )
     return None

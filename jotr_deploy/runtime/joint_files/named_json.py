@@ -1,4 +1,4 @@
-"""Files by picture, `{name: people}`: the demo of 3DCrowdNet and JOTR, PoseFlow, AlphaPose's `--format open`."""
+"""Files keyed by picture, `{name: people}`: demo of 3DCrowdNet and JOTR, PoseFlow, AlphaPose's `--format open`."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ PROPERTIES = frozenset(
         "poses",
     )
 )
-"""Keys that are no names of pictures: the file is of another layout."""
-_MOST_COLUMNS = 6  # of a joint: x, y, confidence, and tags of the network
+"""Keys that are not picture names: the file has another layout."""
+_MOST_COLUMNS = 6  # per joint: x, y, confidence, and tags of the network
 
 
 def is_named(data: Mapping[str, Any]) -> bool:
-    """Whether every value is what a picture may have: a list of people, or an object with them."""
+    """True if every value can belong to a picture: a list of people, or an object with them."""
     return (
         bool(data)
         and not PROPERTIES.intersection(data)
@@ -43,7 +43,7 @@ def is_named(data: Mapping[str, Any]) -> bool:
 
 
 def named_pictures(path: Path, data: Mapping[str, Any]) -> Entries:
-    """The people of every picture."""
+    """Read the people of every picture."""
     found = Entries()
     for name, value in data.items():
         image = image_key(f"{path}: '{name}'", name)
@@ -76,7 +76,7 @@ def _is_person(person: object) -> bool:
 
 
 def _is_joints(value: object) -> bool:
-    """Whether a list is one person, joints x columns, and no list of people."""
+    """True if a list is one person (joints x columns), not a list of people."""
     return (
         isinstance(value, list)
         and len(value) > 1

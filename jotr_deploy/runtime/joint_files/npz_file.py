@@ -1,4 +1,4 @@
-"""Our own file of joints, `NAME_2d.npz`: what `--save-2d` writes, and `--keypoints` repeats the run with."""
+"""The project's own keypoint file, `NAME_2d.npz`: written by `--save-2d`, read by `--keypoints` to repeat a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from jotr_deploy.support.writing import written_aside
 
 @dataclass(frozen=True)
 class NpzPeople:
-    """What our own file holds."""
+    """Contents of an `.npz` keypoint file."""
 
     people: Detections  # in the 30-joint set
     rows: dict[ImageKey, list[int]]
@@ -31,7 +31,7 @@ def read_npz(path: Path, skeleton: str | None) -> NpzPeople:
     """Read an `.npz` as `write_keypoints_npz` writes it, or one made by hand.
 
     Raises:
-        KeypointFileError.
+        KeypointFileError: the file is damaged, or its arrays do not have the right shapes.
     """
     arrays = _npz_arrays(path)
     kind = skeleton or str(arrays["skeleton"])
@@ -62,11 +62,11 @@ def _npz_arrays(path: Path) -> dict[str, Array]:
             raise zipfile.BadZipFile("not a zip archive")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: np.asarray(file[name]) for name in file.files}
-    except Exception as error:  # the library raises anything on bad bytes
+    except Exception as error:  # the library raises all sorts of errors on bad bytes
         raise KeypointFileError(f"{path}: not an intact .npz ({first_line(error)})", "write it again") from error
     if "vertices_m" in arrays:
         raise KeypointFileError(
-            f"{path}: holds the meshes of a run, not its joints", "give the NAME_2d.npz that run --save-2d writes"
+            f"{path}: contains the meshes of a run, not its joints", "give the NAME_2d.npz that run --save-2d writes"
         )
     for name in ("joints", "frame", "skeleton"):
         if name not in arrays:
@@ -91,7 +91,7 @@ def write_keypoints_npz(path: Path, frames: Iterable[tuple[int, Detections]]) ->
         frames: (0-based position in the source, its people with crop boxes).
 
     Raises:
-        OutputError.
+        OutputError: the file cannot be written.
     """
     pairs = list(frames)
     everyone = [Detections.none(), *(people for _, people in pairs)]

@@ -1,4 +1,4 @@
-"""One person of a file of joints, as the file has it and checked; and what all layouts share."""
+"""Entries of keypoint files: reading, checking and normalising one person, shared by all layouts."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _ORDER_OF = {len(names): names for names in SKELETONS.values()}
 _WHOLE_BODY = {133: "coco17", 136: "halpe26"}  # joints of COCO-WholeBody and of Halpe: those of the body come first
 _LENGTHS = ", ".join(f"{3 * len(names)} ({skeleton})" for skeleton, names in
                      sorted(SKELETONS.items(), key=lambda item: len(item[1])))  # fmt: skip
-_NOT_READ = {  # joints -> whose
-    15: "the MPI body of OpenPose",
+_NOT_READ = {  # number of joints -> kind of skeleton
+    15: "OpenPose's MPI body",
     16: "the MPII body",
     21: "a hand",
     68: "a face",
-    70: "a face of OpenPose",
+    70: "an OpenPose face",
     135: "OpenPose's BODY_135",
-    308: "the Goliath set of Sapiens",
+    308: "Sapiens' Goliath set",
 }
-_JSON_RULES = "write it with a JSON library: double quotes, no comments, no comma before a closing bracket"
+_JSON_RULES = "write it with a JSON library: double quotes, no comments, no trailing commas"
 _NO_NUMBERS = ("", "null", "none", "nan", "n/a")
 _CANVAS_KEYS = (
     ("canvas_width", "canvas_height"),
@@ -47,10 +47,10 @@ _CANVAS_KEYS = (
 
 
 def read_json(path: Path, boxes: bool = False) -> Any:
-    """The content of a JSON file in UTF-8, UTF-16 or UTF-32, of joints or of `boxes`.
+    """Content of a keypoint (or, with `boxes`, box) file in JSON, encoded in UTF-8, UTF-16 or UTF-32.
 
     Raises:
-        KeypointFileError: missing, not JSON, or cut off; says what the file is where its first bytes tell.
+        KeypointFileError: missing, not JSON, or truncated; names the kind of file if its first bytes identify it.
     """
     try:
         data = path.read_bytes()
@@ -60,7 +60,7 @@ def read_json(path: Path, boxes: bool = False) -> Any:
     try:
         text = data.decode(json.detect_encoding(data))
         return json.loads(text)
-    except (ValueError, RecursionError) as error:  # not UTF-8, no JSON, or a number of more digits than Python reads
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or too many digits for Python
         cause, remedy = _why_no_json(path, data, text, error)
         raise KeypointFileError(f"{path}: {cause}", remedy_for(remedy, boxes)) from error
 
@@ -78,48 +78,48 @@ def _why_no_json(path: Path, data: bytes, text: str | None, error: Exception) ->
     if not isinstance(error, json.JSONDecodeError):
         return f"not JSON ({first_line(error)})", LAYOUTS
     if error.pos >= len(text.rstrip()) > 0 or error.msg.startswith("Unterminated string"):
-        return f"the JSON ends too early, the file is truncated ({error})", "write the file again"
+        return f"the JSON ends too early: the file is truncated ({error})", "write the file again"
     if error.msg == "Extra data" and looks_like_json:
-        return f"holds more than one JSON value ({error})", "write one; jq -s add FILE joins lists"
+        return f"contains more than one JSON value ({error})", "write one; jq -s add FILE joins lists"
     return f"not JSON ({error})", _JSON_RULES if looks_like_json else LAYOUTS
 
 
 @dataclass(frozen=True)
 class PersonEntry:
-    """One person as the file says."""
+    """One person as stored in the file."""
 
     where: str  # file and person, for messages
     image: ImageKey
-    keypoints: object  # None where the person has no body
-    confidences: object = None  # of the joints, where the file has them apart
+    keypoints: object  # None if the person has no body joints
+    confidences: object = None  # of the joints, if stored separately
     score: object = 1.0
     track: object = None
-    canvas_px: Size | None = None  # width, height of the picture that the coordinates are of, where the file says it
-    order: tuple[str, ...] | None = None  # names of the joints, where the file has them
+    canvas_px: Size | None = None  # width, height of the picture that the coordinates refer to, if declared
+    order: tuple[str, ...] | None = None  # names of the joints, if the file has them
 
 
 @dataclass
 class Entries:
-    """Everybody of a file."""
+    """Everybody in a file."""
 
     people: list[PersonEntry] = field(default_factory=list)
-    images: list[ImageKey] = field(default_factory=list)  # known even when they show nobody
-    left_out: dict[str, int] = field(default_factory=dict)  # entries that are no person with a body: why, how many
-    notes: list[str] = field(default_factory=list)  # what was decided
-    by_position: bool = False  # numbers of images count the pictures of the source
+    images: list[ImageKey] = field(default_factory=list)  # including pictures without people
+    left_out: dict[str, int] = field(default_factory=dict)  # number of skipped entries by reason
+    notes: list[str] = field(default_factory=list)  # assumptions made, for warnings
+    by_position: bool = False  # image numbers are positions in the source
     complete: bool = False  # it lists every picture of its source, in order
-    last_pixel_is_1: bool = False  # normalised coordinates go from the first to the last pixel's centre, as OpenPose's
+    last_pixel_is_1: bool = False  # normalised from first to last pixel centre, as in OpenPose
 
     def leave_out(self, why: str) -> None:
-        """Count an entry that is not used."""
+        """Count a skipped entry."""
         self.left_out[why] = self.left_out.get(why, 0) + 1
 
 
 def image_key(where: str, value: object) -> ImageKey:
-    """How a results file names an image: a file name, perhaps with folders, or a whole number.
+    """Normalised image name from a results file: a file name, possibly with folders, or an integer.
 
     Raises:
-        KeypointFileError.
+        KeypointFileError: it is neither.
     """
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -127,11 +127,11 @@ def image_key(where: str, value: object) -> ImageKey:
         return as_path(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    raise KeypointFileError(f"{where}: image_id is neither a file name nor a number", "write one with every person")
+    raise KeypointFileError(f"{where}: image_id is neither a file name nor a number", "write one for every person")
 
 
 def canvas_of(item: Mapping[str, object], keys: Sequence[tuple[str, str]] = _CANVAS_KEYS) -> Size | None:
-    """Width and height of the picture, px, where an entry of a file says them."""
+    """Width and height of the picture, px, if an entry declares them."""
     for pair in keys:
         width, height = (_side(item.get(key)) for key in pair)
         if width is not None and height is not None:
@@ -150,35 +150,35 @@ def _side(value: object) -> float | None:
 
 
 def to_numbers(where: str, what: str, value: object) -> Array:
-    """Numbers as float32, of any shape; null becomes NaN and what is too large infinite.
+    """Convert to float32 of any shape; null becomes NaN, and too large values infinite.
 
     Raises:
-        KeypointFileError: something else than numbers.
+        KeypointFileError: not numbers.
     """
     try:
         with np.errstate(over="ignore"):
             try:
                 return np.asarray(value, np.float64).astype(np.float32)
-            except ValueError:  # words, seldom
+            except ValueError:  # rarely: words instead of numbers
                 return np.asarray(_without_words(value), np.float64).astype(np.float32)
     except (TypeError, ValueError, OverflowError) as error:
         raise KeypointFileError(f"{where}: {what} must be numbers", "write the file again") from error
 
 
 def _without_words(value: object) -> object:
-    """The value with null for the words that say "no number", such as "None"."""
+    """Value with words such as "None" replaced by null."""
     if isinstance(value, list):
         return [_without_words(item) for item in value]
     return None if isinstance(value, str) and value.strip().lower() in _NO_NUMBERS else value
 
 
 def joints_of(entry: PersonEntry, skeleton: str | None) -> tuple[tuple[str, ...], Array] | None:
-    """The names and the (J, 3) joints of one person, confidences in 0..1; None for a person without a body.
+    """Names and (J, 3) joints of one person, confidences in 0..1; None for a person without a body.
 
-    A joint that is not finite is absent: all zero.
+    Non-finite joints count as absent and become all zero.
 
     Raises:
-        KeypointFileError: no numbers, or as many as no known body has.
+        KeypointFileError: not numbers, or a number of them that fits no known skeleton.
     """
     keypoints, order = entry.keypoints, entry.order
     if isinstance(keypoints, list) and keypoints and all(isinstance(joint, dict) for joint in keypoints):
@@ -197,12 +197,12 @@ def joints_of(entry: PersonEntry, skeleton: str | None) -> tuple[tuple[str, ...]
 
 
 def _is_mark(places: Array) -> Array:
-    """Which places (J, 2) stand for a joint that was not found, whatever the confidence: exactly (0, 0) or (-1, -1)."""
+    """Mask of points (J, 2) that mark a joint as not found, whatever its confidence: exactly (0, 0) or (-1, -1)."""
     return np.asarray((places == 0).all(1) | (places == -1).all(1))
 
 
 def _of_dictionaries(joints: list[Any], order: tuple[str, ...] | None) -> tuple[object, tuple[str, ...] | None]:
-    """From [{x, y, score, name}, ...], as pose networks in browsers write it."""
+    """Rows and names from [{x, y, score, name}, ...], as written by pose networks in browsers."""
     sure = ("score", "confidence", "visibility", "c", "v")
     places = [joint["position"] if isinstance(joint.get("position"), dict) else joint for joint in joints]
     rows = [
@@ -216,14 +216,14 @@ def _of_dictionaries(joints: list[Any], order: tuple[str, ...] | None) -> tuple[
 
 
 def _of_columns(where: str, columns: dict[str, Any]) -> object:
-    """From {x: [...], y: [...], visible: [...]}, as Ultralytics writes it."""
+    """Rows from {x: [...], y: [...], visible: [...]}, as written by Ultralytics."""
     if not columns:
         return None
     x, y = columns.get("x"), columns.get("y")
     sure = columns.get("visible", columns.get("confidence"))
     if not (isinstance(x, list) and isinstance(y, list) and len(x) == len(y)):
         raise KeypointFileError(f"{where}: keypoints must be numbers", "write the file again")
-    if sure is None:  # what is not seen lies at the corner
+    if sure is None:  # invisible joints are at (0, 0)
         sure = [float(place != (0, 0)) for place in zip(x, y, strict=True)]
     if not isinstance(sure, list) or len(sure) != len(x):
         raise KeypointFileError(f"{where}: keypoints must be numbers", "write the file again")
@@ -265,33 +265,33 @@ def _order(
         names = SKELETONS[skeleton]
         if joints != len(names) and _WHOLE_BODY.get(joints) != skeleton:
             raise KeypointFileError(
-                f"{where}: {numbers.size} numbers, {skeleton} needs {3 * len(names)}",
+                f"{where}: {numbers.size} numbers, but {skeleton} needs {3 * len(names)}",
                 f"give the right skeleton; known lengths: {_LENGTHS}",
             )
         return names
     if order is not None and len(order) == joints:
         if sum(name in _ALL_NAMES for name in order) < len(order) / 2:
             raise KeypointFileError(
-                f"{where}: the file names its joints {', '.join(order[:3])}, ..., hardly any of which is a body's here",
-                f"name them as {', '.join(_ORDER_OF[17][:6])}, ..., or say their order: --skeleton",
+                f"{where}: the file names its joints {', '.join(order[:3])}, ..., few of which are known body joints",
+                f"name them {', '.join(_ORDER_OF[17][:6])}, ..., or give their order with --skeleton",
             )
         return order
     if joints in _NOT_READ:
         raise KeypointFileError(
-            f"{where}: {joints} joints are {_NOT_READ[joints]}, which is not read",
-            "find joints with a network of COCO, Halpe, CrowdPose, BODY_25 or BlazePose joints"
+            f"{where}: {joints} joints are those of {_NOT_READ[joints]}, which is not supported",
+            "use a pose network with COCO, Halpe, CrowdPose, BODY_25 or BlazePose joints"
             if joints != 15 else "run OpenPose with --model_pose BODY_25 or COCO",
         )  # fmt: skip
     if joints in _WHOLE_BODY:
         return SKELETONS[_WHOLE_BODY[joints]]
     if joints not in _ORDER_OF:
-        raise KeypointFileError(f"{where}: {numbers.size} numbers fit no skeleton", f"known lengths: {_LENGTHS}")
+        raise KeypointFileError(f"{where}: {numbers.size} numbers match no skeleton", f"known lengths: {_LENGTHS}")
     return _ORDER_OF[joints]
 
 
 _SAME_JOINT = {
     **dict.fromkeys(("Head_bottom", "Upper_neck"), "Neck"),
-    **dict.fromkeys(("Head", "Top_head", "Top_of_head"), "Head_top"),  # detectors mean the top
+    **dict.fromkeys(("Head", "Top_head", "Top_of_head"), "Head_top"),  # detectors use "head" for its top
     **dict.fromkeys(("Hip", "Root", "Mid_hip", "Midhip"), "Pelvis"),
 }
 
@@ -300,7 +300,7 @@ _SHORT = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")  #
 
 
 def joint_name(name: str) -> str:
-    """The name of a joint as `skeletons` has it: `L_Shoulder` of `left_shoulder` or `leftShoulder`."""
+    """Joint name as in `skeletons`: `L_Shoulder` for `left_shoulder` or `leftShoulder`."""
     short = re.fullmatch(r"(l|r|left|right)[ _-]?([a-z]+)", name.strip(), re.IGNORECASE)
     if short is not None and len(short[2]) > 2:
         for joint in _SHORT:
@@ -313,7 +313,7 @@ def joint_name(name: str) -> str:
 
 
 def named_order(names: object) -> tuple[str, ...] | None:
-    """The order of joints that a file names; None where it names none, or only numbers them."""
+    """Joint order named by a file; None if it names none or only numbers them."""
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         return None
     if all(re.fullmatch(r"\W*[a-z_ .-]*[0-9]+\W*", name.lower()) for name in names):
@@ -322,7 +322,7 @@ def named_order(names: object) -> tuple[str, ...] | None:
 
 
 def score_of(where: str, value: object) -> float:
-    """The confidence of a person, clipped to 0..1, for AlphaPose goes beyond; 1 where the file has none."""
+    """Confidence of a person, clipped to 0..1 as AlphaPose exceeds it; 1 if the file has none."""
     score = to_numbers(where, "the score", 1.0 if value is None else value)
     if score.size != 1 or np.isinf(score).any():
         raise KeypointFileError(f"{where}: the score must be one finite number", "write the file again")
@@ -330,9 +330,9 @@ def score_of(where: str, value: object) -> float:
 
 
 def track_ids(tracks: Iterable[object], images: Sequence[ImageKey]) -> tuple[Array, str | None]:
-    """The ids (P,) of people, -1 where they are not to be believed, and then why.
+    """Track ids (P,) of people, and why they are rejected, if they are; rejected ids are all -1.
 
-    Believed are ids that everybody has, and that differ among the people of each image. Words count as ids too.
+    Ids are accepted if everybody has one and no two people in an image share one. Strings count as ids too.
     """
     words: dict[str, int] = {}
     ids = np.array([_track_id(track, words) for track in tracks], np.int64)
@@ -342,12 +342,12 @@ def track_ids(tracks: Iterable[object], images: Sequence[ImageKey]) -> tuple[Arr
     if (ids < 0).any():
         return none, "only some of the people have an id"
     if len(set(zip(images, ids.tolist(), strict=True))) < len(ids):
-        return none, "an id stands for two people of one picture"
+        return none, "an id occurs twice in one picture"
     return ids, None
 
 
 def _track_id(value: object, words: dict[str, int]) -> int:
-    """AlphaPose and OpenPose write a number or a list with one."""
+    """Integer id from a number, a string, or a list with one of them, as AlphaPose and OpenPose write; -1 if none."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if isinstance(value, str) and value:

@@ -1,4 +1,4 @@
-"""How much of a file of joints or boxes a run used, and what it left out."""
+"""Counts of how a run used a keypoint or box file, and what it left out."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from jotr_deploy.errors import KeypointFileError
 
 @dataclass
 class FileUse:
-    """Counts of one run, which grow with every picture."""
+    """Counts of one run, updated with every picture."""
 
     path: Path
-    entries: int  # in the file, of persons and of others
-    left_out: dict[str, int] = field(default_factory=dict)  # entries that gave nobody: why, and how many
-    entries_used: int = 0  # that gave a person
-    people_beyond: int = 0  # of those used, who reach far beyond their picture
-    pictures_matched: int = 0  # that the file knows, perhaps as showing nobody
-    pictures_unmatched: int = 0  # that the file does not know
+    entries: int  # in the file, people and others
+    left_out: dict[str, int] = field(default_factory=dict)  # number of skipped entries by reason
+    entries_used: int = 0  # entries that produced a person
+    people_beyond: int = 0  # used people extending far beyond their picture
+    pictures_matched: int = 0  # pictures listed in the file, possibly with nobody
+    pictures_unmatched: int = 0  # pictures not listed in the file
 
     @property
     def entries_unused(self) -> int:
-        """Entries of pictures that were not looked at."""
+        """Number of entries for pictures that were not processed."""
         return self.entries - self.entries_used - sum(self.left_out.values())
 
     def picture(self, known: bool) -> None:
@@ -35,7 +35,7 @@ class FileUse:
             self.pictures_unmatched += 1
 
     def leave_out(self, reasons: Iterable[str], name: str) -> None:
-        """Count people of a picture that are left out; the first of every kind is told."""
+        """Count people of a picture that are left out, with a warning for the first of each kind."""
         for why in reasons:
             if why not in self.left_out:
                 logging.getLogger("jotr_deploy").warning(
@@ -44,19 +44,19 @@ class FileUse:
             self.left_out[why] = self.left_out.get(why, 0) + 1
 
     def check_somebody(self) -> None:
-        """Refuse a file that knows none of the pictures, and one whose people were all left out.
+        """Refuse a file that matched none of the pictures, or whose people were all left out.
 
         Raises:
-            KeypointFileError: naming why.
+            KeypointFileError: names the reason.
         """
         if self.entries and self.pictures_unmatched and not self.pictures_matched:
             raise KeypointFileError(
-                f"{self.path}: no entry belongs to a picture that was read",
-                "give the file made from this source; look at its file names or numbers of frames",
+                f"{self.path}: no entry matches a picture that was read",
+                "give the file made from this source; check its file names or frame numbers",
             )
         if self.left_out and not self.entries_used:
             why = ", ".join(f"{count} {reason}" for reason, count in self.left_out.items())
             raise KeypointFileError(
                 f"{self.path}: nobody in the file can be used: {why}",
-                "look at its places and confidences; --joints-in pixels, normalised or unrotated says what they are",
+                "check its coordinates and confidences; set --joints-in pixels, normalised or unrotated",
             )

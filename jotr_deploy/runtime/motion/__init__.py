@@ -1,1 +1,1 @@
-"""People over time and in space: tracking, smoothing, alignment to joints, one scene in metres."""
+"""People over time and in space: tracking, smoothing, alignment to 2-D joints, one metric scene."""

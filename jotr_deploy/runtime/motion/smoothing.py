@@ -1,4 +1,4 @@
-"""People of a clip without the jitter of single frames: at once, or offline with a look at what comes after.
+"""Temporal smoothing of the people in a clip: causal, or offline with future frames taken into account.
 
 See `docs/tracking.md` for the formulas.
 """
@@ -21,56 +21,56 @@ from jotr_deploy.support.aliases import Array
 Mode = Literal["one-euro", "two-sided"]
 
 RESTART_S = 1.0
-"""Who was gone for longer starts anew."""
+"""A person absent for longer is smoothed as if new."""
 SHAPE_S = 2.0
-"""A shape is the mean over about this long: it does not change, only what is known of it."""
+"""Averaging time of the shape: the true shape is constant, only its estimate improves."""
 SPREAD_S = 0.05
 """Standard deviation of the two-sided window, which ends at three of them."""
 TOLERANCE = 0.01
-"""So many frames earlier or later are the same moment: times in films are rounded."""
+"""Frames within this distance, in frames, count as the same moment: times in films are rounded."""
 SPEED_HZ = 2.0
-"""Cut-off of the velocity that chooses the cut-off of a One-Euro filter."""
+"""Cut-off frequency of the velocity estimate that sets the cut-off of a One-Euro filter."""
 
 
 class Cutoff(NamedTuple):
-    """Of a One-Euro filter: what hardly moves is smoothed much, what moves fast is followed."""
+    """Cut-off of a One-Euro filter: slow motion is smoothed strongly, fast motion is followed."""
 
     least_hz: float
-    hz_per_speed: float  # by part of `Motion`: of rad/s, limbs/s, 1/s
+    hz_per_speed: float  # by part of `Motion`: per rad/s, limbs/s, 1/s
 
 
 CUTOFFS = (Cutoff(1.0, 2.0), Cutoff(2.0, 2.0), Cutoff(1.0, 5.0))
 
 
 class Smoother(Protocol):
-    """Takes frames in order and gives them back in order, each once, with smoothed people.
+    """A filter that takes frames in order and returns each once, in order, with smoothed people.
 
-    Smoothed are `pose_rad`, `betas` and `translation_m`; `vertices_m` and `joints_m` are the body's at these. The
-    camera stays that of the person, and boxes, `keypoints_px`, `joints_img` and the raw `cam` stay as
-    measured. People without a track id pass unchanged.
+    `pose_rad`, `betas` and `translation_m` are smoothed; `vertices_m` and `joints_m` are recomputed from them. The
+    person's camera, boxes, `keypoints_px`, `joints_img` and the raw `cam` stay as measured. People without a track id
+    pass unchanged.
     """
 
     def push(self, frame: Frame, people: People) -> list[tuple[Frame, People]]:
-        """Take a frame that comes after those before; what is ready now, perhaps nothing."""
+        """Take the next frame; return the frames that are ready now, possibly none."""
         ...
 
     def flush(self) -> list[tuple[Frame, People]]:
-        """What is still held back, at the end of the clip."""
+        """Return the frames still held back, at the end of the clip."""
         ...
 
 
 def open_smoother(mode: Mode, body: Body, fps: float) -> Smoother:
-    """A smoother by its name; `fps`: frame numbers in a second of the source, above 0 (else ValueError).
+    """The smoother of that name; `fps`: frame numbers per second of the source, above 0 (else ValueError).
 
-    Frames that say when they are shown are taken at that time.
+    Frames that carry a timestamp are taken at that time.
     """
     return OneEuro(body, fps) if mode == "one-euro" else TwoSided(body, fps)
 
 
 class OneEuro:
-    """One-Euro filters (Casiez, Roussel and Vogel 2012), one for every joint and one each for place and size.
+    """One-Euro filters (Casiez, Roussel and Vogel 2012): one per joint, one for position and one for size.
 
-    Causal: every frame comes back at once.
+    Causal: every frame is returned at once.
     """
 
     def __init__(self, body: Body, fps: float) -> None:
@@ -78,7 +78,7 @@ class OneEuro:
         self._people: dict[int, _Followed] = {}
 
     def push(self, frame: Frame, people: People) -> list[tuple[Frame, People]]:
-        """See `Smoother`."""
+        """Smooth a frame and return it at once."""
         at = tracked(people)
         ids = people.track_ids[at].tolist()
         now = moment(frame, self._fps)
@@ -93,7 +93,7 @@ class OneEuro:
         return [(frame, with_motions(people, at, smooth, self._shapes.of(ids), self._body))]
 
     def flush(self) -> list[tuple[Frame, People]]:
-        """Nothing is held back."""
+        """Return nothing, as no frame is held back."""
         return []
 
 
@@ -103,16 +103,16 @@ class _Followed(NamedTuple):
     moment: float  # of the last frame
     raw: Motion
     smooth: Motion
-    velocity: tuple[Array, ...]  # a second, of each part of the motion
+    velocity: tuple[Array, ...]  # per second, for each part of the motion
 
     @classmethod
     def start(cls, now: float, motion: Motion) -> _Followed:
-        """Somebody seen for the first time."""
+        """Filters of a person seen for the first time."""
         at_rest = tuple(space.between(part, part) for space, part in zip(SPACES, motion, strict=True))
         return cls(now, motion, motion, at_rest)
 
     def next(self, now: float, raw: Motion, fps: float) -> _Followed:
-        """The filters after one more measurement."""
+        """Filters after one more measurement."""
         seconds = (now - self.moment) / fps
         units = (1.0, np.exp(raw.log_limb_px), 1.0)
         smooth, velocity = [], []
@@ -126,37 +126,37 @@ class _Followed(NamedTuple):
 
 
 class TwoSided:
-    """Every value on a straight line over time through the window about it, with Gaussian weights.
+    """Local linear regression over time in a window around each frame, with Gaussian weights.
 
-    In the tangent space a straight line is a steady turn, so steady turns and steady motion stay as they are, without
-    lag; at the ends of a track and beside gaps too, where the window has one side only.
+    In the tangent space a straight line is a steady rotation, so steady rotations and motions are preserved without
+    lag, also at the ends of a track and beside gaps, where the window is one-sided.
 
-    Offline: a frame comes back `reach` frames later, by time at the mean rate; until then it is held, with its image.
+    Offline: a frame is returned `reach` frames later, in time at the mean rate; until then it is held with its image.
     """
 
     def __init__(self, body: Body, fps: float) -> None:
         self._body, self._fps, self._shapes = body, _checked(fps), Shapes(fps)
         self.reach = math.ceil(3 * SPREAD_S * fps)
-        self._seen: deque[tuple[float, dict[int, Motion]]] = deque()  # by moment and track
+        self._seen: deque[tuple[float, dict[int, Motion]]] = deque()  # by time and track
         self._waiting: deque[tuple[Frame, People]] = deque()
 
     def push(self, frame: Frame, people: People) -> list[tuple[Frame, People]]:
-        """See `Smoother`."""
+        """Take a frame; return those whose window is complete."""
         at = tracked(people)
         ids = people.track_ids[at].tolist()
         now = moment(frame, self._fps)
-        before = self._up_to(now - self.reach - 1)  # their window is full, and shapes may be forgotten now
+        before = self._up_to(now - self.reach - 1)  # their windows are complete, and shapes may be forgotten now
         self._shapes.see(now, ids, people.betas[at])
         self._seen.append((now, dict(zip(ids, motions_of(people[at]), strict=True))))
         self._waiting.append((frame, people))
         return before + self._up_to(now - self.reach)
 
     def flush(self) -> list[tuple[Frame, People]]:
-        """See `Smoother`."""
+        """Return the frames still held back."""
         return self._up_to(math.inf) if self._waiting else []
 
     def _up_to(self, last: float) -> list[tuple[Frame, People]]:
-        """Those up to a moment, smoothed; what no later one needs is forgotten."""
+        """Frames up to a moment, smoothed; drops data that no later frame needs."""
         done = []
         while self._waiting and moment(self._waiting[0][0], self._fps) <= last + TOLERANCE:
             frame, people = self._waiting.popleft()
@@ -180,18 +180,18 @@ class TwoSided:
 
 
 class Shapes:
-    """The shape of every tracked person: the mean of what was seen, of which the last `SHAPE_S` count most."""
+    """Shape of every tracked person: a running mean, dominated by the last `SHAPE_S`."""
 
     def __init__(self, fps: float) -> None:
         self._fps = fps
-        self._means: dict[int, tuple[float, int, Array]] = {}  # of a track: last moment, frames seen, mean (10,)
+        self._means: dict[int, tuple[float, int, Array]] = {}  # by track: last moment, frames seen, mean (10,)
         self._last = -math.inf
 
     def see(self, now: float, tracks: Sequence[int], betas: Array) -> None:
-        """Take the shapes (K, 10) of the people at a moment; see `moment`.
+        """Add the shapes (K, 10) of people at a moment; see `moment`.
 
         Raises:
-            ValueError: the moment does not come after the one before.
+            ValueError: the moment is not later than the one before.
         """
         if now <= self._last:
             raise ValueError(f"frame {now:g} does not come after frame {self._last:g}")
@@ -204,16 +204,16 @@ class Shapes:
             self._means[track] = (now, count + 1, mean + taken * (measured - mean))
 
     def times_seen(self, track: int) -> int:
-        """In how many frames the shape of a track was seen; 0 of nobody, and of who is forgotten."""
+        """Number of frames in which a track's shape was seen; 0 for unknown and forgotten tracks."""
         return self._means[track][1] if track in self._means else 0
 
     def of(self, tracks: Sequence[int]) -> Array:
-        """(K, 10) of people seen within `RESTART_S`."""
+        """(K, 10) shapes of people seen within `RESTART_S`."""
         return np.array([self._means[track][2] for track in tracks]).reshape(-1, 10)
 
 
 def low_pass(cutoff_hz: Any, seconds: float) -> Any:
-    """How much of a new value a first-order low-pass takes after so long, 0..1."""
+    """Weight (0..1) of a new value in a first-order low-pass after this time step."""
     return 1 / (1 + 1 / (2 * math.pi * cutoff_hz * seconds))
 
 

@@ -1,4 +1,4 @@
-"""The stage after the mesh network: everybody before the camera of the picture, and onto their joints."""
+"""The stage after the mesh network: people are placed before the picture's camera and aligned to their joints."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from jotr_deploy.support.spans import Spans
 
 
 class Standing:
-    """Puts the people of one stream, or of one picture, where they stand; `aligner` remembers a stream's people."""
+    """Places the people of one stream, or one picture, in the scene; `aligner` remembers the people of a stream."""
 
     def __init__(self, camera: CameraChoice, aligner: Aligner | None = None, spans: Spans | None = None) -> None:
         self._camera, self._aligner, self._spans = camera, aligner, spans or Spans()
 
     def __call__(self, frame: Frame, people: People) -> People:
-        """The people of a frame, whose image is undistorted.
+        """The people of a frame, placed in the scene; the frame's image is undistorted.
 
         Raises:
-            SourceError: the camera file is of pictures of another shape.
+            SourceError: the camera file is for pictures of another aspect ratio.
         """
         camera = self._camera(frame)
         if camera is not None:

@@ -1,7 +1,7 @@
-"""What of a person is smoothed, and how to reckon with it: rotations in their tangent space, the rest as it is.
+"""The smoothed quantities of a person, and their arithmetic: rotations in the tangent space, the rest in vectors.
 
-Where a person is, is told as the image shows it: the pixel of the pelvis, and how long the limbs are in pixels. Every
-frame has a camera of its own that follows the crop box, and depth in it jumps with the box.
+Position is expressed in the image: the pixel of the pelvis, and the length of the limbs in pixels. Every frame has a
+camera of its own that follows the crop box, and depth in it jumps with the box.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ _LIMBS = tuple(
 
 
 class Motion(NamedTuple):
-    """What changes from frame to frame of a person. `SPACES` says where each part lies."""
+    """Quantities of a person that change from frame to frame. `SPACES` has the space of each field."""
 
-    rotations: Array  # (24, 3, 3) float64 of the joints, root first
+    rotations: Array  # (24, 3, 3) float64, of the joints, root first
     pelvis_px: Array  # (2,) in the image
-    log_limb_px: Array  # (1,) logarithm of the mean length of a limb in the image, were it parallel to it
+    log_limb_px: Array  # (1,) logarithm of the mean limb length in the image, as if parallel to the image plane
 
 
 class Space(NamedTuple):
-    """Steps between values are vectors along the last axis."""
+    """A space of values; steps between values are vectors along the last axis."""
 
     between: Callable[[Array, Array], Array]
     moved: Callable[[Array, Array], Array]
-    reach: float  # of a step that is still one motion, and not a jump
+    reach: float  # largest step that counts as continuous motion, not as a jump
 
 
 def _rotation_between(start: Array, end: Array) -> Array:
@@ -58,17 +58,17 @@ SPACES = (ROTATIONS, FLAT, FLAT)
 
 
 def on_line(space: Space, values: Array, centre: int, seconds: Array, weights: Array) -> Array:
-    """The value at time 0 of the steady motion that fits some values best; in `ROTATIONS` that is a steady turn.
+    """The value at time 0 of the best-fitting steady motion; in `ROTATIONS` that is a steady rotation.
 
-    Only values within the reach of one another are one motion. What is beyond that of the centre does not count, unless
-    more weight agrees on it: then the centre is a mistake of a frame or two, and itself does not count.
+    Only values within reach of one another are one motion. Values out of reach of the centre do not count, unless more
+    weight agrees on them: then the centre is an error of a frame or two, and does not count itself.
 
     Args:
         space: of the values.
         values: (K, ...).
-        centre: which of them is at time 0.
+        centre: index of the value at time 0.
         seconds: (K,) times.
-        weights: (K,), the largest at the centre.
+        weights: (K,), largest at the centre.
     """
     found: Array = values[centre]
     near = _near(space, found, values)
@@ -83,8 +83,8 @@ def on_line(space: Space, values: Array, centre: int, seconds: Array, weights: A
     counted = near * weights
     s0, s1, s2 = (np.sum(counted * times**power, 0) for power in (0, 1, 2))
     spread = s0 * s2 - s1 * s1
-    line = spread > 1e-9 * s0 * s2  # else only one counts, and has no slope
-    for _ in range(2):  # the tangent space at the start, then at what was found there
+    line = spread > 1e-9 * s0 * s2  # otherwise only one value counts, and there is no slope
+    for _ in range(2):  # in the tangent space at the start, then at the value found there
         steps = space.between(found, values)
         y0, y1 = np.sum(counted * steps, 0), np.sum(counted * times * steps, 0)
         found = space.moved(found, np.where(line, (s2 * y0 - s1 * y1) / np.where(line, spread, 1), y0 / s0))
@@ -92,13 +92,13 @@ def on_line(space: Space, values: Array, centre: int, seconds: Array, weights: A
 
 
 def _near(space: Space, found: Array, values: Array) -> Array:
-    """(K, ..., 1) which values are within the reach of one."""
+    """(K, ..., 1) bool: values within reach of one."""
     near: Array = np.linalg.norm(space.between(found, values), axis=-1, keepdims=True) < space.reach
     return near
 
 
 def tracked(people: People) -> Array:
-    """(K,) places of those whose motion can be followed: with a track id, the first of it, before their camera."""
+    """(K,) indices of people whose motion can be followed: before their camera, and the first with their track id."""
     _, first = np.unique(people.track_ids, return_index=True)
     follow = np.zeros(len(people), np.bool_)
     follow[first] = True
@@ -115,13 +115,13 @@ def motions_of(people: People) -> list[Motion]:
 
 
 def with_motions(people: People, at: Array, motions: Sequence[Motion], betas: Array, body: Body) -> People:
-    """The people of a frame, K of them at other motions and with other shapes.
+    """The people of a frame, K of them with other motions and shapes.
 
-    Cameras stay; the translation is the one that puts pelvis and size where the motion has them.
+    Cameras stay; the translation is chosen so that pelvis and size match the motion.
 
     Args:
         people: N of one frame.
-        at: (K,) places of those who change.
+        at: (K,) indices of the people to change.
         motions: K.
         betas: (K, 10).
         body: makes the meshes of the new poses.
@@ -147,6 +147,6 @@ def with_motions(people: People, at: Array, motions: Sequence[Motion], betas: Ar
 
 
 def _limb_m(joints_m: Array) -> Array:
-    """(N, 30, 3) -> (N,) mean length of a limb: a size of the body that no pose changes."""
+    """(N, 30, 3) -> (N,) mean limb length: a size of the body that does not depend on the pose."""
     start, end = np.transpose(_LIMBS)
     return np.linalg.norm(joints_m[:, start].astype(np.float64) - joints_m[:, end], axis=-1).mean(-1)

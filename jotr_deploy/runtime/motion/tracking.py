@@ -1,7 +1,7 @@
-"""Who is who from frame to frame: every person gets a number that stays with them through the clip.
+"""Tracking: every person gets an id that stays with them through the clip.
 
-People of a frame are matched with where those of earlier frames should be by now, at constant velocity. How well two
-fit is told by their joints and their boxes, or by boxes alone where joints are unknown.
+People in a frame are matched with the positions predicted for those of earlier frames, at constant velocity. Similarity
+comes from their joints and boxes, or from boxes alone where joints are unknown.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from jotr_deploy.runtime.finding.box_selection import LEAST_SHARED_JOINTS, pose_
 from jotr_deploy.support.aliases import Array
 
 MEMORY_S = 1.0
-"""How long a person may be gone and still be known."""
+"""Longest absence after which a person is still recognised."""
 SAME = 0.2
-"""How alike, 0..1, a person must be to where somebody is expected."""
+"""Least similarity, 0..1, between a person and a predicted one for them to be matched."""
 VELOCITY_S = 0.3
-"""Velocity is the mean over about this long."""
+"""Averaging time of the velocity."""
 
 
 @dataclass
 class _Track:
-    """Somebody as last seen, and how they move."""
+    """A person as last seen, and their velocity."""
 
     id: int
     frame: int
@@ -35,14 +35,14 @@ class _Track:
     keypoints_px: Array  # (30, 3)
     box_px: Array  # (4,)
     velocity_px_s: Array = field(default_factory=lambda: np.zeros(2))
-    followed_s: float = 0.0  # from the first to the last time seen
+    followed_s: float = 0.0  # from first to last sighting
 
     def shift_px(self, seconds: float) -> Array:
-        """(2,) how far they should have moved since they were last seen."""
+        """(2,) displacement expected since the person was last seen."""
         return self.velocity_px_s * seconds
 
     def see(self, frame: int, now_s: float, keypoints_px: Array, box_px: Array) -> None:
-        """They are here now, in a later frame than before."""
+        """Update with a sighting in a later frame."""
         seconds = now_s - self.seen_s
         measured_px_s = _moved_px(self, keypoints_px, box_px) / seconds
         self.followed_s += seconds
@@ -52,15 +52,15 @@ class _Track:
 
 
 class Tracker:
-    """Numbers the people of a clip, frame by frame.
+    """Assigns track ids to the people of a clip, frame by frame.
 
-    Everybody has an id from the first frame on: 1, 2, 3 and so on in the order of appearance, and none is given twice.
-    Who is gone for up to `MEMORY_S` and comes back where they were heading keeps theirs; later they are somebody new.
-    Everything follows from the frames so far: equal clips get equal ids.
+    Everybody has an id from the first frame on: 1, 2, 3 and so on in order of appearance; none is used twice. People
+    who are absent for up to `MEMORY_S` and reappear where they were heading keep their id; later they get a new one.
+    Ids depend only on the frames so far: equal clips get equal ids.
     """
 
     def __init__(self, fps: float, every: int = 1) -> None:
-        """`fps`: frame numbers in a second of the source, above 0 (else ValueError); one frame in `every` is given."""
+        """`fps`: frame numbers per second of the source, above 0 (else ValueError); one frame in `every` is given."""
         if not fps > 0:
             raise ValueError(f"tracking needs a frame rate above 0, not {fps}")
         self.fps, self.every = fps, every
@@ -69,12 +69,12 @@ class Tracker:
         self._last_frame = -1
 
     def __call__(self, people: Detections, frame: int, time_s: float | None = None) -> Detections:
-        """The same people in the same order, with `track_ids`; ids that they had are replaced.
+        """The same people in the same order, with `track_ids`; existing ids are replaced.
 
         Args:
-            people: of one frame, perhaps nobody; boxes (N, 4) square or not, joints where they are known.
-            frame: its number in the source; numbers ascend (else ValueError) and may leave some out.
-            time_s: when it is shown, ascending too; None where only the frame rate tells.
+            people: of one frame, possibly none; boxes (N, 4) square or not, joints where they are known.
+            frame: number in the source; increasing (else ValueError), gaps are allowed.
+            time_s: timestamp, increasing too; None where only the frame rate is known.
         """
         if frame <= self._last_frame:
             raise ValueError(f"frame {frame} does not come after frame {self._last_frame}")
@@ -96,7 +96,7 @@ class Tracker:
         return replace(people, track_ids=ids)
 
     def _alike(self, people: Detections, now_s: float) -> Array:
-        """(T, N) in 0..1: how well each person fits where each track should be now."""
+        """(T, N) similarity in 0..1 of each person and each predicted track."""
         if not self._tracks or not len(people):
             return np.zeros((len(self._tracks), len(people)))
         keypoints_px, boxes_px = self._expected(now_s)
@@ -109,7 +109,7 @@ class Tracker:
         return np.where(known, (joints[:count, count:] + boxes) / 2, boxes)
 
     def _expected(self, now_s: float) -> tuple[Array, Array]:
-        """Joints (T, 30, 3) and boxes (T, 4) of all tracks, moved to where they should be by now."""
+        """Predicted joints (T, 30, 3) and boxes (T, 4) of all tracks."""
         shifts = np.stack([track.shift_px(now_s - track.seen_s) for track in self._tracks])
         keypoints_px = np.stack([track.keypoints_px for track in self._tracks]).astype(np.float64)
         keypoints_px[..., :2] += shifts[:, None]
@@ -117,7 +117,7 @@ class Tracker:
 
 
 def pairs(alike: Array) -> Sequence[tuple[int, int]]:
-    """Rows and columns that belong together, the best fit first; each at most once, all more alike than `SAME`."""
+    """Matched rows and columns, best match first; each at most once, all more similar than `SAME`."""
     left, found = alike.copy(), []
     while left.size:
         row, column = np.unravel_index(left.argmax(), left.shape)
@@ -129,9 +129,9 @@ def pairs(alike: Array) -> Sequence[tuple[int, int]]:
 
 
 def _moved_px(track: _Track, keypoints_px: Array, box_px: Array) -> Array:
-    """(2,) how far somebody went since last seen: by the joints known both times, else by the box."""
+    """(2,) displacement of a person since last seen: from joints known both times, else from the box."""
     both = (track.keypoints_px[:, 2] > VALID_CONFIDENCE) & (keypoints_px[:, 2] > VALID_CONFIDENCE)
-    if both.sum() >= LEAST_SHARED_JOINTS:  # a box also moves when an arm is hidden
+    if both.sum() >= LEAST_SHARED_JOINTS:  # a box also moves when an arm is occluded
         return np.median(keypoints_px[both, :2].astype(np.float64) - track.keypoints_px[both, :2], axis=0)
     step: Array = box_px.astype(np.float64) - track.box_px
     return (step[:2] + step[2:]) / 2

@@ -22,11 +22,11 @@ def open_session(path: Path, backend: str = "auto", device: str = "auto", thread
     """Load a network.
 
     Args:
-        path: the file; how its name ends chooses the engine when `backend` is "auto".
-        backend: "auto", "onnxruntime", "openvino" or "tensorrt". Of two that can open a file "auto" takes the one
-            that `bench --choose` found faster here, and ONNX Runtime where nothing was measured.
-        device: "auto" (CUDA where the engine has it), "cpu" or "cuda".
-        threads: width of the session on the CPU; by default all cores.
+        path: the file; its suffix selects the engine if `backend` is "auto".
+        backend: "auto", "onnxruntime", "openvino" or "tensorrt". If two can open a file, "auto" takes the one that
+            `bench --choose` found faster here, or ONNX Runtime without a measurement.
+        device: "auto" (CUDA if the engine supports it), "cpu" or "cuda".
+        threads: number of CPU threads of the session; by default all cores.
 
     Raises:
         SessionError: unknown format, or the engine refuses the file.
@@ -51,7 +51,7 @@ def open_session(path: Path, backend: str = "auto", device: str = "auto", thread
 
 
 def _in_onnxruntime(path: Path, device: str, threads: int | None) -> Session:
-    """On a GPU with buffers and graphs of our own where the file's shapes allow that, by plain calls elsewhere."""
+    """Open on a GPU with our own buffers and graphs if the file's shapes allow it, else with plain calls."""
     from jotr_deploy.runtime.sessions import cuda
     from jotr_deploy.runtime.sessions.onnxruntime import CUDA, OnnxRuntimeSession, onnxruntime
 
@@ -61,17 +61,17 @@ def _in_onnxruntime(path: Path, device: str, threads: int | None) -> Session:
         try:
             return OnnxRuntimeCudaSession(path, threads=threads)
         except SessionError as error:
-            logging.getLogger("jotr_deploy").info("%s: plain calls of ONNX Runtime: %s", path.name, error.cause)
+            logging.getLogger("jotr_deploy").info("%s: plain ONNX Runtime calls: %s", path.name, error.cause)
     return OnnxRuntimeSession(path, device, threads)
 
 
 def _require_network_file(path: Path) -> None:
-    """Refuse what is no file of a network by its name, or is another one than its name says."""
+    """Refuse a file whose name is not that of a network, or whose content does not match its name."""
     kind, known = describe_file(path), f"give a file that ends in {', '.join(sorted(_BACKENDS))}"
     if not path.is_file():
         if kind == "no file at all":
             raise SessionError(f"{path}: no such network file", known)
-        raise SessionError(f"{path}: is no file of a network: it is {kind}", known)
+        raise SessionError(f"{path}: is not a network file: it is {kind}", known)
     able = _BACKENDS.get(path.suffix.lower())
     if kind == "an ONNX model" and (able is None or "tensorrt" in able):
         raise SessionError(f"{path}: cannot open '{path.suffix}': it is an ONNX model", f"call it {path.stem}.onnx")
@@ -82,7 +82,7 @@ def _require_network_file(path: Path) -> None:
 
 
 def _chosen(path: Path, device: str) -> str | None:
-    """What was measured for the CPU, where the file is to run there."""
+    """The engine measured to be faster on the CPU, if the file is to run there."""
     if path.suffix.lower() != ".onnx" or device == "cuda" or importlib.util.find_spec("openvino") is None:
         return None
     from jotr_deploy.runtime.sessions import cuda

@@ -1,4 +1,4 @@
-"""Which engine opens an ONNX file on this processor, where `bench --choose` has measured it."""
+"""The engine that opens an ONNX file on this CPU, if `bench --choose` has measured it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def choices() -> Path:
 
 
 def remembered(path: Path) -> str | None:
-    """The engine that was faster for a file with these bytes; None where nothing was measured."""
+    """The engine found faster for a file with these bytes; None if nothing was measured."""
     chosen = _stored().get(_here(), {})
     return chosen.get(sha256_of(path)) if chosen else None
 
 
 def remember(path: Path, backend: str) -> None:
-    """Open this file with that engine from now on.
+    """Remember to open this file with that engine.
 
     Raises:
         OutputError: the cache cannot be written.
@@ -37,7 +37,7 @@ def remember(path: Path, backend: str) -> None:
 
 
 def _stored() -> dict[str, dict[str, str]]:
-    """What the file says; a damaged one says nothing."""
+    """Content of the file; empty if it is damaged."""
     try:
         content: Any = json.loads(choices().read_text())
     except (OSError, ValueError):

@@ -1,6 +1,6 @@
-"""The little of CUDA that sessions need, through `cuda.bindings`: every call checked, everything given back once.
+"""A minimal CUDA layer over `cuda.bindings`: every call is checked, every resource is released exactly once.
 
-All of it lives in the primary context of the current device, which is also PyTorch's, ONNX Runtime's and TensorRT's.
+Everything lives in the primary context of the current device, shared with PyTorch, ONNX Runtime and TensorRT.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from numpy.typing import NDArray
 from jotr_deploy.errors import JotrDeployError, MissingDependency, SessionError, install
 
 _REMEDIES = {
-    "cudaErrorMemoryAllocation": "free GPU memory (nvidia-smi shows who has it), or use an engine for smaller batches",
+    "cudaErrorMemoryAllocation": "free GPU memory (nvidia-smi shows its users), or use an engine for smaller batches",
     "cudaErrorInsufficientDriver": "install or update the NVIDIA driver; nvidia-smi shows its version",
-    "cudaErrorNoDevice": "this needs an NVIDIA GPU that this process may see (CUDA_VISIBLE_DEVICES)",
+    "cudaErrorNoDevice": "this needs an NVIDIA GPU that is visible to this process (CUDA_VISIBLE_DEVICES)",
 }
-_REMEDY = "jotr-deploy doctor shows what this machine has; the kernel log (dmesg) says more about a GPU that failed"
+_REMEDY = "jotr-deploy doctor shows the hardware found; the kernel log (dmesg) has details about a GPU that failed"
 
 
 def check(answer: tuple[Any, ...], doing: str) -> Any:
-    """The result of a call of `cuda.bindings`, which answers `(status, *results)`.
+    """The result of a call to `cuda.bindings`, which returns `(status, *results)`.
 
     Args:
-        answer: of the call; with several results a tuple of them is returned, with none None.
+        answer: of the call; several results are returned as a tuple, none as None.
         doing: completes "CUDA cannot ...".
 
     Raises:
@@ -58,7 +58,7 @@ def _bindings(name: str) -> Any:
 
 
 def available() -> bool:
-    """Whether this process can use a GPU through CUDA."""
+    """True if this process can use a GPU through CUDA."""
     try:
         return check(runtime().cudaGetDeviceCount(), "count the GPUs") > 0
     except JotrDeployError:
@@ -67,23 +67,23 @@ def available() -> bool:
 
 @dataclass(frozen=True)
 class DeviceInfo:
-    """The current GPU and what drives it."""
+    """The current GPU and its driver."""
 
     index: int
     name: str
     capability: str
     """Compute capability, "8.7"."""
     driver: str
-    """The newest CUDA version the driver runs, "13.2"."""
+    """The newest CUDA version that the driver supports, "13.2"."""
     runtime: str
     """Version of the CUDA runtime in use, "13.0"."""
 
 
 def device_info() -> DeviceInfo:
-    """What the current GPU is.
+    """Properties of the current GPU.
 
     Raises:
-        SessionError: there is none, or no driver.
+        SessionError: no GPU, or no driver.
     """
     rt = runtime()
     index = check(rt.cudaGetDevice(), "find a GPU")
@@ -100,45 +100,45 @@ def device_info() -> DeviceInfo:
 
 
 def require_primary_context() -> None:
-    """Refuse a CUDA context that is not the device's primary one: what was made in one is invalid in the other.
+    """Refuse a CUDA context that is not the device's primary one: resources of one are invalid in the other.
 
     Raises:
-        SessionError: PyCUDA, or whoever else made a context of its own, has it current in this thread.
+        SessionError: PyCUDA, or another library with a context of its own, has it current in this thread.
     """
     try:
         driver = _bindings("driver")
         check(driver.cuInit(0), "start the driver")
-    except RuntimeError as error:  # cuda.bindings did not find the driver's library
+    except RuntimeError as error:  # cuda.bindings did not find the driver library
         raise SessionError(f"CUDA has no driver ({error})", _REMEDIES["cudaErrorInsufficientDriver"]) from None
     current = check(driver.cuCtxGetCurrent(), "read the current context")
     if not int(current):
-        return  # the first call of the runtime will make the primary one current
+        return  # the first runtime call will make the primary one current
     device = check(driver.cuCtxGetDevice(), "read the context's GPU")
     primary = check(driver.cuDevicePrimaryCtxRetain(device), "find the primary context")
-    check(driver.cuDevicePrimaryCtxRelease(device), "let go of the primary context")
+    check(driver.cuDevicePrimaryCtxRelease(device), "release the primary context")
     if int(primary) != int(current):
         raise SessionError(
             "the current CUDA context is not the GPU's primary one (pycuda.autoinit makes its own)",
-            "import pycuda.autoprimaryctx in place of pycuda.autoinit",
+            "import pycuda.autoprimaryctx instead of pycuda.autoinit",
         )
 
 
 class _Owned:
-    """Something CUDA lent us: given back by `release`, else when it is collected, never twice."""
+    """A CUDA resource: released by `release`, else when it is garbage-collected, never twice."""
 
     def __init__(self, handle: Any, give_back: Callable[[Any], Any]) -> None:
         self.handle = handle
         self._give_back = weakref.finalize(self, give_back, handle)
 
     def release(self) -> None:
-        """Give it back now. The status does not matter: nothing can be mended any more."""
+        """Release it now. The status is ignored, as nothing can be done about it."""
         self._give_back()
 
 
 class Memory(_Owned):
-    """A block of memory, on the GPU or pinned on the host; make it with `on_device` or `pinned`.
+    """A block of memory, on the GPU or pinned on the host; made by `on_device` or `pinned`.
 
-    Arrays that look into it say so in `viewers`: while one is alive the block outlives its `release`.
+    Arrays that view it are registered in `viewers`: while one is alive the block outlives its `release`.
     """
 
     def __init__(self, pointer: int, nbytes: int, give_back: Callable[[Any], Any]) -> None:
@@ -155,18 +155,18 @@ class Memory(_Owned):
 
     @classmethod
     def pinned(cls, nbytes: int) -> Memory:
-        """Allocate page-locked host memory, which the GPU copies from and to by itself."""
+        """Allocate page-locked host memory, which the GPU can copy from and to directly."""
         rt, nbytes = runtime(), max(nbytes, 1)
         pointer = check(rt.cudaMallocHost(nbytes), f"allocate {_size(nbytes)} of pinned host memory")
         return cls(int(pointer), nbytes, rt.cudaFreeHost)
 
     def release(self) -> None:
-        """Free the block, or leave that to the last array that looks into it."""
+        """Free the block, or leave that to the last array that views it."""
         if not len(self.viewers):
             super().release()
 
     def as_array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-        """Look into pinned memory; the array is valid until `release`."""
+        """A view of pinned memory as an array, valid until `release`."""
         raw = (ctypes.c_ubyte * (int(np.prod(shape)) * dtype.itemsize)).from_address(self.pointer)
         return np.ctypeslib.as_array(raw).view(dtype).reshape(shape)
 
@@ -176,7 +176,7 @@ def _size(nbytes: int) -> str:
 
 
 class Event(_Owned):
-    """A mark in a stream, with the GPU's time."""
+    """A marker in a stream, with a GPU timestamp."""
 
     def __init__(self) -> None:
         self._rt = runtime()
@@ -184,20 +184,20 @@ class Event(_Owned):
         super().__init__(made, self._rt.cudaEventDestroy)
 
     def ms_since(self, earlier: Event) -> float:
-        """Milliseconds on the GPU between two marks that it has passed."""
+        """Milliseconds on the GPU between two markers that it has passed."""
         return check(self._rt.cudaEventElapsedTime(earlier.handle, self.handle), "read the time between two events")
 
 
 class Graph(_Owned):
-    """Captured work, launched as one."""
+    """Captured work, launched as a whole."""
 
     def launch(self, stream: Stream) -> None:
-        """Queue the whole work again."""
+        """Queue the captured work again."""
         check(runtime().cudaGraphLaunch(self.handle, stream.handle), "launch a graph")
 
 
 class Stream(_Owned):
-    """A queue of work of its own: never the default stream, on which engines synchronise the device."""
+    """A queue of GPU work, separate from the default stream, on which engines synchronise the device."""
 
     def __init__(self) -> None:
         self._rt = runtime()
@@ -222,24 +222,24 @@ class Stream(_Owned):
         check(self._rt.cudaMemcpyAsync(target, source, nbytes, kind, self.handle), f"copy {_size(nbytes)}")
 
     def record(self, event: Event) -> None:
-        """Queue a mark."""
+        """Queue a marker."""
         check(self._rt.cudaEventRecord(event.handle, self.handle), "record an event")
 
     def wait_for(self, producer: int) -> None:
-        """Let what is queued here from now on wait for what another stream, by its handle, has queued so far."""
+        """Let later work in this stream wait for everything queued so far in another stream, given by its handle."""
         event = Event()
         check(self._rt.cudaEventRecord(event.handle, producer), "record an event in the stream of an array")
         check(self._rt.cudaStreamWaitEvent(self.handle, event.handle, 0), "wait for the stream of an array")
 
     def synchronize(self) -> None:
-        """Wait until everything queued is done."""
+        """Wait until all queued work is done."""
         check(self._rt.cudaStreamSynchronize(self.handle), "finish the work on the GPU")
 
     def capture(self, queue: Callable[[], None]) -> Graph:
-        """What `queue` puts into this stream, as a graph; none of it runs.
+        """Capture the work that `queue` puts into this stream as a graph, without running it.
 
         Raises:
-            SessionError: some of the work cannot be captured. The stream is usable again.
+            SessionError: some of the work cannot be captured; the stream remains usable.
         """
         rt = self._rt
         mode = rt.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
@@ -257,7 +257,7 @@ class Stream(_Owned):
         return Graph(executable, rt.cudaGraphExecDestroy)
 
     def abandon_capture(self) -> None:
-        """End a capture that failed, whoever began it, if it still goes on; and forget its error."""
+        """End a failed capture that is still in progress, whatever began it, and clear its error."""
         status, graph = self._rt.cudaStreamEndCapture(self.handle)
         if int(status) == 0:
             self._rt.cudaGraphDestroy(graph)

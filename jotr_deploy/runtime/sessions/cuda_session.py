@@ -1,4 +1,4 @@
-"""What sessions on an NVIDIA GPU share: buffers, copies, batches of any size, graphs, times. Engines only enqueue."""
+"""Common part of sessions on an NVIDIA GPU: buffers, copies, batching, graphs, timing. Engines only enqueue."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from jotr_deploy.runtime.sessions.session import Session, TensorSpec
 from jotr_deploy.support.aliases import Array
 
 BATCH = "batch"
-"""Name of the first dimension of every input and output."""
+"""Name of the first dimension of all inputs and outputs."""
 MAX_GRAPHS = 32
-"""Each holds memory; what comes after them is enqueued plainly."""
-_ALIGNMENT = 256  # of every address that TensorRT takes
+"""Limit on graphs, as each takes memory; further calls are enqueued without one."""
+_ALIGNMENT = 256  # of every address passed to TensorRT
 _MANY_KEYS = 1024
 
 Key = tuple[int, ...]  # batch size, then the addresses of all inputs
@@ -33,30 +33,30 @@ Launch = Callable[[int, Addresses], None]
 
 @dataclass(frozen=True)
 class Buffer:
-    """Room for `max_batch` rows of one input or output, on the GPU and pinned on the host."""
+    """Space for `max_batch` rows of one input or output, on the GPU and pinned on the host."""
 
     row_bytes: int
     device: cuda.Memory
     pinned: cuda.Memory
-    host: Array  # (max_batch, ...), looks into `pinned`
+    host: Array  # (max_batch, ...), a view of `pinned`
 
 
 class CudaSession(Session):
-    """A network on an NVIDIA GPU, in the current CUDA device.
+    """A network on an NVIDIA GPU, on the current CUDA device.
 
-    Batches above `max_batch` are split, those below `min_batch` filled up with their last row and cut again. Inputs
-    may also be CUDA arrays of other libraries: they are read where they are. When the same buffers come a second
+    Batches above `max_batch` are split; those below `min_batch` are padded with their last row, and cut again after.
+    Inputs may also be CUDA arrays of other libraries, which are read in place. When the same buffers appear a second
     time at the same batch size, the call is captured as a CUDA graph; an engine that cannot be captured is enqueued
-    plainly from then on, and the log says so.
+    without graphs from then on, and the log reports it.
 
-    A subclass sets the specifications and batch limits, calls `_allocate`, and knows how to enqueue and to capture.
+    A subclass sets the specifications and batch limits, calls `_allocate`, and implements enqueueing and capturing.
     """
 
     device = "cuda"
     min_batch: int
     max_batch: int
     times: Mapping[str, float]
-    """Of the last call, milliseconds: host time of the engine's call ("enqueue"), and by events on the GPU the network
+    """Milliseconds of the last call: host time of the engine's call ("enqueue"), and from GPU events the network
     ("gpu") and the copies ("h2d", "d2h")."""
 
     _resources: ExitStack
@@ -66,15 +66,15 @@ class CudaSession(Session):
         """Run the network once; see `Session`.
 
         Args:
-            feeds: by input name, arrays of the host or the GPU in any mixture.
+            feeds: by input name, host and GPU arrays in any mixture.
         """
         return self._run(self._accept(feeds))
 
     def run_on_device(self, feeds: Mapping[str, Any]) -> dict[str, DeviceArray]:
         """Run the network once and leave the results on the GPU.
 
-        The results lie in the session's own memory: valid until its next call. The GPU is done with everything when
-        this returns, so no stream has to wait.
+        The results are in the session's own memory, valid until its next call. The GPU is done when this returns, so
+        no stream has to wait.
 
         Raises:
             SessionError: see `__call__`; more rows than `max_batch`.
@@ -87,18 +87,18 @@ class CudaSession(Session):
 
     @abstractmethod
     def _enqueue(self, batch: int, addresses: Addresses) -> None:
-        """Queue the network on `_stream`, reading and writing at the addresses."""
+        """Queue the network on `_stream`, reading and writing at these addresses."""
 
     @abstractmethod
     def _capture(self, batch: int, addresses: Addresses) -> Launch:
-        """Capture the same as a graph and return what launches it, for this batch and these addresses.
+        """Capture the same as a graph and return its launcher, for this batch and these addresses.
 
         Raises:
             SessionError: the engine cannot be captured.
         """
 
     def _allocate(self, graphs: bool) -> None:
-        """Get buffers for every input and output; `_resources` gives them back."""
+        """Allocate buffers for every input and output; `_resources` releases them."""
         self._events = [self._own(cuda.Event()) for _ in range(4)]
         self._buffers = {name: self._buffer(spec) for name, spec in {**self.inputs, **self.outputs}.items()}
         self._capturing = graphs
@@ -132,7 +132,7 @@ class CudaSession(Session):
         rows = len(next(iter(feeds.values())))
         if rows > self.max_batch:
             raise SessionError(
-                f"{self.path.name}: {rows} rows at once, results on the GPU have room for {self.max_batch}",
+                f"{self.path.name}: {rows} rows at once, but results on the GPU have room for {self.max_batch}",
                 f"call it with at most {self.max_batch} rows",
             )
         return rows
@@ -162,7 +162,7 @@ class CudaSession(Session):
         self.times = dict.fromkeys(("enqueue", "gpu", "h2d", "d2h"), 0.0)
 
     def _once(self, feeds: Mapping[str, Any], rows: int, fetch: bool, launch: Launch | None = None) -> None:
-        """One call of the engine, from staging to the end of the work on the GPU; its times are added up."""
+        """One call of the engine, from staging to completion on the GPU; its times are added up."""
         if rows == 0:
             return
         batch = max(rows, self.min_batch)
@@ -206,7 +206,7 @@ class CudaSession(Session):
             self._stream.on_device(target + index * row, feed.pointer + (len(feed) - 1) * row, row)
 
     def _launcher(self, batch: int, addresses: Addresses) -> Launch:
-        """The graph of these buffers at this batch size, captured the second time they come; else a plain call."""
+        """The graph for these buffers and batch size, captured the second time they appear; else a plain call."""
         key = (batch, *(addresses[name] for name in self.inputs))
         if key not in self._graphs and key in self._met and self._capturing and len(self._graphs) < MAX_GRAPHS:
             try:
@@ -216,12 +216,12 @@ class CudaSession(Session):
                 logging.getLogger("jotr_deploy").warning(
                     "%s: no CUDA graphs, plain calls instead: %s", self.path.name, error.cause
                 )
-        if len(self._met) >= _MANY_KEYS:  # arrays that never come back
+        if len(self._met) >= _MANY_KEYS:  # arrays that never reappear
             self._met.clear()
         self._met.add(key)
         return self._graphs.get(key, self._enqueue)
 
 
 def _usable_in_place(feed: Any, batch: int) -> bool:
-    """Whether an engine can read an array where it is: on the GPU, aligned, nothing to fill up."""
+    """True if an engine can read an array in place: on the GPU, aligned, no padding needed."""
     return isinstance(feed, DeviceArray) and len(feed) == batch and feed.pointer % _ALIGNMENT == 0

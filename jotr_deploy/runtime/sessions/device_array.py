@@ -1,4 +1,4 @@
-"""Arrays on the GPU, to and from other libraries without a copy: DLPack and `__cuda_array_interface__`."""
+"""Arrays on the GPU, exchanged with other libraries without a copy: DLPack and `__cuda_array_interface__`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jotr_deploy.runtime.sessions import cuda
 
 _CUDA, _CUDA_MANAGED = 2, 13  # DLDeviceType
 _NAME = b"dltensor"
-_KINDS = {"i": 0, "u": 1, "f": 2, "b": 6}  # NumPy's letter -> DLDataTypeCode
+_KINDS = {"i": 0, "u": 1, "f": 2, "b": 6}  # NumPy's type character -> DLDataTypeCode
 _MAKE_CONTIGUOUS = "give a C-contiguous array (torch: .contiguous(), CuPy: ascontiguousarray)"
 
 
@@ -21,8 +21,8 @@ _MAKE_CONTIGUOUS = "give a C-contiguous array (torch: .contiguous(), CuPy: ascon
 class DeviceArray:
     """A C-contiguous array on the GPU.
 
-    What a session hands out lies in the session's own memory: valid until the session's next call, and the memory
-    itself as long as the array or a view of it lives. `torch.from_dlpack(array)`, `cupy.asarray(array)`.
+    An array returned by a session is in the session's own memory: its values are valid until the session's next call,
+    the memory as long as the array or a view of it lives. `torch.from_dlpack(array)`, `cupy.asarray(array)`.
     """
 
     pointer: int
@@ -45,7 +45,7 @@ class DeviceArray:
         return self.shape[0]
 
     def __getitem__(self, rows: slice) -> DeviceArray:
-        """Some rows, in the same memory; a step of 1."""
+        """Some rows as a view of the same memory; the step must be 1."""
         start, stop, _ = rows.indices(len(self))
         row = self.nbytes // max(len(self), 1)
         shape = (max(stop - start, 0), *self.shape[1:])
@@ -53,7 +53,7 @@ class DeviceArray:
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
-        """Version 3; no stream: the values are there."""
+        """Version 3; no stream, as the values are complete."""
         pointer = self.pointer if self.nbytes else 0
         return {"shape": self.shape, "typestr": self.dtype.str, "data": (pointer, False), "version": 3, "stream": None}
 
@@ -63,21 +63,21 @@ class DeviceArray:
     def __dlpack__(
         self, *, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: Any = None
     ) -> Any:
-        """A capsule without a version, which every consumer takes. The values are there: no stream has to wait."""
+        """An unversioned capsule, which every consumer accepts. The values are complete: no stream has to wait."""
         if copy or (dl_device is not None and tuple(map(int, dl_device)) != self.__dlpack_device__()):
-            raise BufferError("this array is shared as it is, on its own device; copy it with your own library")
+            raise BufferError("this array is only shared in place, on its own device; copy it with your own library")
         return _capsule(self, _CUDA)
 
 
 def from_cuda(feed: Any, stream: cuda.Stream) -> Any:
-    """Another library's CUDA array as a `DeviceArray`, its values ready for `stream`; anything else as it is.
+    """Another library's CUDA array as a `DeviceArray`, its values ready for `stream`; anything else unchanged.
 
     Args:
-        feed: of PyTorch, CuPy, JAX, Numba, PyCUDA, or an array of the host.
-        stream: the one that will read it.
+        feed: an array of PyTorch, CuPy, JAX, Numba or PyCUDA, or of the host.
+        stream: the stream that will read it.
 
     Raises:
-        SessionError: the array is not contiguous, has a type NumPy lacks, or lies on another GPU.
+        SessionError: the array is not contiguous, has a type that NumPy lacks, or is on another GPU.
     """
     if isinstance(feed, (np.ndarray, DeviceArray)):
         return feed
@@ -89,13 +89,13 @@ def from_cuda(feed: Any, stream: cuda.Stream) -> Any:
 
 
 def _from_interface(feed: Any, stream: cuda.Stream) -> DeviceArray:
-    cuda.require_primary_context()  # PyCUDA's arrays come this way
+    cuda.require_primary_context()  # PyCUDA's arrays arrive here
     interface = feed.__cuda_array_interface__
     shape, dtype = tuple(interface["shape"]), np.dtype(interface["typestr"])
     strides = interface.get("strides")
     if strides is not None:
         _require_contiguous(shape, tuple(step // dtype.itemsize for step in strides))
-    # Before version 3 nobody says which stream fills the array: most use the default stream, whose handle is 1.
+    # Before version 3 the stream that fills the array is not stated: most use the default stream, whose handle is 1.
     producer = interface.get("stream", 1 if interface["version"] < 3 else None)
     if producer is not None:
         stream.wait_for(producer)
@@ -105,7 +105,7 @@ def _from_interface(feed: Any, stream: cuda.Stream) -> DeviceArray:
 def _from_dlpack(feed: Any, stream: cuda.Stream) -> DeviceArray:
     if feed.__dlpack_device__()[1] != stream.device:
         raise SessionError(
-            f"an input lies on GPU {feed.__dlpack_device__()[1]}, the session runs on GPU {stream.device}",
+            f"an input is on GPU {feed.__dlpack_device__()[1]}, the session runs on GPU {stream.device}",
             "copy it to the session's GPU",
         )
     capsule = feed.__dlpack__(stream=stream.pointer)  # the producer makes our stream wait for its own
@@ -115,14 +115,14 @@ def _from_dlpack(feed: Any, stream: cuda.Stream) -> DeviceArray:
         _require_contiguous(shape, tuple(tensor.strides[: tensor.ndim]))
     kind = next((letter for letter, code in _KINDS.items() if code == tensor.code), None)
     if kind is None or tensor.lanes != 1:
-        raise SessionError("an input on the GPU is of a type that no network takes", "give float32 arrays")
-    # The capsule is not consumed: its own destructor frees what it holds, once nobody needs the array any more.
+        raise SessionError("an input on the GPU has a type that no network takes", "give float32 arrays")
+    # The capsule is not consumed: its own destructor frees the content once the array is no longer needed.
     pointer = (tensor.data or 0) + tensor.byte_offset
     return DeviceArray(pointer, shape, np.dtype(f"{kind}{tensor.bits // 8}"), capsule, tensor.device_id)
 
 
 def _require_contiguous(shape: tuple[int, ...], strides: tuple[int, ...]) -> None:
-    """Refuse strides, in elements, other than those of C order; axes of one element may have any."""
+    """Refuse strides, in elements, other than those of C order; axes of length one may have any."""
     expected = 1
     for size, step in zip(reversed(shape), reversed(strides), strict=True):
         if size > 1 and step != expected and 0 not in shape:
@@ -130,7 +130,7 @@ def _require_contiguous(shape: tuple[int, ...], strides: tuple[int, ...]) -> Non
         expected *= size
 
 
-# ── DLPack's structures, version 0 ───────────────────────────────────────────────────────────────────────────────
+# ── DLPack structures, version 0 ─────────────────────────────────────────────────────────────────────────────────
 
 
 class _Tensor(ctypes.Structure):
@@ -155,7 +155,7 @@ class _Managed(ctypes.Structure):
     _fields_ = (("tensor", _Tensor), ("context", ctypes.c_void_p), ("deleter", _Deleter))
 
 
-# The destructor gets a capsule that is going away: as a bare address, since a new reference would revive it.
+# The destructor gets a capsule being destroyed: as a bare address, since a new reference would revive it.
 _get_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
     ("PyCapsule_GetPointer", ctypes.pythonapi)
 )
@@ -168,7 +168,7 @@ _new_capsule = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_cha
 )
 
 _lent: dict[int, tuple[Any, ...]] = {}
-"""What consumers of capsules hold: address of the structure -> it, and what must live as long."""
+"""Structures held by consumers of capsules: address of the structure -> it, and objects that must live as long."""
 
 
 def _take_back(address: int) -> None:
@@ -184,7 +184,7 @@ _on_delete, _on_destroy = _Deleter(_take_back), _Deleter(_destroy)
 
 
 def _capsule(array: DeviceArray, device_type: int) -> Any:
-    """A capsule that keeps `array` alive until its consumer, or nobody, needs it."""
+    """A capsule that keeps `array` alive until its consumer releases it, or the unused capsule is destroyed."""
     sizes, axes = array.shape, range(array.ndim)
     shape = (ctypes.c_int64 * array.ndim)(*sizes)
     strides = (ctypes.c_int64 * array.ndim)(*(int(np.prod(sizes[axis + 1 :])) for axis in axes))

@@ -1,4 +1,4 @@
-"""Lines that libraries print by themselves, kept off the terminal."""
+"""Redirection of lines that libraries print, to keep them off the terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 
 @contextmanager
 def output_to(file: int) -> Iterator[None]:
-    """Standard output and error of the process go to a file, by descriptor, within the block."""
+    """Redirect the process's standard output and error to a file, by descriptor, within the block."""
     ctypes.CDLL(None).fflush(None)
     kept = {}
     for descriptor in (1, 2):

@@ -1,4 +1,4 @@
-"""ONNX Runtime behind the session contract."""
+"""ONNX Runtime as a `Session`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from jotr_deploy.support.read_errors import shortened, something_else
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 _EXPORT_AGAIN = "check the file; export it again"
-_COPY = "copy the file of weights as well, into the folder of this one and under the name that it has"
+_COPY = "also copy the weights file, into the folder of this one and under its original name"
 _OTHER_OPERATORS = "export it without operators of other libraries, such as plugins of TensorRT or mmdeploy"
 _KNOWN_REASONS = tuple(
     (re.compile(pattern), remedy)
@@ -83,13 +83,21 @@ def onnxruntime() -> ModuleType:
         import onnxruntime
     except ImportError:
         raise MissingDependency(
-            "ONNX Runtime is not installed", f"{install('cpu')}; for CUDA gpu in place of cpu"
+            "ONNX Runtime is not installed", f"{install('cpu')}; for CUDA, gpu instead of cpu"
         ) from None
     return onnxruntime
 
 
+def has_cuda() -> bool:
+    """Whether ONNX Runtime is here and has CUDA."""
+    try:
+        return CUDA in onnxruntime().get_available_providers()
+    except MissingDependency:
+        return False
+
+
 def profiled(path: Path, feeds: Mapping[str, Array], calls: int, threads: int | None = None) -> list[list[Kernel]]:
-    """The steps of some calls on the CPU, after one that is not among them.
+    """The kernels of several calls on the CPU, after a warm-up call.
 
     Raises:
         SessionError: the file cannot be loaded.
@@ -111,16 +119,16 @@ def profiled(path: Path, feeds: Mapping[str, Array], calls: int, threads: int | 
 
 
 def load(network: Path | bytes, providers: list[Any], threads: int | None = None, profile: Path | None = None) -> Any:
-    """An `InferenceSession` of a file, or of a model in memory; `profile` is a folder to write the times of steps to.
+    """An `InferenceSession` for a file, or for a model in memory; `profile` is a folder for the timings of its kernels.
 
-    A network in float8 is computed in float32 between its codes: ONNX Runtime's later optimisations would make integer
-    kernels of it, which it then refuses, so only the basic ones are left on.
+    A network in float8 is computed in float32 between its codes: ONNX Runtime's later optimisations would turn it into
+    integer kernels, which it then refuses, so only the basic optimisations are enabled.
 
     Raises:
         SessionError: ONNX Runtime refuses the file.
     """
     options = onnxruntime().SessionOptions()
-    options.log_severity_level = 4  # what it logs as an error it raises as well
+    options.log_severity_level = 4  # errors are also raised
     if sums_saturate():
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     if profile is not None:
@@ -130,7 +138,7 @@ def load(network: Path | bytes, providers: list[Any], threads: int | None = None
     source = network if isinstance(network, bytes) else str(network)
 
     def opened(wanted: list[Any]) -> Any:
-        # Its own fallback to the CPU prints; it is done below.
+        # ONNX Runtime's own fallback to the CPU prints; it is handled below.
         return onnxruntime().InferenceSession(source, options, providers=wanted, enable_fallback=0)
 
     try:
@@ -143,7 +151,7 @@ def load(network: Path | bytes, providers: list[Any], threads: int | None = None
             if CUDA not in providers:
                 raise
             return opened([CPU])
-    except Exception as error:  # ONNX Runtime's own classes derive from Exception only
+    except Exception as error:  # ONNX Runtime's own classes only derive from Exception
         raise _refused(network, error) from None
 
 
@@ -157,7 +165,7 @@ def _refused(network: Path | bytes, error: Exception) -> SessionError:
 
 
 def _reason(text: str) -> tuple[str, str]:
-    """Of a message of ONNX Runtime what it says of the file, and what to do."""
+    """The reason in a message of ONNX Runtime, and the remedy."""
     for pattern, remedy in _KNOWN_REASONS:
         if found := pattern.search(text):
             return found.group(), remedy
@@ -165,17 +173,17 @@ def _reason(text: str) -> tuple[str, str]:
 
 
 def no_cuda() -> SessionError:
-    """What to say where ONNX Runtime has CUDA and fell back to the CPU."""
+    """The error for an ONNX Runtime with CUDA that fell back to the CPU."""
     return SessionError(
-        "ONNX Runtime could not use CUDA", "jotr-deploy doctor says what is missing; or use --device cpu"
+        "ONNX Runtime could not use CUDA", "run jotr-deploy doctor to see what is missing; or use --device cpu"
     )
 
 
 def specifications(path: Path, session: Any) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
-    """Inputs and outputs of an `InferenceSession`.
+    """Input and output specifications of an `InferenceSession`.
 
     Raises:
-        SessionError: one is of a type NumPy lacks.
+        SessionError: a type that NumPy lacks.
     """
     try:
         inputs = {node.name: _spec(path, node) for node in session.get_inputs()}
@@ -188,7 +196,7 @@ def metadata(path: Path, session: Any) -> dict[str, str]:
     """The `metadata_props` of an `InferenceSession`.
 
     Raises:
-        SessionError: they are not text.
+        SessionError: it is not text.
     """
     try:
         return dict(session.get_modelmeta().custom_metadata_map)

@@ -1,4 +1,4 @@
-"""ONNX Runtime on a GPU with our own buffers, on our own stream, its runs captured as CUDA graphs."""
+"""ONNX Runtime on a GPU with our own buffers and stream, its runs captured as CUDA graphs."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from jotr_deploy.runtime.sessions.onnxruntime import (
 from jotr_deploy.runtime.sessions.session import TensorSpec
 
 MAX_BATCH = 32
-"""Rows in one call at most; ONNX Runtime itself has no limit, but the buffers have a size."""
-_GRAPH = "gpu_graph_id"  # one graph a number; -1: neither capture nor replay
+"""Maximum number of rows per call; ONNX Runtime has no limit, but the buffers have a size."""
+_GRAPH = "gpu_graph_id"  # one graph per number; -1: neither capture nor replay
 _NO_WAIT = "disable_synchronize_execution_providers"
 
 
 class OnnxRuntimeCudaSession(CudaSession):
-    """An ONNX file whose inputs and outputs all have the batch as their first, and only dynamic, dimension.
+    """An ONNX file whose inputs and outputs have the batch as their first, and only dynamic, dimension.
 
-    ONNX Runtime waits for a replayed graph, so that "enqueue" in `times` then holds the network, too.
+    ONNX Runtime waits for a replayed graph, so "enqueue" in `times` then includes the network.
     """
 
     def __init__(self, path: Path, graphs: bool = True, threads: int | None = None) -> None:
         """Load a network.
 
         Raises:
-            SessionError: ONNX Runtime refuses the file or the GPU, other dimensions are dynamic, or no memory.
+            SessionError: ONNX Runtime rejects the file or the GPU, other dimensions are dynamic, or out of memory.
             MissingDependency: no ONNX Runtime or no cuda-bindings.
         """
         self.path, self._threads = path, threads
@@ -59,13 +59,13 @@ class OnnxRuntimeCudaSession(CudaSession):
         for name, spec in specs.items():
             if not spec.shape or not isinstance(spec.shape[0], str) or any(isinstance(n, str) for n in spec.shape[1:]):
                 raise SessionError(
-                    f"{self.path}: {name} is {spec}, only a first dimension that is the batch may be dynamic",
+                    f"{self.path}: {name} is {spec}, but only the first dimension, the batch, may be dynamic",
                     "export the network with fixed sizes and a dynamic batch",
                 )
         return {name: TensorSpec(spec.dtype, (BATCH, *spec.shape[1:])) for name, spec in specs.items()}
 
     def _load(self, graphs: bool) -> None:
-        """Load the network, without graphs where ONNX Runtime does not allow them for it."""
+        """Load the network, without graphs if ONNX Runtime does not allow them for it."""
         load_libraries()
         try:
             self._session: Any = load(self.path, self._providers(graphs), self._threads)
@@ -103,7 +103,7 @@ class OnnxRuntimeCudaSession(CudaSession):
     def _run_bound(self, binding: Any, options: Any) -> None:
         try:
             self._session.run_with_iobinding(binding, options)
-        except Exception as error:  # ONNX Runtime's own classes derive from Exception only
+        except Exception as error:  # ONNX Runtime's own classes only derive from Exception
             raise SessionError(
                 f"{self.path}: ONNX Runtime cannot run it on the GPU ({first_line(error)})",
                 "report this with the versions of `doctor`; or use --device cpu",
@@ -118,12 +118,12 @@ class OnnxRuntimeCudaSession(CudaSession):
         self._run_bound(self._binding, self._plain)
 
     def _capture(self, batch: int, addresses: Addresses) -> Launch:
-        """ONNX Runtime captures by itself, in the first run with a new number."""
+        """Let ONNX Runtime capture a graph, which it does in the first run with a new number."""
         binding, number = self._bind(batch, addresses), {_GRAPH: str(len(self._graphs) + 1)}
         try:
             self._run_bound(binding, _options(number))
         except SessionError:
-            # What a failed capture leaves in the session nobody says: begin anew, without graphs.
+            # The state of a session after a failed capture is undefined: start again, without graphs.
             self._stream.abandon_capture()
             self._forget()
             self._graphs.clear()
@@ -141,7 +141,7 @@ def _options(entries: dict[str, str]) -> Any:
 
 
 def load_libraries() -> None:
-    """Let ONNX Runtime find CUDA and cuDNN among pip's packages; what it misses, loading the network will say."""
+    """Help ONNX Runtime find CUDA and cuDNN among pip's packages; loading a network reports what is missing."""
     if hasattr(onnxruntime(), "preload_dlls"):  # from 1.21
         with redirect_stdout(io.StringIO()):
             onnxruntime().preload_dlls()

@@ -1,6 +1,6 @@
-"""OpenVINO behind the session contract: static shapes, and less than float32 where the file says so.
+"""OpenVINO as a `Session`: static shapes, and reduced precision if the file asks for it.
 
-OpenVINO has one precision for a whole model; a file that wants several is cut into stages (`openvino_stages`).
+OpenVINO has one precision per model; a file that needs several is split into stages (`openvino_stages`).
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from jotr_deploy.support.processor import sums_saturate
 from jotr_deploy.support.read_errors import read_onnx, shortened, something_else
 
 PARTS = (8, 4, 2, 1)
-"""Batch sizes that are compiled, each when it is first needed; other batches are put together from them."""
+"""Batch sizes to compile, each when first needed; other batches are composed of them."""
 BATCH = "batch"
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A compiled model of one batch size."""
+    """A model compiled for one batch size."""
 
     request: Any
     inputs: tuple[str, ...]
@@ -43,7 +43,7 @@ class Stage:
         return {name: results[name] for name in self.outputs}
 
     def steps(self) -> list[Kernel]:
-        """Those of the last call; their times are zero unless the model was compiled to count them."""
+        """Kernels of the last call; their times are zero unless the model was compiled for profiling."""
         ran = [step for step in self.request.get_profiling_info() if step.status == step.Status.EXECUTED]
         return [Kernel(step.node_name, step.node_type, step.real_time.total_seconds() * 1000) for step in ran]
 
@@ -65,7 +65,7 @@ class OpenVINOSession(Session):
         }
         model = _read(self._core, path)
         if sums_saturate() and any(node.get_type_name() == "FakeQuantize" for node in model.get_ops()):
-            # Its switch against integer kernels is no way out: from the second call on results were others (2026.4).
+            # OpenVINO's switch against integer kernels does not help: results differed from the second call (2026.4).
             raise SessionError(
                 f"{path}: OpenVINO's int8 kernels clip sums on this processor, which has no VNNI",
                 "run the int8 file for ONNX Runtime, or fp32",
@@ -77,7 +77,7 @@ class OpenVINOSession(Session):
             spec.shape[:1] == (BATCH,) and "?" not in spec.shape
             for spec in (*self.inputs.values(), *self.outputs.values())
         )
-        self.halves = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")  # else it is emulated
+        self.halves = _has_bfloat16(self._core)  # else it is emulated
         self._models = stages(path, model) if self.halves else [("f32", model)]
         self._stages: dict[int, list[Stage]] = {}
 
@@ -94,12 +94,12 @@ class OpenVINOSession(Session):
         return {name: np.concatenate([none[name], *(result[name] for result in results)]) for name in self.outputs}
 
     def steps(self, batch: int) -> list[Kernel]:
-        """Those of the last call, which had this batch, in a session that was opened to profile."""
+        """Kernels of the last call, which had this batch size, in a session opened for profiling."""
         sizes = parts(batch) if self._batched else [0]
         return [step for size in sizes for stage in self._stages[size] for step in stage.steps()]
 
     def _call(self, batch: int, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """One call of the stages compiled for this batch; 0: for any shape."""
+        """One call of the stages compiled for this batch size; 0 is for any shape."""
         if batch not in self._stages:
             self._stages[batch] = [self._compiled(model, precision, batch) for precision, model in self._models]
         values = dict(feeds)
@@ -114,7 +114,7 @@ class OpenVINOSession(Session):
         options = {**self._options, "INFERENCE_PRECISION_HINT": precision}
         try:
             compiled = self._core.compile_model(model, "CPU", {**options, "CACHE_DIR": str(user_cache() / "openvino")})
-        except RuntimeError:  # perhaps of the cache alone: no room, or it may not be written
+        except RuntimeError:  # possibly due to the cache alone: no space, or not writable
             try:
                 compiled = self._core.compile_model(model, "CPU", options)
             except RuntimeError as error:
@@ -127,7 +127,7 @@ class OpenVINOSession(Session):
 
 
 def profiled(path: Path, feeds: Mapping[str, Array], calls: int, threads: int | None = None) -> list[list[Kernel]]:
-    """The steps of some calls, after one that is not among them.
+    """The kernels of several calls, after a warm-up call.
 
     Raises:
         SessionError: the file cannot be loaded.
@@ -155,14 +155,26 @@ def openvino() -> ModuleType:
     return openvino
 
 
+def computes_bfloat16() -> bool:
+    """Whether OpenVINO is here and its CPU has instructions for bfloat16."""
+    try:
+        return _has_bfloat16(_core())
+    except MissingDependency:
+        return False
+
+
+def _has_bfloat16(core: Any) -> bool:
+    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 @cache
 def _core() -> Any:
-    """One for the process: its plugin is loaded once."""
+    """OpenVINO's core, one per process, so that its plugin is loaded once."""
     return openvino().Core()
 
 
 def parts(batch: int) -> list[int]:
-    """The batch as sizes out of `PARTS`, the largest first."""
+    """The batch as a sum of sizes from `PARTS`, largest first."""
     found = []
     for size in PARTS:
         count, batch = divmod(batch, size)
@@ -171,23 +183,23 @@ def parts(batch: int) -> list[int]:
 
 
 def _metadata(model: Any) -> dict[str, str]:
-    """The `metadata_props` of the ONNX file, where OpenVINO has kept them."""
+    """The `metadata_props` of the ONNX file, if OpenVINO has kept them."""
     if not model.has_rt_info(["framework"]):
         return {}
     return {key: str(value) for key, value in model.get_rt_info(["framework"]).value.items()}
 
 
 def _read(core: Any, path: Path) -> Any:
-    """The file as OpenVINO's model; the operator of this package is written out if it is in there."""
+    """The file as an OpenVINO model; this package's operator is expanded if the file contains it."""
     if describe_file(path) != "an ONNX model":
-        read_onnx(path)  # its reader says why not
+        read_onnx(path)  # its reader raises the reason
     try:
-        # Of a file that is no ONNX model to it OpenVINO asks its other readers, which print.
+        # A file that it does not recognise as ONNX is passed to OpenVINO's other readers, which print.
         with tempfile.TemporaryFile() as unheard, output_to(unheard.fileno()):
             model = core.read_model(path)
         _ = [(port.any_name, port.partial_shape, port.element_type) for port in (*model.inputs, *model.outputs)]
         return model
-    except Exception as error:  # besides RuntimeError whatever class the C++ one is turned into
+    except Exception as error:  # RuntimeError, or any class that a C++ exception is translated to
         refused = _refused(path, error)
     from jotr_deploy.plugins.onnx_function import inline
 
@@ -198,7 +210,7 @@ def _read(core: Any, path: Path) -> Any:
         return core.read_model(inline(model).SerializeToString())
     except SessionError:
         raise
-    except Exception:  # damaged in a way that only the protobuf reader notices, each version with its own class
+    except Exception:  # damaged in a way only the protobuf reader notices, with version-dependent classes
         raise refused from None
 
 

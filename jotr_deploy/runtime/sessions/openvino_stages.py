@@ -1,7 +1,7 @@
-"""One OpenVINO model as several, because a whole model has one precision.
+"""Splitting of an OpenVINO model into several, because a model has only one precision.
 
-A file that wants more has a list in its metadata: the stages in order, each with its precision and the tensors that end
-it. What is computed from those belongs to a later stage, which takes them as inputs.
+A file that needs several has a list in its metadata: the stages in order, each with its precision and the tensors that
+end it. Everything computed from those belongs to a later stage, which takes them as inputs.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ STAGES = "jotr_deploy.stages"
 
 
 def stages(path: Path, model: Any) -> list[tuple[str, Any]]:
-    """The models that the file's metadata ask for, in order, each with its precision; without, the model in float32.
+    """The models defined by the file's metadata, in order, each with its precision; by default the model in float32.
 
     Raises:
-        SessionError: metadata that cannot be read, or that name tensors which are not in the file.
+        SessionError: metadata that cannot be read, or that names tensors missing from the file.
     """
     if not model.has_rt_info(["framework", STAGES]):
         return [("f32", model)]
@@ -29,7 +29,7 @@ def stages(path: Path, model: Any) -> list[tuple[str, Any]]:
         wanted = [(str(precision), list(names)) for precision, names in json.loads(_metadata(model))]
         return _cut(model, wanted)
     except (ValueError, TypeError, KeyError):
-        raise SessionError(f"{path}: its metadata name no stages that are in it", "build it again") from None
+        raise SessionError(f"{path}: its metadata names stages that are not in it", "build it again") from None
 
 
 def _metadata(model: Any) -> str:
@@ -73,7 +73,7 @@ def _cut(model: Any, wanted: Sequence[tuple[str, Sequence[str]]]) -> list[tuple[
 
 
 def _reached(result: Any) -> set[str]:
-    """Names of the parameters that a result is computed from."""
+    """Names of the parameters that a result depends on."""
     seen, waiting, found = set(), [result], set()
     while waiting:
         node = waiting.pop()

@@ -1,4 +1,4 @@
-"""One contract for every engine: feeds and results by tensor name."""
+"""The common interface of all engines: feeds and results by tensor name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jotr_deploy.support.aliases import Array
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """Type and shape of one input or output; a dynamic dimension is its name, "?" where it has none."""
+    """Type and shape of one input or output; a dynamic dimension is its name, or "?" without one."""
 
     dtype: np.dtype[Any]
     shape: tuple[int | str, ...]
@@ -28,7 +28,7 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Kernel:
-    """One step of a call as an engine ran it: several nodes made one, or glue between them."""
+    """One step of a call as executed by an engine: several fused nodes, or glue between nodes."""
 
     name: str
     kind: str
@@ -38,21 +38,21 @@ class Kernel:
 class Session(ABC):
     """One loaded network.
 
-    Not re-entrant: use one session a thread. Results are fresh arrays that the caller owns.
+    Not re-entrant: use one session per thread. Results are new arrays owned by the caller.
     """
 
     path: Path
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
     metadata: Mapping[str, str] = MappingProxyType({})
-    """What the exporter wrote into the file beside the network, as text; see `runtime.finding.network_metadata`."""
+    """Text that the exporter stored in the file besides the network; see `runtime.finding.network_metadata`."""
     _closed = False
 
     def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run the network once.
 
         Args:
-            feeds: every input by name, of the declared type; dimensions of one name agree.
+            feeds: every input by name, of the declared type; dimensions with the same name must agree.
 
         Raises:
             SessionError: an input is missing, unknown, or of another type or shape; or the session is closed.
@@ -66,11 +66,11 @@ class Session(ABC):
     def _run(self, feeds: dict[str, Array]) -> dict[str, Array]:
         """The engine's own call, with checked, contiguous feeds."""
 
-    def _free(self) -> None:  # noqa: B027  an engine without anything to free needs no method of its own
-        """Let go of what the engine holds; called once."""
+    def _free(self) -> None:  # noqa: B027  an engine without resources to release needs no method of its own
+        """Release the engine's resources; called once."""
 
     def close(self) -> None:
-        """Free what the engine holds; the session cannot be used afterwards."""
+        """Release the engine's resources; the session cannot be used afterwards."""
         if not self._closed:
             self._closed = True
             self._free()

@@ -1,4 +1,4 @@
-"""TensorRT behind the session contract."""
+"""TensorRT as a `Session`."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ _DTYPES = {
 
 
 class TensorRTSession(CudaSession):
-    """A TensorRT engine whose inputs and outputs all have the batch as their first, and only dynamic, dimension.
+    """A TensorRT engine whose inputs and outputs have the batch as their first, and only dynamic, dimension.
 
-    Sessions of one file share the engine; each has an execution context, a stream and buffers of its own. The engine's
-    first optimisation profile gives `min_batch` and `max_batch`.
+    Sessions of one file share the engine; each has its own execution context, stream and buffers. `min_batch` and
+    `max_batch` come from the engine's first optimisation profile.
     """
 
     def __init__(
@@ -50,13 +50,13 @@ class TensorRTSession(CudaSession):
         """Load an engine.
 
         Args:
-            path: a plan, also one behind Ultralytics' header.
+            path: a plan, with or without Ultralytics' header.
             device: "auto" or "cuda".
             graphs: capture CUDA graphs.
-            built_with: what the engine was built with; by default what the bundle around it records.
+            built_with: environment the engine was built in; by default the record in the bundle around it.
 
         Raises:
-            SessionError: it belongs to another machine, its plugin is missing, TensorRT refuses it, or no memory.
+            SessionError: it belongs to another machine, its plugin is missing, TensorRT rejects it, or out of memory.
             MissingDependency: no TensorRT or no cuda-bindings.
         """
         if device == "cpu":
@@ -76,7 +76,7 @@ class TensorRTSession(CudaSession):
             self._resources = stack.pop_all()
 
     def layer_times(self, feeds: Mapping[str, Any]) -> list[tuple[str, float]]:
-        """Milliseconds of every layer of one call, in order; profiling slows the call and has a context of its own.
+        """Milliseconds of every layer of one call, in order; profiling slows the call and uses a separate context.
 
         Raises:
             SessionError: see `__call__`; more rows than `max_batch`.
@@ -88,7 +88,7 @@ class TensorRTSession(CudaSession):
 
         def launch(batch: int, addresses: Addresses) -> None:
             execution.bind(self._shapes(batch), addresses)
-            execution.execute(self._stream)  # what the first call sets up is not a layer
+            execution.execute(self._stream)  # setup work of the first call is not a layer
             self._stream.synchronize()
             execution.profile(profiler)
             execution.execute(self._stream)
@@ -101,7 +101,7 @@ class TensorRTSession(CudaSession):
         return profiler.layers
 
     def _describe(self) -> None:
-        """Read names, types, shapes and the profile's limits from the engine."""
+        """Read names, types, shapes and profile limits from the engine."""
         shared = self._shared
         self.metadata = shared.metadata
         names = [shared.engine.get_tensor_name(index) for index in range(shared.engine.num_io_tensors)]
@@ -123,7 +123,7 @@ class TensorRTSession(CudaSession):
         for name, shape in shapes.items():
             if not shape or -1 in shape[1:] or batch not in (None, shape[0]):
                 raise SessionError(
-                    f"{self.path}: {name} is {list(shape)}, only a first dimension that is the batch may be dynamic",
+                    f"{self.path}: {name} is {list(shape)}, but only the first dimension, the batch, may be dynamic",
                     "build the engine from an ONNX file with fixed sizes and a dynamic batch",
                 )
 
@@ -142,25 +142,25 @@ class TensorRTSession(CudaSession):
         self._execution.execute(self._stream)
 
     def _capture(self, batch: int, addresses: Addresses) -> Launch:
-        """A graph with a context of its own, since a graph dies when the context it was captured from is changed."""
+        """A graph with its own context, since a graph becomes invalid when the context it was captured from changes."""
         execution = _Execution(self.path, self._trt, self._shared, self._activations)
         try:
             execution.bind(self._shapes(batch), addresses)
-            execution.execute(self._stream)  # what the first call after a change of shape sets up must not be captured
+            execution.execute(self._stream)  # setup work of the first call after a change of shape must not be captured
             self._stream.synchronize()
             graph = self._stream.capture(lambda: execution.execute(self._stream))
         except SessionError:
             execution.release()
             raise
         self._own(execution)
-        self._own(graph)  # goes before its context
+        self._own(graph)  # released before its context
         return lambda batch, addresses: graph.launch(self._stream)
 
 
 class _Execution:
-    """An execution context with every answer checked.
+    """An execution context with every return value checked.
 
-    All contexts of a session share one block for activations, since none of them run together.
+    All contexts of a session share one block for activations, since they never run at the same time.
     """
 
     def __init__(self, path: Path, trt: ModuleType, shared: Engine, activations: cuda.Memory) -> None:
@@ -171,22 +171,22 @@ class _Execution:
         if self._context is None:
             raise SessionError(
                 f"{path}: TensorRT cannot create an execution context ({log.reason()})",
-                "free GPU memory (nvidia-smi shows who has it), or build the engine for smaller batches",
+                "free GPU memory (nvidia-smi shows its users), or build the engine for smaller batches",
             )
         self._context.set_device_memory(activations.pointer, activations.nbytes)
 
     def release(self) -> None:
-        """Let go of TensorRT's context, whoever still has this object, such as the traceback of an error."""
+        """Release TensorRT's context, even if this object is still referenced, for example by a traceback."""
         self._context = None
 
     def set_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         log = listening(self._trt)
         for name, shape in shapes.items():
             if not self._context.set_input_shape(name, shape):
-                raise SessionError(f"{self._path}: TensorRT refuses {name} as {list(shape)} ({log.reason()})", REBUILD)
+                raise SessionError(f"{self._path}: TensorRT rejects {name} as {list(shape)} ({log.reason()})", REBUILD)
         unknown = self._context.infer_shapes()
         if unknown:
-            raise SessionError(f"{self._path}: the shapes of {', '.join(unknown)} stay unknown", REBUILD)
+            raise SessionError(f"{self._path}: the shapes of {', '.join(unknown)} remain unknown", REBUILD)
 
     def shape_of(self, name: str) -> tuple[int, ...]:
         return tuple(self._context.get_tensor_shape(name))
@@ -196,10 +196,10 @@ class _Execution:
         log = listening(self._trt)
         for name, address in addresses.items():
             if not self._context.set_tensor_address(name, address):
-                raise SessionError(f"{self._path}: TensorRT refuses the memory of {name} ({log.reason()})", REBUILD)
+                raise SessionError(f"{self._path}: TensorRT rejects the memory of {name} ({log.reason()})", REBUILD)
 
     def profile(self, profiler: Any) -> None:
-        """Report the layers of the calls that follow; each then waits for the GPU."""
+        """Report the layers of the following calls; each then waits for the GPU."""
         self._context.profiler = profiler
 
     def execute(self, stream: cuda.Stream) -> None:

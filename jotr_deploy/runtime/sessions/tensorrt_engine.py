@@ -1,4 +1,4 @@
-"""From an engine file to a TensorRT engine that several sessions share: checked against this machine first."""
+"""Loading of an engine file as a TensorRT engine shared by several sessions, after a check against this machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from jotr_deploy.plugins import DOMAIN, NAME, VERSION
 from jotr_deploy.runtime.sessions import cuda
 
 BOUND_TO = {"tensorrt": "TensorRT", "gpu": "GPU", "capability": "compute capability"}
-"""What a plan is bound to: key of `built_with` -> what it is called. The rest is kept for the record."""
+"""Properties that a plan is bound to: key of `built_with` -> name in messages. Other keys are only recorded."""
 REBUILD = "build it on this machine: jotr-deploy build-engine BUNDLE --backend tensorrt"
 
 
@@ -39,7 +39,7 @@ def tensorrt() -> ModuleType:
 
 
 def environment() -> dict[str, str]:
-    """What engines depend on, as a manifest's `built_with` records it: tensorrt, gpu, capability, driver, cuda.
+    """Environment of engines, as recorded in a manifest's `built_with`: tensorrt, gpu, capability, driver, cuda.
 
     Raises:
         MissingDependency: no TensorRT or no cuda-bindings.
@@ -56,10 +56,10 @@ def environment() -> dict[str, str]:
 
 
 def mismatch(built_with: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
-    """Why an engine cannot run here, a phrase for each reason; empty when it can.
+    """Reasons why an engine cannot run here, a phrase each; empty if it can.
 
     Args:
-        built_with: of the manifest; what it does not say is not compared.
+        built_with: from the manifest; missing keys are not compared.
         here: `environment()`.
 
     >>> mismatch({"tensorrt": "10.3.0", "cuda": "12.6"}, {"tensorrt": "11.4.0", "cuda": "13.0"})
@@ -74,9 +74,9 @@ def mismatch(built_with: Mapping[str, str], here: Mapping[str, str]) -> list[str
 
 @functools.cache
 def logger(trt: ModuleType) -> Any:
-    """The process's one TensorRT logger: it remembers the last error in `last_error`; all of it goes to `logging`.
+    """The process's only TensorRT logger: it keeps the last error in `last_error`, and passes everything to `logging`.
 
-    TensorRT keeps the first logger it is given, so everyone must give it this one.
+    TensorRT keeps the first logger it is given, so all callers must use this one.
     """
 
     class Log(trt.ILogger):  # type: ignore[name-defined, misc]
@@ -87,28 +87,28 @@ def logger(trt: ModuleType) -> Any:
         def log(self, severity: Any, msg: str) -> None:
             if severity.name in ("ERROR", "INTERNAL_ERROR"):
                 self.last_error = msg
-            # Nothing above INFO: an error ends in an exception that quotes it, and would be said twice.
+            # Nothing above INFO: an error also raises an exception that quotes it, and would be reported twice.
             level = logging.DEBUG if severity.name == "VERBOSE" else logging.INFO
             logging.getLogger("jotr_deploy.tensorrt").log(level, "%s", msg)
 
         def reason(self) -> str:
-            """The last error in one line."""
+            """The last error on one line."""
             return " ".join(self.last_error.split()) or "no reason given"
 
     return Log()
 
 
 def listening(trt: ModuleType) -> Any:
-    """The logger, with what it heard so far forgotten."""
+    """The logger, with its last error cleared."""
     log = logger(trt)
     log.last_error = ""
     return log
 
 
 def header_and_plan(data: bytes) -> tuple[dict[str, str], memoryview]:
-    """The header that Ultralytics puts before the plan in an engine file, its values as text, and the plan.
+    """The header that Ultralytics writes before the plan in an engine file, its values as text, and the plan.
 
-    The header is a length, 4 bytes little-endian, and a JSON object of so many bytes; empty where there is none.
+    The header is a length, 4 bytes little-endian, and a JSON object of that many bytes; empty if there is none.
     """
     view = memoryview(data)
     end = 4 + int.from_bytes(view[:4], "little")
@@ -122,8 +122,16 @@ def header_and_plan(data: bytes) -> tuple[dict[str, str], memoryview]:
     return {}, view
 
 
+def with_header(metadata: Mapping[str, str], plan: bytes) -> bytes:
+    """The reverse: the plan behind the metadata of its network, which TensorRT itself does not keep."""
+    if not metadata:
+        return plan
+    header = json.dumps(dict(metadata)).encode()
+    return len(header).to_bytes(4, "little") + header + plan
+
+
 class Engine:
-    """A deserialised engine and the runtime it needs, counted by its sessions."""
+    """A deserialised engine and its runtime, reference-counted by its sessions."""
 
     def __init__(self, path: Path, built_with: Mapping[str, str] | None) -> None:
         self.holders = 0
@@ -145,7 +153,7 @@ class Engine:
             raise _refused(path, log.reason())
 
     def close(self) -> None:
-        """Let go of the engine, then of the runtime."""
+        """Release the engine, then the runtime."""
         self.engine = None
         self.runtime = None
 
@@ -159,7 +167,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _recorded(path: Path) -> Mapping[str, str]:
-    """`built_with` of the file in the bundle around it; empty where no manifest names it."""
+    """`built_with` of the file in the bundle around it; empty if no manifest lists it."""
     if not (path.parent / MANIFEST).is_file():
         return {}
     entries = open_bundle(path.parent).manifest.files
@@ -174,16 +182,16 @@ def _refused(path: Path, reason: str) -> SessionError:
 
 
 def load_plugin_library(trt: ModuleType) -> None:
-    """Register the C++ plugin in this process, unless it is there already.
+    """Register the C++ plugin in this process, unless it is registered already.
 
     Raises:
         MissingDependency: there is no library.
-        SessionError: the library does not fit, or TensorRT refuses it.
+        SessionError: the library does not fit, or TensorRT rejects it.
     """
     from jotr_deploy.plugins.library import need_library
 
     registry = trt.get_plugin_registry()
-    # TensorRT up to 10.9 may file a library's creators under the empty namespace.
+    # TensorRT up to 10.9 may register a library's creators under the empty namespace.
     if any(registry.get_creator(NAME, str(VERSION), namespace) is not None for namespace in (DOMAIN, "")):
         return
     library, log = need_library(), listening(trt)
@@ -200,15 +208,15 @@ _lock = threading.Lock()
 
 @contextmanager
 def shared_engine(path: Path, built_with: Mapping[str, str] | None = None) -> Iterator[Engine]:
-    """The engine of a file, deserialised once for all its sessions, freed with the last.
+    """The engine of a file, deserialised once for all its sessions and freed with the last one.
 
     Args:
-        path: the engine file. A file that was replaced is another engine.
-        built_with: what the engine was built with; by default what the bundle around it records.
+        path: the engine file. A replaced file counts as another engine.
+        built_with: environment the engine was built in; by default the record in the bundle around it.
 
     Raises:
-        SessionError: it belongs to another machine, or TensorRT refuses it.
-        MissingDependency: its plugin library is not there.
+        SessionError: it belongs to another machine, or TensorRT rejects it.
+        MissingDependency: its plugin library is missing.
     """
     with _reading(path):
         state = path.stat()

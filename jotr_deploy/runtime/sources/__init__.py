@@ -1,1 +1,1 @@
-"""Frames coming in and films going out: pictures, films, cameras, URLs, and the lens they were taken with."""
+"""Input frames and output films: pictures, films, cameras, URLs, and the lens they were captured with."""

@@ -1,4 +1,4 @@
-"""Intrinsics and distortion of a camera from a file, as OpenCV's `FileStorage` writes it: YAML, XML or JSON."""
+"""Camera intrinsics and distortion from a file in OpenCV's `FileStorage` format: YAML, XML or JSON."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 from jotr_deploy.errors import SourceError
 from jotr_deploy.runtime.sources.images import quiet_opencv
 
-# Keys in small letters, without underscores.
+# Keys in lower case, without underscores.
 MATRIX = re.compile(r"k|mtx|matrix|cameramatrix|intrinsics?|intrinsic(s?)matrix")
 DISTORTION = re.compile(r"d|dist(?!ortionmodel).*")
 WIDTH, HEIGHT, FISHEYE = (re.compile(key) for key in ("(image)?width", "(image)?height", "fisheyemodel"))
 MODEL = re.compile("(distortion|camera)?model")
 COUNTS = (0, 4, 5, 8, 12, 14)
-"""How many distortion coefficients OpenCV's pinhole model has."""
+"""Numbers of distortion coefficients that OpenCV's pinhole model may have."""
 _MOST_BYTES, _MOST_NESTED = 1 << 16, 32
 _REMEDY = "give a file with camera_matrix (3 x 3) and distortion_coefficients, as OpenCV's calibration writes it"
 
@@ -27,9 +27,9 @@ class CameraFile:
     """A calibrated camera."""
 
     path: Path
-    focal_px: tuple[float, float]  # across and down
+    focal_px: tuple[float, float]  # horizontal and vertical
     principal_px: tuple[float, float]
-    distortion: tuple[float, ...] = ()  # OpenCV's k1 k2 p1 p2 k3 ..., none where all are 0
+    distortion: tuple[float, ...] = ()  # OpenCV's k1 k2 p1 p2 k3 ...; empty if all are 0
     size_px: tuple[int, int] | None = None  # width, height of the pictures it was calibrated with
 
 
@@ -37,7 +37,7 @@ def read_camera(path: Path) -> CameraFile:
     """Read a camera.
 
     Raises:
-        SourceError: not readable, not such a file, or a camera that is no pinhole with OpenCV's usual distortion.
+        SourceError: not readable, not a camera file, or not a pinhole camera with OpenCV's distortion model.
     """
     text = _text(path)
     import cv2
@@ -54,15 +54,15 @@ def read_camera(path: Path) -> CameraFile:
 
 
 def lens_facts(file: CameraFile) -> dict[str, Any]:
-    """A camera as a result file holds it, as JSON has it."""
+    """A camera in the form in which a result file stores it, as JSON."""
     return {name: value for name, value in asdict(file).items() if name != "path"}
 
 
 def lens_of_facts(facts: Any, path: Path) -> CameraFile:
-    """The camera that a result file at this path holds.
+    """The camera stored in the result file at this path.
 
     Raises:
-        SourceError: it is none.
+        SourceError: not a valid camera.
     """
     try:
         size_px = None if facts["size_px"] is None else (int(facts["size_px"][0]), int(facts["size_px"][1]))
@@ -74,7 +74,7 @@ def lens_of_facts(facts: Any, path: Path) -> CameraFile:
         if not sound or len(file.distortion) not in COUNTS or min(file.focal_px) <= 0 or min(size_px or (1,)) <= 0:
             raise ValueError
     except (KeyError, TypeError, ValueError, IndexError, OverflowError):
-        raise SourceError(f"{path}: what it says of the lens is damaged", "run it again") from None
+        raise SourceError(f"{path}: the stored lens parameters are damaged", "run it again") from None
     return file
 
 
@@ -91,13 +91,13 @@ def _text(path: Path) -> str:
     if not text.strip() or len(data) > _MOST_BYTES or "\0" in text:
         raise SourceError(f"{path}: not a camera file", _REMEDY)
     depth = deepest = 0
-    for mark in re.findall(r"</|<(?![?!])|[\[{(]|[\]})]|/>", text):  # the reader recurses
+    for mark in re.findall(r"</|<(?![?!])|[\[{(]|[\]})]|/>", text):  # OpenCV's reader is recursive
         depth += -1 if mark in ("</", "/>", "]", "}", ")") else 1
         deepest = max(deepest, depth)
     if deepest > _MOST_NESTED:
-        raise SourceError(f"{path}: nested {deepest} deep, no camera file is", _REMEDY)
+        raise SourceError(f"{path}: nested {deepest} levels deep, as no camera file is", _REMEDY)
     start = text.lstrip()
-    if not start.startswith(("%YAML", "<", "{")):  # ROS and others leave OpenCV's first line out
+    if not start.startswith(("%YAML", "<", "{")):  # ROS and others omit OpenCV's first line
         text = f"%YAML:1.0\n---\n{text.removeprefix('---')}"
     return text
 
@@ -107,7 +107,7 @@ def _camera(path: Path, storage: Any) -> CameraFile:
     kind = model.string().lower() if model.isString() else ""
     if kind in ("equidistant", "fisheye", "omni", "omnidirectional") or (fisheye.isInt() and fisheye.real() != 0):
         raise SourceError(
-            f"{path}: the camera is a fisheye, which a pinhole camera cannot follow",
+            f"{path}: the camera is a fisheye, which the pinhole model does not cover",
             "undistort the pictures first: cv2.fisheye.undistortImage",
         )
     name, matrix = _numbers(path, storage, MATRIX)
@@ -133,16 +133,16 @@ def _camera(path: Path, storage: Any) -> CameraFile:
 
 
 def _node(storage: Any, wanted: re.Pattern[str]) -> tuple[str, Any]:
-    """The first key of the file that is spelt like this, and what it holds; no key where there is none."""
+    """The first key in the file that matches, and its value; an empty key if there is none."""
     found = (key for key in storage.root().keys() if wanted.fullmatch(key.lower().replace("_", "")))  # noqa: SIM118
     key = next(found, "")
     return key, storage.getNode(key)
 
 
 def _numbers(path: Path, storage: Any, wanted: re.Pattern[str]) -> tuple[str, list[float]]:
-    """A key and its numbers: of a matrix, or of a list of numbers or of rows.
+    """A key and its numbers: a matrix, or a list of numbers or of rows.
 
-    A matrix is read number by number: one that says how large it is would be made that large first.
+    A matrix is read number by number: OpenCV would allocate a matrix of whatever size the file claims.
     """
     name, node = _node(storage, wanted)
     if not name:
@@ -154,8 +154,8 @@ def _numbers(path: Path, storage: Any, wanted: re.Pattern[str]) -> tuple[str, li
         row = node.at(place)
         values += [row.at(k) for k in range(min(row.size(), 64))] if row.isSeq() else [row]
     if not all(value.isReal() or value.isInt() for value in values):
-        raise SourceError(f"{path}: {name} holds something else than numbers", _REMEDY)
+        raise SourceError(f"{path}: {name} contains something other than numbers", _REMEDY)
     numbers = [value.real() for value in values]
     if not all(map(math.isfinite, numbers)):
-        raise SourceError(f"{path}: {name} holds a number that is not finite", _REMEDY)
+        raise SourceError(f"{path}: {name} contains a number that is not finite", _REMEDY)
     return name, numbers

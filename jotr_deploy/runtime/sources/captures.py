@@ -1,4 +1,4 @@
-"""OpenCV captures of video files, URLs and cameras: opened in time, without chatter, every pixel really written."""
+"""OpenCV captures of video files, URLs and cameras: opened with a time limit, silent, with every pixel valid."""
 
 from __future__ import annotations
 
@@ -29,54 +29,54 @@ from jotr_deploy.support.file_kinds import UNKNOWN, advice, describe_file
 
 _SAVE = f"save it as PNG or JPEG; {READ_FORMATS}"
 READS_TO_END = 300
-"""So many reads without a frame are the end. A broken frame fails alone, a broken key frame takes those up to the next
-one with it."""
+"""Number of reads without a frame that counts as the end. A broken frame fails alone; a broken key frame also takes the
+frames up to the next key frame."""
 
 
 class Capture(Protocol):
-    """The part of `cv2.VideoCapture` that is used."""
+    """The methods of `cv2.VideoCapture` that are used."""
 
     def grab(self) -> bool:
-        """Go to the next frame; False at the end, at a frame that cannot be decoded, and after the read timeout."""
+        """Advance to the next frame; False at the end, for a frame that cannot be decoded, and after the timeout."""
         ...
 
     def retrieve(self) -> tuple[bool, Array | None]:
-        """Whether the frame that was grabbed can be had, and its pixels (H, W, 3) uint8, None where not."""
+        """Success, and the pixels (H, W, 3) uint8 of the frame grabbed, None on failure."""
         ...
 
     def get(self, prop: int) -> float:
-        """A property by OpenCV's number; 0 where it is not known."""
+        """A property by OpenCV's number; 0 if it is unknown."""
         ...
 
     def release(self) -> None:
-        """Close it."""
+        """Close the capture."""
         ...
 
 
 class Film:
-    """A capture whose frames are whole, and square where that is asked for."""
+    """A capture that only gives fully converted frames, with square pixels if requested."""
 
     def __init__(self, capture: Any, shown: str, square: bool) -> None:
         self._capture, self._shown = capture, shown
         self._aspect = pixel_aspect(capture)
         self._square = square
-        self._seen: Array | None = None  # every eighth pixel of the frame before
+        self._seen: Array | None = None  # every eighth pixel of the previous frame
         if self._aspect != 1:
-            how = "made square" if square else "left as they are: shapes are wrong by that much"
+            how = "made square" if square else "left as they are: shapes are distorted by that much"
             logging.getLogger("jotr_deploy").log(
                 logging.INFO if square else logging.WARNING, "%s: pixels of %.4g to 1 are %s", shown, self._aspect, how
             )
 
     def grab(self) -> bool:
-        """See `Capture`."""
+        """Advance to the next frame."""
         return bool(self._capture.grab())
 
     def retrieve(self) -> tuple[bool, Array | None]:
-        """See `Capture`.
+        """Success, and the pixels of the frame grabbed.
 
-        Where FFmpeg cannot convert a frame, as newer ones cannot convert interlaced ones, OpenCV gives the frame before
-        once more, or memory that nobody has written. So of the first frame, and of each that equals the one before,
-        FFmpeg is asked.
+        Where FFmpeg cannot convert a frame (newer versions cannot convert interlaced ones), OpenCV returns the previous
+        frame again, or uninitialised memory. Therefore FFmpeg's log is checked for the first frame and for every frame
+        that equals the one before.
 
         Raises:
             SourceError: a frame that cannot be converted.
@@ -99,7 +99,7 @@ class Film:
         text = " ".join(errors)
         if "interlaced" in text:
             raise SourceError(
-                f"{self._shown}: the video is interlaced, which cannot be read", _deinterlacing(self._shown)
+                f"{self._shown}: the video is interlaced, which is not supported", _deinterlacing(self._shown)
             )
         if "fmt:" in text or "swscaler" in text:
             raise SourceError(
@@ -107,11 +107,11 @@ class Film:
             )
 
     def get(self, prop: int) -> float:
-        """See `Capture`."""
+        """A property by OpenCV's number; 0 if it is unknown."""
         return float(self._capture.get(prop))
 
     def release(self) -> None:
-        """See `Capture`."""
+        """Close the capture."""
         self._capture.release()
 
 
@@ -125,7 +125,7 @@ def squared(image_bgr: Array, aspect: float) -> Array:
 
 
 def pixel_aspect(capture: Any) -> float:
-    """Width of a pixel over its height as the picture is shown; 1 where the film does not say or it hardly matters."""
+    """Width of a pixel over its height as displayed; 1 if it is not stated, negligible or implausible."""
     across, down = capture.get(cv2.CAP_PROP_SAR_NUM), capture.get(cv2.CAP_PROP_SAR_DEN)
     if not (across > 0 and down > 0 and abs(across / down - 1) > 0.01 and 0.2 < across / down < 5):
         return 1.0
@@ -143,12 +143,12 @@ def _converting(shown: str, options: str) -> str:
 
 
 def capture_of_file(path: Path, square: bool = False, animated: bool = False) -> Capture:
-    """Open a video file: of several video streams the one with the largest picture.
+    """Open a video file; out of several video streams, the one with the largest picture.
 
     Args:
         path: of the file.
-        square: make pixels square that the film says are not; else they are left, with a warning.
-        animated: it is a picture that moves.
+        square: resample non-square pixels to square ones; otherwise they are left as they are, with a warning.
+        animated: the file is an animated picture.
 
     Raises:
         SourceError.
@@ -166,25 +166,25 @@ def capture_of_file(path: Path, square: bool = False, animated: bool = False) ->
 
 
 def _is_one_picture(path: Path) -> bool:
-    """Whether FFmpeg finds a single frame: a picture of a kind that is not read here, not a film."""
+    """True if FFmpeg finds a single frame: the file is a picture of an unsupported kind, not a film."""
     with quiet_opencv(), released(cv2.VideoCapture(str(path))) as capture:
         return not (capture.grab() and capture.grab())
 
 
 @contextmanager
 def _largest_stream(path: Path) -> Iterator[tuple[Any, ...]]:
-    """What to open so that the largest video stream of a film is read; OpenCV takes the first one."""
+    """Yield the arguments that open the largest video stream of a film; OpenCV takes the first one."""
     matroska = [track for track in matroska_tracks_of(path) if track.is_video]
     videos = matroska or [track for track in tracks_of(path) if track.is_video] or _measured(path)
     largest = max(videos, key=lambda track: track.size_px[0] * track.size_px[1], default=None)
     if largest is None or largest.size_px == videos[0].size_px:
         yield (str(path),)
         return
-    if matroska:  # whose streams have no numbers in FFmpeg
+    if matroska:  # its streams have no ids in FFmpeg
         options = f"-map 0:v:{videos.index(largest)}"
         raise SourceError(
             f"{path}: the largest of its {len(videos)} video streams is not the first, and only that one can be read",
-            f"take the other stream: {_converting(str(path), options).partition(': ')[2]}",
+            f"extract the largest stream: {_converting(str(path), options).partition(': ')[2]}",
         )
     logging.getLogger("jotr_deploy").info("%s: of %d video streams the largest is read", path, len(videos))
     with _one_stream(path, largest.id) as opened:
@@ -192,7 +192,7 @@ def _largest_stream(path: Path) -> Iterator[tuple[Any, ...]]:
 
 
 def _measured(path: Path) -> list[Track]:
-    """The video streams of a film of several whose container does not tell their sizes: each is opened."""
+    """The video streams of a film with several whose container does not state their sizes: each is opened."""
     ids = video_streams_of(path)
     found = []
     for number in ids if len(ids) > 1 else ():
@@ -204,7 +204,7 @@ def _measured(path: Path) -> list[Track]:
 
 @contextmanager
 def _one_stream(path: Path, number: int) -> Iterator[tuple[Any, ...]]:
-    """What to open so that the stream with this number of FFmpeg's is read, not the first video."""
+    """Yield the arguments that open the stream with this FFmpeg id instead of the first video stream."""
     quoted = str(path.resolve()).replace("'", "'\\''")
     with tempfile.NamedTemporaryFile("w", suffix=".ffconcat") as script, capture_options("safe;0"):
         script.write(f"ffconcat version 1.0\nstream\nexact_stream_id {number}\nfile '{quoted}'\n")
@@ -217,7 +217,7 @@ _options_lock = Lock()
 
 @contextmanager
 def capture_options(options: str) -> Iterator[None]:
-    """FFmpeg's options for captures that are opened within the block, beside those of the user."""
+    """Set FFmpeg's options for captures opened within the block, in addition to the user's."""
     name = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
     with _options_lock:
         before = os.environ.get(name)
@@ -232,13 +232,13 @@ def capture_options(options: str) -> Iterator[None]:
 
 
 def _why_not_opened(path: Path) -> tuple[str, str]:
-    """Cause and remedy, for a file that OpenCV does not open."""
+    """Cause and remedy for a file that OpenCV does not open."""
     what, tracks = describe_file(path), tracks_of(path)
     remedy = advice(path)
     if (tracks or (tracks := matroska_tracks_of(path))) and not any(track.is_video for track in tracks):
-        return f"{path}: holds sound or text, but no pictures", "give a film or a picture"
+        return f"{path}: contains sound or text, but no pictures", "give a film or a picture"
     if what == "an MPEG transport stream":
-        return f"{path}: {what} without pictures that can be decoded", "give a film or a picture"
+        return f"{path}: {what} without decodable pictures", "give a film or a picture"
     if remedy is None and (missing := bytes_missing(path)):
         return f"{path}: {what} that is cut off: {missing} bytes are missing", "copy or download it again"
     if remedy is None and "video" in what:
@@ -247,12 +247,12 @@ def _why_not_opened(path: Path) -> tuple[str, str]:
         return f"{path}: {what}", remedy
     if "picture" in what or path.suffix.lower() in OTHER_PICTURES:
         raw = "camera" in what and "TIFF" not in what
-        return f"{path}: {what}, which is not read", "develop it: save it as PNG or JPEG" if raw else _SAVE
-    return f"{path}: {what}, neither a picture nor a film that is read", f"{READ_FORMATS}; films as FFmpeg reads them"
+        return f"{path}: {what}, which is not supported", "develop it: save it as PNG or JPEG" if raw else _SAVE
+    return f"{path}: {what}, not a supported picture or film", f"{READ_FORMATS}; films as FFmpeg reads them"
 
 
 def capture_of_url(url: str, limit_s: float, square: bool = False) -> Capture:
-    """Open a URL through FFmpeg; connecting, and later every read, takes `limit_s` at most. `square`: as for a file.
+    """Open a URL through FFmpeg; connecting and every later read take at most `limit_s`. `square`: as for a file.
 
     Raises:
         SourceError.
@@ -267,7 +267,7 @@ def capture_of_url(url: str, limit_s: float, square: bool = False) -> Capture:
         if time.monotonic() - start_s >= limit_s:
             raise SourceError(f"{shown(url)}: no answer within {limit_s:g} s", "check the address and the network")
         raise SourceError(
-            f"{shown(url)}: cannot be opened", "check the address, and that what it serves is a video or an image"
+            f"{shown(url)}: cannot be opened", "check the address, and that it serves a video or an image"
         )
     return Film(capture, shown(url), square)
 
@@ -285,7 +285,7 @@ def capture_of_camera(index: int) -> Capture:
         devices = ", ".join(sorted(str(device) for device in Path("/dev").glob("video*"))) or "no /dev/video*"
         raise SourceError(
             f"camera {index}: cannot be opened, and there is no file '{index}'",
-            f"there is {devices} here; check that nothing else uses the camera and that you may read it",
+            f"there is {devices} here; check that no other program uses the camera, and that you may read it",
         )
     return capture
 
@@ -300,19 +300,19 @@ def released(capture: Capture) -> Iterator[Capture]:
 
 
 def frame_rate(capture: Capture) -> float:
-    """Frames per second, 0 where it is not known."""
+    """Frames per second; 0 if unknown."""
     fps = capture.get(cv2.CAP_PROP_FPS)
     return float(fps) if math.isfinite(fps) and 0 < fps <= 1000 else 0.0
 
 
 def frame_count(capture: Capture) -> int | None:
-    """How many frames there are by the container; those that do not know answer 0, a negative or an absurd number."""
+    """Number of frames according to the container; None if unknown: 0, negative or absurd."""
     count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
     return int(count) if 0 < count < 1e9 else None
 
 
 def shown(url: str) -> str:
-    """A source as messages and results show it: a URL without user, password and query, which may be secret."""
+    """A source for display in messages and results: a URL without user, password and query, which may be secret."""
     if "://" not in url:
         return url
     try:
@@ -323,7 +323,7 @@ def shown(url: str) -> str:
 
 
 def name_of_url(url: str) -> str:
-    """A file name for what comes from a URL: the last part of its path, else the host.
+    """A file name for the results of a URL: the last part of its path, else the host.
 
     Raises:
         SourceError: not a URL.

@@ -1,4 +1,4 @@
-"""Containers of films, as far as OpenCV does not tell: tracks of MP4, QuickTime and Matroska, and where one ends."""
+"""Video container parsing beyond OpenCV: tracks of MP4, QuickTime and Matroska, and truncated files."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 MOST_BYTES = 1 << 26
-"""An index beyond this size is not read."""
+"""Size limit for an index; larger ones are not read."""
 MOST_HEAD_BYTES = 1 << 20
-"""The tracks of a Matroska file stand in front."""
+"""Size limit for the header of a Matroska file, which contains its tracks."""
 
 
 @dataclass(frozen=True)
@@ -20,18 +20,18 @@ class Track:
 
     id: int
     is_video: bool
-    size_px: tuple[int, int]  # width, height as shown; 0 for sound
+    size_px: tuple[int, int]  # width, height as displayed; 0 for sound
 
 
 def is_mp4(path: Path) -> bool:
-    """Whether a file is an MP4 or QuickTime film by its first box."""
+    """True if a file is an MP4 or QuickTime film, by its first box."""
     with suppress(OSError), path.open("rb") as file:
         return file.read(8)[4:] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
     return False
 
 
 def tracks_of(path: Path) -> list[Track]:
-    """The tracks that an MP4 or QuickTime file lists; none where it has no index or is something else."""
+    """The tracks listed in an MP4 or QuickTime file; empty if it has no index or is another kind of file."""
     with suppress(OSError, IndexError, ValueError), path.open("rb") as file:
         moov = next((_content(file, at, size) for kind, at, size in _boxes_of(file) if kind == b"moov"), b"")
         return [_track(content) for kind, content in _boxes(moov) if kind == b"trak"]
@@ -39,7 +39,7 @@ def tracks_of(path: Path) -> list[Track]:
 
 
 def matroska_tracks_of(path: Path) -> list[Track]:
-    """The tracks that a Matroska or WebM file lists before its frames; none where it is something else."""
+    """The tracks listed in a Matroska or WebM file before its frames; empty for another kind of file."""
     with suppress(OSError, IndexError), path.open("rb") as file:
         head = file.read(MOST_HEAD_BYTES)
         if head.startswith(b"\x1aE\xdf\xa3"):
@@ -49,7 +49,7 @@ def matroska_tracks_of(path: Path) -> list[Track]:
 
 
 def bytes_missing(path: Path) -> int:
-    """How many bytes a cut off MP4 or QuickTime file lacks by the length of its last box."""
+    """Number of bytes missing from a truncated MP4 or QuickTime file, by the length of its last box."""
     if not is_mp4(path):
         return 0
     with suppress(OSError), path.open("rb") as file:
@@ -74,12 +74,12 @@ def _matroska_track(entry: bytes) -> Track:
 
 
 def _element(data: bytes, wanted: int) -> bytes:
-    """The content of the first element of a kind; empty where there is none."""
+    """Content of the first element of a kind; empty if there is none."""
     return next((content for kind, content in _elements(data) if kind == wanted), b"")
 
 
 def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Kind and content of the elements one after another in an element; one of unknown length takes the rest."""
+    """Kind and content of consecutive elements; one of unknown length extends to the end."""
     at = 0
     while at < len(data) and data[at]:
         length = 9 - data[at].bit_length()
@@ -91,7 +91,7 @@ def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _boxes_of(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """Type, place and whole size of the outermost boxes of a file."""
+    """Type, offset and total size of the top-level boxes of a file."""
     file.seek(0, 2)
     end, at = file.tell(), 0
     while at + 8 <= end:
@@ -112,7 +112,7 @@ def _content(file: BinaryIO, at: int, size: int) -> bytes:
 
 
 def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Type and content of the boxes one after another in a box."""
+    """Type and content of consecutive boxes inside a box."""
     at = 0
     while at + 8 <= len(data):
         size = int.from_bytes(data[at : at + 4], "big")

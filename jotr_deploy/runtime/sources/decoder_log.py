@@ -1,4 +1,4 @@
-"""Complaints of FFmpeg about one call, which OpenCV does not pass on."""
+"""FFmpeg's error log during a call, which OpenCV does not pass on."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _lock = Lock()
 
 @contextmanager
 def decoder_log() -> Iterator[list[str]]:
-    """Collect the errors that FFmpeg logs within the block: the list holds them, as one text, after it.
+    """Collect the errors that FFmpeg logs within the block: after it the list contains them, as one text.
 
-    FFmpeg logs to the process's standard output and error, so these go to a file meanwhile: keep the block short. Empty
-    where OpenCV was built without FFmpeg, or with one that cannot be reached.
+    FFmpeg logs to the process's standard output and error, which are redirected to a file meanwhile: keep the block
+    short. The list is empty if OpenCV was built without FFmpeg, or with one that cannot be accessed.
     """
     said: list[str] = []
     library = _libavutil()
@@ -43,7 +43,7 @@ def decoder_log() -> Iterator[list[str]]:
 
 @cache
 def _libavutil() -> ctypes.CDLL | None:
-    """FFmpeg's library as OpenCV has loaded it; call this after a video was opened."""
+    """FFmpeg's library as loaded by OpenCV; call this after a video was opened."""
     with suppress(OSError, AttributeError):
         for line in Path("/proc/self/maps").read_text().splitlines():
             path = line.partition("/")[2]

@@ -1,4 +1,4 @@
-"""What the camera wrote about its focal length into a picture's file."""
+"""Focal length from the EXIF data that a camera wrote into a picture's file."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 FULL_FRAME_MM = math.hypot(36, 24)
-"""Diagonal of the film that "35 mm equivalent" speaks of."""
+"""Diagonal of the film format that "35 mm equivalent" refers to."""
 SAME_ASPECT = 0.02
-"""How far the sides of a picture may be from those that were taken, for it to be resized and not cropped."""
+"""Largest difference in aspect ratio at which a picture counts as resized, not cropped."""
 
 _EXIF_IFD, _FOCAL_MM, _FOCAL_35, _WIDTH, _HEIGHT = 0x8769, 0x920A, 0xA405, 0xA002, 0xA003
 _PLANE_X, _PLANE_UNIT = 0xA20E, 0xA210
@@ -22,17 +22,17 @@ _KINDS = ("JPEG", "PNG", "WebP", "TIFF", "AVIF")
 
 @dataclass(frozen=True)
 class FocalLength:
-    """Of a picture, as its file tells it."""
+    """Focal length of a picture, according to its file."""
 
-    px: float  # in the picture as it is now
-    text: str  # what it was taken from
+    px: float  # in the picture's current size
+    text: str  # its origin
 
 
 def focal_length(path: Path, size_px: tuple[int, int]) -> FocalLength | None:
-    """The focal length of a picture of this width and height; None where its file does not say, or not clearly.
+    """The focal length of a picture of this width and height; None if its file does not state it clearly.
 
-    A 35 mm equivalent compares diagonals. A picture that is smaller than what was taken counts as resized where its
-    sides are as one to the other as then, and else as cropped.
+    A 35 mm equivalent compares diagonals. A picture smaller than the one captured counts as resized if the aspect
+    ratio is the same, and otherwise as cropped.
     """
     fields = exif_fields(path)
     taken = fields.get(_WIDTH, 0), fields.get(_HEIGHT, 0)
@@ -48,17 +48,17 @@ def focal_length(path: Path, size_px: tuple[int, int]) -> FocalLength | None:
     unit_mm = _MM_PER_UNIT.get(int(fields.get(_PLANE_UNIT, 2)))
     focal_mm, per_unit = fields.get(_FOCAL_MM, 0), fields.get(_PLANE_X, 0)
     focal_px = scale * focal_mm * per_unit / unit_mm if unit_mm else 0
-    if focal_px >= 0.2 * now[1]:  # a resolution of 72 is a printer's
+    if focal_px >= 0.2 * now[1]:  # otherwise the resolution is meant for a printer, such as 72 dpi
         return FocalLength(focal_px, f"EXIF, {focal_mm:g} mm on the sensor")
     return None
 
 
 def exif_fields(path: Path) -> dict[int, float]:
-    """The numbers of a picture's EXIF directory by their tag; nothing where there are none, or damaged ones."""
+    """The numbers in a picture's EXIF directory by tag; empty if there are none, or they are damaged."""
     found = {}
     try:
         fields = _directory(path)
-    except Exception:  # anything can be in a file; what cannot be read says nothing, as in every viewer
+    except Exception:  # a file may contain anything; unreadable EXIF data count as absent, as in every viewer
         return {}
     for tag in (_FOCAL_MM, _FOCAL_35, _WIDTH, _HEIGHT, _PLANE_X, _PLANE_UNIT):
         try:
@@ -85,6 +85,6 @@ def _directory(path: Path) -> Mapping[int, Any]:
     if kind not in _KINDS:
         return {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of data that are damaged
+        warnings.simplefilter("ignore")  # about damaged data
         with Image.open(path, formats=(kind.upper(),)) as picture:
             return picture.getexif().get_ifd(_EXIF_IFD)

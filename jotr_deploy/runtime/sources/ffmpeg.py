@@ -1,6 +1,6 @@
-"""Films by the program `ffmpeg`, where there is one on the PATH: H.264 or VP9, which browsers play.
+"""Films encoded by the program `ffmpeg`, if it is on the PATH: H.264 or VP9, which browsers play.
 
-It is a program of its own, never needed: OpenCV writes the film otherwise. Frames go to it through a pipe.
+The program is optional and separate: without it OpenCV writes the film. Frames are sent to it through a pipe.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.writing import discard
 
 ANSWER_S = 30.0
-"""For the list of encoders, and for the trial of one."""
+"""Time limit for the list of encoders, and for trying one."""
 FRAME_S = 120.0
-"""For taking one frame."""
+"""Time limit for accepting one frame."""
 END_S = 600.0
-"""For the end of a film, whose index moves to the front then."""
+"""Time limit for completing a film, when its index moves to the front."""
 
-# How encoders that need telling are told what a good picture is. Others, of graphics cards, get a bit rate.
+# Quality options for the encoders that need them. Others, on graphics cards, get a bit rate.
 _QUALITY = {
     "libx264": ("-preset", "veryfast", "-crf", "20"),
     "libvpx-vp9": ("-crf", "32", "-b:v", "0", "-deadline", "realtime", "-cpu-used", "6", "-row-mt", "1"),
 }
 _BITS_PER_PIXEL = 0.15
 _LEAST_BITS_PER_S = 1_000_000
-# A film that says which colours it means is shown with these.
+# Colour metadata, so that players show the film in its intended colours.
 _COLOURS = (
     *("-vf", "scale=out_color_matrix=bt709:out_range=tv", "-pix_fmt", "yuv420p"),
     *("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"),
@@ -45,13 +45,13 @@ _COLOURS = (
 
 @dataclass(frozen=True)
 class FFmpeg:
-    """An `ffmpeg` and its encoders for films that browsers play, the best first."""
+    """An `ffmpeg` with its encoders for films that browsers play, best first."""
 
     program: str
     encoders: tuple[str, ...]
 
     def encoder_for(self, size_px: tuple[int, int], fps: float) -> str | None:
-        """The first encoder that makes a film of this size: those of graphics cards are listed without the card too."""
+        """The first encoder that works at this size; hardware encoders are listed even without the hardware."""
         with tempfile.TemporaryDirectory(prefix="jotr-deploy-film-") as folder:
             for encoder in self.encoders:
                 target = Path(folder) / f"{encoder}.mp4"
@@ -63,7 +63,7 @@ class FFmpeg:
 
 
 class FilmByFFmpeg:
-    """One film that is being written: frames in order, then `close`, or `abandon` on a failure."""
+    """A film being written: `write` its frames in order, then `close`, or `abandon` it on a failure."""
 
     def __init__(self, ffmpeg: FFmpeg, encoder: str, path: Path, size_px: tuple[int, int], fps: float) -> None:
         """Start a film at `path`, which ends in .mp4; width and height are even."""
@@ -77,15 +77,15 @@ class FilmByFFmpeg:
         """Append (H, W, 3) uint8 BGR of the film's size.
 
         Raises:
-            OSError: the program has ended, or takes no more.
+            OSError: the program has ended, or accepts no more data.
         """
         with _killed_after(FRAME_S, self._process):
             self._pipe.write(np.ascontiguousarray(image_bgr).data)
 
     def close(self) -> str | None:
-        """End the film; what is wrong with it, if anything."""
+        """Complete the film; returns the error, if any."""
         with _killed_after(END_S, self._process):
-            with suppress(OSError):  # it ended before its time, and its exit code says so
+            with suppress(OSError):  # it ended early, as its exit code will tell
                 self._pipe.close()
             code = self._process.wait()
         said = self._last_line()
@@ -93,7 +93,7 @@ class FilmByFFmpeg:
         return (said or f"exit code {code}") if code else None
 
     def abandon(self) -> str:
-        """End the program, take away what it wrote, and say what it said last."""
+        """End the program, remove its output, and return its last message."""
         self._process.kill()
         said = self.close() or ""
         discard(self._path)
@@ -110,7 +110,7 @@ class FilmByFFmpeg:
         return next(("".join(filter(str.isprintable, line)).strip() for line in reversed(lines) if line.strip()), "")
 
 
-# Ctrl-C ends a run after what there is so far is written: it must not end the program that writes it.
+# Ctrl-C ends a run after writing the results so far: it must not end the program that writes them.
 _OF_ITS_OWN: dict[str, Any] = (
     {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
     if hasattr(subprocess, "CREATE_NEW_PROCESS_GROUP")
@@ -119,7 +119,7 @@ _OF_ITS_OWN: dict[str, Any] = (
 
 
 def find_ffmpeg() -> FFmpeg | None:
-    """The `ffmpeg` on the PATH; None where there is none, or none that works, or that has no encoder for browsers."""
+    """The `ffmpeg` on the PATH; None if there is none, it does not work, or it has no encoder for browsers."""
     program = shutil.which("ffmpeg")
     if program is None:
         return None
@@ -133,7 +133,7 @@ def find_ffmpeg() -> FFmpeg | None:
 
 
 def film_command(program: str, encoder: str, path: Path, size_px: tuple[int, int], fps: float) -> list[str]:
-    """The command that makes a film of raw frames on its standard input."""
+    """The command that encodes raw frames from its standard input as a film."""
     rate = Fraction(fps).limit_denominator(100_000)
     bits_per_s = max(_LEAST_BITS_PER_S, round(_BITS_PER_PIXEL * size_px[0] * size_px[1] * fps))
     return [
@@ -145,12 +145,12 @@ def film_command(program: str, encoder: str, path: Path, size_px: tuple[int, int
 
 
 def codec_of(encoder: str) -> str:
-    """The codec by its own name."""
+    """The codec's own name."""
     return "VP9" if "vp9" in encoder else "H.264"
 
 
 def _answer(command: Sequence[str], given: bytes = b"") -> bytes | None:
-    """What a program prints; None where it cannot be started, fails, or does not end."""
+    """The output of a program; None if it cannot be started, fails, or does not end in time."""
     try:
         done = subprocess.run(command, input=given, capture_output=True, timeout=ANSWER_S, check=True, **_OF_ITS_OWN)
     except (OSError, subprocess.SubprocessError):

@@ -1,4 +1,4 @@
-"""A video file, or a URL that says how many frames it has, as a source of frames."""
+"""A video file, or a URL with a known number of frames, as a source of frames."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from jotr_deploy.runtime.sources.images import quiet_opencv
 from jotr_deploy.support.aliases import Array
 
 _ORIENTATIONS = {90: 6, 180: 3, 270: 8}
-"""EXIF's number for the degrees, clockwise, by which OpenCV turns a film upright as its metadata say."""
+"""EXIF orientation for the clockwise rotation, in degrees, by which OpenCV turns a film upright."""
 _REMEDY = "check that a video player shows it"
 _REMEDY_URL = f"{_REMEDY}; an mp4 needs its index first: ffmpeg -movflags +faststart"
 
 
 class Video(FrameSource):
-    """Frames of a film in order, at the times that it says."""
+    """Frames of a film in order, with their timestamps."""
 
     kind = "video"
 
@@ -47,7 +47,7 @@ class Video(FrameSource):
     ) -> None:
         self.name, self.every, self.left_out = name, every, {}
         self._opened, self._shown, self._skipped, self._limit_s = opened, shown, skipped, limit_s
-        self._settled = False  # whether `total` was counted
+        self._settled = False  # True once `total` was counted
         with released(opened()) as capture:
             self.fps = frame_rate(capture)
             self._orientation = _ORIENTATIONS.get(round(capture.get(cv2.CAP_PROP_ORIENTATION_META)) % 360, 1)
@@ -76,7 +76,7 @@ class Video(FrameSource):
         return (self._frame_name(index) for index in range(self.total or 0))
 
     def _frame_name(self, index: int) -> str:
-        return f"{Path(self.name).stem}_{index:012d}"  # as OpenPose names the frames of a video
+        return f"{Path(self.name).stem}_{index:012d}"  # OpenPose's names for the frames of a video
 
     def _frames(self) -> Generator[Frame, None, None]:
         with released(self._opened()) as capture:
@@ -86,7 +86,7 @@ class Video(FrameSource):
             return
         cause = f"{self._shown}: ends after {end} of {self.total} frames"
         if stalled:
-            self.fault = SourceError(f"{cause}, nothing for {self._limit_s:g} s", "check the connection")
+            self.fault = SourceError(f"{cause}, no data for {self._limit_s:g} s", "check the connection")
         elif (why := self._damage(end)) is not None:
             logging.getLogger("jotr_deploy").warning("%s; %s", cause, why)
             self.damage = f"{cause}; {why}"
@@ -94,9 +94,9 @@ class Video(FrameSource):
             self._count(end)
 
     def _damage(self, end: int) -> str | None:
-        """Why fewer frames came than the container counts, None where nothing is wrong.
+        """The reason why fewer frames came than the container counts; None if nothing is wrong.
 
-        Many containers give an estimate, and films that were trimmed without encoding them anew hide frames.
+        Many containers only give an estimate, and films trimmed without re-encoding contain hidden frames.
         """
         path = Path(self._shown)
         if "://" in self._shown:
@@ -112,10 +112,10 @@ class Video(FrameSource):
         return "the file may be damaged" if errors else None
 
     def _read(self, capture: Capture) -> Generator[Frame, None, tuple[int, bool]]:
-        """The frames of a capture; returns the number after the last good one, and whether the capture stalled."""
+        """The frames of a capture; returns the index after the last good one, and True if the capture stalled."""
         index, stalled, clock = 0, False, _Clock(self.fps)
         time_s: float | None = None
-        lost: list[int] = []  # frames that failed since the last good one: broken, or the end
+        lost: list[int] = []  # frames that failed since the last good one: broken ones, or the end
         while len(lost) < READS_TO_END:
             start_s = time.monotonic()
             read, image_bgr = _next_image(capture, wanted=index % self.every == 0)
@@ -141,26 +141,26 @@ class Video(FrameSource):
             if self._skipped is None and (missing := bytes_missing(Path(self._shown))):
                 raise SourceError(
                     f"{self._shown}: the file is cut off: {missing} bytes are missing",
-                    "copy or download it again, or use what is there: --keep-going",
+                    "copy or download it again, or use the frames that are there: --keep-going",
                 )
             if self._skipped is None:
                 raise SourceError(
                     f"{self._shown}: frame {index} cannot be decoded",
-                    "repair the video (ffmpeg writes a sound copy), or leave such frames out: --keep-going",
+                    "repair the video (re-encode it with ffmpeg), or skip such frames: --keep-going",
                 )
             self._skipped.append(name)
             self.left_out[name] = f"{name}: cannot be decoded"
 
 
 class _Clock:
-    """When the frames of a film are shown: as it says, by its frame rate where it says nothing or nonsense."""
+    """Timestamps of a film's frames: the film's own, or from its frame rate if they are missing or implausible."""
 
     def __init__(self, fps: float) -> None:
-        self._step_s = 1 / fps if fps else None  # from frame to frame, where the film does not say
+        self._step_s = 1 / fps if fps else None  # from frame to frame, if the film has no timestamps
         self._index, self._time_s = 0, -math.inf
 
     def time_s(self, index: int, said_s: float) -> float | None:
-        """Of the frame of this number, which is later than the one before; None where nothing is known."""
+        """Time of the frame with this number, later than the one before; None if nothing is known."""
         time_s = round(said_s, 6) if 0 <= said_s < 1e7 else -1.0
         if time_s <= self._time_s or time_s < 0:
             if self._step_s is None:
@@ -173,7 +173,7 @@ class _Clock:
 
 
 def _count_grabbed(capture: Capture) -> int:
-    """How many frames are in what is left of a capture, broken ones not among them."""
+    """Number of intact frames left in a capture."""
     count = failed = 0
     while failed < READS_TO_END:
         if capture.grab():
@@ -184,7 +184,7 @@ def _count_grabbed(capture: Capture) -> int:
 
 
 def _next_image(capture: Capture, wanted: bool) -> tuple[bool, Array | None]:
-    """Whether there was a frame, and its pixels if they are wanted."""
+    """Success, and the pixels of the next frame if they are wanted."""
     with quiet_opencv():
         if not capture.grab():
             return False, None

@@ -1,4 +1,4 @@
-"""Image files in and out, without surprises."""
+"""Reading and writing of image files."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ IMAGE_SUFFIXES = (
 READ_FORMATS = "pictures are read as JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, HEIC, JPEG 2000, PBM, PGM and PPM"
 
 _SAVE = "save it as PNG or JPEG"
-_PILLOW = {"JPEG": ("JPEG", "MPO"), "JPEG 2000": ("JPEG2000",), "PNM": ("PPM",)}  # where the names differ
+_PILLOW = {"JPEG": ("JPEG", "MPO"), "JPEG 2000": ("JPEG2000",), "PNM": ("PPM",)}  # Pillow's names, if they differ
 
-# The log level belongs to the process: the first of several threads lowers it, the last one puts it back.
+# The log level is global to the process: the first of several threads lowers it, the last one restores it.
 _lock = Lock()
 _quiet, _level_before = 0, 0
-# The log level lives here or there, by release (4.10: at the top; 4.14: below).
+# The log level has moved between releases (4.10: at the top; 4.14: below).
 _opencv_log = cv2 if hasattr(cv2, "getLogLevel") else cv2.utils.logging
 
 
 def natural_order(paths: Iterable[Path]) -> list[Path]:
-    """Sorted so that `frame_2` stands before `frame_10`."""
+    """Paths sorted so that `frame_2` comes before `frame_10`."""
 
     def key(path: Path) -> list[tuple[int, str]]:
         parts = re.split(r"([0-9]+)", str(path).lower())
@@ -60,52 +60,52 @@ def read_bytes(path: Path) -> bytes:
     """The content of a picture file.
 
     Raises:
-        SourceError: it cannot be read, or is no picture.
+        SourceError: it cannot be read, or is not a picture.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror})", "check the path and its permissions") from error
     if picture_kind(data[:HEAD_BYTES]) is None:
-        raise SourceError(f"{path}: {describe_file(path)}, not a picture that is read", advice(path) or READ_FORMATS)
+        raise SourceError(f"{path}: {describe_file(path)}, not a supported picture", advice(path) or READ_FORMATS)
     return data
 
 
 def decode_image(data: bytes, name: str, upright: bool = False) -> Array:
-    """Decode the bytes of an image file as (H, W, 3) uint8 BGR, whole or not at all.
+    """Decode the bytes of an image file as (H, W, 3) uint8 BGR, completely or not at all.
 
-    Grey becomes BGR, alpha is dropped, of 16 bits the upper 8 are kept. The content tells the format, not the name.
+    Grey becomes BGR, alpha is dropped, and of 16 bits the upper 8 are kept. The format is detected from the content.
 
     Args:
         data: of the file.
         name: of the file, for messages.
-        upright: turn it as its EXIF data say, as every viewer does; without it they are ignored, as the published code
-            does. A HEIC picture is always upright.
+        upright: rotate by the EXIF data, as every viewer does; otherwise they are ignored, as in the published code.
+            A HEIC picture is always upright.
 
     Raises:
-        SourceError: no picture, a damaged or cut one, or one of several.
+        SourceError: not a picture, damaged or truncated, or several pictures in one file.
         MissingDependency: a HEIC picture, and pi-heif is not installed.
     """
     kind = picture_kind(data[:HEAD_BYTES])
     if kind is None:
-        raise SourceError(f"{name}: not a picture that is read", READ_FORMATS)
+        raise SourceError(f"{name}: not a supported picture", READ_FORMATS)
     _check_end(data, name, kind)
     with _decoding(name, kind):
         picture = _opened(data, name, kind)
         picture.load()
-        scale_16 = kind in ("PNG", "PNM")  # Pillow gives some of their 16 bits in 32
+        scale_16 = kind in ("PNG", "PNM")  # Pillow stores some of their 16-bit values in 32 bits
         return _as_bgr(_turned(picture) if upright else picture, name, scale_16)
 
 
 def count_pictures(data: bytes, name: str) -> int:
-    """How many pictures a file holds: more than one in an animation and in a TIFF of several pages.
+    """Number of pictures in a file: more than one in an animation or a multi-page TIFF.
 
     Raises:
         SourceError, MissingDependency.
     """
     kind = picture_kind(data[:HEAD_BYTES]) or "unknown"
     if kind == "HEIC":
-        return 1  # the others are thumbnails, depth and the like
+        return 1  # the others are thumbnails, depth maps and the like
     _check_end(data, name, kind)
     with _decoding(name, kind):
         picture = _opened(data, name, kind)
@@ -114,7 +114,7 @@ def count_pictures(data: bytes, name: str) -> int:
 
 @contextmanager
 def _decoding(name: str, kind: str) -> Iterator[None]:
-    """Whatever Pillow raises on bytes that are not as they should be is an error of the source."""
+    """Convert anything Pillow raises on invalid bytes to a SourceError."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -124,10 +124,10 @@ def _decoding(name: str, kind: str) -> Iterator[None]:
     except (SourceError, MissingDependency):
         raise
     except (Image.DecompressionBombError, MemoryError) as error:
-        raise SourceError(f"{name}: the {kind} picture has too many pixels to be read", "make it smaller") from error
+        raise SourceError(f"{name}: the {kind} picture has too many pixels", "make it smaller") from error
     except UnidentifiedImageError as error:
         raise SourceError(
-            f"{name}: {_article(kind)} picture, but damaged or of a variety that is not read", _SAVE
+            f"{name}: {_article(kind)} picture, but damaged or of an unsupported variety", _SAVE
         ) from error
     except Exception as error:
         why = first_line(error).replace("image file is truncated", "the file is cut off")
@@ -146,8 +146,8 @@ def _opened(data: bytes, name: str, kind: str) -> Image:
     from PIL import Image
 
     picture = Image.open(io.BytesIO(data), formats=_PILLOW.get(kind, (kind.upper(),)))
-    if picture.format == "TIFF" and picture.getexif().get(254, 0) & 1:  # NewSubfileType: a reduced picture
-        raise SourceError(f"{name}: a raw photo, of which only a small preview could be read", f"develop it: {_SAVE}")
+    if picture.format == "TIFF" and picture.getexif().get(254, 0) & 1:  # NewSubfileType: reduced-resolution image
+        raise SourceError(f"{name}: a raw photo, with only a small preview readable", f"develop it: {_SAVE}")
     return picture
 
 
@@ -166,7 +166,7 @@ def _turned(picture: Image) -> Image:
 
     try:
         return ImageOps.exif_transpose(picture)
-    except Exception:  # EXIF data that cannot be read say nothing, as in every viewer
+    except Exception:  # unreadable EXIF data count as absent, as in every viewer
         return picture
 
 
@@ -175,14 +175,14 @@ def _as_bgr(picture: Image, name: str, scale_16: bool) -> Array:
         grey = (np.asarray(picture) >> 8).astype(np.uint8)
         return cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
     if picture.mode in ("I", "F"):
-        raise SourceError(f"{name}: pixels are of 32 bits ({picture.mode}), not of 8 or 16", _SAVE)
+        raise SourceError(f"{name}: pixels have 32 bits ({picture.mode}), not 8 or 16", _SAVE)
     return np.ascontiguousarray(np.asarray(picture.convert("RGB"))[..., ::-1])
 
 
 def _check_end(data: bytes, name: str, kind: str) -> None:
-    """Refuse files that end too early where the decoder would make do with what is there.
+    """Refuse truncated files for which the decoder would accept what is there.
 
-    An unfinished download is often filled up with zeros; after the end of a JPEG they are no harm.
+    Unfinished downloads are often padded with zeros; after the end of a JPEG they do no harm.
     """
     cut_off = {
         "JPEG": not any(data[-64:]) and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"),  # no end after the last scan
@@ -194,7 +194,7 @@ def _check_end(data: bytes, name: str, kind: str) -> None:
 
 
 def orientation_of(path: Path) -> int:
-    """The EXIF orientation of an image file, 1 to 8, by which `read_image` turns it upright; 1 where it has none."""
+    """The EXIF orientation of an image file, 1 to 8, by which `read_image` turns it upright; 1 if it has none."""
     from PIL import Image
 
     try:
@@ -202,13 +202,13 @@ def orientation_of(path: Path) -> int:
             warnings.simplefilter("ignore")
             with Image.open(path) as picture:
                 found = picture.getexif().get(0x0112, 1)
-    except Exception:  # as where the pixels are turned: EXIF data that cannot be read say nothing
+    except Exception:  # unreadable EXIF data count as absent, as in `_turned`
         return 1
     return int(found) if found in range(1, 9) else 1
 
 
 def write_image(path: Path, image_bgr: Array) -> None:
-    """Write (H, W, 3) uint8 BGR in the format of the suffix; the file appears whole or not at all.
+    """Write (H, W, 3) uint8 BGR in the format given by the suffix; the file appears whole or not at all.
 
     Raises:
         OutputError.
@@ -219,14 +219,14 @@ def write_image(path: Path, image_bgr: Array) -> None:
         encoded = False
     if not encoded:
         size = f"{image_bgr.shape[1]} x {image_bgr.shape[0]}"
-        raise OutputError(f"{path}: an image of {size} px has no such format", "end the name in .png or .jpg")
+        raise OutputError(f"{path}: an image of {size} px does not fit this format", "end the name in .png or .jpg")
     with written_aside(path) as aside:
         aside.write_bytes(data.tobytes())
 
 
 @contextmanager
 def quiet_opencv() -> Iterator[None]:
-    """What goes wrong is raised in one line; OpenCV and FFmpeg would print it as well."""
+    """Silence OpenCV and FFmpeg, which would also print the errors that are raised."""
     global _quiet, _level_before
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     with _lock:

@@ -1,4 +1,4 @@
-"""Cameras and endless URLs: the newest frame, read beside the work that is done on the last one."""
+"""Cameras and endless URLs: the newest frame, read while the previous one is processed."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from jotr_deploy.support.aliases import Array
 
 @dataclass(frozen=True)
 class Arrival:
-    """A frame as it came."""
+    """A frame as it arrived."""
 
-    index: int  # of all that came, taken or not
-    at_s: float  # by the monotonic clock
+    index: int  # counting every frame that arrived, taken or not
+    at_s: float  # monotonic clock
     image_bgr: Array
 
 
 class NewestFrame:
-    """Reads a capture in a thread of its own and keeps one frame: a newer one takes the place of one nobody took.
+    """Reads a capture in a thread of its own and keeps one frame: a newer one replaces one that was not taken.
 
-    Only the thread touches the capture after construction, and releases it, because a read cannot be interrupted.
+    After construction only the thread touches the capture, and it also releases it, as a read cannot be interrupted.
     """
 
     def __init__(self, capture: Capture, every: int, stall_s: float) -> None:
-        self.dropped = 0  # frames that were wanted and that nobody took
-        self.stalled = False  # the end is that of waiting
+        self.dropped = 0  # wanted frames that were not taken
+        self.stalled = False  # True if the capture ended by waiting too long
         self._capture, self._every, self._stall_s = capture, every, stall_s
         self._newest: Arrival | None = None
         self._arrived = 0
@@ -45,7 +45,7 @@ class NewestFrame:
         self._thread.start()
 
     def wait(self) -> Arrival | None:
-        """The newest frame, which stays; None when the capture has ended or nothing came for `stall_s`."""
+        """Wait for the newest frame, without removing it; None if the capture ended or nothing came for `stall_s`."""
         with self._changed:
             while self._newest is None and not self._ended:
                 left_s = self._last_s + self._stall_s - time.monotonic()
@@ -58,20 +58,20 @@ class NewestFrame:
             return self._newest
 
     def take(self) -> Arrival | None:
-        """The newest frame, which is then gone; else as `wait`."""
+        """Wait for the newest frame and remove it; None as for `wait`."""
         with self._changed:
             arrival, self._newest = self.wait(), None
             return arrival
 
     def count_anew(self) -> None:
-        """The frame that waits, or else the next one, becomes frame 0."""
+        """Restart counting: the waiting frame, or else the next one, becomes frame 0."""
         with self._changed:
             self.dropped, self._arrived = 0, 0
             if self._newest is not None:
                 self._newest, self._arrived = Arrival(0, self._newest.at_s, self._newest.image_bgr), 1
 
     def stop(self) -> None:
-        """End the thread. One that hangs in a read is left alone: it ends with that read, or with the process."""
+        """End the thread. One blocked in a read is abandoned: it ends with that read, or with the process."""
         self._stopped = True
         self._thread.join(timeout=1.0)
 
@@ -83,12 +83,12 @@ class NewestFrame:
                 if self._capture.grab():
                     failed = 0
                     self._arrive()
-                elif time.monotonic() - start_s >= self._stall_s:  # FFmpeg's own limit
+                elif time.monotonic() - start_s >= self._stall_s:  # FFmpeg's own time limit
                     self.stalled = True
                     return
                 else:
                     failed += 1
-        except Exception as error:  # for whoever waits
+        except Exception as error:  # passed on to the waiting thread
             self._error = error
         finally:
             self._capture.release()
@@ -100,11 +100,11 @@ class NewestFrame:
         wanted = self._arrived % self._every == 0
         image_bgr = self._capture.retrieve()[1] if wanted else None
         with self._changed:
-            if image_bgr is not None or not wanted:  # frames that never can be shown are a stall too
+            if image_bgr is not None or not wanted:  # frames that can never be shown also count as a stall
                 self._last_s = time.monotonic()
             if (
                 image_bgr is not None and self._arrived % self._every == 0
-            ):  # still: the count may have begun anew meanwhile
+            ):  # checked again: counting may have restarted meanwhile
                 self.dropped += self._newest is not None
                 self._newest = Arrival(self._arrived, self._last_s, image_bgr)
             self._arrived += 1
@@ -112,13 +112,13 @@ class NewestFrame:
 
 
 class Stream(FrameSource):
-    """A camera, or a URL that does not say how many frames it has.
+    """A camera, or a URL without a known number of frames.
 
-    Between two frames that are given, older ones are dropped and counted, so what is shown is never late. The index
-    of a frame counts those too. An iteration starts with the newest frame; a second one goes on, as time does.
+    Frames that arrive while another is processed are dropped and counted, so the one given is never late. Frame indices
+    include them. An iteration starts with the newest frame; a second one continues in time.
 
     Raises:
-        SourceError: no frame comes within `stall_s`.
+        SourceError: no frame arrives within `stall_s`.
     """
 
     kind, total, count = "stream", None, None
@@ -141,11 +141,11 @@ class Stream(FrameSource):
         self.size_px = size_of(first.image_bgr)
 
     def frame_names(self) -> Iterator[str]:
-        """None: a stream has no end."""
+        """An empty iterator: a stream has no end."""
         return iter(())
 
     def close(self) -> None:
-        """End the iteration under way and leave the camera."""
+        """End the current iteration and release the camera."""
         super().close()
         self._open.close()
 

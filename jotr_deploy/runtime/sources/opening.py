@@ -31,12 +31,12 @@ from jotr_deploy.runtime.sources.video_writer import VideoWriter
 __all__ = ["Frame", "FrameSource", "VideoWriter", "open_source"]
 
 STALL_S = 10.0
-"""How long a camera or a URL may take to answer, and then for every frame."""
+"""Time limit for a camera or a URL to answer, and for every frame after that."""
 _MOST_BYTES = 1 << 28
-"""A picture behind a URL is not larger."""
+"""Size limit for a picture at a URL."""
 _ANIMATED = ("GIF", "PNG", "WebP", "AVIF")
 _MOTION_JPEG = (".mjpeg", ".mjpg")
-_PLAYED = ("GIF", "PNG", "JPEG")  # by FFmpeg, whole
+_PLAYED = ("GIF", "PNG", "JPEG")  # animations that FFmpeg reads completely
 
 
 def open_source(
@@ -49,21 +49,21 @@ def open_source(
 ) -> FrameSource:
     """Open an image, a folder of images, a glob of images, a video file, a camera or a URL.
 
-    The content tells an image from a video, not the suffix; an animation is a video. Folders and globs are in natural
-    order (2 before 10). A number of up to three digits that is no file is a camera. A URL is anything with `://` that
-    OpenCV opens through FFmpeg, or a picture.
+    Images and videos are told apart by content, not by suffix; an animation is a video. Folders and globs are in
+    natural order (2 before 10). A number of up to three digits that is not a file is a camera. A URL is anything with
+    `://` that OpenCV opens through FFmpeg, or a picture.
 
     Args:
-        path_or_url: of one of these.
-        skipped: gets the names of frames that cannot be read, which are then left out; without it they are errors.
-        every: give only frames 0, every, 2 * every ...
-        stall_s: how long a camera or a URL may take to answer, and then for every frame.
-        upright: as every viewer shows it: image files turned as their EXIF data say, and the pixels of videos made
-            square. Without it the pixels are those that are stored.
+        path_or_url: one of these.
+        skipped: collects the names of unreadable frames, which are then left out; without it they raise an error.
+        every: process every Nth frame: 0, every, 2 * every ...
+        stall_s: time limit for a camera or a URL to answer, and for every frame after that.
+        upright: as viewers display it: image files rotated by their EXIF data, and videos resampled to square pixels.
+            Otherwise pixels are used as stored.
 
     Raises:
-        SourceError: nothing there, or nothing in it that can be read.
-        MissingDependency: an image of a format that needs one more package.
+        SourceError: nothing there, or nothing readable in it.
+        MissingDependency: an image format that needs an extra package.
     """
     if every < 1:
         raise ValueError(f"every {every}. frame: give 1 or more")
@@ -95,18 +95,18 @@ def _open_file(path: Path, skipped: list[str] | None, every: int, upright: bool)
     kind = kind_of_file(path)
     animated = kind in _ANIMATED and count_pictures(path.read_bytes(), str(path)) > 1
     if kind == "JPEG" and is_motion_jpeg(path.read_bytes()):
-        if path.suffix.lower() not in _MOTION_JPEG:  # by another name FFmpeg gives the first picture alone
-            raise SourceError(f"{path}: JPEG pictures one after another, a film of motion JPEG", "call it .mjpeg")
+        if path.suffix.lower() not in _MOTION_JPEG:  # otherwise FFmpeg only gives the first picture
+            raise SourceError(f"{path}: a sequence of JPEG pictures, that is a motion JPEG film", "call it .mjpeg")
         animated = True
     if animated and kind not in _PLAYED:
-        raise SourceError(f"{path}: an animated {kind} picture, which is not read", "save it as GIF or MP4")
+        raise SourceError(f"{path}: an animated {kind} picture, which is not supported", "save it as GIF or MP4")
     if kind is not None and not animated:
         return Stills("image", path.name, [Still.of_file(path)], None, every, upright)
     return Video(partial(capture_of_file, path, upright, animated), str(path), path.name, skipped, every)
 
 
 def _open_url(url: str, skipped: list[str] | None, every: int, stall_s: float, upright: bool) -> FrameSource:
-    """Frames are dropped, as a live picture wants it, where the URL does not say how many there are."""
+    """Open a URL; if its number of frames is unknown it is a live stream, which drops frames."""
     name = name_of_url(url)
     picture = _picture_behind(url, stall_s)
     if picture is not None:
@@ -119,7 +119,7 @@ def _open_url(url: str, skipped: list[str] | None, every: int, stall_s: float, u
 
 
 def _picture_behind(url: str, limit_s: float) -> bytes | None:
-    """The bytes of a picture on a web server, None where it serves something else, or nothing: FFmpeg tells more.
+    """The bytes of a picture on a web server; None if there is none, as FFmpeg gives better error messages.
 
     Raises:
         SourceError: no answer in time.
@@ -149,7 +149,7 @@ def _no_answer(url: str, limit_s: float) -> SourceError:
 
 
 def _as_spelt_on_disk(path: Path) -> Path:
-    """The file that is meant where letters with accents are stored in another of Unicode's two forms."""
+    """The intended file if its name is stored in another of Unicode's two forms of accented letters."""
     if path.exists():
         return path
     at = Path(path.anchor)
@@ -169,7 +169,7 @@ def _images_of_glob(pattern: Path) -> list[Path]:
     if not glob.has_magic(str(pattern)):
         raise SourceError(
             f"{pattern}: no such file or folder",
-            "give an image, a folder, a glob in quotes such as 'folder/*.png', a video, a camera's number or a URL",
+            "give an image, a folder, a glob in quotes such as 'folder/*.png', a video, a camera number or a URL",
         )
     spellings = dict.fromkeys((str(pattern), *(unicodedata.normalize(form, str(pattern)) for form in ("NFC", "NFD"))))
     matches = {match for text in spellings for match in glob.glob(text, recursive=True)}  # noqa: PTH207 (Path.glob: no absolute)

@@ -1,4 +1,4 @@
-"""Kinds of pictures, told by the first bytes of a file: its suffix may be wrong or missing."""
+"""Detection of picture formats by the first bytes of a file: its suffix may be wrong or missing."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 HEAD_BYTES = 64
-"""How much of a file `picture_kind` looks at."""
+"""Number of bytes that `picture_kind` inspects."""
 
 OTHER_PICTURES = (
     *(".tga", ".psd", ".exr", ".hdr", ".dds", ".pcx", ".qoi", ".jxl", ".ico", ".svg", ".pict", ".sgi", ".xbm", ".pam"),
     *(".dng", ".nef", ".cr2", ".cr3", ".arw", ".raf", ".orf", ".rw2", ".raw"),
 )
-"""Suffixes of pictures that are not read."""
+"""Suffixes of unsupported picture formats."""
 
 _STARTS = {
     b"\xff\xd8\xff": "JPEG",
@@ -31,10 +31,10 @@ _HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 
 
 def picture_kind(head: bytes) -> str | None:
-    """The format of a picture by the first `HEAD_BYTES` of its file, None where it is no picture."""
+    """The format of a picture from the first `HEAD_BYTES` of its file; None if it is not a picture."""
     for start, kind in _STARTS.items():
         if head.startswith(start):
-            return None if kind == "TIFF" and head[8:10] == b"CR" else kind  # Canon's raw photos
+            return None if kind == "TIFF" and head[8:10] == b"CR" else kind  # Canon raw photos
     if head[:2] == b"BM" and head[6:10] == bytes(4):
         return "BMP"
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
@@ -52,21 +52,21 @@ def picture_kind(head: bytes) -> str | None:
 
 
 def is_motion_jpeg(data: bytes) -> bool:
-    """Whether JPEG pictures follow one another as the frames of a film.
+    """True if the file is a sequence of JPEG pictures, the frames of a film.
 
-    A picture may hold others, such as its thumbnail, but these are not all that follows its end.
+    A picture may contain others, such as its thumbnail, but they are not all that follows its end.
     """
     ends = [at + 2 for at in _ends_of_jpegs(data)]
     return len(ends) > 1 and all(data.startswith(b"\xff\xd8\xff", end) for end in ends[:-1])
 
 
 def _ends_of_jpegs(data: bytes) -> Iterator[int]:
-    """Where the end markers are of JPEG pictures that follow one another without a gap."""
+    """Offsets of the end markers of JPEG pictures that follow one another without a gap."""
     at = 0
     while data.startswith(b"\xff\xd8", at):
         at += 2
         while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] not in (b"\xda", b""):
-            if data[at + 1] in (0xE1, 0xE2):  # of a photo, which phones let others follow: depth, a brighter one
+            if data[at + 1] in (0xE1, 0xE2):  # a photo, to which phones append others: a depth map, a brighter version
                 return
             at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
         at = data.find(b"\xff\xd9", at)
@@ -77,6 +77,6 @@ def _ends_of_jpegs(data: bytes) -> Iterator[int]:
 
 
 def kind_of_file(path: Path) -> str | None:
-    """The format of a picture file, None where it is no picture. Raises OSError."""
+    """The format of a picture file; None if it is not a picture. Raises OSError."""
     with path.open("rb") as file:
         return picture_kind(file.read(HEAD_BYTES))

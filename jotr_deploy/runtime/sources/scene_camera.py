@@ -1,4 +1,4 @@
-"""The camera that a picture was taken with: told by the user, by the picture's file, or guessed."""
+"""The camera of a picture: given by the user, read from the picture's EXIF data, or guessed."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from jotr_deploy.runtime.sources.frame_source import Frame, size_of
 from jotr_deploy.support.aliases import Array
 
 PUBLISHED = "published"
-"""Of a camera: every person's own, as the network was trained with it."""
+"""Value of `--camera` that gives each person a camera of their own, as in the network's training."""
 GUESSED_FOV_DEG = 60.0
-"""Across the longer side of a picture that nothing is known of: between a phone's main camera and a usual lens."""
+"""Assumed field of view across the longer side: between a phone's main camera and a typical lens."""
 SAME_ASPECT = 0.01
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole that everybody of a picture stands before."""
+    """A pinhole camera shared by all people in a picture."""
 
     focal_px: float
     principal_px: tuple[float, float]
-    source: str  # where it is known from, in words
+    source: str  # its origin, in words
 
 
 @dataclass(frozen=True)
 class CameraChoice:
-    """How the camera of a picture is told; at most one of these is given.
+    """The way a picture's camera is determined; at most one field is set.
 
-    By default a still picture's EXIF data tell it, and where they do not, it is guessed.
+    By default it is read from a still picture's EXIF data, or guessed if they do not contain it.
     """
 
     fov_deg: float | None = None  # across the longer side of the picture
@@ -46,10 +46,10 @@ class CameraChoice:
     _maps: dict[tuple[int, int], tuple[Array, Array]] = field(default_factory=dict, compare=False, repr=False)
 
     def __call__(self, frame: Frame) -> Camera | None:
-        """The camera of a frame, whose image is `undistorted`; None where everybody has their own.
+        """The camera of a frame, whose image is `undistorted`; None if each person has their own.
 
         Raises:
-            SourceError: the camera file is of pictures of another shape.
+            SourceError: the camera file is for pictures of another aspect ratio.
         """
         if self.published:
             return None
@@ -71,11 +71,11 @@ class CameraChoice:
 
     @property
     def bends(self) -> bool:
-        """Whether pictures must be `undistorted` before people are looked for."""
+        """True if pictures must be `undistorted` before people are detected."""
         return self.file is not None and bool(self.file.distortion or self.file.focal_px[0] != self.file.focal_px[1])
 
     def undistorted(self, image_bgr: Array) -> Array:
-        """The picture (H, W, 3) as a pinhole with square pixels would have taken it, as large; black outside."""
+        """The picture (H, W, 3) as seen by a pinhole camera with square pixels, in the same size; black outside."""
         if not self.bends:
             return image_bgr
         import cv2
@@ -88,7 +88,7 @@ class CameraChoice:
         return np.asarray(cv2.remap(image_bgr, *self._maps[size_px], cv2.INTER_LINEAR))
 
     def undistorted_px(self, points_px: Array, size_px: tuple[int, int]) -> Array:
-        """(..., 2) pixels of the picture as it was taken to those of `undistorted`."""
+        """(..., 2) pixels of the original picture, mapped to those of `undistorted`."""
         if not self.bends or not np.size(points_px):
             return points_px
         import cv2
@@ -100,7 +100,7 @@ class CameraChoice:
         return np.asarray(moved).reshape(np.shape(points_px))
 
     def _matrices(self, size_px: tuple[int, int]) -> tuple[Array, Array, Array]:
-        """Of the lens, of the pinhole in its stead, and the distortion."""
+        """Camera matrix of the lens, that of the pinhole camera replacing it, and the distortion."""
         assert self.file is not None
         (across_px, down_px), (x_px, y_px) = _at_size(self.file, size_px)
         focal_px = math.sqrt(across_px * down_px)
@@ -112,24 +112,24 @@ class CameraChoice:
 def choose_camera(
     camera: str | Path | None = None, fov_deg: float | None = None, focal_px: float | None = None
 ) -> CameraChoice:
-    """A camera by what the user gave.
+    """The camera choice from the user's options.
 
     Args:
-        camera: file of intrinsics (`read_camera`), or the word "published" for each person's own.
-        fov_deg: angle across the longer side of the picture.
+        camera: file of intrinsics (`read_camera`), or the word "published" for a camera per person.
+        fov_deg: field of view across the longer side of the picture.
         focal_px: focal length.
 
     Raises:
-        SourceError: more than one is given, or something that is no camera.
+        SourceError: more than one is given, or an invalid one.
     """
     given = {"--camera": camera, "--fov": fov_deg, "--focal": focal_px}
     named = [name for name, value in given.items() if value is not None]
     if len(named) > 1:
-        raise SourceError(f"{' and '.join(named)} are given", "give one: each tells the camera of the picture")
+        raise SourceError(f"{' and '.join(named)} are given", "give one: each determines the camera of the picture")
     if fov_deg is not None and not 1 <= fov_deg <= 170:
-        raise SourceError(f"--fov {fov_deg:g}: no angle of view", "give degrees across the longer side, such as 60")
+        raise SourceError(f"--fov {fov_deg:g}: not a field of view", "give degrees across the longer side, such as 60")
     if focal_px is not None and not 1 <= focal_px < 1e7:
-        raise SourceError(f"--focal {focal_px:g}: no focal length", "give pixels, such as 1500")
+        raise SourceError(f"--focal {focal_px:g}: not a focal length", "give pixels, such as 1500")
     if camera is None:
         return CameraChoice(fov_deg, focal_px)
     return CameraChoice(published=True) if str(camera) == PUBLISHED else CameraChoice(file=read_camera(Path(camera)))
@@ -146,7 +146,7 @@ def _by_exif(path: Path, size_px: tuple[int, int]) -> tuple[float, str] | None:
 
 
 def _at_size(file: CameraFile, size_px: tuple[int, int]) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Focal lengths and principal point of a calibrated camera in pictures of this width and height."""
+    """Focal lengths and principal point of a calibrated camera for pictures of this width and height."""
     (across_px, down_px), (x_px, y_px) = file.focal_px, file.principal_px
     width, height = size_px
     if file.size_px is not None:

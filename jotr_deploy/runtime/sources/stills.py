@@ -1,4 +1,4 @@
-"""Image files as a source of frames: one, those of a folder or glob, or the bytes behind a URL."""
+"""Image files as a source of frames: a single one, those of a folder or glob, or the bytes from a URL."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from jotr_deploy.support.file_kinds import describe_file
 
 @dataclass(frozen=True)
 class Still:
-    """An image that is not read yet."""
+    """An image that has not been read yet."""
 
     name: str  # of its file
-    shown: str  # as messages show it
+    shown: str  # its name in messages
     data: Callable[[], bytes]  # may raise SourceError
     path: Path | None = None
 
@@ -39,7 +39,7 @@ class Still:
 
 
 class Stills(FrameSource):
-    """Images in the order in which they are given."""
+    """Images in the given order."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Stills(FrameSource):
         first = next(self._frames(), None)
         if first is None:
             raise SourceError(f"{name}: none of {self.count} images can be read", "save them as PNG or JPEG")
-        self._first, self.size_px = first, size_of(first.image_bgr)  # read once, handed out once
+        self._first, self.size_px = first, size_of(first.image_bgr)  # read once and handed out once
 
     def frame_names(self) -> Iterator[str]:
         return (still.name for still in self._stills)
@@ -84,7 +84,7 @@ class Stills(FrameSource):
             except JotrDeployError as error:
                 if self._skipped is None:
                     raise
-                if still.name not in self._skipped:  # the first one is read twice where none before it can be
+                if still.name not in self._skipped:  # the first one is read twice if none before it is readable
                     self._skipped.append(still.name)
                 self.left_out[still.name] = error.cause
                 continue
@@ -100,7 +100,7 @@ def _image_of(still: Still, upright: bool) -> Array:
 
 
 def stills_in(folder: Path) -> tuple[list[Still], dict[str, str]]:
-    """The pictures of a folder by content, in natural order, and what else in it looks like one or is a film.
+    """The pictures of a folder, by content, in natural order; and other files that look like pictures or are films.
 
     Raises:
         SourceError: there is no picture.
@@ -111,14 +111,14 @@ def stills_in(folder: Path) -> tuple[list[Still], dict[str, str]]:
     for path in sorted(set(files) - set(pictures)):
         what = describe_file(path)
         if "video" in what or "picture" in what or path.suffix.lower() in OTHER_PICTURES:
-            left_out[path.name] = f"{path.name}: {what}, not a picture that is read"
+            left_out[path.name] = f"{path.name}: {what}, not a supported picture"
     if left_out:
         names = ", ".join(list(left_out)[:3]) + (", ..." if len(left_out) > 3 else "")
-        logging.getLogger("jotr_deploy").warning("%s: left out: %s (no pictures that are read)", folder, names)
+        logging.getLogger("jotr_deploy").warning("%s: left out: %s (not supported pictures)", folder, names)
     if not pictures:
         inner = next((path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")), None)
         remedy = (
-            READ_FORMATS if inner is None else f"for those in its folders give a glob in quotes: '{folder}/**/*.jpg'"
+            READ_FORMATS if inner is None else f"for those in its subfolders give a glob in quotes: '{folder}/**/*.jpg'"
         )
         raise SourceError(f"{folder}: no images in this folder", remedy)
     return [Still.of_file(path) for path in natural_order(pictures)], left_out

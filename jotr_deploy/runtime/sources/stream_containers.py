@@ -1,4 +1,4 @@
-"""Video streams of containers that carry no sizes: MPEG transport and program streams, AVI and Windows Media."""
+"""Video streams in containers that store no picture sizes: MPEG transport and program streams, AVI, Windows Media."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 _HEAD_BYTES = 1 << 22
 _PACKET_BYTES = 188
 _SYNC = 0x47
-_VIDEO_TYPES = (0x01, 0x02, 0x10, 0x1B, 0x20, 0x24, 0x33, 0x42, 0xD1, 0xEA)  # of a transport stream
+_VIDEO_TYPES = (0x01, 0x02, 0x10, 0x1B, 0x20, 0x24, 0x33, 0x42, 0xD1, 0xEA)  # in transport streams
 _ASF_STREAM = bytes.fromhex("9107dcb7b7a9cf118ee600c00c205365")
 _ASF_VIDEO = bytes.fromhex("c0ef19bc4d5bcf11a8fd00805f5c442b")
 
 
 def video_streams_of(path: Path) -> list[int]:
-    """FFmpeg's numbers of a film's video streams, in the order of the file; none where it is something else."""
+    """FFmpeg's ids of a film's video streams, in file order; empty for another kind of file."""
     with suppress(OSError, IndexError), path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
         if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
@@ -32,7 +32,7 @@ def video_streams_of(path: Path) -> list[int]:
 
 
 def _of_transport(data: bytes, size: int, skipped: int) -> list[int]:
-    """The packet ids that the tables of programs list as video."""
+    """The packet ids that the program tables list as video."""
     tables: set[int] = set()
     found: list[int] = []
     for start in range(skipped, len(data) - _PACKET_BYTES + 1, size):

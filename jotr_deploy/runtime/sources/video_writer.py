@@ -1,4 +1,4 @@
-"""Frames into a video file."""
+"""Writing of frames to a video file."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from jotr_deploy.support.writing import aside_of, discard, written_aside
 
 
 class _Film(Protocol):
-    """A film that is being written."""
+    """A film being written."""
 
     def write(self, image_bgr: Array) -> None:
-        """Append (H, W, 3) uint8 BGR of the film's size; OSError where that is not possible."""
+        """Append (H, W, 3) uint8 BGR of the film's size; raises OSError on failure."""
         ...
 
     def close(self) -> str | None:
-        """End it; what is wrong with it, if anything is known."""
+        """Complete the film; returns the error, if one is known."""
         ...
 
     def abandon(self) -> str:
-        """End it and take it away; the last that was said about it."""
+        """Stop, remove the film, and return the last message about it."""
         ...
 
 
 class _FilmByOpenCV:
-    """MPEG-4 Part 2, which video players show and browsers do not. Keeps quiet about a full disk."""
+    """MPEG-4 Part 2, which video players show and browsers do not. OpenCV does not report a full disk."""
 
     def __init__(self, path: Path, size_px: tuple[int, int], fps: float) -> None:
         self._path = path
@@ -56,12 +56,12 @@ class _FilmByOpenCV:
 
 
 class VideoWriter:
-    """Frames into an mp4 file; the file appears whole when `with` ends well, and not at all otherwise.
+    """Writes frames to an mp4 file, which appears whole when `with` ends without an error, and not at all otherwise.
 
-    With `ffmpeg` it is one that browsers play, if one of its encoders works at this size; else OpenCV writes it.
+    With `ffmpeg` the film plays in browsers, if one of its encoders works at this size; else OpenCV writes it.
 
-    The first frame sets the size. Odd sizes grow by one pixel, because the codec wants even ones. A later frame of
-    another size is scaled to fit into the first one's, its aspect kept, between black bars.
+    The first frame sets the size. Odd sizes grow by one pixel, as the codec requires even ones. Later frames of
+    another size are scaled to fit, with their aspect ratio kept and black bars added.
     """
 
     def __init__(self, path: Path, fps: float, ffmpeg: FFmpeg | None = None) -> None:
@@ -69,7 +69,7 @@ class VideoWriter:
             raise ValueError(f"a video needs a frame rate above 0, not {fps}")
         self.path, self.fps = path, fps
         self.count = 0  # frames in the file
-        self.codec: str | None = None  # and who writes it; None before the first frame
+        self.codec: str | None = None  # and the program that writes it; None before the first frame
         self._ffmpeg = ffmpeg
         self._film: _Film | None = None
         self._size_px = (0, 0)
@@ -82,11 +82,11 @@ class VideoWriter:
     def write(self, image_bgr: Array, time_s: float | None = None) -> None:
         """Append (H, W, 3) uint8 BGR.
 
-        With its time it is written as often as the video needs to get there from the first one, which is not at all
-        for frames that come faster than `fps`: a stream then plays as fast as it was.
+        With its time it is repeated as often as needed to reach that time at `fps`, which is not at all for frames that
+        come faster: a stream then plays at its original speed.
 
         Raises:
-            OutputError: the file cannot be opened, or not be written further.
+            OutputError: the file cannot be opened, or no longer be written.
         """
         if self._film is None:
             self._film = self._opened(size_of(image_bgr))
@@ -119,7 +119,7 @@ class VideoWriter:
         if not film.opened:
             raise OutputError(
                 f"{self.path}: no video of {_text(size_px)} px can be opened for writing",
-                "give a name that ends in .mp4 in a folder that exists and may be written; 8190 px a side at most",
+                "give a name that ends in .mp4 in an existing, writable folder; at most 8190 px per side",
             )
         return film
 
@@ -127,13 +127,13 @@ class VideoWriter:
         why = f" ({said})" if said else ""
         return OutputError(
             f"{self.path}: ffmpeg ended after {self.count} frames{why}",
-            "make room on the disk, or take that ffmpeg from the PATH: OpenCV writes the video then",
+            "free disk space, or remove that ffmpeg from the PATH: OpenCV then writes the video",
         )
 
     def _tell(self, size_px: tuple[int, int]) -> None:
         if not self._told:
             logging.getLogger("jotr_deploy").warning(
-                "%s: the picture changes from %s to %s px; such frames are fitted into the video's size",
+                "%s: the picture changes from %s to %s px; such frames are scaled to fit the video's size",
                 *(self.path, _text(self._size_px), _text(size_px)),
             )
         self._told = True
@@ -158,13 +158,11 @@ class VideoWriter:
         except SourceError:
             arrived = 0
         if arrived != self.count:
-            raise OutputError(
-                f"{self.path}: only {arrived} of {self.count} frames could be written", "make room on the disk"
-            )
+            raise OutputError(f"{self.path}: only {arrived} of {self.count} frames could be written", "free disk space")
 
 
 def fitted(image_bgr: Array, size_px: tuple[int, int]) -> Array:
-    """An image (H, W, 3) scaled into a size (width, height), its aspect kept, centred between black bars."""
+    """An image (H, W, 3) scaled to fit a size (width, height), aspect ratio kept, centred between black bars."""
     (width, height), (old_width, old_height) = size_px, size_of(image_bgr)
     scale = min(width / old_width, height / old_height)
     new_width, new_height = max(1, round(scale * old_width)), max(1, round(scale * old_height))

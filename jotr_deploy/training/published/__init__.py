@@ -1,1 +1,1 @@
-"""Samples from data sets that others have made, drawn and varied as in the published training."""
+"""Samples from published data sets, drawn and augmented as in the published training."""

@@ -1,6 +1,6 @@
-"""The crop of the published training: a box varied, turned, mirrored and recoloured, and what this does to the targets.
+"""Crop of the published training: scaled, rotated, mirrored and recoloured, with the same changes of the targets.
 
-A crop is one affine of the picture, a mirror image included, so that picture and 2-D joints move by the same numbers.
+A crop is one affine of the picture, mirroring included, so that picture and 2-D joints move by the same numbers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from jotr_deploy.training.mesh_samples import turned_root
 MARGIN = (1.0, 1.2)
 """Factor from the person's box to the square one, at the published crop factor; another one scales both ends."""
 SCALE, TURN_RAD, TURNED, MIRRORED, COLOUR = 0.25, np.deg2rad(30), 0.6, 0.5, 0.2
-"""Deviation of the scale, of the turn; how many are turned, mirrored; the largest change of a channel."""
+"""Standard deviations of scale and rotation; shares rotated and mirrored; largest change of a channel."""
 MIRRORED_SMPL30 = list(mirrored_order(SMPL30))
 
 
@@ -30,18 +30,18 @@ class Variation:
 
     margin: float  # of the square box over the person's
     scale: float  # of the crop over the square box
-    turn_rad: float  # of the crop in the picture; the person turns the other way
+    turn_rad: float  # rotation of the crop in the picture; the person turns the other way
     mirrored: bool  # the picture is mirrored before anything else
-    colour: Array  # (3,) what each channel is multiplied by
+    colour: Array  # (3,) factor of each channel
 
     @property
     def turn(self) -> Array:
-        """(3, 3) what turns the person about the optical axis."""
+        """(3, 3) rotation of the person about the optical axis."""
         return matrix_from_axis_angle(np.array([0.0, 0.0, -self.turn_rad]))
 
 
 def draw_variation(rng: np.random.Generator, crop_factor: float) -> Variation:
-    """Draw as published; always as many numbers."""
+    """Draw a variation as published; always consumes the same number of random numbers."""
     margin = rng.uniform(*MARGIN) * (crop_factor / ModelConfig().crop_factor)
     scale = 1 + SCALE * float(np.clip(rng.normal(), -1, 1))
     turn_rad = float(TURN_RAD * np.clip(rng.normal(), -2, 2)) * (rng.random() < TURNED)
@@ -61,27 +61,27 @@ def crop_from_picture(box_px: Array, size_px: tuple[int, int], variation: Variat
     Args:
         box_px: (4,) tight, x0 y0 x1 y1 in the picture; see `usable_box`.
         size_px: width and height of the picture.
-        variation: what is done.
+        variation: random variation.
         crop_side: pixels.
     """
     clipped = clip_box(np.asarray(box_px, np.float64), size_px)
     centre = (clipped[:2] + clipped[2:]) / 2
     side = (clipped[2:] - clipped[:2]).max() * variation.margin * variation.scale
     linear = crop_side / side * variation.turn[:2, :2]
-    if variation.mirrored:  # about the centre: where in the picture the mirror stands does not show in the crop
+    if variation.mirrored:  # about the centre: the position of the mirror in the picture does not affect the crop
         linear = linear * (-1, 1)
     return np.concatenate([linear, (crop_side / 2 - linear @ centre)[:, None]], 1)
 
 
 def cut(image_bgr: Array, affine: Array, variation: Variation, crop_side: int) -> Array:
-    """The crop (3, S, S) uint8 RGB of a picture (H, W, 3) uint8 BGR: bilinear, black outside, recoloured."""
+    """Crop (3, S, S) uint8 RGB of a picture (H, W, 3) uint8 BGR: bilinear, black outside, recoloured."""
     crop = cv2.warpAffine(image_bgr, affine, (crop_side, crop_side), flags=cv2.INTER_LINEAR)
     coloured = np.clip(crop[..., ::-1] * variation.colour.astype(np.float32), 0, 255).astype(np.uint8)
     return np.ascontiguousarray(coloured.transpose(2, 0, 1))
 
 
 def varied_joints(joints: Array, variation: Variation) -> Array:
-    """Values of the 30 joints (30, ...), such as crop positions or flags; left and right swap in a mirror."""
+    """Values of the 30 joints (30, ...), such as crop positions or flags, with left and right swapped if mirrored."""
     return joints[MIRRORED_SMPL30] if variation.mirrored else joints
 
 

@@ -1,4 +1,4 @@
-"""Bodies that were fitted to people of data sets: where their joints are, and which are good enough to train on."""
+"""Bodies fitted to people of data sets: their joints, and the selection of those good enough to train on."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from jotr_deploy.training.mesh_samples import turned_root
 
 @dataclass(frozen=True)
 class FittedBody:
-    """A fit in the camera's frame."""
+    """Fit in the camera's frame."""
 
     joints_m: Array  # (30, 3)
-    joints_px: Array  # (30, 2) in the picture; zero where they are not seen
+    joints_px: Array  # (30, 2) in the picture; zero where not seen
     pose_rad: Array  # (24, 3)
     betas: Array  # (10,)
-    seen: bool  # whether there is a camera, and the body in front of it
+    seen: bool  # True if there is a camera, with the body in front of it
 
 
 class FittedBodies:
@@ -41,11 +41,11 @@ class FittedBodies:
         self._joints = JointsBody(plain, torch.cat(rows))
 
     def __call__(self, person: Annotation) -> FittedBody | None:
-        """The fit of a person; None where there is none, or one too far from what was measured."""
+        """Fit of a person; None if there is none, or it is too far from the measured joints."""
         fit = person.fit
         if fit is None:
             return None
-        # By themselves: nobody's numbers depend on who else is in the batch.
+        # One by one: a person's numbers must not depend on the rest of the batch.
         pose, betas = (torch.from_numpy(np.array(each, np.float32))[None] for each in (fit.pose_rad, fit.betas))
         with torch.no_grad():
             joints_m = fit.in_camera(self._joints(pose, betas)[0].double().numpy() + fit.trans_m)

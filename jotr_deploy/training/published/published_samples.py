@@ -1,4 +1,4 @@
-"""Training samples from data sets: a person of a picture, cropped as published, with wrong 2-D joints and the truth."""
+"""Training samples from data sets: a person cropped as published, with perturbed 2-D joints and the truth."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MIDPOINTS = [
 
 @dataclass(frozen=True)
 class AnnotatedSamples:
-    """The samples of some people by number, each varied anew."""
+    """Samples of some people by number, with new variations each time."""
 
     people: AnnotatedPeople
     bodies: FittedBodies
@@ -35,7 +35,7 @@ class AnnotatedSamples:
     drop_joints: float  # probability that a joint which is given is withheld
 
     def __call__(self, indices: Sequence[int]) -> dict[str, Array]:
-        """These samples, see `sample`, stacked."""
+        """Samples of these numbers, see `sample`, stacked."""
         samples = [self.sample(index) for index in indices]
         return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
 
@@ -47,7 +47,7 @@ class AnnotatedSamples:
             `measured_truth` and `fit_truth`. float32.
 
         Raises:
-            DatasetError: the picture cannot be read, or has another size than its data set says.
+            DatasetError: the picture cannot be read, or its size differs from that in its data set.
         """
         rng = np.random.default_rng((self.seed, index, 5))
         person, others = self.people(index)
@@ -70,7 +70,7 @@ class AnnotatedSamples:
 def disturbed(
     rng: np.random.Generator, labels: Array, area_px2: float, other_labels: Sequence[Array], midpoints: bool
 ) -> Array:
-    """The joints of a person with the published errors: labelled ones of COCO-17 are disturbed, the others stay.
+    """Joints of a person with the published errors: labelled ones of COCO-17 are perturbed, the others stay.
 
     Args:
         rng: draws the errors.

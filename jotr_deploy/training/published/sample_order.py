@@ -16,17 +16,17 @@ from jotr_deploy.training.run_config import TrainingError
 
 
 class AnnotatedPeople:
-    """The people of some sets by sample number.
+    """People of some sets by sample number.
 
-    An epoch is twice the longer of both kinds, or all people where there is one kind only. Every epoch has everybody of
-    the longer kind once, people of the shorter kind as often as it takes, each time in another order.
+    People with and without measured depth form two kinds. An epoch is twice the longer kind, or all people if there is
+    only one. It has everybody of the longer kind once, and repeats the shorter kind, each time in a new order.
     """
 
     def __init__(self, sets: Sequence[Sequence[Annotation]], seed: int) -> None:
         """Index people.
 
         Args:
-            sets: of a long one each person should be made when asked for; people without a usable box are left out.
+            sets: long ones should make each person on access; people without a usable box are left out.
             seed: of the order.
 
         Raises:
@@ -35,7 +35,7 @@ class AnnotatedPeople:
         self._sets, self._seed = list(sets), seed
         kinds: tuple[list[tuple[int, int]], list[tuple[int, int]]] = ([], [])
         self._in_picture: list[Array] = []  # of each set: numbers of its people, those of one picture together
-        self._picture: list[tuple[Array, Array]] = []  # of each set: where in this everybody's picture begins and ends
+        self._picture: list[tuple[Array, Array]] = []  # of each set: where each person's picture begins and ends in it
         for number, people in enumerate(self._sets):
             names: dict[Any, int] = {}
             picture = np.zeros(len(people), np.int64)
@@ -72,7 +72,7 @@ class AnnotatedPeople:
         if self._shuffled is None or self._shuffled[0] != epoch:
             rng = np.random.default_rng((self._seed, epoch, 6))
             longest = max(map(len, self._kinds))
-            # Whole repetitions, and then some: drawn anew in every epoch, so that nobody is preferred.
+            # Whole repetitions plus a part, drawn anew in every epoch, so that nobody is preferred.
             kinds = [kind[np.resize(rng.permutation(len(kind)), longest)] for kind in self._kinds]
             self._shuffled = epoch, rng.permutation(np.concatenate(kinds))
         return self._shuffled[1]

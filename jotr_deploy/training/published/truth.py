@@ -1,4 +1,4 @@
-"""Ground truth for the losses, of a person of a data set in a varied crop."""
+"""Ground truth for the losses: a person of a data set in a varied crop."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def measured_truth(person: Annotation, labels: Array, variation: Variation, crop
     """Labelled or measured truth of a person.
 
     Args:
-        person: who.
+        person: from a data set.
         labels: (30, 3), see `labels_in_crop`.
         variation: of the crop.
         crop_side: pixels.

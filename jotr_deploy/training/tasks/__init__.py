@@ -15,29 +15,29 @@ from jotr_deploy.training.run_config import TrainConfig, TrainingError, validate
 
 
 class Task(Protocol):
-    """Something to train: a network, where its samples come from, what is minimised, what is kept.
+    """Training task: a network, its samples, the loss to minimise, and the weights to keep.
 
     A module of this package offers it as `Options`, a pydantic model of its table in the configuration (unknown keys
     refused), and `make(options: Options, seed: int) -> Task`; `_MODULES` names the module.
     """
 
     model: nn.Module
-    """Everything with weights, also learned loss weights: what is optimised and kept in checkpoints.
+    """Module with all weights, learned loss weights included: optimised and kept in checkpoints.
 
-    Frozen parts have `requires_grad` False. The loop calls `model.train()` once; what must stay in evaluation mode
-    overrides `train`. Parameters of fewer than two dimensions (biases, norms, learned scalars) are not decayed.
+    Frozen parts have `requires_grad` False. The loop calls `model.train()` once; a module that must stay in evaluation
+    mode overrides `train`. Parameters of fewer than two dimensions (biases, norms, learned scalars) are not decayed.
     """
 
     def samples(self, indices: Sequence[int]) -> dict[str, Array]:
-        """The samples of these indices as one batch, arrays with leading axis `len(indices)`.
+        """Samples of these indices as one batch, arrays with leading axis `len(indices)`.
 
         Runs in worker processes, each with a pickled copy of the task, in any order; depends on nothing but the task
-        and each index. No index comes twice.
+        and each index. No index is repeated.
         """
         ...
 
     def loss(self, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """The scalar to minimise, and parts of it to log.
+        """Scalar to minimise, and parts of it to log.
 
         A plain method that uses `self.model`: the loop calls it inside the wrapped module, under autocast where the
         precision asks for it, with PyTorch's generators seeded by (seed, step, process). `batch` is `samples` on the
@@ -46,7 +46,7 @@ class Task(Protocol):
         ...
 
     def save(self, path: Path) -> None:
-        """Write the weights for use, `weights.pt`: the last thing a run does, the model in evaluation mode."""
+        """Write the final weights, `weights.pt`, at the end of a run, with the model in evaluation mode."""
         ...
 
 
@@ -57,7 +57,7 @@ _MODULES = {
 
 
 def make_task(config: TrainConfig) -> tuple[Task, TrainConfig]:
-    """The task of a configuration, and the configuration with every option of the task filled in.
+    """Task of a configuration, and the configuration with every option of the task filled in.
 
     Raises:
         TrainingError: an unknown task, or an option that the task refuses.

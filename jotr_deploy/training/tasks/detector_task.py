@@ -37,7 +37,7 @@ class Options(BaseModel):
     uses: Annotated[int, Field(ge=1, le=64)] = 8
     """Times that a drawn picture is trained on."""
     parts: Annotated[float, Field(ge=0, le=1)] = 0.6
-    """Share of the pictures that are parts of scenes, of other shapes and with people cut off."""
+    """Share of the pictures that are parts of scenes, of other aspect ratios and with people cut off."""
 
 
 class DetectorTask:
@@ -84,7 +84,7 @@ class DetectorTask:
         return _BOX_WEIGHT * box + parts["objectness"] + parts["score"], parts
 
     def save(self, path: Path) -> None:
-        """Write what `tiny_detector.export_detector` reads."""
+        """Write the weights that `tiny_detector.export_detector` reads."""
         save_weights(self.model, path)
 
 
@@ -95,11 +95,11 @@ def decoded(rows: Tensor, cell: Tensor, stride: Tensor) -> Tensor:
 
 
 def covered(points: Tensor, boxes: Tensor, which: Tensor) -> Tensor:
-    """(B, A) bool: whether a point (A, 2) lies in one of the boxes (B, G, 4) of which `which` (B, G) says so."""
+    """(B, A) bool, true for points (A, 2) inside one of the boxes (B, G, 4) selected by `which` (B, G)."""
     inside = (points >= boxes[:, :, None, :2]) & (points <= boxes[:, :, None, 2:])
     return (inside.all(-1) & which[..., None]).any(1)
 
 
 def make(options: Options, seed: int) -> DetectorTask:
-    """The task on scenes of `seed`; the start weights are of the same seed."""
+    """Task on scenes of `seed`, which also seeds the initial weights."""
     return DetectorTask(options, seed)

@@ -98,7 +98,7 @@ class MeshTask:
         return self.draw(indices)
 
     def loss(self, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """The automatically weighted losses, and both contrastive ones where they are wanted."""
+        """Automatically weighted losses, plus both contrastive ones if they have weights."""
         image = batch["image"].float() / 255
         found, volume = self.model(image, batch["joints"], batch["joints_mask"])
         with torch.autocast(image.device.type, enabled=False):
@@ -124,7 +124,7 @@ class MeshTask:
 
 
 def truth_of(batch: dict[str, Tensor], found: Found) -> Truth:
-    """A batch of `SceneSamples` as the losses take it; the measured joints and those of the fitted body are one."""
+    """Ground truth for the losses from a batch of `SceneSamples`; measured joints and those of the fit are the same."""
     joints, known, chosen = batch["joints_img"], batch["joints_known"], list(JOTR15_IN_SMPL30)
     of_15, known_15 = joints[:, chosen], known[:, chosen]
     pose_known = torch.ones_like(batch["pose"][..., 0])
@@ -138,7 +138,7 @@ def truth_of(batch: dict[str, Tensor], found: Found) -> Truth:
 
 
 def make(options: Options, seed: int) -> MeshTask:
-    """The task on scenes of `seed`; the start weights are of the same seed.
+    """Task on scenes of `seed`, which also seeds the initial weights.
 
     Raises:
         BodyFileError: no prior of that name, or not in VPoser format.
@@ -151,7 +151,7 @@ def make(options: Options, seed: int) -> MeshTask:
 
 
 def start_network(config: ModelConfig, prior: Path, start: Path | None, seed: int) -> JOTR:
-    """A network without a body to train: of a checkpoint, or with random weights; the pose prior is frozen.
+    """Network without a body to train, from a checkpoint or with random weights; the pose prior is frozen.
 
     Raises:
         BodyFileError: no prior of that name, or not in VPoser format.

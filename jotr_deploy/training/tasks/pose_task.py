@@ -35,7 +35,7 @@ class Options(BaseModel):
     uses: Annotated[int, Field(ge=1, le=64)] = 8
     """Times that a drawn person is trained on."""
     box_error: Annotated[float, Field(ge=0, le=0.3)] = 0.06
-    """Deviation of each edge of the boxes, of the side they belong to: what a detector is wrong by."""
+    """Error of a detector's boxes: standard deviation of each edge as a share of its side."""
 
 
 class PoseTask:
@@ -59,7 +59,7 @@ class PoseTask:
         return vary(rng, self._people(index)[0], self._options.box_error, SIZE_PX)
 
     def loss(self, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Cross-entropy of both distributions of the joints that are there, and of the confidence of all."""
+        """Cross-entropy of both distributions for joints that are present, and of the confidence for all."""
         x, y, seen = (each.float() for each in self.model(normalised(batch["image"])))
         confidence = batch["confidence"]
         weight = torch.where(confidence == SEEN, 1.0, _HIDDEN_WEIGHT) * (confidence > AWAY)
@@ -73,7 +73,7 @@ class PoseTask:
         return where + known, {"where": where, "seen": known, "error_px": error}
 
     def save(self, path: Path) -> None:
-        """Write what `tiny_pose.export_pose` reads."""
+        """Write the weights that `tiny_pose.export_pose` reads."""
         save_weights(self.model, path)
 
 
@@ -84,5 +84,5 @@ def normalised(images_bgr: Tensor) -> Tensor:
 
 
 def make(options: Options, seed: int) -> PoseTask:
-    """The task on scenes of `seed`; the start weights are of the same seed."""
+    """Task on scenes of `seed`, which also seeds the initial weights."""
     return PoseTask(options, seed)

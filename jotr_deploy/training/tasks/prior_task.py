@@ -1,4 +1,4 @@
-"""The task of the pose prior: a small variational autoencoder of natural poses, of which the decoder is kept."""
+"""The task `prior`: a small variational autoencoder of natural poses, of which the decoder is kept."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from jotr_deploy.skeletons import SMPL30_INDEX
 from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.writing import written_aside
 
-BLOCK = 2048  # poses that are drawn at once: one by one they would cost thirty times as much
+BLOCK = 2048  # poses drawn at once: one by one they would take thirty times as long
 
 
 class Options(BaseModel):
@@ -56,7 +56,7 @@ class PosePrior(nn.Module):
 
 
 class PriorTask:
-    """Trains a `PosePrior` on fresh poses, see `training.tasks.Task`."""
+    """The task `prior`: trains a `PosePrior` on new poses; see `tasks.Task`."""
 
     def __init__(self, options: Options, seed: int) -> None:
         torch.manual_seed(seed)
@@ -110,5 +110,5 @@ class PriorTask:
 
 
 def make(options: Options, seed: int) -> PriorTask:
-    """The task of a configuration's options."""
+    """Task for the options of a configuration."""
     return PriorTask(options, seed)

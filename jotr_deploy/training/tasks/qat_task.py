@@ -1,7 +1,7 @@
-"""The task `qat`: a trained mesh network goes on with the rounding of its calibrated file, so that int8 costs less.
+"""The task `qat`: continues training a mesh network with the rounding of its calibrated file, so that int8 costs less.
 
-What it aims at is what it said before, in float32, not the labels of the scenes: those would move the network that the
-drift is measured from, and a gain would be that of a longer training.
+Its targets are the float32 outputs of the original network, not the labels of the scenes: labels would move the network
+that drift is measured from, and a gain would be due to longer training.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ class Options(BaseModel):
     start: Path
     """Checkpoint of the trained network, as `export` takes it."""
     bundle: Path
-    """Bundle exported from it and calibrated for int8: its blocks and ranges are trained with."""
+    """Bundle exported from it and calibrated for int8; its blocks and ranges are used in training."""
     drop_joints: Annotated[float, Field(ge=0, le=1)] = 0.1
 
 
 class QatModel(nn.Module):
-    """The network that is trained."""
+    """Network to train."""
 
     def __init__(self, network: JOTR) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class QatTask:
         self.model = QatModel(_trained(self.teacher))
         self.body = JointsBody(SkinnedBody(self.checkpoint.body or stand_in()))
         with torch.no_grad():
-            fake_quantized(self.teacher, self.placement)  # raises where they do not fit each other
+            fake_quantized(self.teacher, self.placement)  # raises if they do not match
         config = self.checkpoint.config
         scenes: Any = SceneSamples(seed, config.crop_side, config.crop_factor, options.drop_joints)
         self.draw: Callable[[Sequence[int]], dict[str, Array]] = scenes
@@ -67,7 +67,7 @@ class QatTask:
         return self.draw(indices)
 
     def loss(self, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """The sum of the six losses, the truth being what `start` says unrounded; all of it in float32."""
+        """Sum of the six losses against the unrounded outputs of `start`; all of it in float32."""
         device = batch["joints"].device
         feeds = (batch["image"].float() / 255, batch["joints"], batch["joints_mask"])
         with torch.autocast(device.type, enabled=False):
@@ -86,7 +86,7 @@ class QatTask:
         return Found(found.joints_img, found.pose, found.betas, cells / network.config.heatmap_side, joints3d)
 
     def save(self, path: Path) -> None:
-        """An ordinary checkpoint, with the labels and the body of `start`."""
+        """Write an ordinary checkpoint, with the labels and the body of `start`."""
         whole = JOTR(self.checkpoint.config, self.checkpoint.body)
         state = {name: value.cpu() for name, value in self.model.network.state_dict().items()}
         whole.load_state_dict(state, strict=False)
@@ -94,7 +94,7 @@ class QatTask:
 
 
 def truth_said(said: Found, found: Found) -> Truth:
-    """Predictions of one network as the truth for another: all of it is known."""
+    """Predictions of one network as ground truth for another, all of it known."""
     pose = nearer_turn(said.pose, found.pose)
     of_15, of_24, of_30 = (torch.ones_like(value[..., 0]) for value in (said.joints_img, pose, said.joints_proj))
     every = of_30[:, 0]
@@ -113,7 +113,7 @@ def _trained(plain: JOTR) -> JOTR:
 
 
 def make(options: Options, seed: int) -> QatTask:
-    """The task on scenes of `seed`.
+    """Task on scenes of `seed`.
 
     Raises:
         CheckpointError: no such checkpoint, damaged, or without its pose prior.

@@ -54,7 +54,7 @@ def test_cut_off_anywhere_it_is_truncated(length: int, tmp_path: Path) -> None:
     file.write_text(WHOLE[:length])
     with pytest.raises(DatasetError) as caught:
         list(each_entry(file))
-    assert caught.value.cause == f"{file}: the JSON ends too early, the file is truncated"
+    assert caught.value.cause == f"{file}: the JSON ends too early: the file is truncated"
     assert caught.value.remedy == AGAIN
 
 

@@ -99,7 +99,7 @@ def test_a_truncated_file_is_named(name: str, split: str, file: str, half: bool,
     write_miniature(name, tmp_path)
     path = tmp_path / SETS[name].folder / file
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if half else b"")
-    assert refusal(name, tmp_path, split) == (f"{path}: the JSON ends too early, the file is truncated", AGAIN)
+    assert refusal(name, tmp_path, split) == (f"{path}: the JSON ends too early: the file is truncated", AGAIN)
 
 
 def without(*keys: str | int) -> Change:

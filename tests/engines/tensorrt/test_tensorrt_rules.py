@@ -282,4 +282,4 @@ def test_the_command_line_asks_for_one_version_or_all(
     assert cli("build-engine", tiny_bundle, "--check-only", "--for-tensorrt", "10.3").code == 2
     refused = cli("build-engine", tiny_bundle, "--for-tensorrt", "10.3")
     assert refused.code == 2
-    assert "--for-tensorrt is given without --check-only" in refused.err
+    assert "--for-tensorrt needs --check-only" in refused.err

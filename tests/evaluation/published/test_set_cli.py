@@ -153,7 +153,7 @@ def _no_file(root: Path) -> str:
 def _cut_file(root: Path) -> str:
     path = root / "3DPW/annotations/3DPW_latest_test.json"
     path.write_text(path.read_text()[:500])
-    return f"{path}: the JSON ends too early, the file is truncated"
+    return f"{path}: the JSON ends too early: the file is truncated"
 
 
 @pytest.mark.parametrize("damage", [_no_picture, _scaled_picture, _damaged_picture, _no_file, _cut_file])
@@ -185,7 +185,7 @@ def test_files_of_the_user(cli: Cli, tiny_bundle: Path, tmp_path: Path, smpl: Pa
         (
             ("--protocol", "3dpw-oc"),
             "--protocol 3dpw-oc needs --root",
-            "give the folder that holds the folders of the sets, docs/datasets.md says how",
+            "give the folder that holds the data sets, laid out as in docs/datasets.md",
         ),
         (
             ("--protocol", "3doh", "--root", "a", "--smpl", "b"),
@@ -197,10 +197,10 @@ def test_files_of_the_user(cli: Cli, tiny_bundle: Path, tmp_path: Path, smpl: Pa
             "--protocol 3dpw needs --smpl",
             "get SMPL from https://smpl.is.tue.mpg.de and give the folder of its neutral, male and female files",
         ),
-        (("--protocol", "3dpw", "--pixels"), "--protocol 3dpw makes no use of --pixels", "leave one of them out"),
-        (("--protocol", "3dpw", "--scenes", 9), "--protocol 3dpw makes no use of --scenes", "leave one of them out"),
-        (("--root", "a"), "--protocol synthetic makes no use of --root", "leave one of them out"),
-        (("--smpl", "a"), "--protocol synthetic makes no use of --smpl", "leave one of them out"),
+        (("--protocol", "3dpw", "--pixels"), "--protocol 3dpw does not use --pixels", "leave one of them out"),
+        (("--protocol", "3dpw", "--scenes", 9), "--protocol 3dpw does not use --scenes", "leave one of them out"),
+        (("--root", "a"), "--protocol synthetic does not use --root", "leave one of them out"),
+        (("--smpl", "a"), "--protocol synthetic does not use --smpl", "leave one of them out"),
     ],
 )
 def test_options(cli: Cli, tiny_bundle: Path, arguments: tuple[Any, ...], cause: str, remedy: str) -> None:

@@ -95,30 +95,31 @@ def test_of_several_classes_of_people_the_surer_counts():
     [
         ({"names": "{0: 'cat', 1: 'dog'}"}, {"output0": (1, 6, CELLS)}, {},
          "none of its classes is a person (cat, dog)",
-         "give a detector of people, or the number of the class that is one: --set detector.person=NUMBER"),
+         "give a detector of people, or the index of the person class: --set detector.person=NUMBER"),
         ({}, {"output0": (1, 24, CELLS)}, {},
-         "20 numbers a box that may be classes, without names: which is a person is not known",
-         "if they are classes, say the person's, counted from 0: --set detector.person=NUMBER; joints, angles and "
-         "landmarks are not read so"),
+         "20 values per box that may be unnamed classes: cannot tell which is a person",
+         "if they are classes, give the person's, counted from 0: --set detector.person=NUMBER; joints, angles and "
+         "landmarks are not supported here"),
         ({}, {"output0": (1, 24, CELLS)}, {"person": 20}, "recipe: person: class 20 of 20", "give one of 0 to 19"),
         ({"names": PERSON_SECOND}, {"output0": (1, 6, CELLS)}, {},
-         "its metadata names class 2, but its outputs have 2 classes",
-         "export the network again: metadata and outputs do not belong together"),
+         "its metadata name class 2, but its outputs have 2 classes",
+         "export the network again: metadata and outputs do not match"),
         ({"names": "{0: 'person'}"}, {"output0": (1, 44, CELLS)}, {},
-         "its metadata names 1 classes, but its outputs have room for 40", "give a detector as its exporter writes it"),
+         "its metadata name 1 classes, but its outputs have room for 40",
+         "give a detector exactly as its exporter writes it"),
         ({"imgsz": "[64, 64]"}, {"output0": (1, 5, CELLS)}, {},
-         "its metadata say 64 x 64 px (imgsz), its input is 96 x 64 px",
-         "export the network again: metadata and network do not belong together"),
-        ({"channels": "1"}, {"output0": (1, 5, CELLS)}, {}, "its metadata say pictures of 1 channels",
-         "give a network of colour pictures"),
+         "its metadata declare 64 x 64 px (imgsz), but its input is 96 x 64 px",
+         "export the network again: metadata and network do not match"),
+        ({"channels": "1"}, {"output0": (1, 5, CELLS)}, {}, "its metadata declare images with 1 channels",
+         "give a network for colour images"),
         ({"task": "pose", "kpt_shape": "[14, 3]"}, {"output0": (1, 47, CELLS)}, {},
-         "14 joints in an order that the file does not name",
-         "say it: --set detector.skeleton=NAME, one of blazepose33, body25, coco17, coco18, crowdpose14, halpe26, "
+         "14 joints, but the file does not name their order",
+         "name it: --set detector.skeleton=NAME, one of blazepose33, body25, coco17, coco18, crowdpose14, halpe26, "
          "smpl30"),
         ({"task": "pose", "kpt_names": str({0: ["tail", *"abcdefghijklmnop"]})}, {"output0": (1, 56, CELLS)}, {},
-         "its joints are tail, a, b, c, d, e, ..., an order that is not known",
-         "if it is one of blazepose33, body25, coco17, coco18, crowdpose14, halpe26, smpl30 under other names, say so: "
-         "--set detector.skeleton=NAME"),
+         "its joints are tail, a, b, c, d, e, ..., an unknown joint order",
+         "if it is one of blazepose33, body25, coco17, coco18, crowdpose14, halpe26, smpl30 under other names, name "
+         "it: --set detector.skeleton=NAME"),
     ],
 )  # fmt: skip
 def test_contradictions_are_refused(metadata, outputs, recipe, cause, remedy):
@@ -156,9 +157,9 @@ SIMCC = {"simcc_x": (1, 17, 192), "simcc_y": (1, 17, 128)}
 @pytest.mark.parametrize(
     ("metadata", "cause"),
     [
-        ({"kpt_shape": "[13, 3]"}, "its metadata say 13 joints (kpt_shape), its outputs have 17"),
+        ({"kpt_shape": "[13, 3]"}, "its metadata declare 13 joints (kpt_shape), its outputs have 17"),
         ({"kpt_names": str(["tail", *"abcdefghijklmnop"])},
-         "its joints are tail, a, b, c, d, e, ..., an order that is not known"),
+         "its joints are tail, a, b, c, d, e, ..., an unknown joint order"),
     ],
 )  # fmt: skip
 def test_joints_of_a_pose_network_must_be_those_of_its_metadata(metadata, cause):
@@ -172,7 +173,7 @@ def test_names_of_joints_tell_their_order():
         "shoulder", "elbow", "wrist", "hip", "knee", "ankle") for side in ("left", "right"))]  # fmt: skip
     made = session({"kpt_names": str({0: coco}), "task": "pose"}, SIMCC)
     assert open_pose_network(made).skeleton == "coco17"
-    with pytest.raises(BundleError, match="has 18 joints, the file 17"):
+    with pytest.raises(BundleError, match="has 18 joints, but the file has 17"):
         open_pose_network(made, {"skeleton": "coco18"})
 
 
@@ -181,8 +182,8 @@ def test_fourteen_joints_may_be_in_several_orders():
     with pytest.raises(BundleError) as refusal:
         open_pose_network(made)
     assert (refusal.value.cause, refusal.value.remedy) == (
-        "canned.onnx: 14 joints, in the order of CrowdPose, of AI Challenger or of LSP: the file does not say which",
-        "if it is the first, say so: --set pose.skeleton=crowdpose14; the others are not read",
+        "canned.onnx: 14 joints, in the order of CrowdPose, AI Challenger or LSP: the file does not say which",
+        "if it is the first, give --set pose.skeleton=crowdpose14; the others are not supported",
     )
     assert open_pose_network(made, {"skeleton": "crowdpose14"}).skeleton == "crowdpose14"
 

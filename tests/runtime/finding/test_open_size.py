@@ -66,8 +66,8 @@ def test_a_size_that_the_network_does_not_take(tmp_path):
         with pytest.raises(SessionError) as refusal:
             open_detector(session)
         assert open_detector(session, {"size_px": [96, 64]}).about == "ultralytics, 96 x 64 px, classes: 1"
-    assert refusal.value.cause.startswith(f"{path}: does not run on pictures of 640 x 640 px (")
-    assert refusal.value.remedy == 'name a size that it takes in its recipe: "size_px": [WIDTH, HEIGHT]'
+    assert refusal.value.cause.startswith(f"{path}: does not run on images of 640 x 640 px (")
+    assert refusal.value.remedy == 'give a size that it accepts in its recipe: "size_px": [WIDTH, HEIGHT]'
 
 
 @pytest.mark.parametrize(
@@ -84,4 +84,4 @@ def test_recipes_that_are_refused(tmp_path, size_px, cause):
     with open_session(path, device="cpu") as session, pytest.raises(BundleError) as refusal:
         open_detector(session, {"size_px": size_px})
     assert refusal.value.cause == f"{path}: recipe: {cause}"
-    assert refusal.value.remedy == "a recipe of any format has format, size_px"
+    assert refusal.value.remedy == "any format accepts format, size_px"

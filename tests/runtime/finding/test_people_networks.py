@@ -196,7 +196,7 @@ def test_a_mesh_network_is_no_detector(bundle, tmp_path):
         shutil.copy(bundle.file("mesh"), path)
         return FileEntry(role="detector", name="", sha256="")
 
-    with pytest.raises(SessionError, match=r"not a detector of a known format|cannot be used as a detector"):
+    with pytest.raises(SessionError, match=r"not a detector in a known format|cannot be used as a detector"):
         run(
             replace_file(bundle, "detector.onnx", make),
             str(picture(tmp_path / "photo.png")), tmp_path / "out", RunOptions(),

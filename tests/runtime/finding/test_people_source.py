@@ -27,12 +27,12 @@ open_people_source = partial(people_source.open_people_source, crop_factor=1.1)
 
 SIZE_PX = (200, 100)
 IMAGE = np.zeros((100, 200, 3), np.uint8)
-ADD = "a detector goes in with jotr-deploy add BUNDLE --detector FILE"
+ADD = "add a detector with jotr-deploy add BUNDLE --detector FILE"
 HOG = (
-    "no keypoints, no boxes, no detector: people are found by OpenCV's HOG, which is for demonstrations and knows "
-    f"upright people in full view only; {ADD}"
+    "no keypoints, no boxes, no detector: people are found by OpenCV's HOG, which is for demonstrations and only "
+    f"finds upright, fully visible people; {ADD}"
 )
-WHOLE = "nobody is found in 'a.png': a picture without anybody is taken as one person as a whole"
+WHOLE = "nobody was found in 'a.png'; each image without a detection is treated as one person filling it"
 
 
 @pytest.fixture
@@ -248,8 +248,8 @@ def test_the_detector_asked_for(photo):
     assert len(people) == 2
     with pytest.raises(BundleError) as caught:
         open_people_source(photo, people="detector")
-    assert caught.value.cause == "people are to be found by a detector, and the bundle has none"
-    assert caught.value.remedy == "put one in: jotr-deploy add BUNDLE --detector FILE"
+    assert caught.value.cause == "people are to be found by a detector, but the bundle has none"
+    assert caught.value.remedy == "add one: jotr-deploy add BUNDLE --detector FILE"
 
 
 @pytest.mark.parametrize("given", ["keypoints", "boxes"])
@@ -258,16 +258,16 @@ def test_a_file_and_another_way_are_refused(photo, tmp_path, given, people):
     with pytest.raises(KeypointFileError) as caught:
         open_people_source(photo, people=people, **{given: tmp_path / "f.json"})
     assert caught.value.cause == f"people by '{people}' and {given} are given"
-    assert caught.value.remedy == "give one: the file says who is there"
+    assert caught.value.remedy == "give one: the file lists the people"
 
 
 def test_an_opencv_without_hog(video, caplog, monkeypatch):
     monkeypatch.delattr(cv2, "HOGDescriptor")
     for people in everyone(video, open_people_source(video)):
         np.testing.assert_allclose(people.boxes_px, [[-10, -60, 210, 160]])
-    lacks = f"OpenCV {cv2.__version__} has no HOG detector of people"
+    lacks = f"OpenCV {cv2.__version__} has no HOG person detector"
     assert caplog.messages == [
-        f"no keypoints, no boxes, no detector: every frame is taken as one person, because {lacks}; {ADD}"
+        f"no keypoints, no boxes, no detector: every frame is treated as one person, because {lacks}; {ADD}"
     ]
     with pytest.raises(MissingDependency, match=lacks):
         open_people_source(video, people="hog")
@@ -300,7 +300,7 @@ def test_both_keypoints_and_boxes_are_refused(photo, tmp_path):
     with pytest.raises(KeypointFileError) as caught:
         open_people_source(photo, tmp_path / "k.json", tmp_path / "b.json")
     assert caught.value.cause == "both keypoints and boxes are given"
-    assert caught.value.remedy == "give one: joints bring their own boxes"
+    assert caught.value.remedy == "give one: keypoints define their own boxes"
 
 
 @pytest.mark.parametrize("kind", ["keypoints", "boxes"])
@@ -309,7 +309,7 @@ def test_a_file_of_another_source_is_refused(photo, tmp_path, kind):
     path = write(tmp_path / "f.json", [entry])
     with pytest.raises(KeypointFileError) as caught:
         open_people_source(photo, **{kind: path})
-    assert caught.value.cause == f"{path}: no entry belongs to 'a.png' (the file names 'x.png')"
+    assert caught.value.cause == f"{path}: no entry matches 'a.png' (the file names 'x.png')"
 
 
 BOXES_PX = np.array([[20, 10, 50, 90], [100, 5, 180, 95.0]])

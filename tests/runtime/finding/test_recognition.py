@@ -53,7 +53,9 @@ def test_a_named_format_must_fit(monkeypatch):
     with pytest.raises(SessionError) as refusal:
         open_detector(ready(), {"format": "yolox"})
     assert refusal.value.cause.endswith("tried yolox)")
-    assert refusal.value.remedy == "give a file in one of the formats yolox, end-to-end, as its exporter writes it"
+    assert (
+        refusal.value.remedy == "give a file in one of the formats yolox, end-to-end, exactly as its exporter writes it"
+    )
 
 
 @pytest.mark.parametrize(

@@ -97,8 +97,8 @@ def test_people_of_a_file_count_by_the_centre_of_their_box(tmp_path):
 def test_a_region_outside_of_the_picture(region_px):
     with pytest.raises(SourceError) as caught:
         WithinRegion(WholeFrame(crop_factor=1.1), region_px)(IMAGE, "a.png", 0)
-    assert caught.value.cause == f"a.png: the region {region_px} is outside of the picture, 200 x 100 px"
-    assert caught.value.remedy == "give x0,y0,x1,y1 inside it, in pixels from the top left"
+    assert caught.value.cause == f"a.png: the region {region_px} is outside the picture of 200 x 100 px"
+    assert caught.value.remedy == "give x0,y0,x1,y1 inside it, in pixels from the top-left corner"
 
 
 @pytest.mark.parametrize("region_px", [(5, 5, 5, 9), (9, 5, 5, 9), (0, 4, 9, 4)])

@@ -87,7 +87,7 @@ FILES = {
 }
 
 
-TAKEN = "class 0 is taken for people, the file names none"
+TAKEN = "class 0 is assumed to be person, as the file names no classes"
 FACTS = {
     "yolov5": "classes: 80",
     "yolov7": "classes: 80",
@@ -98,7 +98,7 @@ FACTS = {
     "yolox": "classes: 1",
     "yolox, 80 classes": "classes: 80",
     "yolox, decoded inside": "classes: 1",
-    "mmdeploy": f"pixels as yolox takes them, {TAKEN}",
+    "mmdeploy": f"pixels as for yolox, {TAKEN}",
     "ultralytics, one class": "classes: 1",
     "ultralytics, 80 classes": "classes: 80",
     "ultralytics, end to end": f"end to end, {TAKEN}",
@@ -122,5 +122,5 @@ def test_a_file_is_of_one_format_and_no_other(tmp_path, name):
 
 
 def test_every_format_has_a_file_here():
-    """BlazePose's, which looks in windows and has its colours last, is in tests/runtime/blazepose/test_formats.py."""
+    """BlazePose's channels-last file is covered by tests/runtime/finding/blazepose/test_blazepose_formats.py."""
     assert {expected for expected, _ in FILES.values()} | {"blazepose"} == {each.name for each in FORMATS}

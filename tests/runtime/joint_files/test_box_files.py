@@ -7,9 +7,7 @@ from jotr_deploy.errors import KeypointFileError
 from jotr_deploy.runtime.joint_files.box_file import read_boxes
 
 LAYOUTS = "give [[x0, y0, x1, y1], ...], {image name: [[x0, y0, x1, y1], ...]}, or COCO results with bbox and image_id"
-XYWH = (
-    "a box is its corners x0, y0, x1, y1; give those of x, y, width, height, with x, y the upper left, as COCO results"
-)
+XYWH = "a box is given by its corners x0, y0, x1, y1; give boxes of x, y (top left), width, height as COCO results"
 A, B = [10, 20, 30, 60], [0.5, 1, 90, 50]
 
 
@@ -51,27 +49,27 @@ def test_layouts(tmp_path, data, asked, boxes, scores):
     ("data", "cause", "remedy"),
     [
         ("hello", "{}: not JSON (Expecting value: line 1 column 1 (char 0))", LAYOUTS),
-        ({"people": []}, "{}: holds joints of people and no boxes", "give it as --keypoints"),
+        ({"people": []}, "{}: contains keypoints but no boxes", "give it as --keypoints"),
         ([{"image_id": 1, "keypoints": [1] * 51}], "{}: person 0: has no 'bbox'", "give it as --keypoints"),
         (
             [{"box": {f"{axis}{at}": at for axis in "xy" for at in range(1, 5)}}],
-            "{}: person 0: is an oriented box (of four corners)",
-            "give upright boxes, or the joints as --keypoints",
+            "{}: person 0: is an oriented box (four corners)",
+            "give upright boxes, or the keypoints as --keypoints",
         ),
         (
             {"boxes": [A], "labels": [1], "scores": [0.5]},
-            "{}: holds boxes of a detector, and does not say what class is person",
+            "{}: contains detector boxes without saying which class is person",
             "give the boxes of people as --boxes: {image name: [[x0, y0, x1, y1], ...]}",
         ),
-        ("0 0.5 0.5 0.2 0.3\n", "{}: holds label text of YOLO, whose places are fractions of the picture", LAYOUTS),
-        ("1 7 20 30 40 50 1\n", "{}: is a table of numbers with spaces", LAYOUTS),
-        ("3", "{}: not a layout of boxes that is known", LAYOUTS),
-        ({"a.jpg": 3}, "{}: not a layout of boxes that is known", LAYOUTS),
+        ("0 0.5 0.5 0.2 0.3\n", "{}: is a YOLO label file, whose coordinates are fractions of the picture", LAYOUTS),
+        ("1 7 20 30 40 50 1\n", "{}: is a table of numbers separated by spaces", LAYOUTS),
+        ("3", "{}: not a known box layout", LAYOUTS),
+        ({"a.jpg": 3}, "{}: not a known box layout", LAYOUTS),
         ([A, [1, 2, 3]], "{}: person 1: a box has four numbers, not [1, 2, 3]", LAYOUTS),
         ([A, 3], "{}: person 1: a box has four numbers, not 3", LAYOUTS),
         ([A, "x"], "{}: person 1: a box must be numbers", "write the file again"),
-        ([A, [1, 2, float("nan"), 4]], "{}: person 1: box (1, 2, nan, 4) holds NaN or infinity", LAYOUTS),
-        ([A, [1, 2, 3, 1e99]], "{}: person 1: box (1, 2, 3, inf) holds NaN or infinity", LAYOUTS),
+        ([A, [1, 2, float("nan"), 4]], "{}: person 1: box (1, 2, nan, 4) contains NaN or infinity", LAYOUTS),
+        ([A, [1, 2, 3, 1e99]], "{}: person 1: box (1, 2, 3, inf) contains NaN or infinity", LAYOUTS),
         ([A, [30, 20, 10, 60]], "{}: person 1: box (30, 20, 10, 60) is inverted", XYWH),
         (
             {"a.jpg": [A, [30, 20, 10, 60]]},
@@ -87,7 +85,7 @@ def test_layouts(tmp_path, data, asked, boxes, scores):
         (
             [{"image_id": 1, "bbox": [1, 2, 3, 4]}, {"bbox": [1, 2, 3, 4]}],
             "{}: person 1: image_id is neither a file name nor a number",
-            "write one with every person",
+            "write one for every person",
         ),
     ],
 )
@@ -105,7 +103,7 @@ def test_a_box_outside_the_image_is_refused(tmp_path, box):
         read_boxes(path).for_image("a.jpg", size_px=(100, 50))
     text = "(" + ", ".join(map(str, box)) + ")"
     assert caught.value.cause == f"{path}: person 1 of 'a.jpg': box {text} lies outside the image of 100 x 50 px"
-    assert caught.value.remedy == "boxes are x0, y0, x1, y1 in pixels of the image; COCO results x, y, width, height"
+    assert caught.value.remedy == "boxes are x0, y0, x1, y1 in pixels of the image; in COCO results x, y, width, height"
 
 
 def test_a_box_partly_outside_is_kept_as_it_is(tmp_path):

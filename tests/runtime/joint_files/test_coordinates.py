@@ -53,7 +53,7 @@ def scaled(by, more=((), ())):
         (scaled((0.5, 0.5)), {"canvas_width": 320, "canvas_height": 240}, "are scaled to"),
         (scaled((3, 3)), {"image_width": 1920, "image_height": 1440}, "are scaled to"),
         (scaled((512 / 640, 384 / 480)), {"canvas_width": 512, "canvas_height": 384}, "are scaled to"),
-        (JOINTS, {"canvas_width": 120, "canvas_height": 90}, "its places lie beyond"),  # of the picture after all
+        (JOINTS, {"canvas_width": 120, "canvas_height": 90}, "its points lie outside"),  # of the picture after all
         (scaled((1 / 640, 1 / 480)), {}, "lie within 0..1;"),
         (scaled((1 / 640, 1 / 480)), {"canvas_width": 512, "canvas_height": 384}, "lie within 0..1;"),
         (scaled((1 / 639, 1 / 479)), {"version": 1.3}, "lie within 0..1;"),  # as OpenPose counts
@@ -72,7 +72,7 @@ def test_some_fractions_outside_do_not_make_pixels(tmp_path, caplog, outside):
     found = file.for_image("a.jpg", size_px=SIZE_PX).keypoints_px[0]
     true = to_smpl30(scaled((1, 1), ([10, 13], [np.multiply(outside, SIZE_PX)] * 2))[None], "coco18")[0]
     np.testing.assert_allclose(found, true, rtol=1e-5, atol=1e-3)
-    assert "but for 2 of 19 places; taken as fractions" in caplog.messages[0]
+    assert "except 2 of 19 points; interpreted as fractions" in caplog.messages[0]
 
 
 @pytest.mark.parametrize(
@@ -90,10 +90,10 @@ def test_another_shape_is_refused(tmp_path):
     with pytest.raises(KeypointFileError) as caught:
         read_keypoints(path).for_image("a.jpg", size_px=SIZE_PX)
     assert caught.value.cause == (
-        f"{path}: coordinates are of a picture of 512 x 910 px, 'a.jpg' has 640 x 480, which is another shape"
+        f"{path}: coordinates are for a picture of 512 x 910 px, but 'a.jpg' has 640 x 480, a different aspect ratio"
     )
     assert caught.value.remedy == (
-        "give the picture that the file was made from, or say --joints-in pixels if they are pixels of this one"
+        "give the picture that the file was made from, or --joints-in pixels if these are its pixels"
     )
     file = read_keypoints(path, joints_in="pixels")
     np.testing.assert_allclose(file.for_image("a.jpg", size_px=SIZE_PX).keypoints_px, EXPECTED, atol=1e-3)
@@ -151,7 +151,7 @@ def test_joints_of_unrotated_pixels(tmp_path, caplog, orientation, fractions, jo
         (people,) = [find(frame.image_bgr, frame.name, frame.index) for frame in source]
     np.testing.assert_allclose(people.keypoints_px, EXPECTED, atol=1e-2)
     frame = "the unrotated pixels" if stored else "the upright picture"
-    assert any(f"joints and boxes are taken to be of {frame}" in m for m in caplog.messages) == (joints_in == "auto")
+    assert any(f"joints and boxes are assumed to use {frame}" in m for m in caplog.messages) == (joints_in == "auto")
 
 
 def test_a_canvas_tells_the_unrotated_pixels(tmp_path):

@@ -10,7 +10,7 @@ from jotr_deploy.runtime.joint_files.image_index import ImageIndex, image_stem, 
 from jotr_deploy.runtime.sources.frame_source import FrameSource
 from jotr_deploy.runtime.sources.opening import VideoWriter, open_source
 
-REMEDY = "give the file made from this source; images are found by file name, frames of a video by 0-based number"
+REMEDY = "give the file made from this source; images are matched by file name, video frames by 0-based number"
 
 
 def index_of(*keys, **more):
@@ -97,13 +97,13 @@ def test_files_that_belong(source_of, caplog, what, keys):
 @pytest.mark.parametrize(
     ("what", "keys", "cause"),
     [
-        (["a.png"], ["x.png"], "k.json: no entry belongs to 'a.png' (the file names 'x.png')"),
+        (["a.png"], ["x.png"], "k.json: no entry matches 'a.png' (the file names 'x.png')"),
         (
             ["a.png"],
             ["x.png", "y.png", 3, 4],
-            "k.json: no entry belongs to 'a.png' (the file names 'x.png', 'y.png', 3, ...)",
+            "k.json: no entry matches 'a.png' (the file names 'x.png', 'y.png', 3, ...)",
         ),
-        ("video", [3, 4], "k.json: no entry belongs to 'v.mp4' (the file names 3, 4)"),
+        ("video", [3, 4], "k.json: no entry matches 'v.mp4' (the file names 3, 4)"),
     ],
 )
 def test_files_that_belong_to_something_else(source_of, what, keys, cause):
@@ -118,20 +118,20 @@ def test_a_file_without_names_is_about_one_image(source_of, what, count):
     with pytest.raises(KeypointFileError) as caught:
         index_of(None).match(source)
     assert caught.value.cause == f"k.json: names no image, but '{source.name}' has {count}"
-    assert caught.value.remedy == "write the name of its image with every entry"
+    assert caught.value.remedy == "write the image name in every entry"
 
 
 @pytest.mark.parametrize("keys", [[1, 2, 3], ["1.jpg", "2.jpg", "3.jpg"]])
 def test_frames_numbered_to_their_count_are_counted_from_1(source_of, caplog, keys):
     found = index_of(*keys).match(source_of("video"))
     assert [found.rows(f"v_{frame:012d}", frame) for frame in range(3)] == [[0], [1], [2]]
-    assert caplog.messages == ["k.json: frames are numbered 1 to 3, and are taken to be counted from 1"]
+    assert caplog.messages == ["k.json: frames are numbered 1 to 3, assumed to be counted from 1"]
 
 
 def test_frames_beyond_the_end_are_told(source_of, caplog):
     index_of(2, 4).match(source_of("video"))
     assert caplog.messages == [
-        "k.json: has an entry for frame 4, but 'v.mp4' ends with frame 2; frames are counted from 0"
+        "k.json: has an entry for frame 4, but the last frame of 'v.mp4' is 2; frames are counted from 0"
     ]
 
 
@@ -145,8 +145,8 @@ def test_our_own_files_count_stills_by_position(source_of):
 def test_two_entries_that_fit_equally_well_are_an_error(keys):
     with pytest.raises(KeypointFileError) as caught:
         index_of(*keys).find("a.jpg" if keys[0] == "a.png" else "c/a.jpg")
-    assert caught.value.cause == f"k.json: 'a.jpg' may be '{keys[0]}' or '{keys[1]}'"
-    assert caught.value.remedy == "write the file name of the picture as image_id, with its folder where names repeat"
+    assert caught.value.cause == f"k.json: 'a.jpg' matches '{keys[0]}' and '{keys[1]}'"
+    assert caught.value.remedy == "write the picture's file name as image_id, with its folder if names repeat"
 
 
 @pytest.mark.parametrize(
@@ -186,10 +186,10 @@ def test_among_pictures_of_one_name_the_folders_decide(tmp_path, keys, rows):
 def test_a_name_that_two_pictures_have_is_an_error(tmp_path):
     with pytest.raises(KeypointFileError) as caught:
         index_of("a.png").match(folders(tmp_path, "x/a.png", "y/a.png"))
-    assert caught.value.cause == f"k.json: 'a.png' may be '{tmp_path}/x/a.png' or '{tmp_path}/y/a.png'"
+    assert caught.value.cause == f"k.json: 'a.png' could be '{tmp_path}/x/a.png' or '{tmp_path}/y/a.png'"
 
 
-FROM = "k.json: image ids are taken for places of the pictures in the source, from"
+FROM = "k.json: image ids are interpreted as positions of the pictures in the source, from"
 
 
 @pytest.mark.parametrize(
@@ -218,17 +218,16 @@ def test_numbers_that_may_count_from_0_or_from_1_are_an_error(source_of, names, 
     with pytest.raises(KeypointFileError) as caught:
         index_of(*ids).match(source_of(names))
     assert caught.value.cause == (
-        "k.json: numbers 1 to 2 may count the pictures of the source, from 0 or from 1, or be those in their names"
+        "k.json: numbers 1 to 2 could be positions in the source, from 0 or from 1,"
+        " or the numbers in the pictures' names"
     )
 
 
 def test_numbers_that_belong_to_no_still(source_of):
     with pytest.raises(KeypointFileError) as caught:
         index_of(0, 1).match(source_of(["a.png"]))
-    assert caught.value.cause == "k.json: no entry belongs to 'a.png' (the file names 0, 1)"
-    assert caught.value.remedy.startswith(
-        "a number must be in the picture's name, or its place in the source from 0; write"
-    )
+    assert caught.value.cause == "k.json: no entry matches 'a.png' (the file names 0, 1)"
+    assert caught.value.remedy.startswith("a number must be in the picture's name or be its 0-based position; write")
 
 
 class Guessed(FrameSource):
@@ -256,7 +255,7 @@ def test_a_guessed_number_of_frames_shifts_nothing(keys, caplog):
 
 def test_a_list_of_all_pictures_has_as_many_as_the_source(caplog):
     assert index_of(*range(10), by_position=True, complete=True).match(Guessed()).rows("", 9) == [9]
-    with pytest.raises(KeypointFileError, match=r"lists 5 pictures, 'walk\.mkv' has 10"):
+    with pytest.raises(KeypointFileError, match=r"lists 5 pictures, but 'walk\.mkv' has 10"):
         index_of(*range(5), by_position=True, complete=True).match(Guessed())
 
 
@@ -280,5 +279,5 @@ def test_one_number_is_not_that_of_two_pictures(tmp_path):
     for folder in "ab":
         (tmp_path / folder).mkdir()
         cv2.imwrite(str(tmp_path / folder / "7.png"), np.zeros((4, 4, 3), np.uint8))
-    with pytest.raises(KeypointFileError, match=r"7 may be '7\.png' or '7\.png'"):
+    with pytest.raises(KeypointFileError, match=r"7 could be '7\.png' or '7\.png'"):
         index_of(7).match(open_source(f"{tmp_path}/*/7.png"))

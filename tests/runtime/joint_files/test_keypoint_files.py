@@ -9,9 +9,9 @@ from jotr_deploy.runtime.joint_files.keypoint_file import read_keypoints
 from jotr_deploy.runtime.joint_files.npz_file import write_keypoints_npz
 from jotr_deploy.skeletons import SKELETONS, SMPL30_INDEX, to_smpl30
 
-LAYOUTS = "give COCO or AlphaPose results, OpenPose files, or the .npz that --save-2d writes; docs/joints.md has all"
-JSON_RULES = "write it with a JSON library: double quotes, no comments, no comma before a closing bracket"
-OTHER_NETWORK = "find joints with a network of COCO, Halpe, CrowdPose, BODY_25 or BlazePose joints"
+LAYOUTS = "give COCO or AlphaPose results, OpenPose files, or the .npz that --save-2d writes; see docs/joints.md"
+JSON_RULES = "write it with a JSON library: double quotes, no comments, no trailing commas"
+OTHER_NETWORK = "use a pose network with COCO, Halpe, CrowdPose, BODY_25 or BlazePose joints"
 LENGTHS = (
     "known lengths: 42 (crowdpose14), 51 (coco17), 54 (coco18), 75 (body25), 78 (halpe26), 90 (smpl30), "
     "99 (blazepose33)"
@@ -144,7 +144,7 @@ def test_openpose_fractions_become_pixels(tmp_path, caplog, low, text):
     scaled[:, :2] = person[:, :2] / [639, 479] * (1 - low) + low
     file = read_keypoints(write(tmp_path / "a_keypoints.json", openpose(scaled)))
     assert caplog.messages == [
-        f"{tmp_path / 'a_keypoints.json'}: {text}; taken as fractions of the image, not as pixels"
+        f"{tmp_path / 'a_keypoints.json'}: {text}; interpreted as fractions of the image, not pixels"
     ]
     found = file.for_image("a.jpg", size_px=(640, 480))
     np.testing.assert_allclose(found.keypoints_px, to_smpl30(person[None], "body25"), atol=1e-3)
@@ -171,28 +171,28 @@ GOOD = flat(joints(17))
         ("[1,]", "{}: not JSON (Expecting value: line 1 column 4 (char 3))", JSON_RULES),
         (
             "[][]",
-            "{}: holds more than one JSON value (Extra data: line 1 column 3 (char 2))",
+            "{}: contains more than one JSON value (Extra data: line 1 column 3 (char 2))",
             "write one; jq -s add FILE joins lists",
         ),
-        ('"[]"', "{}: is JSON in a string, encoded twice", "write the value itself, not its JSON text"),
+        ('"[]"', "{}: is JSON inside a JSON string, encoded twice", "write the value itself, not its JSON text"),
         (
             '[{"image_id": "a.jpg", "keypoints": [1, 2,',
-            "{}: the JSON ends too early, the file is truncated (Expecting value: line 1 column 43 (char 42))",
+            "{}: the JSON ends too early: the file is truncated (Expecting value: line 1 column 43 (char 42))",
             "write the file again",
         ),
         (
             '[{"image_id": "a.jp',
-            "{}: the JSON ends too early, the file is truncated "
+            "{}: the JSON ends too early: the file is truncated "
             "(Unterminated string starting at: line 1 column 15 (char 14))",
             "write the file again",
         ),
-        ({"a": 1}, "{}: not a layout of keypoints that is known (it has 'a')", LAYOUTS),
-        ("3", "{}: not a layout of keypoints that is known", LAYOUTS),
+        ({"a": 1}, "{}: not a known keypoint layout (its keys are 'a')", LAYOUTS),
+        ("3", "{}: not a known keypoint layout", LAYOUTS),
         ([coco("a.jpg", GOOD), 3], "{}: person 1: has no 'keypoints'", LAYOUTS),
         (
             [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}],
             "{}: person 0: has no 'keypoints'",
-            "these are boxes: give them as --boxes",
+            "it contains boxes: give it as --boxes",
         ),
         (
             [{**coco("a.jpg", GOOD), "keypoints": ["x"]}],
@@ -209,34 +209,38 @@ GOOD = flat(joints(17))
             "{}: person 1: 49 numbers are not a flat list of x, y, confidence",
             LAYOUTS,
         ),
-        ([coco("a.jpg", GOOD), coco("a.jpg", GOOD[:39])], "{}: person 1: 39 numbers fit no skeleton", LENGTHS),
-        ([coco("a.jpg", GOOD[:48])], "{}: person 0: 16 joints are the MPII body, which is not read", OTHER_NETWORK),
+        ([coco("a.jpg", GOOD), coco("a.jpg", GOOD[:39])], "{}: person 1: 39 numbers match no skeleton", LENGTHS),
+        (
+            [coco("a.jpg", GOOD[:48])],
+            "{}: person 0: 16 joints are those of the MPII body, which is not supported",
+            OTHER_NETWORK,
+        ),
         (
             [coco("a.jpg", joints(308))],
-            "{}: person 0: 308 joints are the Goliath set of Sapiens, which is not read",
+            "{}: person 0: 308 joints are those of Sapiens' Goliath set, which is not supported",
             OTHER_NETWORK,
         ),
         (
             [coco("a.jpg", []), {**coco("a.jpg", []), "keypoints": None}],
-            "{}: none of its 2 people has joints of a body",
-            "look for people's bodies as well",
+            "{}: none of its 2 people has body joints",
+            "detect bodies as well",
         ),
         (
             openpose(joints(25), joints(15)),
-            "{}: person 1: 15 joints are the MPI body of OpenPose, which is not read",
+            "{}: person 1: 15 joints are those of OpenPose's MPI body, which is not supported",
             "run OpenPose with --model_pose BODY_25 or COCO",
         ),
-        ({"people": 3}, "{}: no list of 'people', so not an OpenPose file", LAYOUTS),
+        ({"people": 3}, "{}: not an OpenPose file, as it has no list of 'people'", LAYOUTS),
         ({"people": [{}]}, "{}: person 0: has no 'pose_keypoints_2d'", LAYOUTS),
         (
             [coco(True, GOOD)],
             "{}: person 0: image_id is neither a file name nor a number",
-            "write one with every person",
+            "write one for every person",
         ),
         (
             [coco("a.jpg", GOOD), {"keypoints": GOOD}],
             "{}: person 1: image_id is neither a file name nor a number",
-            "write one with every person",
+            "write one for every person",
         ),
     ],
 )
@@ -283,7 +287,7 @@ def test_the_skeleton_can_be_forced(tmp_path):
     assert len(read_keypoints(path, "coco18").people) == 1
     with pytest.raises(KeypointFileError) as caught:
         read_keypoints(path, "coco17")
-    assert caught.value.cause == f"{path}: person 0: 54 numbers, coco17 needs 51"
+    assert caught.value.cause == f"{path}: person 0: 54 numbers, but coco17 needs 51"
     assert caught.value.remedy == f"give the right skeleton; {LENGTHS}"
     with pytest.raises(KeypointFileError) as caught:
         read_keypoints(path, "coco")

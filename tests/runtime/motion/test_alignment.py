@@ -281,4 +281,4 @@ def test_a_body_that_cannot_be_read_back_is_refused(body: Body) -> None:
     )  # fmt: skip
     with pytest.raises(BundleError) as other:
         Aligner(Body(body.session, {**body.weights, "body.template": 1.1 * body.weights["body.template"]}))
-    assert other.value.cause == f"{body.session.path}: the body inside poses otherwise than its arrays say"
+    assert other.value.cause == f"{body.session.path}: the body inside poses differently from its arrays"

@@ -159,7 +159,7 @@ def test_a_lens_comes_back_from_a_result(tmp_path: Path) -> None:
 def test_a_damaged_lens_is_refused(facts: Any) -> None:
     with pytest.raises(SourceError) as refusal:
         lens_of_facts(facts, Path("a.npz"))
-    assert refusal.value.cause == "a.npz: what it says of the lens is damaged"
+    assert refusal.value.cause == "a.npz: the stored lens parameters are damaged"
 
 
 def test_a_film_gives_the_same_through_the_stages_and_again(picture: np.ndarray) -> None:

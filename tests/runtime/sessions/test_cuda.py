@@ -40,17 +40,17 @@ def test_check_gives_the_results(answer, expected):
         (
             Status.cudaErrorMemoryAllocation,
             "CUDA cannot allocate 3 MB (cudaErrorMemoryAllocation)",
-            "free GPU memory (nvidia-smi shows who has it), or use an engine for smaller batches",
+            "free GPU memory (nvidia-smi shows its users), or use an engine for smaller batches",
         ),
         (
             Status.cudaErrorNoDevice,
             "CUDA cannot allocate 3 MB (cudaErrorNoDevice)",
-            "this needs an NVIDIA GPU that this process may see (CUDA_VISIBLE_DEVICES)",
+            "this needs an NVIDIA GPU that is visible to this process (CUDA_VISIBLE_DEVICES)",
         ),
         (
             Status.cudaErrorLaunchFailure,
             "CUDA cannot allocate 3 MB (cudaErrorLaunchFailure)",
-            "jotr-deploy doctor shows what this machine has; the kernel log (dmesg) says more about a GPU that failed",
+            "jotr-deploy doctor shows the hardware found; the kernel log (dmesg) has details about a GPU that failed",
         ),
     ],
 )
@@ -205,7 +205,7 @@ def test_only_the_primary_context_is_accepted(gpu: FakeCuda, current, fine):
     assert caught.value.cause == (
         "the current CUDA context is not the GPU's primary one (pycuda.autoinit makes its own)"
     )
-    assert caught.value.remedy == "import pycuda.autoprimaryctx in place of pycuda.autoinit"
+    assert caught.value.remedy == "import pycuda.autoprimaryctx instead of pycuda.autoinit"
 
 
 @pytest.mark.parametrize("module", FUNCTIONS)

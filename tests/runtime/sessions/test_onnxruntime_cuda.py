@@ -210,8 +210,8 @@ def test_networks_of_other_dynamic_sizes_run_plainly(tmp_path, rng, caplog):
         given = feeds(rng, 2)
         right(session(given), given)
     assert caplog.messages == [
-        f"odd.onnx: plain calls of ONNX Runtime: {path}: x is float32 [batch, height, 3], "
-        "only a first dimension that is the batch may be dynamic"
+        f"odd.onnx: plain ONNX Runtime calls: {path}: x is float32 [batch, height, 3], "
+        "but only the first dimension, the batch, may be dynamic"
     ]
 
 

@@ -134,7 +134,7 @@ def test_metadata_that_mean_nothing(tmp_path: Path, stages: str) -> None:
     path = staged(tmp_path / "staged.onnx", stages)
     with pytest.raises(SessionError) as refusal:
         opened(path)
-    assert refusal.value.cause == f"{path}: its metadata name no stages that are in it"
+    assert refusal.value.cause == f"{path}: its metadata names stages that are not in it"
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from jotr_deploy.runtime.sessions import Session, TensorSpec, open_session
 
 SUFFIXES = "give a file that ends in .engine, .onnx, .plan"
 OPERATORS = "export it without operators of other libraries, such as plugins of TensorRT or mmdeploy"
-COPY = "copy the file of weights as well, into the folder of this one and under the name that it has"
+COPY = "also copy the weights file, into the folder of this one and under its original name"
 
 
 def of_version(path: Path, version: int) -> onnx.ModelProto:
@@ -103,8 +103,8 @@ def test_a_single_number_is_an_input(tmp_path: Path) -> None:
     ("make", "cause", "remedy"),
     [
         (lambda p: None, "{path}: no such network file", SUFFIXES),
-        (Path.mkdir, "{path}: is no file of a network: it is a folder", SUFFIXES),
-        (lambda p: p.symlink_to("nowhere"), "{path}: is no file of a network: it is a link that leads nowhere",
+        (Path.mkdir, "{path}: is not a network file: it is a folder", SUFFIXES),
+        (lambda p: p.symlink_to("nowhere"), "{path}: is not a network file: it is a link that leads nowhere",
          SUFFIXES),
         (lambda p: p.write_bytes(b"hello"), "{path}: not an ONNX model: it is plain text",
          "check the file; export it again"),
@@ -197,7 +197,7 @@ def test_onnx_runtime_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(MissingDependency) as refusal:
         open_session(pair(tmp_path / "pair.onnx"))
     assert refusal.value.cause == "ONNX Runtime is not installed"
-    assert refusal.value.remedy == "pip install '.[cpu]' in a clone of jotr-deploy; for CUDA gpu in place of cpu"
+    assert refusal.value.remedy == "pip install '.[cpu]' in a clone of jotr-deploy; for CUDA, gpu instead of cpu"
 
 
 def loaded_after(statement: str) -> set[str]:

@@ -379,7 +379,7 @@ def test_results_can_stay_on_the_gpu(engine_file, rng):
                 close_enough({name: seen(array).copy() for name, array in results.items()}, expected(given))
         with pytest.raises(SessionError) as caught:
             session.run_on_device(feeds(rng, 5))
-        assert caught.value.cause == "small.engine: 5 rows at once, results on the GPU have room for 4"
+        assert caught.value.cause == "small.engine: 5 rows at once, but results on the GPU have room for 4"
         assert caught.value.remedy == "call it with at most 4 rows"
         del results
 
@@ -529,16 +529,16 @@ def refuses(subject: Any, *args: Any) -> bool:
         (
             {"ICudaEngine.create_execution_context": says("out of memory")},
             "{path}: TensorRT cannot create an execution context (out of memory)",
-            "free GPU memory (nvidia-smi shows who has it), or build the engine for smaller batches",
+            "free GPU memory (nvidia-smi shows its users), or build the engine for smaller batches",
         ),
         (
             {"IExecutionContext.set_input_shape": lambda context, name, shape: False},
-            "{path}: TensorRT refuses x as [4, 2, 3] (no reason given)",
+            "{path}: TensorRT rejects x as [4, 2, 3] (no reason given)",
             "build it on this machine: jotr-deploy build-engine BUNDLE --backend tensorrt",
         ),
         (
             {"IExecutionContext.infer_shapes": lambda context: ["sum"]},
-            "{path}: the shapes of sum stay unknown",
+            "{path}: the shapes of sum remain unknown",
             "build it on this machine: jotr-deploy build-engine BUNDLE --backend tensorrt",
         ),
         (
@@ -548,12 +548,12 @@ def refuses(subject: Any, *args: Any) -> bool:
         ),
         (
             {"ICudaEngine.get_tensor_shape": lambda engine, name: engine.state.trt.Dims([-1, 2, -1])},
-            "{path}: x is [-1, 2, -1], only a first dimension that is the batch may be dynamic",
+            "{path}: x is [-1, 2, -1], but only the first dimension, the batch, may be dynamic",
             "build the engine from an ONNX file with fixed sizes and a dynamic batch",
         ),
         (
             {"IExecutionContext.get_tensor_shape": lambda context, name: context.state.trt.Dims([1, 3])},
-            "{path}: sum is [1, 3], only a first dimension that is the batch may be dynamic",
+            "{path}: sum is [1, 3], but only the first dimension, the batch, may be dynamic",
             "build the engine from an ONNX file with fixed sizes and a dynamic batch",
         ),
     ],
@@ -586,7 +586,7 @@ def test_wherever_cuda_fails_at_opening_everything_is_released(engine_file, func
     ("overrides", "fail", "message"),
     [
         ({"IExecutionContext.execute_async_v3": refuses}, {}, "TensorRT cannot run the engine (kernel too old)"),
-        ({"IExecutionContext.set_tensor_address": refuses}, {}, "TensorRT refuses the memory of x (kernel too old)"),
+        ({"IExecutionContext.set_tensor_address": refuses}, {}, "TensorRT rejects the memory of x (kernel too old)"),
         ({}, {"cudaMemcpyAsync": 2}, "CUDA cannot copy 0.0 MB (cudaErrorLaunchFailure)"),
         ({}, {"cudaStreamSynchronize": 1}, "CUDA cannot finish the work on the GPU (cudaErrorLaunchFailure)"),
     ],

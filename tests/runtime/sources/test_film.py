@@ -21,7 +21,7 @@ from jotr_deploy.runtime.sources.opening import VideoWriter, open_source
 
 pytestmark = pytest.mark.slow
 
-REMEDY = "make room on the disk, or take that ffmpeg from the PATH: OpenCV writes the video then"
+REMEDY = "free disk space, or remove that ffmpeg from the PATH: OpenCV then writes the video"
 
 # Writes a film with OpenCV out of the frames it is piped; `{broken}` runs before a frame, or before the encoders.
 PROGRAM = """#!{python}
@@ -240,7 +240,7 @@ def test_times_are_kept_from_the_first_frame_on(tmp_path: Path, program: Program
     [
         (("libx264",), "H.264 by ffmpeg"),
         (("libvpx-vp9",), "VP9 by ffmpeg"),
-        ((), "mp4v by OpenCV; with an ffmpeg on the PATH it would play in browsers"),
+        ((), "mp4v by OpenCV; install ffmpeg for one that plays in browsers"),
     ],
 )
 @pytest.mark.parametrize("options", [["--save-2d"], ["--no-overlay", "--save-2d"], ["--no-overlay"]], ids=" ".join)

@@ -107,7 +107,7 @@ def test_interlaced_frames_are_refused(tmp_path, monkeypatch):
         Path(name).write_bytes((HERE / "interlaced.mp4").read_bytes())
         with pytest.raises(SourceError) as caught:
             open_source(name)
-        assert caught.value.cause == f"{name}: the video is interlaced, which cannot be read"
+        assert caught.value.cause == f"{name}: the video is interlaced, which is not supported"
     quoted = "'it'\"'\"'s interlaced.mp4' -vf yadif 'it'\"'\"'s interlaced_converted.mp4'"
     assert caught.value.remedy == f"deinterlace it: ffmpeg -i {quoted}"
 
@@ -149,7 +149,7 @@ class Unwritten:
 @pytest.mark.parametrize(
     ("complaint", "cause"),
     [
-        ("Cannot convert interlaced to progressive frames", "the video is interlaced, which cannot be read"),
+        ("Cannot convert interlaced to progressive frames", "the video is interlaced, which is not supported"),
         ("[swscaler] unsupported fmt:x2rgb10", "its pixels cannot be converted"),
     ],
 )
@@ -195,7 +195,7 @@ def test_pixels_become_square(sar, turned, square, size_px, caplog):
     assert film.grab()
     _, image_bgr = film.retrieve()
     assert (image_bgr.shape[1], image_bgr.shape[0]) == size_px
-    left = [] if square else ["a.mp4: pixels of 2 to 1 are left as they are: shapes are wrong by that much"]
+    left = [] if square else ["a.mp4: pixels of 2 to 1 are left as they are: shapes are distorted by that much"]
     assert [record.message for record in caplog.records if record.levelname == "WARNING"] == left
 
 
@@ -273,7 +273,7 @@ def test_a_larger_second_stream_of_matroska_is_refused(tmp_path):
         open_source(path)
     first = "the largest of its 2 video streams is not the first, and only that one can be read"
     assert caught.value.cause == f"{path}: {first}"
-    assert caught.value.remedy == f"take the other stream: ffmpeg -i {path} -map 0:v:1 a_converted.mp4"
+    assert caught.value.remedy == f"extract the largest stream: ffmpeg -i {path} -map 0:v:1 a_converted.mp4"
     for cut in range(0, path.stat().st_size, 5):
         path.write_bytes(matroska((32, 16), (640, 480))[:cut])
         assert all(track.size_px[0] <= 640 for track in matroska_tracks_of(path))
@@ -309,10 +309,10 @@ def test_damaged_containers_have_no_tracks(tmp_path, data):
     ("name", "content", "cause"),
     [
         ("walk.mp4", b"<html><body>", "an HTML page (a download page rather than the file)"),
-        ("walk.mp4", b"ID3" + bytes(100), "an MP3 sound, neither a picture nor a film that is read"),
+        ("walk.mp4", b"ID3" + bytes(100), "an MP3 sound, not a supported picture or film"),
         ("walk.mkv", b"\x1aE\xdf\xa3" + bytes(100), "a Matroska or WebM video that cannot be decoded"),
-        ("scene.exr", b"v/1\x01" + bytes(100), "an OpenEXR picture, which is not read"),
-        ("a.txt", b"0123456789\n" * 1000, "plain text, neither a picture nor a film that is read"),
+        ("scene.exr", b"v/1\x01" + bytes(100), "an OpenEXR picture, which is not supported"),
+        ("a.txt", b"0123456789\n" * 1000, "plain text, not a supported picture or film"),
     ],
 )
 def test_a_film_that_is_none(tmp_path, name, content, cause, capfd):

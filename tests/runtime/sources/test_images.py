@@ -55,12 +55,12 @@ def test_a_very_wide_image(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "cause", "remedy"),
     [
-        ("a.png", b"", "{}: an empty file, not a picture that is read", AGAIN),
-        ("a.png", b"some text", "{}: plain text, not a picture that is read", READ_FORMATS),
+        ("a.png", b"", "{}: an empty file, not a supported picture", AGAIN),
+        ("a.png", b"some text", "{}: plain text, not a supported picture", READ_FORMATS),
         (
             "a.jpg",
             b"<html>",
-            "{}: an HTML page (a download page rather than the file), not a picture that is read",
+            "{}: an HTML page (a download page rather than the file), not a supported picture",
             PAGE,
         ),
         ("a.png", None, "{}: cannot be read (No such file or directory)", "check the path and its permissions"),
@@ -81,7 +81,7 @@ def test_a_float_image_is_refused(tmp_path):
     cv2.imwrite(str(path), np.ones((2, 2, 3), np.float32))
     with pytest.raises(SourceError) as caught:
         read_image(path)
-    assert caught.value.cause == f"{path}: a TIFF picture, but damaged or of a variety that is not read"
+    assert caught.value.cause == f"{path}: a TIFF picture, but damaged or of an unsupported variety"
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tiff"])
@@ -96,7 +96,7 @@ def test_written_images_come_back(tmp_path, name):
 def test_an_unknown_format_leaves_nothing(tmp_path, name):
     with pytest.raises(OutputError) as caught:
         write_image(tmp_path / name, np.zeros((2, 3, 3), np.uint8))
-    assert caught.value.cause == f"{tmp_path / name}: an image of 3 x 2 px has no such format"
+    assert caught.value.cause == f"{tmp_path / name}: an image of 3 x 2 px does not fit this format"
     assert list(tmp_path.iterdir()) == []
 
 

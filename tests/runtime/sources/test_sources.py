@@ -7,7 +7,7 @@ from jotr_deploy.errors import SourceError
 from jotr_deploy.runtime.sources.captures import name_of_url, shown
 from jotr_deploy.runtime.sources.opening import VideoWriter, open_source
 
-BROKEN = "repair the video (ffmpeg writes a sound copy), or leave such frames out: --keep-going"
+BROKEN = "repair the video (re-encode it with ffmpeg), or skip such frames: --keep-going"
 
 
 def write_video(path, count, fps=12.0):
@@ -126,7 +126,7 @@ def test_a_camera_that_is_not_there(tmp_path, monkeypatch, capfd):
     with pytest.raises(SourceError) as caught:
         open_source("987")
     assert caught.value.cause == "camera 987: cannot be opened, and there is no file '987'"
-    assert caught.value.remedy.endswith(" here; check that nothing else uses the camera and that you may read it")
+    assert caught.value.remedy.endswith(" here; check that no other program uses the camera, and that you may read it")
     assert capfd.readouterr().err == ""
 
 

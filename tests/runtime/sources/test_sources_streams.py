@@ -64,7 +64,7 @@ def test_a_video_that_stalls(clip, caplog, capfd):
         frames = list(source)
         assert [frame.index for frame in frames] == list(range(len(frames)))
         assert 0 < len(frames) < 18
-        cause = f"{url}/clip.mp4: ends after {len(frames)} of 18 frames, nothing for {STALL_S:g} s"
+        cause = f"{url}/clip.mp4: ends after {len(frames)} of 18 frames, no data for {STALL_S:g} s"
         assert (source.fault.cause, source.fault.remedy) == (cause, "check the connection")
     assert caplog.messages == []  # who reads on is told by the fault
     assert capfd.readouterr().err == ""
@@ -109,9 +109,9 @@ def test_broken_images_of_a_network_camera_are_passed_over():
     [
         (never, f"no answer within {STALL_S:g} s", "check the address and the network"),
         (camera([], "stall"), f"no answer within {STALL_S:g} s", "check the address and the network"),
-        (says(404), "cannot be opened", "check the address, and that what it serves is a video or an image"),
-        (says(200, b"text"), "cannot be opened", "check the address, and that what it serves is a video or an image"),
-        (says(200), "cannot be opened", "check the address, and that what it serves is a video or an image"),
+        (says(404), "cannot be opened", "check the address, and that it serves a video or an image"),
+        (says(200, b"text"), "cannot be opened", "check the address, and that it serves a video or an image"),
+        (says(200), "cannot be opened", "check the address, and that it serves a video or an image"),
     ],
 )
 def test_a_url_that_cannot_be_opened(answer, why, remedy, capfd):

@@ -99,7 +99,7 @@ def test_modes_of_pixels(mode):
     stored = Image.fromarray(np.full((4, 6), 65535, np.uint16)) if mode == "I;16" else grey.convert("RGB").convert(mode)
     stored.save(file, kind)
     if mode == "F":
-        with pytest.raises(SourceError, match=r"a: pixels are of 32 bits \(F\), not of 8 or 16"):
+        with pytest.raises(SourceError, match=r"a: pixels have 32 bits \(F\), not 8 or 16"):
             decode_image(file.getvalue(), "a")
     else:
         np.testing.assert_array_equal(decode_image(file.getvalue(), "a"), np.full((4, 6, 3), 255))
@@ -139,11 +139,11 @@ def test_too_many_pixels():
     bomb = b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
     with pytest.raises(SourceError) as caught:
         decode_image(bomb, "a.png")
-    assert caught.value.cause == "a.png: the PNG picture has too many pixels to be read"
+    assert caught.value.cause == "a.png: the PNG picture has too many pixels"
 
 
 def test_a_raw_photo_is_not_its_preview():
-    with pytest.raises(SourceError, match="a raw photo, of which only a small preview could be read"):
+    with pytest.raises(SourceError, match="a raw photo, with only a small preview readable"):
         decode_image(encoded("TIFF", tiffinfo={254: 1}), "a.dng")
 
 
@@ -161,7 +161,7 @@ def test_an_animation_that_is_not_read(tmp_path, kind):
     path = written(tmp_path / "a.webp", animation(kind))
     with pytest.raises(SourceError) as caught:
         open_source(path)
-    assert caught.value.cause == f"{path}: an animated {kind} picture, which is not read"
+    assert caught.value.cause == f"{path}: an animated {kind} picture, which is not supported"
 
 
 def test_pages_are_counted(tmp_path, caplog):
@@ -220,7 +220,7 @@ def test_a_folder_of_mixed_pictures(tmp_path, caplog):
         assert [frame.name for frame in source] == ["a.jpg", "b.AVIF", "c.jfif", "d", "e.jp2"]
         assert list(source.left_out) == ["clip.mp4", "raw.nef"]
         assert source.read == 5
-    assert caplog.messages == [f"{folder}: left out: clip.mp4, raw.nef (no pictures that are read)"]
+    assert caplog.messages == [f"{folder}: left out: clip.mp4, raw.nef (not supported pictures)"]
 
 
 def test_pictures_that_are_left_out_say_why(tmp_path):
@@ -233,7 +233,7 @@ def test_pictures_that_are_left_out_say_why(tmp_path):
         assert source.left_out == {
             "2.png": f"{tmp_path / '2.png'}: the PNG picture is cut off",
             "3.jpg": f"{tmp_path / '3.jpg'}: an HTML page (a download page rather than the file),"
-            " not a picture that is read",
+            " not a supported picture",
         }
     assert skipped == ["2.png", "3.jpg"]
 
@@ -290,7 +290,7 @@ def test_jpegs_one_after_another_are_a_film(tmp_path):
     path.write_bytes(b"".join(jpeg(40 * at) for at in range(4)))
     with pytest.raises(SourceError) as caught:
         open_source(path)
-    assert caught.value.cause == f"{path}: JPEG pictures one after another, a film of motion JPEG"
+    assert caught.value.cause == f"{path}: a sequence of JPEG pictures, that is a motion JPEG film"
     with open_source(path.rename(tmp_path / "a.mjpeg")) as source:
         assert source.kind == "video"
         assert [round(float(frame.image_bgr.mean()), -1) for frame in source] == [0, 40, 80, 120]
@@ -340,7 +340,7 @@ def test_pictures_that_are_not_read_are_no_films_of_one_frame(tmp_path, data, wh
         (tmp_path / name).write_bytes(data)
         with pytest.raises(SourceError) as caught:
             open_source(tmp_path / name)
-        assert caught.value.cause == f"{tmp_path / name}: {what}, which is not read"
+        assert caught.value.cause == f"{tmp_path / name}: {what}, which is not supported"
         assert caught.value.remedy.startswith(remedy)
 
 
@@ -354,4 +354,4 @@ def test_pictures_in_folders_of_a_folder_are_pointed_at(tmp_path):
     (tmp_path / "deep").mkdir()
     with pytest.raises(SourceError) as caught:
         open_source(tmp_path)
-    assert caught.value.remedy == f"for those in its folders give a glob in quotes: '{tmp_path}/**/*.jpg'"
+    assert caught.value.remedy == f"for those in its subfolders give a glob in quotes: '{tmp_path}/**/*.jpg'"

@@ -10,10 +10,10 @@ from jotr_deploy.errors import OutputError, SourceError
 from jotr_deploy.runtime.sources.opening import VideoWriter, open_source
 
 IMAGES = "pictures are read as JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, HEIC, JPEG 2000, PBM, PGM and PPM"
-NEITHER = "neither a picture nor a film that is read"
+NEITHER = "not a supported picture or film"
 FILMS = f"{IMAGES}; films as FFmpeg reads them"
-NOTHING = "give an image, a folder, a glob in quotes, a video, a camera's number or a URL"
-OPEN = "give a name that ends in .mp4 in a folder that exists and may be written; 8190 px a side at most"
+NOTHING = "give an image, a folder, a glob in quotes such as 'folder/*.png', a video, a camera number or a URL"
+OPEN = "give a name that ends in .mp4 in an existing, writable folder; at most 8190 px per side"
 
 
 def write_video(path, count, size_px=(32, 16), fps=12.0):
@@ -144,7 +144,10 @@ def test_a_video_without_frames(tmp_path):
 def test_a_later_image_that_cannot_be_read_is_named(tmp_path):
     write_png(tmp_path / "1.png")
     (tmp_path / "2.png").write_text("x")
-    with open_source(tmp_path) as source, pytest.raises(SourceError, match=r"2\.png: plain text, not a picture"):
+    with (
+        open_source(tmp_path) as source,
+        pytest.raises(SourceError, match=r"2\.png: plain text, not a supported picture"),
+    ):
         list(source)
 
 
@@ -198,7 +201,7 @@ def test_frames_of_another_size_are_fitted_into_the_first_ones(tmp_path, caplog)
     for mask in bright[:4]:
         np.testing.assert_array_equal(mask, mask[::-1, ::-1])
     change = "the picture changes from 64 x 32 to 32 x 32 px"
-    assert caplog.messages == [f"{path}: {change}; such frames are fitted into the video's size"]
+    assert caplog.messages == [f"{path}: {change}; such frames are scaled to fit the video's size"]
 
 
 @pytest.mark.parametrize(
@@ -281,7 +284,7 @@ def test_images_that_cannot_be_read_are_skipped_where_that_is_asked_for(tmp_path
         for _ in range(2):
             assert [(f.index, f.name) for f in source] == [(1, "1.png"), (3, "3.png")]
     assert skipped == ["0.png", "2.png"]
-    with pytest.raises(SourceError, match=r"0\.png: plain text, not a picture"):
+    with pytest.raises(SourceError, match=r"0\.png: plain text, not a supported picture"):
         open_source(tmp_path)
 
 

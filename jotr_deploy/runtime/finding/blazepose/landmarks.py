@@ -1,4 +1,4 @@
-"""BlazePose's landmark network: upright crops of people to their joints."""
+"""BlazePose's landmark network, which finds the joints in upright crops of people."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from jotr_deploy.runtime.sessions import Session
 from jotr_deploy.support.aliases import Array
 
 POINTS, BODY = 39, 33
-"""Landmarks of the network; the first so many are of the body, two after them give the next ROI."""
+"""Landmarks of the network; the first `BODY` are joints, the next two define the next ROI."""
 KERNEL = 7
 LEAST_PEAK = 0.5
 MOST_AT_ONCE = 8
-"""People in one call, which bounds memory."""
+"""Largest batch of one call, which bounds memory."""
 
 
 @dataclass(frozen=True)
 class Poses:
-    """People as the landmark network gives them: parallel arrays over N, N may be 0."""
+    """People found by the landmark network, as parallel arrays over N; N may be 0."""
 
     points_px: Array  # (N, 39, 2), in the image
     confidence: Array  # (N, 39) visibility times presence
-    flags: Array  # (N,) that this is a person, in 0..1
+    flags: Array  # (N,) probability that this is a person, in 0..1
 
     def __len__(self) -> int:
         return len(self.flags)
@@ -35,7 +35,7 @@ class Poses:
 
     @classmethod
     def joined(cls, *parts: Poses) -> Poses:
-        """One after the other."""
+        """Concatenation of several."""
         return cls(
             np.concatenate([np.zeros((0, POINTS, 2)), *(part.points_px for part in parts)]),
             np.concatenate([np.zeros((0, POINTS)), *(part.confidence for part in parts)]),
@@ -43,13 +43,13 @@ class Poses:
         )
 
     def mean(self, other: Poses) -> Poses:
-        """Between these and another look at the same people; the flags are the other's."""
+        """Mean of these and a second pass over the same people; the flags are those of the second pass."""
         confidence = (self.confidence + other.confidence) / 2
         return Poses((self.points_px + other.points_px) / 2, confidence, other.flags)
 
     @property
     def rois_px(self) -> Array:
-        """(N, 2, 2) where to look for each person next."""
+        """(N, 2, 2) ROI in which to look for each person next."""
         return self.points_px[:, BODY : BODY + 2]
 
     @property
@@ -59,14 +59,14 @@ class Poses:
 
 
 class BlazeLandmarks:
-    """Finds the joints of people in a picture, several in one call of the network."""
+    """Landmark network that finds the joints of several people of an image in one call."""
 
     def __init__(self, session: Session) -> None:
-        """`session`: see `third_party.blazepose_wheel` for its tensors."""
+        """Wrap a session; see `third_party.blazepose_wheel` for its tensors."""
         self.session = session
 
     def __call__(self, image_bgr: Array, rois_px: Array) -> Poses:
-        """The joints of the people of ROIs (N, 2, 2) in a picture (H, W, 3) uint8."""
+        """Joints of the people in ROIs (N, 2, 2) of an image (H, W, 3) uint8."""
         parts = []
         for start in range(0, len(rois_px), MOST_AT_ONCE):
             affines = image_from_crop(np.asarray(rois_px[start : start + MOST_AT_ONCE], np.float64))
@@ -76,7 +76,7 @@ class BlazeLandmarks:
 
 
 def decode(outputs: dict[str, Array], image_from_crop: Array) -> Poses:
-    """Raw outputs of N crops to joints in the image, by the affines (N, 2, 3) of the crops."""
+    """Convert raw outputs of N crops to joints in the image, given the affines (N, 2, 3) of the crops."""
     raw = outputs["landmarks"].reshape(-1, POINTS, 5).astype(np.float64)
     points = refined(raw[..., :2], outputs["heatmaps"])
     confidence = _sigmoid(raw[..., 3]) * _sigmoid(raw[..., 4])
@@ -84,10 +84,10 @@ def decode(outputs: dict[str, Array], image_from_crop: Array) -> Poses:
 
 
 def refined(points: Array, heatmaps: Array) -> Array:
-    """Points (N, 39, 2), crop pixels, moved to the weighted mean of their heat map (N, h, w, 39; logits) around them.
+    """Points (N, 39, 2), crop pixels, refined to the local weighted mean of their heat map (N, h, w, 39; logits).
 
-    The mean is taken over `KERNEL` cells squared, as far as they lie on the map. A point outside its map, or around
-    which nothing reaches `LEAST_PEAK`, stays.
+    The mean is taken over the `KERNEL` x `KERNEL` cells around the point that lie on the map. A point outside its map,
+    or with no value above `LEAST_PEAK` around it, is left unchanged.
     """
     height, width = heatmaps.shape[1:3]
     per_cell = np.array([SIDE / width, SIDE / height])

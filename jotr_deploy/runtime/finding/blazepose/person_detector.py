@@ -1,4 +1,4 @@
-"""BlazePose's detector: a picture onto its canvas, and its raw outputs to people."""
+"""BlazePose's detector: preparation of its input canvas, and decoding of its raw outputs into people."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ ANCHORS_PER_LAYER = 2
 LEAST_SCORE = 0.5
 SAME_IOU = 0.3
 MOST_AT_ONCE = 8
-"""Windows in one call, which bounds memory."""
+"""Largest batch of one call, which bounds memory."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """People as the detector gives them, best first: parallel arrays over N, N may be 0."""
+    """People found by the detector, highest score first, as parallel arrays over N; N may be 0."""
 
     scores: Array  # (N,) in 0..1
-    rois_px: Array  # (N, 2, 2) middle of the hips, and a point of the circle around the whole body above it
+    rois_px: Array  # (N, 2, 2) midpoint of the hips, and the point above it on the circle around the whole body
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -39,28 +39,28 @@ class Found:
 
     @classmethod
     def joined(cls, *parts: Found) -> Found:
-        """One after the other."""
+        """Concatenation of several."""
         return cls(
             np.concatenate([np.zeros(0), *(part.scores for part in parts)]),
             np.concatenate([np.zeros((0, 2, 2)), *(part.rois_px for part in parts)]),
         )
 
     def best_first(self) -> Found:
-        """By score."""
+        """The same people sorted by score, highest first."""
         return self[np.argsort(-self.scores, kind="stable")]
 
 
 class BlazeDetector:
-    """Finds people in windows of a picture, several in one call of the network."""
+    """Detector that finds people in several windows of an image in one call."""
 
     def __init__(self, session: Session) -> None:
-        """`session`: see `third_party.blazepose_wheel` for its tensors."""
+        """Wrap a session; see `third_party.blazepose_wheel` for its tensors."""
         self.session = session
 
     def __call__(self, image_bgr: Array, windows: list[Window]) -> Found:
-        """The people of windows of a picture (H, W, 3) uint8; the same person comes once a window.
+        """People in windows of an image (H, W, 3) uint8; a person seen in several windows is returned several times.
 
-        Those of the first window come first, then those of all others, each best first.
+        Those of the first window come first, then those of all others, each group with the highest score first.
         """
         if not windows:
             return Found.joined()
@@ -77,17 +77,17 @@ class BlazeDetector:
 
 
 def window_canvas(image_bgr: Array, window: Window) -> Array:
-    """The canvas of a part of a picture; see `canvas`."""
+    """Canvas for one window of an image; see `canvas`."""
     x, y = window.x_px, window.y_px
     drawn = canvas(image_bgr[y : y + window.height_px, x : x + window.width_px])
     return drawn[:, ::-1] if window.mirrored else drawn
 
 
 def canvas(image_bgr: Array) -> Array:
-    """The picture in the middle of a black square, resized: (224, 224, 3) float32 RGB in -1..1.
+    """Image resized into the middle of a black square: (224, 224, 3) float32 RGB in -1..1.
 
-    A place on the canvas times the scale is one in the picture, without the half pixel between centres and edges: so
-    does the original, and a network that answers in its places wants its pixels.
+    Canvas coordinates are scaled to image coordinates without the half-pixel offset between centres and edges: the
+    original does so, and a network that answers in its coordinates needs its pixels.
     """
     height, width = image_bgr.shape[:2]
     scale = max(height, width) / SIDE
@@ -99,7 +99,7 @@ def canvas(image_bgr: Array) -> Array:
 
 @cache
 def anchors() -> Array:
-    """(2254, 2) x, y of every raw box, in 0..1: layers of equal stride share one grid, cell by cell, row by row."""
+    """(2254, 2) x, y of every anchor, in 0..1: layers of equal stride share one grid, in row-major order."""
     parts = []
     for stride, layers in groupby(STRIDES):
         cells = SIDE // stride
@@ -110,15 +110,15 @@ def anchors() -> Array:
 
 
 def decode(boxes: Array, logits: Array) -> tuple[Array, Array]:
-    """Raw outputs of one canvas to those that may be people.
+    """Decode the raw outputs of one canvas into candidates for people.
 
     Args:
-        boxes: (2254, 12) centre and size of the face, then four points, canvas pixels from the anchor.
+        boxes: (2254, 12) centre and size of the face, then four points, canvas pixels relative to the anchor.
         logits: (2254, 1).
 
     Returns:
         Scores (M,) of at least `LEAST_SCORE`, highest first, and (M, 12): the face as x0 y0 x1 y1 and the four points,
-        all as a share of the canvas.
+        all as fractions of the canvas.
     """
     scores = 1 / (1 + np.exp(-np.clip(logits[:, 0].astype(np.float64), -100, 100)))
     kept = np.flatnonzero(scores >= LEAST_SCORE)
@@ -132,11 +132,14 @@ def decode(boxes: Array, logits: Array) -> tuple[Array, Array]:
 
 
 def weighted_nms(scores: Array, values: Array) -> tuple[Array, Array]:
-    """Of candidates that overlap the best gets the mean of all, weighted by score; its score stays.
+    """Non-maximum suppression in which the best candidate becomes the score-weighted mean of those it suppresses.
 
     Args:
         scores: (M,), highest first.
-        values: (M, 12) as `decode` gives them.
+        values: (M, 12) as `decode` returns them.
+
+    Returns:
+        Scores (K,) of the best candidates, unchanged, and (K, 12).
     """
     left, kept, merged = np.arange(len(scores)), [], []
     while len(left):
@@ -150,7 +153,7 @@ def weighted_nms(scores: Array, values: Array) -> tuple[Array, Array]:
 
 
 def in_image(found: tuple[Array, Array], window: Window) -> Found:
-    """Shares of the canvas to pixels of the image that the window is part of."""
+    """Convert fractions of the canvas to pixels of the image that contains the window."""
     scores, values = found
     side = max(window.width_px, window.height_px)
     left_top = np.array([window.x_px, window.y_px]) + (np.array([window.width_px, window.height_px]) - side) / 2

@@ -1,4 +1,4 @@
-"""Rules that tell people from what a close look invents: the same person again, or a small one in somebody's legs."""
+"""Rules that weed out false people: duplicates, and small figures hallucinated in somebody's legs."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from jotr_deploy.runtime.finding.blazepose.rotated_crops import radii_px
 from jotr_deploy.support.aliases import Array
 
 LEAST_FLAG, LEAST_FIRST_FLAG = 0.5, 0.2
-"""That a pose is of a person, at the last look; and at the first, which a better crop follows."""
+"""Lowest person probability in the last pass, and in the first, which a better crop follows."""
 LEAST_STRENGTH = 0.6
-"""Detection score times flag of somebody new."""
+"""Lowest detection score times flag of a new person."""
 SURE, LEAST_SURE = 0.5, 12
-"""Confidence of a landmark that is there, and how many are of anybody: a face and shoulders have 13."""
+"""Confidence of a visible landmark, and the fewest visible ones of a person: a face and shoulders have 13."""
 SAME_DISTANCE = 0.15
-"""Median distance of the joints of two poses, as a share of the radius of the stronger, below which they are one."""
+"""Median distance of the joints of two poses, as a fraction of the stronger one's radius, below which they match."""
 SAME_HEAD = 0.25
-"""Distance of two heads, as a share of the smaller radius, below which they are one."""
+"""Distance of two heads, as a fraction of the smaller radius, below which they are the same."""
 MOST_APART = 0.2
-"""Median distance of the joints of two looks at a person, as a share of the radius."""
+"""Largest median distance of the joints in two passes over a person, as a fraction of the radius."""
 NEAR_LIMB = 0.12
-"""Distance of a joint from a limb that explains it, as a share of that person's radius."""
+"""Largest distance of a joint from a limb that explains it, as a fraction of the limb owner's radius."""
 MOST_EXPLAINED = 0.7
-"""Share of a pose's joints that a stronger one's limbs may explain: more, and it was seen in that one's legs."""
+"""Fraction of joints that a stronger pose's limbs may explain; above it the pose is a hallucination in its limbs."""
 MOST_COVERED, STRONG = 0.75, 0.8
-"""Share of the smaller pose's box that may lie in a stronger one's, and the strength above which it may be more."""
+"""Fraction of the smaller pose's box allowed inside a stronger one's, and the strength that lifts this limit."""
 SEEN = 0.3
-"""Confidence of a joint that counts for a person's box."""
+"""Confidence above which a joint counts towards a person's box."""
 LEAST_SEEN = 6
 SAME_ROI = 0.35
-"""Distance of the ends of two ROIs, as a share of the larger radius, below which they are one person's."""
+"""Distance of the ends of two ROIs, as a fraction of the larger radius, below which they show the same person."""
 
 FACE = slice(0, 11)
 JOINTS = (0, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28)
@@ -39,11 +39,11 @@ LIMBS = (
     (0, 11, 11, 13, 15, 12, 14, 16, 11, 12, 23, 23, 25, 27, 24, 26, 28),
     (0, 12, 13, 15, 19, 14, 16, 20, 23, 24, 24, 25, 27, 31, 26, 28, 32),
 )
-"""Both ends of the nose, which is a point, shoulders, arms to the fingers, sides, hips, and legs to the toes."""
+"""Both ends of each limb: nose (a point), shoulders, arms to the fingers, sides, hips, and legs to the toes."""
 
 
 def boxes_px(poses: Poses) -> Array:
-    """(N, 4) extent of the joints that are seen; of all joints where those are few."""
+    """(N, 4) extent of the visible joints, or of all joints if only few are visible."""
     points, seen = poses.points_px[:, :BODY], poses.confidence[:, :BODY] > SEEN
     seen = seen | (seen.sum(1) < LEAST_SEEN)[:, None]
     low = np.where(seen[..., None], points, np.inf).min(1)
@@ -52,28 +52,28 @@ def boxes_px(poses: Poses) -> Array:
 
 
 def alike_rois(first_px: Array, second_px: Array) -> Array:
-    """(N, M) whether two ROIs, of (N, 2, 2) and (M, 2, 2), are about the same person."""
+    """(N, M) mask of ROI pairs, from (N, 2, 2) and (M, 2, 2), that show the same person."""
     apart = np.linalg.norm(first_px[:, None] - second_px[None], axis=-1).max(-1)
     larger = np.maximum(radii_px(first_px)[:, None], radii_px(second_px)[None])
     return np.asarray(apart < SAME_ROI * larger)
 
 
 def distinct_rois(rois_px: Array) -> Array:
-    """(K,) indices of those of (N, 2, 2), the best first, that are not alike one before."""
+    """(K,) indices of ROIs (N, 2, 2), best first, that do not show the same person as an earlier one."""
     return _greedy(alike_rois(rois_px, rois_px))
 
 
 def best_alike(rois_px: Array, scores: Array) -> Array:
-    """(N,) highest score of all ROIs (N, 2, 2) that are alike each: a window shows some people better than another."""
+    """(N,) highest score among the ROIs (N, 2, 2) of the same person, since windows show people differently well."""
     return np.where(alike_rois(rois_px, rois_px), scores, 0).max(1, initial=0)
 
 
 def people(poses: Poses, strength: Array) -> Array:
-    """(K,) indices of the poses that are people of their own, the strongest first.
+    """(K,) indices of the poses that are distinct people, strongest first.
 
     Args:
         poses: N candidates.
-        strength: (N,) detection score times flag; above 1 of those who are known already.
+        strength: (N,) detection score times flag; above 1 for people already tracked.
     """
     order = np.argsort(-strength, kind="stable")
     order = order[poses.flags[order] >= LEAST_FLAG]
@@ -83,21 +83,21 @@ def people(poses: Poses, strength: Array) -> Array:
 
 
 def sure(first: Poses, second: Poses, scores: Array) -> Array:
-    """(N,) whether two looks at each of N candidates of these detection scores show a person."""
+    """(N,) mask of candidates, with these detection scores, for which two passes agree on a person."""
     strong = scores * second.flags >= LEAST_STRENGTH
     there = (second.confidence[:, :BODY] > SURE).sum(1) >= LEAST_SURE
     return np.asarray((second.flags >= LEAST_FLAG) & strong & there & agree(first, second))
 
 
 def agree(first: Poses, second: Poses) -> Array:
-    """(N,) whether a second look at each of N people shows the same pose as the first."""
+    """(N,) mask of people whose pose in the second pass matches that of the first."""
     points = first.points_px[:, :BODY] - second.points_px[:, :BODY]
     apart = np.median(np.linalg.norm(points, axis=-1), axis=-1)
     return np.asarray(apart < MOST_APART * radii_px(second.rois_px))
 
 
 def covered(boxes: Array) -> Array:
-    """(N, N) share of the smaller of two boxes that lies in the other."""
+    """(N, N) fraction of the smaller of two boxes that lies inside the other."""
     low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
     area = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
@@ -105,7 +105,7 @@ def covered(boxes: Array) -> Array:
 
 
 def explained(poses: Poses) -> Array:
-    """(N, N) share of the joints of the second pose that lie on limbs of the first."""
+    """(N, N) fraction of the joints of the second pose that lie on limbs of the first."""
     joints = poses.points_px[None, :, JOINTS, None]  # (1, N, J, 1, 2)
     start, end = (poses.points_px[:, None, None, ends] for ends in LIMBS)  # (N, 1, 1, L, 2)
     along = end - start
@@ -115,7 +115,7 @@ def explained(poses: Poses) -> Array:
 
 
 def _same(poses: Poses) -> Array:
-    """(N, N) whether the second pose is that of the first, or has its head."""
+    """(N, N) mask of pose pairs that coincide or share a head."""
     points, radii = poses.points_px[:, :BODY], radii_px(poses.rois_px)
     apart = np.median(np.linalg.norm(points[:, None] - points[None], axis=-1), axis=-1)
     heads = points[:, FACE].mean(1)
@@ -125,7 +125,7 @@ def _same(poses: Poses) -> Array:
 
 
 def _greedy(excludes: Array) -> Array:
-    """(K,) indices, in order, of those that none kept before excludes; (N, N)."""
+    """(K,) indices, in order, of items not excluded by an earlier kept one; `excludes` is (N, N)."""
     kept = np.zeros(len(excludes), np.bool_)
     for one in range(len(excludes)):
         kept[one] = not excludes[kept, one].any()

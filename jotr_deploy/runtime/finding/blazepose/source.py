@@ -1,4 +1,4 @@
-"""People by BlazePose: found in windows of the picture, and followed by their joints through a film."""
+"""People found by BlazePose in windows of the image, and tracked by their joints through a video."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from jotr_deploy.support.spans import NO_FRAME, Spans
 
 SKELETON = "blazepose33"
 EVERY = 2
-"""Frames of a film for one window in which new people are looked for."""
+"""Number of video frames per window searched for new people."""
 LONGEST_STEP = 6
-"""Frames from one that is given to the next, above which everybody is looked for anew."""
+"""Largest gap, in frames, between processed frames; beyond it everybody is detected afresh."""
 LEAST_RADIUS_PX = 1.0
-"""Of the circle around a person."""
+"""Smallest radius of the circle around a person."""
 MOST_LOOKS = 3
-"""Of candidates that are alike, how many are looked at until one is a person."""
+"""Number of similar candidates examined before giving up on finding a person among them."""
 
 
 @dataclass(frozen=True)
 class BlazePose:
-    """Both networks, opened; any number of people sources share them."""
+    """Both opened networks, which any number of people sources may share."""
 
     detector: BlazeDetector
     landmarks: BlazeLandmarks
@@ -39,25 +39,24 @@ class BlazePose:
 
 @dataclass
 class BlazePosePeople:
-    """Finds the people of pictures or, with `film`, of the frames of one film, in order.
+    """Finder of the people in images or, with `film`, in the frames of one video, in order.
 
-    On film people are followed by their joints, and the windows in which new ones are looked for are spread over the
-    frames.
+    In a video people are tracked by their joints, and the windows searched for new people are spread over the frames.
     """
 
     networks: BlazePose
     film: bool = False
-    spans: Spans | None = None  # told of the stages "detect" and "pose"
+    spans: Spans | None = None  # receives the stages "detect" and "pose"
     crop_factor: float = field(kw_only=True)
     _before: _Seen | None = field(default=None, init=False)
     stages: ClassVar[tuple[str, ...]] = ("detect", "pose")
 
     def __call__(self, image_bgr: Array, name: str, frame: int) -> Detections:
-        """See `PeopleSource`."""
+        """People of one frame, as for every `PeopleSource`."""
         return self.find(image_bgr, frame)[0]
 
     def find(self, image_bgr: Array, frame: int = NO_FRAME) -> tuple[Detections, Array]:
-        """The people of a picture (H, W, 3) uint8, and the box (N, 4) about the joints of each."""
+        """People in an image (H, W, 3) uint8, and the box (N, 4) around the joints of each."""
         size_px = (image_bgr.shape[1], image_bgr.shape[0])
         before, span = self._before, self.spans or Spans()
         fresh = before is None or before.size_px != size_px or not 0 < frame - before.frame <= LONGEST_STEP
@@ -73,7 +72,7 @@ class BlazePosePeople:
         with span("pose", frame):
             new, strength = self._newcomers(image_bgr, followed, found)
         poses, scores = Poses.joined(followed, new), np.concatenate([scores, strength])
-        # Who is followed has been somebody for longer than who is new.
+        # Tracked people take precedence over new ones.
         kept = person_rules.people(poses, scores * poses.flags + (np.arange(len(poses)) < len(followed)))
         poses, scores = poses[kept], scores[kept]
         steady = Steady.joined(steady, Steady.start(new.rois_px))[kept]
@@ -81,10 +80,10 @@ class BlazePosePeople:
         return as_detections(poses, scores * poses.flags, size_px, self.crop_factor), person_rules.boxes_px(poses)
 
     def _newcomers(self, image_bgr: Array, followed: Poses, found: Found) -> tuple[Poses, Array]:
-        """Those found who are none of those followed, and the score of each.
+        """Detected people who are not tracked yet, and the score of each.
 
-        Of candidates that are alike the first is looked at, and another only where that is nobody; it has the score of
-        the best of them.
+        Among similar candidates the first is examined, and another only if that is not a person; it gets the best score
+        of them all.
         """
         left = found[np.flatnonzero(radii_px(found.rois_px) > LEAST_RADIUS_PX)]
         left = left[np.flatnonzero(~person_rules.alike_rois(left.rois_px, followed.rois_px).any(1))]
@@ -100,7 +99,7 @@ class BlazePosePeople:
             first, these = first[again], these[again]
             second = self.networks.landmarks(image_bgr, first.rois_px)
             sure = np.flatnonzero(person_rules.sure(first, second, these.scores))
-            # Each look is off by its own crop; between both is nearer to either.
+            # Each pass has an error of its own crop, which averaging reduces.
             new = Poses.joined(new, first[sure].mean(second[sure]))
             scores = np.concatenate([scores, these.scores[sure]])
             known = np.concatenate([these.rois_px[sure], new.rois_px])
@@ -110,20 +109,20 @@ class BlazePosePeople:
 
 @dataclass(frozen=True)
 class _Seen:
-    """The people of a frame, by whom those of the next are followed."""
+    """Tracking state: the people of the last frame."""
 
     frame: int
     size_px: tuple[int, int]
-    turn: int  # number of the frame since people were looked for everywhere
+    turn: int  # frames since all windows were searched
     steady: Steady
     scores: Array  # of their detection
 
 
 def due(where: list[Window], turn: int, somebody: bool) -> list[Window]:
-    """The windows of a frame of a film, of all there are, the whole picture first.
+    """Windows to search in one frame of a video; `where` lists all windows, the whole image first.
 
-    Where nobody is followed the whole picture and one other; else one in every `EVERY` frames, the whole picture and
-    another by turns.
+    While nobody is tracked: the whole image and one other window. Otherwise one window every `EVERY` frames, the whole
+    image alternating with another.
     """
     whole, others = where[:1], where[1:]
     if not somebody:
@@ -135,6 +134,6 @@ def due(where: list[Window], turn: int, somebody: bool) -> list[Window]:
 
 
 def as_detections(poses: Poses, scores: Array, size_px: tuple[int, int], crop_factor: float) -> Detections:
-    """People in an image of (width, height) with their crop boxes and their joints in the 30-joint set."""
+    """People in an image of size (width, height), with crop boxes and joints in the 30-joint set."""
     people = Detections.from_boxes(person_rules.boxes_px(poses), scores)
     return with_joints(people, poses.joints, SKELETON, size_px, crop_factor)

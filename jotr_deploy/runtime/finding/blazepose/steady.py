@@ -1,7 +1,7 @@
-"""Where to look for the people of a film next: by their last joints, smoothed as the original smooths it.
+"""Prediction of each person's next ROI in a video, from the last joints, smoothed as in the original.
 
-A One-Euro filter (Casiez, Roussel and Vogel 2012) for each coordinate of an ROI. Without it the crop trembles with the
-joints, and the joints with the crop.
+A One-Euro filter (Casiez, Roussel and Vogel 2012) smooths each coordinate of an ROI. Without it the crop jitters with
+the joints, and the joints with the crop.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from jotr_deploy.runtime.finding.blazepose.rotated_crops import radii_px
 from jotr_deploy.support.aliases import Array
 
 STEP_S = 1 / 30
-"""The original's Python package takes every picture as this much later than the last, whatever the film's rate."""
+"""Time step between frames; the original's Python package assumes it whatever the video's frame rate."""
 LEAST_HZ, HZ_PER_SPEED, SPEED_HZ = 0.01, 10.0, 1.0
-"""Cut-off of what stands still; how it grows with speed, in diameters of the person a second; cut-off of the speed."""
+"""Cut-off at rest; its growth with speed, in person diameters per second; cut-off of the speed itself."""
 
 
 @dataclass(frozen=True)
 class Steady:
-    """The filters of N people: parallel arrays, N may be 0."""
+    """Filters of N people, as parallel arrays; N may be 0."""
 
     rois_px: Array  # (N, 2, 2) smoothed
     raw_px: Array  # (N, 2, 2) as last measured
@@ -37,17 +37,17 @@ class Steady:
 
     @classmethod
     def start(cls, rois_px: Array) -> Steady:
-        """People seen for the first time, at ROIs (N, 2, 2)."""
+        """Filters of people seen for the first time, at ROIs (N, 2, 2)."""
         return cls(rois_px, rois_px, np.zeros_like(rois_px))
 
     @classmethod
     def joined(cls, *parts: Steady) -> Steady:
-        """One after the other."""
+        """Concatenation of several."""
         arrays = ([getattr(part, name) for part in parts] for name in ("rois_px", "raw_px", "speed"))
         return cls(*map(np.concatenate, arrays))
 
     def next(self, rois_px: Array) -> Steady:
-        """The same people one frame on, now measured at ROIs (N, 2, 2)."""
+        """Filters one frame later, given the measured ROIs (N, 2, 2)."""
         diameters = np.maximum(2 * radii_px(rois_px), 1e-6)[:, None, None]
         measured = (rois_px - self.raw_px) / diameters / STEP_S
         speed = self.speed + _share(SPEED_HZ) * (measured - self.speed)

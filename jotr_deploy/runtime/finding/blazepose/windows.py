@@ -1,4 +1,4 @@
-"""Parts of a picture that the detector looks at: it is made for one or two people who fill its canvas."""
+"""Windows of an image given to the detector, which is made for one or two people filling its canvas."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import math
 from dataclasses import dataclass, replace
 
 SHARES = (0.66, 0.45)
-"""Sides of the square windows, as a share of the picture's longer side."""
+"""Sides of the square windows, as fractions of the image's longer side."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """A part of a picture, in pixels."""
+    """Part of an image, in pixels."""
 
     x_px: int
     y_px: int
     width_px: int
     height_px: int
-    mirrored: bool = False  # it is looked at with left and right swapped
+    mirrored: bool = False  # processed with left and right swapped
 
 
 def whole(size_px: tuple[int, int]) -> Window:
-    """All of a picture (width, height)."""
+    """Window covering the whole image (width, height)."""
     return Window(0, 0, *size_px)
 
 
 def windows(size_px: tuple[int, int]) -> list[Window]:
-    """The whole picture (width, height), then square windows of each of `SHARES` that overlap by half or more."""
+    """Whole image (width, height), then square windows of each size in `SHARES` that overlap by half or more."""
     found = [whole(size_px)]
     for share in SHARES:
         side = max(round(max(size_px) * share), 1)
@@ -36,12 +36,12 @@ def windows(size_px: tuple[int, int]) -> list[Window]:
 
 
 def both_ways(windows: list[Window]) -> list[Window]:
-    """The windows, then all of them mirrored: the detector sees some people one way only."""
+    """The windows, then their mirror images: the detector finds some people in one orientation only."""
     return windows + [replace(window, mirrored=True) for window in windows]
 
 
 def _starts(length: int, side: int) -> list[int]:
-    """Where windows of a side begin, evenly spread from the first to the last pixel."""
+    """Starts of windows along one axis, evenly spread from the first to the last pixel."""
     if side >= length:
         return [0]
     steps = math.ceil((length - side) / (side / 2))

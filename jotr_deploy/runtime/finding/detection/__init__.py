@@ -22,7 +22,7 @@ from jotr_deploy.runtime.sessions import Session
 
 __all__ = ["FORMATS", "Detector", "open_detector"]
 
-# Who knows a file by the names of its outputs comes before who knows it by shapes alone.
+# Formats recognised by the names of their outputs come before those recognised by shapes alone.
 FORMATS: tuple[type[Detector], ...] = (
     Mmdeploy,
     RfDetr,
@@ -38,18 +38,18 @@ FORMATS: tuple[type[Detector], ...] = (
 )
 
 USUAL_PX = (640, 640)
-"""Width and height of the input where a file leaves them open and its recipe says nothing."""
+"""Width and height of the input if the file leaves them open and its recipe does not set them."""
 
 
 def open_detector(session: Session, recipe: Mapping[str, Any] | None = None) -> Detector:
-    """The detector of a session.
+    """Open the detector of a session.
 
     Args:
-        session: of a network in one of `FORMATS`; its names, shapes and metadata tell which.
-        recipe: of its bundle entry: `format` and what that format's `recipe` has, each optional.
+        session: network in one of `FORMATS`, determined from its names, shapes and metadata.
+        recipe: settings of its bundle entry: `format` and those of that format's `recipe`, all optional.
 
     Raises:
         SessionError: the file fits no format.
-        BundleError: a recipe that its format does not know.
+        BundleError: a recipe with an unknown setting.
     """
     return open_format("detector", FORMATS, session, recipe or {}, USUAL_PX, unread)

@@ -1,4 +1,4 @@
-"""What every detector does, whatever its format."""
+"""Common interface of detectors, independent of their format."""
 
 from __future__ import annotations
 
@@ -14,63 +14,63 @@ from jotr_deploy.runtime.finding.recognition import Format
 from jotr_deploy.support.aliases import Array
 
 FindsPeople = Callable[[Array], tuple[Array, Array]]
-"""What is called as a `Detector` is, whether there is a network behind it or not."""
+"""Callable with the signature of a `Detector`, with or without a network behind it."""
 
 COUNTED_FROM_0: Mapping[int, int] = {0: 0, 1: 0, 80: 0, 365: 0}
-"""A person's number by the number of classes: one class, the 80 of COCO, the 365 of Objects365."""
+"""Index of the person class by the number of classes: one class, the 80 of COCO, the 365 of Objects365."""
 
 
 class OfClasses(recognition.Recipe):
-    """The recipe of a detector that may know other things than people."""
+    """Settings of a detector that may have classes other than person."""
 
     person: Annotated[int, Field(ge=0)] | None = None
-    """The number of the class that is a person; by default what the names in the file tell."""
+    """Index of the person class; by default taken from the class names in the file."""
 
 
 class Detector(Format):
-    """Finds people in a picture; the score threshold of its recipe is applied, duplicates are gone."""
+    """Detector of people in an image, after the score threshold of its recipe and non-maximum suppression."""
 
     task = "detect"
     usual: ClassVar[Mapping[int, int]] = COUNTED_FROM_0
-    """A person's number by the number of classes, where the file names none; see `person_classes`."""
+    """Index of the person class by the number of classes, if the file names none; see `person_classes`."""
 
     @abstractmethod
     def __call__(self, image_bgr: Array) -> tuple[Array, Array]:
-        """The people of one picture, best first.
+        """People in one image, highest score first.
 
         Args:
             image_bgr: (H, W, 3) uint8.
 
         Returns:
-            boxes_px (N, 4) float32 x0 y0 x1 y1 within the picture, pixel centres at integer coordinates, so that
-            the whole picture is -0.5 -0.5 W-0.5 H-0.5; and scores (N,) float32 in 0..1. N may be 0.
+            boxes_px (N, 4) float32 x0 y0 x1 y1 within the image, pixel centres at integer coordinates, so that
+            the whole image is -0.5 -0.5 W-0.5 H-0.5; and scores (N,) float32 in 0..1. N may be 0.
         """
 
     def person_classes(self, classes: int | None) -> list[int]:
-        """The numbers of the classes that are people, of so many that the outputs have, None where they do not tell.
+        """Indices of the classes that are people; `classes` is their number in the outputs, None if undetermined.
 
         Raises:
-            SessionError: see `declared.person_classes`.
+            SessionError: see `network_metadata.person_classes`.
         """
         return person_classes(self.session, classes, self.options.person, self.usual)
 
     @property
     def sure_of_people(self) -> bool:
-        """Whether the file or the recipe tell which class is a person."""
+        """True if the file or the recipe determines which class is a person."""
         return self.options.person is not None or bool(declared(self.session).names)
 
 
-def told_classes(people: list[int], classes: int | None, sure: bool = True) -> tuple[str, ...]:
-    """Number of classes, and which are people where that is not plain; in words, see `Format.facts`.
+def class_facts(people: list[int], classes: int | None, sure: bool = True) -> tuple[str, ...]:
+    """Readable number of classes and, unless obvious, which of them are people; see `Format.facts`.
 
     Args:
-        people: their numbers.
-        classes: how many there are; None where the outputs do not tell.
-        sure: whether the file, the recipe or the number of classes tell who is a person.
+        people: indices of the person classes.
+        classes: number of classes; None if the outputs do not determine it.
+        sure: whether the file, the recipe or the number of classes determines the person class.
     """
     count = () if classes is None else (f"classes: {classes}",)
     if not sure:
-        return (*count, f"class {people[0]} is taken for people, the file names none")
+        return (*count, f"class {people[0]} is assumed to be person, as the file names no classes")
     if people == [0]:
         return count
     word = "person is class" if len(people) == 1 else "people are classes"

@@ -1,8 +1,8 @@
-"""BlazePose's detector, as `fetch people` converts it.
+"""BlazePose's detector, as converted by `fetch people`.
 
-Input [B, 224, 224, 3] RGB in -1..1, the picture in the middle of a black square; outputs `boxes` [B, 2254, 12] and
-`logits` [B, 2254, 1]. It looks at windows of the picture and gives a circle about each body, which its own landmark
-network judges: `blazepose.source.BlazePosePeople` is both together.
+Input [B, 224, 224, 3] RGB in -1..1, the image in the middle of a black square; outputs `boxes` [B, 2254, 12] and
+`logits` [B, 2254, 1]. It processes windows of the image and returns a circle around each body, which its own
+landmark network verifies: `blazepose.source.BlazePosePeople` combines both.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from jotr_deploy.support.aliases import Array
 
 
 class BlazePoseDetector(Detector):
-    """See the module and `Detector`; a person's box is the square about the circle."""
+    """BlazePose's detector alone; a person's box is the square around the circle."""
 
     name = "blazepose"
     recipe = recognition.Recipe
@@ -35,7 +35,7 @@ class BlazePoseDetector(Detector):
 
     @staticmethod
     def fits(session: Session) -> bool:
-        """One image with the colours last in; `boxes` and `logits` of every anchor out."""
+        """Accept one channels-last image as input, and outputs `boxes` and `logits` for every anchor."""
         rows = len(anchors())
         return recognition.last_colour_size_px(session) == (SIDE, SIDE) and recognition.rows_of(session) == {
             "boxes": (rows, 12),
@@ -43,16 +43,16 @@ class BlazePoseDetector(Detector):
         }
 
     def facts(self) -> tuple[str, ...]:
-        """See `Format`."""
-        return ("looks in windows",)
+        """Search in windows."""
+        return ("searches in windows",)
 
     def oddity(self, outputs: Mapping[str, Array]) -> str | None:
-        """See `Format`."""
+        """Reason that the boxes are implausible, if they are."""
         sure, sizes = outputs["logits"].reshape(-1), outputs["boxes"].reshape(-1, 12)[:, :4]
         return odd_pixels(sizes, sure, 0.0)
 
     def __call__(self, image_bgr: Array) -> tuple[Array, Array]:
-        """See `Detector`."""
+        """People in one image."""
         height, width = image_bgr.shape[:2]
         found = self.network(image_bgr, windows((width, height)))
         found = found[np.argsort(-found.scores, kind="stable")]

@@ -1,4 +1,4 @@
-"""Detectors that take RGB in 0..1, letterboxed in the middle: what YOLOv5, its successors and relatives share."""
+"""Shared input and decoding of YOLOv5, its successors and relatives: RGB in 0..1, letterboxed in the middle."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from jotr_deploy.support.aliases import Array
 
 
 def answers(session: Session, image_bgr: Array, size_px: tuple[int, int]) -> tuple[dict[str, Array], Array, Array]:
-    """The outputs for one picture without their batch, in float32 where they are fractions.
+    """Outputs for one image without the batch axis, floating-point ones as float32.
 
     Args:
-        session: of the network.
+        session: session of the network.
         image_bgr: (H, W, 3) uint8.
         size_px: width, height of the input.
 
     Returns:
-        The outputs by name, and scale and place of `letterbox_centred`.
+        The outputs by name, and scale and offset as from `letterbox_centred`.
     """
     canvas, scale, left_top = letterbox_centred(image_bgr, size_px)
     rgb = canvas[..., ::-1].transpose(2, 0, 1)[None].astype(np.float32) / 255
@@ -28,7 +28,7 @@ def answers(session: Session, image_bgr: Array, size_px: tuple[int, int]) -> tup
 
 
 def in_float32(rows: Array) -> Array:
-    """Fractions of any width in float32; whole numbers as they are."""
+    """Floating-point arrays as float32; integer arrays unchanged."""
     return rows.astype(np.float32) if rows.dtype.kind == "f" else rows
 
 
@@ -40,6 +40,6 @@ def corners(centre_size: Array) -> Array:
 
 
 def best_of(scores: Array, people: list[int]) -> Array:
-    """(N, C) scores of classes -> (N,) the highest of those that are people."""
+    """Class scores (N, C) -> highest score (N,) among the person classes."""
     best: Array = scores[:, people].max(1)
     return best

@@ -1,9 +1,9 @@
-"""DETR's family: the picture stretched to the input, boxes as shares of it, each person once without choosing.
+"""DETR family: the image stretched to the input, boxes as fractions of it, no non-maximum suppression needed.
 
-* `rtdetr-ultralytics`: RT-DETR as Ultralytics exports it. Input RGB 0..1; `output0` [B, n, 4 + C]: centre and size in
-  0..1 of the picture, C classes, already between 0 and 1.
-* `rf-detr`: RF-DETR. Input RGB by ImageNet's mean and deviation; `dets` [B, n, 4]: centre and size in 0..1 of the
-  picture, and `labels` [B, n, C], logits of the categories of COCO, counted from 1, so that person is 1.
+* `rtdetr-ultralytics`: RT-DETR as exported by Ultralytics. Input RGB 0..1; `output0` [B, n, 4 + C]: centre and size as
+  fractions of the image, C class scores already in 0..1.
+* `rf-detr`: RF-DETR. Input RGB normalised by ImageNet's mean and standard deviation; `dets` [B, n, 4]: centre and size
+  as fractions of the image, and `labels` [B, n, C], logits of the COCO categories, counted from 1, so person is 1.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic import Field
 
 from jotr_deploy.runtime.finding import recognition
 from jotr_deploy.runtime.finding.box_selection import select_boxes
-from jotr_deploy.runtime.finding.detection.base import Detector, OfClasses, told_classes
+from jotr_deploy.runtime.finding.detection.base import Detector, OfClasses, class_facts
 from jotr_deploy.runtime.finding.detection.centred import best_of, corners, in_float32
 from jotr_deploy.runtime.finding.detection.implausible import odd_scores, odd_shares
 from jotr_deploy.runtime.finding.detection.letterbox import boxes_in_image
@@ -30,20 +30,20 @@ from jotr_deploy.support.aliases import Array
 MEAN_RGB = np.array([0.485, 0.456, 0.406], np.float32)
 DEVIATION_RGB = np.array([0.229, 0.224, 0.225], np.float32)
 COUNTED_FROM_1: Mapping[int, int] = {91: 1}
-"""A person's number by the number of classes, where they are the categories of COCO."""
+"""Index of the person class by the number of classes, for COCO's category ids."""
 SURE_NUMBERS = frozenset({80, 365})
-"""Numbers of columns after the box that are classes, without metadata: those of COCO and of Objects365."""
+"""Column counts after the box that certainly are classes, without metadata: those of COCO and Objects365."""
 
 
 class Recipe(OfClasses):
-    """See `formats.Recipe`."""
+    """Settings of a detector of the DETR family."""
 
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """A person's score is above it."""
+    """People must exceed this score."""
 
 
 class Stretched(Detector):
-    """A detector that sees the whole picture stretched to its input and answers in shares of it."""
+    """Detector that sees the whole image stretched to its input and returns boxes as fractions of it."""
 
     recipe = Recipe
     options: Recipe
@@ -51,11 +51,11 @@ class Stretched(Detector):
     people: list[int]
 
     def facts(self) -> tuple[str, ...]:
-        """See `Format`."""
-        return told_classes(self.people, self.classes)
+        """Classes of the detector."""
+        return class_facts(self.people, self.classes)
 
     def __call__(self, image_bgr: Array) -> tuple[Array, Array]:
-        """See `Detector`."""
+        """People in one image."""
         size_px = (image_bgr.shape[1], image_bgr.shape[0])
         rgb = cv2.resize(image_bgr, self.size_px, interpolation=cv2.INTER_LINEAR)[..., ::-1].astype(np.float32) / 255
         out = recognition.in_batches(self.session, self._pixels(rgb).transpose(2, 0, 1)[None])
@@ -65,21 +65,21 @@ class Stretched(Detector):
         return boxes_px[kept], scores[kept].clip(max=1)
 
     def oddity(self, outputs: Mapping[str, Array]) -> str | None:
-        """See `Format`."""
+        """Reason that scores or boxes are implausible, if they are."""
         boxes, scores = self._decode({name: in_float32(rows[0]) for name, rows in outputs.items()})
         return odd_scores(scores) or odd_shares(boxes, scores, self.options.threshold)
 
     def _pixels(self, rgb: Array) -> Array:
-        """The input (H, W, 3) of a picture in RGB 0..1."""
+        """Input (H, W, 3) for an image in RGB 0..1."""
         return rgb
 
     @abstractmethod
     def _decode(self, out: Mapping[str, Array]) -> tuple[Array, Array]:
-        """Outputs without their batch -> centre and size (n, 4) in shares of the picture, scores of a person (n,)."""
+        """Outputs without batch axis -> centre and size (n, 4) as fractions of the image, person scores (n,)."""
 
 
 class RtDetrUltralytics(Stretched):
-    """See the module and `Detector`."""
+    """RT-DETR as exported by Ultralytics."""
 
     name = "rtdetr-ultralytics"
 
@@ -90,10 +90,10 @@ class RtDetrUltralytics(Stretched):
 
     @staticmethod
     def fits(session: Session) -> bool:
-        """One image in; `output0` out, fewer rows than the input has cells, and more columns than an end-to-end file.
+        """Accept `output0` with fewer rows than the input has cells, and not the six columns of an end-to-end file.
 
-        The numbers after the box are classes if they are as many as usual, or as the metadata name, or if the metadata
-        call it a detector; else they may be an angle or joints.
+        The columns after the box are classes if their number is a usual one or matches the metadata, or if the metadata
+        declare a detector; otherwise they may be an angle or joints.
         """
         rows, columns, cells = layout(session)
         said, classes = declared(session), columns - 4
@@ -106,7 +106,7 @@ class RtDetrUltralytics(Stretched):
 
 
 class RfDetr(Stretched):
-    """See the module and `Detector`."""
+    """RF-DETR."""
 
     name = "rf-detr"
     usual = COUNTED_FROM_1
@@ -118,7 +118,7 @@ class RfDetr(Stretched):
 
     @staticmethod
     def fits(session: Session) -> bool:
-        """One image in; `dets` of four numbers and `labels` with a logit for each class out."""
+        """Accept one image as input, and outputs `dets` with four columns and `labels` with a logit per class."""
         if recognition.image_size_px(session) is None or set(session.outputs) != {"dets", "labels"}:
             return False
         dets, labels = session.outputs["dets"], session.outputs["labels"]
@@ -127,9 +127,9 @@ class RfDetr(Stretched):
         return isinstance(labels.shape[2], int)
 
     def oddity(self, outputs: Mapping[str, Array]) -> str | None:
-        """See `Format`."""
+        """Reason that labels, scores or boxes are implausible, if they are."""
         if (outputs["labels"] >= 0).all():
-            return "its labels are never negative: they are no logits"
+            return "its labels are never negative, so they are not logits"
         return super().oddity(outputs)
 
     def _pixels(self, rgb: Array) -> Array:
@@ -141,6 +141,6 @@ class RfDetr(Stretched):
 
 
 def by_imagenet(rgb: Array) -> Array:
-    """(..., 3) RGB in 0..1 by ImageNet's mean and deviation."""
+    """RGB (..., 3) in 0..1, normalised by ImageNet's mean and standard deviation."""
     normalised: Array = (rgb - MEAN_RGB) / DEVIATION_RGB
     return normalised

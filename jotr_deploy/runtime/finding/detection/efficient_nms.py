@@ -1,8 +1,8 @@
-"""YOLOv5 to YOLOv9 with the choice of boxes inside, by TensorRT's EfficientNMS or as it would answer.
+"""YOLOv5 to YOLOv9 exported with non-maximum suppression, by TensorRT's EfficientNMS or with the same outputs.
 
-Input [B, 3, H, W] RGB 0..1, letterboxed in the middle; outputs `num_dets` [B, 1]: how many rows count, `det_boxes`
-[B, n, 4]: x0 y0 x1 y1 on the canvas, `det_scores` [B, n] and `det_classes` [B, n]. So do the exporters of YOLOv7 and
-YOLOv6 write them; others name boxes, scores and classes `bboxes`, `scores` and `labels`.
+Input [B, 3, H, W] RGB 0..1, letterboxed in the middle; outputs `num_dets` [B, 1]: number of valid rows, `det_boxes`
+[B, n, 4]: x0 y0 x1 y1 on the canvas, `det_scores` [B, n] and `det_classes` [B, n]. These names are those of the YOLOv7
+and YOLOv6 exporters; others name boxes, scores and classes `bboxes`, `scores` and `labels`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pydantic import Field
 
 from jotr_deploy.runtime.finding import recognition
 from jotr_deploy.runtime.finding.box_selection import select_boxes
-from jotr_deploy.runtime.finding.detection.base import Detector, OfClasses, told_classes
+from jotr_deploy.runtime.finding.detection.base import Detector, OfClasses, class_facts
 from jotr_deploy.runtime.finding.detection.centred import answers
 from jotr_deploy.runtime.finding.detection.implausible import odd_pixels, odd_scores
 from jotr_deploy.runtime.finding.detection.letterbox import boxes_in_image
@@ -24,18 +24,18 @@ from jotr_deploy.support.aliases import Array
 
 COUNT = "num_dets"
 NAMES = (("det_boxes", "det_scores", "det_classes"), ("bboxes", "scores", "labels"))
-"""Of boxes, scores and classes."""
+"""Output names of boxes, scores and classes."""
 
 
 class Recipe(OfClasses):
-    """See `formats.Recipe`."""
+    """Settings of a detector with EfficientNMS."""
 
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.25
-    """A person's score is above it; the one inside the file has left out some already."""
+    """People must exceed this score; the file's built-in threshold has already removed some."""
 
 
 class EfficientNms(Detector):
-    """See the module and `Detector`."""
+    """Detector with EfficientNMS outputs."""
 
     name = "efficient-nms"
     recipe = Recipe
@@ -48,7 +48,7 @@ class EfficientNms(Detector):
 
     @staticmethod
     def fits(session: Session) -> bool:
-        """One image in; the four outputs of the module out."""
+        """Accept one image as input, and the four outputs listed above."""
         if recognition.image_size_px(session) is None:
             return False
         names = next((names for names in NAMES if {COUNT, *names} == set(session.outputs)), None)
@@ -59,16 +59,16 @@ class EfficientNms(Detector):
         return ranks == (3, 2, 2) and boxes.shape[2] == 4 and count.dtype.kind == "i"
 
     def facts(self) -> tuple[str, ...]:
-        """See `Format`."""
-        return ("end to end", *told_classes(self.people, None, self.sure_of_people))
+        """End to end, and its classes."""
+        return ("end to end", *class_facts(self.people, None, self.sure_of_people))
 
     def oddity(self, outputs: Mapping[str, Array]) -> str | None:
-        """See `Format`."""
+        """Reason that scores or boxes are implausible, if they are."""
         boxes, scores = self._found({name: rows[0] for name, rows in outputs.items()})
         return odd_scores(scores) or odd_pixels(boxes, scores, self.options.threshold)
 
     def __call__(self, image_bgr: Array) -> tuple[Array, Array]:
-        """See `Detector`."""
+        """People in one image."""
         out, scale, left_top = answers(self.session, image_bgr, self.size_px)
         boxes, scores = self._found(out)
         boxes_px = boxes_in_image(boxes, scale, (image_bgr.shape[1], image_bgr.shape[0]), left_top)
@@ -76,7 +76,7 @@ class EfficientNms(Detector):
         return boxes_px[kept], scores[kept].clip(max=1)
 
     def _found(self, out: Mapping[str, Array]) -> tuple[Array, Array]:
-        """Corners (P, 4) on the canvas and scores (P,) of those that are people, among the rows that count."""
+        """Corners (P, 4) on the canvas and scores (P,) of the people among the valid rows."""
         boxes, scores, classes = (out[name][: int(out[COUNT].reshape(-1)[0])] for name in self._names)
         people = np.isin(classes, self.people)
         return boxes[people], scores[people]

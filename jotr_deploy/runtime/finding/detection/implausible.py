@@ -1,4 +1,4 @@
-"""Numbers that a network of a format cannot give: signs that a file only looks like that format."""
+"""Plausibility checks of a network's outputs: signs that a file only looks like the assumed format."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 
 from jotr_deploy.support.aliases import Array
 
-_ROUNDING = 0.01  # that half precision and eight bits may leave beyond 0..1
-_MOST = 0.5  # of the numbers or boxes of an answer
-_LARGEST_SHARE = 2.0  # boxes may reach beyond the picture
+_ROUNDING = 0.01  # excess over 0..1 that half precision and int8 may leave
+_MOST = 0.5  # fraction of the values or boxes of an output
+_LARGEST_SHARE = 2.0  # boxes may extend beyond the image
 
 
 def odd_scores(scores: Array) -> str | None:
-    """Scores of any shape that are no shares, such as logits or pixels; None where they are within 0..1."""
+    """Reason that scores of any shape are not in 0..1, such as logits or pixels; None if they are."""
     finite = scores[np.isfinite(scores)]
     low, high = float(finite.min(initial=0)), float(finite.max(initial=0))
     if low < -_ROUNDING or high > 1 + _ROUNDING:
@@ -23,28 +23,28 @@ def odd_scores(scores: Array) -> str | None:
 
 
 def odd_pixels(boxes: Array, scores: Array, threshold: float) -> str | None:
-    """Corners (N, 4) that should be in pixels, judged by those above the threshold: shares of the picture, or sizes."""
+    """Reason that boxes (N, 4) above the threshold are not corners in pixels, such as fractions; None if they are."""
     found = boxes[(scores > threshold) & np.isfinite(boxes).all(1)]
     if not len(found):
         return None
     if float(np.abs(found).max()) <= _LARGEST_SHARE:
-        return "its boxes are shares of the picture, not pixels"
+        return "its boxes are fractions of the picture, not pixels"
     if (found[:, 2:] <= found[:, :2]).any(1).mean() > _MOST:
-        return "its boxes end before they begin, as where the last two numbers are width and height"
+        return "its boxes end before they begin, as if the last two numbers were width and height"
     return None
 
 
 def odd_numbers(outputs: Mapping[str, Array]) -> str | None:
-    """Answers of a network that are no numbers, such as those of one that half precision is too small for."""
+    """Reason that outputs are mostly not finite, such as from an overflow in half precision; None if they are."""
     for name, answer in outputs.items():
         if answer.dtype.kind == "f" and answer.size and 1 - np.isfinite(answer).mean() > _MOST:
-            return f"most numbers of {name} are NaN or infinite"
+            return f"most values of {name} are NaN or infinite"
     return None
 
 
 def odd_shares(boxes: Array, scores: Array, threshold: float) -> str | None:
-    """Boxes (N, 4) that should be shares of the picture and are in pixels, judged by those above the threshold."""
+    """Reason that boxes (N, 4) above the threshold are not fractions of the image; None if they are."""
     found = boxes[(scores > threshold) & np.isfinite(boxes).all(1)]
     if len(found) and float(np.abs(found).max()) > _LARGEST_SHARE:
-        return "its boxes are in pixels, not shares of the picture"
+        return "its boxes are in pixels, not fractions of the picture"
     return None

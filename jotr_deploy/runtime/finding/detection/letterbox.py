@@ -1,8 +1,8 @@
-"""A picture into a canvas of fixed size: aspect kept, at the top left or in the middle, the rest padded.
+"""Letterboxing: an image resized into a canvas of fixed size, aspect ratio kept, at the top left or in the middle.
 
-Detectors count from the edge of the first pixel: their canvas begins at 0, pixel i covers i..i+1, as in boxes of COCO.
-In this project the first pixel's centre is 0. Resizing keeps the picture's edges, so what is 0 on the canvas is -0.5
-here: `image_px = (canvas - left_top) / scale - 0.5`, where the picture begins at `left_top`, 0 at the top left.
+Detectors measure from the edge of the first pixel: their canvas begins at 0 and pixel i covers i..i+1, as in COCO's
+boxes. In this project the first pixel's centre is 0. Resizing preserves the image's edges, so 0 on the canvas is -0.5
+here: `image_px = (canvas - left_top) / scale - 0.5`, where the image begins at `left_top`, 0 at the top left.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def letterbox(image_bgr: Array, size_px: tuple[int, int]) -> tuple[Array, Array]
         size_px: width, height of the canvas.
 
     Returns:
-        The canvas (height, width, 3) uint8, and the scale (2,) in x and y, canvas pixels for one of the picture.
+        The canvas (height, width, 3) uint8, and the scale (2,) in x and y, canvas pixels per image pixel.
     """
     height, width = image_bgr.shape[:2]
     fitted = fitted_size_px((width, height), size_px)
@@ -33,14 +33,14 @@ def letterbox(image_bgr: Array, size_px: tuple[int, int]) -> tuple[Array, Array]
 
 
 def letterbox_centred(image_bgr: Array, size_px: tuple[int, int]) -> tuple[Array, Array, Array]:
-    """As `letterbox`, in the middle and rounded to the nearest size, halves to even.
+    """Resize like `letterbox`, but centred and rounded to the nearest size, halves to even.
 
     Returns:
-        The canvas and the scale as `letterbox`, and `left_top` (2,), where on the canvas the picture begins.
+        The canvas and the scale as from `letterbox`, and `left_top` (2,), where the image begins on the canvas.
     """
     height, width = image_bgr.shape[:2]
     fitted = fitted_size_px((width, height), size_px, round)
-    # Half of the rest, less 0.1 and rounded, as detectors with this rule have it: an odd pixel goes right, below.
+    # Half of the rest minus 0.1, rounded, as these detectors do it: an odd pixel goes to the right or bottom.
     left, top = ((whole - part) // 2 for whole, part in zip(size_px, fitted, strict=True))
     canvas = _pasted(image_bgr, size_px, fitted, (left, top))
     return canvas, np.array(fitted) / (width, height), np.array([left, top])
@@ -49,7 +49,7 @@ def letterbox_centred(image_bgr: Array, size_px: tuple[int, int]) -> tuple[Array
 def fitted_size_px(
     image_size_px: tuple[int, int], size_px: tuple[int, int], whole: Callable[[float], int] = int
 ) -> tuple[int, int]:
-    """Width and height of the picture on the canvas, made whole numbers by `whole`."""
+    """Width and height of the image on the canvas, rounded by `whole`."""
     ratio = min(size_px[0] / image_size_px[0], size_px[1] / image_size_px[1])
     return max(whole(image_size_px[0] * ratio), 1), max(whole(image_size_px[1] * ratio), 1)
 
@@ -63,9 +63,9 @@ def _pasted(image_bgr: Array, size_px: tuple[int, int], fitted_px: tuple[int, in
 
 
 def boxes_in_image(boxes: Array, scale: Array, image_size_px: tuple[int, int], left_top: Array | int = 0) -> Array:
-    """Boxes (N, 4) x0 y0 x1 y1 on the canvas, from its edge -> (N, 4) float32 in the picture, clipped to it.
+    """Boxes (N, 4) x0 y0 x1 y1 on the canvas, from its edge -> (N, 4) float32 in the image, clipped to it.
 
-    Numbers that are not finite become NaN.
+    Non-finite values become NaN.
     """
     edges = (boxes.reshape(-1, 2, 2) - left_top) / scale
     edges = np.clip(np.where(np.isfinite(edges), edges, np.nan), 0, image_size_px)
@@ -73,6 +73,6 @@ def boxes_in_image(boxes: Array, scale: Array, image_size_px: tuple[int, int], l
 
 
 def boxes_on_canvas(boxes_px: Array, scale: Array, left_top: Array | int = 0) -> Array:
-    """The inverse of `boxes_in_image`, without clipping; (N, 4) float64."""
+    """Inverse of `boxes_in_image`, without clipping; (N, 4) float64."""
     edges = np.asarray(boxes_px, np.float64).reshape(-1, 2, 2) + 0.5
     return (edges * scale + left_top).reshape(-1, 4)

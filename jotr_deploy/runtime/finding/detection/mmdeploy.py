@@ -1,13 +1,13 @@
-"""YOLOX and RTMDet as mmdeploy exports them: boxes decoded and told apart inside the network.
+"""YOLOX and RTMDet as exported by mmdeploy: decoding and non-maximum suppression inside the network.
 
 Input [B, 3, H, W] BGR, letterboxed at the top left; outputs `dets` [B, n, 5]: x0 y0 x1 y1 on the canvas and a score,
-and `labels` [B, n] of an integer type. n may differ from call to call and counts rows of padding, with a score of 0 or
--1. Person is class 0, unless the recipe says another.
+and `labels` [B, n] of an integer type. n may differ from call to call and includes padding rows with a score of 0 or
+-1. Person is class 0, unless the recipe sets another.
 
-RTMDet takes its pixels by ImageNet's mean and deviation, YOLOX as they are, and the wrong pixels find fewer people
-without a word. Of an ONNX file the first layer tells YOLOX, which takes pixels four at a time; for RTMDet the recipe
-has to say `"family": "rtmdet"`. Faster R-CNN, RetinaNet and others with a ResNet have these outputs and pixels of their
-own.
+RTMDet expects pixels normalised by ImageNet's mean and standard deviation, YOLOX raw pixels, and the wrong ones
+silently lower recall. The first layer of an ONNX file identifies YOLOX, which stacks 2 x 2 pixels; for RTMDet the
+recipe must set `"family": "rtmdet"`. Faster R-CNN, RetinaNet and others with a ResNet have the same outputs but other
+pixels.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pydantic import Field
 from jotr_deploy.errors import SessionError
 from jotr_deploy.runtime.finding import recognition
 from jotr_deploy.runtime.finding.box_selection import select_boxes
-from jotr_deploy.runtime.finding.detection.base import Detector, OfClasses, told_classes
+from jotr_deploy.runtime.finding.detection.base import Detector, OfClasses, class_facts
 from jotr_deploy.runtime.finding.detection.implausible import odd_pixels, odd_scores
 from jotr_deploy.runtime.finding.detection.letterbox import boxes_in_image, letterbox
 from jotr_deploy.runtime.finding.first_layer import first_convolution
@@ -35,16 +35,16 @@ _FOCUS_CHANNELS = 12  # three colours of four pixels
 
 
 class Recipe(OfClasses):
-    """See `formats.Recipe`."""
+    """Settings of a detector exported by mmdeploy."""
 
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.3
-    """A person's score is above it; the one inside the file has left out some already."""
+    """People must exceed this score; the file's built-in threshold has already removed some."""
     family: Literal["yolox", "rtmdet"] | None = None
-    """Which pixels the network takes; see the module. Unknown, it is YOLOX, unless the file's first layer is not."""
+    """Family, which sets the pixel normalisation; by default YOLOX, unless the file's first layer contradicts it."""
 
 
 class Mmdeploy(Detector):
-    """See the module and `Detector`."""
+    """YOLOX or RTMDet as exported by mmdeploy."""
 
     name = "mmdeploy"
     recipe = Recipe
@@ -57,7 +57,7 @@ class Mmdeploy(Detector):
 
     @staticmethod
     def fits(session: Session) -> bool:
-        """One image in; `dets` of five columns and a whole number for each row in `labels` out."""
+        """Accept one image as input, and outputs `dets` with five columns and `labels` with an integer per row."""
         if recognition.image_size_px(session) is None or set(session.outputs) != {"dets", "labels"}:
             return False
         dets, labels = session.outputs["dets"], session.outputs["labels"]
@@ -66,28 +66,28 @@ class Mmdeploy(Detector):
         return dets.shape[2] == _COLUMNS or isinstance(dets.shape[2], str)  # the exporter often leaves it open
 
     def facts(self) -> tuple[str, ...]:
-        """See `Format`."""
-        return (f"pixels as {self.family} takes them", *told_classes(self.people, None, self.sure_of_people))
+        """Pixel normalisation and classes."""
+        return (f"pixels as for {self.family}", *class_facts(self.people, None, self.sure_of_people))
 
     def oddity(self, outputs: Mapping[str, Array]) -> str | None:
-        """See `Format`."""
+        """Reason that scores or boxes are implausible, if they are."""
         dets = outputs["dets"][0].astype(np.float32)
         scores = np.maximum(dets[:, _SCORE], 0)  # -1 is padding
         return odd_scores(scores) or odd_pixels(dets[:, _BOX], scores, self.options.threshold)
 
     def __call__(self, image_bgr: Array) -> tuple[Array, Array]:
-        """See `Detector`.
+        """People in one image.
 
         Raises:
-            SessionError: `dets`, where the file leaves their number open, have other than five columns.
+            SessionError: `dets` turn out not to have five columns, if the file leaves their number open.
         """
         canvas, scale = letterbox(image_bgr, self.size_px)
         out = recognition.in_batches(self.session, self._pixels(canvas).transpose(2, 0, 1)[None])
         dets, labels = out["dets"][0].astype(np.float32), out["labels"][0]
         if dets.shape[1] != _COLUMNS:
             raise SessionError(
-                f"{self.session.path}: dets have {dets.shape[1]} columns, {_COLUMNS} were expected",
-                "give a file that finds upright boxes, as its exporter writes it",
+                f"{self.session.path}: dets have {dets.shape[1]} columns instead of {_COLUMNS}",
+                "give a detector of upright boxes, exactly as its exporter writes it",
             )
         dets = dets[np.isin(labels, self.people)]
         boxes_px = boxes_in_image(dets[:, _BOX], scale, (image_bgr.shape[1], image_bgr.shape[0]))
@@ -99,7 +99,7 @@ class Mmdeploy(Detector):
 
 
 def _family(session: Session, said: Literal["yolox", "rtmdet"] | None) -> Literal["yolox", "rtmdet"]:
-    """The pixels that a network takes, as the recipe says and the first layer of its file allows."""
+    """Family of a network, from the recipe and, as a check, the first layer of its file."""
     shape = first_convolution(session.path)
     if shape is None or shape[1] == _FOCUS_CHANNELS:
         if said == "rtmdet" and shape is not None:
@@ -111,13 +111,13 @@ def _family(session: Session, said: Literal["yolox", "rtmdet"] | None) -> Litera
     if shape[2:] != (3, 3):
         high, wide = shape[2:]
         raise SessionError(
-            f"{session.path}: its outputs are those of mmdeploy, but its first layer of {high} x {wide} pixels is that "
-            "of another network than YOLOX and RTMDet, such as Faster R-CNN or RetinaNet, whose pixels are not known",
-            "give YOLOX or RTMDet as mmdeploy exports them",
+            f"{session.path}: its outputs are those of mmdeploy, but its first layer of {high} x {wide} pixels is "
+            "neither YOLOX's nor RTMDet's; it may be Faster R-CNN or RetinaNet",
+            "give YOLOX or RTMDet as exported by mmdeploy",
         )
     if said != "rtmdet":
         raise SessionError(
             f"{session.path}: its outputs are those of mmdeploy, but its first layer is not that of YOLOX",
-            "if it is RTMDet, say so: --set detector.family=rtmdet; others that mmdeploy exports are not read",
+            "if it is RTMDet, add --set detector.family=rtmdet; others of mmdeploy are not supported",
         )
     return said

@@ -1,8 +1,8 @@
-"""RTMO as mmdeploy exports it: people told apart inside the network.
+"""RTMO as exported by mmdeploy, with non-maximum suppression inside the network.
 
 Input [B, 3, H, W] BGR 0..255, letterboxed at the top left; outputs `dets` [B, n, 5]: x0 y0 x1 y1 on the canvas and a
-score, and `keypoints` [B, n, K, 3]: x, y on the canvas and how visible. n may differ from call to call and counts rows
-of padding, with a score of 0 or -1.
+score, and `keypoints` [B, n, K, 3]: x, y on the canvas and visibility. n may differ from call to call and includes
+padding rows with a score of 0 or -1.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from jotr_deploy.skeletons import SKELETONS
 from jotr_deploy.support.aliases import Array
 
 JOINTS = 17
-"""Where the file leaves their number open."""
+"""Number of joints if the file leaves it open."""
 _PUBLISHED = {14: "crowdpose14"}
-"""Joints of an RTMO whose number alone would leave their order open."""
+"""Skeletons of published RTMO networks whose number of joints alone is ambiguous."""
 _BOX, _SCORE, _COLUMNS = slice(0, 4), 4, 5
 
 
 class Recipe(one_stage.Recipe):
-    """See `formats.Recipe`."""
+    """Settings of RTMO."""
 
     skeleton: str | None = None
-    """The order of the joints; by default their number tells it."""
+    """Order of the joints; inferred from their number by default."""
 
 
 class Rtmo(OneStage):
-    """See the module and `OneStage`."""
+    """RTMO as exported by mmdeploy."""
 
     name = "rtmo"
     recipe = Recipe
@@ -52,7 +52,7 @@ class Rtmo(OneStage):
 
     @staticmethod
     def fits(session: Session) -> bool:
-        """One image in; `dets` of five columns and `keypoints` of three out."""
+        """Accept one image as input, and outputs `dets` with five columns and `keypoints` with three."""
         if recognition.image_size_px(session) is None or set(session.outputs) != {"dets", "keypoints"}:
             return False
         dets, keypoints = (session.outputs[name].shape for name in ("dets", "keypoints"))
@@ -62,16 +62,16 @@ class Rtmo(OneStage):
         return all(isinstance(size, str) or size == own for size, own in ((dets[2], _COLUMNS), (keypoints[3], 3)))
 
     def oddity(self, outputs: Mapping[str, Array]) -> str | None:
-        """See `Format`."""
+        """Reason that scores or boxes are implausible, if they are."""
         dets = outputs["dets"][0].astype(np.float32)
         scores = np.maximum(dets[:, _SCORE], 0)  # -1 is padding
         return odd_scores(scores) or odd_pixels(dets[:, _BOX], scores, self.options.threshold)
 
     def people(self, image_bgr: Array) -> tuple[Array, Array, Array]:
-        """See `OneStage`.
+        """People in one image with their joints.
 
         Raises:
-            SessionError: the outputs have other sizes than the file, which left them open, let expect.
+            SessionError: outputs whose sizes the file leaves open turn out to have unexpected ones.
         """
         canvas, scale = letterbox(image_bgr, self.size_px)
         out = recognition.in_batches(self.session, canvas.transpose(2, 0, 1)[None])
@@ -79,9 +79,9 @@ class Rtmo(OneStage):
         joints = len(SKELETONS[self.skeleton])
         if dets.shape[1:] != (_COLUMNS,) or keypoints.shape[1:] != (joints, 3):
             raise SessionError(
-                f"{self.session.path}: a person of {dets.shape[1:]} and {keypoints.shape[1:]} numbers, "
-                f"{(_COLUMNS,)} and {(joints, 3)} were expected",
-                "name the skeleton of the file in its recipe",
+                f"{self.session.path}: a person has {dets.shape[1:]} and {keypoints.shape[1:]} values instead of "
+                f"{(_COLUMNS,)} and {(joints, 3)}",
+                "name the skeleton of the file in its recipe: --set detector.skeleton=NAME",
             )
         boxes_px = boxes_in_image(dets[:, _BOX], scale, (image_bgr.shape[1], image_bgr.shape[0]))
         kept = select_boxes(boxes_px, dets[:, _SCORE], self.options.threshold)

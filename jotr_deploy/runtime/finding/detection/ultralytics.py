@@ -1,16 +1,15 @@
-"""YOLOv8, YOLO11 and their kin as Ultralytics exports them, with and without the choice of boxes inside.
+"""YOLOv8, YOLO11 and relatives as exported by Ultralytics, with and without non-maximum suppression inside.
 
 Input [B, 3, H, W] RGB 0..1, letterboxed in the middle; output `output0`, boxes on the canvas:
 
-* raw [B, 4 + C, A]: a column for each cell of every level, with centre, size and C classes, no objectness;
+* raw [B, 4 + C, A]: a column per cell of every level, with centre, size and C classes, no objectness;
 * end to end [B, n, 6]: corners, score, class; n is less than the number of cells, unused rows have a score of 0.
 
-The file's metadata name the classes, and so which are people. Pose files have the same name and, with the 17 joints of
-COCO, 56 rows or 57 columns: without metadata they are not taken, and neither is, by that, a raw detector of exactly 52
-classes.
+The file's metadata name the classes, and thereby the person class. Pose files have the same output name and, with the
+17 joints of COCO, 56 rows or 57 columns: without metadata they are not accepted, and so neither is a raw detector with
+exactly 52 classes.
 
-Ultralytics' code and weights are under the AGPL; nothing of either is in this project, which only reads files that
-users bring.
+Ultralytics' code and weights are under the AGPL; this project contains neither and only reads files that users supply.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from pydantic import Field
 
 from jotr_deploy.runtime.finding import recognition
 from jotr_deploy.runtime.finding.box_selection import select_boxes
-from jotr_deploy.runtime.finding.detection.base import Detector, OfClasses, told_classes
+from jotr_deploy.runtime.finding.detection.base import Detector, OfClasses, class_facts
 from jotr_deploy.runtime.finding.detection.centred import answers, best_of, corners, in_float32
 from jotr_deploy.runtime.finding.detection.implausible import odd_pixels, odd_scores
 from jotr_deploy.runtime.finding.detection.letterbox import boxes_in_image
@@ -40,16 +39,16 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Recipe(OfClasses):
-    """See `formats.Recipe`."""
+    """Settings of a detector exported by Ultralytics."""
 
     threshold: Share = 0.25
-    """A person's score is above it."""
+    """People must exceed this score."""
     iou: Share = 0.45
-    """Two people share at most this; without effect on end-to-end files, which have told them apart."""
+    """Largest IoU of two people; no effect on end-to-end files, which have removed duplicates themselves."""
 
 
 class Ultralytics(Detector):
-    """See the module and `Detector`."""
+    """Detector exported by Ultralytics, raw or end to end."""
 
     name = "ultralytics"
     recipe = Recipe
@@ -63,32 +62,32 @@ class Ultralytics(Detector):
 
     @staticmethod
     def fits(session: Session) -> bool:
-        """One image in; `output0` out, of a column for each cell or of a few rows of six numbers."""
+        """Accept one image as input, and `output0` with a column per cell or a few rows of six numbers."""
         rows, columns, cells = layout(session)
         said = declared(session)
-        if "rtdetr" in said.description:  # its six columns are shares of the picture and two classes
+        if "rtdetr" in said.description:  # its six columns are fractions of the image and two classes
             return False
-        # As many rows of six as cells is one row for each: another decoding, with an objectness.
+        # As many rows of six as cells means one row per cell: another decoding, with objectness.
         end_to_end = columns == END_TO_END and rows < min(cells)
         raw = columns in cells and rows > 4 and (rows != POSE_ROWS or said.task == "detect")
         return end_to_end or raw
 
     def facts(self) -> tuple[str, ...]:
-        """See `Format`."""
+        """Classes, and whether it is end to end."""
         if self.end_to_end:
-            return ("end to end", *told_classes(self.people, None, self.sure_of_people))
-        return told_classes(self.people, self.classes)
+            return ("end to end", *class_facts(self.people, None, self.sure_of_people))
+        return class_facts(self.people, self.classes)
 
     def oddity(self, outputs: Mapping[str, Array]) -> str | None:
-        """See `Format`."""
+        """Reason that classes, scores or boxes are implausible, if they are."""
         output = in_float32(outputs["output0"][0])
         if self.end_to_end and (output[:, 5] % 1 != 0).any():
-            return "its classes are no whole numbers"
+            return "its classes are not integers"
         of_classes = output[:, 4] if self.end_to_end else output[4:]
         return odd_scores(of_classes) or odd_pixels(*self._decode(output), self.options.threshold)
 
     def __call__(self, image_bgr: Array) -> tuple[Array, Array]:
-        """See `Detector`."""
+        """People in one image."""
         out, scale, left_top = answers(self.session, image_bgr, self.size_px)
         boxes, scores = self._decode(out["output0"])
         boxes_px = boxes_in_image(boxes, scale, (image_bgr.shape[1], image_bgr.shape[0]), left_top)
@@ -96,7 +95,7 @@ class Ultralytics(Detector):
         return boxes_px[kept], np.minimum(scores[kept], np.float32(1))
 
     def _decode(self, output: Array) -> tuple[Array, Array]:
-        """Corners (n, 4) on the canvas and scores of a person (n,)."""
+        """Corners (n, 4) on the canvas and person scores (n,)."""
         if self.end_to_end:
             found = output[np.isin(output[:, 5], self.people)]
             return found[:, 0:4], found[:, 4]
@@ -104,7 +103,7 @@ class Ultralytics(Detector):
 
 
 def layout(session: Session) -> tuple[int, int, list[int]]:
-    """Rows and columns of `output0`, and how many cells the input has by each of `STRIDES`; 0, 0 of other files."""
+    """Rows and columns of `output0`, and number of input cells for each of `STRIDES`; 0, 0 for other files."""
     size_px = recognition.image_size_px(session)
     if size_px is None or set(session.outputs) != {"output0"}:
         return 0, 0, [0]

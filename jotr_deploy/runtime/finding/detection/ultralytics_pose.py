@@ -1,14 +1,14 @@
-"""YOLOv8-pose, YOLO11-pose and their kin as Ultralytics exports them, with and without the choice of people inside.
+"""YOLOv8-pose, YOLO11-pose and relatives as exported by Ultralytics, with and without non-maximum suppression.
 
 Input [B, 3, H, W] RGB 0..1, letterboxed in the middle; output `output0`, boxes and K joints on the canvas:
 
-* raw [B, 4 + C + 3 K, A]: a column for each cell of every level, with centre, size, C classes and x, y, visibility;
+* raw [B, 4 + C + 3 K, A]: a column per cell of every level, with centre, size, C classes and x, y, visibility;
 * end to end [B, n, 4 + 1 + 1 + 3 K]: corners, score, class, the same joints; unused rows have a score of 0.
 
-The metadata tell K (`kpt_shape`) and the classes; without them it is one class and the 17 joints of COCO. Other joints
-need an order: the names in the metadata, or the recipe's `skeleton`.
+The metadata give K (`kpt_shape`) and the classes; without them one class and the 17 joints of COCO are assumed. Other
+joints need an order: the names in the metadata, or the recipe's `skeleton`.
 
-Nothing of Ultralytics' code or weights is in this project, see `ultralytics`.
+This project contains none of Ultralytics' code or weights, see `ultralytics`.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ from jotr_deploy.skeletons import SKELETONS
 from jotr_deploy.support.aliases import Array
 
 JOINTS = 17
-"""Where the file does not tell their number."""
+"""Number of joints if the file does not declare it."""
 _END_TO_END, _SCORE, _CLASS = 6, 4, 5
 
 
 class Recipe(one_stage.Recipe):
-    """See `formats.Recipe`."""
+    """Settings of a pose network exported by Ultralytics."""
 
     threshold: Share = 0.25
-    """A person's score is above it."""
+    """People must exceed this score."""
     iou: Share = 0.7
-    """Two people share at most this; without effect on end-to-end files, which have told them apart."""
+    """Largest IoU of two people; no effect on end-to-end files, which have removed duplicates themselves."""
     skeleton: str | None = None
-    """The order of the joints; by default their number and names tell it."""
+    """Order of the joints; inferred from their number and names by default."""
     person: Annotated[int, Field(ge=0)] | None = None
-    """The number of the class that is a person; by default what the names in the file tell."""
+    """Index of the person class; by default taken from the class names in the file."""
 
 
 class UltralyticsPose(OneStage):
-    """See the module and `OneStage`."""
+    """One-stage pose network exported by Ultralytics."""
 
     name = "ultralytics-pose"
     task = "pose"
@@ -63,8 +63,8 @@ class UltralyticsPose(OneStage):
         self.joints, self.classes, self.end_to_end = _joints_and_classes(session)
         if self.joints not in (JOINTS, WHOLE_BODY) and not recipe.skeleton and not declared(session).joint_names:
             raise SessionError(
-                f"{session.path}: {self.joints} joints in an order that the file does not name",
-                f"say it: --set detector.skeleton=NAME, one of {', '.join(sorted(SKELETONS))}",
+                f"{session.path}: {self.joints} joints, but the file does not name their order",
+                f"name it: --set detector.skeleton=NAME, one of {', '.join(sorted(SKELETONS))}",
             )
         self.skeleton = skeleton_of(session, self.joints, recipe.skeleton, "detector")
         self.people_classes = person_classes(
@@ -73,16 +73,16 @@ class UltralyticsPose(OneStage):
 
     @staticmethod
     def fits(session: Session) -> bool:
-        """One image in; `output0` out, of a column for each cell or of a few rows."""
+        """Accept one image as input, and `output0` with a column per cell or a few rows."""
         return _joints_and_classes(session)[0] in KNOWN_NUMBERS
 
     def oddity(self, outputs: Mapping[str, Array]) -> str | None:
-        """See `Format`."""
+        """Reason that scores or boxes are implausible, if they are."""
         _, boxes, scores = self._decode(in_float32(outputs["output0"][0]))
         return odd_scores(scores) or odd_pixels(boxes, scores, self.options.threshold)
 
     def people(self, image_bgr: Array) -> tuple[Array, Array, Array]:
-        """See `OneStage`."""
+        """People in one image with their joints."""
         out, scale, left_top = answers(self.session, image_bgr, self.size_px)
         rows, boxes, scores = self._decode(out["output0"])
         boxes_px = boxes_in_image(boxes, scale, (image_bgr.shape[1], image_bgr.shape[0]), left_top)
@@ -92,7 +92,7 @@ class UltralyticsPose(OneStage):
         return boxes_px[kept], np.minimum(scores[kept], np.float32(1)), joints_px
 
     def _decode(self, output: Array) -> tuple[Array, Array, Array]:
-        """Rows (n, ...) with the joints last, corners (n, 4) on the canvas, scores of a person (n,)."""
+        """Rows (n, ...) with the joints last, corners (n, 4) on the canvas, person scores (n,)."""
         if self.end_to_end:
             rows = output[np.isin(output[:, _CLASS], self.people_classes)]
             return rows, rows[:, 0:4], rows[:, _SCORE]
@@ -101,14 +101,14 @@ class UltralyticsPose(OneStage):
 
 
 def _joints_and_classes(session: Session) -> tuple[int, int, bool]:
-    """Number of joints and of classes, and whether it is end to end; 0, 0 of other files."""
+    """Number of joints and of classes, and whether it is end to end; 0, 0 for other files."""
     rows, columns, cells = layout(session)
     said = declared(session)
     classes = len(said.names) if said.names else 1
     joints, values = said.keypoints or (JOINTS, 3)
     if values != 3:
         return 0, 0, False
-    # As many rows as cells is one for each: another decoding, with an objectness.
+    # As many rows as cells means one per cell: another decoding, with objectness.
     if columns == _END_TO_END + 3 * joints and rows < min(cells):
         return joints, classes, True
     if rows == 4 + classes + 3 * joints and columns in cells:

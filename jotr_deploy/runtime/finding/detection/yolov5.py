@@ -1,7 +1,7 @@
-"""YOLOv5 and YOLOv7 without the choice of boxes inside: three boxes for each cell, decoded inside the network.
+"""YOLOv5 and YOLOv7 without non-maximum suppression: three boxes per cell, decoded inside the network.
 
 Input [B, 3, H, W] RGB 0..1, letterboxed in the middle; one output [B, 3 A, 5 + C] for A cells of all levels: centre and
-size on the canvas, objectness, C classes, both between 0 and 1.
+size on the canvas, objectness, C classes, the last two between 0 and 1.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pydantic import Field
 
 from jotr_deploy.runtime.finding import recognition
 from jotr_deploy.runtime.finding.box_selection import select_boxes
-from jotr_deploy.runtime.finding.detection.base import Detector, OfClasses, told_classes
+from jotr_deploy.runtime.finding.detection.base import Detector, OfClasses, class_facts
 from jotr_deploy.runtime.finding.detection.centred import answers, best_of, corners
 from jotr_deploy.runtime.finding.detection.implausible import odd_pixels, odd_scores
 from jotr_deploy.runtime.finding.detection.letterbox import boxes_in_image
@@ -28,16 +28,16 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Recipe(OfClasses):
-    """See `formats.Recipe`."""
+    """Settings of a detector with objectness."""
 
     threshold: Share = 0.25
-    """A person's score is above it."""
+    """People must exceed this score."""
     iou: Share = 0.45
-    """Two people share at most this."""
+    """Largest IoU of two people."""
 
 
 class WithObjectness(Detector):
-    """A detector with one output [B, n, 5 + C]: centre and size on the canvas, objectness, classes."""
+    """Detector with one output [B, n, 5 + C]: centre and size on the canvas, objectness, classes."""
 
     recipe = Recipe
     options: Recipe
@@ -49,17 +49,17 @@ class WithObjectness(Detector):
         self.people = self.person_classes(self.classes)
 
     def facts(self) -> tuple[str, ...]:
-        """See `Format`."""
-        return told_classes(self.people, self.classes)
+        """Classes of the detector."""
+        return class_facts(self.people, self.classes)
 
     def oddity(self, outputs: Mapping[str, Array]) -> str | None:
-        """See `Format`."""
+        """Reason that scores or boxes are implausible, if they are."""
         (rows,) = (rows[0] for rows in outputs.values())
         boxes, scores = self._decode(rows)
         return odd_scores(rows[:, _OBJECTNESS:]) or odd_pixels(boxes, scores, self.options.threshold)
 
     def __call__(self, image_bgr: Array) -> tuple[Array, Array]:
-        """See `Detector`."""
+        """People in one image."""
         out, scale, left_top = answers(self.session, image_bgr, self.size_px)
         (rows,) = out.values()
         boxes, scores = self._decode(rows)
@@ -68,23 +68,23 @@ class WithObjectness(Detector):
         return boxes_px[kept], scores[kept].clip(max=1)
 
     def _decode(self, rows: Array) -> tuple[Array, Array]:
-        """(n, 5 + C) -> corners (n, 4) on the canvas and scores of a person (n,)."""
+        """(n, 5 + C) -> corners (n, 4) on the canvas and person scores (n,)."""
         return corners(rows[:, _BOX]), rows[:, _OBJECTNESS] * best_of(rows[:, _CLASSES:], self.people)
 
 
 class Yolov5(WithObjectness):
-    """See the module and `Detector`."""
+    """YOLOv5 or YOLOv7."""
 
     name = "yolov5"
 
     @staticmethod
     def fits(session: Session) -> bool:
-        """One image in; one row for each of three boxes a cell out, with objectness and at least one class."""
+        """Accept one image as input, and three rows per cell with objectness and at least one class."""
         return rows_for_each_cell(session) == ANCHORS
 
 
 def rows_for_each_cell(session: Session) -> int:
-    """How many boxes a cell the one output [B, n, 5 + C] has, at levels of any of `STRIDES`; 0 of other files."""
+    """Number of boxes per cell in the one output [B, n, 5 + C], for levels of any of `STRIDES`; 0 for other files."""
     size_px = recognition.image_size_px(session)
     if size_px is None or len(session.outputs) != 1:
         return 0

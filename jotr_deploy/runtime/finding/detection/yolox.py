@@ -1,7 +1,7 @@
-"""YOLOX as its own exporter writes it: the raw head, or boxes decoded inside the network.
+"""YOLOX as written by its own exporter: the raw head, or boxes decoded inside the network.
 
 Input [B, 3, H, W] BGR 0..255, letterboxed; output [B, A, 5 + C]: centre, size, objectness, C classes; A rows for the
-cells of every level, fine to coarse, row-major. YOLOv6 has the same shapes, and names its output `outputs`.
+cells of every level, fine to coarse, row-major. YOLOv6 has the same shapes, but names its output `outputs`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pydantic import Field
 from jotr_deploy.geometry.boxes import mirrored
 from jotr_deploy.runtime.finding import recognition
 from jotr_deploy.runtime.finding.box_selection import average_alike, select_boxes
-from jotr_deploy.runtime.finding.detection.base import Detector, OfClasses, told_classes
+from jotr_deploy.runtime.finding.detection.base import Detector, OfClasses, class_facts
 from jotr_deploy.runtime.finding.detection.centred import best_of, corners
 from jotr_deploy.runtime.finding.detection.implausible import odd_scores
 from jotr_deploy.runtime.finding.detection.letterbox import boxes_in_image, letterbox
@@ -25,31 +25,31 @@ from jotr_deploy.support.aliases import Array
 
 STRIDES = ((8, 16, 32), (8, 16, 32, 64))
 OTHERS_OUTPUTS = frozenset({"outputs", "output0"})
-"""Names of the one output of other exporters, whose pixels and boxes are others."""
+"""Output names used by other exporters, whose pixels and boxes differ."""
 NEITHER = (80 + 4 * 8, 80 + 4)
-"""Columns of NanoDet and of YOLOv8 in rows, whose files have a row for each cell and the usual names as well."""
+"""Column counts of NanoDet and of row-wise YOLOv8, whose files also have a row per cell and the usual names."""
 _BOX, _OBJECTNESS, _CLASSES = slice(0, 4), 4, 5
-# exp(20) strides would be a size beyond any picture, while decoded sizes are pixels and many exceed it.
+# exp(20) strides would be larger than any image, while decoded sizes are in pixels and often exceed 20.
 _LARGEST_LOG = 20.0
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Recipe(OfClasses):
-    """See `formats.Recipe`."""
+    """Settings of YOLOX."""
 
     threshold: Share = 0.3
-    """A person's score is above it."""
+    """People must exceed this score."""
     iou: Share = 0.45
-    """Two people share at most this."""
+    """Largest IoU of two people."""
     flip_test: bool = False
-    """Look at the picture twice, the second time in a mirror, and take the mean of boxes that agree."""
+    """Process the image twice, the second time mirrored, and average boxes that agree."""
     decoded: bool | None = None
-    """Whether the file has the decoding inside; unknown, each output tells it by the size of its numbers."""
+    """True if decoding is inside the file; by default inferred from the magnitude of each output."""
 
 
 class Yolox(Detector):
-    """See the module and `Detector`."""
+    """YOLOX."""
 
     name = "yolox"
     recipe = Recipe
@@ -63,24 +63,24 @@ class Yolox(Detector):
 
     @staticmethod
     def fits(session: Session) -> bool:
-        """One image in; one row a cell out, with a box, objectness and at least one class."""
+        """Accept one image as input, and one row per cell with a box, objectness and at least one class."""
         return bool(_strides(session))
 
     def facts(self) -> tuple[str, ...]:
-        """See `Format`."""
-        return told_classes(self.people, self.classes)
+        """Classes of the detector."""
+        return class_facts(self.people, self.classes)
 
     def oddity(self, outputs: Mapping[str, Array]) -> str | None:
-        """See `Format`."""
+        """Reason that objectness, boxes or scores are implausible, if they are."""
         (rows,) = (rows[0].astype(np.float32) for rows in outputs.values())
         if (rows[:, _OBJECTNESS] == 1).all():
             return "its objectness is 1 everywhere, as in YOLOv6"
         if (rows[:, _BOX] >= 0).all() and (rows[:, _BOX] <= 1).all():  # logarithms of sizes are below 0 as well
-            return "its boxes are shares of the picture, not pixels"
+            return "its boxes are fractions of the picture, not pixels"
         return odd_scores(rows[:, _OBJECTNESS:])
 
     def __call__(self, image_bgr: Array) -> tuple[Array, Array]:
-        """See `Detector`."""
+        """People in one image."""
         boxes_px, scores = self._look(image_bgr)
         if self.options.flip_test:
             other_px, other = self._look(np.ascontiguousarray(image_bgr[:, ::-1]))
@@ -92,14 +92,14 @@ class Yolox(Detector):
         return boxes_px[kept], np.minimum(scores[kept], np.float32(1))
 
     def _look(self, image_bgr: Array) -> tuple[Array, Array]:
-        """Every cell's box (A, 4) in the picture, and its score (A,)."""
+        """Box (A, 4) in the image of every cell, and its score (A,)."""
         canvas, scale = letterbox(image_bgr, self.size_px)
         (output,) = recognition.in_batches(self.session, canvas.transpose(2, 0, 1)[None]).values()
         boxes, scores = self._decode(output[0].astype(np.float32))
         return boxes_in_image(boxes, scale, (image_bgr.shape[1], image_bgr.shape[0])), scores
 
     def _decode(self, rows: Array) -> tuple[Array, Array]:
-        """(A, 5 + C) -> corners (A, 4) on the canvas and scores of a person (A,)."""
+        """(A, 5 + C) -> corners (A, 4) on the canvas and person scores (A,)."""
         centre, size = rows[:, 0:2], rows[:, 2:4]
         decoded = self.options.decoded
         if decoded is None:
@@ -119,12 +119,12 @@ def cells(size_px: tuple[int, int], strides: tuple[int, ...]) -> tuple[Array, Ar
 
 
 def cells_of(size_px: tuple[int, int], strides: tuple[int, ...]) -> int:
-    """How many rows `cells` has."""
+    """Number of rows of `cells`."""
     return sum((size_px[0] // s) * (size_px[1] // s) for s in strides)
 
 
 def _strides(session: Session) -> tuple[int, ...]:
-    """Of the levels of a file of this format, none of any other."""
+    """Strides of the levels of a file in this format; empty for any other."""
     size_px = recognition.image_size_px(session)
     if size_px is None or len(session.outputs) != 1 or OTHERS_OUTPUTS & set(session.outputs):
         return ()

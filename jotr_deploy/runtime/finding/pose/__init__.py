@@ -19,18 +19,18 @@ __all__ = ["FORMATS", "PoseNetwork", "open_pose_network"]
 FORMATS: tuple[type[PoseNetwork], ...] = (SimCC, Decoded, HeatMaps, BlazePoseLandmarks)
 
 USUAL_PX = (192, 256)
-"""Width and height of the input where a file leaves them open and its recipe says nothing."""
+"""Width and height of the input if the file leaves them open and its recipe does not set them."""
 
 
 def open_pose_network(session: Session, recipe: Mapping[str, Any] | None = None) -> PoseNetwork:
-    """The pose network of a session.
+    """Open the pose network of a session.
 
     Args:
-        session: of a network in one of `FORMATS`; its names, shapes and metadata tell which.
-        recipe: of its bundle entry: `format` and what that format's `recipe` has, each optional.
+        session: network in one of `FORMATS`, determined from its names, shapes and metadata.
+        recipe: settings of its bundle entry: `format` and those of that format's `recipe`, all optional.
 
     Raises:
         SessionError: the file fits no format.
-        BundleError: a recipe that its format does not know, or joints of which no order is known.
+        BundleError: a recipe with an unknown setting, or joints in an unknown order.
     """
     return open_format("pose network", FORMATS, session, recipe or {}, USUAL_PX, unread)

@@ -1,7 +1,7 @@
-"""BlazePose's landmark network, as `fetch people` converts it.
+"""BlazePose's landmark network, as converted by `fetch people`.
 
-Input [B, 256, 256, 3] RGB in 0..1, a person upright in a square; outputs `landmarks` [B, 195], `flag` [B, 1],
-`heatmaps` [B, 64, 64, 39] and perhaps `world`, which is not read. The landmarks tell how to cut the next, better crop.
+Input [B, 256, 256, 3] RGB in 0..1, an upright person in a square; outputs `landmarks` [B, 195], `flag` [B, 1],
+`heatmaps` [B, 64, 64, 39] and optionally `world`, which is ignored. The landmarks also define a second, better crop.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _OUTPUTS = {"landmarks": (5 * POINTS,), "flag": (1,), "heatmaps": (SIDE // 4, SI
 
 
 class BlazePoseLandmarks(PoseNetwork):
-    """See the module and `PoseNetwork`."""
+    """BlazePose's landmark network as a `PoseNetwork`."""
 
     name = "blazepose"
     recipe = recognition.Recipe
@@ -34,14 +34,14 @@ class BlazePoseLandmarks(PoseNetwork):
 
     @staticmethod
     def fits(session: Session) -> bool:
-        """One image with the colours last in; the outputs of the module out."""
+        """Accept one channels-last image as input, and the outputs listed above."""
         rows = recognition.rows_of(session)
         return recognition.last_colour_size_px(session) == (SIDE, SIDE) and rows == {**rows, **_OUTPUTS}
 
     def __call__(self, image_bgr: Array, boxes_px: Array) -> Array:
-        """See `PoseNetwork`. The first look is at the square about each box, the second where that finds the body.
+        """Joints of everybody, in two passes: on the square around each box, then where that finds the body.
 
-        Whom the second takes for no person has no joints.
+        Boxes that the second pass rejects as not a person get no joints.
         """
         rois_px = np.repeat((boxes_px[:, None, :2] + boxes_px[:, None, 2:]) / 2, 2, axis=1).astype(np.float64)
         rois_px[:, 1, 1] -= np.maximum((boxes_px[:, 2:] - boxes_px[:, :2]).max(1, initial=0) / 2, 0.5)

@@ -1,11 +1,11 @@
-"""HRNet, SimpleBaseline, ViTPose: one heat map a joint.
+"""HRNet, SimpleBaseline, ViTPose: one heat map per joint.
 
-Input as `TopDown` has it; the only output [B, K, H / 4, W / 4]. Where between its cells a peak lies, and where a cell
-lies in the input, is as the weights were trained, which the file does not tell:
+Input as in `TopDown`; one output [B, K, H / 4, W / 4]. The sub-cell position of a peak, and the position of a cell in
+the input, depend on how the weights were trained, which the file does not record:
 
-- quarter: a quarter of a cell towards the higher neighbour; cell c is the input pixel 4 c.
-- dark: the peak of the Gaussian through the smoothed map; cell c is the input pixel 4 c.
-- udp: the same peak; the corner cells are the corner pixels of the input, and those the corners of what it shows.
+- quarter: a quarter of a cell towards the higher neighbour; cell c is at input pixel 4 c.
+- dark: the peak of the Gaussian fitted to the smoothed map; cell c is at input pixel 4 c.
+- udp: the same peak; the corner cells coincide with the corner pixels of the input, and those with the crop's corners.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from jotr_deploy.support.aliases import Array
 
 PX_PER_CELL = 4
 KERNEL_CELLS = {2: 11, 3: 17}
-"""Width of the smoothing as published, by the deviation of the Gaussians; OpenCV derives its deviation from it."""
-_LEAST = 1e-10  # of which there is a logarithm
+"""Published smoothing width by standard deviation of the Gaussians; OpenCV derives its own sigma from it."""
+_LEAST = 1e-10  # floor before taking logarithms
 
 
 class Recipe(top_down_network.Recipe):
-    """See `formats.Recipe`."""
+    """Settings of a heat-map network."""
 
     decode: Literal["quarter", "dark", "udp"] = "quarter"
-    """As the weights were trained, see the module."""
+    """Decoding that the weights were trained for, listed above."""
     sigma: Literal[2, 3] = 2
-    """Deviation in cells of the Gaussians that it was trained with; for "dark" and "udp"."""
+    """Standard deviation, in cells, of the training Gaussians; for "dark" and "udp"."""
 
 
 class HeatMaps(TopDown):
-    """See the module and `PoseNetwork`."""
+    """Heat-map pose network such as HRNet."""
 
     name = "heatmaps"
     recipe = Recipe
@@ -48,7 +48,7 @@ class HeatMaps(TopDown):
 
     @staticmethod
     def fits(session: Session) -> bool:
-        """One image in; one output of a quarter of its size, a map for each joint."""
+        """Accept one image as input, and one output of a quarter of its size with a map per joint."""
         size_px = recognition.image_size_px(session)
         if size_px is None or len(session.outputs) != 1:
             return False
@@ -61,16 +61,16 @@ class HeatMaps(TopDown):
         )
 
     def facts(self) -> tuple[str, ...]:
-        """See `Format`."""
+        """Skeleton and decoding."""
         return (*super().facts(), f"peaks by {self.options.decode}")
 
     def input_from_image(self, boxes_px: Array) -> Array:
-        """See `TopDown`."""
+        """Affines of the crops, corner-aligned for "udp"."""
         affines = super().input_from_image(boxes_px)
         return corners_aligned(affines, self.size_px) if self.options.decode == "udp" else affines
 
     def points(self, outputs: Mapping[str, Array]) -> tuple[Array, Array]:
-        """See `TopDown`. Of a map with a number that is not finite the joint has no confidence."""
+        """Peaks of the maps; a joint whose map has a non-finite value gets no confidence."""
         ((_, maps),) = outputs.items()
         maps = np.where(np.isfinite(maps).all((2, 3), keepdims=True), maps, 0).astype(np.float32)
         if self.options.decode == "quarter":
@@ -84,9 +84,9 @@ class HeatMaps(TopDown):
 
 
 def peaks_by_quarters(maps: Array) -> Array:
-    """Maps (N, J, h, w) -> x, y (N, J, 2) of the highest cell, 1/4 nearer to the higher neighbour along each axis.
+    """Maps (N, J, h, w) -> x, y (N, J, 2) of the highest cell, moved 1/4 towards the higher neighbour on each axis.
 
-    At the border, where there is but one neighbour, it stays.
+    At the border, where there is only one neighbour, it is not moved.
     """
     cells, around = _highest(maps)
     rise = np.stack([around[..., 1, 2] - around[..., 1, 0], around[..., 2, 1] - around[..., 0, 1]], -1)
@@ -96,8 +96,8 @@ def peaks_by_quarters(maps: Array) -> Array:
 def peaks_by_newton(maps: Array, kernel_cells: int) -> Array:
     """Maps (N, J, h, w) -> x, y (N, J, 2) of the peak of the Gaussian through the highest cell of the smoothed map.
 
-    The logarithm of a Gaussian is a parabola, so its top is one step of Newton's method away. The step is not taken at
-    the border, nor where it leads beyond the neighbours: there is no such peak then.
+    The logarithm of a Gaussian is a parabola, so its maximum is one Newton step away. The step is skipped at the border
+    and if it leads beyond the neighbouring cells, as there is no such peak then.
     """
     flat, kernel = maps.reshape(-1, *maps.shape[2:]), (kernel_cells, kernel_cells)
     smooth = np.stack([cv2.GaussianBlur(each, kernel, 0, borderType=cv2.BORDER_CONSTANT) for each in flat])
@@ -113,7 +113,7 @@ def peaks_by_newton(maps: Array, kernel_cells: int) -> Array:
 
 
 def _highest(maps: Array) -> tuple[Array, Array]:
-    """x, y (N, J, 2) int of the highest cell, and it with its neighbours (N, J, 3, 3), NaN beyond the border."""
+    """x, y (N, J, 2) int of the highest cell, and its 3 x 3 neighbourhood (N, J, 3, 3), NaN beyond the border."""
     y, x = np.divmod(maps.reshape(*maps.shape[:2], -1).argmax(-1), maps.shape[3])
     padded = np.pad(maps, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=np.nan)
     person, joint = (index[..., None, None] for index in np.indices(x.shape))

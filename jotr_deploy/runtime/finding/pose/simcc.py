@@ -1,8 +1,8 @@
-"""RTMPose: two one-dimensional distributions a joint (SimCC).
+"""RTMPose: two one-dimensional distributions per joint (SimCC).
 
-Input as `TopDown` has it; outputs `simcc_x` [B, K, W r] and `simcc_y` [B, K, H r] with the split ratio r. Bin b is the
-input pixel coordinate b / r, pixel centres at integers: bin 0 is the centre of the first pixel, and half a pixel is
-added nowhere.
+Input as in `TopDown`; outputs `simcc_x` [B, K, W r] and `simcc_y` [B, K, H r] with the split ratio r. Bin b is the
+input pixel coordinate b / r, pixel centres at integers: bin 0 is the centre of the first pixel, and no half-pixel
+offset is added.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jotr_deploy.support.aliases import Array
 
 
 class SimCC(TopDown):
-    """See the module and `PoseNetwork`."""
+    """RTMPose with SimCC outputs."""
 
     name = "simcc"
 
@@ -29,7 +29,7 @@ class SimCC(TopDown):
 
     @staticmethod
     def fits(session: Session) -> bool:
-        """One image in; `simcc_x` and `simcc_y` out, of one split ratio."""
+        """Accept one image as input, and outputs `simcc_x` and `simcc_y` of the same split ratio."""
         size_px = recognition.image_size_px(session)
         if size_px is None or set(session.outputs) != {"simcc_x", "simcc_y"}:
             return False
@@ -39,15 +39,15 @@ class SimCC(TopDown):
         return x[1] == y[1] and int(x[2]) * size_px[1] == int(y[2]) * size_px[0] >= size_px[0] * size_px[1]
 
     def points(self, outputs: Mapping[str, Array]) -> tuple[Array, Array]:
-        """See `TopDown`."""
+        """Highest bins as points, and their heights as confidence."""
         return decode(outputs["simcc_x"], outputs["simcc_y"], self.split_ratio)
 
 
 def decode(simcc_x: Array, simcc_y: Array, split_ratio: float) -> tuple[Array, Array]:
     """(N, J, bins) each -> points (N, J, 2) in input pixels, confidence (N, J) in 0..1.
 
-    The place is that of the highest bin, the confidence the lower of both heights. A joint with a number that is not
-    finite has no confidence.
+    The position is that of the highest bin, the confidence the lower of both heights. A joint with a non-finite value
+    has no confidence.
     """
     points = np.stack([simcc_x.argmax(-1), simcc_y.argmax(-1)], -1) / split_ratio
     heights = np.stack([simcc_x.max(-1), simcc_y.max(-1)]).astype(np.float32)

@@ -1,8 +1,8 @@
-"""Boxes to the input of a top-down pose network, and joints back.
+"""Warp from boxes to the input of a top-down pose network, and back for its joints.
 
-Pixel centres are at integer coordinates in pictures here and in the inputs of these networks, so no half pixel is added
-anywhere. The centre of a box goes to (W / 2, H / 2) of the input, half a pixel beyond its middle, (W - 1) / 2: that is
-the published warp, and what networks are trained with, but for those of UDP (`corners_aligned`).
+Pixel centres are at integer coordinates both in images and in the inputs of these networks, so there is no half-pixel
+offset. The centre of a box maps to (W / 2, H / 2) of the input, half a pixel beyond its middle, (W - 1) / 2: this is
+the published warp that networks are trained with, except for those trained with UDP (`corners_aligned`).
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import numpy as np
 from jotr_deploy.geometry.crop import transform_px
 from jotr_deploy.support.aliases import Array
 
-MARGIN = 1.25  # from the person's box to what the network sees
+MARGIN = 1.25  # growth of the person's box to what the network sees
 _LEAST_SIDE_PX = 1.0
-# OpenCV warps with 16-bit source positions; what spans more pixels is thinned out first.
+# OpenCV warps with 16-bit source positions; larger regions are subsampled first.
 _MAX_SPAN_PX = 30000
 
 
 def input_from_image(boxes_px: Array, size_px: tuple[int, int]) -> Array:
     """Affines (N, 2, 3) float64, `input_px = A @ [image_px, 1]`.
 
-    The box grows by `MARGIN`, then along one axis to the aspect of the input; both axes have one scale.
+    The box grows by `MARGIN`, then along one axis to the aspect ratio of the input; both axes share one scale.
 
     Args:
         boxes_px: (N, 4) x0 y0 x1 y1.
@@ -39,10 +39,10 @@ def input_from_image(boxes_px: Array, size_px: tuple[int, int]) -> Array:
 
 
 def corners_aligned(affines: Array, size_px: tuple[int, int]) -> Array:
-    """The affines of UDP: what an input shows ends in the centre of its last pixel, not one pixel beyond.
+    """Affines for UDP, in which the crop ends at the centre of the input's last pixel, not one pixel beyond.
 
     Args:
-        affines: (N, 2, 3), those of `input_from_image`.
+        affines: (N, 2, 3) from `input_from_image`.
         size_px: width, height of the input.
     """
     size = np.asarray(size_px, np.float64)
@@ -51,14 +51,14 @@ def corners_aligned(affines: Array, size_px: tuple[int, int]) -> Array:
 
 
 def image_from_input(affines: Array, points: Array) -> Array:
-    """Take (N, J, 2) points of the inputs back into the picture; `affines` are those of the functions above."""
+    """Map points (N, J, 2) of the inputs back into the image; `affines` come from the functions above."""
     scale = affines[:, None, [0, 1], [0, 1]]
     back: Array = (points - affines[:, None, :, 2]) / scale
     return back
 
 
 def cut(image_bgr: Array, affine: Array, size_px: tuple[int, int]) -> Array:
-    """What an input shows: (H, W, 3) uint8, bilinear, black outside the picture."""
+    """Crop for one input: (H, W, 3) uint8, bilinear, black outside the image."""
     width, height = size_px
     corners = image_from_input(affine[None], np.array([[[0.0, 0.0], [width - 1.0, height - 1.0]]]))[0]
     first = np.maximum(np.floor(corners[0]) - 2, 0)

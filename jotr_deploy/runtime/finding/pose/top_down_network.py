@@ -1,6 +1,6 @@
-"""What top-down pose networks share: every person's box is cut out, normalised, and looked at alone.
+"""Base of top-down pose networks: every person's box is cropped, normalised and processed on its own.
 
-Input [B, 3, H, W] RGB, normalised by ImageNet's mean and deviation; the joints are the second axis of every output.
+Input [B, 3, H, W] RGB, normalised by ImageNet's mean and standard deviation; joints are the second axis of each output.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ DEVIATION_RGB = np.array([58.395, 57.12, 57.375], np.float32)
 
 
 class Recipe(recognition.Recipe):
-    """See `formats.Recipe`."""
+    """Settings of a top-down pose network."""
 
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.3
-    """A joint's confidence is above it; it belongs to the network, whose confidences have a scale of their own."""
+    """Joints must exceed this confidence; the right value depends on the network's own scale of confidences."""
     flip_test: bool = False
-    """Look at everybody twice, the second time in a mirror, and take the mean: more exact, and twice the time."""
+    """Process everybody twice, the second time mirrored, and average: more accurate, but twice the time."""
     least_score: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Of who is detected: the score of the box times the mean confidence of the joints; who has less is left out."""
+    """Lowest box score times mean joint confidence for a detected person to be kept."""
     skeleton: str | None = None
-    """The order of the joints; by default their number tells it."""
+    """Order of the joints; inferred from their number by default."""
 
 
 class TopDown(PoseNetwork):
-    """See the module and `PoseNetwork`; a format says which files fit and where their outputs put the joints."""
+    """Top-down pose network; a format defines which files fit and how their outputs encode the joints."""
 
     recipe = Recipe
 
@@ -50,14 +50,14 @@ class TopDown(PoseNetwork):
 
     @abstractmethod
     def points(self, outputs: Mapping[str, Array]) -> tuple[Array, Array]:
-        """Outputs of N people and J joints -> points (N, J, 2) in input pixels, confidence (N, J) in 0..1."""
+        """Decode outputs of N people and J joints -> points (N, J, 2) in input pixels, confidence (N, J) in 0..1."""
 
     def input_from_image(self, boxes_px: Array) -> Array:
-        """What the network sees of each box, see `top_down.input_from_image`."""
+        """Affines of the crop around each box, see `top_down.input_from_image`."""
         return input_from_image(boxes_px, self.size_px)
 
     def __call__(self, image_bgr: Array, boxes_px: Array) -> Array:
-        """See `PoseNetwork`."""
+        """Joints of everybody in one image."""
         if not len(boxes_px):
             return np.zeros((0, len(SKELETONS[self.skeleton]), 3), np.float32)
         affines = self.input_from_image(boxes_px)
@@ -78,7 +78,7 @@ class TopDown(PoseNetwork):
 
 
 def mean_of(points: Array, confidence: Array, other_points: Array, other_confidence: Array) -> tuple[Array, Array]:
-    """Two findings of the same joints as one: (N, J, 2) and (N, J) twice, the surer place counts more."""
+    """Mean of two estimates of the same joints, (N, J, 2) and (N, J) each, with points weighted by confidence."""
     both, sure = np.stack([points, other_points]), np.stack([confidence, other_confidence])
     weight = np.where(np.isfinite(both).all(-1), sure, 0)[..., None]
     place = np.where(weight > 0, both * weight, 0).sum(0) / np.maximum(weight.sum(0), 1e-9)
@@ -86,6 +86,6 @@ def mean_of(points: Array, confidence: Array, other_points: Array, other_confide
 
 
 def normalised(inputs_bgr: Array) -> Array:
-    """(N, H, W, 3) uint8 BGR -> (N, 3, H, W) float32 RGB by ImageNet's mean and deviation."""
+    """(N, H, W, 3) uint8 BGR -> (N, 3, H, W) float32 RGB, normalised by ImageNet's mean and standard deviation."""
     rgb = (inputs_bgr[..., ::-1].astype(np.float32) - MEAN_RGB) / DEVIATION_RGB
     return rgb.transpose(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""Files that are no pose network that is read, by what they are; see `detection.unread`."""
+"""Recognition of files that are not a supported pose network, for helpful messages; see `detection.unsupported`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from jotr_deploy.runtime.finding.recognition import Unread
 from jotr_deploy.runtime.sessions import Session
 
 _LEAST_BINS = 32
-_TOP_DOWN = "give one that sees one person's box at a time, such as RTMPose or HRNet"
+_TOP_DOWN = "give one that processes one person's box at a time, such as RTMPose or HRNet"
 
 
 def unread(session: Session) -> Unread | None:
-    """What a file is that fits no format of a pose network; None where it is not recognised."""
+    """Kind of a file that fits no pose network format; None if it is not recognised."""
     task = declared(session).task
     for each in FORMATS:
         if task in (None, each.task) and each.fits(session):
@@ -23,17 +23,17 @@ def unread(session: Session) -> Unread | None:
     if task not in (None, "pose"):
         return Unread(f"a network for the task '{task}'", _TOP_DOWN)
     if set(session.outputs) >= {"simcc_x", "simcc_y", "simcc_z"}:
-        return Unread("a pose network of three dimensions (RTMW3D)", _TOP_DOWN)
+        return Unread("a 3-D pose network (RTMW3D)", _TOP_DOWN)
     if len(session.outputs) == 2 and _simcc_under_other_names(session):
         x, y = session.outputs
         return Unread(
-            f"a pose network (SimCC) with outputs of other names or sizes ({x}, {y})",
+            f"a SimCC pose network whose outputs have other names or sizes ({x}, {y})",
             "export it with the outputs simcc_x [B, K, W r] and simcc_y [B, K, H r], as mmdeploy names them",
         )
     other = next(other_pictures(session), None)
     if other is None and any(len(spec.shape) == 4 for spec in session.outputs.values()):
         return Unread(
-            "a network of maps that are not one set of a quarter of its input (OpenPose, HigherHRNet)", _TOP_DOWN
+            "a heat-map network without one output of a quarter of its input (OpenPose, HigherHRNet)", _TOP_DOWN
         )
     return other
 

@@ -1,1 +1,1 @@
-"""Bodies moved, as little as it takes, to stand on the 2-D joints they were recovered from."""
+"""Alignment of recovered bodies to the 2-D joints they were recovered from, with the smallest change needed."""

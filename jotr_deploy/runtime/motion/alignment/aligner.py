@@ -1,4 +1,4 @@
-"""The stage of a pipeline that makes recovered people stand on their 2-D joints."""
+"""The pipeline stage that aligns recovered people to their 2-D joints."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from jotr_deploy.runtime.motion.smoothing import Shapes
 from jotr_deploy.support.aliases import Array
 
 SHAPE_DEVIATION, TRACK_DEVIATION = 1.5, 0.3
-"""How far a shape may be from the network's, and at least from the mean of the person's track: of n frames the mean is
-as far off as one frame over the root of n."""
+"""Deviation of the shape from the network's, and at least from the mean of the person's track: the error of a mean over
+n frames is that of one frame divided by the root of n."""
 AGREE_M = 0.002
-"""Between the joints that are reckoned with and those of the body in the bundle; arrays stored as float16 differ by a
+"""Tolerance between the joints computed here and those of the body in the bundle; arrays stored as float16 differ by a
 tenth of that."""
 
 
 class Aligner:
-    """Moves the people of a frame onto their joints: root, limbs, place and shape, as little as it takes.
+    """Aligns the people of a frame to their joints: root, limbs, position and shape, with the smallest change needed.
 
-    Each person is moved in their own camera (`focal_px`, `principal_px`), whichever that is. Who would not stand
-    better than before, or only after a change that no error of the network explains, stays exactly as recovered; so
-    does everybody without joints. `aligned` of the result says who moved, `joint_error` by how much.
+    Each person is moved in their own camera (`focal_px`, `principal_px`), whichever it is. People who would not fit
+    better, or only after a change larger than the network's errors explain, stay exactly as recovered, as do people
+    without joints. In the result `aligned` marks the people moved, `joint_error` has their errors.
 
-    In a film the shape of a person is held near the mean over their track.
+    In a film a person's shape is held near the mean over their track.
     """
 
     def __init__(self, body: Body, fps: float | None = None) -> None:
-        """`body` as `open_body` gives it; `fps`: frame numbers in a second of a film, None of still pictures.
+        """`body` as returned by `open_body`; `fps`: frame numbers per second of a film, None for still pictures.
 
         Raises:
             BundleError: the body cannot be read back from the bundle.
@@ -54,14 +54,14 @@ class Aligner:
         _check_agreement(self._chain, body)
 
     def anew(self, fps: float | None = None) -> Aligner:
-        """The same for another film, of which nobody is known yet, or for still pictures."""
+        """An aligner with the same body for another film, with nobody known yet, or for still pictures."""
         other = copy(self)
         other._shapes = Shapes(fps) if fps else None
         return other
 
     def __call__(self, people: People, frame: int = 0) -> People:
-        """Align the N people of a frame; the numbers of a film's frames ascend."""
-        with np.errstate(all="ignore"):  # somebody in the plane of their camera, or nowhere
+        """Align the N people of a frame; frame numbers of a film must increase."""
+        with np.errstate(all="ignore"):  # people in the plane of their camera, or with invalid positions
             body_px = project_px(people.joints_camera_m.astype(np.float64), people.focal_px, people.principal_px)
         side_px = (people.boxes_px[:, 2] - people.boxes_px[:, 0]).astype(np.float64)
         joints_px = without_swapped(people.keypoints_px, body_px, side_px)
@@ -97,7 +97,7 @@ class Aligner:
         return result
 
     def _known_shapes(self, people: People) -> tuple[Array, Array]:
-        """Shapes (N, 10) to start from, and how sure (N,) they are."""
+        """Initial shapes (N, 10), and their deviations (N,)."""
         betas = people.betas.astype(np.float64)
         deviation = np.full(len(people), SHAPE_DEVIATION)
         if self._shapes is not None:
@@ -114,7 +114,7 @@ class Aligner:
 
 
 def _may_be_fitted(people: People, joints_px: Array, error: Array) -> Array:
-    """(N,) bool: with joints enough, before the camera, and finite."""
+    """(N,) bool: enough joints, before the camera, and finite."""
     enough = (joints_px[:, list(OBSERVED), 2] >= CONFIDENT).sum(1) >= LEAST_JOINTS
     finite = np.isfinite(people.pose_rad).all((1, 2)) & np.isfinite(people.betas).all(1) & np.isfinite(error)
     depth_m = people.joints_camera_m[..., 2].min(1) if len(people) else np.zeros(0)
@@ -122,12 +122,12 @@ def _may_be_fitted(people: People, joints_px: Array, error: Array) -> Array:
 
 
 def _check_agreement(chain: Chain, body: Body) -> None:
-    """Pose somebody both ways."""
+    """Check that the chain and the body's network pose a body alike."""
     pose_rad = 0.3 * np.sin(np.arange(3.0 * JOINTS)).reshape(1, JOINTS, 3)
     betas = np.cos(np.arange(10.0))[None]
     joints_m = chain.joints_m(matrix_from_axis_angle(pose_rad), betas)
     if not np.abs(joints_m - joints_m[:, :1] - body(pose_rad, betas)[1]).max() < AGREE_M:
         raise BundleError(
-            f"{body.session.path}: the body inside poses otherwise than its arrays say",
+            f"{body.session.path}: the body inside poses differently from its arrays",
             "export it again, or run with --no-align",
         )

@@ -1,9 +1,9 @@
-"""The joints of a body, exact and without a vertex, as functions of pose and shape.
+"""The joints of a body as exact functions of pose and shape, without computing vertices.
 
-A joint is a weighted sum of vertices, and a vertex a weighted sum of the motions of skinning joints. Summed over the
-vertices first, joint k is a sum of `y_kj = G_j b_kj + S_kj p_j` over the few skinning joints j that its vertices hang
-on: G_j and p_j are rotation and place of j, S_kj the share of j in k, b_kj a point in the frame of j at rest, which
-depends on the shape and, where the body has pose blend shapes, a little on the pose.
+A joint is a weighted sum of vertices, and a vertex a weighted sum of the motions of skinning joints. Summing over the
+vertices first, joint k is a sum of `y_kj = G_j b_kj + S_kj p_j` over the few skinning joints j that move its vertices:
+G_j and p_j are rotation and position of j, S_kj the share of j in k, b_kj a point in the frame of j at rest, which
+depends on the shape and, where the body has pose blend shapes, slightly on the pose.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from jotr_deploy.support.aliases import Array
 JOINTS = len(SMPL_PARENTS)
 BETAS = 10
 LEAST_SHARE = 1e-6
-"""Of a skinning joint in a joint, below which it is left out."""
+"""Share of a skinning joint in a joint below which it is ignored."""
 
 _PARENT = np.array([max(parent, 0) for parent in SMPL_PARENTS])
 
 
 class BodyArrays(NamedTuple):
-    """What skinning needs of a body with V vertices; metres, the body's own frame."""
+    """Arrays for skinning a body with V vertices; metres, in the body's own frame."""
 
     template_m: Array  # (V, 3) rest vertices
     shape_directions_m: Array  # (V, 3, 10)
-    pose_directions_m: Array  # (V, 3, 207), or (V, 3, 0) of a body without pose blend shapes
+    pose_directions_m: Array  # (V, 3, 207), or (V, 3, 0) without pose blend shapes
     rest_m: Array  # (24, 3) rest joints
     rest_directions_m: Array  # (24, 3, 10)
     weights: Array  # (V, 24) of the skinning
@@ -41,7 +41,7 @@ class BodyArrays(NamedTuple):
         """Read the arrays back from the weights of an exported body, by name.
 
         Raises:
-            BundleError: they are not there, or do not fit together.
+            BundleError: arrays are missing, or do not fit together.
         """
         try:
             template = weights["body.template"].reshape(3, -1).T
@@ -57,7 +57,7 @@ class BodyArrays(NamedTuple):
                 weights["body.regressor_30"].reshape(len(template), len(SMPL30)).T,
             )
             if arrays.pose_directions_m.shape[2] not in (0, 9 * (JOINTS - 1)):
-                raise ValueError("directions of another count")
+                raise ValueError("the numbers of directions do not match")
         except (KeyError, ValueError) as error:
             raise BundleError(
                 f"{where}: the body inside cannot be read back ({error})", "export it again, or run with --no-align"
@@ -66,18 +66,18 @@ class BodyArrays(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """The P pairs of a joint k and a skinning joint j that has a share in it, for K joints."""
+    """The P pairs of a joint k and a skinning joint j with a share in it, for K joints."""
 
     skinning: Array  # (P,) j
     share: Array  # (P, 1) S_kj
-    point_m: Array  # (P * 3,) b_kj of the mean shape at rest
+    point_m: Array  # (P * 3,) b_kj for the mean shape at rest
     shape_directions: Array  # (10, P * 3)
     pose_directions: Array  # (207 or 0, P * 3)
     total: Array  # (K, P) one where a pair belongs to a joint
 
 
 class Placed(NamedTuple):
-    """Where the skinning joints of N people are, and what they add to K joints."""
+    """Poses of the skinning joints of N people, and their contributions to K joints."""
 
     rotation: Array  # (N, 24, 3, 3) world rotations G
     place_m: Array  # (N, 24, 3) p
@@ -87,7 +87,7 @@ class Placed(NamedTuple):
 class Chain:
     """The joints of a body and their derivatives.
 
-    `observed` of the 30-joint set are those that are looked at, `active` of the skinning joints those that may turn.
+    `observed` are the joints of the 30-joint set to compare, `active` the skinning joints that may rotate.
     """
 
     def __init__(self, body: BodyArrays, observed: tuple[int, ...], active: tuple[int, ...]) -> None:
@@ -103,29 +103,29 @@ class Chain:
         self.pairs = _pairs(body, share, self.observed)
         self._all = _pairs(body, share, np.arange(len(SMPL30)))
         seen = share[self.observed]
-        self.share_below = seen @ below[self.active].T  # (K, A) what of a joint hangs on an active one
-        self.carried = seen @ below.T  # (K, 24) what of a joint a bone carries
+        self.share_below = seen @ below[self.active].T  # (K, A) share of a joint that depends on an active one
+        self.carried = seen @ below.T  # (K, 24) share of a joint that a bone carries
         hangs = self.pairs.total[:, None] * below[self.active][:, self.pairs.skinning]
         self.collect = hangs.reshape(-1, len(self.pairs.skinning))  # (K * A, P)
 
     def place(self, local: Array, betas: Array) -> Placed:
-        """The observed joints of people; add `parts_m` up by `pairs.total`.
+        """Place the observed joints of people; sum `parts_m` with `pairs.total`.
 
         Args:
-            local: (N, 24, 3, 3) rotations, each in the frame of its parent.
+            local: (N, 24, 3, 3) rotations, each in its parent's frame.
             betas: (N, 10).
         """
         rotation, place_m = self._skeleton(local, betas)
         return Placed(rotation, place_m, _parts(self.pairs, rotation, place_m, local, betas))
 
     def joints_m(self, local: Array, betas: Array) -> Array:
-        """(N, 30, 3) the 30-joint set, in the body's own frame."""
+        """(N, 30, 3) joints of the 30-joint set, in the body's own frame."""
         rotation, place_m = self._skeleton(local, betas)
         joints: Array = self._all.total @ _parts(self._all, rotation, place_m, local, betas)
         return joints
 
     def _skeleton(self, local: Array, betas: Array) -> tuple[Array, Array]:
-        """World rotations (N, 24, 3, 3) and places (N, 24, 3)."""
+        """World rotations (N, 24, 3, 3) and positions (N, 24, 3)."""
         rest_m = self._rest_m + (betas @ self._rest_directions).reshape(-1, JOINTS, 3)
         rotation = local.copy()
         for level in _LEVELS:
@@ -137,7 +137,7 @@ class Chain:
 
 
 def _parts(pairs: Pairs, rotation: Array, place_m: Array, local: Array, betas: Array) -> Array:
-    """(N, P, 3) what each pair adds to its joint."""
+    """(N, P, 3) contribution of each pair to its joint."""
     point_m = pairs.point_m + betas @ pairs.shape_directions
     if len(pairs.pose_directions):
         point_m = point_m + (local[:, 1:] - np.eye(3)).reshape(len(local), -1) @ pairs.pose_directions
@@ -165,7 +165,7 @@ def _pairs(body: BodyArrays, share: Array, joints: Array) -> Pairs:
 
 
 def _below() -> Array:
-    """(24, 24) one where the second joint hangs on the first, itself included."""
+    """(24, 24) one where the second joint descends from the first, itself included."""
     below = np.eye(JOINTS)
     for joint, parent in enumerate(SMPL_PARENTS[1:], 1):
         below[:, joint] += below[:, parent]
@@ -173,7 +173,7 @@ def _below() -> Array:
 
 
 def _levels() -> list[Array]:
-    """The joints by their depth in the tree, without the root."""
+    """The joints grouped by depth in the tree, without the root."""
     depth = [0]
     for parent in SMPL_PARENTS[1:]:
         depth.append(depth[parent] + 1)

@@ -1,8 +1,8 @@
-"""The likeliest body given its 2-D joints and what the network said of it: a few damped Gauss-Newton steps.
+"""Maximum a posteriori fit of a body to 2-D joints, given the network's estimate: a few damped Gauss-Newton steps.
 
-Unknown are a turn of the root and of fifteen joints, the place, and the shape; all people are solved at once. The
-prior is the network's result, with deviations as large as the network's errors were. How far the 2-D joints are to be
-trusted is found first, for each person: of a few noise levels the one under which joints and prior agree best.
+The unknowns are rotations of the root and of fifteen joints, position and shape; all people are solved at once.
+The prior is the network's result, with standard deviations as large as the network's errors were. The noise of the 2-D
+joints is estimated first, for each person: out of a few levels the one at which joints and prior agree best.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ def _both(name: str, deviation_rad: tuple[float, float, float]) -> dict[int, tup
     return {SMPL30_INDEX[f"{side}_{name}"]: deviation_rad for side in "LR"}
 
 
-# Errors (root mean square, radians about x, y, z of the parent's frame; the root's of the camera's) of the starter
-# network on drawn people, given joints as good as a real pose network's and noisier ones. Wrists, ankles, hands and
-# toes stay as they are: the joints that are given say nothing about them.
+# Errors (root mean square, radians about x, y, z of the parent's frame; the root's in the camera's) of the starter
+# network on synthetic people, given joints as good as a real pose network's and noisier ones. Wrists, ankles, hands and
+# toes stay as they are: the given joints do not constrain them.
 DEVIATION_RAD: dict[int, tuple[float, float, float]] = {
     SMPL30_INDEX["Pelvis"]: (0.135, 0.25, 0.086),
     **_both("Hip", (0.25, 0.137, 0.105)),
@@ -36,7 +36,7 @@ DEVIATION_RAD: dict[int, tuple[float, float, float]] = {
     **_both("Elbow", (0.113, 0.436, 0.13)),
 }
 OBSERVED, ACTIVE = MEASURED_IN_SMPL30, tuple(DEVIATION_RAD)
-# Joints that bend about one axis, one way: (joint, axis, sign of flexion).
+# Joints that bend about one axis in one direction: (joint, axis, sign of flexion).
 HINGES = (
     (SMPL30_INDEX["L_Knee"], 0, 1),
     (SMPL30_INDEX["R_Knee"], 0, 1),
@@ -53,21 +53,21 @@ _DIAGONAL = np.arange(_UNKNOWNS)
 
 @dataclass(frozen=True)
 class Settings:
-    """Of the fit. Errors of joints are parts of the crop's side."""
+    """Settings of the fit. Joint errors are fractions of the crop's side."""
 
     noise: tuple[float, ...] = (0.0075, 0.015, 0.03, 0.06)  # candidates for the error of a confident joint
-    used: tuple[float, ...] = (0.006, 0.0075, 0.03, 0.06)  # what is reckoned with then: an offset of definition, which
-    # looks like noise, is followed
-    turn: float = 0.55  # times DEVIATION_RAD; more follows the joints closer, and shakes more in a film
+    used: tuple[float, ...] = (0.006, 0.0075, 0.03, 0.06)  # the values assumed for them: the offset between joint
+    # definitions, which looks like noise, is followed
+    turn: float = 0.55  # times DEVIATION_RAD; more follows the joints closer, and jitters more in a film
     xy_m: float = 0.3
     log_z: float = 0.1
     hinge_rad: float = 0.02
     hinge_free_rad: tuple[float, float] = (np.radians(-3.0), np.radians(155.0))
-    outlier: float = 0.06  # an error that counts half, but in sigmas between the next two
+    outlier: float = 0.06  # an error that counts half, clipped to the next two in sigmas
     outlier_sigmas: tuple[float, float] = (2.0, 6.0)
     least_confidence: float = 0.05
     steps: int = 2
-    longest_rad: float = 0.6  # of the turn of a joint in a step
+    longest_rad: float = 0.6  # largest rotation of a joint in one step
     damping: float = 1e-3
 
 
@@ -75,58 +75,58 @@ SETTINGS = Settings()
 
 
 class Start(NamedTuple):
-    """N people as regressed, and what is known of them."""
+    """N people as estimated by the network, and their data."""
 
-    pose_rad: Array  # (N, 24, 3) axis-angle, root first, in the axes of the camera
+    pose_rad: Array  # (N, 24, 3) axis-angle, root first, in camera axes
     betas: Array  # (N, 10)
-    translation_m: Array  # (N, 3) the pelvis of the 30-joint set in the camera
+    translation_m: Array  # (N, 3) pelvis of the 30-joint set in the camera frame
     focal_px: Array  # (N,)
     principal_px: Array  # (N, 2)
     side_px: Array  # (N,) of the crop
     joints_px: Array  # (N, 30, 3) x, y, confidence
-    betas_deviation: Array  # (N,) how far the true shape may be
+    betas_deviation: Array  # (N,) standard deviation of the true shape
 
 
 class Fit(NamedTuple):
-    """What became of N people."""
+    """The result for N people."""
 
     pose_rad: Array  # (N, 24, 3)
     betas: Array  # (N, 10)
     translation_m: Array  # (N, 3)
-    turned_rad: Array  # (N, A) by how much each active joint turned
+    turned_rad: Array  # (N, A) rotation of each active joint
     moved_m: Array  # (N, 3)
-    confidence: Array  # (N, K) of the observed joints, as counted
-    trust: Array  # (N, K) 1 where a joint is where the body is, half at the size of an outlier, towards 0 beyond
+    confidence: Array  # (N, K) of the observed joints, as weighted
+    trust: Array  # (N, K) 1 where joint and body agree, half at the size of an outlier, towards 0 beyond
     cost: Array  # (N,)
     start_cost: Array  # (N,)
 
 
 class _State(NamedTuple):
-    """N people on the way."""
+    """The state of N people during the fit."""
 
     local: Array  # (N, 24, 3, 3)
     betas: Array  # (N, 10)
-    root_m: Array  # (N, 3) the body's own origin in the camera
+    root_m: Array  # (N, 3) the body's own origin in the camera frame
 
 
 class _Seen(NamedTuple):
-    """A state, and what it costs."""
+    """A state with its residuals and cost."""
 
     placed: Placed
     depth_m: Array  # (N, K)
     ray: Array  # (N, K, 2) x / z, y / z of the observed joints
-    error: Array  # (N, K, 2) against the given joints, parts of the side
-    change: Array  # (N, D) from the start, in the unknowns
-    over_rad: Array  # (N, 4) of the hinges beyond what is free
+    error: Array  # (N, K, 2) from the given joints, as a fraction of the side
+    change: Array  # (N, D) of the unknowns from the start
+    over_rad: Array  # (N, 4) excess of the hinges beyond their free range
     weight: Array  # (N, K) of the joints in the next step
     trust: Array  # (N, K)
     cost: Array  # (N,)
 
 
 def fit(chain: Chain, start: Start, settings: Settings = SETTINGS) -> Fit:
-    """Move people onto their joints, all at once; nobody is an ordinary case.
+    """Fit people to their joints, all at once; N may be 0.
 
-    Whoever has no joint of a confidence that counts stays where they are, but for rounding.
+    People without a joint of sufficient confidence stay where they are, but for rounding.
     """
     if not len(start.pose_rad):
         joints, nothing = np.zeros((0, len(OBSERVED))), np.zeros(0)
@@ -150,7 +150,7 @@ def fit(chain: Chain, start: Start, settings: Settings = SETTINGS) -> Fit:
 
 
 class _Problem:
-    """The people of one call: everything that stays the same from step to step."""
+    """The people of one call: everything that stays constant between steps."""
 
     def __init__(self, chain: Chain, start: Start, settings: Settings) -> None:
         self._chain, self._settings = chain, settings
@@ -177,7 +177,7 @@ class _Problem:
         self._sigma = np.full((len(betas), 1), settings.used[0])
 
     def solve(self) -> tuple[_State, _Seen, Array]:
-        """The last state, how it is seen, and the cost (N,) at the start."""
+        """The last state, its residuals, and the cost (N,) at the start."""
         state = self.start
         jacobian, error = self._linearised(state)
         self._sigma = self._likeliest_noise(jacobian, error)
@@ -192,7 +192,7 @@ class _Problem:
             if better.all():
                 state, seen = moved, found
                 continue
-            state, seen = _where(better, moved, state), _where(better, found, seen)  # who got worse takes less next
+            state, seen = _where(better, moved, state), _where(better, found, seen)  # others take a smaller step next
             damping = np.where(better[:, None], damping, 10 * np.maximum(damping, 1e-2))
         return state, seen, start_cost
 
@@ -222,7 +222,7 @@ class _Problem:
         return self._jacobian(seen, state), seen.error
 
     def _jacobian(self, seen: _Seen, state: _State) -> Array:
-        """(N, 2K, D) of the observed joints, parts of the side, by the unknowns."""
+        """(N, 2K, D) Jacobian of the observed joints, in fractions of the side, with respect to the unknowns."""
         people, joints = seen.depth_m.shape
         per_m = self._focal / seen.depth_m
         out = np.empty((people, joints, 2, _UNKNOWNS))
@@ -234,7 +234,7 @@ class _Problem:
         return out.reshape(people, 2 * joints, _UNKNOWNS)
 
     def _by_turns(self, seen: _Seen, per_m: Array) -> Array:
-        """(N, K, 2, 3A): a turn about a joint moves what hangs on it across the lever; then in the parent's frame."""
+        """(N, K, 2, 3A) by rotations in the parent's frame: each moves the joint's descendants across the lever."""
         chain, placed = self._chain, seen.placed
         people, joints, active = *per_m.shape, len(chain.active)
         lever = (chain.collect @ placed.parts_m).reshape(people, joints, active, 3)
@@ -251,7 +251,7 @@ class _Problem:
         return by_parent.reshape(people, active, joints, 2, 3).transpose(0, 2, 3, 1, 4).reshape(people, joints, 2, -1)
 
     def _by_betas(self, placed: Placed) -> Array:
-        """(N, K, 3, 10) metres: the points of the pairs, and the bones that carry them."""
+        """(N, K, 3, 10) metres, by shape: the points of the pairs, and the bones that carry them."""
         chain, people = self._chain, len(placed.rotation)
         bones = placed.rotation[:, chain.parent] @ chain.bone_directions
         bones[:, 0] = chain.bone_directions[0]
@@ -261,11 +261,11 @@ class _Problem:
         return moved.reshape(people, -1, 3, BETAS)
 
     def _likeliest_noise(self, jacobian: Array, error: Array) -> Array:
-        """(N, 1) what to take for the error of a joint: that under which the start would see these joints likeliest.
+        """(N, 1) joint error to assume: the noise at which the start makes these joints most likely.
 
-        Under noise s the errors are normal with covariance J P J' + s^2 / confidence, P the prior's; both sides are
-        weighted by the confidence. Not by `eigh`, which would serve every s at once: OpenBLAS shares it between the
-        cores, and waits for those that the networks are using.
+        With noise s the errors are normal with covariance J P J' + s^2 / confidence, P the prior's; both sides are
+        weighted by the confidence. `eigh` would serve every s at once, but OpenBLAS spreads it over all cores, and then
+        waits for those that the networks are using.
         """
         confident = np.sqrt(np.repeat(self.confidence, 2, 1))
         scaled = jacobian * confident[..., None]
@@ -304,7 +304,7 @@ class _Problem:
 
 
 def _where(chosen: Array, new: Any, old: Any) -> Any:
-    """A tuple of arrays (or of such tuples), the rows of `new` where chosen and those of `old` elsewhere."""
+    """A tuple of arrays (or of such tuples), with the rows of `new` where chosen and those of `old` elsewhere."""
     parts = (
         _where(chosen, a, b) if isinstance(a, tuple) else np.where(chosen.reshape(-1, *[1] * (a.ndim - 1)), a, b)
         for a, b in zip(new, old, strict=True)

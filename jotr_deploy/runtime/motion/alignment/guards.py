@@ -1,4 +1,4 @@
-"""Which joints a fit may follow, and whose fit may be kept."""
+"""Safeguards of the alignment: joints that a fit may follow, and fits that may be kept."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from jotr_deploy.skeletons import MEASURED_IN_SMPL30, SMPL30, SMPL30_INDEX, mirr
 from jotr_deploy.support.aliases import Array
 
 CONFIDENT = 0.3
-"""A joint of which that much is needed for anything to be decided by it."""
+"""Least confidence of a joint that decisions are based on."""
 SWAPPED, SWAPPED_SIDE = 0.6, 0.03
-"""Left and right are swapped where the body fits the mirrored joints that much better, and the given ones worse than
-this part of the crop's side."""
+"""Left and right count as swapped if the error for the mirrored joints is smaller by this factor, and the error for the
+given ones exceeds this fraction of the crop's side."""
 LEAST_JOINTS, LEAST_INLIERS = 6, 0.75
 MOST_ROOT_RAD, MOST_RAD, MOST_MOVED_M = np.radians(20.0), np.radians(40.0), 0.15
 
@@ -28,11 +28,11 @@ _GROUPS = (_group("Shoulder", "Elbow", "Wrist"), _group("Hip", "Knee", "Ankle"),
 
 
 def without_swapped(joints_px: Array, body_px: Array, side_px: Array) -> Array:
-    """Joints (N, 30, 3) with confidence 0 for arms, legs or a face that are given left for right.
+    """Joints (N, 30, 3) with confidence 0 for arms, legs or a face whose left and right are swapped.
 
     Args:
         joints_px: (N, 30, 3) as given: x, y, confidence.
-        body_px: (N, 30, 2) where the regressed body has them.
+        body_px: (N, 30, 2) joints of the estimated body.
         side_px: (N,) of the crop.
     """
     out, mirrored = joints_px.copy(), joints_px[:, _MIRROR]
@@ -51,9 +51,9 @@ def _rms(gaps_px: Array, counted: Array) -> Array:
 
 
 def joint_error(joints_px: Array, body_px: Array, side_px: Array) -> Array:
-    """(N,) mean distance of the body's joints from those given, in parts of the crop's side.
+    """(N,) mean distance between the body's joints and the given ones, as a fraction of the crop's side.
 
-    Counted are the measured joints of at least `CONFIDENT`; 0 where there is none. Arguments as of `without_swapped`.
+    Only measured joints with at least `CONFIDENT` count; 0 without any. Arguments as in `without_swapped`.
     """
     counted = joints_px[:, _MEASURED, 2] >= CONFIDENT
     gaps_px = np.linalg.norm(body_px[:, _MEASURED] - joints_px[:, _MEASURED, :2], axis=-1)
@@ -61,7 +61,7 @@ def joint_error(joints_px: Array, body_px: Array, side_px: Array) -> Array:
 
 
 def acceptable(fit: Fit) -> Array:
-    """(N,) bool: enough joints, most of which agree, and a change that a network's error may be."""
+    """(N,) bool: enough joints, most of which agree, and a change no larger than a network's error may be."""
     sure = fit.confidence >= CONFIDENT
     inliers = (sure & (fit.trust > 0.5)).sum(1) >= LEAST_INLIERS * sure.sum(1)
     small = (fit.turned_rad[:, 0] < MOST_ROOT_RAD) & (fit.turned_rad < MOST_RAD).all(1)

@@ -33,7 +33,7 @@ def test_a_file_is_of_this_format_and_no_other(tmp_path, write, formats, batch):
 def test_a_detector_finds_the_square_about_a_circle_in_every_window(tmp_path):
     with open_session(write_blaze_detector(tmp_path / "d.onnx"), device="cpu") as session:
         detector = open_detector(session)
-        assert detector.about == "blazepose, 224 x 224 px, looks in windows"
+        assert detector.about == "blazepose, 224 x 224 px, searches in windows"
         boxes_px, scores = detector(IMAGE)
     whole = [100 - 200 * RADIUS_SHARE - 0.5, -0.5, 100 + 200 * RADIUS_SHARE - 0.5, 119.5]
     assert np.abs(boxes_px - whole).max(1).min() <= 0.51  # whether counted from a pixel's centre or edge
@@ -125,7 +125,7 @@ def test_the_pair_finds_people_as_blazepose_does_and_half_of_it_is_refused(tmp_p
         with pytest.raises(BundleError) as refusal:
             found_by(networks, crop_factor=1.1)
         assert refusal.value.cause == f"{detector.session.path}: {ONLY_BOTH}"
-        assert refusal.value.remedy == "put both in: jotr-deploy add BUNDLE --people blazepose"
+        assert refusal.value.remedy == "add both: jotr-deploy add BUNDLE --people blazepose"
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_boxes_that_are_no_pixels_are_odd(tmp_path):
         outputs = session({"image": np.zeros((1, 224, 224, 3), np.float32)})
     assert detector.oddity(outputs) is None
     assert detector.oddity({**outputs, "boxes": outputs["boxes"] / 224}) == (
-        "its boxes are shares of the picture, not pixels"
+        "its boxes are fractions of the picture, not pixels"
     )
 
 

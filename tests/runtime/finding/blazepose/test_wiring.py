@@ -20,7 +20,7 @@ from jotr_deploy.runtime.finding.blazepose.landmarks import BODY, POINTS
 from jotr_deploy.runtime.finding.blazepose.person_detector import SIDE, anchors
 
 Cli = Callable[..., Outcome]
-HINT = "These networks know drawn people; for real ones: jotr-deploy fetch people"
+HINT = "These networks were trained on synthetic people; for real ones: jotr-deploy fetch people"
 
 
 def write_network(path: Path, side: int, answers: dict[str, np.ndarray]) -> None:

@@ -131,5 +131,5 @@ def test_an_opencv_without_it_is_named(monkeypatch):
     monkeypatch.delattr(cv2, "HOGDescriptor")
     with pytest.raises(MissingDependency) as missing:
         HogDetector()
-    assert missing.value.cause == f"OpenCV {cv2.__version__} has no HOG detector of people"
+    assert missing.value.cause == f"OpenCV {cv2.__version__} has no HOG person detector"
     assert missing.value.remedy == "pip install 'opencv-python-headless>=4.10,<5'"

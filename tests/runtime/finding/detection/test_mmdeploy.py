@@ -134,8 +134,8 @@ def test_the_number_of_columns_may_be_open():
     np.testing.assert_allclose(found, ONE, atol=1e-4)
     with pytest.raises(SessionError) as refusal:
         open_detector(with_columns(ONE, 6))(picture())
-    assert refusal.value.cause == "canned.onnx: dets have 6 columns, 5 were expected"
-    assert refusal.value.remedy == "give a file that finds upright boxes, as its exporter writes it"
+    assert refusal.value.cause == "canned.onnx: dets have 6 columns instead of 5"
+    assert refusal.value.remedy == "give a detector of upright boxes, exactly as its exporter writes it"
 
 
 def spec(shape, dtype=np.float32):
@@ -157,11 +157,11 @@ OTHERS = {
 def test_other_formats_are_refused(name):
     session = Canned({"input": (1, 3, 64, 96)}, {})
     session.outputs = OTHERS[name]
-    with pytest.raises(SessionError, match=r"not a detector of a known format|cannot be used as a detector"):
+    with pytest.raises(SessionError, match=r"not a detector in a known format|cannot be used as a detector"):
         open_detector(session, {"format": "mmdeploy"})
 
 
-KNOWN = "a recipe of mmdeploy has format, size_px, person, threshold, family"
+KNOWN = "mmdeploy accepts format, size_px, person, threshold, family"
 
 
 @pytest.mark.parametrize(
@@ -199,8 +199,8 @@ def with_first_layer(path: Path, *weights: int) -> Path:
         ((8, 12, 3, 3), {"family": "rtmdet"}, "its first layer is that of YOLOX, not of RTMDet"),
         ((8, 3, 3, 3), {}, "its first layer is not that of YOLOX"),
         ((8, 3, 3, 3), {"family": "yolox"}, "its first layer is not that of YOLOX"),
-        ((8, 3, 7, 7), {}, "its first layer of 7 x 7 pixels is that of another network than YOLOX and RTMDet"),
-        ((8, 3, 7, 7), {"family": "rtmdet"}, "such as Faster R-CNN or RetinaNet, whose pixels are not known"),
+        ((8, 3, 7, 7), {}, "its first layer of 7 x 7 pixels is neither YOLOX's nor RTMDet's"),
+        ((8, 3, 7, 7), {"family": "rtmdet"}, "it may be Faster R-CNN or RetinaNet"),
     ],
 )
 def test_the_first_layer_tells_whose_pixels_they_are(tmp_path: Path, weights, said, family):

@@ -136,8 +136,11 @@ def test_right_numbers_are_not_odd(kind):
     assert open_detector(session).oddity(session.answer([0])) is None
 
 
-SIZES = "its boxes end before they begin, as where the last two numbers are width and height"
-PIXELS, SHARES = "its boxes are in pixels, not shares of the picture", "its boxes are shares of the picture, not pixels"
+SIZES = "its boxes end before they begin, as if the last two numbers were width and height"
+PIXELS, SHARES = (
+    "its boxes are in pixels, not fractions of the picture",
+    "its boxes are fractions of the picture, not pixels",
+)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +157,7 @@ PIXELS, SHARES = "its boxes are in pixels, not shares of the picture", "its boxe
             "rf-detr",
             "labels",
             lambda rows: rows.clip(0, 1, out=rows),
-            "its labels are never negative: they are no logits",
+            "its labels are never negative, so they are not logits",
         ),
     ],
 )

@@ -167,8 +167,8 @@ def test_sizes_that_the_file_leaves_open():
     assert (detector.skeleton, detector.people(picture())[2].shape) == ("coco17", (3, 17, 3))
     with pytest.raises(SessionError) as refusal:
         open_detector(open_sizes(14)).people(picture())
-    assert refusal.value.cause == ("canned.onnx: a person of (5,) and (14, 3) numbers, (5,) and (17, 3) were expected")
-    assert refusal.value.remedy == "name the skeleton of the file in its recipe"
+    assert refusal.value.cause == ("canned.onnx: a person has (5,) and (14, 3) values instead of (5,) and (17, 3)")
+    assert refusal.value.remedy == "name the skeleton of the file in its recipe: --set detector.skeleton=NAME"
 
 
 def test_a_file_of_this_format(tmp_path: Path, rng):
@@ -193,15 +193,15 @@ OTHERS = {
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_formats_are_refused(name):
-    with pytest.raises(SessionError, match=r"not a detector of a known format|cannot be used as a detector"):
+    with pytest.raises(SessionError, match=r"not a detector in a known format|cannot be used as a detector"):
         open_detector(Canned(*OTHERS[name]))
 
 
 @pytest.mark.parametrize(
     ("joints", "recipe", "cause"),
     [
-        (21, {}, "21 joints (as of a hand), an order of so many is not known"),
-        (17, {"skeleton": "body25"}, "recipe: body25 has 25 joints, the file 17"),
+        (21, {}, "21 joints (as for a hand), which match no known joint order"),
+        (17, {"skeleton": "body25"}, "recipe: body25 has 25 joints, but the file has 17"),
         (17, {"joint_threshold": 2}, "recipe: joint_threshold: Input should be less than or equal to 1"),
         (17, {"iou": 0.5}, "recipe: iou: Extra inputs are not permitted"),  # the file itself has told people apart
     ],

@@ -200,11 +200,11 @@ OTHERS = {
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_formats_are_refused(name):
-    with pytest.raises(SessionError, match=r"not a detector of a known format|cannot be used as a detector"):
+    with pytest.raises(SessionError, match=r"not a detector in a known format|cannot be used as a detector"):
         open_detector(Canned(*OTHERS[name]), {"format": "ultralytics"})
 
 
-KNOWN = "a recipe of ultralytics has format, size_px, person, threshold, iou"
+KNOWN = "ultralytics accepts format, size_px, person, threshold, iou"
 
 
 @pytest.mark.parametrize(

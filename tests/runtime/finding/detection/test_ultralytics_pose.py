@@ -191,7 +191,7 @@ OTHERS = {
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_formats_are_refused(name):
-    with pytest.raises(SessionError, match=r"not a detector of a known format|cannot be used as a detector"):
+    with pytest.raises(SessionError, match=r"not a detector in a known format|cannot be used as a detector"):
         open_detector(Canned({"images": (1, 3, 64, 96)}, OTHERS[name]))
 
 
@@ -201,5 +201,5 @@ def test_recipes_that_are_refused():
     assert refusal.value.cause == "canned.onnx: recipe: nms: Extra inputs are not permitted"
     assert (
         refusal.value.remedy
-        == "a recipe of ultralytics-pose has format, size_px, threshold, joint_threshold, iou, skeleton, person"
+        == "ultralytics-pose accepts format, size_px, threshold, joint_threshold, iou, skeleton, person"
     )

@@ -216,7 +216,7 @@ OTHERS = {
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_formats_are_refused(name):
-    with pytest.raises(SessionError, match=r"not a detector of a known format|cannot be used as a detector"):
+    with pytest.raises(SessionError, match=r"not a detector in a known format|cannot be used as a detector"):
         open_detector(Canned(*OTHERS[name]), {"format": "yolox"})
 
 
@@ -224,13 +224,13 @@ def test_a_refusal_lists_what_was_found_and_what_was_tried():
     with pytest.raises(SessionError) as refusal:
         open_detector(Canned(*OTHERS["ultralytics"]), {"format": "yolox"})
     assert refusal.value.cause == (
-        "canned.onnx: not a detector of a known format (inputs images float32 [1, 3, 640, 640]; "
+        "canned.onnx: not a detector in a known format (inputs images float32 [1, 3, 640, 640]; "
         "outputs output0 float32 [1, 84, 8400]; tried yolox)"
     )
-    assert refusal.value.remedy == f"give a file in one of the formats {NAMES}, as its exporter writes it"
+    assert refusal.value.remedy == f"give a file in one of the formats {NAMES}, exactly as its exporter writes it"
 
 
-KNOWN = "a recipe of yolox has format, size_px, person, threshold, iou, flip_test, decoded"
+KNOWN = "yolox accepts format, size_px, person, threshold, iou, flip_test, decoded"
 
 
 @pytest.mark.parametrize(

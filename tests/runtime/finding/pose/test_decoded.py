@@ -76,7 +76,7 @@ OTHERS = {
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_formats_are_refused(name):
-    with pytest.raises(SessionError, match=r"not a pose network of a known format|cannot be used as a pose network"):
+    with pytest.raises(SessionError, match=r"not a pose network in a known format|cannot be used as a pose network"):
         open_pose_network(Canned({"input": (1, 3, 128, 96)}, OTHERS[name]))
 
 
@@ -84,4 +84,4 @@ def test_a_pose_network_that_answers_in_shares_of_its_input():
     shares = {"keypoints": np.full((17, 2), 0.5, np.float32), "scores": np.ones(17, np.float32)}
     session = always("input", (192, 256), shares)
     _, outcome = try_pose(session, {})
-    assert (outcome.state, outcome.reason) == ("odd", "its joints are shares of its input, not pixels")
+    assert (outcome.state, outcome.reason) == ("odd", "its joints are fractions of its input, not pixels")

@@ -222,11 +222,11 @@ OTHERS = {
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_formats_are_refused(name):
-    with pytest.raises(SessionError, match=r"not a pose network of a known format|cannot be used as a pose network"):
+    with pytest.raises(SessionError, match=r"not a pose network in a known format|cannot be used as a pose network"):
         open_pose_network(Canned(*OTHERS[name]))
 
 
-KNOWN = "a recipe of heatmaps has format, size_px, threshold, flip_test, least_score, skeleton, decode, sigma"
+KNOWN = "heatmaps accepts format, size_px, threshold, flip_test, least_score, skeleton, decode, sigma"
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,11 @@ KNOWN = "a recipe of heatmaps has format, size_px, threshold, flip_test, least_s
     [
         ({"decode": "half"}, "recipe: decode: Input should be 'quarter', 'dark' or 'udp'", KNOWN),
         ({"sigma": 4}, "recipe: sigma: Input should be 2 or 3", KNOWN),
-        ({"skeleton": "body25"}, "recipe: body25 has 25 joints, the file 17", "name the skeleton of the file, or none"),
+        (
+            {"skeleton": "body25"},
+            "recipe: body25 has 25 joints, but the file has 17",
+            "name the skeleton of the file, or leave skeleton out",
+        ),
     ],
 )
 def test_recipes_that_are_refused(recipe, cause, remedy):

@@ -215,7 +215,7 @@ APART = ("other names", "ratios differ")
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_formats_are_refused(name):
     with pytest.raises(
-        SessionError, match=r"not a pose network of a known format|cannot be used as a pose network"
+        SessionError, match=r"not a pose network in a known format|cannot be used as a pose network"
     ) as refusal:
         open_pose_network(Canned(*OTHERS[name]))
     other = "export it with the outputs simcc_x" if name in APART else "give a file in one of the formats simcc"
@@ -226,25 +226,25 @@ def test_a_refusal_lists_what_was_found_and_what_was_tried():
     with pytest.raises(SessionError) as refusal:
         open_pose_network(Canned(*OTHERS["one axis"]))
     assert refusal.value.cause == (
-        "canned.onnx: not a pose network of a known format (inputs input float32 [1, 3, 256, 192]; "
-        "outputs simcc_x float32 [1, 17, 384]; tried simcc, decoded, heatmaps)"
+        "canned.onnx: not a pose network in a known format (inputs input float32 [1, 3, 256, 192]; "
+        "outputs simcc_x float32 [1, 17, 384]; tried simcc, decoded, heatmaps, blazepose)"
     )
 
 
-ORDERS = "give a network with the joints of one of blazepose33, body25, coco17, coco18, crowdpose14, halpe26, smpl30"
+ORDERS = "give a network with one of these skeletons: blazepose33, body25, coco17, coco18, crowdpose14, halpe26, smpl30"
 KNOWN = "known: blazepose33, body25, coco17, coco18, crowdpose14, halpe26, smpl30"
 
 
 @pytest.mark.parametrize(
     ("joints", "recipe", "cause", "remedy"),
     [
-        (21, {}, "21 joints (as of a hand), an order of so many is not known", ORDERS),
+        (21, {}, "21 joints (as for a hand), which match no known joint order", ORDERS),
         (17, {"skeleton": "hand"}, "recipe: unknown skeleton 'hand'", KNOWN),
-        (17, {"skeleton": "body25"}, "recipe: body25 has 25 joints, the file 17",
-         "name the skeleton of the file, or none"),
-        (17, {"format": "dark"}, "unknown pose network format 'dark'", "known: simcc, decoded, heatmaps"),
+        (17, {"skeleton": "body25"}, "recipe: body25 has 25 joints, but the file has 17",
+         "name the skeleton of the file, or leave skeleton out"),
+        (17, {"format": "dark"}, "unknown pose network format 'dark'", "known: simcc, decoded, heatmaps, blazepose"),
         (17, {"threshold": -1}, "recipe: threshold: Input should be greater than or equal to 0",
-         "a recipe of simcc has format, size_px, threshold, flip_test, least_score, skeleton"),
+         "simcc accepts format, size_px, threshold, flip_test, least_score, skeleton"),
     ],
 )  # fmt: skip
 def test_recipes_that_are_refused(joints, recipe, cause, remedy):
