@@ -93,7 +93,7 @@ class MemoryBank(nn.Module):
         """Start from rows that are like each other where the kernels are near each other (own).
 
         A kernel's row is a wave over the body at rest, to which its limb and the orientation bin add a direction each.
-        With the published start every row is nearly the same, and an extractor needs long to pull them apart.
+        In the published start every row is nearly the same.
 
         Args:
             rest_m: (K, 3) kernels on the body at rest.
