@@ -174,8 +174,7 @@ def test_a_network_that_finds_nobody_proves_nothing(bundle: Bundle, tmp_path: Pa
     with pytest.raises(VerificationError) as refused:
         jd.build_engine(blind.path, network="detector", backend="onnxruntime")
     assert refused.value.cause == (
-        "detector.fp16.onnx: detector.onnx itself finds nothing in the picture inside this package that it could be "
-        "compared by"
+        "detector.fp16.onnx: detector.onnx itself finds nothing in the picture inside this package to compare"
     )
     assert refused.value.remedy == "give a photo of fully visible people: --try PHOTO"
 
