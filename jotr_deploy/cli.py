@@ -28,14 +28,12 @@ class Verb(NamedTuple):
 
 VERBS = {
     "export": Verb("verbs.export", "export", "Turn a checkpoint into a verified ONNX bundle."),
-    "add": Verb(
-        "verbs.add", "add", "Put a detector and a 2-D pose network of your own, or BlazePose's, into a bundle."
-    ),
+    "add": Verb("verbs.add", "add", "Add your own detector and 2-D pose network, or BlazePose's, to a bundle."),
     "run": Verb("verbs.run", "run", "Recover the people in an image, a folder, a glob, a video or a camera stream."),
     "fetch": Verb(
         "verbs.fetch",
         "fetch",
-        "Fetch networks that find people in photographs: Apache-2.0, from your package index, 36 MB.",
+        "Fetch networks that find people in photographs (Apache-2.0, 36 MB, from your package index).",
     ),
     "bench": Verb("verbs.bench", "bench", "Measure the latency of every engine of a bundle and the stages of a frame."),
     "view": Verb("verbs.view", "view", "Show the meshes of a run in the browser, with camera, pictures and joints."),
@@ -99,7 +97,9 @@ def _mistake(error: Exception) -> JotrDeployError | None:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         with suppress(OSError):  # Python would flush the rest at exit, and fail again
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return JotrDeployError(f"the output cannot be written ({error.strerror})", "send it where there is room")
+        return JotrDeployError(
+            f"the output cannot be written ({error.strerror})", "redirect it to a disk with free space"
+        )
     return error if isinstance(error, JotrDeployError) else None
 
 
