@@ -41,6 +41,7 @@ def export_bundle(
     extra_regressor: str | Path | None = None,
     vposer: str | Path | None = None,
     with_body: bool = True,
+    features: str | Path | None = None,
     sampling: Sampling = "function",
     replace: bool = False,
     say: Say = lambda step: None,
@@ -54,12 +55,13 @@ def export_bundle(
         extra_regressor: published `J_regressor_extra.npy`, for the head top.
         vposer: VPoser v1.0 folder; by default the checkpoint's.
         with_body: False leaves the body out; such a bundle gives poses and shapes but no meshes.
+        features: weights of a run of the task `features`, for the fit; they need the body they were trained with.
         sampling: "function" keeps the sampling operator as a node with its body, "inline" uses standard operators only.
         replace: overwrite an existing bundle.
         say: see `Say`.
 
     Raises:
-        CheckpointError, BodyFileError: a file that cannot be read or does not fit.
+        CheckpointError, BodyFileError, FitError: a file that cannot be read or does not fit.
         VerificationError: the ONNX file differs from PyTorch by more than the limit; no bundle is left.
         OutputError: `output` exists or cannot be written.
     """
@@ -72,7 +74,7 @@ def export_bundle(
         loaded = load_stand_in(with_body=with_body)
     else:
         loaded = load_network(Path(checkpoint), _path(body), _path(extra_regressor), _path(vposer), with_body=with_body)
-    return export(loaded, Path(output), sampling, replace=replace, say=say)
+    return export(loaded, Path(output), sampling, replace=replace, say=say, features=_path(features))
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,15 @@ from jotr_deploy.support.writing import folder_made, output_errors, written_asid
 MANIFEST = "bundle.json"
 STARTER = "starter"
 """The word for the bundle inside this package, accepted wherever a bundle is named, if the package has one."""
-FORMAT = 3
-"""2: `align`; 3: `model.crop_factor`. Older manifests are accepted, and written in the newest format."""
+FORMAT = 4
+"""2: `align`; 3: `model.crop_factor`; 4: the roles of a fit. Older manifests are accepted, and
+written in the newest format."""
 STAND_IN_LABEL = "stand-in body"
 """Label of a bundle whose meshes are those of the body inside this package."""
 _EXPORT_AGAIN = "export it again: jotr-deploy export CHECKPOINT -o BUNDLE"
+FIT_ROLES = ("features", "kernels", "bank")
+"""Of the files of a fit (docs/fitting.md), which come into a bundle together."""
+FEATURES_AGAIN = "put trained features in: jotr-deploy add BUNDLE --features WEIGHTS"
 
 
 Line = Annotated[str, AfterValidator(one_line)]
@@ -57,7 +61,7 @@ class Error(_Strict):
 class FileEntry(_Strict):
     """One file of the bundle."""
 
-    role: Literal["mesh", "faces", "detector", "pose"]
+    role: Literal["mesh", "faces", "detector", "pose", "features", "kernels", "bank"]
     name: str
     sha256: str
     precision: Line | None = None
@@ -76,7 +80,7 @@ class FileEntry(_Strict):
 class Manifest(_Strict):
     """`bundle.json`: no timestamps, no timings; unknown fields are refused."""
 
-    format: Literal[1, 2, 3] = 3
+    format: Literal[1, 2, 3, 4] = 4
     model: ModelConfig
     source_sha256: str
     labels: tuple[Line, ...] = ()
@@ -156,6 +160,8 @@ class Bundle:
 
 def _again(role: str) -> str:
     """The command that adds a file of this role to a bundle."""
+    if role in FIT_ROLES:
+        return FEATURES_AGAIN
     return f"put it in: jotr-deploy add BUNDLE --{role} FILE" if role in ("detector", "pose") else _EXPORT_AGAIN
 
 

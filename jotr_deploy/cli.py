@@ -28,7 +28,11 @@ class Verb(NamedTuple):
 
 VERBS = {
     "export": Verb("verbs.export", "export", "Turn a checkpoint into a verified ONNX bundle."),
-    "add": Verb("verbs.add", "add", "Add your own detector and 2-D pose network, or BlazePose's, to a bundle."),
+    "add": Verb(
+        "verbs.add",
+        "add",
+        "Add your own detector and 2-D pose network, or BlazePose's, to a bundle; or features for the fit.",
+    ),
     "run": Verb("verbs.run", "run", "Recover the people in an image, a folder, a glob, a video or a camera stream."),
     "fetch": Verb(
         "verbs.fetch",

@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 import onnx
 
-from jotr_deploy.bundle import FileEntry, Licence, Manifest, new_directory, sha256_of, write_manifest
+from jotr_deploy.bundle import FileEntry, Licence, Manifest, new_directory, open_bundle, sha256_of, write_manifest
 from jotr_deploy.engines.fp16_weights import halve_weights
 from jotr_deploy.engines.verify import measure, require, vertices_error
 from jotr_deploy.export.assemble import STAND_IN_BODY, load_network
+from jotr_deploy.export.features import add_features
 from jotr_deploy.export.to_bundle import FACES, MESH, torch_network
 from jotr_deploy.export.to_onnx import export_onnx
 from jotr_deploy.runtime.sessions import open_session
@@ -45,10 +46,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Make the starter bundle from training runs.")
     parser.add_argument("runs", type=Path, help="folder of the runs, each with weights.pt")
     parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--features", type=Path, help="weights.pt of a run of the task features, for the fit")
     parser.add_argument("--card", type=Path, help="model card, to lie beside the files as CARD.md")
     arguments = parser.parse_args()
     with new_directory(arguments.output, replace=True) as directory:
         make(arguments.runs, directory)
+        if arguments.features is not None:
+            add_features(open_bundle(directory), arguments.features, halved=True)
         if arguments.card is not None:
             shutil.copyfile(arguments.card, directory / "CARD.md")
     for path in sorted(arguments.output.iterdir()):

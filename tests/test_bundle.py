@@ -147,10 +147,10 @@ def test_a_manifest_of_an_older_format_is_read_with_defaults_and_written_as_the_
          AGAIN),
         (b"null", "{m}: manifest: Input should be a valid dictionary or instance of Manifest", AGAIN),
         (b"{}", "{m}: model: Field required", AGAIN),
-        ({"format": 4, "anything": 1}, "{b}: bundle format 4, this version reads up to 3",
+        ({"format": 5, "anything": 1}, "{b}: bundle format 5, this version reads up to 4",
          "upgrade: git pull, then pip install . in a clone of jotr-deploy"),
-        ({"format": 0}, "{m}: format: Input should be 1, 2 or 3", AGAIN),
-        ({"format": "new"}, "{m}: format: Input should be 1, 2 or 3", AGAIN),
+        ({"format": 0}, "{m}: format: Input should be 1, 2, 3 or 4", AGAIN),
+        ({"format": "new"}, "{m}: format: Input should be 1, 2, 3 or 4", AGAIN),
         ({"colour": "red"}, "{m}: colour: Extra inputs are not permitted", AGAIN),
         ({"model": {"heads": 3}},
          "{m}: model: d_model 256 must be a multiple of heads (3) and of 4", AGAIN),
@@ -158,7 +158,8 @@ def test_a_manifest_of_an_older_format_is_read_with_defaults_and_written_as_the_
          "{m}: model.crop_factor: Input should be greater than or equal to 1", AGAIN),
         ({"files": [{"role": "mesh", "name": "mesh.onnx"}]}, "{m}: files.0.sha256: Field required", AGAIN),
         ({"files": [{"role": "cook", "name": "x", "sha256": "x"}]},
-         "{m}: files.0.role: Input should be 'mesh', 'faces', 'detector' or 'pose'", AGAIN),
+         "{m}: files.0.role: Input should be 'mesh', 'faces', 'detector', 'pose', 'features', 'kernels' or 'bank'",
+         AGAIN),
     ],
 )  # fmt: skip
 def test_manifests_that_are_refused(tmp_path: Path, content: Any, cause: str, remedy: str) -> None:

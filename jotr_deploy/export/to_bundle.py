@@ -11,9 +11,19 @@ import numpy as np
 import onnx
 import torch
 
-from jotr_deploy.bundle import STAND_IN_LABEL, FileEntry, Licence, Manifest, new_directory, sha256_of, write_manifest
+from jotr_deploy.bundle import (
+    STAND_IN_LABEL,
+    Bundle,
+    FileEntry,
+    Licence,
+    Manifest,
+    new_directory,
+    sha256_of,
+    write_manifest,
+)
 from jotr_deploy.engines.verify import Difference, measure, require, vertices_error
 from jotr_deploy.export.assemble import Loaded
+from jotr_deploy.export.features import add_features
 from jotr_deploy.export.plausibility import plausibility
 from jotr_deploy.export.to_onnx import export_onnx
 from jotr_deploy.model.jotr import INPUTS, JOTR
@@ -50,15 +60,22 @@ def torch_network(model: JOTR) -> Callable[[Mapping[str, Array]], dict[str, Arra
 
 
 def export_bundle(
-    loaded: Loaded, output: Path, sampling: Sampling = "function", replace: bool = False, say: Say = lambda step: None
+    loaded: Loaded,
+    output: Path,
+    sampling: Sampling = "function",
+    replace: bool = False,
+    say: Say = lambda step: None,
+    features: Path | None = None,
 ) -> Exported:
     """Write and verify a bundle, then move it to its final name.
 
     The file is checked in plain ONNX Runtime at batch 1, 3 and 8 against the unfused PyTorch network. Notes of the
-    result name parts that look wrong, judged by a picture whose people are known.
+    result name parts that look wrong, judged by a picture whose people are known. `features`, weights of a run of the
+    task of that name, are put in with all that the fit needs.
 
     Raises:
         VerificationError: above the limits; no bundle is left.
+        FitError: features that cannot be read, or of another body; no bundle is left.
         OutputError: `output` exists or cannot be written.
     """
     with new_directory(output, replace) as directory:
@@ -84,6 +101,10 @@ def export_bundle(
             files=tuple(files),
         )
         write_manifest(directory, manifest)
+        licences = loaded.licences
+        if features is not None:
+            added = add_features(Bundle(directory, manifest), features, say=say)
+            licences = added.bundle.manifest.licences
         size = sum(path.stat().st_size for path in directory.iterdir())
     return Exported(
         output,
@@ -91,7 +112,7 @@ def export_bundle(
         size,
         loaded.labels,
         (*loaded.notes, *doubts),
-        loaded.licences,
+        licences,
         has_body=loaded.faces is not None,
     )
 

@@ -33,7 +33,7 @@ def export_onnx(model: JOTR, sampling: Sampling = "function") -> onnx.ModelProto
     with torch.no_grad():
         fused = fuse(model.eval())
     proto = _trace(fused)
-    _name_nodes(proto.graph)
+    name_nodes(proto.graph)
     attach(proto)
     forget_where_it_came_from(proto, "jotr")
     onnx.checker.check_model(proto, full_check=True)
@@ -91,7 +91,7 @@ def traced(
     return proto
 
 
-def _name_nodes(graph: onnx.GraphProto) -> None:
+def name_nodes(graph: onnx.GraphProto) -> None:
     """Name every node by module scope and operator, `backbone.layer1.0.conv1/Conv`: later passes choose by scope."""
     weights = {tensor.name for tensor in graph.initializer}
     scope_of: dict[str, str] = {}

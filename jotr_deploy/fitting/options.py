@@ -70,7 +70,7 @@ PRESETS: dict[str, FitOptions] = {
         objective="softmax", rendering="release", q_max=_RELEASE_Q, q_mask=_RELEASE_Q, per_ray=10, rate=0.02,
         mirror="fitted", largest_beta=3.0,
     ),
-    "default": FitOptions(),
+    "default": FitOptions(weights=Weights(joints=0.0)),  # joints with errors cost more than they bring
 }  # fmt: skip
 """Presets of the release, and this project's own."""
 

@@ -10,7 +10,7 @@ from jotr_deploy.config import ModelConfig
 HEATMAPS = 30
 SIGMA_CELLS = 2.5
 
-_STAGES = {
+STAGES = {
     10: (1, 1, 1, 1),
     18: (2, 2, 2, 2),
     34: (3, 4, 6, 3),
@@ -18,6 +18,7 @@ _STAGES = {
     101: (3, 4, 23, 3),
     152: (3, 8, 36, 3),
 }
+"""Blocks of each stage, by depth."""
 
 
 def draw_heatmaps(joints: Tensor, mask: Tensor, side: int) -> Tensor:
@@ -92,7 +93,7 @@ class Backbone(nn.Module):
         # The stem divides by 4 and stages 2 and 3 by 4 more; the last stage makes up the rest.
         strides = (1, 2, 2, config.crop_side // (16 * config.voxel_grid))
         channels = width
-        for stage, (count, stride) in enumerate(zip(_STAGES[config.backbone_depth], strides, strict=True), 1):
+        for stage, (count, stride) in enumerate(zip(STAGES[config.backbone_depth], strides, strict=True), 1):
             blocks = []
             for index in range(count):
                 blocks.append(block(channels, width * 2 ** (stage - 1), stride if index == 0 else 1))

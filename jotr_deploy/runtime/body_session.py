@@ -65,10 +65,10 @@ def open_body(bundle: Bundle, threads: int | None = None) -> Body:
     with tempfile.TemporaryDirectory(prefix="jotr-deploy-body-") as folder:  # engines read the file when they open it
         alone = Path(folder) / "body.onnx"
         onnx.save(graph, alone)
-        return Body(open_session(alone, device="cpu", threads=threads), _weights_of(graph))
+        return Body(open_session(alone, device="cpu", threads=threads), weights_of(graph))
 
 
-def _weights_of(model: Any) -> dict[str, Array]:
+def weights_of(model: Any) -> dict[str, Array]:
     """The arrays of the body in a graph, by their names in the network."""
     from onnx import numpy_helper
 

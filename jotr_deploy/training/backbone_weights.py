@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from jotr_deploy.body.tensors import read_tensors
 from jotr_deploy.errors import CheckpointError
-from jotr_deploy.model.backbone import Backbone
 
 _REMEDY = "give a state dict under torchvision's names (conv1.weight ... layer4.2.bn3.bias), tensors only"
 _OWN = "heatmap_fusion."
 
 
-def load_backbone(backbone: Backbone, path: Path) -> None:
+def load_backbone(backbone: nn.Module, path: Path) -> None:
     """Fill a backbone in place, except for the layer that takes the heat maps.
 
     Args:
-        backbone: to fill.
+        backbone: to fill; a ResNet under torchvision's names.
         path: a state dict, or one under `network`; prefixes `module.` and `backbone.` are dropped, entries
             other than those of the ResNet are ignored.
 

@@ -43,7 +43,8 @@ BOX_ERROR = 0.06
 """Error of the box given to the pose network: standard deviation of each edge, as a share of its side."""
 USES, LAG = 8, 256
 """Times that a drawn person is trained on, and the number of people in between."""
-_MARGIN = 1.3  # size of the drawn picture over the crop, for rotation and shifts
+MARGIN = 1.3
+"""Size of the drawn picture over the crop, for rotation and shifts."""
 _SCALE, _SHIFT = 0.15, 0.05  # the crop varies by this share of its side
 _TURN_RAD, _TURNED = np.deg2rad(15), 0.6
 _COLOUR = 0.2
@@ -57,6 +58,8 @@ class Person:
     """
 
     image: Array  # (M, M, 3) uint8 RGB
+    own: Array  # (M, M) uint8, how much of a pixel is this person, 0..255
+    focal_px: float  # of the camera
     joints_px: Array  # (30, 2)
     visible: Array  # (30,) bool
     inside: Array  # (30,) bool, in the scene's picture
@@ -82,7 +85,7 @@ class SceneSamples:
 
     def __post_init__(self) -> None:
         draw = partial(
-            draw_person, self.seed, side=round(self.crop_side * _MARGIN), crop_factor=self.crop_factor, pose=self.pose
+            draw_person, self.seed, side=round(self.crop_side * MARGIN), crop_factor=self.crop_factor, pose=self.pose
         )
         object.__setattr__(self, "_people", Reused(draw, USES, LAG))
 
@@ -118,7 +121,7 @@ class SceneSamples:
 
 
 def draw_person(seed: int, number: int, side: int, crop_factor: float, pose: Pose | None = None) -> Person:
-    """Draw a person of a scene in a picture of `side` pixels that shows `_MARGIN` times the crop."""
+    """Draw a person of a scene in a picture of `side` pixels that shows `MARGIN` times the crop."""
     rng = np.random.default_rng((seed, number, 0))
     scene = draw_scene(seed, number)
     cut, person = somebody(rng, scene, side, crop_factor)
@@ -135,6 +138,8 @@ def draw_person(seed: int, number: int, side: int, crop_factor: float, pose: Pos
     turn = looking_at((cut.box_px[:2] + cut.box_px[2:]) / 2, known.focal_px, known.principal_px)
     return Person(
         image=np.ascontiguousarray(cut.image_bgr[..., ::-1]),
+        own=cut.own,
+        focal_px=float(known.focal_px * affine[0, 0]),
         joints_px=transform_px(affine, np.asarray(known.joints_px[0], np.float64)),
         visible=known.joints_visible[0],
         inside=np.asarray(((everybody_px[person] >= 0) & (everybody_px[person] < (width, height))).all(-1)),
@@ -152,7 +157,7 @@ def somebody(rng: np.random.Generator, scene: Scene, side: int, crop_factor: flo
     """Picture and number of a person of the scene who is visible enough, or of the most visible one."""
     seen: list[tuple[float, int, Crop]] = []
     for person in rng.permutation(len(scene)):
-        cut = crop(scene, int(person), side, margin=_MARGIN, crop_factor=crop_factor)
+        cut = crop(scene, int(person), side, margin=MARGIN, crop_factor=crop_factor)
         seen.append((float(cut.labels.visible_fraction[0]), int(person), cut))
         if seen[-1][0] >= LEAST_VISIBLE:
             break
@@ -169,6 +174,7 @@ def mirrored(person: Person) -> Person:
     return replace(
         person,
         image=person.image[:, ::-1],
+        own=person.own[:, ::-1],
         joints_px=_mirrored_px(person.joints_px[_MIRRORED], last),
         visible=person.visible[_MIRRORED],
         inside=person.inside[_MIRRORED],
@@ -188,17 +194,22 @@ def vary(rng: np.random.Generator, person: Person, crop_side: int) -> Person:
     """Rotate about the optical axis, shift, scale and recolour, giving a crop of `crop_side` pixels."""
     drawn_side = person.image.shape[0]
     angle = _TURN_RAD * np.clip(rng.normal(), -2, 2) * (rng.random() < _TURNED)
-    scale = crop_side / drawn_side * _MARGIN * np.exp(rng.uniform(-_SCALE, _SCALE))
-    centre = drawn_side / 2 + drawn_side / _MARGIN * rng.uniform(-_SHIFT, _SHIFT, 2)
+    scale = crop_side / drawn_side * MARGIN * np.exp(rng.uniform(-_SCALE, _SCALE))
+    centre = drawn_side / 2 + drawn_side / MARGIN * rng.uniform(-_SHIFT, _SHIFT, 2)
     turn = matrix_from_axis_angle(np.array([0, 0, angle]))
     affine = np.zeros((2, 3))
     affine[:, :2] = scale * turn[:2, :2]
     affine[:, 2] = crop_side / 2 - affine[:, :2] @ centre
-    image = cv2.warpAffine(person.image, affine, (crop_side, crop_side), flags=cv2.INTER_LINEAR)
+    image, own = (
+        cv2.warpAffine(each, affine, (crop_side, crop_side), flags=cv2.INTER_LINEAR)
+        for each in (person.image, person.own)
+    )
     colour = rng.uniform(1 - _COLOUR, 1 + _COLOUR, 3)
     return replace(
         person,
         image=np.clip(image * colour.astype(np.float32), 0, 255).astype(np.uint8),
+        own=own,
+        focal_px=float(person.focal_px * scale),
         joints_px=transform_px(affine, person.joints_px),
         others_px=transform_px(affine, person.others_px),
         found_px=transform_px(affine, person.found_px),

@@ -30,6 +30,9 @@ def export(
         Path | None, typer.Option(help="Published J_regressor_extra.npy, for the head-top joint.")
     ] = None,
     vposer: Annotated[Path | None, typer.Option(help="VPoser v1.0 folder; overrides the checkpoint's.")] = None,
+    features: Annotated[
+        Path | None, typer.Option(help="weights.pt of a run of the task features, for the fit.")
+    ] = None,
     no_body: Annotated[
         bool, typer.Option("--no-body", help="Export without the body: pose, shape and camera only.")
     ] = False,
@@ -44,7 +47,7 @@ def export(
         raise JotrDeployError("no checkpoint is given", "give one, or --stand-in for random weights")
     assets = {"--body": body, "--extra-regressor": extra_regressor}
     exclusive("--stand-in", stand_in, {"CHECKPOINT": checkpoint, **assets, "--vposer": vposer})
-    exclusive("--no-body", no_body, assets)
+    exclusive("--no-body", no_body, {**assets, "--features": features})
     choice("--sampling", sampling, tuple(SAMPLINGS))
     needs("export", "torch", "onnxscript", "onnxruntime")
     from jotr_deploy.api import export_bundle
@@ -52,7 +55,7 @@ def export(
     with steps() as say:
         exported = export_bundle(
             checkpoint, output, body=body, extra_regressor=extra_regressor, vposer=vposer, with_body=not no_body,
-            sampling=sampling, replace=force, say=say,  # type: ignore[arg-type]
+            features=features, sampling=sampling, replace=force, say=say,  # type: ignore[arg-type]
         )  # fmt: skip
     if as_json:
         print_json({

@@ -207,7 +207,7 @@ def not_added(cli: Cli, files: Path) -> Callable[..., tuple[str, str]]:
     ("arguments", "cause", "remedy"),
     [
         pytest.param([], "neither a detector nor a pose network is given",
-                     "give --detector FILE, --pose FILE or both, or --people blazepose",
+                     "give --detector FILE, --pose FILE or both, --people blazepose, or --features WEIGHTS",
                      id="nothing"),
         pytest.param(["--detector", "{p}/gone.onnx"], "{p}/gone.onnx: no such network file",
                      "give a file that ends in .engine, .onnx, .plan", id="missing"),

@@ -12,7 +12,7 @@ from jotr_deploy.datasets.synthetic.labels import Labels, bodies, joints_px, lab
 from jotr_deploy.datasets.synthetic.render import Rendered, rendered, shade, window_view
 from jotr_deploy.datasets.synthetic.scene import Scene
 from jotr_deploy.datasets.synthetic.viewpoint import View, whole_picture
-from jotr_deploy.datasets.synthetic.visibility import trace
+from jotr_deploy.datasets.synthetic.visibility import Traced, trace
 from jotr_deploy.geometry.crop import crop_from_image, square_box, transform_px
 from jotr_deploy.support.aliases import Array
 
@@ -24,6 +24,7 @@ class Crop:
     """Training crop. Labels, joints and boxes are in pixels of the picture."""
 
     image_bgr: Array  # (S, S, 3) uint8, black outside the picture
+    own: Array  # (S, S) uint8, how much of a pixel is this person and nothing before them, 0..255
     box_px: Array  # (4,) float32 square: crop_from_image(box_px, S) leads to the crop
     labels: Labels  # of this person, P = 1; parts outside the crop are not visible
     people_joints_px: Array  # (P, 30, 2) float32 of everybody, in the scene's order
@@ -60,18 +61,30 @@ def crop(
         traced = trace(scene, view)
         crop_from_view = affine.copy()
         crop_from_view[:, 2] += affine[:, :2] @ (view.x_px, view.y_px)
-        image = cv2.warpAffine(shade(scene, view, traced), crop_from_view, (side, side), flags=cv2.INTER_LINEAR)
+        image, own = (
+            cv2.warpAffine(each, crop_from_view, (side, side), flags=cv2.INTER_LINEAR)
+            for each in (shade(scene, view, traced), _own(traced, person))
+        )
     else:
         view, (x, y) = window_view(box, side, scene.size_px)
         traced = trace(scene, view)
-        image = np.zeros((side, side, 3), np.uint8)
-        image[y : y + view.size_px[1], x : x + view.size_px[0]] = shade(scene, view, traced)
+        image, own = np.zeros((side, side, 3), np.uint8), np.zeros((side, side), np.uint8)
+        at = slice(y, y + view.size_px[1]), slice(x, x + view.size_px[0])
+        image[at], own[at] = shade(scene, view, traced), _own(traced, person)
     found = labels_in(scene, np.array([person]), known, view, traced)
     in_crop = transform_px(affine, known.joints_px)
     found.joints_visible[...] &= ((in_crop >= 0) & (in_crop < side)).all(-1)
     coarse_px = scene.camera.project_px(scene.coarse_m)
     boxes = np.concatenate([coarse_px.min(1), coarse_px.max(1)], 1).astype(np.float32)
-    return Crop(image, box, found, joints_px(scene), boxes)
+    return Crop(image, own, box, found, joints_px(scene), boxes)
+
+
+def _own(traced: Traced, person: int) -> Array:
+    """(h, w) uint8 of a traced view, see `Crop.own`: the mean of a pixel's four samples."""
+    samples = traced.owner(traced.layer) == person
+    height, width = samples.shape
+    share: Array = samples.reshape(height // 2, 2, width // 2, 2).mean((1, 3))
+    return (255 * share).astype(np.uint8)
 
 
 def picture(scene: Scene) -> tuple[Rendered, Labels]:

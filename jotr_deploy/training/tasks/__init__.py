@@ -51,7 +51,8 @@ class Task(Protocol):
 
 
 _MODULES = {
-    name: f"jotr_deploy.training.tasks.{name}_task" for name in ("jotr", "mesh", "qat", "prior", "detector", "pose")
+    name: f"jotr_deploy.training.tasks.{name}_task"
+    for name in ("jotr", "mesh", "qat", "prior", "detector", "pose", "features")
 }
 
 

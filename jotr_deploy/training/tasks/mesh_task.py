@@ -23,6 +23,7 @@ from jotr_deploy.skeletons import JOTR15_IN_SMPL30
 from jotr_deploy.support.aliases import Array
 from jotr_deploy.training.contrastive import contrast
 from jotr_deploy.training.found_joints import FoundJoints
+from jotr_deploy.training.held_norms import hold_norms
 from jotr_deploy.training.losses import AutomaticWeighting, Found, Truth, mesh_losses, nearer_turn
 from jotr_deploy.training.mesh_samples import SceneSamples
 from jotr_deploy.training.parallel import gathered
@@ -64,9 +65,8 @@ class MeshModel(nn.Module):
     def train(self, mode: bool = True) -> MeshModel:
         """The usual, but frozen batch norms stay in evaluation mode."""
         super().train(mode)
-        for module in self.modules():
-            if self.freeze_bn and isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+        if self.freeze_bn:
+            hold_norms(self)
         return self
 
     def forward(self, image: Tensor, joints: Tensor, joints_mask: Tensor) -> tuple[Found, Tensor]:
