@@ -31,7 +31,7 @@ from jotr_deploy.profiling.eager import EAGER
 from jotr_deploy.profiling.environment import environment, load_average
 from jotr_deploy.profiling.interleave import collect, timed, warm_up
 from jotr_deploy.profiling.networks import Network, open_networks
-from jotr_deploy.profiling.quiet import Judge
+from jotr_deploy.profiling.quiet_samples import Judge
 from jotr_deploy.profiling.timed_picture import open_scene
 
 BATCHES = (1, 8)

@@ -29,7 +29,7 @@ from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.finding.blazepose.landmarks import BlazeLandmarks
 from jotr_deploy.runtime.finding.blazepose.person_detector import BlazeDetector
 from jotr_deploy.runtime.finding.blazepose.source import BlazePose, BlazePosePeople
-from jotr_deploy.runtime.finding.fetched import fetched_people
+from jotr_deploy.runtime.finding.fetched_networks import fetched_people
 from jotr_deploy.runtime.finding.people_source import KeypointPeople
 from jotr_deploy.runtime.joint_files.keypoint_file import read_keypoints
 from jotr_deploy.runtime.motion.tracking import Tracker

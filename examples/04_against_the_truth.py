@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from jotr_deploy.bundle import open_bundle
+from jotr_deploy.evaluation.end_to_end import open_people
 from jotr_deploy.evaluation.held_out_scenes import SEED, held_out
 from jotr_deploy.evaluation.matching import clipped, match
 from jotr_deploy.evaluation.measured_people import Samples
-from jotr_deploy.evaluation.pixels import open_people
 from jotr_deploy.runtime.crops import make_crops
 from jotr_deploy.runtime.mesh import MeshNetwork
 from jotr_deploy.runtime.sessions import open_session

@@ -37,7 +37,7 @@ VERBS = {
     "fetch": Verb(
         "verbs.fetch",
         "fetch",
-        "Fetch networks that find people in photographs: Apache-2.0, from your package index, 36 MB.",
+        "Fetch networks that find people in photographs (Apache-2.0, 36 MB, from your package index).",
     ),
     "bench": Verb("verbs.bench", "bench", "Measure the latency of every engine of a bundle and the stages of a frame."),
     "view": Verb("verbs.view", "view", "Show the meshes of a run in the browser, with camera, pictures and joints."),
@@ -101,7 +101,9 @@ def _mistake(error: Exception) -> JotrDeployError | None:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         with suppress(OSError):  # Python would flush the rest at exit, and fail again
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return JotrDeployError(f"the output cannot be written ({error.strerror})", "send it where there is room")
+        return JotrDeployError(
+            f"the output cannot be written ({error.strerror})", "redirect it to a disk with free space"
+        )
     return error if isinstance(error, JotrDeployError) else None
 
 

@@ -26,8 +26,8 @@ INTRODUCTION = """\
 Made by `scripts/write_cli_reference.py` from the command line itself; don't edit it by hand.
 
 `--help` after a verb shows the same in a terminal, `jotr-deploy --version` the version. `--debug`, anywhere in a
-command, adds the stack to an error. Exit codes: 0 is success; 1 a bug; 2 something that you can mend, with one line of
-cause and one of remedy; 3 a `run --strict` that has something to look at; 130 Ctrl-C.
+command, adds the traceback to an error. Exit codes: 0 is success; 1 a bug; 2 an error that you can fix, with one line
+of cause and one of remedy; 3 a `run --strict` that has something to look at; 130 Ctrl-C.
 """
 KINDS = {int: "N", float: "X", Path: "PATH", str: "TEXT"}
 

@@ -260,7 +260,7 @@ def write_yolox_of_any_size(path: Path, batch: int | str = "batch") -> Path:
     constants = {
         "flat": np.array([0, 3, -1]),
         "colours": np.zeros((3, 6), np.float32),
-        "nothing": np.float32([0.5, 0.5, 0, 0, 0, 1]),
+        "nothing": np.float32([0.5, 0.5, -1e-9, 0, 0, 1]),  # a logarithm may be negative, a share of the picture not
     }  # the middle of the cell, its size, of class 0
     constants["colours"][:, 4] = 1 / 255 / 3
     nodes = []

@@ -127,9 +127,7 @@ def body_from_arrays(
         checked[name] = np.ascontiguousarray(array, np.int32 if name == "f" else np.float32)
     tall_m = float(np.ptp(checked["v_template"], axis=0).max())
     if not _LEAST_M < tall_m < _MOST_M:
-        raise BodyFileError(
-            f"{where}: its body is {tall_m:.3g} m from end to end: not SMPL's, which is in metres", _REGISTER
-        )
+        raise BodyFileError(f"{where}: the body measures {tall_m:.3g} m; SMPL files are in metres", _REGISTER)
     if checked["f"].min() < 0 or checked["f"].max() >= VERTICES:
         raise BodyFileError(f"{where}: f names vertices outside 0..{VERTICES - 1}", _REGISTER)
     tree = np.asarray(arrays["kintree_table"])

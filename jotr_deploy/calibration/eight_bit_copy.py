@@ -13,7 +13,7 @@ import onnx
 
 from jotr_deploy.bundle import Bundle, Error, FileEntry, replace_file
 from jotr_deploy.calibration.calibration_crops import ENOUGH, CropSet
-from jotr_deploy.calibration.codes import CODES
+from jotr_deploy.calibration.eight_bit_formats import CODES
 from jotr_deploy.calibration.quantize import sites
 from jotr_deploy.calibration.ranges import BINS, Histogram, collect
 from jotr_deploy.calibration.sensitivity import DriftMeter, Search, placed, search

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from jotr_deploy.calibration.codes import INT8, Codes
+from jotr_deploy.calibration.eight_bit_formats import INT8, Codes
 from jotr_deploy.calibration.placement import Chosen, chosen_nodes
 from jotr_deploy.engines.int8 import forget_unread
 from jotr_deploy.support.aliases import Array

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from jotr_deploy.calibration.codes import INT8, Codes
+from jotr_deploy.calibration.eight_bit_formats import INT8, Codes
 from jotr_deploy.runtime.sessions.onnxruntime import CPU, load
 from jotr_deploy.support.aliases import Array, Progress
 from jotr_deploy.support.choices import CalibrationMethod

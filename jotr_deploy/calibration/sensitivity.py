@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from jotr_deploy.calibration.codes import INT8, Codes
+from jotr_deploy.calibration.eight_bit_formats import INT8, Codes
 from jotr_deploy.calibration.placement import chosen_nodes
 from jotr_deploy.calibration.quantize import quantize
 from jotr_deploy.errors import BundleError, JotrDeployError, VerificationError

@@ -13,6 +13,7 @@ from jotr_deploy.datasets.joint_errors import DEVIATION, HIDDEN_FACTOR, NOT_FOUN
 from jotr_deploy.evaluation import held_out_scenes
 from jotr_deploy.evaluation.attack import Attack
 from jotr_deploy.evaluation.drift import bundle_drift
+from jotr_deploy.evaluation.end_to_end import HALF_VISIBLE, FromPixels, open_people
 from jotr_deploy.evaluation.error_statistics import MOSTLY_VISIBLE, Errors
 from jotr_deploy.evaluation.evaluation_result import Evaluation, Protocol
 from jotr_deploy.evaluation.held_out_scenes import held_out
@@ -22,7 +23,6 @@ from jotr_deploy.evaluation.measured_people import Collector, Samples
 from jotr_deploy.evaluation.mesh_files import OpenFiles, open_files
 from jotr_deploy.evaluation.occlusion import OcclusionOptions
 from jotr_deploy.evaluation.occlusion_files import finish_attack, open_attack
-from jotr_deploy.evaluation.pixels import HALF_VISIBLE, FromPixels, open_people
 from jotr_deploy.evaluation.workers import in_order, worker_count
 from jotr_deploy.geometry.crop import VALID_CONFIDENCE
 from jotr_deploy.support.aliases import Progress

@@ -55,7 +55,7 @@ def in_order(make: Callable[[int], T], count: int, workers: int) -> Iterator[Ite
             yield _results(pool, make, count, workers * _AHEAD)
         except BrokenProcessPool:
             raise JotrDeployError(
-                "a process that draws scenes was killed, perhaps for want of memory",
+                "a process that draws scenes was killed, perhaps out of memory",
                 "--threads 1 draws them one after the other in this process",
             ) from None
         finally:

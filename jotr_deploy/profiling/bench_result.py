@@ -11,7 +11,7 @@ import numpy as np
 
 from jotr_deploy.profiling.environment import Environment
 from jotr_deploy.profiling.interleave import Job, enough
-from jotr_deploy.profiling.quiet import Judge, Key
+from jotr_deploy.profiling.quiet_samples import Judge, Key
 
 QUANTILES = tuple(range(0, 101, 5))
 """Percentages of `Timing.quantiles_ms`."""

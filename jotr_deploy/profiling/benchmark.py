@@ -27,7 +27,7 @@ from jotr_deploy.profiling.eager import EAGER
 from jotr_deploy.profiling.environment import environment, load_average
 from jotr_deploy.profiling.interleave import Job, collect, plan_rounds, timed, warm_up
 from jotr_deploy.profiling.networks import Network, Opened, open_networks
-from jotr_deploy.profiling.quiet import BUSY_SHARE, Judge, Key
+from jotr_deploy.profiling.quiet_samples import BUSY_SHARE, Judge, Key
 from jotr_deploy.profiling.timed_picture import Scene, frame_job, open_scene
 from jotr_deploy.runtime.finding.people_networks import ROLES, PeopleNetworks, file_for, open_people_networks
 from jotr_deploy.support.aliases import Progress

@@ -16,7 +16,7 @@ from jotr_deploy.bundle import Bundle, FileEntry
 from jotr_deploy.errors import SessionError
 from jotr_deploy.profiling.bench_result import Timing, timings
 from jotr_deploy.profiling.interleave import Job, collect, plan_rounds, timed, warm_up
-from jotr_deploy.profiling.quiet import Judge
+from jotr_deploy.profiling.quiet_samples import Judge
 from jotr_deploy.runtime.sessions import OPENVINO_FILE, Session, open_session
 from jotr_deploy.runtime.sessions.choice import remember
 from jotr_deploy.support.aliases import Progress

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from jotr_deploy.profiling.quiet import Judge, Key, settle
+from jotr_deploy.profiling.quiet_samples import Judge, Key, settle
 from jotr_deploy.support.aliases import Progress
 
 WARM_UP_CALLS = 3

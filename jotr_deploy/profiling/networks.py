@@ -169,5 +169,5 @@ def _room_for(path: Path) -> Iterator[None]:
         yield
     except (OSError, RuntimeError) as error:  # PyTorch's writer raises the latter
         raise OutputError(
-            f"{path}: cannot be written ({first_line(error)})", "make room there, or set TMPDIR to another place"
+            f"{path}: cannot be written ({first_line(error)})", "free disk space there, or point TMPDIR elsewhere"
         ) from error

@@ -16,7 +16,7 @@ from jotr_deploy.profiling.environment import environment, load_average
 from jotr_deploy.profiling.interleave import timed
 from jotr_deploy.profiling.networks import engine_of
 from jotr_deploy.profiling.p99_search_result import TargetResult, Tried
-from jotr_deploy.profiling.quiet import Judge, settle
+from jotr_deploy.profiling.quiet_samples import Judge, settle
 from jotr_deploy.profiling.timed_picture import open_scene
 from jotr_deploy.runtime.sessions import Session, open_session
 from jotr_deploy.runtime.sessions.choice import remember

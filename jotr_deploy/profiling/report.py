@@ -10,7 +10,7 @@ from pathlib import Path
 from jotr_deploy.profiling.bench_result import GPU_PARTS, QUANTILES, BatchResult, BenchResult, NetworkResult, Timing
 from jotr_deploy.profiling.bench_table import NOTHING, RARE, counts, figures, milliseconds, number, rare
 from jotr_deploy.profiling.charts import Axis, Bar, Part, Series, bar_chart, line_chart, sample, stacked_chart
-from jotr_deploy.profiling.page import card, cards, page, table
+from jotr_deploy.profiling.html_page import card, cards, page, table
 from jotr_deploy.support.writing import written_aside
 
 DATA = "result"

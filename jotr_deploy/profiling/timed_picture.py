@@ -13,7 +13,7 @@ import numpy as np
 from jotr_deploy.config import ModelConfig
 from jotr_deploy.errors import KeypointFileError, SourceError
 from jotr_deploy.profiling.interleave import Job
-from jotr_deploy.profiling.quiet import Key
+from jotr_deploy.profiling.quiet_samples import Key
 from jotr_deploy.runtime.crops import make_crops
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.finding.blazepose.source import BlazePosePeople
@@ -115,7 +115,9 @@ def _read(path: Path, keypoints: Path | None, config: ModelConfig, networks: Peo
     image_bgr = read_image(path)
     people = people_source(image_bgr, path.name, 0)
     if not len(people):
-        raise SourceError(f"{path}: nobody is in this picture", "give one with people: --source IMAGE --keypoints FILE")
+        raise SourceError(
+            f"{path}: no people found in this picture", "give one with people: --source IMAGE --keypoints FILE"
+        )
     size_px = (image_bgr.shape[1], image_bgr.shape[0])
     notes = (SEARCHED_AS_A_STILL,) if isinstance(finder, BlazePosePeople) else ()
     return Scene(path, size_px, people, make_crops(image_bgr, people, config.crop_side).feeds, finder, notes)

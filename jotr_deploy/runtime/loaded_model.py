@@ -39,8 +39,8 @@ from jotr_deploy.runtime.finding.region import MostPeople, WithinRegion
 from jotr_deploy.runtime.joint_files.coordinates import JOINTS_IN, JointsIn
 from jotr_deploy.runtime.mesh import MeshNetwork
 from jotr_deploy.runtime.motion.alignment.aligner import Aligner
+from jotr_deploy.runtime.motion.scene_placement import Standing
 from jotr_deploy.runtime.motion.smoothing import Mode, Smoother, open_smoother
-from jotr_deploy.runtime.motion.standing import Standing
 from jotr_deploy.runtime.motion.tracking import Tracker
 from jotr_deploy.runtime.pipeline import Failed, Pipeline
 from jotr_deploy.runtime.sessions import open_session

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from jotr_deploy.people import People
-from jotr_deploy.runtime.ahead import ahead
 from jotr_deploy.runtime.crops import Cropper, make_crops
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.finding.people_source import PeopleSource
 from jotr_deploy.runtime.mesh import MeshNetwork
 from jotr_deploy.runtime.motion.smoothing import Smoother
 from jotr_deploy.runtime.motion.tracking import Tracker
+from jotr_deploy.runtime.prefetch import ahead
 from jotr_deploy.runtime.sources.opening import Frame, FrameSource
 from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.spans import Spans
@@ -45,7 +45,7 @@ class Pipeline:
         crop: Cropper = make_crops,
         finish: Finish | None = None,
     ) -> None:
-        """`finish` is the stage after the network, see `runtime.motion.standing`."""
+        """`finish` is the stage after the network, see `runtime.motion.scene_placement`."""
         self.mesh, self.people_source = mesh, people_source
         self.spans, self.crop, self.finish = spans or Spans(), crop, finish
 

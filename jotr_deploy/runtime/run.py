@@ -22,6 +22,7 @@ from jotr_deploy.errors import JotrDeployError, OutputError, SourceError, first_
 from jotr_deploy.people import People
 from jotr_deploy.runtime.finding.people_source import PeopleBy, PeopleSource, file_use, require_one_way
 from jotr_deploy.runtime.joint_files.coordinates import JointsIn
+from jotr_deploy.runtime.live_preview import Watcher, small_overlay, smaller
 from jotr_deploy.runtime.loaded_model import Model
 from jotr_deploy.runtime.motion.smoothing import Mode
 from jotr_deploy.runtime.run_outputs import Pictures, Results, Wanted, stem_of
@@ -30,7 +31,6 @@ from jotr_deploy.runtime.sources.captures import shown
 from jotr_deploy.runtime.sources.opening import Frame, FrameSource, open_source
 from jotr_deploy.runtime.sources.scene_camera import PUBLISHED, CameraChoice
 from jotr_deploy.runtime.summary import Alignment, RunSummary
-from jotr_deploy.runtime.watching import Watcher, small_overlay, smaller
 from jotr_deploy.support.aliases import Array, FrameProgress
 from jotr_deploy.support.file_names import name_fault
 from jotr_deploy.support.spans import Spans

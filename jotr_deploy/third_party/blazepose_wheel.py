@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from jotr_deploy.errors import FetchError, VerificationError, first_line
-from jotr_deploy.runtime.finding.fetched import (
+from jotr_deploy.runtime.finding.fetched_networks import (
     DETECTOR,
     LANDMARKS,
     LICENCE,

@@ -21,7 +21,7 @@ from jotr_deploy.errors import MissingDependency, install
 from jotr_deploy.support.aliases import Progress
 from jotr_deploy.support.processor import multiplies_bfloat16
 from jotr_deploy.support.writing import output_errors
-from jotr_deploy.training.data import batches
+from jotr_deploy.training.data_loading import batches
 from jotr_deploy.training.optimizers import optimizers, schedule
 from jotr_deploy.training.parallel import with_shared_statistics
 from jotr_deploy.training.run_config import TrainConfig, TrainingError
@@ -213,8 +213,8 @@ class _Log:
         values = dict(zip(self.sums, means, strict=True))
         if not math.isfinite(values["loss"]):
             raise TrainingError(
-                f"{run.directory}: the loss is no number before step {run.step}",
-                'lower lr, lengthen warmup, or take precision = "fp32"; --resume goes on from the newest checkpoint',
+                f"{run.directory}: the loss is NaN or infinite before step {run.step}",
+                'lower lr, lengthen warmup, or set precision = "fp32"; --resume continues from the newest checkpoint',
             )
         if self.writer is not None:
             values |= {"lr": run.config.lr * schedule(run.config, run.step - 1), "samples/s": rate}

@@ -32,7 +32,7 @@ def begin_run(directory: Path, config: TrainConfig) -> None:
         OutputError: not writable.
     """
     if (directory / CHECKPOINT).exists() or (directory / WEIGHTS).exists():
-        raise TrainingError(f"{directory}: there is a run already", "go on with --resume, or give another -o")
+        raise TrainingError(f"{directory}: already contains a run", "continue it with --resume, or give another -o")
     with output_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
     with written_aside(directory / CONFIG) as aside:

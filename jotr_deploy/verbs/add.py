@@ -73,7 +73,7 @@ def add(
             "--redistributable is given without --licence", "name the licence that permits it: --licence TEXT"
         )
     from jotr_deploy.bundle import to_write
-    from jotr_deploy.runtime.finding.fetched import require_fetched
+    from jotr_deploy.runtime.finding.fetched_networks import require_fetched
     from jotr_deploy.third_party.addition import NewNetwork, add_networks, recipes_of
 
     named = [f"{role}.format={name}" for role, name in formats.items() if name is not None]

@@ -19,7 +19,7 @@ from jotr_deploy.verbs.terminal import console, difference_table, done, errors, 
 if TYPE_CHECKING:
     from jotr_deploy.api import BuiltEngine
 
-plugins = typer.Typer(help="The sampling plugin for TensorRT: what is there, what is needed, build it.")
+plugins = typer.Typer(help="Inspect, check and build the sampling plugin for TensorRT.")
 
 _PRECISIONS = (
     f"{', '.join(p for p in Precision if not p.calibrated)}, "
@@ -45,10 +45,10 @@ def build_engine(
     batch: Annotated[
         str | None, typer.Option(help="MIN:OPT:MAX people in one call, or one fixed number; by default 1:4:16.")
     ] = None,
-    plugin: Annotated[str | None, typer.Option(help=f"{explained(PLUGINS)}; by default the first there is.")] = None,
+    plugin: Annotated[str | None, typer.Option(help=f"{explained(PLUGINS)}; by default the first available.")] = None,
     workspace: Annotated[str | None, typer.Option(help="Scratch memory, such as 1GiB; default the whole GPU.")] = None,
     timing_cache: Annotated[Path | None, typer.Option(help="File of kernel timings; by default in the cache.")] = None,
-    level: Annotated[int, typer.Option(min=0, max=5, help="How long TensorRT searches.")] = 3,
+    level: Annotated[int, typer.Option(min=0, max=5, help="TensorRT's builder level; higher takes longer.")] = 3,
     picture: Annotated[
         Path | None, typer.Option("--try", help="Also compare a detector or pose network on this photo of people.")
     ] = None,
@@ -63,7 +63,7 @@ def build_engine(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Build a verified engine into a bundle."""
+    """Build a verified engine and add it to a bundle."""
     choice("--network", network, NETWORKS)
     choice("--backend", backend, BACKENDS)
     chosen = USUAL[backend] if precision is None else Precision.of(precision)

@@ -27,7 +27,7 @@ def calibrate(
     images: Annotated[Path | None, typer.Option(help="Image, folder, glob or video to calibrate on.")] = None,
     keypoints: Annotated[
         Path | None,
-        typer.Option(help="2-D joints of the people in --images, which is by default the folder of this file."),
+        typer.Option(help="2-D joints of the people in --images, which defaults to the folder of this file."),
     ] = None,
     synthetic: Annotated[int | None, typer.Option(min=1, help="Calibrate on N people in synthetic scenes.")] = None,
     output: Annotated[

@@ -26,7 +26,7 @@ def fetch(
     choice("WHAT", what, ("people",))
     needs("fetch", "onnxruntime")
     from jotr_deploy.errors import BundleError
-    from jotr_deploy.runtime.finding.fetched import fetched_people
+    from jotr_deploy.runtime.finding.fetched_networks import fetched_people
     from jotr_deploy.third_party.blazepose_wheel import PACKAGE, VERSION, fetch_people
 
     found = None

@@ -220,7 +220,7 @@ def _print(summary: RunSummary, spans: Spans, profile: bool, as_json: bool, peop
     if as_json:
         print_json({**summary.as_dict(), "output": summary.output, **profiled})
         return
-    _report(summary, result, with_table=not profile)
+    _report(summary, result, with_times=not profile)
     _say_what_to_fetch(summary, people)
 
 
@@ -275,19 +275,12 @@ def _say_what_to_fetch(summary: RunSummary, people: str) -> None:
         )
 
 
-def _report(summary: RunSummary, result: Path | None, with_table: bool) -> None:
-    if with_table:
-        from rich import box
-        from rich.table import Table
-
-        table = Table(
-            title="mean milliseconds per frame", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
-        )
+def _report(summary: RunSummary, result: Path | None, with_times: bool) -> None:
+    if with_times:
         times = summary.milliseconds_per_frame
-        for stage in (*times, "all"):
-            table.add_column(stage, justify="right", no_wrap=True)
-        table.add_row(*(f"{value:.1f}" for value in (*times.values(), sum(times.values()))))
-        console.print(table)
+        stages = ", ".join(f"{stage} {value:.1f}" for stage, value in times.items())
+        line = f"ms per frame, mean: {stages}; all {sum(times.values()):.1f}"
+        console.print(f"[dim]{line}[/]", highlight=False, soft_wrap=True)
     for note in _notes(summary):
         console.print(f"[dim]{escape(note)}[/]", highlight=False, soft_wrap=True)
     for label in summary.labels:

@@ -251,7 +251,7 @@ def read_people(path: Path, bundle: Bundle | Path | str | None = None) -> People
         raise SourceError(cause, "give a .npz file of people that jotr-deploy wrote") from error
     except Exception as error:  # a file from another program, or a truncated one, can contain anything
         why = first_line(error) if zipfile.is_zipfile(path) else f"it is {describe_file(path)}"
-        cause = f"{path}: not a file of people, or a damaged one ({why})"
+        cause = f"{path}: not a result of `jotr-deploy run`, or damaged ({why})"
         raise SourceError(cause, "give a .npz file of people that jotr-deploy wrote, or write it again") from error
     raise SourceError(
         f"{path}: a file of people of format {made_with}, this version reads up to {FORMAT}",

@@ -153,9 +153,9 @@ def _npz(path: Path, arrays: dict[str, Any]) -> Path:
         ({"shapedirs": np.zeros((6890, 3, 5))}, r"shapedirs is \(6890, 3, 5\), expected \(6890, 3, 10\)"),
         (
             {"v_template": np.eye(6890, 3) * 1700},
-            r"its body is 1.7e\+03 m from end to end: not SMPL",
+            r"the body measures 1.7e\+03 m; SMPL files are in metres",
         ),
-        ({"v_template": np.zeros((6890, 3))}, "its body is 0 m from end to end"),
+        ({"v_template": np.zeros((6890, 3))}, "the body measures 0 m; SMPL files are in metres"),
         ({"weights": np.full((6890, 24), np.nan)}, "weights holds values that are not finite numbers"),
         ({"f": np.full((13776, 3), 6890)}, r"f names vertices outside 0\.\.6889"),
         ({"kintree_table": np.zeros((2, 24))}, "kintree_table is not SMPL's tree of 24 joints"),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from onnx import numpy_helper, parser
 
 from jotr_deploy.calibration.calibration_crops import CropSet
-from jotr_deploy.calibration.codes import FP8
+from jotr_deploy.calibration.eight_bit_formats import FP8
 from jotr_deploy.calibration.placement import BLOCKS, block_of, chosen_nodes
 from jotr_deploy.calibration.quantize import channel_axis, quantize, quantized_weight, sites
 from jotr_deploy.calibration.ranges import collect

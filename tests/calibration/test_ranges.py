@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from onnx import parser
 
-from jotr_deploy.calibration.codes import FP8
+from jotr_deploy.calibration.eight_bit_formats import FP8
 from jotr_deploy.calibration.ranges import BINS, Histogram, collect
 from jotr_deploy.support.choices import CALIBRATION_METHODS, CalibrationMethod
 

@@ -52,7 +52,7 @@ def test_an_error_comes_back_at_its_place(workers: int) -> None:
 def test_a_killed_process_is_told() -> None:
     with pytest.raises(JotrDeployError) as error, in_order(dies, 3, 1) as results:
         list(results)
-    assert error.value.cause == "a process that draws scenes was killed, perhaps for want of memory"
+    assert error.value.cause == "a process that draws scenes was killed, perhaps out of memory"
     assert error.value.remedy == "--threads 1 draws them one after the other in this process"
 
 

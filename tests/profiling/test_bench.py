@@ -20,7 +20,7 @@ from jotr_deploy.profiling import interleave
 from jotr_deploy.profiling.benchmark import bench
 from jotr_deploy.profiling.cold import ColdStart, cold_start
 from jotr_deploy.profiling.networks import open_networks, without_body
-from jotr_deploy.profiling.quiet import Judge, Usage
+from jotr_deploy.profiling.quiet_samples import Judge, Usage
 from jotr_deploy.profiling.timed_picture import open_scene
 from jotr_deploy.runtime.sessions import open_session
 

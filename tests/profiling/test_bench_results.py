@@ -3,7 +3,7 @@ import pytest
 
 from jotr_deploy.profiling.bench_result import Timing, batch_results, ratio, timings
 from jotr_deploy.profiling.interleave import Job
-from jotr_deploy.profiling.quiet import Judge, Samples
+from jotr_deploy.profiling.quiet_samples import Judge, Samples
 
 A, B = ("a", 1), ("b", 1)
 JOBS = [Job((A,), dict), Job((B,), dict)]

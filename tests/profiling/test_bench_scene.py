@@ -75,7 +75,7 @@ def test_nobody_in_the_picture(picture, tmp_path):
     with pytest.raises(SourceError) as caught, open_scene(picture, nobody, SMALL):
         pass
     assert str(caught.value) == (
-        f"{picture}: nobody is in this picture\ngive one with people: --source IMAGE --keypoints FILE"
+        f"{picture}: no people found in this picture\ngive one with people: --source IMAGE --keypoints FILE"
     )
 
 
@@ -130,7 +130,7 @@ def test_a_detector_that_finds_nobody_in_the_picture_of_this_package():
 
 def test_a_detector_that_finds_nobody_in_a_picture_of_the_user(picture):
     with (
-        pytest.raises(SourceError, match="nobody is in this picture"),
+        pytest.raises(SourceError, match="no people found in this picture"),
         open_scene(picture, None, SMALL, PeopleNetworks(detector())),
     ):
         pass

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from jotr_deploy.profiling import interleave
 from jotr_deploy.profiling.interleave import Job, collect, enough, plan_rounds, schedule, timed, warm_up
-from jotr_deploy.profiling.quiet import Samples
+from jotr_deploy.profiling.quiet_samples import Samples
 
 
 def no_progress(step, done, total):

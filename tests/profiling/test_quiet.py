@@ -1,7 +1,7 @@
 import pytest
 
-from jotr_deploy.profiling import quiet
-from jotr_deploy.profiling.quiet import WINDOW_S, Judge, Usage, others_share, settle
+from jotr_deploy.profiling import quiet_samples
+from jotr_deploy.profiling.quiet_samples import WINDOW_S, Judge, Usage, others_share, settle
 
 CORES = 4
 START = Usage(100.0, 5000.0, 30.0)
@@ -99,9 +99,9 @@ def test_what_happens_between_measurements_does_not_count():
 
 
 def test_the_clocks_only_move_forward():
-    before = quiet.usage()
+    before = quiet_samples.usage()
     sum(range(100_000))
-    after = quiet.usage()
+    after = quiet_samples.usage()
     assert after.wall_s > before.wall_s
     assert after.own_s > before.own_s
     assert after.machine_s >= before.machine_s
@@ -117,7 +117,9 @@ def test_the_clocks_only_move_forward():
 )
 def test_settle_waits_for_idle_threads(monkeypatch, use, naps):
     slept, used = [], [0.0]
-    monkeypatch.setattr(quiet.time, "sleep", lambda seconds: (slept.append(seconds), used.append(use[len(slept) - 1])))
-    monkeypatch.setattr(quiet.time, "process_time", lambda: sum(used))
+    monkeypatch.setattr(
+        quiet_samples.time, "sleep", lambda seconds: (slept.append(seconds), used.append(use[len(slept) - 1]))
+    )
+    monkeypatch.setattr(quiet_samples.time, "process_time", lambda: sum(used))
     settle()
     assert len(slept) == naps

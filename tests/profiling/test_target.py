@@ -12,7 +12,7 @@ from jotr_deploy.profiling import p99_search as module
 from jotr_deploy.profiling.bench_table import target_report
 from jotr_deploy.profiling.p99_search import find, remember_chosen
 from jotr_deploy.profiling.p99_search_result import parse_target
-from jotr_deploy.profiling.quiet import Judge, Usage
+from jotr_deploy.profiling.quiet_samples import Judge, Usage
 from jotr_deploy.runtime.sessions.choice import remembered
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from jotr_deploy.runtime.ahead import DEPTH, ahead
+from jotr_deploy.runtime.prefetch import DEPTH, ahead
 
 
 def threads(name: str) -> int:

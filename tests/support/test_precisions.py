@@ -11,7 +11,7 @@ import pytest
 
 import jotr_deploy as jd
 from jotr_deploy.bundle import FileEntry
-from jotr_deploy.calibration.codes import CODES
+from jotr_deploy.calibration.eight_bit_formats import CODES
 from jotr_deploy.calibration.ranges import SHARES
 from jotr_deploy.errors import JotrDeployError
 from jotr_deploy.support.choices import (

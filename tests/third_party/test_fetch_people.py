@@ -13,12 +13,12 @@ import pytest
 from outcome import Outcome, tree
 
 from jotr_deploy.errors import BundleError, FetchError, VerificationError
-from jotr_deploy.runtime.finding import fetched
+from jotr_deploy.runtime.finding import fetched_networks
 from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.third_party import blazepose_wheel
 
 Cli = Callable[..., Outcome]
-REAL = fetched.people_folder()
+REAL = fetched_networks.people_folder()
 
 
 @pytest.fixture
@@ -124,9 +124,9 @@ def stored(home: Path) -> Path:
 
 
 def test_what_was_fetched_is_found_with_its_hashes(cli: Cli, home: Path) -> None:
-    assert fetched.fetched_people() is None
+    assert fetched_networks.fetched_people() is None
     folder = stored(home)
-    found = fetched.fetched_people()
+    found = fetched_networks.fetched_people()
     assert found is not None
     assert (found.detector, found.landmarks) == (folder / "detector.onnx", folder / "landmarks.onnx")
     assert "Apache License, Version 2.0" in (folder / "LICENCE").read_text()
@@ -145,7 +145,7 @@ def test_what_changed_since_is_refused(home: Path, damage: str) -> None:
     else:
         (folder / "source.json").write_text("{}" if damage == "unlisted" else "{")
     with pytest.raises(BundleError) as refusal:
-        fetched.fetched_people()
+        fetched_networks.fetched_people()
     assert refusal.value.remedy == "fetch them again: jotr-deploy fetch people --force"
 
 
@@ -153,7 +153,7 @@ def test_what_changed_since_is_refused(home: Path, damage: str) -> None:
 def test_the_data_folder_is_the_users(monkeypatch: pytest.MonkeyPatch, set_to: str, inside: bool) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", set_to)
     expected = Path.home() / ".local" / "share" if inside else Path("/elsewhere")
-    assert fetched.data_folder() == expected / "jotr-deploy"
+    assert fetched_networks.data_folder() == expected / "jotr-deploy"
 
 
 real = pytest.mark.skipif(

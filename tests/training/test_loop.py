@@ -15,7 +15,7 @@ from toy import Refusing, Toy, interrupt_at, toy_config
 
 from jotr_deploy.errors import DatasetError, MissingDependency, OutputError
 from jotr_deploy.training import loop, optimizers
-from jotr_deploy.training.data import batches, indices_of
+from jotr_deploy.training.data_loading import batches, indices_of
 from jotr_deploy.training.loop import Fitted, fit
 from jotr_deploy.training.run_config import TrainingError
 
@@ -134,7 +134,7 @@ def test_a_run_is_not_overwritten(tmp_path: Path) -> None:
     fit(Toy(), toy_config(steps=1), tmp_path)
     with pytest.raises(TrainingError) as error:
         fit(Toy(), toy_config(steps=1), tmp_path)
-    assert str(error.value) == f"{tmp_path}: there is a run already\ngo on with --resume, or give another -o"
+    assert str(error.value) == f"{tmp_path}: already contains a run\ncontinue it with --resume, or give another -o"
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_a_loss_that_is_no_number_keeps_the_older_checkpoint(tmp_path: Path) -> 
             next(task.model.parameters()).data.fill_(math.nan)
 
     task.during = spoil
-    with pytest.raises(TrainingError, match="the loss is no number before step 3"):
+    with pytest.raises(TrainingError, match="the loss is NaN or infinite before step 3"):
         fit(task, toy_config(checkpoint_minutes=1e-9), tmp_path)
     assert checkpoint(tmp_path)["step"] == 2
 

@@ -16,9 +16,9 @@ from pictures import picture, video, write
 
 from jotr_deploy.bundle import Bundle, open_bundle, write_manifest
 from jotr_deploy.doctor.installation import examine, healthy
-from jotr_deploy.evaluation.pixels import open_people
+from jotr_deploy.evaluation.end_to_end import open_people
 from jotr_deploy.profiling.timed_picture import SEARCHED_AS_A_STILL, default_scene, frame_job, open_scene, stages
-from jotr_deploy.runtime.finding import fetched
+from jotr_deploy.runtime.finding import fetched_networks
 from jotr_deploy.runtime.finding.blazepose.person_detector import BlazeDetector
 from jotr_deploy.runtime.finding.people_networks import open_people_networks
 from jotr_deploy.runtime.finding.people_source import ONLY_BOTH, PUT_BOTH_IN
@@ -28,17 +28,17 @@ from jotr_deploy.third_party import blazepose_wheel
 from jotr_deploy.visual.result_files import read_people
 
 Cli = Callable[..., Outcome]
-REAL = fetched.people_folder()
+REAL = fetched_networks.people_folder()
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where stand-ins lie as `fetch people` leaves the networks."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    folder = fetched.people_folder()
+    folder = fetched_networks.people_folder()
     folder.mkdir(parents=True)
-    write_blaze_detector(folder / fetched.DETECTOR)
-    write_blaze_landmarks(folder / fetched.LANDMARKS)
+    write_blaze_detector(folder / fetched_networks.DETECTOR)
+    write_blaze_landmarks(folder / fetched_networks.LANDMARKS)
     blazepose_wheel._describe(folder, dict.fromkeys(blazepose_wheel.SOURCES, b""))
     return folder
 
@@ -64,9 +64,9 @@ def opened(path: Path) -> Bundle:
 def test_both_go_in_with_their_hashes_and_terms(cli: Cli, home: Path, place: Path) -> None:
     outcome = cli("add", place / "bundle", "--people", "blazepose", "--json")
     assert outcome.code == 0, outcome.err
-    found, bundle, told = fetched.fetched_people(), opened(place / "bundle"), json.loads(outcome.out)
+    found, bundle, told = fetched_networks.fetched_people(), opened(place / "bundle"), json.loads(outcome.out)
     assert found is not None
-    names = (fetched.DETECTOR, fetched.LANDMARKS)
+    names = (fetched_networks.DETECTOR, fetched_networks.LANDMARKS)
     for role, name, row in zip(("detector", "pose"), names, told, strict=True):
         entry = bundle.entry(role)
         assert (entry.name, entry.sha256) == (f"{role}.onnx", found.sha256[name])
@@ -99,7 +99,7 @@ def test_refused(cli: Cli, place: Path, options: list[str], cause: str, remedy: 
 
 
 def test_what_has_changed_since_it_was_fetched_is_not_taken(cli: Cli, home: Path, place: Path) -> None:
-    (home / fetched.LANDMARKS).write_bytes(b"other")
+    (home / fetched_networks.LANDMARKS).write_bytes(b"other")
     before = tree(place)
     cause, remedy = cli("add", place / "bundle", "--people", "blazepose").mistake
     assert cause.endswith("landmarks.onnx: the file has changed since it was fetched (sha256 differs)")

@@ -47,7 +47,7 @@ def test_the_rules_are_checked_without_a_gpu(cli: Cli, network: str) -> None:
         (["--network", "face"], "--network: 'face' is not known", "give one of mesh, detector, pose"),
         (["--try", "a.png"], "--try is for a detector or a pose network", "leave it out, or give --network"),
         (["--network", "pose", "--plugin", "library"],
-         "--plugin library: a pose network has no node for it", "leave --plugin out"),
+         "--plugin library: a pose network has no sampling operator to replace", "leave --plugin out"),
         (["--network", "pose", "--precision", "int8", "--check-only"],
          "--precision int8: only the mesh network is calibrated, not the pose network",
          "give --precision fp16 or fp32"),

@@ -16,7 +16,17 @@ from jotr_deploy.cli import VERBS, application
 Cli = Callable[..., Outcome]
 
 # What `--help` has no use for: the verbs, and what takes long to import.
-NOT_NEEDED = ("jotr_deploy.cli_", "numpy", "cv2", "onnx", "pydantic", "torch", "importlib.metadata")
+NOT_NEEDED = (
+    "jotr_deploy.verbs.run",
+    "jotr_deploy.verbs.bench",
+    "jotr_deploy.verbs.export",
+    "numpy",
+    "cv2",
+    "onnx",
+    "pydantic",
+    "torch",
+    "importlib.metadata",
+)
 LOADED = """
 import sys
 from jotr_deploy.cli import main

@@ -147,5 +147,7 @@ def test_a_full_disk_behind_the_output(arguments: tuple[str, ...]) -> None:
         done = subprocess.run(
             [sys.executable, "-m", "jotr_deploy.cli", *arguments], stdout=full, stderr=subprocess.PIPE
         )
-    said = "error: the output cannot be written (No space left on device)\nremedy: send it where there is room\n"
+    said = (
+        "error: the output cannot be written (No space left on device)\nremedy: redirect it to a disk with free space\n"
+    )
     assert (done.returncode, done.stderr.decode()) == (2, said)

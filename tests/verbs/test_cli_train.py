@@ -50,8 +50,8 @@ def test_a_run(cli: Cli, config: Path) -> None:
     again = cli("train", config, "--set", "steps=1")
     assert again.code == 2
     assert again.err.splitlines()[-2:] == [
-        "error: runs/small: there is a run already",
-        "remedy: go on with --resume, or give another -o",
+        "error: runs/small: already contains a run",
+        "remedy: continue it with --resume, or give another -o",
     ]
     other = cli("train", config, "--resume")
     assert "error: runs/small: the run has another configuration (steps 1 there, 2 here)" in other.err

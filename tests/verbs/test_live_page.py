@@ -25,8 +25,8 @@ from visual.crowd import FACES, crowd
 
 from jotr_deploy.bundle import open_bundle
 from jotr_deploy.people import People
+from jotr_deploy.runtime.live_preview import LONGER_SIDE_PX, small_overlay
 from jotr_deploy.runtime.run import RunOptions, run
-from jotr_deploy.runtime.watching import LONGER_SIDE_PX, small_overlay
 from jotr_deploy.verbs.live_page import LivePage
 from jotr_deploy.visual.overlay import draw_people
 

@@ -281,7 +281,7 @@ def test_arrays_that_do_not_make_a_file_of_people(good, change, reason):
     with pytest.raises(SourceError) as caught:
         read_people(good)
     assert reason in caught.value.cause
-    assert caught.value.cause.startswith(f"{good}: not a file of people, or a damaged one (")
+    assert caught.value.cause.startswith(f"{good}: not a result of `jotr-deploy run`, or damaged (")
     assert caught.value.remedy == "give a .npz file of people that jotr-deploy wrote, or write it again"
     assert "\n" not in caught.value.cause
 
@@ -290,7 +290,7 @@ def test_arrays_that_do_not_make_a_file_of_people(good, change, reason):
 def test_a_truncated_file(good, share):
     whole = good.read_bytes()
     good.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(SourceError, match="not a file of people, or a damaged one"):
+    with pytest.raises(SourceError, match="not a result of `jotr-deploy run`, or damaged"):
         read_people(good)
 
 
@@ -299,7 +299,7 @@ def test_a_changed_byte(good, share):
     content = bytearray(good.read_bytes())
     content[int(share * len(content))] ^= 0x40
     good.write_bytes(bytes(content))
-    with pytest.raises(SourceError, match="not a file of people, or a damaged one"):
+    with pytest.raises(SourceError, match="not a result of `jotr-deploy run`, or damaged"):
         read_people(good)
 
 
@@ -307,13 +307,13 @@ def test_a_changed_byte(good, share):
 def test_a_foreign_file(tmp_path, content):
     path = tmp_path / "people.npz"
     path.write_bytes(content)
-    with pytest.raises(SourceError, match="not a file of people, or a damaged one"):
+    with pytest.raises(SourceError, match="not a result of `jotr-deploy run`, or damaged"):
         read_people(path)
 
 
 def test_a_single_array_is_not_a_file_of_people(tmp_path):
     np.save(tmp_path / "array.npy", np.zeros(3))
-    with pytest.raises(SourceError, match="not a file of people, or a damaged one"):
+    with pytest.raises(SourceError, match="not a result of `jotr-deploy run`, or damaged"):
         read_people(tmp_path / "array.npy")
 
 

@@ -156,4 +156,4 @@ def _check_ends(path: Path, file: BinaryIO) -> None:
 
 
 def _truncated(path: Path) -> DatasetError:
-    return DatasetError(f"{path}: the JSON ends too early, the file is truncated", AGAIN)
+    return DatasetError(f"{path}: the JSON ends too early: the file is truncated", AGAIN)

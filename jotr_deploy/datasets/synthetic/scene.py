@@ -10,10 +10,10 @@ import numpy as np
 
 from jotr_deploy.datasets.synthetic.backdrop import Backdrop, random_backdrop
 from jotr_deploy.datasets.synthetic.lights import Lights, random_lights
+from jotr_deploy.datasets.synthetic.objects import random_things
 from jotr_deploy.datasets.synthetic.placing import place_people, random_camera
 from jotr_deploy.datasets.synthetic.skinning import coarse_mesh, joint_motions, skin
 from jotr_deploy.datasets.synthetic.solids import Solid
-from jotr_deploy.datasets.synthetic.things import random_things
 from jotr_deploy.datasets.synthetic.viewpoint import Camera
 from jotr_deploy.datasets.synthetic.wardrobe import Outfit, random_outfit
 from jotr_deploy.geometry.rotations import matrix_from_axis_angle

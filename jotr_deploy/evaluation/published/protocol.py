@@ -136,7 +136,7 @@ def _require_cameras(everybody: Everybody) -> None:
     without = [person for person in everybody.people if person.camera is None]
     if without:
         raise JotrDeployError(
-            f"{everybody.title} says nothing of its cameras, so where joints are in its pictures is not known",
+            f"{everybody.title} has no camera parameters, so joints cannot be projected into its pictures",
             "leave --occlusion out, or attack the people of another protocol",
         )
 

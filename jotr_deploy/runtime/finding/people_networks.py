@@ -13,7 +13,7 @@ from jotr_deploy.errors import JotrDeployError
 from jotr_deploy.runtime.finding.detection import Detector, open_detector
 from jotr_deploy.runtime.finding.detection.blazepose import BlazePoseDetector
 from jotr_deploy.runtime.finding.detection.one_stage import OneStage
-from jotr_deploy.runtime.finding.fetched import FetchedPeople, fetched_people, require_fetched
+from jotr_deploy.runtime.finding.fetched_networks import FetchedPeople, fetched_people, require_fetched
 from jotr_deploy.runtime.finding.pose import PoseNetwork, open_pose_network
 from jotr_deploy.runtime.sessions import open_session
 

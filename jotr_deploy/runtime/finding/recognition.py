@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from jotr_deploy.config import first_fault
 from jotr_deploy.errors import BundleError, SessionError
 from jotr_deploy.runtime.finding.network_metadata import Declared, declared
-from jotr_deploy.runtime.finding.open_size import OfOneSize, of_one_size
+from jotr_deploy.runtime.finding.variable_input_size import OfOneSize, of_one_size
 from jotr_deploy.runtime.sessions import Session, TensorSpec
 from jotr_deploy.support.aliases import Array
 

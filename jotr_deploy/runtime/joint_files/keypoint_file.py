@@ -21,7 +21,7 @@ from jotr_deploy.runtime.joint_files.named_json import is_named, named_pictures
 from jotr_deploy.runtime.joint_files.npz_file import read_npz
 from jotr_deploy.runtime.joint_files.openpose_json import OPENPOSE_END, openpose_frames, openpose_picture
 from jotr_deploy.runtime.joint_files.person_entry import Entries, PersonEntry, joints_of, read_json, score_of, track_ids
-from jotr_deploy.runtime.joint_files.unsupported_files import LAYOUTS, what_bytes_are, what_json_is
+from jotr_deploy.runtime.joint_files.unsupported_files import LAYOUTS, is_recognised, what_bytes_are, what_json_is
 from jotr_deploy.runtime.sources.images import natural_order
 from jotr_deploy.skeletons import SKELETONS, SMPL30, SMPL30_INDEX, to_smpl30
 from jotr_deploy.support.aliases import Array
@@ -129,10 +129,8 @@ def _entries(path: Path, data: Any) -> Entries:
             return mmpose_results(path, data)
         if (results := wrapped_results(data)) is not None:
             return coco_results(path, results)
-        cause, remedy = what_json_is(path, data)
-        if "known" not in cause or not is_named(data):
-            raise KeypointFileError(cause, remedy)
-        return named_pictures(path, data)
+        if is_named(data) and not is_recognised(path, data):
+            return named_pictures(path, data)
     raise KeypointFileError(*what_json_is(path, data))
 
 

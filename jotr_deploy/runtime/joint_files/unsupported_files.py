@@ -110,6 +110,15 @@ _KEYS: tuple[tuple[frozenset[str], str, str], ...] = tuple(
 
 def what_json_is(path: Path, data: object) -> tuple[str, str]:
     """Cause and remedy for JSON in an unsupported layout: its kind if the keys identify it, else its first keys."""
+    return _recognised(path, data) or (f"{path}: not a known keypoint layout{_first_keys(data)}", LAYOUTS)
+
+
+def is_recognised(path: Path, data: object) -> bool:
+    """True for JSON whose keys identify an unsupported layout."""
+    return _recognised(path, data) is not None
+
+
+def _recognised(path: Path, data: object) -> tuple[str, str] | None:
     if isinstance(data, str):
         return f"{path}: is JSON inside a JSON string, encoded twice", "write the value itself, not its JSON text"
     item = data[0] if isinstance(data, list) and data else data
@@ -123,7 +132,12 @@ def what_json_is(path: Path, data: object) -> tuple[str, str]:
                 for keys, what, remedy in _KEYS:
                     if keys <= candidate.keys():
                         return f"{path}: {what}", remedy
-        keys_text = ", ".join(f"'{key}'" for key in list(item)[:4]) + (", ..." if len(item) > 4 else "")
-        if keys_text:
-            return f"{path}: not a known keypoint layout (its keys are {keys_text})", LAYOUTS
-    return f"{path}: not a known keypoint layout", LAYOUTS
+    return None
+
+
+def _first_keys(data: object) -> str:
+    item = data[0] if isinstance(data, list) and data else data
+    if not isinstance(item, dict) or not item:
+        return ""
+    keys = ", ".join(f"'{key}'" for key in list(item)[:4])
+    return f" (its keys are {keys}{', ...' if len(item) > 4 else ''})"

@@ -14,7 +14,7 @@ import numpy as np
 
 from jotr_deploy.people import People
 from jotr_deploy.runtime.body_session import Body
-from jotr_deploy.runtime.motion.tangent import SPACES, Motion, motions_of, on_line, tracked, with_motions
+from jotr_deploy.runtime.motion.smoothed_state import SPACES, Motion, motions_of, on_line, tracked, with_motions
 from jotr_deploy.runtime.sources.frame_source import Frame, moment
 from jotr_deploy.support.aliases import Array
 

@@ -20,12 +20,12 @@ from jotr_deploy.runtime.sources.captures import (
     name_of_url,
     shown,
 )
-from jotr_deploy.runtime.sources.film import Video
 from jotr_deploy.runtime.sources.frame_source import Frame, FrameSource
 from jotr_deploy.runtime.sources.images import count_pictures, natural_order
 from jotr_deploy.runtime.sources.live_stream import Stream
 from jotr_deploy.runtime.sources.picture_kinds import HEAD_BYTES, is_motion_jpeg, kind_of_file, picture_kind
 from jotr_deploy.runtime.sources.stills import Still, Stills, stills_in
+from jotr_deploy.runtime.sources.video_file import Video
 from jotr_deploy.runtime.sources.video_writer import VideoWriter
 
 __all__ = ["Frame", "FrameSource", "VideoWriter", "open_source"]
@@ -66,7 +66,7 @@ def open_source(
         MissingDependency: an image format that needs an extra package.
     """
     if every < 1:
-        raise ValueError(f"every {every}. frame: give 1 or more")
+        raise ValueError(f"every={every}: must be 1 or more")
     name = str(path_or_url)
     if name.startswith("file://"):
         name = unquote(urlsplit(name).path)

@@ -82,7 +82,7 @@ def test_a_set_without_cameras(
 ) -> None:
     with pytest.raises(JotrDeployError) as refused:
         attacked("3doh", tmp_path, smpl, h36m_regressor, monkeypatch, PATCHES)
-    assert "says nothing of its cameras, so where joints are in its pictures is not known" in refused.value.cause
+    assert "has no camera parameters, so joints cannot be projected into its pictures" in refused.value.cause
     assert refused.value.remedy == "leave --occlusion out, or attack the people of another protocol"
 
 

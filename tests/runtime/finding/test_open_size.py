@@ -14,8 +14,8 @@ from canned import (
 
 from jotr_deploy.errors import BundleError, SessionError
 from jotr_deploy.runtime.finding.detection import open_detector
-from jotr_deploy.runtime.finding.open_size import of_one_size
 from jotr_deploy.runtime.finding.pose import open_pose_network
+from jotr_deploy.runtime.finding.variable_input_size import of_one_size
 from jotr_deploy.runtime.sessions import open_session
 
 

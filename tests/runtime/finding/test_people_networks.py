@@ -14,7 +14,7 @@ from pictures import person, picture, video, write
 from jotr_deploy.bundle import Bundle, FileEntry, open_bundle, replace_file, sha256_of, starter_path
 from jotr_deploy.errors import BundleError, SessionError
 from jotr_deploy.geometry.crop import square_box
-from jotr_deploy.runtime.finding import fetched
+from jotr_deploy.runtime.finding import fetched_networks
 from jotr_deploy.runtime.finding.people_networks import networks_by, open_people_networks
 from jotr_deploy.runtime.run import RunOptions, run
 from jotr_deploy.skeletons import SKELETONS, SMPL30_INDEX
@@ -115,10 +115,10 @@ def test_whose_networks_find_people(
 ):
     if fetched_before:
         monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-        fetched.people_folder().mkdir(parents=True)
+        fetched_networks.people_folder().mkdir(parents=True)
         for name in SOURCES:
-            (fetched.people_folder() / name).write_bytes(name.encode())
-        _describe(fetched.people_folder(), dict.fromkeys(SOURCES, b""))
+            (fetched_networks.people_folder() / name).write_bytes(name.encode())
+        _describe(fetched_networks.people_folder(), dict.fromkeys(SOURCES, b""))
     formats = {"others": ("yolox", "simcc"), "half": ("yolox", "blazepose"), "blazepose": ("blazepose", "blazepose")}
     if which == "starter":
         bundle = open_bundle(starter_path())
@@ -129,7 +129,7 @@ def test_whose_networks_find_people(
         with pytest.raises(BundleError, match="BlazePose's networks have not been fetched"):
             networks_by(people, bundle)
         return
-    folder = fetched.people_folder() if expected == "fetched" else bundle.path
+    folder = fetched_networks.people_folder() if expected == "fetched" else bundle.path
     roles = () if expected == "nothing" else ("detector", "pose")
     found = networks_by(people, bundle)
     assert [(file.role, file.path.parent) for file in found] == [(role, folder) for role in roles]

@@ -14,8 +14,8 @@ from jotr_deploy.geometry.camera import camera_from_box, project_px
 from jotr_deploy.geometry.rotations import angle_between, axis_angle_from_matrix, matrix_from_axis_angle
 from jotr_deploy.people import LAYOUT, People
 from jotr_deploy.runtime.body_session import Body, open_body
+from jotr_deploy.runtime.motion.smoothed_state import ROTATIONS, on_line
 from jotr_deploy.runtime.motion.smoothing import RESTART_S, Mode, OneEuro, Smoother, TwoSided, open_smoother
-from jotr_deploy.runtime.motion.tangent import ROTATIONS, on_line
 from jotr_deploy.runtime.sources.frame_source import Frame
 
 FPS = 30.0

@@ -12,8 +12,8 @@ from streams import index_first
 from jotr_deploy.errors import SourceError
 from jotr_deploy.runtime.sources import captures
 from jotr_deploy.runtime.sources.containers import bytes_missing, matroska_tracks_of, tracks_of
-from jotr_deploy.runtime.sources.film import _Clock
 from jotr_deploy.runtime.sources.opening import VideoWriter, open_source
+from jotr_deploy.runtime.sources.video_file import _Clock
 
 HERE = Path(__file__).parent
 
@@ -80,8 +80,8 @@ def test_a_trimmed_film_is_intact(tmp_path, caplog):
 @pytest.mark.parametrize(("count", "given"), [(9, 6), (4, 6)])
 def test_a_wrong_estimate_of_the_frame_count_is_no_damage(tmp_path, count, given, monkeypatch, caplog):
     path = write_video(tmp_path / "a.avi.mp4", given)
-    monkeypatch.setattr("jotr_deploy.runtime.sources.film.frame_count", lambda _: count)
-    monkeypatch.setattr("jotr_deploy.runtime.sources.film.is_mp4", lambda _: False)  # whose count is no estimate
+    monkeypatch.setattr("jotr_deploy.runtime.sources.video_file.frame_count", lambda _: count)
+    monkeypatch.setattr("jotr_deploy.runtime.sources.video_file.is_mp4", lambda _: False)  # whose count is no estimate
     with open_source(path) as source:
         assert source.total == count
         assert len(list(source)) == given

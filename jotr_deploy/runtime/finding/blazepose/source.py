@@ -11,8 +11,8 @@ from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.finding.blazepose import person_rules
 from jotr_deploy.runtime.finding.blazepose.landmarks import BlazeLandmarks, Poses
 from jotr_deploy.runtime.finding.blazepose.person_detector import BlazeDetector, Found
+from jotr_deploy.runtime.finding.blazepose.roi_prediction import Steady
 from jotr_deploy.runtime.finding.blazepose.rotated_crops import radii_px
-from jotr_deploy.runtime.finding.blazepose.steady import Steady
 from jotr_deploy.runtime.finding.blazepose.windows import Window, both_ways, windows
 from jotr_deploy.runtime.finding.crop_boxes import with_joints
 from jotr_deploy.support.aliases import Array

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from runtime.finding.blazepose.made_people import Circle, World, poses
 
+from jotr_deploy.runtime.finding.blazepose.roi_prediction import Steady
 from jotr_deploy.runtime.finding.blazepose.source import EVERY, LONGEST_STEP, BlazePose, BlazePosePeople
-from jotr_deploy.runtime.finding.blazepose.steady import Steady
 from jotr_deploy.runtime.finding.blazepose.windows import both_ways, windows
 from jotr_deploy.runtime.motion.tracking import Tracker
 from jotr_deploy.support.aliases import Array

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from jotr_deploy.runtime.finding import fetched
+from jotr_deploy.runtime.finding import fetched_networks
 from jotr_deploy.runtime.finding.blazepose.landmarks import BODY, BlazeLandmarks
 from jotr_deploy.runtime.finding.blazepose.person_detector import BlazeDetector
 from jotr_deploy.runtime.finding.blazepose.source import BlazePose, BlazePosePeople
@@ -24,7 +24,7 @@ from jotr_deploy.skeletons import SKELETONS, SMPL30
 from jotr_deploy.support.aliases import Array
 from jotr_deploy.third_party.trial import sample
 
-REAL = fetched.people_folder()
+REAL = fetched_networks.people_folder()
 PACKAGE = json.loads((Path(__file__).parent / "package_joints.json").read_text())
 NAMES = [name for name in SMPL30 if name in SKELETONS["blazepose33"]]
 IN_SMPL30 = [SMPL30.index(name) for name in NAMES]
