@@ -148,7 +148,8 @@ def test_variations_are_of_the_same_body_in_the_same_frame(person: Person, seed:
 def test_which_joints_are_given(visible: int, inside: int, share: float) -> None:
     rng, flags = np.random.default_rng(0), np.ones(30, bool)
     person = Person(
-        np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8), 100.0, rng.uniform(20, 44, (30, 2)), flags & bool(visible), flags & bool(inside),
+        np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8), 100.0,
+        rng.uniform(20, 44, (30, 2)), flags & bool(visible), flags & bool(inside),
         np.zeros((0, 17, 2)), 100.0, np.zeros((30, 3)), np.zeros((24, 3)), np.zeros(10),
         np.zeros((17, 2)), np.zeros(17, bool),
     )  # fmt: skip
