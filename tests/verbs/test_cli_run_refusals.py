@@ -68,7 +68,7 @@ def without_body(bundle: Path) -> None:
                      "{bundle}: mesh.onnx is listed in the manifest but missing", AGAIN, id="missing mesh"),
         pytest.param(lambda b: (b / "faces.npy").unlink(),
                      "{bundle}: faces.npy is listed in the manifest but missing", AGAIN, id="missing faces"),
-        pytest.param(lambda b: edit(b, format=4), "{bundle}: bundle format 4, this version reads up to 3",
+        pytest.param(lambda b: edit(b, format=5), "{bundle}: bundle format 5, this version reads up to 4",
                      "upgrade: git pull, then pip install . in a clone of jotr-deploy", id="newer"),
         pytest.param(lambda b: edit(b, colour="red"), "{bundle}/bundle.json: colour: Extra inputs are not permitted",
                      AGAIN, id="unknown field"),
