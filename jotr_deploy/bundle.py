@@ -31,7 +31,7 @@ STAND_IN_LABEL = "stand-in body"
 """Label of a bundle whose meshes are those of the body inside this package."""
 _EXPORT_AGAIN = "export it again: jotr-deploy export CHECKPOINT -o BUNDLE"
 FIT_ROLES = ("features", "kernels", "bank")
-"""Of the files of a fit (docs/fitting.md), which come into a bundle together."""
+"""Roles of the files of a fit (docs/fitting.md), which are added to a bundle together."""
 FEATURES_AGAIN = "put trained features in: jotr-deploy add BUNDLE --features WEIGHTS"
 
 
@@ -166,7 +166,7 @@ def _again(role: str) -> str:
 
 
 def _made_again(entry: FileEntry) -> str:
-    """How a file comes into a bundle that is listed after another of its role."""
+    """Command that makes a file listed after another of its role."""
     if entry.role not in ("detector", "pose"):
         return _EXPORT_AGAIN
     backend = "onnxruntime" if entry.backend == "onnx" else entry.backend

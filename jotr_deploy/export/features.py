@@ -29,10 +29,10 @@ from jotr_deploy.support.precisions import Precision
 
 FEATURES, KERNELS, BANK = "features.onnx", "kernels.npz", "bank.npz"
 ASSET = "features"
-"""Of the licence."""
+"""Asset name of the licence."""
 OWN_TERMS = "Apache-2.0, trained by jotr-deploy on its own synthetic scenes"
 LEAST_COSINE = {Precision.FP32: 0.9999, Precision.FP16: 0.999}
-"""Of a cell's feature in the file and in PyTorch, by how the weights are stored."""
+"""Least cosine of a cell's feature in the file and in PyTorch, by precision of the weights."""
 BATCHES = (1, 3)
 _SAME_BODY_M = 1e-3
 

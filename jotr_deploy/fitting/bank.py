@@ -18,7 +18,7 @@ from jotr_deploy.support.writing import written_aside
 
 _WAVE, _SHARE = 8.0, 0.7  # radians a metre; beside the wave, of a limb and of a bin
 VERSION = 1
-"""Of the file of a bank."""
+"""Version of the file of a bank."""
 MOMENTUM = 0.9
 CLUTTER = 2160
 """Rows of clutter that the release keeps: 10 an image of 216 images."""

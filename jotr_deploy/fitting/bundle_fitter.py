@@ -36,7 +36,7 @@ class BundleFitter:
     """Fits people of the mesh stage to the features of their crops; a context manager that frees the extractor."""
 
     def __init__(self, bundle: Bundle, options: FitOptions, device: str = "auto", threads: int | None = None) -> None:
-        """See `fitter.open_fitter`."""
+        """Arguments as for `fitter.open_fitter`."""
         self.options = options
         body = body_of(bundle)
         kernels = _kernels_of(bundle, body)

@@ -48,7 +48,7 @@ def open_fitter(
 
 
 def cells_inside(boxes_px: Array, image_size_px: tuple[int, int], cells: int) -> Array:
-    """Which cells of the feature grids of crops lie in the picture: (N, 4) square boxes -> (N, cells, cells) bool."""
+    """Cells of the feature grids of crops that lie in the picture: (N, 4) square boxes -> (N, cells, cells) bool."""
     last = cells * PX_PER_CELL
     rows, columns = np.mgrid[0:last:PX_PER_CELL, 0:last:PX_PER_CELL]
     points = np.stack([columns.ravel(), rows.ravel()], -1).astype(np.float64)

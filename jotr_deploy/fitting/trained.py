@@ -37,7 +37,7 @@ class Trained:
     origin: tuple[str, ...]  # data and weights of others that went into it; none of drawn scenes alone
 
     def features(self, centres: int = 1) -> Features:
-        """What a fit takes: the mean direction of the clutter, as published, or this many directions of it."""
+        """Features for a fit, with the mean direction of the clutter as published, or with this many directions."""
         return Features(self.foreground, directions_of(self.clutter, centres))
 
 

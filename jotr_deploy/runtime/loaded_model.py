@@ -362,12 +362,12 @@ class Model:
 
     @cached_property
     def _finding(self) -> list[NetworkFile]:
-        """What finds people where no file says who is there."""
+        """Files of the networks that find people where no joints or boxes are given."""
         return networks_by(self.people, self.bundle, self._device)
 
     @cached_property
     def _pose(self) -> list[NetworkFile]:
-        """What finds the joints of people whose boxes are known: the bundle's own."""
+        """File of the bundle's pose network, which finds the joints of people whose boxes are known."""
         return own_networks(self.bundle, ("pose",), self._device)
 
     @cached_property

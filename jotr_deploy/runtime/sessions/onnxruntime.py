@@ -89,7 +89,7 @@ def onnxruntime() -> ModuleType:
 
 
 def has_cuda() -> bool:
-    """Whether ONNX Runtime is here and has CUDA."""
+    """True if ONNX Runtime is installed with CUDA."""
     try:
         return CUDA in onnxruntime().get_available_providers()
     except MissingDependency:

@@ -156,7 +156,7 @@ def openvino() -> ModuleType:
 
 
 def computes_bfloat16() -> bool:
-    """Whether OpenVINO is here and its CPU has instructions for bfloat16."""
+    """True if OpenVINO is installed and the CPU has bfloat16 instructions."""
     try:
         return _has_bfloat16(_core())
     except MissingDependency:

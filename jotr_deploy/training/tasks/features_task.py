@@ -75,7 +75,7 @@ class Options(BaseModel):
     """Data sets; drawn scenes and the stand-in body without them."""
     network: ExtractorConfig = ExtractorConfig()
     crop_factor: Annotated[float, Field(ge=1, le=4)] = ModelConfig().crop_factor
-    """Of the mesh network whose people are to be fitted: the extractor sees the same square."""
+    """Crop factor of the mesh network whose people are fitted: the extractor sees the same square."""
     start: Path | None = None
     """Weights of a run of this task to start from: extractor and bank."""
     backbone: Path | None = None
@@ -86,9 +86,9 @@ class Options(BaseModel):
     bins: Annotated[int, Field(ge=1, le=16)] = 3
     """Orientation bins."""
     precision: Annotated[float, Field(gt=0)] = PRECISION
-    """Of a kernel, 1 / m^2."""
+    """Precision of a kernel, 1 / m^2."""
     q_max: Annotated[float, Field(gt=0)] = 23.03
-    """How far from a ray a kernel may be and still be its nearest; see docs/fitting.md section 3."""
+    """Largest distance of a ray's nearest kernel; see docs/fitting.md section 3."""
     clutter: Annotated[int, Field(ge=1)] = CLUTTER
     """Rows of clutter that are kept."""
     spread: bool = False
