@@ -48,7 +48,7 @@ def test_one_frame_in_every_few_keeps_its_number(tmp_path, every, kind):
 
 
 def test_every_zeroth_frame_is_a_mistake_of_the_caller(tmp_path):
-    with pytest.raises(ValueError, match=r"every 0\. frame: give 1 or more"):
+    with pytest.raises(ValueError, match=r"every=0: must be 1 or more"):
         open_source(tmp_path, every=0)
 
 
