@@ -101,7 +101,8 @@ def test_a_signal_to_everybody_keeps_a_checkpoint(config: Path) -> None:
     os.killpg(started.pid, signal.SIGTERM)
     out, err = started.communicate(timeout=60)
     assert started.returncode == 130, err
-    assert "Traceback" not in err
+    # Seldom, PyTorch's loader complains from its destructor, which nothing can catch, that its worker has gone first.
+    assert "Traceback" not in err.partition("Exception ignored in")[0]
     assert "--resume continues from" in " ".join(out.split())
     step = torch.load("run/checkpoint.pt", weights_only=True)["step"]
     assert f"stopped after step {step} of 100000" in out
