@@ -39,7 +39,7 @@ def build_engine(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write a copy of the bundle here, with the engine added.")
     ] = None,
-    network: Annotated[str, typer.Option(help=f"Made from which: {listed(NETWORKS)}.")] = "mesh",
+    network: Annotated[str, typer.Option(help=f"Network to build from: {listed(NETWORKS)}.")] = "mesh",
     backend: Annotated[str, typer.Option(help=f"{listed(BACKENDS)}.")] = "tensorrt",
     precision: Annotated[str | None, typer.Option(help=_PRECISIONS)] = None,
     batch: Annotated[
