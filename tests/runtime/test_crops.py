@@ -1,4 +1,5 @@
 import runpy
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -136,3 +137,18 @@ def test_what_only_a_program_gets_wrong():
     for image in (np.zeros((9, 9), np.uint8), np.zeros((9, 9, 4), np.uint8), np.zeros((9, 9, 3), np.float32)):
         with pytest.raises(ValueError, match=r"expected uint8 \(H, W, 3\)"):
             make_crops(image, Detections.none(), 64)
+
+
+def test_crops_of_several_threads_and_sizes_are_those_made_one_by_one(photo_bgr):
+    pictures = [photo_bgr, cv2.resize(photo_bgr, (3200, 2400)), photo_bgr[:60, :90], photo_bgr[::-1].copy()] * 4
+    people = [_filling(picture) for picture in pictures]
+    alone = [make_crops(*each, 64).image for each in zip(pictures, people, strict=True)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda each: make_crops(*each, 64).image, zip(pictures, people, strict=True)))
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def _filling(picture):
+    side = max(picture.shape) + 9
+    return Detections(np.float32([[-9, -9, side, side]]), np.zeros((1, 30, 3), np.float32), np.ones(1), np.full(1, -1))

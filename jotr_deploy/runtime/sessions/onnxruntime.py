@@ -129,6 +129,8 @@ def load(network: Path | bytes, providers: list[Any], threads: int | None = None
     """
     options = onnxruntime().SessionOptions()
     options.log_severity_level = 4  # errors are also raised
+    # Workers wait for their next call asleep: those of one network would keep the cores from the next one.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     if sums_saturate():
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     if profile is not None:

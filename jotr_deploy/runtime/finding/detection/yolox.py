@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated
 
+import cv2
 import numpy as np
 from pydantic import Field
 
@@ -83,7 +84,7 @@ class Yolox(Detector):
         """People in one image."""
         boxes_px, scores = self._look(image_bgr)
         if self.options.flip_test:
-            other_px, other = self._look(np.ascontiguousarray(image_bgr[:, ::-1]))
+            other_px, other = self._look(cv2.flip(image_bgr, 1))
             boxes_px = np.concatenate([boxes_px, mirrored(other_px, image_bgr.shape[1])])
             scores = np.concatenate([scores, other])
         kept = select_boxes(boxes_px, scores, self.options.threshold, self.options.iou)
