@@ -108,7 +108,7 @@ class Judge:
 def settle() -> None:
     """Sleep until the threads of this process are idle.
 
-    Engines keep their workers spinning after a call, OpenMP for about 10 ms and ONNX Runtime, unless told otherwise, for
+    Engines keep their workers spinning after a call, OpenMP for about 10 ms and ONNX Runtime by default for
     about 40 ms, which would take cores from the next job: PyTorch straight after ONNX Runtime takes a third longer.
     """
     before = time.process_time()
