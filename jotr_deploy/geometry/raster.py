@@ -1,29 +1,27 @@
-"""A depth-buffer triangle rasteriser in NumPy: no OpenGL, no loop over triangles.
+"""A depth-buffer triangle rasteriser in NumPy, without OpenGL: visible faces, or the shades of meshes.
 
-A triangle is cut into spans, one for every image row it crosses, and a span into pixels. The work is therefore the
-rows and the pixels that are covered, whatever the size of the triangles. Pixel centres lie at integer coordinates.
+A pixel's key is an integer: the inverse of its depth above a label, so that the largest key is the nearest face. The
+inverse depth is linear in the image, as depth itself is not, and so are integers that hold it: from pixel to pixel of a
+span, one addition changes the depth and the shade of a pixel together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from jotr_deploy.geometry.triangle_spans import Plane, Triangles, in_portions, nearest, spans_of, triangles_on_screen
 from jotr_deploy.support.aliases import Array
 
-# A pixel centre this near to an edge is inside. A centre on a shared edge belongs to both triangles, so rounding can
-# draw it twice but never miss it.
-EDGE_PX = 1e-6
-# Twice the area of the smallest triangle that is drawn; a thinner one lies within EDGE_PX of its neighbours.
-MIN_DOUBLE_AREA_PX2 = EDGE_PX**2
-# How many rows or pixels are in flight at a time: bounds the memory and stays in the processor's cache.
-CHUNK = 1 << 16
-
-# A pixel's key is (bits of its float32 depth) << 32 | face: the smallest key is the nearest face, among equals the
-# first. The background is (infinity, face -1).
-_BACKGROUND = (0x7F800000 << 32) | 0xFFFFFFFF
+LEVEL_BITS = 10
+LEVELS = 1 << LEVEL_BITS
+"""How many levels of shade there are."""
+_SPARE = 4  # levels at either end, for what rounding adds over a large triangle
+SHADES = np.clip((np.arange(LEVELS) - _SPARE) / (LEVELS - 1 - 2 * _SPARE), 0, 1)
+"""(LEVELS,) the shade of each level, in 0 .. 1."""
+# Bits of a key in all, and of the fraction of a level, which keeps the steps from pixel to pixel exact enough.
+_KEY_BITS, _FRACTION_BITS = 62, 10
 
 
 @dataclass(frozen=True)
@@ -35,33 +33,25 @@ class Raster:
 
 
 @dataclass(frozen=True)
-class _Triangles:
-    """The T triangles that may cover a pixel; corner k is followed by edge k, to the next corner."""
+class Shaded:
+    """Visible mesh, its shade and its depth at every pixel, as keys; `read` turns a part of them into arrays."""
 
-    face: Array  # (T,) int64 index among the caller's faces
-    first_row: Array  # (T,) int64 first image row they may touch
-    rows: Array  # (T,) int64 how many rows
-    x_px: Array  # (3, T) corners
-    y_px: Array
-    slope: Array  # (3, T) dx/dy along edge k; 0 for an edge along a row, which bounds no span
-    lower_px: Array  # (3, T) x of corner k where edge k bounds a span on the left, else -inf
-    upper_px: Array  # (3, T) x of corner k where edge k bounds a span on the right, else inf
-    inverse_z: Array  # (T,) 1/depth at corner 0: linear in the image, as depth itself is not
-    inverse_z_dx: Array  # (T,) its slopes
-    inverse_z_dy: Array
-    inverse_z_min: Array  # (T,) its range over the corners
-    inverse_z_max: Array
+    key: Array  # (H, W) int64, 0 where there is no mesh
+    code_bits: int
+    depth_scale: np.float32
 
+    def read(self, rows: slice, columns: slice) -> tuple[Array, Array]:
+        """Part of the image (h, w).
 
-@dataclass(frozen=True)
-class _Spans:
-    """S runs of pixels within one row and one triangle."""
-
-    face: Array  # (S,) int64
-    start: Array  # (S,) int64 flat index of the first pixel
-    count: Array  # (S,) int64 pixels, at least 1
-    inverse_z: Array  # (S,) 1/depth at the first pixel
-    step: Array  # (S,) its change from pixel to pixel
+        Returns:
+            code, uint32: LEVELS * (1 + number of the mesh) + level of its shade, 0 where there is none; and depth_m,
+            float32: inf where there is none.
+        """
+        key = self.key[rows, columns]
+        code = (key >> _FRACTION_BITS).astype(np.uint32)
+        code &= np.uint32((1 << self.code_bits) - 1)
+        with np.errstate(divide="ignore"):
+            return code, self.depth_scale / key.astype(np.float32)
 
 
 def rasterize(
@@ -80,142 +70,67 @@ def rasterize(
     Returns:
         The raster. Equal depths go to the face that comes first, so the result is a function of the input.
     """
-    width, height = size_px
-    key = np.full(width * height, _BACKGROUND, np.int64)
-    triangles = _drawable(np.asarray(vertices, np.float64), np.asarray(faces), size_px, cull_back, near_m)
-    for some in _portions(triangles.rows):
-        spans = _spans(triangles, some, width)
-        for part in _portions(spans.count):
-            _draw(key, spans, part)
-    face = (key & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
-    depth = (key >> 32).astype(np.int32).view(np.float32)
-    return Raster(face.reshape(height, width), depth.reshape(height, width))
+    vertices, last = np.asarray(vertices, np.float64), len(faces)
+    triangles = triangles_on_screen(vertices, np.asarray(faces), size_px, cull_back, near_m)
+    bits = last.bit_length()
+    key, scale = _keys(triangles, vertices[:, 2], size_px, bits, Plane.level(last - triangles.face))
+    face = np.where(key > 0, last - (key & ((1 << bits) - 1)), -1).astype(np.int32)
+    with np.errstate(divide="ignore"):
+        depth_m = scale / (key >> bits)
+    return Raster(face, depth_m.astype(np.float32))
 
 
-def _drawable(vertices: Array, faces: Array, size_px: tuple[int, int], cull_back: bool, near_m: float) -> _Triangles:
-    """The triangles in front of the camera, with an area, that meet a pixel centre's row and column in the image."""
-    x, y, z = np.ascontiguousarray(vertices.T)
-    good = np.isfinite(x + y) & (z > near_m) & (z < np.inf)
-    corner = np.ascontiguousarray(faces.T)
-    index = np.arange(len(faces)) if good.all() else np.flatnonzero(good[corner].all(0))
-    # In steps, each with fewer triangles than the one before: half of a closed mesh shows its back.
-    corner = corner[:, index]
-    x, y = x[corner], y[corner]
-    area = (x[1] - x[0]) * (y[2] - y[0]) - (x[2] - x[0]) * (y[1] - y[0])
-    index, corner, x, y, area = _only(
-        (-area if cull_back else np.abs(area)) > MIN_DOUBLE_AREA_PX2, index, corner, x, y, area
-    )
-    left, right = _pixels_between(x.min(0), x.max(0), size_px[0])
-    top, bottom = _pixels_between(y.min(0), y.max(0), size_px[1])
-    met = (left <= right) & (top <= bottom)
-    index, corner, x, y, area, top, bottom = _only(met, index, corner, x, y, area, top, bottom)
-
-    dx, dy = x[[1, 2, 0]] - x, y[[1, 2, 0]] - y
-    side = dy * np.sign(area)
-    q = 1.0 / z[corner]
-    dq1, dq2 = q[1] - q[0], q[2] - q[0]
-    return _Triangles(
-        face=index,
-        first_row=top,
-        rows=bottom - top + 1,
-        x_px=x,
-        y_px=y,
-        slope=dx / np.where(dy == 0, np.inf, dy),
-        lower_px=np.where(side < 0, x, -np.inf),
-        upper_px=np.where(side > 0, x, np.inf),
-        inverse_z=q[0],
-        inverse_z_dx=(dq1 * -dy[2] - dq2 * dy[0]) / area,
-        inverse_z_dy=(dq2 * dx[0] + dq1 * dx[2]) / area,
-        inverse_z_min=q.min(0),
-        inverse_z_max=q.max(0),
-    )
-
-
-def _only(keep: Array, *lists: Array) -> tuple[Array, ...]:
-    """Some of the last axis of every list."""
-    if keep.all():
-        return lists
-    index = np.flatnonzero(keep)
-    return tuple(each.take(index, -1) for each in lists)
-
-
-def _spans(triangles: _Triangles, some: slice, width: int) -> _Spans:
-    """The spans of some triangles in an image of this width."""
-    t, row = _expand(triangles.rows[some])
-    t += some.start
-    y = triangles.first_row[t] + row
-    shift = (y - triangles.y_px.take(t, 1)) * triangles.slope.take(t, 1)
-    lower, upper = triangles.lower_px.take(t, 1) + shift, triangles.upper_px.take(t, 1) + shift
-    first, last = _pixels_between(lower.max(0), upper.min(0), width)
-    t, y, first, last = _only(first <= last, t, y, first, last)
-    at_row = triangles.inverse_z[t] + triangles.inverse_z_dy[t] * (y - triangles.y_px[0, t])
-    # Beyond its corners the plane of a nearly edge-on triangle runs away; half a rounding error is enough to get there.
-    limits = triangles.inverse_z_min[t], triangles.inverse_z_max[t]
-    x0, dq = triangles.x_px[0, t], triangles.inverse_z_dx[t]
-    q_first, q_last = (np.clip(at_row + dq * (x - x0), *limits) for x in (first, last))
-    return _Spans(
-        face=triangles.face[t],
-        start=y * width + first,
-        count=last - first + 1,
-        inverse_z=q_first,
-        step=(q_last - q_first) / np.maximum(last - first, 1),
-    )
-
-
-def _draw(key: Array, spans: _Spans, part: slice) -> None:
-    """Enter the pixels of some spans into the picture of keys."""
-    s, along = _expand(spans.count[part])
-    s += part.start
-    depth = (1.0 / (spans.inverse_z[s] + along * spans.step[s])).astype(np.float32)
-    np.minimum.at(key, spans.start[s] + along, depth.view(np.int32).astype(np.int64) << 32 | spans.face[s])
-
-
-def _pixels_between(low: Array, high: Array, size: int) -> tuple[Array, Array]:
-    """First and last pixel centre in [low, high] within 0 .. size-1; first > last where there is none."""
-    first = np.clip(np.ceil(low - EDGE_PX), 0, size)
-    last = np.clip(np.floor(high + EDGE_PX), -1, size - 1)
-    return first.astype(np.int64), last.astype(np.int64)
-
-
-def _expand(counts: Array) -> tuple[Array, Array]:
-    """Owner of every part, and its number there, for items with the given numbers of parts."""
-    owner = np.repeat(np.arange(len(counts)), counts)
-    first = np.cumsum(counts) - counts
-    return owner, np.arange(len(owner)) - first[owner]
-
-
-def _portions(counts: Array) -> Iterator[slice]:
-    """Cut a list of things with so many parts each into stretches of about CHUNK parts, at least one thing each."""
-    total = np.cumsum(counts)
-    start = 0
-    while start < len(counts):
-        done = total[start - 1] if start else 0
-        end = max(int(np.searchsorted(total, done + CHUNK, side="right")), start + 1)
-        yield slice(start, end)
-        start = end
-
-
-def barycentric(raster: Raster, vertices: Array, faces: Array) -> Array:
-    """Barycentric coordinates of each covered pixel on its face.
+def shade_meshes(
+    vertices: Array, faces: Array, shade: Array, size_px: tuple[int, int], *, near_m: float = 1e-2
+) -> Shaded:
+    """The nearest mesh and its shade at every pixel; the backs of closed meshes with outward normals are left out.
 
     Args:
-        raster: of the same vertices and faces.
-        vertices: (V, 3) as given to `rasterize`.
-        faces: (F, 3) as given to `rasterize`.
-
-    Returns:
-        (P, 3) float64 weights of the three corners in space (perspective undone), sum 1, for the P pixels with
-        `raster.face >= 0` in row-major order.
+        vertices: (N, V, 3) of N meshes: x and y in image pixels (y down), z the depth in metres.
+        faces: (F, 3) vertex indices, the same for all.
+        shade: (N, V) in 0 .. 1, interpolated in the image.
+        size_px: width and height of the image.
+        near_m: as for `rasterize`.
     """
-    y, x = np.nonzero(raster.face >= 0)
-    corners = np.asarray(faces)[raster.face[y, x]].T
-    x_px, y_px, z_m = np.asarray(vertices, np.float64).T
-    dx, dy = x_px[corners] - x, y_px[corners] - y
-    area = np.stack([dx[1] * dy[2] - dx[2] * dy[1], dx[2] * dy[0] - dx[0] * dy[2], dx[0] * dy[1] - dx[1] * dy[0]])
-    # A centre on an edge may come out beyond it by a rounding error; in a sliver none may come out inside.
-    weights = np.maximum(area * np.sign(area.sum(0)), np.finfo(np.float64).tiny) / z_m[corners]
-    normalised: Array = (weights / weights.sum(0)).T
-    return normalised
+    meshes, count = shade.shape
+    vertices = np.asarray(vertices, np.float64).reshape(-1, 3)
+    triangles = triangles_on_screen(vertices, of_all(faces, meshes, count), size_px, True, near_m)
+    unit = 1 << _FRACTION_BITS
+    level = unit * (_SPARE + 0.5 + np.clip(shade, 0, 1).reshape(-1) * (LEVELS - 1 - 2 * _SPARE))
+    low = Plane.level(1 + triangles.face // len(faces)).above(
+        Plane.through(level.take(triangles.corner), triangles), LEVEL_BITS + _FRACTION_BITS
+    )
+    bits = LEVEL_BITS + _FRACTION_BITS + meshes.bit_length()
+    key, scale = _keys(triangles, vertices[:, 2], size_px, bits, low)
+    return Shaded(key, bits - _FRACTION_BITS, np.float32(scale * 2.0**bits))
+
+
+def of_all(faces: Array, meshes: int, vertices: int) -> Array:
+    """Faces (F, 3) of a mesh with so many vertices -> (meshes * F, 3) of as many such meshes in one list."""
+    shift = vertices * np.arange(meshes)[:, None, None]
+    shifted: Array = (np.asarray(faces) + shift).reshape(-1, 3)
+    return shifted
+
+
+def _keys(triangles: Triangles, z_m: Array, size_px: tuple[int, int], bits: int, low: Plane) -> tuple[Array, float]:
+    """Keys (H, W) of the nearest triangles, 0 where there is none, and what their upper part divides to give metres.
+
+    Args:
+        triangles: on the screen.
+        z_m: (V,) depths of the vertices they refer to.
+        size_px: width and height.
+        bits: how many of a key lie below the inverse depth.
+        low: what they hold, above 0.
+    """
+    width, height = size_px
+    inverse = 1.0 / z_m.take(triangles.corner)
+    scale = 2.0 ** (_KEY_BITS - bits - int(np.frexp(inverse.max(initial=0.0))[1]))
+    inverse *= scale
+    plane = Plane.through(inverse, triangles).above(low, bits)
+    key = np.zeros(width * height, np.int64)
+    for part in in_portions(triangles.rows):
+        nearest(key, spans_of(triangles[part], plane[part], width))
+    return key.reshape(height, width), scale
 
 
 def vertex_normals(vertices: Array, faces: Array) -> Array:
@@ -228,11 +143,11 @@ def vertex_normals(vertices: Array, faces: Array) -> Array:
     Returns:
         (V, 3) in the dtype of the vertices; zero where no face with an area touches the vertex.
     """
-    faces = np.asarray(faces)
-    a, b, c = (vertices[faces[:, k]] for k in range(3))
-    of_face = np.cross(b - a, c - a)
-    corner = faces.T.reshape(-1)
-    sums = [np.bincount(corner, np.tile(of_face[:, axis], 3), len(vertices)) for axis in range(3)]
+    corner = np.ascontiguousarray(np.asarray(faces).T)
+    at = [axis.take(corner) for axis in np.ascontiguousarray(vertices.T)]
+    (ax, ay, az), (bx, by, bz) = ([axis[k] - axis[0] for axis in at] for k in (1, 2))
+    of_face = ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
+    sums = [np.bincount(corner.reshape(-1), np.tile(each, 3), len(vertices)) for each in of_face]
     normals = np.stack(sums, axis=1)
     length = np.linalg.norm(normals, axis=1, keepdims=True)
     return (normals / np.where(length > 0, length, 1.0)).astype(vertices.dtype)

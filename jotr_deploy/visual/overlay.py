@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.geometry.camera import project_px
-from jotr_deploy.geometry.raster import barycentric, rasterize, vertex_normals
+from jotr_deploy.geometry.raster import LEVEL_BITS, LEVELS, SHADES, of_all, shade_meshes, vertex_normals
 from jotr_deploy.geometry.scene_frame import scene_focal_px
 from jotr_deploy.people import People
 from jotr_deploy.skeletons import SMPL30_BONES
@@ -26,6 +28,8 @@ OUTLINE_SHADE = 0.45
 OUTLINE_M = 0.006
 # Depth step within one person that gets an outline: an arm in front of the chest, but not a fold of the surface.
 OUTLINE_STEP_M = 0.06
+# The picture is painted in parts of about this size, which stay in the processor's cache.
+PART_PX = 1 << 16
 
 
 def draw_people(image_bgr: Image, people: People, faces: Array, *, caption: str | None = None) -> Image:
@@ -60,27 +64,61 @@ def _draw_meshes(picture: Image, people: People, faces: Array) -> None:
     if window is None:
         return
     x0, y0, x1, y1 = window
-    faces_of_all = np.concatenate([faces + k * vertices_m.shape[1] for k in range(len(people))])
     scene_from_own = scene_focal_px(people) / people.focal_px
     depth_m = vertices_m[..., 2] * scene_from_own[:, None]
-    vertices_m = vertices_m.reshape(-1, 3)
-    on_screen = np.column_stack([pixels.reshape(-1, 2) - (x0, y0), depth_m.reshape(-1)])
-    raster = rasterize(on_screen, faces_of_all, (x1 - x0, y1 - y0), cull_back=True, near_m=NEAR_M)
-
-    seen = np.nonzero(raster.face >= 0)
-    face = raster.face[seen]
-    light = AMBIENT + (1 - AMBIENT) * np.maximum(vertex_normals(vertices_m, faces_of_all) @ TOWARDS_LIGHT, 0)
-    shade = np.einsum("pk,pk->p", light[faces_of_all[face]], barycentric(raster, on_screen, faces_of_all))
+    on_screen = np.concatenate([pixels - (x0, y0), depth_m[..., None]], -1)
+    shaded = shade_meshes(on_screen, faces, _light(vertices_m, faces), (x1 - x0, y1 - y0), near_m=NEAR_M)
 
     metres_per_px = np.maximum(people.translation_m[:, 2], NEAR_M) / people.focal_px
     step_m = np.maximum(OUTLINE_STEP_M, 8 * metres_per_px) * scene_from_own
-    line = _outline(raster.face // len(faces), raster.depth_m, step_m)[seen]
-    person = face // len(faces)
-    shade[line] *= 1 - (1 - OUTLINE_SHADE) * np.minimum(OUTLINE_M / metres_per_px, 1)[person[line]]
-    colours_bgr = person_colours(people.track_ids)[:, ::-1].astype(np.float32)
-    drawn = colours_bgr[person] * shade.astype(np.float32)[:, None]
+    dark = 1 - (1 - OUTLINE_SHADE) * np.minimum(OUTLINE_M / metres_per_px, 1)
+    colours = person_colours(people.track_ids)[:, ::-1]
+    plain, lined = _palette(colours), _palette(colours * dark[:, None])
     under = picture[y0:y1, x0:x1]
-    under[seen] = np.rint(OPACITY * drawn + (1 - OPACITY) * under[seen].astype(np.float32)).astype(np.uint8)
+    for rows, columns, inner in _parts(shaded.key):
+        code, depth_m = shaded.read(rows, columns)
+        line = _outline((code >> LEVEL_BITS).astype(np.uint16), depth_m, step_m)
+        drawn = plain.take(code)
+        drawn.reshape(-1)[line] = lined.take(code.reshape(-1)[line])
+        _blend(under[rows, columns][inner], drawn[inner], code[inner] > 0)
+
+
+def _parts(key: Array) -> Iterator[tuple[slice, slice, slice]]:
+    """Parts of an image (H, W) that cover what is not 0: rows, columns, and the rows of the part that are its own.
+
+    A part has a row and a column more on every side, within the image, for the outline.
+    """
+    height, width = key.shape
+    step = max(1, PART_PX // width)
+    for top in range(0, height, step):
+        rows, own = slice(max(top - 1, 0), min(top + step + 1, height)), min(step, height - top)
+        there = np.flatnonzero(key[rows].max(0))
+        if len(there):
+            columns = slice(max(int(there[0]) - 1, 0), int(there[-1]) + 2)
+            yield rows, columns, slice(top - rows.start, top - rows.start + own)
+
+
+def _light(vertices_m: Array, faces: Array) -> Array:
+    """(N, V) light on the surface at the vertices (N, V, 3), in 0 .. 1."""
+    normals = vertex_normals(vertices_m.reshape(-1, 3), of_all(faces, *vertices_m.shape[:2]))
+    light: Array = AMBIENT + (1 - AMBIENT) * np.maximum(normals @ TOWARDS_LIGHT, 0)
+    return light.reshape(vertices_m.shape[:2])
+
+
+def _palette(colours_bgr: Array) -> Array:
+    """The colour of every code of `Shaded` for meshes of these colours (N, 3), with four bytes in one uint32."""
+    palette = np.zeros((1 + len(colours_bgr), LEVELS, 4), np.uint8)
+    palette[1:, :, :3] = np.rint(colours_bgr[:, None] * SHADES[:, None])
+    return palette.reshape(-1).view(np.uint32)
+
+
+def _blend(under: Image, drawn: Array, where: Array) -> None:
+    """Lay a drawing over a picture (H, W, 3) where there is something; the drawing is (H, W) as in a palette."""
+    import cv2
+
+    colours = cv2.cvtColor(drawn.view(np.uint8).reshape(*drawn.shape, 4), cv2.COLOR_BGRA2BGR)
+    mixed = cv2.addWeighted(colours, OPACITY, under, 1 - OPACITY, 0)
+    cv2.copyTo(mixed, where.view(np.uint8), under)
 
 
 def _window(pixels: Array, shape: tuple[int, ...]) -> tuple[int, int, int, int] | None:
@@ -94,24 +132,31 @@ def _window(pixels: Array, shape: tuple[int, ...]) -> tuple[int, int, int, int] 
     return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
 
 
-def _outline(person: Array, depth_m: Array, step_m: Array) -> Array:
-    """Outline of a person against the background, another person, or a part of themselves that lies well behind.
+def _outline(mesh: Array, depth_m: Array, step_m: Array) -> Array:
+    """Outline of people against the background, another person, or a part of themselves that lies well behind.
 
     Args:
-        person: (H, W) number of the visible person, or -1.
-        depth_m: (H, W).
+        mesh: (H, W) 1 + number of the visible person, 0 where there is nobody.
+        depth_m: (H, W) inf where there is nobody.
         step_m: (N,) depth step that counts as well behind, for each person.
 
     Returns:
-        (H, W) bool, on the side of the part in front; undefined where nobody is visible.
+        (P,) flat indices of its pixels, on the side of the part in front.
     """
-    outline = np.zeros(person.shape, bool)
-    behind = depth_m + step_m[person]
-    for here, there in ((slice(1, None), slice(None, -1)), (slice(None, -1), slice(1, None))):
-        for at, beside in ((here, there), ((slice(None), here), (slice(None), there))):
-            another = (person[at] != person[beside]) & (depth_m[at] <= depth_m[beside])
-            outline[at] |= another | (depth_m[beside] > behind[at])
-    return outline
+    import cv2
+
+    beside_m = cv2.dilate(depth_m, cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)))
+    line = np.flatnonzero(beside_m > depth_m + np.float32(step_m.min()))
+    lines = [line[beside_m.take(line) > depth_m.take(line) + step_m[mesh.take(line) - 1]]]
+    if len(step_m) > 1:  # people who touch
+        width = depth_m.shape[1]
+        below = np.flatnonzero(mesh[1:] != mesh[:-1])
+        right = np.flatnonzero(mesh[:, 1:] != mesh[:, :-1])
+        right += right // max(width - 1, 1)
+        for one, other in ((below, below + width), (right, right + 1)):
+            one_m, other_m = depth_m.take(one), depth_m.take(other)
+            lines += [one[one_m <= other_m], other[other_m <= one_m]]
+    return np.concatenate(lines)
 
 
 def draw_keypoints(image_bgr: Image, people: People) -> Image:

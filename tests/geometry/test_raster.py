@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jotr_deploy.geometry import raster as module
-from jotr_deploy.geometry.raster import barycentric, rasterize, vertex_normals
+from jotr_deploy.geometry import triangle_spans
+from jotr_deploy.geometry.raster import LEVEL_BITS, LEVELS, SHADES, of_all, rasterize, shade_meshes, vertex_normals
 
 QUAD = np.array([[0, 1, 2], [0, 2, 3]])
 
@@ -93,12 +93,11 @@ def test_nothing_to_see(vertices, faces):
     picture = rasterize(vertices, faces, (7, 6))
     assert np.all(picture.face == -1)
     assert np.all(np.isinf(picture.depth_m))
-    assert barycentric(picture, vertices, faces).shape == (0, 3)
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 1 << 16])
 def test_agrees_with_testing_every_pixel_against_every_face(chunk, monkeypatch):
-    monkeypatch.setattr(module, "CHUNK", chunk)
+    monkeypatch.setattr(triangle_spans, "CHUNK", chunk)
     rng = np.random.default_rng(5)
     vertices = np.column_stack([rng.uniform(-15, 45, (40, 2)), rng.uniform(-0.5, 6, 40)])
     faces = rng.integers(0, 40, (60, 3))
@@ -214,20 +213,6 @@ def test_culling_leaves_the_front_of_a_closed_mesh(flip):
         np.testing.assert_array_equal(front.depth_m, everything.depth_m)
 
 
-def test_barycentric_weights_give_back_the_point_and_its_depth():
-    vertices, faces = ball(np.random.default_rng(1), 0.2)
-    vertices = vertices * (10, 10, 1) + (15, 15, 2.5)
-    picture = rasterize(vertices, faces, (31, 31))
-    weights = barycentric(picture, vertices, faces)
-    y, x = np.nonzero(picture.face >= 0)
-    corners = vertices[faces[picture.face[y, x]]]
-    in_space = corners * [1, 1, 0] * corners[..., 2:] + corners * [0, 0, 1]
-    point = np.einsum("pk,pkc->pc", weights, in_space)
-    np.testing.assert_allclose(weights.sum(1), 1)
-    np.testing.assert_allclose(point[:, 2], picture.depth_m[y, x], rtol=1e-5)
-    np.testing.assert_allclose(point[:, :2] / point[:, 2:], np.column_stack([x, y]), atol=1e-4)
-
-
 def test_normals_of_a_ball_point_outwards():
     vertices, faces = ball(np.random.default_rng(0), rings=30, segments=40)
     normals = vertex_normals(vertices.astype(np.float32), faces)
@@ -240,3 +225,52 @@ def test_normals_without_an_area_are_zero():
     normals = vertex_normals(vertices, np.array([[0, 1, 2], [3, 3, 4]]))
     np.testing.assert_array_equal(normals, [[0, 0, 1]] * 3 + [[0, 0, 0]] * 2)
     assert vertex_normals(vertices, np.zeros((0, 3), int)).tolist() == [[0, 0, 0]] * 5
+
+
+def read(shaded):
+    """Number of the mesh (-1 where there is none), shade and depth of every pixel."""
+    code, depth_m = shaded.read(np.s_[:], np.s_[:])
+    return (code >> LEVEL_BITS).astype(int) - 1, SHADES[code % LEVELS], depth_m
+
+
+def balls(count, size):
+    rng = np.random.default_rng(count)
+    vertices, faces = ball(rng, 0.2)
+    place = np.column_stack([rng.uniform(0, size, (count, 2)), rng.uniform(3, 9, count)])
+    return vertices * (12, 12, 1) + place[:, None], faces, rng.uniform(0, 1, (count, len(vertices)))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 300])
+def test_shaded_meshes_are_those_of_the_raster(count):
+    vertices, faces, shade = balls(count, (50, 40))
+    raster = rasterize(vertices.reshape(-1, 3), of_all(faces, count, vertices.shape[1]), (50, 40), cull_back=True)
+    mesh, _, depth_m = read(shade_meshes(vertices, faces, shade, (50, 40)))
+    np.testing.assert_array_equal(mesh, np.where(raster.face < 0, -1, raster.face // len(faces)))
+    np.testing.assert_allclose(depth_m, raster.depth_m, rtol=1e-6)
+
+
+def test_a_shade_is_interpolated_over_its_face():
+    """On a ball whose shade is linear in the image, and in a part of the image as in the whole."""
+    vertices, faces, _ = balls(3, (60, 60))
+    shade = np.clip(0.2 + vertices[..., 0] / 200 + vertices[..., 1] / 400, 0, 1)
+    shaded = shade_meshes(vertices, faces, shade, (60, 60))
+    mesh, found, _ = read(shaded)
+    y, x = np.nonzero(mesh >= 0)
+    assert len(y) > 500
+    np.testing.assert_allclose(found[y, x], 0.2 + x / 200 + y / 400, atol=1.5 / LEVELS)
+    part = np.s_[10:35], np.s_[7:50]
+    np.testing.assert_array_equal(shaded.read(*part)[0], shaded.read(np.s_[:], np.s_[:])[0][part])
+
+
+@given(seed=st.integers(0, 1000), thickness_px=st.sampled_from([100.0, 1.0, 1e-3, 1e-6, 1e-9]))
+@settings(max_examples=60, deadline=None)
+def test_a_shade_stays_between_those_of_its_corners(seed, thickness_px):
+    rng = np.random.default_rng(seed)
+    ends = rng.integers(-200, 400, (2, 2)).astype(float)
+    corners = np.concatenate([ends, [ends.mean(0) + rng.normal(0, thickness_px, 2)]])
+    vertices = np.column_stack([corners, rng.uniform(1, 9, 3)])[None]
+    shade = rng.choice([0.0, 1.0, 0.5], (1, 3))
+    mesh, found, _ = read(shade_meshes(vertices, np.array([[0, 1, 2]]), shade, (200, 200)))
+    assert set(np.unique(mesh)) <= {-1, 0}
+    assert np.all(found[mesh == 0] >= shade.min() - 2 / LEVELS)
+    assert np.all(found[mesh == 0] <= shade.max() + 2 / LEVELS)

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from crowd import FACES, crowd
 
+from jotr_deploy.geometry.camera import project_px
+from jotr_deploy.geometry.raster import vertex_normals
+from jotr_deploy.geometry.scene_frame import scene_focal_px
 from jotr_deploy.people import People
 from jotr_deploy.skeletons import SMPL30_INDEX
 from jotr_deploy.visual import overlay
@@ -88,6 +91,63 @@ def test_a_dark_line_sets_people_off_from_each_other_and_the_background(monkeypa
     assert np.flatnonzero(darker[165]).tolist() == [170 - 78, 170 + 78, 210 + 74]
     assert not darker[disc(darker, (170, 165), 76)].any()
     assert not (lined != plain).any(-1)[~darker].any()
+
+
+def painted_one_by_one(image, people):
+    """The picture by the definition: every pixel of every face, its light from the three corners, and its outline."""
+    pixels = project_px(people.vertices_camera_m, people.focal_px, people.principal_px)
+    shape, count = image.shape[:2], len(people)
+    # As drawn: all in one scene camera.
+    z_m = people.vertices_camera_m[..., 2] * (scene_focal_px(people) / people.focal_px)[:, None]
+    owner, light, depth = np.full(shape, -1), np.zeros(shape), np.full(shape, np.inf)
+    for k in range(count):
+        vertices_m = people.vertices_camera_m[k]
+        lit = overlay.AMBIENT + (1 - overlay.AMBIENT) * np.maximum(
+            vertex_normals(vertices_m, FACES) @ overlay.TOWARDS_LIGHT, 0
+        )
+        for face in FACES:
+            (x0, y0), (x1, y1), (x2, y2) = corners = pixels[k, face].astype(float)
+            area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
+            (left, top), (right, bottom) = np.ceil(corners.min(0)).astype(int), np.floor(corners.max(0)).astype(int)
+            for y in range(max(top, 0), min(bottom + 1, shape[0])) if area < 0 else ():
+                for x in range(max(left, 0), min(right + 1, shape[1])):
+                    a = ((x1 - x) * (y2 - y) - (x2 - x) * (y1 - y)) / area
+                    b = ((x2 - x) * (y0 - y) - (x0 - x) * (y2 - y)) / area
+                    weights = np.array([a, b, 1 - a - b])
+                    at_m = 1 / (weights @ (1 / z_m[k, face])) if weights.min() >= -1e-9 else np.inf
+                    if at_m < depth[y, x]:
+                        owner[y, x], light[y, x], depth[y, x] = k, weights @ lit[face], at_m
+    per_px = people.translation_m[:, 2] / people.focal_px
+    step = np.maximum(overlay.OUTLINE_STEP_M, 8 * per_px) * scene_focal_px(people) / people.focal_px
+    picture, inside = image.astype(float), set(np.ndindex(shape))
+    for y, x in zip(*np.nonzero(owner >= 0), strict=True):
+        k = owner[y, x]
+        beside = [at for at in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)) if at in inside]
+        if any((owner[at] != k and depth[at] >= depth[y, x]) or depth[at] > depth[y, x] + step[k] for at in beside):
+            light[y, x] *= 1 - (1 - overlay.OUTLINE_SHADE) * min(overlay.OUTLINE_M / per_px[k], 1)
+        colour = person_colours(people.track_ids)[k, ::-1] * light[y, x]
+        picture[y, x] = overlay.OPACITY * colour + (1 - overlay.OPACITY) * picture[y, x]
+    return picture
+
+
+@pytest.mark.parametrize(
+    "people",
+    [
+        crowd([(10, 5, 74, 69)]),
+        crowd([(10, 5, 74, 69), (20, 15, 84, 79)], z_m=[40.0, 40.3]),  # one into the other
+        crowd([(-30, 5, 34, 69), (20, -15, 84, 49), (60, 30, 90, 60)], z_m=[42.0, 40.0, 40.0]),  # over the edge
+    ],
+    ids=["one", "through each other", "at the edge"],
+)
+def test_a_picture_is_within_a_grey_level_of_one_painted_pixel_by_pixel(people, monkeypatch):
+    image = np.random.default_rng(1).integers(0, 256, canvas().shape, np.uint8)
+    expected = painted_one_by_one(image, people)
+    assert (np.abs(expected - image) > 20).any()
+    # Half a level more, for the rounding of the picture itself.
+    drawn = draw_people(image, people, FACES)
+    assert np.abs(drawn - expected).max() <= 1.5
+    monkeypatch.setattr(overlay, "PART_PX", 1)
+    assert draw_people(image, people, FACES).tobytes() == drawn.tobytes()
 
 
 def test_the_line_around_a_small_person_is_faint(monkeypatch):
