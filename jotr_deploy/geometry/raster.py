@@ -71,13 +71,16 @@ def rasterize(
         The raster. Equal depths go to the face that comes first, so the result is a function of the input.
     """
     vertices, last = np.asarray(vertices, np.float64), len(faces)
-    triangles = triangles_on_screen(vertices, np.asarray(faces), size_px, cull_back, near_m)
     bits = last.bit_length()
-    key, scale = _keys(triangles, vertices[:, 2], size_px, bits, Plane.level(last - triangles.face))
+    scale = _scale(vertices[:, 2], near_m, bits)
+    key = np.zeros(size_px[0] * size_px[1], np.int64)
+    triangles = triangles_on_screen(vertices, np.asarray(faces), size_px, cull_back, near_m)
+    label = Plane.level(last - triangles.face)
+    _draw(key, triangles, _inverse(vertices, triangles, scale).above(label, bits), size_px[0])
     face = np.where(key > 0, last - (key & ((1 << bits) - 1)), -1).astype(np.int32)
     with np.errstate(divide="ignore"):
-        depth_m = scale / (key >> bits)
-    return Raster(face, depth_m.astype(np.float32))
+        depth_m = (scale / (key >> bits)).astype(np.float32)
+    return Raster(face.reshape(size_px[::-1]), depth_m.reshape(size_px[::-1]))
 
 
 def shade_meshes(
@@ -92,45 +95,34 @@ def shade_meshes(
         size_px: width and height of the image.
         near_m: as for `rasterize`.
     """
-    meshes, count = shade.shape
-    vertices = np.asarray(vertices, np.float64).reshape(-1, 3)
-    triangles = triangles_on_screen(vertices, of_all(faces, meshes, count), size_px, True, near_m)
-    unit = 1 << _FRACTION_BITS
-    level = unit * (_SPARE + 0.5 + np.clip(shade, 0, 1).reshape(-1) * (LEVELS - 1 - 2 * _SPARE))
-    low = Plane.level(1 + triangles.face // len(faces)).above(
-        Plane.through(level.take(triangles.corner), triangles), LEVEL_BITS + _FRACTION_BITS
-    )
-    bits = LEVEL_BITS + _FRACTION_BITS + meshes.bit_length()
-    key, scale = _keys(triangles, vertices[:, 2], size_px, bits, low)
-    return Shaded(key, bits - _FRACTION_BITS, np.float32(scale * 2.0**bits))
+    low_bits = LEVEL_BITS + _FRACTION_BITS
+    bits = low_bits + len(shade).bit_length()
+    scale = _scale(vertices[..., 2], near_m, bits)
+    key = np.zeros(size_px[0] * size_px[1], np.int64)
+    for number, mesh in enumerate(np.asarray(vertices, np.float64)):
+        triangles = triangles_on_screen(mesh, np.asarray(faces), size_px, True, near_m)
+        level = _SPARE + 0.5 + np.clip(np.nan_to_num(shade[number]), 0, 1) * (LEVELS - 1 - 2 * _SPARE)
+        low = Plane.through((level * (1 << _FRACTION_BITS)).take(triangles.corner), triangles)
+        low.at[:] += (number + 1) << low_bits
+        _draw(key, triangles, _inverse(mesh, triangles, scale).above(low, bits), size_px[0])
+    return Shaded(key.reshape(size_px[::-1]), bits - _FRACTION_BITS, np.float32(scale * 2.0**bits))
 
 
-def of_all(faces: Array, meshes: int, vertices: int) -> Array:
-    """Faces (F, 3) of a mesh with so many vertices -> (meshes * F, 3) of as many such meshes in one list."""
-    shift = vertices * np.arange(meshes)[:, None, None]
-    shifted: Array = (np.asarray(faces) + shift).reshape(-1, 3)
-    return shifted
+def _scale(z_m: Array, near_m: float, bits: int) -> float:
+    """The power of two that makes the inverses of these depths fill a key above so many bits."""
+    nearest_m = z_m.min(where=z_m > near_m, initial=np.inf)
+    return float(2.0 ** (_KEY_BITS - bits - int(np.frexp(1 / nearest_m)[1])))
 
 
-def _keys(triangles: Triangles, z_m: Array, size_px: tuple[int, int], bits: int, low: Plane) -> tuple[Array, float]:
-    """Keys (H, W) of the nearest triangles, 0 where there is none, and what their upper part divides to give metres.
+def _inverse(vertices: Array, triangles: Triangles, scale: float) -> Plane:
+    """The scaled inverse of the triangles' depth."""
+    return Plane.through(scale / vertices[:, 2].take(triangles.corner), triangles)
 
-    Args:
-        triangles: on the screen.
-        z_m: (V,) depths of the vertices they refer to.
-        size_px: width and height.
-        bits: how many of a key lie below the inverse depth.
-        low: what they hold, above 0.
-    """
-    width, height = size_px
-    inverse = 1.0 / z_m.take(triangles.corner)
-    scale = 2.0 ** (_KEY_BITS - bits - int(np.frexp(inverse.max(initial=0.0))[1]))
-    inverse *= scale
-    plane = Plane.through(inverse, triangles).above(low, bits)
-    key = np.zeros(width * height, np.int64)
+
+def _draw(key: Array, triangles: Triangles, plane: Plane, width: int) -> None:
+    """Enter triangles into an image of keys (H * W,), 0 where there is none; the largest key counts."""
     for part in in_portions(triangles.rows):
         nearest(key, spans_of(triangles[part], plane[part], width))
-    return key.reshape(height, width), scale
 
 
 def vertex_normals(vertices: Array, faces: Array) -> Array:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.geometry.camera import project_px
-from jotr_deploy.geometry.raster import LEVEL_BITS, LEVELS, SHADES, of_all, shade_meshes, vertex_normals
+from jotr_deploy.geometry.raster import LEVEL_BITS, LEVELS, SHADES, shade_meshes, vertex_normals
 from jotr_deploy.geometry.scene_frame import scene_focal_px
 from jotr_deploy.people import People
 from jotr_deploy.skeletons import SMPL30_BONES
@@ -100,9 +100,9 @@ def _parts(key: Array) -> Iterator[tuple[slice, slice, slice]]:
 
 def _light(vertices_m: Array, faces: Array) -> Array:
     """(N, V) light on the surface at the vertices (N, V, 3), in 0 .. 1."""
-    normals = vertex_normals(vertices_m.reshape(-1, 3), of_all(faces, *vertices_m.shape[:2]))
+    normals = np.reshape([vertex_normals(mesh_m, faces) for mesh_m in vertices_m], vertices_m.shape)
     light: Array = AMBIENT + (1 - AMBIENT) * np.maximum(normals @ TOWARDS_LIGHT, 0)
-    return light.reshape(vertices_m.shape[:2])
+    return light
 
 
 def _palette(colours_bgr: Array) -> Array:

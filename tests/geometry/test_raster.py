@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jotr_deploy.geometry import triangle_spans
-from jotr_deploy.geometry.raster import LEVEL_BITS, LEVELS, SHADES, of_all, rasterize, shade_meshes, vertex_normals
+from jotr_deploy.geometry.raster import LEVEL_BITS, LEVELS, SHADES, rasterize, shade_meshes, vertex_normals
 
 QUAD = np.array([[0, 1, 2], [0, 2, 3]])
 
@@ -243,7 +243,8 @@ def balls(count, size):
 @pytest.mark.parametrize("count", [0, 1, 2, 7, 300])
 def test_shaded_meshes_are_those_of_the_raster(count):
     vertices, faces, shade = balls(count, (50, 40))
-    raster = rasterize(vertices.reshape(-1, 3), of_all(faces, count, vertices.shape[1]), (50, 40), cull_back=True)
+    of_all = (faces + vertices.shape[1] * np.arange(count)[:, None, None]).reshape(-1, 3)
+    raster = rasterize(vertices.reshape(-1, 3), of_all, (50, 40), cull_back=True)
     mesh, _, depth_m = read(shade_meshes(vertices, faces, shade, (50, 40)))
     np.testing.assert_array_equal(mesh, np.where(raster.face < 0, -1, raster.face // len(faces)))
     np.testing.assert_allclose(depth_m, raster.depth_m, rtol=1e-6)
