@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 import unicodedata
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,21 +24,28 @@ _FINER = 4
 
 def draw_caption(picture_bgr: NDArray[Any], text: str) -> None:
     """Draw a caption into the picture, (H, W, 3) uint8, in as many lines as needed."""
+    height, width = picture_bgr.shape[:2]
+    kept, added = _bar(text, width, height)
+    under = picture_bgr[height - len(kept) :]
+    under[:] = np.rint(kept * under + added)
+
+
+@lru_cache(maxsize=4)  # the same for every frame of a film
+def _bar(text: str, width: int, height: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Share of the picture that is kept below the bar, and what the bar adds: (rows, width, 1), maybe without a row."""
     import cv2
 
-    height, width = picture_bgr.shape[:2]
     lines, letter = _layout(_plain(text), width, height)
-    if not lines:
-        return
-    rows = _bar_rows(len(lines), letter)
+    rows = _bar_rows(len(lines), letter) if lines else 0
+    if not rows:
+        return np.zeros((0, width, 1)), np.zeros((0, width, 1))
     bar = np.zeros((rows * _FINER, width * _FINER), np.uint8)
     for k, line in enumerate(lines):
         at = (round(0.8 * letter * _FINER), round((1.9 * k + 1.7) * letter * _FINER))
         scale, thick = letter * _FINER / _FONT_HEIGHT_PX, max(1, round(letter * _FINER / 8))
         cv2.putText(bar, line, at, cv2.FONT_HERSHEY_SIMPLEX, scale, 255, thick, cv2.LINE_AA)
-    ink = cv2.resize(bar, (width, rows), interpolation=cv2.INTER_AREA)[..., None] / 255.0
-    under = picture_bgr[height - rows :]
-    under[:] = np.rint((1 - BAR_OPACITY) * under * (1 - ink) + 255 * ink)
+    ink = cv2.resize(bar, (width, rows), interpolation=cv2.INTER_AREA)[..., None] / np.float32(255)
+    return (1 - BAR_OPACITY) * (1 - ink), 255 * ink
 
 
 def _layout(text: str, width: int, height: int) -> tuple[list[str], float]:
