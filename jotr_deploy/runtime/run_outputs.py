@@ -43,6 +43,7 @@ class Wanted:
 
     vertices: bool = False
     overlay: bool = True
+    overlay_scale: float = 1.0  # of its sides, at most 1
     save_2d: bool = False
     obj: bool = False
     glb: bool = False
@@ -102,7 +103,9 @@ class Results:
         """The requested drawings of a frame."""
         pictures = {}
         if self._wanted.overlay:
-            pictures["overlay"] = draw_people(frame.image_bgr, people, self._faces, caption=self._caption)
+            pictures["overlay"] = draw_people(
+                frame.image_bgr, people, self._faces, caption=self._caption, scale=self._wanted.overlay_scale
+            )
         if self._wanted.save_2d:
             pictures["2d"] = draw_keypoints(frame.image_bgr, people)
         return pictures

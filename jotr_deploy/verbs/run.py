@@ -84,6 +84,9 @@ def run(
     ] = None,
     focal: Annotated[float | None, typer.Option(metavar="PX", help="Focal length of the camera in pixels.")] = None,
     no_overlay: Annotated[bool, typer.Option("--no-overlay", help="Do not write overlays.")] = False,
+    overlay_scale: Annotated[
+        float | None, typer.Option(metavar="F", help="Draw overlays smaller: sides scaled by F, above 0 and at most 1.")
+    ] = None,
     save_2d: Annotated[bool, typer.Option("--save-2d", help="Also draw and save the 2-D joints used.")] = False,
     vertices: Annotated[
         bool, typer.Option("--vertices", help="Store meshes in the .npz, 83 kB each, instead of rebuilding them.")
@@ -121,9 +124,19 @@ def run(
             "SOURCE is empty", "give an image, a folder, a glob in quotes, a video, a camera number or a URL"
         )
     _refuse_without_a_file(joints_in, skeleton, keypoints, boxes)
+    _refuse_overlay_scale(overlay_scale, no_overlay)
     written = output is not None or not live
     if not written:
-        _refuse_unwritten({"--save-2d": save_2d, "--vertices": vertices, "--obj": obj, "--glb": glb, "--coco": coco})
+        _refuse_unwritten(
+            {
+                "--overlay-scale": overlay_scale is not None,
+                "--save-2d": save_2d,
+                "--vertices": vertices,
+                "--obj": obj,
+                "--glb": glb,
+                "--coco": coco,
+            }
+        )
     needs("run", "onnxruntime")
     from jotr_deploy.runtime.sources.captures import shown
 
@@ -142,10 +155,11 @@ def run(
     if smooth is not None:
         choice("--smooth", smooth, get_args(Mode))
     options = RunOptions(
-        vertices=vertices, overlay=not no_overlay, save_2d=save_2d, obj=obj, glb=glb, coco=coco, keypoints=keypoints,
-        boxes=boxes, skeleton=skeleton, joints_in=cast(JointsIn, joints_in), people=cast(PeopleBy, people), every=every,
-        roi_px=_region(roi), max_people=max_people, smooth=cast(Mode, smooth), keep_going=keep_going, overlap=overlap,
-        file=file, device=device, threads=threads, write=written, align=align, camera=choose_camera(camera, fov, focal),
+        vertices=vertices, overlay=not no_overlay, overlay_scale=overlay_scale or 1.0, save_2d=save_2d, obj=obj,
+        glb=glb, coco=coco, keypoints=keypoints, boxes=boxes, skeleton=skeleton, joints_in=cast(JointsIn, joints_in),
+        people=cast(PeopleBy, people), every=every, roi_px=_region(roi), max_people=max_people,
+        smooth=cast(Mode, smooth), keep_going=keep_going, overlap=overlap, file=file, device=device, threads=threads,
+        write=written, align=align, camera=choose_camera(camera, fov, focal),
     )  # fmt: skip
     spans = Spans()
     opened = open_bundle(bundle)
@@ -167,6 +181,17 @@ def _refuse_without_a_file(joints_in: str, skeleton: str | None, keypoints: Path
         raise JotrDeployError("--joints-in needs a file", "add --keypoints or --boxes, or leave --joints-in out")
     if skeleton is not None and keypoints is None:
         raise JotrDeployError("--skeleton needs --keypoints", "add the keypoint file, or leave --skeleton out")
+
+
+def _refuse_overlay_scale(scale: float | None, no_overlay: bool) -> None:
+    if scale is None:
+        return
+    if not 0 < scale <= 1:
+        raise JotrDeployError(
+            f"--overlay-scale {scale:g}: not above 0 and at most 1", "give a fraction, such as 0.5 for half the width"
+        )
+    if no_overlay:
+        raise JotrDeployError("--overlay-scale and --no-overlay contradict each other", "leave one of them out")
 
 
 def _refuse_unwritten(wanted: Mapping[str, bool]) -> None:

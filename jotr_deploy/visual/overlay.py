@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +33,10 @@ OUTLINE_STEP_M = 0.06
 PART_PX = 1 << 16
 
 
-def draw_people(image_bgr: Image, people: People, faces: Array, *, caption: str | None = None) -> Image:
-    """Draw everybody's mesh over a copy of the picture.
+def draw_people(
+    image_bgr: Image, people: People, faces: Array, *, caption: str | None = None, scale: float = 1.0
+) -> Image:
+    """Draw everybody's mesh over a copy of the picture, which may be smaller than the picture.
 
     Every mesh is projected with its person's own camera, which is exact. Occlusion is decided by depth in the
     one scene camera (`geometry.scene_frame`): depths of different focal lengths are not comparable, so the order
@@ -44,16 +47,34 @@ def draw_people(image_bgr: Image, people: People, faces: Array, *, caption: str 
         people: people in it; those outside the picture or behind the camera are not drawn.
         faces: (F, 3) triangles of the body, counter-clockwise from outside.
         caption: a line for a bar along the bottom.
+        scale: of the copy's sides, at most 1.
 
     Returns:
-        (H, W, 3) uint8.
+        (scale * H, scale * W, 3) uint8, rounded.
     """
-    picture = image_bgr.copy()
+    picture = scaled_down(image_bgr, scale)
     if len(people):
-        _draw_meshes(picture, people, np.asarray(faces))
+        _draw_meshes(picture, _before_scaled(people, image_bgr, picture), np.asarray(faces))
     if caption:
         draw_caption(picture, caption)
     return picture
+
+
+def scaled_down(image_bgr: Image, scale: float) -> Image:
+    """A copy of a picture (H, W, 3), its sides scaled by at most 1 and at least a pixel long."""
+    import cv2
+
+    height, width = (max(1, round(side * scale)) for side in image_bgr.shape[:2])
+    if (height, width) == image_bgr.shape[:2]:
+        return image_bgr.copy()
+    return np.asarray(cv2.resize(image_bgr, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _before_scaled(people: People, image_bgr: Image, scaled_bgr: Image) -> People:
+    """The same people before the cameras of a scaled picture."""
+    share = np.divide(scaled_bgr.shape[1::-1], image_bgr.shape[1::-1])
+    principal_px = (people.principal_px + 0.5) * share - 0.5  # pixel centres have integer coordinates
+    return replace(people, focal_px=people.focal_px * np.sqrt(share.prod()), principal_px=principal_px)
 
 
 def _draw_meshes(picture: Image, people: People, faces: Array) -> None:

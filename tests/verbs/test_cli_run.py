@@ -17,6 +17,8 @@ import pytest
 from outcome import Outcome, tree
 from pictures import noise, person, picture, video, write
 
+from jotr_deploy.visual.result_files import read_people
+
 Cli = Callable[..., Outcome]
 
 SOURCES = "remedy: give an image, a folder, a glob in quotes such as 'folder/*.png', a video, a camera number or a URL"
@@ -98,6 +100,16 @@ def test_an_overlay_of_nobody_is_the_picture_with_its_caption(cli: Cli, tmp_path
     assert not np.array_equal(captioned, image)
     expected = cv2.imdecode(cv2.imencode(".jpg", captioned)[1], cv2.IMREAD_COLOR)
     np.testing.assert_array_equal(cv2.imread(str(tmp_path / "photo_overlay.jpg")), expected)
+
+
+@pytest.mark.parametrize(("scale", "size"), [("1", (80, 60)), ("0.5", (40, 30)), ("0.3", (24, 18))])
+def test_a_smaller_overlay(cli: Cli, tmp_path: Path, tiny_bundle: Path, scale: str, size: tuple[int, int]) -> None:
+    clip = video(tmp_path / "clip.mp4")
+    joints = write(tmp_path / "k.json", [])
+    assert cli("run", tiny_bundle, clip, "--keypoints", joints, "-o", tmp_path, "--overlay-scale", scale).code == 0
+    capture = cv2.VideoCapture(str(tmp_path / "clip_overlay.mp4"))
+    assert (capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)) == size
+    assert read_people(tmp_path / "clip.npz").image_size_px == (80, 60)
 
 
 def test_no_overlay(cli: Cli, tmp_path: Path, tiny_bundle: Path) -> None:

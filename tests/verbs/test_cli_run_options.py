@@ -19,6 +19,7 @@ from jotr_deploy.visual.result_files import read_people
 
 Cli = Callable[..., Outcome]
 
+SCALE = "give a fraction, such as 0.5 for half the width"
 REGION = "give X0,Y0,X1,Y1 in pixels, such as 0,0,640,480"
 
 
@@ -31,6 +32,11 @@ REGION = "give X0,Y0,X1,Y1 in pixels, such as 0,0,640,480"
         (["--smooth", "much"], "--smooth: 'much' is not known", "give one of one-euro, two-sided"),
         (["--joints-in", "pixels"], "--joints-in needs a file",
          "add --keypoints or --boxes, or leave --joints-in out"),
+        (["--overlay-scale", "0"], "--overlay-scale 0: not above 0 and at most 1", SCALE),
+        (["--overlay-scale", "1.5"], "--overlay-scale 1.5: not above 0 and at most 1", SCALE),
+        (["--overlay-scale", "nan"], "--overlay-scale nan: not above 0 and at most 1", SCALE),
+        (["--overlay-scale", "0.5", "--no-overlay"], "--overlay-scale and --no-overlay contradict each other",
+         "leave one of them out"),
         (["--people", "eyes"], "--people: 'eyes' is not known", "give one of auto, blazepose, detector, hog, frame"),
         (["--people", "detector"], "people are to be found by a detector, but the bundle has none",
          "add one: jotr-deploy add BUNDLE --detector FILE"),

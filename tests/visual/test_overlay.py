@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from crowd import FACES, crowd
@@ -36,6 +37,16 @@ def test_a_ball_is_drawn_where_its_own_camera_sees_it():
     picture = draw_people(canvas(), crowd([(10, 5, 74, 69)]), FACES)
     assert changed(picture)[disc(picture, (42, 37), 15.3)].all()
     assert not changed(picture)[~disc(picture, (42, 37), 16)].any()
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5, 0.37, 1e-9])
+def test_a_smaller_picture_shows_people_in_the_same_place(scale):
+    people = crowd([(100, 50, 740, 690), (500, 300, 700, 500)])
+    image = np.full((800, 1000, 3), GREY, np.uint8)
+    small = draw_people(image, people, FACES, scale=scale)
+    assert small.shape == (max(1, round(800 * scale)), max(1, round(1000 * scale)), 3)
+    large = cv2.resize(draw_people(image, people, FACES), small.shape[1::-1], interpolation=cv2.INTER_AREA)
+    assert np.abs(small.astype(float) - large).mean() < (1 if scale > 0.1 else 30)
 
 
 def test_the_picture_given_is_left_alone():
