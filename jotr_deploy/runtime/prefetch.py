@@ -1,10 +1,11 @@
-"""Read-ahead: stages of a stream overlap when each runs in a thread of its own."""
+"""Read-ahead and write-behind: stages of a stream overlap when each runs in a thread of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from queue import Empty, Queue
 from threading import Event, Thread
+from types import TracebackType
 from typing import Any, TypeVar
 
 from jotr_deploy.support.writing import uninterrupted
@@ -63,3 +64,53 @@ def ahead(items: Iterator[Item], name: str, depth: int = DEPTH) -> Generator[Ite
                 except Empty:
                     continue
             thread.join()
+
+
+class Behind:
+    """Calls made by a thread, in order, while the caller goes on: a context manager, whose end waits for all of them.
+
+    The first error ends them: it is raised here by the next call, or else at the end, and what waits is dropped. So it
+    is when the block raises.
+    """
+
+    def __init__(self, name: str, depth: int = DEPTH) -> None:
+        """Prepare a thread of this name for at most `depth` waiting calls; with 0 they are made at once, without it."""
+        self._waiting: Queue[Callable[[], None] | None] = Queue(depth)
+        self._thread = Thread(target=self._work, name=name, daemon=True) if depth else None
+        self._error: BaseException | None = None
+        self._dropping = False
+
+    def __call__(self, call: Callable[[], None]) -> None:
+        """Have this called after all that came before; waits while too many wait."""
+        if self._thread is None:
+            call()
+            return
+        if self._error is not None:
+            raise self._error
+        self._waiting.put(call)
+
+    def __enter__(self) -> Behind:
+        if self._thread is not None:
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._thread is None:
+            return
+        with uninterrupted():  # what the calls use is about to be closed
+            self._dropping = self._dropping or kind is not None
+            self._waiting.put(None)
+            self._thread.join()
+        if kind is None and self._error is not None:
+            raise self._error
+
+    def _work(self) -> None:
+        while (call := self._waiting.get()) is not None:
+            if self._dropping:
+                continue
+            try:
+                call()
+            except BaseException as error:  # passed on to the caller
+                self._error, self._dropping = error, True

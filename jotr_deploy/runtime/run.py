@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from jotr_deploy.runtime.joint_files.coordinates import JointsIn
 from jotr_deploy.runtime.live_preview import Watcher, small_overlay, smaller
 from jotr_deploy.runtime.loaded_model import Model
 from jotr_deploy.runtime.motion.smoothing import Mode
+from jotr_deploy.runtime.prefetch import DEPTH, Behind
 from jotr_deploy.runtime.run_outputs import Pictures, Results, Wanted, stem_of
 from jotr_deploy.runtime.sources.camera_files import lens_facts
 from jotr_deploy.runtime.sources.captures import shown
@@ -193,32 +195,25 @@ def _work(
         summary.skipped.append(why if why.startswith(frame.name) else f"{frame.name}: {why}")
 
     stream = model.recover(source, finder, options.smooth, options.overlap, failed if options.keep_going else None)
-    try:
-        with closing(stream):
-            for frame, people in stream:
-                pictures = {}
-                if results is not None:
-                    with model.spans("draw", frame.index):
-                        pictures = results.draw(frame, people)
-                if watcher is not None and watcher.watched:
-                    with model.spans("show", frame.index):
-                        watcher.show(_seen(model, frame, people, pictures))
-                with uninterrupted():
-                    if results is not None:
-                        with model.spans("write", frame.index):
-                            results.add(frame, people, pictures)
-                    summary.see(frame, people)
-                    ids.update(people.track_ids[people.track_ids >= 0].tolist())
-                    errors.append(people.joint_error[people.aligned])
-                    camera = options.camera(frame)
-                    name = PUBLISHED if camera is None else camera.source
-                    if name not in summary.camera:
-                        summary.camera.append(name)
-                progress(len(summary.people_per_frame), source.count)
-    except KeyboardInterrupt:
-        if not summary.people_per_frame:
-            raise
-        summary.ended = "interrupted"
+    # Drawn and written while the next frames are recovered; a camera's would wait, and be late.
+    with Behind("output", 0 if source.kind == "stream" else DEPTH) as behind:
+        try:
+            with closing(stream):
+                for frame, people in stream:
+                    with uninterrupted():
+                        behind(partial(_put_out, model, results, watcher, frame, people))
+                        summary.see(frame, people)
+                        ids.update(people.track_ids[people.track_ids >= 0].tolist())
+                        errors.append(people.joint_error[people.aligned])
+                        camera = options.camera(frame)
+                        name = PUBLISHED if camera is None else camera.source
+                        if name not in summary.camera:
+                            summary.camera.append(name)
+                    progress(len(summary.people_per_frame), source.count)
+        except KeyboardInterrupt:
+            if not summary.people_per_frame:
+                raise
+            summary.ended = "interrupted"
     summary.frames, summary.people = len(summary.people_per_frame), sum(summary.people_per_frame)
     summary.tracks = len(ids)
     if model.align:
@@ -227,6 +222,20 @@ def _work(
         summary.ended = source.fault.cause
     if summary.frames == 0:
         raise (failures or [source.fault or SourceError(f"{source.name}: has no frame", "give another source")])[0]
+
+
+def _put_out(model: Model, results: Results | None, watcher: Watcher | None, frame: Frame, people: People) -> None:
+    """Draw, show and write a frame."""
+    pictures: Pictures = {}
+    if results is not None:
+        with model.spans("draw", frame.index):
+            pictures = results.draw(frame, people)
+    if watcher is not None and watcher.watched:
+        with model.spans("show", frame.index):
+            watcher.show(_seen(model, frame, people, pictures))
+    if results is not None:
+        with model.spans("write", frame.index):
+            results.add(frame, people, pictures)
 
 
 def _seen(model: Model, frame: Frame, people: People, pictures: Pictures) -> Array:
