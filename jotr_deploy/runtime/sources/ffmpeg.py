@@ -31,7 +31,7 @@ END_S = 600.0
 
 # Quality options for the encoders that need them. Others, on graphics cards, get a bit rate.
 _QUALITY = {
-    "libx264": ("-preset", "veryfast", "-crf", "20"),
+    "libx264": ("-preset", "superfast", "-crf", "20"),
     "libvpx-vp9": ("-crf", "32", "-b:v", "0", "-deadline", "realtime", "-cpu-used", "6", "-row-mt", "1"),
 }
 _BITS_PER_PIXEL = 0.15
