@@ -1,9 +1,10 @@
-"""Start-up time: `import jotr_deploy` against a bare interpreter, `jotr-deploy --help` against a bare application.
+"""Start-up time: imports and `--help` against bare ones, and the first mesh against opening the network by hand.
 
 python benchmarks/startup.py --rounds 40
 
 Each pair of commands runs alternately, each in a new process. The bare application is a Typer application with as many
-verbs, each with one argument. An editable installation adds the time of its finder to both of a pair.
+verbs, each with one argument. By hand means a process that imports NumPy, OpenCV and ONNX Runtime and opens the
+starter's network. An editable installation adds the time of its finder to both of a pair.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from jotr_deploy.bundle import STARTER, open_bundle
 from jotr_deploy.cli import VERBS
 from jotr_deploy.profiling.environment import environment, load_average
 
@@ -29,6 +31,17 @@ for name in {names}:
         "Do one thing to a path."
     app.command(name)(verb)
 app()
+"""
+
+BY_HAND = """
+import sys, cv2, numpy, onnxruntime
+onnxruntime.InferenceSession(sys.argv[1])
+"""
+FIRST_MESH = """
+import sys, numpy, jotr_deploy
+joints = numpy.random.default_rng(0).uniform(20, 200, (1, 17, 3)) + [0, 0, 1]
+with jotr_deploy.load() as model:
+    assert len(model(numpy.zeros((256, 256, 3), numpy.uint8), keypoints=joints, skeleton="coco17")) == 1
 """
 
 
@@ -47,6 +60,9 @@ def main() -> None:
         ours = ["-c", "from jotr_deploy.cli import main; main()", "--help"]
         theirs_s, ours_s = in_turns([str(bare), "--help"], ours, rounds)
     print(f"jotr-deploy --help: {1e3 * ours_s:.1f} ms, {ours_s / theirs_s:.2f} x a bare application of Typer's")
+    network = str(open_bundle(Path(STARTER)).file("mesh"))
+    by_hand_s, mesh_s = in_turns(["-c", BY_HAND, network], ["-c", FIRST_MESH], rounds)
+    print(f"first mesh of the starter: {1e3 * mesh_s:.0f} ms, {mesh_s / by_hand_s:.2f} x opening its network by hand")
 
 
 def in_turns(first: Sequence[str], second: Sequence[str], rounds: int) -> tuple[float, float]:
