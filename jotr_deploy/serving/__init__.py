@@ -1,0 +1,1 @@
+"""People over HTTP: the server, and a model repository for Triton."""
