@@ -13,7 +13,7 @@ import numpy as np
 from jotr_deploy.body.exported import body_graph
 from jotr_deploy.bundle import Bundle
 from jotr_deploy.people import LAYOUT
-from jotr_deploy.runtime.sessions import Session, open_session
+from jotr_deploy.runtime.sessions import Opener, Session, open_for
 from jotr_deploy.support.aliases import Array
 
 STORED_HALVED = ".float16"
@@ -52,7 +52,7 @@ class Body:
         self.session.close()
 
 
-def open_body(bundle: Bundle, threads: int | None = None) -> Body:
+def open_body(bundle: Bundle, threads: int | None = None, opener: Opener = open_for) -> Body:
     """Open the body inside a bundle's `mesh.onnx` on the CPU, whichever file of the bundle recovers the people.
 
     Raises:
@@ -65,7 +65,7 @@ def open_body(bundle: Bundle, threads: int | None = None) -> Body:
     with tempfile.TemporaryDirectory(prefix="jotr-deploy-body-") as folder:  # engines read the file when they open it
         alone = Path(folder) / "body.onnx"
         onnx.save(graph, alone)
-        return Body(open_session(alone, device="cpu", threads=threads), weights_of(graph))
+        return Body(opener("body", alone, "cpu", threads), weights_of(graph))
 
 
 def weights_of(model: Any) -> dict[str, Array]:

@@ -43,7 +43,7 @@ from jotr_deploy.runtime.motion.scene_placement import Standing
 from jotr_deploy.runtime.motion.smoothing import Mode, Smoother, open_smoother
 from jotr_deploy.runtime.motion.tracking import Tracker
 from jotr_deploy.runtime.pipeline import Failed, Pipeline
-from jotr_deploy.runtime.sessions import open_session
+from jotr_deploy.runtime.sessions import Opener, open_for
 from jotr_deploy.runtime.sessions.cuda_session import CudaSession
 from jotr_deploy.runtime.sources.frame_source import size_of
 from jotr_deploy.runtime.sources.images import read_image
@@ -110,18 +110,19 @@ class Model:
         spans: Spans | None = None,
         align: bool | None = None,
         camera: CameraChoice | None = None,
+        opener: Opener = open_for,
     ) -> None:
-        """The arguments of `load`; `spans` records the duration of each stage."""
+        """The arguments of `load`; `spans` records the duration of each stage, `opener` opens every network."""
         choice("people", people, get_args(PeopleBy))
         choice("device", device, DEVICES)
         at_least_1("threads", threads)
         self.bundle, self.people, self.spans = bundle, people, spans or Spans()
         self.align = bundle.manifest.align if align is None else align
         self.camera = camera or CameraChoice()
-        self._file, self._device, self._threads = file, device, threads
+        self._file, self._device, self._threads, self._opener = file, device, threads, opener
         self._crop_factor = bundle.manifest.model.crop_factor
         with ExitStack() as stack:
-            session = open_session(bundle.file("mesh", file), device=device, threads=threads)
+            session = opener("mesh", bundle.file("mesh", file), device, threads)
             self.mesh = MeshNetwork(stack.enter_context(session))
             if self.mesh.crop_side != bundle.manifest.model.crop_side:
                 raise BundleError(
@@ -142,6 +143,8 @@ class Model:
         boxes: Any = None,
         keypoints: Any = None,
         skeleton: str | None = None,
+        finder: PeopleSource | None = None,
+        file: bytes | None = None,
     ) -> People:
         """Recover every person in one picture.
 
@@ -155,6 +158,8 @@ class Model:
             keypoints: (N, J, 3) x, y in pixels and confidence, instead of finding joints. People with too few joints
                 for a box are left out, unless `boxes` are given too.
             skeleton: joint order, such as "coco17"; by the number of joints if not given.
+            finder: people source to use instead of `people_source()`.
+            file: content of the file that an array was decoded from, whose EXIF data may tell the camera.
 
         Raises:
             SourceError: not a picture.
@@ -165,16 +170,13 @@ class Model:
         image_bgr = read_image(Path(image), upright=True) if read else checked_image(image)
         name, path = (Path(image).name, Path(image)) if read else ("", None)
         image_bgr = self.camera.undistorted(image_bgr)
-        finder: PeopleSource
-        if people is None and boxes is None and keypoints is None:
-            finder = self.people_source()
-        else:
+        if not (people is None and boxes is None and keypoints is None):
             given = self._given(image_bgr, people, boxes, keypoints, skeleton)
 
             def finder(image_bgr: Array, name: str, frame: int) -> Detections:
                 return given
 
-        return self._pipeline(finder)(image_bgr, name, path=path)
+        return self._pipeline(finder or self.people_source())(image_bgr, name, path=path or file)
 
     def stream(
         self,
@@ -356,7 +358,7 @@ class Model:
         """The networks of these files, each opened when first used."""
         for file in files:
             if file.path not in self._networks:
-                network = self._open.enter_context(file.open(self._device, self._threads))
+                network = self._open.enter_context(file.open(self._device, self._threads, self._opener))
                 self._networks[file.path] = file, network
         return PeopleNetworks.of(self._networks[file.path][1] for file in files)
 
@@ -376,7 +378,7 @@ class Model:
 
     @cached_property
     def _body(self) -> Body:
-        return self._open.enter_context(open_body(self.bundle, self._threads))
+        return self._open.enter_context(open_body(self.bundle, self._threads, self._opener))
 
 
 def _tracker(source: FrameSource) -> Tracker:

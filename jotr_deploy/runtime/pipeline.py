@@ -49,7 +49,7 @@ class Pipeline:
         self.mesh, self.people_source = mesh, people_source
         self.spans, self.crop, self.finish = spans or Spans(), crop, finish
 
-    def __call__(self, image_bgr: Array, name: str = "", frame: int = 0, path: Path | None = None) -> People:
+    def __call__(self, image_bgr: Array, name: str = "", frame: int = 0, path: Path | bytes | None = None) -> People:
         """Recover every person in a (H, W, 3) uint8 image; name and number only matter for files of joints or boxes."""
         return self._recover(Frame(frame, name, image_bgr, path=path), self.people_source(image_bgr, name, frame))
 

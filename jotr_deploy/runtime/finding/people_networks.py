@@ -15,7 +15,7 @@ from jotr_deploy.runtime.finding.detection.blazepose import BlazePoseDetector
 from jotr_deploy.runtime.finding.detection.one_stage import OneStage
 from jotr_deploy.runtime.finding.fetched_networks import FetchedPeople, fetched_people, require_fetched
 from jotr_deploy.runtime.finding.pose import PoseNetwork, open_pose_network
-from jotr_deploy.runtime.sessions import open_session
+from jotr_deploy.runtime.sessions import Opener, open_for
 
 Role = Literal["detector", "pose"]
 ROLES: tuple[Role, ...] = ("detector", "pose")
@@ -31,9 +31,11 @@ class NetworkFile:
     sha256: str
     recipe: Mapping[str, Any]
 
-    def open(self, device: str = "auto", threads: int | None = None) -> AbstractContextManager[Detector | PoseNetwork]:
+    def open(
+        self, device: str = "auto", threads: int | None = None, opener: Opener = open_for
+    ) -> AbstractContextManager[Detector | PoseNetwork]:
         """Open the network; `open_network` with these files."""
-        return open_network(self.role, self.path, self.recipe, device, threads)
+        return open_network(self.role, self.path, self.recipe, device, threads, opener)
 
 
 @dataclass(frozen=True)
@@ -139,14 +141,19 @@ def _networks_of(fetched: FetchedPeople) -> list[NetworkFile]:
 
 @contextmanager
 def open_network(
-    role: Role, path: Path, recipe: Mapping[str, Any], device: str = "auto", threads: int | None = None
+    role: Role,
+    path: Path,
+    recipe: Mapping[str, Any],
+    device: str = "auto",
+    threads: int | None = None,
+    opener: Opener = open_for,
 ) -> Iterator[Detector | PoseNetwork]:
     """Open the network of a file in its format; its session ends with the block.
 
     Raises:
         BundleError, SessionError: the file or the recipe cannot be used.
     """
-    with open_session(path, device=device, threads=threads) as session:
+    with opener(role, path, device, threads) as session:
         yield (open_detector if role == "detector" else open_pose_network)(session, recipe)
 
 

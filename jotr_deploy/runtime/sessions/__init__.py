@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 from jotr_deploy.errors import SessionError
 from jotr_deploy.runtime.sessions.session import Session, TensorSpec
 from jotr_deploy.support.file_kinds import UNKNOWN, advice, describe_file
 
-__all__ = ["Session", "TensorSpec", "open_session"]
+__all__ = ["Opener", "Session", "TensorSpec", "open_for", "open_session"]
+
+Opener = Callable[[str, Path, str, int | None], Session]
+"""Function that opens the network of a role (detector, pose, mesh or body) from a file, on a device, with a number of
+threads; by default `open_for`. Another one may run the network elsewhere, or share it with other callers."""
 
 OPENVINO_FILE = ".openvino.onnx"
 _WEIGHTS = ("a PyTorch archive", "an old-style PyTorch file", "a TorchScript model", "a safetensors file")
@@ -18,7 +23,9 @@ _TO_ONNX = "export it to ONNX with the project that it is from, and give that fi
 _BACKENDS = {".onnx": ("onnxruntime", "openvino"), ".engine": ("tensorrt",), ".plan": ("tensorrt",)}
 
 
-def open_session(path: Path, backend: str = "auto", device: str = "auto", threads: int | None = None) -> Session:
+def open_session(
+    path: Path, backend: str = "auto", device: str = "auto", threads: int | None = None, spinning: bool = True
+) -> Session:
     """Load a network.
 
     Args:
@@ -27,6 +34,8 @@ def open_session(path: Path, backend: str = "auto", device: str = "auto", thread
             `bench --choose` found faster here, or ONNX Runtime without a measurement.
         device: "auto" (CUDA if the engine supports it), "cpu" or "cuda".
         threads: number of CPU threads of the session; by default all cores.
+        spinning: whether threads of ONNX Runtime wait for the next call busily, which is faster for one network alone;
+            several networks in one process take the processor from each other.
 
     Raises:
         SessionError: unknown format, or the engine refuses the file.
@@ -47,10 +56,15 @@ def open_session(path: Path, backend: str = "auto", device: str = "auto", thread
         from jotr_deploy.runtime.sessions.openvino import OpenVINOSession
 
         return OpenVINOSession(path, device, threads)
-    return _in_onnxruntime(path, device, threads)
+    return _in_onnxruntime(path, device, threads, spinning)
 
 
-def _in_onnxruntime(path: Path, device: str, threads: int | None) -> Session:
+def open_for(role: str, path: Path, device: str = "auto", threads: int | None = None) -> Session:
+    """`open_session` for a network of any role."""
+    return open_session(path, device=device, threads=threads)
+
+
+def _in_onnxruntime(path: Path, device: str, threads: int | None, spinning: bool) -> Session:
     """Open on a GPU with our own buffers and graphs if the file's shapes allow it, else with plain calls."""
     from jotr_deploy.runtime.sessions import cuda
     from jotr_deploy.runtime.sessions.onnxruntime import CUDA, OnnxRuntimeSession, onnxruntime
@@ -62,7 +76,7 @@ def _in_onnxruntime(path: Path, device: str, threads: int | None) -> Session:
             return OnnxRuntimeCudaSession(path, threads=threads)
         except SessionError as error:
             logging.getLogger("jotr_deploy").info("%s: plain ONNX Runtime calls: %s", path.name, error.cause)
-    return OnnxRuntimeSession(path, device, threads)
+    return OnnxRuntimeSession(path, device, threads, spinning)
 
 
 def _require_network_file(path: Path) -> None:

@@ -57,8 +57,11 @@ _DTYPES = {
 class OnnxRuntimeSession(Session):
     """An ONNX file in ONNX Runtime, on the CPU or, with onnxruntime-gpu, on a CUDA device."""
 
-    def __init__(self, path: Path, device: str = "auto", threads: int | None = None) -> None:
-        self._session = load(path, _providers(device, onnxruntime().get_available_providers()), threads)
+    def __init__(
+        self, path: Path, device: str = "auto", threads: int | None = None, spinning: bool = True
+    ) -> None:
+        providers = _providers(device, onnxruntime().get_available_providers())
+        self._session = load(path, providers, threads, spinning=spinning)
         self.path = path
         self.device = "cuda" if self._session.get_providers()[0] == CUDA else "cpu"
         if device == "cuda" and self.device != "cuda":
@@ -118,7 +121,13 @@ def profiled(path: Path, feeds: Mapping[str, Array], calls: int, threads: int | 
     return steps[1:]
 
 
-def load(network: Path | bytes, providers: list[Any], threads: int | None = None, profile: Path | None = None) -> Any:
+def load(
+    network: Path | bytes,
+    providers: list[Any],
+    threads: int | None = None,
+    profile: Path | None = None,
+    spinning: bool = True,
+) -> Any:
     """An `InferenceSession` for a file, or for a model in memory; `profile` is a folder for the timings of its kernels.
 
     A network in float8 is computed in float32 between its codes: ONNX Runtime's later optimisations would turn it into
@@ -133,6 +142,8 @@ def load(network: Path | bytes, providers: list[Any], threads: int | None = None
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if sums_saturate():
         options.add_session_config_entry("session.disable_quant_qdq", "1")
+    if not spinning:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile / "profile")
     if threads:

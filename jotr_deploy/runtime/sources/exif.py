@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import warnings
 from collections.abc import Mapping
@@ -28,13 +29,15 @@ class FocalLength:
     text: str  # its origin
 
 
-def focal_length(path: Path, size_px: tuple[int, int]) -> FocalLength | None:
+def focal_length(file: Path | bytes, size_px: tuple[int, int]) -> FocalLength | None:
     """The focal length of a picture of this width and height; None if its file does not state it clearly.
+
+    `file` is the path of the file, or its content.
 
     A 35 mm equivalent compares diagonals. A picture smaller than the one captured counts as resized if the aspect
     ratio is the same, and otherwise as cropped.
     """
-    fields = exif_fields(path)
+    fields = exif_fields(file)
     taken = fields.get(_WIDTH, 0), fields.get(_HEIGHT, 0)
     if min(taken) < 1:
         taken = size_px
@@ -53,11 +56,11 @@ def focal_length(path: Path, size_px: tuple[int, int]) -> FocalLength | None:
     return None
 
 
-def exif_fields(path: Path) -> dict[int, float]:
+def exif_fields(file: Path | bytes) -> dict[int, float]:
     """The numbers in a picture's EXIF directory by tag; empty if there are none, or they are damaged."""
     found = {}
     try:
-        fields = _directory(path)
+        fields = _directory(file)
     except Exception:  # a file may contain anything; unreadable EXIF data count as absent, as in every viewer
         return {}
     for tag in (_FOCAL_MM, _FOCAL_35, _WIDTH, _HEIGHT, _PLANE_X, _PLANE_UNIT):
@@ -70,21 +73,22 @@ def exif_fields(path: Path) -> dict[int, float]:
     return found
 
 
-def _directory(path: Path) -> Mapping[int, Any]:
+def _directory(file: Path | bytes) -> Mapping[int, Any]:
     from PIL import Image
 
-    from jotr_deploy.runtime.sources.picture_kinds import kind_of_file
+    from jotr_deploy.runtime.sources.picture_kinds import HEAD_BYTES, kind_of_file, picture_kind
 
-    kind = kind_of_file(path)
+    kind = picture_kind(file[:HEAD_BYTES]) if isinstance(file, bytes) else kind_of_file(file)
+    readable = io.BytesIO(file) if isinstance(file, bytes) else file
     if kind == "HEIC":
         import pi_heif
 
         exif = Image.Exif()
-        exif.load(pi_heif.open_heif(path).info["exif"])
+        exif.load(pi_heif.open_heif(readable).info["exif"])
         return exif.get_ifd(_EXIF_IFD)
     if kind not in _KINDS:
         return {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about damaged data
-        with Image.open(path, formats=(kind.upper(),)) as picture:
+        with Image.open(readable, formats=(kind.upper(),)) as picture:
             return picture.getexif().get_ifd(_EXIF_IFD)

@@ -21,7 +21,7 @@ class Frame:
     image_bgr: Array  # (H, W, 3) uint8; one source may give several sizes
     # Since frame 0 of a video, by its timestamps; since the first frame of a stream; None if unknown.
     time_s: float | None = None
-    path: Path | None = None  # file of a still picture
+    path: Path | bytes | None = None  # file of a still picture, or its content
 
 
 def moment(frame: Frame, fps: float) -> float:

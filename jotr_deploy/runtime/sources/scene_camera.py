@@ -12,7 +12,7 @@ import numpy as np
 from jotr_deploy.errors import SourceError
 from jotr_deploy.geometry.scene_frame import image_centre_px
 from jotr_deploy.runtime.sources.camera_files import CameraFile, read_camera
-from jotr_deploy.runtime.sources.exif import focal_length
+from jotr_deploy.runtime.sources.exif import FocalLength, focal_length
 from jotr_deploy.runtime.sources.frame_source import Frame, size_of
 from jotr_deploy.support.aliases import Array
 
@@ -65,7 +65,7 @@ class CameraChoice:
             return Camera(_focal_px(self.fov_deg, size_px), middle_px, f"--fov {self.fov_deg:g}")
         known = None if frame.path is None else _by_exif(frame.path, size_px)
         if known is not None:
-            return Camera(known[0], middle_px, known[1])
+            return Camera(known.px, middle_px, known.text)
         guess = f"guessed: {GUESSED_FOV_DEG:g} degrees across the longer side"
         return Camera(_focal_px(GUESSED_FOV_DEG, size_px), middle_px, guess)
 
@@ -139,10 +139,11 @@ def _focal_px(fov_deg: float, size_px: tuple[int, int]) -> float:
     return max(size_px) / 2 / math.tan(math.radians(fov_deg) / 2)
 
 
-@lru_cache(maxsize=64)
-def _by_exif(path: Path, size_px: tuple[int, int]) -> tuple[float, str] | None:
-    found = focal_length(path, size_px)
-    return None if found is None else (found.px, found.text)
+def _by_exif(file: Path | bytes, size_px: tuple[int, int]) -> FocalLength | None:
+    return focal_length(file, size_px) if isinstance(file, bytes) else _by_exif_of(file, size_px)
+
+
+_by_exif_of = lru_cache(maxsize=64)(focal_length)
 
 
 def _at_size(file: CameraFile, size_px: tuple[int, int]) -> tuple[tuple[float, float], tuple[float, float]]:

@@ -273,3 +273,9 @@ def test_without_distortion_pictures_stay_as_they_are(tmp_path: Path) -> None:
     points_px = np.array([[3.0, 4.0]])
     assert choice.undistorted(WIDE) is WIDE
     assert choice.undistorted_px(points_px, (1280, 720)) is points_px
+
+
+def test_the_content_of_a_file_tells_the_same_as_the_file(tmp_path: Path) -> None:
+    path = stored_picture(tmp_path / "a.jpg", tiff("<", xA405=26))
+    assert focal_length(path.read_bytes(), (400, 300)) == focal_length(path, (400, 300)) is not None
+    assert focal_length(b"", (400, 300)) is None
