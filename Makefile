@@ -27,7 +27,7 @@ demo: .venv-demo/ready
 
 .venv-test/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear .venv-test
-	.venv-test/bin/pip install -q $(PIP_OPTIONS) -c constraints.txt -e '.[cpu,openvino,train,viewer,dev]'
+	.venv-test/bin/pip install -q $(PIP_OPTIONS) -c constraints.txt -e '.[cpu,openvino,train,viewer,serve,dev]'
 	touch $@
 
 .venv-demo/ready: pyproject.toml constraints.txt

@@ -52,7 +52,9 @@ class BatchedSession(Session):
     Calls are merged only after `warm` has seen that the network treats the rows of a batch independently.
     """
 
-    def __init__(self, open_inner: Callable[[], Session], observe: Observe = lambda waits_s, took_s, rows: None) -> None:
+    def __init__(
+        self, open_inner: Callable[[], Session], observe: Observe = lambda waits_s, took_s, rows: None
+    ) -> None:
         """Open the inner session in a thread of its own; what that raises is raised here."""
         self.most = 1
         self._observe = observe
@@ -74,6 +76,11 @@ class BatchedSession(Session):
     def alive(self) -> bool:
         """True while the thread of the network runs."""
         return self._fault is None and self._thread.is_alive()
+
+    @property
+    def on_gpu(self) -> bool:
+        """True if the network runs on an NVIDIA GPU, with graphs for some batch sizes."""
+        return self._padded
 
     @property
     def busy_s(self) -> float:
@@ -107,7 +114,9 @@ class BatchedSession(Session):
             rows = [sample] * max(size - 1, 1) + [other] * (size > 1)
             feeds = {name: np.concatenate([row[name] for row in rows]) for name in sample}
             try:
-                outputs = [self(feeds) for _ in range(2 if self._padded else 1)][-1]  # a graph is captured on the second
+                outputs = [self(feeds) for _ in range(2 if self._padded else 1)][
+                    -1
+                ]  # a graph is captured on the second
             except Exception as error:
                 logging.getLogger("jotr_deploy").warning("%s: no batches of %d: %s", self.path.name, size, error)
                 return

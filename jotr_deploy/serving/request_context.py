@@ -49,6 +49,10 @@ class RequestContext:
             if self._waiting_for is not None:
                 self._waiting_for.cancel()
 
+    def shorten(self, seconds: float) -> None:
+        """Bring the deadline forward to `seconds` from now, as the body of the request asks."""
+        self._deadline_s = min(self._deadline_s, time.monotonic() + seconds)
+
     def check(self) -> None:
         """Stop here if the answer is of no use any more.
 

@@ -89,7 +89,12 @@ def needs(verb: str, *modules: str) -> None:
     """Report the packages that a verb lacks before any of its work starts."""
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
-        extras = {"export": ["export", "cpu"], "train": ["train"], "view": ["viewer"]}.get(verb, ["cpu"])
+        extras = {
+            "export": ["export", "cpu"],
+            "train": ["train"],
+            "view": ["viewer"],
+            "serve": ["serve", "cpu"],
+        }.get(verb, ["cpu"])
         extras += ["openvino"] if "openvino" in missing else []
         raise MissingDependency(f"{verb} needs {', '.join(missing)}", install(*extras))
 

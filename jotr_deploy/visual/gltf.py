@@ -8,6 +8,7 @@ A person in one frame takes 83 kB (6890 vertices of 12 bytes), so 50 000 of them
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import shutil
@@ -104,7 +105,16 @@ def write_glb(path: Path, recording: PeopleFile) -> None:
     with written_aside(path) as aside, tempfile.TemporaryFile(dir=path.parent) as binary:
         document = _Document(binary)
         _add_people(document, recording)
-        _pack(aside, _header(document, recording), binary)
+        with aside.open("wb") as file:
+            _pack(file, _header(document, recording), binary)
+
+
+def glb_bytes(recording: PeopleFile) -> bytes:
+    """The file of `write_glb` in memory, for the people of one picture."""
+    document, whole = _Document(io.BytesIO()), io.BytesIO()
+    _add_people(document, recording)
+    _pack(whole, _header(document, recording), document.binary)
+    return whole.getvalue()
 
 
 def _add_people(document: _Document, recording: PeopleFile) -> None:
@@ -196,16 +206,15 @@ def _header(document: _Document, recording: PeopleFile) -> dict[str, Any]:
     return {key: value for key, value in whole.items() if value != []}
 
 
-def _pack(target: Path, header: dict[str, Any], binary: IO[bytes]) -> None:
+def _pack(file: IO[bytes], header: dict[str, Any], binary: IO[bytes]) -> None:
     """Write header, JSON and binary chunk; every array is a multiple of 4 bytes, so only the JSON needs padding."""
     text = json.dumps(header, separators=(",", ":"), allow_nan=False).encode()
     text += b" " * (-len(text) % 4)
     size = binary.tell()
     binary.seek(0)
     chunks = 12 + 8 + len(text) + (8 + size if size else 0)
-    with target.open("wb") as file:
-        file.write(struct.pack("<4sII", b"glTF", 2, chunks))
-        file.write(struct.pack("<I4s", len(text), b"JSON") + text)
-        if size:
-            file.write(struct.pack("<I4s", size, b"BIN\0"))
-            shutil.copyfileobj(binary, file, 1 << 20)
+    file.write(struct.pack("<4sII", b"glTF", 2, chunks))
+    file.write(struct.pack("<I4s", len(text), b"JSON") + text)
+    if size:
+        file.write(struct.pack("<I4s", size, b"BIN\0"))
+        shutil.copyfileobj(binary, file, 1 << 20)

@@ -57,9 +57,7 @@ _DTYPES = {
 class OnnxRuntimeSession(Session):
     """An ONNX file in ONNX Runtime, on the CPU or, with onnxruntime-gpu, on a CUDA device."""
 
-    def __init__(
-        self, path: Path, device: str = "auto", threads: int | None = None, spinning: bool = True
-    ) -> None:
+    def __init__(self, path: Path, device: str = "auto", threads: int | None = None, spinning: bool = True) -> None:
         providers = _providers(device, onnxruntime().get_available_providers())
         self._session = load(path, providers, threads, spinning=spinning)
         self.path = path
