@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -131,10 +132,8 @@ def test_no_change_of_bytes_is_more_than_refused(rng: np.random.Generator) -> No
             changed[at:end] = (
                 [rng.bytes(end - at), b"", bytes(changed[at:end]) * 2, str(rng.integers(-9, 1 << 40)).encode()]
             )[rng.integers(4)]
-        try:
+        with suppress(Refused):  # anything else fails
             read_request(bytes(changed), length)
-        except Refused as refusal:
-            assert refusal.status == 400
 
 
 RESULTS = {
