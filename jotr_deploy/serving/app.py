@@ -119,29 +119,29 @@ class App:
         if isinstance(error, Refused):
             if error.reason is not None:
                 self._metrics.rejected.labels(error.reason).inc()
-            return error.response
+            return _refusal(error)
         if isinstance(error, (ClientDisconnect, ClientLeft)):
             self._metrics.cancelled.inc()
             return Response(status_code=LEFT)
         if isinstance(error, DeadlineExceeded):
-            return Refused(504, "the deadline of the request has passed", "allow more time, or send less").response
+            return _refusal(Refused(504, "the deadline of the request has passed", "allow more time, or send less"))
         if isinstance(error, (SourceError, KeypointFileError)):
             status = 422 if isinstance(error, SourceError) else 400
             camera = self._served.model.camera.file
             cause = error.cause if camera is None else error.cause.replace(str(camera.path), camera.path.name)
-            return Refused(status, cause, error.remedy).response
+            return _refusal(Refused(status, cause, error.remedy))
         if isinstance(error, SessionError) and self.fault() is not None:
-            return Refused(503, str(self.fault()), "try again later", retry_after_s=RETRY_AFTER_S).response
+            return _refusal(Refused(503, str(self.fault()), "try again later", retry_after_s=RETRY_AFTER_S))
         number = secrets.token_hex(4)
         LOG.error("%s: error %s", name, number, exc_info=error)
-        return Refused(500, f"the server failed (error {number})", "see the log of the server").response
+        return _refusal(Refused(500, f"the server failed (error {number})", "see the log of the server"))
 
     async def _no_such(self, request: Request, error: Exception) -> Response:
         """JSON for what Starlette would answer in plain text: clients of the protocol parse every answer."""
         assert isinstance(error, HTTPException)
         self._metrics.requests.labels("other", error.status_code).inc()
         remedy = "see docs/serving.md for the addresses and methods"
-        answer = Refused(error.status_code, f"{error.detail.lower()} at this address", remedy).response
+        answer = _refusal(Refused(error.status_code, f"{error.detail.lower()} at this address", remedy))
         answer.headers.update(error.headers or {})
         return answer
 
@@ -268,7 +268,7 @@ class App:
     async def _ready(self, request: Request) -> Response:
         fault = self.fault()
         if fault is not None:
-            return Refused(503, fault, "try again later", retry_after_s=RETRY_AFTER_S).response
+            return _refusal(Refused(503, fault, "try again later", retry_after_s=RETRY_AFTER_S))
         return _json({"ready": True})
 
     async def _model_ready(self, request: Request) -> Response:
@@ -293,6 +293,12 @@ class App:
     def _known_model(self, request: Request) -> str:
         self._require_ready()
         return self._models.known(str(request.path_params["model"]), request.path_params.get("version"))
+
+
+def _refusal(refused: Refused) -> Response:
+    """JSON with `error`, as clients of the Open Inference Protocol expect it, and `remedy`."""
+    content = json.dumps({"error": refused.cause, "remedy": refused.remedy}, ensure_ascii=False)
+    return Response(content, refused.status, refused.headers, "application/json")
 
 
 def _json(content: Mapping[str, Any]) -> Response:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-
-from starlette.responses import Response
 
 
 class Refused(Exception):
@@ -18,9 +15,3 @@ class Refused(Exception):
         super().__init__(cause)
         self.status, self.cause, self.remedy, self.reason = status, cause, remedy, reason
         self.headers: Mapping[str, str] = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
-
-    @property
-    def response(self) -> Response:
-        """The answer: JSON with `error`, as clients of the Open Inference Protocol expect it, and `remedy`."""
-        content = json.dumps({"error": self.cause, "remedy": self.remedy}, ensure_ascii=False)
-        return Response(content, self.status, self.headers, "application/json")
