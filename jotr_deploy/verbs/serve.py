@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 from rich.markup import escape
 
 from jotr_deploy.errors import JotrDeployError, choice
 from jotr_deploy.support.choices import DEVICES, listed
-from jotr_deploy.verbs.terminal import console, errors, needs
+from jotr_deploy.verbs.terminal import console, done, errors, needs
+
+if TYPE_CHECKING:
+    from jotr_deploy.bundle import Bundle
 
 
 def serve(
@@ -59,7 +62,7 @@ def serve(
     choice("--people", people, get_args(PeopleBy))
     opened = open_bundle(bundle)
     if triton is not None:
-        _write_repository(bundle, triton, device)
+        _write_repository(opened, triton, device)
         return
     needs("serve", "starlette", "uvicorn", "prometheus_client")
     from jotr_deploy.serving.app import AppOptions
@@ -87,5 +90,19 @@ def serve(
     server.run(ready)
 
 
-def _write_repository(bundle: Path, directory: Path, device: str) -> None:
-    raise NotImplementedError
+def _write_repository(bundle: Bundle, directory: Path, device: str) -> None:
+    """Write the repository for Triton, and say how to start it."""
+    needs("serve --triton", "onnxruntime")
+    from jotr_deploy.serving.triton_repository import write_repository
+
+    written = write_repository(bundle, directory, device)
+    start = f"tritonserver --model-repository={directory.resolve()} --disable-auto-complete-config"
+    if written.plugin:
+        start += " --backend-config=tensorrt,plugins=PLUGIN.so"
+    if written.engines:
+        versions = " and ".join(written.tensorrt)
+        errors.print(
+            f"[yellow]note[/] {len(written.engines)} engines need a Triton with TensorRT {escape(versions)}",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+    done(directory, f"models {', '.join(written.models)}; never loaded by a Triton yet: see docs/serving.md", start)
