@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 from collections.abc import Callable
@@ -71,8 +72,9 @@ def listening(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
+        resolved = not isinstance(error, socket.gaierror) and error.errno  # the text of others repeats the address
         raise JotrDeployError(
-            f"{host}:{port}: cannot be opened ({error.strerror or error})",
+            f"{host}:{port}: cannot be opened ({os.strerror(error.errno) if resolved else error.strerror})",
             "give another --port, above 1023; --host 127.0.0.1 serves this machine alone, 0.0.0.0 everybody who can "
             "reach it",
         ) from None
