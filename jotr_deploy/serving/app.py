@@ -214,7 +214,8 @@ class App:
         done = asyncio.wrap_future(future)
         gone = asyncio.ensure_future(_gone(request))
         try:
-            await asyncio.wait({done, gone}, timeout=max(context.left_s, 0), return_when=asyncio.FIRST_COMPLETED)
+            either: set[asyncio.Future[Any]] = {done, gone}
+            await asyncio.wait(either, timeout=max(context.left_s, 0), return_when=asyncio.FIRST_COMPLETED)
             if done.done():
                 return done.result()
             context.cancel()

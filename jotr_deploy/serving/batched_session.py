@@ -109,7 +109,7 @@ class BatchedSession(Session):
         if sample is None or any(not spec.shape or isinstance(spec.shape[0], int) for spec in specs):
             return
         other = {name: (row * 0.5).astype(row.dtype) for name, row in sample.items()}
-        alone = self(sample), self(other)
+        first, last = self(sample), self(other)
         for size in SIZES:
             rows = [sample] * max(size - 1, 1) + [other] * (size > 1)
             feeds = {name: np.concatenate([row[name] for row in rows]) for name in sample}
@@ -120,7 +120,7 @@ class BatchedSession(Session):
             except Exception as error:
                 logging.getLogger("jotr_deploy").warning("%s: no batches of %d: %s", self.path.name, size, error)
                 return
-            if not all(_same_rows(*(each[name] for each in alone), outputs[name], size) for name in self.outputs):
+            if not all(_same_rows(first[name], last[name], outputs[name], size) for name in self.outputs):
                 logging.getLogger("jotr_deploy").warning(
                     "%s: its rows depend on one another, so requests go through it one by one", self.path.name
                 )

@@ -72,9 +72,10 @@ def listening(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
-        resolved = not isinstance(error, socket.gaierror) and error.errno  # the text of others repeats the address
+        number = None if isinstance(error, socket.gaierror) else error.errno
+        why = error.strerror if number is None else os.strerror(number)  # the text may repeat the address
         raise JotrDeployError(
-            f"{host}:{port}: cannot be opened ({os.strerror(error.errno) if resolved else error.strerror})",
+            f"{host}:{port}: cannot be opened ({why})",
             "give another --port, above 1023; --host 127.0.0.1 serves this machine alone, 0.0.0.0 everybody who can "
             "reach it",
         ) from None

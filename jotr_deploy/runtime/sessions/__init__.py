@@ -34,8 +34,8 @@ def open_session(
             `bench --choose` found faster here, or ONNX Runtime without a measurement.
         device: "auto" (CUDA if the engine supports it), "cpu" or "cuda".
         threads: number of CPU threads of the session; by default all cores.
-        spinning: whether threads of ONNX Runtime wait for the next call busily, which is faster for one network alone;
-            several networks in one process take the processor from each other.
+        spinning: whether threads of ONNX Runtime wait busily for their part of a call, which is faster for one network
+            at a time; networks that run at the same time take the processor from each other.
 
     Raises:
         SessionError: unknown format, or the engine refuses the file.
