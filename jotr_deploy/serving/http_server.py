@@ -23,7 +23,7 @@ BACKLOG = 512
 class Server(uvicorn.Server):
     """Server that on SIGTERM first reports itself as not ready, and keeps serving until balancers know.
 
-    A second SIGTERM, or Ctrl-C, closes the socket at once; requests at hand are still answered.
+    A second SIGTERM, or Ctrl-C, closes the socket at once; requests at hand are still answered, unless it comes again.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class Server(uvicorn.Server):
             asyncio.get_running_loop().call_later(self._drain_s, self.stop)
             return
         self._draining()
+        self.force_exit = self.should_exit  # asked for the second time after the end has begun
         self.stop()
 
     def stop(self) -> None:

@@ -239,7 +239,7 @@ class ServedModel:
             return open_session(path, device=device, threads=threads, spinning=False)
 
         with self._lock:
-            name = role if role not in self.networks else f"{role}-{len(self.networks)}"
+            name = role if role not in self.networks else f"{role}_of_boxes"  # a second pose network is for given boxes
             self.networks[name] = session = BatchedSession(opened, self._metrics.observer(name))
         return session
 

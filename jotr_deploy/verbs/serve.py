@@ -74,6 +74,7 @@ def serve(
     token = None if token_file is None else read_token(token_file)
     require_token(host, token, no_auth)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     server = PeopleServer(
         opened,
         ServerOptions(host, port, drain_s=drain),

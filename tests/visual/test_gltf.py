@@ -211,3 +211,10 @@ def test_a_folder_below_a_regular_file(tmp_path):
     (tmp_path / "file").write_text("a regular file")
     with pytest.raises(OutputError, match="cannot be written"):
         write_glb(tmp_path / "file" / "people.glb", recording({0: crowd([LEFT])}))
+
+
+@pytest.mark.parametrize("people", [crowd([(10, 10, 50, 50), (60, 10, 90, 40)]), People.none()], ids=["two", "nobody"])
+def test_an_answer_in_memory_is_the_file(tmp_path, people):
+    still = recording({0: people}, fps=0.0)
+    write_glb(tmp_path / "a.glb", still)
+    assert gltf.glb_bytes(still) == (tmp_path / "a.glb").read_bytes()

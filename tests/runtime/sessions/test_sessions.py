@@ -41,9 +41,23 @@ def weights_apart(path: Path) -> Path:
     return path.with_name("w.data")
 
 
-@pytest.mark.parametrize("options", [{}, {"device": "cpu"}, {"threads": 1}, {"threads": 3}, {"backend": "onnxruntime"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"device": "cpu"}, {"threads": 1}, {"threads": 3}, {"backend": "onnxruntime"}, {"spinning": False}]
+)
 def test_onnx_runtime_keeps_the_contract(tmp_path: Path, options: dict[str, Any]) -> None:
     check_session(open_session(pair(tmp_path / "pair.onnx"), **options))
+
+
+@pytest.mark.parametrize("spinning", [True, False])
+def test_threads_need_not_wait_busily(tmp_path: Path, spinning: bool) -> None:
+    session = open_session(pair(tmp_path / "pair.onnx"), device="cpu", spinning=spinning)
+    options = session._session.get_session_options()
+    key = "session.intra_op.allow_spinning"
+    if spinning:
+        with pytest.raises(RuntimeError):
+            options.get_session_config_entry(key)
+    else:
+        assert options.get_session_config_entry(key) == "0"
 
 
 def test_leaving_the_block_closes_it_whatever_happens(tmp_path: Path) -> None:
