@@ -18,6 +18,8 @@ from jotr_deploy.errors import JotrDeployError
 
 KEEP_ALIVE_S = 5
 BACKLOG = 512
+LEAST_READ = 100_000
+"""Bytes of an answer that a client has to take in the time that it has for a request."""
 
 
 class Server(uvicorn.Server):
@@ -33,7 +35,7 @@ class Server(uvicorn.Server):
 
         Args:
             app: ASGI application.
-            receive_s: limit for receiving a request, and for a client to take more of its answer.
+            receive_s: limit for receiving a request, and for a client to take another part of its answer.
             drain_s: time between SIGTERM and the closing of the socket.
             answer_s: longest wait for requests at hand after that.
             draining: called at SIGTERM.
@@ -83,7 +85,7 @@ def listening(host: str, port: int) -> socket.socket:
 
 
 def limited(receive_s: float) -> type[asyncio.Protocol]:
-    """Uvicorn's protocol, with a limit in seconds for receiving a request and for taking an answer."""
+    """Uvicorn's protocol, with a limit in seconds for receiving a request, and for taking parts of an answer."""
     return type("Limited", (LimitedProtocol,), {"receive_s": receive_s})
 
 
@@ -91,7 +93,8 @@ class LimitedProtocol(H11Protocol):
     """Closes connections that say nothing, send a request too slowly, or do not read their answer.
 
     The limit is for a whole request, so that one byte a second does not extend it. The time in which the server works
-    does not count; a connection between two requests is closed by `KEEP_ALIVE_S`.
+    does not count; a connection between two requests is closed by `KEEP_ALIVE_S`. An answer may take longer, as long as
+    the client goes on reading.
     """
 
     receive_s: float
@@ -116,9 +119,20 @@ class LimitedProtocol(H11Protocol):
             self._receiving = None
 
     def pause_writing(self) -> None:
-        """Begin the limit for a client that has stopped reading."""
+        """Begin to watch a client that reads more slowly than the answer is written."""
         super().pause_writing()
-        self._unread = self.loop.call_later(self.receive_s, self._drop)
+        self._watch_reading()
+
+    def _watch_reading(self) -> None:
+        """Look again after a while whether the client has taken enough of the rest."""
+        left = self.transport.get_write_buffer_size()
+        self._unread = self.loop.call_later(self.receive_s, self._drop_unless_read, left)
+
+    def _drop_unless_read(self, left_before: int) -> None:
+        if left_before - self.transport.get_write_buffer_size() < LEAST_READ:
+            self._drop()
+        else:
+            self._watch_reading()
 
     def resume_writing(self) -> None:
         """End it: the client reads on."""
