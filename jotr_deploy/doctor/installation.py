@@ -40,6 +40,7 @@ _EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "train": (("torch", "accelerate", "tensorboard", "ijson", "tomli-w"), "training"),
     "heif": (("pi-heif",), "HEIC pictures, as phones write them"),
     "viewer": (("viser",), "the page of `view`"),
+    "serve": (("starlette", "uvicorn", "prometheus-client"), "people over HTTP"),
     "smplx": (("smplx",), "an independent check of the skinning, in tests (non-commercial)"),
 }
 _OPENCV = "opencv-python-headless"
