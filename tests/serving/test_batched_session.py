@@ -237,3 +237,18 @@ def test_nobody_waits_for_a_network_whose_thread_has_died() -> None:
         assert not session.alive
         with pytest.raises(SessionError, match="the network has stopped"):
             session(feed(1))
+
+
+def test_batches_of_a_gpu_have_few_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A size is captured as a graph the second time it appears; others are padded to the next, and cut again."""
+    monkeypatch.setattr("jotr_deploy.serving.batched_session.CudaSession", Canned)
+    network = Gated()
+    with opened(network, warm=False) as session:
+        session.warm()
+        assert session.on_gpu
+        assert [network.sizes.count(size) for size in SIZES[1:]] == [2] * 4
+        network.inner.seen.clear()
+        for rows in (1, 3, 5, 16, 17):
+            found = session({"x": np.arange(2 * rows, dtype=np.float32).reshape(rows, 2)})["y"]
+            np.testing.assert_array_equal(found, 2 * np.arange(2 * rows).reshape(rows, 2))
+    assert network.sizes == [1, 4, 8, 16, 17]
