@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -77,7 +78,7 @@ def _change(rng: np.random.Generator, content: Any) -> None:
             del content[key]
             return
         else:
-            content[key] = ODD[rng.integers(len(ODD))]
+            content[key] = copy.deepcopy(ODD[rng.integers(len(ODD))])
             return
 
 
