@@ -101,7 +101,7 @@ def build_engine(
 
     Args:
         bundle: directory, or the word "starter".
-        network: "mesh", "detector" or "pose": which of its networks the file is made from.
+        network: "mesh", "detector", "pose" or "features": which of its networks the file is made from.
         backend: engine that the file is for.
         precision: "fp32", "fp16", "bf16", or "int8" or "fp8" of a calibrated bundle; by default fp16, for
             OpenVINO bf16.
@@ -147,6 +147,12 @@ def original_network(network: NetworkRole, picture: str | Path | None = None) ->
         if picture is not None:
             raise JotrDeployError("--try is for a detector or a pose network", "leave it out, or give --network")
         return MESH_NETWORK
+    if network == "features":
+        from jotr_deploy.calibration.derived_features import FeatureNetwork
+
+        if picture is not None:
+            raise JotrDeployError("--try is for a detector or a pose network", "leave it out; features are compared on drawn people")
+        return FeatureNetwork()
     from jotr_deploy.third_party.derived_people import PeopleNetwork
 
     return PeopleNetwork(network, _path(picture))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 
 import numpy as np
@@ -24,6 +25,7 @@ from jotr_deploy.geometry.crop import PX_PER_CELL
 from jotr_deploy.people import People
 from jotr_deploy.runtime.body_session import weights_of
 from jotr_deploy.runtime.crops import Crops
+from jotr_deploy.runtime.finding.people_networks import file_for
 from jotr_deploy.runtime.motion.alignment.chain import BodyArrays
 from jotr_deploy.runtime.sessions import Session, open_session
 from jotr_deploy.support.aliases import Array
@@ -35,16 +37,27 @@ MAX_BATCH = 16
 class BundleFitter:
     """Fits people of the mesh stage to the features of their crops; a context manager that frees the extractor."""
 
-    def __init__(self, bundle: Bundle, options: FitOptions, device: str = "auto", threads: int | None = None) -> None:
-        """Arguments as for `fitter.open_fitter`."""
+    def __init__(
+        self,
+        bundle: Bundle,
+        options: FitOptions,
+        device: str = "auto",
+        threads: int | None = None,
+        file: str | Path | None = None,
+        backend: str = "auto",
+    ) -> None:
+        """Arguments as for `fitter.open_fitter`; a `file` may also be a path outside the bundle, run by `backend`."""
         self.options = options
         body = body_of(bundle)
         kernels = _kernels_of(bundle, body)
         features, precision = load_bank(bundle.file("bank"))
-        self._session = open_session(bundle.file("features"), device=device, threads=threads)
+        name = file_for(bundle, "features", device).name if file is None else file
+        path = name if isinstance(name, Path) else bundle.file("features", name)
+        self._session = open_session(path, backend, device, threads)
+        self.name = path.name
         try:
-            self.side, channels = _shape_of(self._session)
-            self._features = _checked(features, bundle, len(kernels), channels)
+            self.side, self.channels = _shape_of(self._session)
+            self._features = _checked(features, bundle, len(kernels), self.channels)
         except BaseException:
             self._session.close()
             raise
@@ -63,10 +76,8 @@ class BundleFitter:
 
     def seen(self, images: Array) -> Array:
         """(N, 3, side, side) float32 RGB in 0..1 -> (N, C, cells, cells) unit vectors."""
-        parts = [
-            self._session({"image": images[start : start + MAX_BATCH]})["features"]
-            for start in range(0, len(images), MAX_BATCH)
-        ]
+        size = min(MAX_BATCH, getattr(self._session, "max_batch", MAX_BATCH))  # an engine's own limit
+        parts = [self._session({"image": images[at : at + size]})["features"] for at in range(0, len(images), size)]
         return np.concatenate(parts) if parts else np.zeros((0, self._features.kernels.shape[2], *[self.cells] * 2))
 
     def __call__(self, crops: Crops, people: People, inside: Array | None = None) -> Fits:

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 Backend = Literal["tensorrt", "onnxruntime", "openvino"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
-NetworkRole = Literal["mesh", "detector", "pose"]
+NetworkRole = Literal["mesh", "detector", "pose", "features"]
 NETWORKS: tuple[NetworkRole, ...] = get_args(NetworkRole)
 """Networks of a bundle that files for engines are made from."""
 

@@ -25,7 +25,7 @@ _PRECISIONS = (
     f"{', '.join(p for p in Precision if not p.calibrated)}, "
     f"or {listed([p for p in Precision if p.calibrated])} of a calibrated bundle; by default fp16, for openvino bf16."
 )
-_CALLED = {"mesh": "network", "detector": "detector", "pose": "pose network"}
+_CALLED = {"mesh": "network", "detector": "detector", "pose": "pose network", "features": "extractor"}
 _FOR = {
     "onnxruntime": "ONNX Runtime on a GPU",
     "openvino": "OpenVINO on a processor that computes in bfloat16",

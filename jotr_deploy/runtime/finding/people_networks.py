@@ -16,6 +16,7 @@ from jotr_deploy.runtime.finding.detection.one_stage import OneStage
 from jotr_deploy.runtime.finding.fetched_networks import FetchedPeople, fetched_people, require_fetched
 from jotr_deploy.runtime.finding.pose import PoseNetwork, open_pose_network
 from jotr_deploy.runtime.sessions import open_session
+from jotr_deploy.support.precisions import Precision
 
 Role = Literal["detector", "pose"]
 ROLES: tuple[Role, ...] = ("detector", "pose")
@@ -70,19 +71,21 @@ def own_networks(bundle: Bundle, roles: Sequence[Role] = ROLES, device: str = "a
     return [NetworkFile(role, bundle.file(role, own.name), own.name, own.sha256, own.recipe) for role, own in entries]
 
 
-def file_for(bundle: Bundle, role: Role, device: str = "auto") -> FileEntry:
+def file_for(bundle: Bundle, role: Role | Literal["features"], device: str = "auto") -> FileEntry:
     """File of a role that suits this machine best.
 
     The first file listed is the original from `add`, followed by the files that `build-engine` made from it. A TensorRT
     engine for this GPU is preferred to other derived files that run here, a newer one to an older one, and any of them
-    to the original.
+    to the original. Eight bits are for those who ask for them.
 
     Raises:
         BundleError: the bundle has none.
     """
     first = bundle.entry(role)
     made = [entry for entry in bundle.manifest.files if entry.role == role and entry != first]
-    fit = [entry for entry in made if not entry.only_parsed and _is_for_this(entry, device)]
+    eight_bits = [str(precision) for precision in Precision if precision.calibrated]
+    made = [entry for entry in made if not entry.only_parsed and entry.precision not in eight_bits]
+    fit = [entry for entry in made if _is_for_this(entry, device)]
     return max(reversed(fit), key=lambda entry: entry.backend == "tensorrt", default=first)
 
 
