@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from jotr_deploy.bundle import Bundle, open_bundle
+from jotr_deploy.bundle import FEATURES_AGAIN, FIT_ROLES, Bundle, open_bundle
 from jotr_deploy.errors import BundleError, JotrDeployError, MissingDependency, first_line, install
 
 State = Literal["ok", "missing", "problem", "note"]
@@ -168,6 +168,7 @@ def _bundle(path: Path) -> Iterator[Finding]:
     yield from _files(bundle)
     yield from _mesh_network(bundle)
     yield from _people_networks(bundle)
+    yield _fit(bundle)
     for label in bundle.manifest.labels:
         yield Finding("bundle", "label", "note", label)
     for licence in bundle.manifest.licences:
@@ -184,7 +185,8 @@ def _files(bundle: Bundle) -> Iterator[Finding]:
             continue
         facts = [f"{size / 1e6:.1f} MB", entry.precision, entry.recipe.get("format"), "unchanged"]
         if entry.error_mm:
-            facts.append(f"at most {entry.error_mm.max:g} mm from PyTorch when made")
+            most = f"at most {entry.error_mm.max:g} mm from"
+            facts.append(f"fits {most} the original's" if entry.role == "features" else f"{most} PyTorch when made")
         yield Finding("bundle", entry.name, "ok", ", ".join(str(fact) for fact in facts if fact))
 
 
@@ -241,3 +243,20 @@ def _people_networks(bundle: Bundle) -> Iterator[Finding]:
                 state = "note"  # as of `add`, which takes it and says so
             words = outcome.words if file.name == bundle.entry(role).name else f"{file.name} {outcome.words}"
             yield Finding("bundle", subject, state, words, remedy.format(role=role))
+
+
+def _fit(bundle: Bundle) -> Finding:
+    """Whether a fit is possible: PyTorch is there, and the files of the bundle belong together and give numbers."""
+    from jotr_deploy.fitting.fitter import open_fitter
+
+    subject = "fit to features"
+    if not any(bundle.has(role) for role in FIT_ROLES):
+        return Finding("bundle", subject, "note", "not possible: the bundle has no features", FEATURES_AGAIN)
+    try:
+        with open_fitter(bundle, device="cpu") as fitter:
+            fitter.try_extractor()
+            return Finding("bundle", subject, "ok", f"possible: {fitter.cells} x {fitter.cells} cells, {fitter.name}")
+    except MissingDependency as error:
+        return Finding("bundle", subject, "note", f"not possible here: {error.cause}", error.remedy)
+    except JotrDeployError as error:
+        return Finding("bundle", subject, "problem", error.cause, error.remedy)

@@ -32,6 +32,7 @@ UNITS = {
     "joints": "of the box",
     "features": "1 - cosine",
     "fit": "mm",
+    "fit, rounding": "mm",
 }
 
 # Factor by which another form of int8 may be further from fp32 than the calibrated file, plus the tolerance of float16.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +30,7 @@ from jotr_deploy.runtime.finding.people_networks import file_for
 from jotr_deploy.runtime.motion.alignment.chain import BodyArrays
 from jotr_deploy.runtime.sessions import Session, open_session
 from jotr_deploy.support.aliases import Array
+from jotr_deploy.support.spans import Spans
 
 MAX_BATCH = 16
 """Crops in one call of the extractor at most, so that memory stays bounded."""
@@ -80,7 +82,24 @@ class BundleFitter:
         parts = [self._session({"image": images[at : at + size]})["features"] for at in range(0, len(images), size)]
         return np.concatenate(parts) if parts else np.zeros((0, self._features.kernels.shape[2], *[self.cells] * 2))
 
-    def __call__(self, crops: Crops, people: People, inside: Array | None = None) -> Fits:
+    def try_extractor(self) -> None:
+        """Run the extractor on one grey crop.
+
+        Raises:
+            FitError: its features are not finite, or have another shape than it says.
+        """
+        features = self.seen(np.full((1, 3, self.side, self.side), 0.5, np.float32))
+        if features.shape != (1, self.channels, self.cells, self.cells) or not np.isfinite(features).all():
+            raise FitError(f"{self._session.path}: its features are not finite, or of another size", FEATURES_AGAIN)
+
+    def __call__(
+        self,
+        crops: Crops,
+        people: People,
+        inside: Array | None = None,
+        spans: Spans | None = None,
+        seen: Array | None = None,
+    ) -> Fits:
         """Fit people, each by themselves.
 
         Args:
@@ -88,6 +107,8 @@ class BundleFitter:
                 Joints that `joints_mask` leaves out do not count.
             people: as the mesh stage gives them: each before the camera of their own crop, not aligned.
             inside: (N, cells, cells) bool, see `fitter.cells_inside`; all cells by default.
+            spans: receives the stage "features" and those of a fit, `fit.STAGES`.
+            seen: features of the crops, as the method of that name gives them, if they are known.
 
         Raises:
             FitError: the extractor gives NaN or infinity.
@@ -98,7 +119,7 @@ class BundleFitter:
         tried = np.ones(len(people), bool) if inside is None else np.asarray(inside).any((1, 2))
         tried &= self._before_camera(start)
         chosen = np.flatnonzero(tried)
-        result = self._fit(crops, people, start, chosen, inside)
+        result = self._fit(crops, people, start, chosen, inside, spans, seen)
         return self._fits(people, tried, result)
 
     def _before_camera(self, start: Bodies) -> Array:
@@ -109,15 +130,25 @@ class BundleFitter:
             finite = torch.stack([torch.isfinite(each).flatten(1).all(1) for each in (start.pose_rad, start.betas)])
         return np.asarray((finite.all(0) & (nearest >= NEAREST_M)).numpy())
 
-    def _fit(self, crops: Crops, people: People, start: Bodies, chosen: Array, inside: Array | None) -> FitResult:
+    def _fit(
+        self,
+        crops: Crops,
+        people: People,
+        start: Bodies,
+        chosen: Array,
+        inside: Array | None,
+        spans: Spans | None,
+        seen: Array | None,
+    ) -> FitResult:
         confidence = np.clip(people.keypoints_px[..., 2:], 0, 1) * crops.joints_mask[..., None]
         joints = np.concatenate([crops.joints, confidence], -1)[chosen]
-        seen = self.seen(np.asarray(crops.image)[chosen])
+        with nullcontext() if spans is None else spans("features"):
+            shown = self.seen(np.asarray(crops.image)[chosen]) if seen is None else seen[chosen]
         index = torch.from_numpy(chosen)
         own = Bodies(*(each[index].to(self.device) for each in (start.pose_rad, start.betas, start.translation_m)))
         cells = None if inside is None else torch.from_numpy(np.asarray(inside)[chosen]).to(self.device)
-        given, map_ = (torch.from_numpy(np.asarray(each, np.float32)).to(self.device) for each in (joints, seen))
-        return fit(map_, own, self._volume, self._features, self.options, joints=given, inside=cells)
+        given, map_ = (torch.from_numpy(np.asarray(each, np.float32)).to(self.device) for each in (joints, shown))
+        return fit(map_, own, self._volume, self._features, self.options, joints=given, inside=cells, spans=spans)
 
     def _fits(self, people: People, tried: Array, result: FitResult) -> Fits:
         def spread(values: torch.Tensor, empty: float | bool) -> Array:

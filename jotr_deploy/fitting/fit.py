@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
@@ -19,10 +20,14 @@ from jotr_deploy.fitting.latent import latent_of
 from jotr_deploy.fitting.options import FitOptions, Stage
 from jotr_deploy.fitting.rays import GridCamera
 from jotr_deploy.fitting.volume import BodyVolume
+from jotr_deploy.support.spans import Spans
 
 BETAS = (0.9, 0.99)
 MEMORY_BYTES = 1 << 30
 NEAREST_M = 0.1
+RENDER, BACKWARD = "render", "backward"
+STAGES = (RENDER, BACKWARD)
+"""Stages of a step, as `Spans` has them; the rest of a fit is the steps of Adam, and little else."""
 _KEPT = 20  # the first of the joints that are kept: wrists and hands, which kernels determine poorly
 _BYTES = DTYPE.itemsize
 
@@ -78,6 +83,7 @@ def fit(
     inside: Tensor | None = None,
     prior: VPoserDecoder | None = None,
     memory_bytes: int = MEMORY_BYTES,
+    spans: Spans | None = None,
 ) -> FitResult:
     """Fit people to the features of their crops. Nothing is random, and nobody's result depends on the others.
 
@@ -91,6 +97,7 @@ def fit(
         inside: (B, S, S) bool, the cells that lie in the picture; all of them by default.
         prior: decoder of a pose prior; its latent is what is fitted then.
         memory_bytes: approximate memory limit; people who exceed it together are fitted in groups.
+        spans: receives `STAGES`; a GPU waits after each of them then.
 
     Raises:
         FitError: features, start and volume do not match or are not finite; a person is behind the camera,
@@ -106,7 +113,7 @@ def fit(
         camera = GridCamera.of_crop(seen.shape[-1])
         cells, points = (None if given is None else given[some] for given in (inside, joints))
         scene = Scene(seen[some], volume, features, camera, options, cells, points)
-        parts.append(_fit_some(scene, start[some], options, prior))
+        parts.append(_fit_some(scene, start[some], options, prior, spans))
     return _joined(parts)
 
 
@@ -140,10 +147,12 @@ def _nobody(wrong: Tensor, cause: str, remedy: str) -> None:
         raise FitError(f"{cause} person {people} (counted from 0)", remedy)
 
 
-def _fit_some(scene: Scene, start: Bodies, options: FitOptions, prior: VPoserDecoder | None) -> FitResult:
+def _fit_some(
+    scene: Scene, start: Bodies, options: FitOptions, prior: VPoserDecoder | None, spans: Spans | None
+) -> FitResult:
     """Fit people together; the best of their hypotheses, if it is better than the start."""
     exact = Bodies(*(getattr(start, field.name).to(DTYPE) for field in fields(start)))
-    given = Descent(scene, exact, options, prior)
+    given = Descent(scene, exact, options, prior, spans)
     best = before = given.start()
     mirrored = torch.zeros(len(start), dtype=torch.bool, device=best.energy.device)
     for is_mirror, candidate in _found(given, exact):
@@ -164,9 +173,8 @@ def _found(given: Descent, start: Bodies) -> Iterator[tuple[bool, Candidate]]:
     yield False, given.result()
     if given.options.mirror == "none":
         return
-    mirror = Descent(
-        given.scene, replace(start, pose_rad=mirrored_in_depth(start.pose_rad)), given.options, given.prior
-    )
+    mirrored = replace(start, pose_rad=mirrored_in_depth(start.pose_rad))
+    mirror = Descent(given.scene, mirrored, given.options, given.prior, given.spans)
     yield True, mirror.start()
     if given.options.mirror == "fitted":
         yield True, mirror.result()
@@ -175,8 +183,16 @@ def _found(given: Descent, start: Bodies) -> Iterator[tuple[bool, Candidate]]:
 class Descent:
     """Descent of one hypothesis."""
 
-    def __init__(self, scene: Scene, start: Bodies, options: FitOptions, prior: VPoserDecoder | None) -> None:
+    def __init__(
+        self,
+        scene: Scene,
+        start: Bodies,
+        options: FitOptions,
+        prior: VPoserDecoder | None,
+        spans: Spans | None = None,
+    ) -> None:
         self.scene, self.first, self.options, self.prior = scene, start, options, prior
+        self.spans = spans
         body = start.pose_rad[:, 1:_KEPT] if prior is None else latent_of(prior, start.pose_rad)
         self.state = {"root": start.pose_rad[:, 0], "translation": start.translation_m, "body": body}
         self.alive = torch.ones(len(start), dtype=torch.bool, device=body.device)
@@ -203,8 +219,10 @@ class Descent:
         lowest = torch.full_like(self.alive, torch.inf, dtype=DTYPE)
         for _ in range(stage.iterations):
             optimiser.zero_grad()
-            energy = total(self._terms(self._pose(moving), self.first.betas, moving)[0], self.options.weights)
-            energy.sum().backward()
+            with self._span(RENDER):
+                energy = total(self._terms(self._pose(moving), self.first.betas, moving)[0], self.options.weights)
+            with self._span(BACKWARD):
+                energy.sum().backward()
             gradients = [variable.grad for variable in free if variable.grad is not None]
             usable = torch.stack([torch.isfinite(gradient).flatten(1).all(1) for gradient in gradients]).all(0)
             self.alive &= usable & torch.isfinite(energy) & (moving["translation"][:, 2] > NEAREST_M)
@@ -214,6 +232,17 @@ class Descent:
             for gradient in gradients:
                 gradient.copy_(_where(self.alive, gradient, torch.zeros_like(gradient)))
             optimiser.step()
+
+    @contextmanager
+    def _span(self, stage: str) -> Iterator[None]:
+        """Time a stage, if anybody wants to know."""
+        if self.spans is None:
+            yield
+            return
+        with self.spans(stage):
+            yield
+            if self.alive.is_cuda:
+                torch.cuda.synchronize(self.alive.device)
 
     def _pose(self, state: Mapping[str, Tensor]) -> Tensor:
         """(B, 24, 3) pose from the variables, with wrists and hands at rest."""

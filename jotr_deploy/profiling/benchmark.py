@@ -11,6 +11,7 @@ from pathlib import Path
 from jotr_deploy.body.faces import read_faces
 from jotr_deploy.bundle import Bundle
 from jotr_deploy.errors import SessionError
+from jotr_deploy.fitting.fitter import open_fitter
 from jotr_deploy.profiling.bench_result import (
     GPU_PART,
     GPU_PARTS,
@@ -40,6 +41,11 @@ _GPU_LINE = (
     "events on the GPU, the network and the copies to and from it; end to end: the wall clock of the table above."
 )
 
+_FIT_LINE = (
+    "features: the extractor; render: posing, selecting and drawing in all steps of the fit, with the energy; backward: "
+    "their gradients."
+)
+
 
 def bench(
     bundle: Bundle,
@@ -51,6 +57,7 @@ def bench(
     source: Path | None = None,
     keypoints: Path | None = None,
     eager: bool = True,
+    fit: str | None = None,
     progress: Progress = lambda step, done, total: None,
 ) -> BenchResult:
     """Measure every network of a bundle, the stages of a frame, cold starts and memory.
@@ -65,6 +72,7 @@ def bench(
         keypoints: its joints; without them people are found by the bundle's detector, and without one the whole
             picture is one person.
         eager: also measure PyTorch eager, where PyTorch is installed.
+        fit: preset of a fit, whose stages are then part of a frame.
         progress: called with each step.
 
     Raises:
@@ -78,7 +86,10 @@ def bench(
         scene = stack.enter_context(open_scene(source, keypoints, bundle.manifest.model, finders))
         opened = stack.enter_context(open_networks(bundle, device, threads, eager))
         faces = read_faces(bundle) if "vertices" in opened.first.outputs else None
-        frame, notes = frame_job(scene, opened.first, faces), [*opened.notes, *scene.notes]
+        fitter = None if fit is None else stack.enter_context(open_fitter(bundle, fit, device, threads))
+        frame, notes = frame_job(scene, opened.first, faces, fitter), [*opened.notes, *scene.notes]
+        if fitter is not None:
+            notes.append(f"fit: preset {fit}, features by {fitter.name}, optimised on {fitter.device}")
         if finders.detector is not None:
             notes += [f"people are found by {name}" for name in _made_files(bundle, device)]
         groups = {_FRAME: [frame]}
@@ -89,7 +100,7 @@ def bench(
     return BenchResult(
         bundle=str(bundle.path),
         labels=bundle.manifest.labels,
-        timed=_timed(scene, min(batches), any(network.times for network in opened.networks)),
+        timed=_timed(scene, min(batches), any(network.times for network in opened.networks), fit is not None),
         networks=tuple(_network_result(network, batches, by_key, peaks) for network in opened.networks),
         stages=_stage_results(frame, by_key),
         notes=tuple(notes),
@@ -201,7 +212,7 @@ def _stage_results(frame: Job, found: Mapping[Key, Timing]) -> tuple[StageResult
     )
 
 
-def _timed(scene: Scene, smallest: int, on_gpu: bool) -> tuple[str, ...]:
+def _timed(scene: Scene, smallest: int, on_gpu: bool, fits: bool = False) -> tuple[str, ...]:
     (width, height), count = scene.size_px, len(scene.people)
     people = "1 person" if count == 1 else f"{count} people"
     people += " found by the bundle's detector" if scene.finder else ""
@@ -213,6 +224,7 @@ def _timed(scene: Scene, smallest: int, on_gpu: bool) -> tuple[str, ...]:
         f"body: what of it the body takes at batch {smallest}: the p10 of the same file without body against its own, "
         "because the median repeats less well than the body is long.",
         f"stages: one frame of {width} x {height} with {people}, from a file in the disk cache to meshes drawn.",
+        *((_FIT_LINE,) if fits else ()),
         f"cold: start of a process to its first result at batch 1, files in the disk cache, median of "
         f"{COLD_STARTS}; peak: resident memory of that process.",
         f"busy: samples dropped because the rest of the machine then used over {BUSY_SHARE:.0%} of its cores.",

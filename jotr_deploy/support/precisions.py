@@ -11,8 +11,8 @@ from enum import Enum
 from jotr_deploy.errors import choice
 
 Limits = Mapping[str, tuple[str, float]]
-"""Output of the mesh network or the feature extractor, or what a detector or pose network finds in a picture, or the
-result of a fit -> "max" or "mean", and the largest allowed difference in `engines.verify.UNITS`."""
+"""Output of the mesh network or the extractor, or what a detector or pose network finds in a picture -> "max" or
+"mean", and the largest allowed difference in `engines.verify.UNITS`."""
 
 
 class Precision(str, Enum):
@@ -79,7 +79,6 @@ LIMITS: dict[Precision, dict[str, tuple[str, float]]] = {
         "scores": ("max", 5e-3),
         "joints": ("max", 5e-3),
         "features": ("max", 1e-4),
-        "fit": ("mean", 1.0),
     },
     Precision.FP16: {
         "joints_img": ("mean", 1e-3),
@@ -91,7 +90,6 @@ LIMITS: dict[Precision, dict[str, tuple[str, float]]] = {
         "joints_proj": ("mean", 0.1),
         "vertices": ("mean", 1.0),
         "features": ("max", 1e-3),
-        "fit": ("mean", 1.0),
     },
 }
 # bfloat16 has three bits of mantissa fewer.

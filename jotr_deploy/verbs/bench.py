@@ -25,6 +25,9 @@ def bench(
     source: Annotated[Path | None, typer.Option(help="Picture to time, instead of the packaged one.")] = None,
     keypoints: Annotated[Path | None, typer.Option(help="2-D joints of the people in that picture.")] = None,
     no_eager: Annotated[bool, typer.Option("--no-eager", help="Skip the comparison with PyTorch eager.")] = False,
+    fit: Annotated[
+        str | None, typer.Option("--fit", metavar="PRESET", help="Also time the stages of a fit with this preset.")
+    ] = None,
     choose: Annotated[
         bool, typer.Option("--choose", help="Only find and remember the fastest engine for each file on this machine.")
     ] = False,
@@ -54,7 +57,7 @@ def bench(
     sizes = _batches(batches)
     needs("bench", "onnxruntime", *(["openvino"] if choose else []))
     errors.print(f"[dim]measuring[/] {escape(str(bundle))}", highlight=False, soft_wrap=True)
-    for_all = {"--report": report, "--source": source, "--keypoints": keypoints, "--no-eager": no_eager or None}
+    for_all = {"--report": report, "--source": source, "--keypoints": keypoints, "--no-eager": no_eager or None, "--fit": fit}
     where = {"--device": None if device == "auto" else device}
     exclusive("--layers", layers, {"--choose": choose or None, "--target-p99": target_p99, **for_all, **where})
     exclusive("--choose", choose, {"--target-p99": target_p99, "--batches": batches, **for_all, **where})
@@ -79,7 +82,7 @@ def bench(
     with bar() as progress:
         result = measure(
             opened, batches=sizes or BATCHES, threads=threads, device=device, seconds=seconds, source=source,
-            keypoints=keypoints, eager=not no_eager, progress=progress,
+            keypoints=keypoints, eager=not no_eager, fit=fit, progress=progress,
         )  # fmt: skip
     if as_json:
         print_json(result.as_dict())
