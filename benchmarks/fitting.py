@@ -2,8 +2,8 @@
 
     python benchmarks/fitting.py BUNDLE [--threads 1]
 
-Times are processor seconds of this process, which other programs on the machine inflate less than the wall clock. People
-are the first of the held-out drawn scenes, from one start, both stages. The two cases beyond them are bodies whose
+Times are processor seconds of this process, which other programs on the machine inflate less than the wall clock.
+People are the first of the held-out drawn scenes, from one start, both stages. The two cases beyond them are bodies whose
 feature maps the volume itself drew, 858 kernels on 64 x 64 cells, as in a usual crop and beyond the edges of one.
 """
 
@@ -70,15 +70,17 @@ def of_bundle(fitter: BundleFitter, drawn: Drawn) -> None:
     first, alone_s = timed(lambda: run(fitter, drawn, slice(0, 1)))
     spans = Spans()
     whole, together_s = timed(lambda: run(fitter, drawn, slice(None), spans))
-    print(f"1 person, {fitter.cells} x {fitter.cells} cells: {alone_s:.2f} s")
-    print(f"{PEOPLE} people: {together_s:.2f} s, {together_s / alone_s:.1f} times one person; peak {peak_gb():.2f} GB")
+    print(f"1 person, {fitter.cells} x {fitter.cells} cells, the first fit of the process: {alone_s:.2f} s")
+    print(f"{PEOPLE} people: {together_s:.2f} s; peak {peak_gb():.2f} GB")
     wall_s = {stage: spans.total(stage) for stage in ("features", "render", "backward")}
     shares = ", ".join(f"{stage} {seconds / sum(wall_s.values()):.1%}" for stage, seconds in wall_s.items())
     print(f"stages of the {PEOPLE}, shares of their wall clock: {shares}")
     again = run(fitter, drawn, slice(None))
     print(f"equal when repeated: {np.array_equal(again.people.vertices_m, whole.people.vertices_m)}")
     single = [first, *(run(fitter, drawn, slice(index, index + 1)) for index in range(1, PEOPLE))]
-    apart = np.linalg.norm(People.concatenate([each.people for each in single]).vertices_m - whole.people.vertices_m, axis=-1)
+    apart = np.linalg.norm(
+        People.concatenate([each.people for each in single]).vertices_m - whole.people.vertices_m, axis=-1
+    )
     print(f"together against one by one, largest distance of a vertex: {1000 * apart.max():.4f} mm")
 
 

@@ -151,7 +151,9 @@ def original_network(network: NetworkRole, picture: str | Path | None = None) ->
         from jotr_deploy.calibration.derived_features import FeatureNetwork
 
         if picture is not None:
-            raise JotrDeployError("--try is for a detector or a pose network", "leave it out; features are compared on drawn people")
+            raise JotrDeployError(
+                "--try is for a detector or a pose network", "leave it out; features are compared on drawn people"
+            )
         return FeatureNetwork()
     from jotr_deploy.third_party.derived_people import PeopleNetwork
 

@@ -42,8 +42,8 @@ _GPU_LINE = (
 )
 
 _FIT_LINE = (
-    "features: the extractor; render: posing, selecting and drawing in all steps of the fit, with the energy; backward: "
-    "their gradients."
+    "features: the extractor; render: posing, selecting and drawing in all steps of the fit, and the energy; "
+    "backward: their gradients."
 )
 
 

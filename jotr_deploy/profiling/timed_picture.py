@@ -14,9 +14,9 @@ import numpy as np
 from jotr_deploy.config import ModelConfig
 from jotr_deploy.errors import KeypointFileError, SourceError
 from jotr_deploy.fitting.fitter import cells_inside
+from jotr_deploy.people import People
 from jotr_deploy.profiling.interleave import Job
 from jotr_deploy.profiling.quiet_samples import Key
-from jotr_deploy.people import People
 from jotr_deploy.runtime.crops import make_crops
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.finding.blazepose.source import BlazePosePeople

@@ -57,7 +57,13 @@ def bench(
     sizes = _batches(batches)
     needs("bench", "onnxruntime", *(["openvino"] if choose else []))
     errors.print(f"[dim]measuring[/] {escape(str(bundle))}", highlight=False, soft_wrap=True)
-    for_all = {"--report": report, "--source": source, "--keypoints": keypoints, "--no-eager": no_eager or None, "--fit": fit}
+    for_all = {
+        "--report": report,
+        "--source": source,
+        "--keypoints": keypoints,
+        "--no-eager": no_eager or None,
+        "--fit": fit,
+    }
     where = {"--device": None if device == "auto" else device}
     exclusive("--layers", layers, {"--choose": choose or None, "--target-p99": target_p99, **for_all, **where})
     exclusive("--choose", choose, {"--target-p99": target_p99, "--batches": batches, **for_all, **where})
