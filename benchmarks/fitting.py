@@ -3,8 +3,8 @@
     python benchmarks/fitting.py BUNDLE [--threads 1]
 
 Times are processor seconds of this process, which other programs on the machine inflate less than the wall clock.
-People are the first of the held-out drawn scenes, from one start, both stages. The two cases beyond them are bodies whose
-feature maps the volume itself drew, 858 kernels on 64 x 64 cells, as in a usual crop and beyond the edges of one.
+People are the first of the held-out drawn scenes, from one start, both stages. The two cases beyond them are bodies
+whose feature maps the volume itself drew, 858 kernels on 64 x 64 cells, as in a usual crop and beyond the edges of one.
 """
 
 from __future__ import annotations

@@ -154,12 +154,13 @@ def _report(bundle: Path, network: str, backend: str, built: BuiltEngine, precis
         done(bundle / name, "verified", f"jotr-deploy run {bundle} IMAGE --file {name} -o DIR")
         return
     if used != name:
-        console.print(f"not used here, where {used} is: it is for {_FOR[backend]}", highlight=False)
+        why = "eight bits are used only when named" if precision.calibrated else f"it is for {_FOR[backend]}"
+        console.print(f"not used here, where {used} is: {why}", highlight=False)
     done(bundle / name, "verified", f"jotr-deploy run {bundle} IMAGE -o DIR")
 
 
 def _used(bundle: Path, network: str) -> str:
-    """The file of the detector or pose network that is used on this machine."""
+    """The file of the detector, pose network or extractor that is used on this machine."""
     from jotr_deploy.bundle import open_bundle
     from jotr_deploy.runtime.finding.people_networks import file_for
 

@@ -189,7 +189,8 @@ def test_an_intact_bundle(bundle: Path) -> None:
     findings = of("bundle", examine(bundle))
     assert tree(bundle) == before
     assert [(f.subject, f.state) for f in findings] == [
-        ("mesh.onnx", "ok"), ("faces.npy", "ok"), ("label", "note"), ("label", "note"), ("stand-in body", "note"),
+        ("mesh.onnx", "ok"), ("faces.npy", "ok"), ("fit to features", "note"),
+        ("label", "note"), ("label", "note"), ("stand-in body", "note"),
     ]  # fmt: skip
     error = open_bundle(bundle).entry("mesh").error_mm
     assert error is not None
@@ -197,6 +198,7 @@ def test_an_intact_bundle(bundle: Path) -> None:
     assert findings[0].detail == f"{size:.1f} MB, fp32, unchanged, at most {error.max:g} mm from PyTorch when made"
     assert findings[1].detail == "0.2 MB, unchanged"
     assert [f.detail for f in findings[2:]] == [
+        "not possible: the bundle has no features",
         "untrained: pose is meaningless", "stand-in body", "may be passed on: Apache-2.0, part of jotr-deploy",
     ]  # fmt: skip
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import toy_scene
@@ -17,6 +18,7 @@ from toy_scene import BINS, CHANNELS, KERNELS, SIDE
 
 from jotr_deploy.body.smpl import stand_in
 from jotr_deploy.bundle import FEATURES_AGAIN, Bundle, open_bundle, replace_file
+from jotr_deploy.doctor.installation import Finding, examine
 from jotr_deploy.errors import BundleError, FitError, JotrDeployError, MissingDependency
 from jotr_deploy.fitting import fitter
 from jotr_deploy.fitting.bank import Features, save_bank
@@ -285,3 +287,40 @@ def test_without_pytorch_it_is_said(bundle: Bundle, monkeypatch: pytest.MonkeyPa
     assert isinstance(error, MissingDependency)
     assert error.cause == "the fit needs torch"
     assert "'.[fit]'" in error.remedy
+
+
+# ── doctor ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def fit_finding(bundle: Bundle) -> Finding:
+    (found,) = [each for each in examine(bundle.path) if each.subject == "fit to features"]
+    return found
+
+
+def test_doctor_says_that_a_fit_is_possible(bundle: Bundle) -> None:
+    assert fit_finding(bundle) == Finding(
+        "bundle", "fit to features", "ok", f"possible: {SIDE} x {SIDE} cells, features.onnx"
+    )
+
+
+def test_doctor_says_what_a_fit_lacks(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitter.importlib.util, "find_spec", lambda name: None)
+    found = fit_finding(bundle)
+    assert (found.state, found.detail) == ("note", "not possible here: the fit needs torch")
+    assert "'.[fit]'" in found.remedy
+
+
+@pytest.mark.parametrize("role", ["kernels", "features"])
+def test_doctor_finds_files_that_cannot_be_used(bundle: Bundle, tmp_path: Path, role: str) -> None:
+    def not_numbers(path: Path) -> None:
+        model = onnx.load(bundle.file("features"))
+        for tensor in model.graph.initializer:
+            if tensor.name == "last.bias":
+                tensor.CopyFrom(onnx.numpy_helper.from_array(np.full(CHANNELS, np.nan, np.float32), tensor.name))
+        onnx.save(model, path)
+
+    changed = with_other(bundle, tmp_path, role, other_body if role == "kernels" else not_numbers)
+    found = fit_finding(changed)
+    causes = {"kernels": "made from another body", "features": "its features are not finite, or of another size"}
+    assert (found.state, found.remedy) == ("problem", FEATURES_AGAIN)
+    assert causes[role] in found.detail
