@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import helper
 
 pytest.importorskip("torch", reason="needs PyTorch: pip install '.[fit]'")
 
 from engines.tensorrt.fake_machine import content, fake_machine
-from feature_bundle import SMALL, feature_bundle, write_weights
+from feature_bundle import SMALL, feature_bundle
 
 import jotr_deploy as jd
 from jotr_deploy.bundle import Bundle, open_bundle
@@ -23,9 +24,7 @@ from jotr_deploy.calibration.derived_features import Drawn, FeatureNetwork
 from jotr_deploy.engines import derived_files
 from jotr_deploy.engines.tensorrt.engine import check_network
 from jotr_deploy.errors import JotrDeployError, MissingDependency, VerificationError
-from jotr_deploy.export.features import extractor_onnx
 from jotr_deploy.fitting import options
-from jotr_deploy.fitting.extractor import Extractor
 from jotr_deploy.fitting.fitter import open_fitter
 from jotr_deploy.fitting.options import Stage
 from jotr_deploy.runtime.finding.people_networks import file_for
@@ -96,37 +95,32 @@ def test_a_file_joins_the_bundle(
         assert precision != "int8" or fitter.name == "features.onnx"
 
 
-def other_weights(path: Path) -> None:
-    onnx.save(extractor_onnx(Extractor(SMALL)), path)
-
-
-def not_finite(path: Path) -> None:
-    model = extractor_onnx(Extractor(SMALL))
-    for tensor in model.graph.initializer:
-        if tensor.name == "last.bias":
-            tensor.CopyFrom(onnx.numpy_helper.from_array(np.full(SMALL.channels, np.nan, np.float32), tensor.name))
-    onnx.save(model, path)
-
-
-def other_crop(path: Path) -> None:
-    onnx.save(extractor_onnx(Extractor(SMALL.model_copy(update={"side": SMALL.side + 32}))), path)
-
-
-def more_channels(path: Path) -> None:
-    onnx.save(extractor_onnx(Extractor(SMALL.model_copy(update={"channels": SMALL.channels + 1}))), path)
+def write_extractor(path: Path, side: int = SMALL.side, channels: int = SMALL.channels, weight: float = 1.0) -> None:
+    """An extractor of one convolution: the colours of a cell, not even unit vectors."""
+    nodes = [
+        helper.make_node("AveragePool", ["image"], ["cells"], kernel_shape=[4, 4], strides=[4, 4]),
+        helper.make_node("Conv", ["cells", "weight"], ["features"]),
+    ]
+    ends = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", *shape])
+        for name, shape in (("image", (3, side, side)), ("features", (channels, side // 4, side // 4)))
+    ]
+    weights = onnx.numpy_helper.from_array(np.full((channels, 3, 1, 1), weight, np.float32), "weight")
+    graph = helper.make_graph(nodes, "features", ends[:1], ends[1:], [weights])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
 
 
 @pytest.mark.parametrize(
-    ("write", "cause"),
+    ("other", "cause"),
     [
-        (other_weights, "it: features differs from its reference by .* 1 - cosine at batch 1"),
-        (not_finite, "it: output features is not finite at batch 1"),
-        (other_crop, "it: its crop or its features have another size"),
-        (more_channels, "the feature bank has 16 and 16 channels, the feature map 17"),
+        ({}, "it: features differs from its reference by .* 1 - cosine at batch 1"),
+        ({"weight": np.nan}, "it: output features is not finite at batch 1"),
+        ({"side": SMALL.side + 32}, "it: its crop or its features have another size"),
+        ({"channels": SMALL.channels + 1}, "the feature bank has 16 and 16 channels, the feature map 17"),
     ],
 )
-def test_another_extractor_is_refused(bundle: Bundle, tmp_path: Path, write: Any, cause: str) -> None:
-    write(tmp_path / "other.onnx")
+def test_another_extractor_is_refused(bundle: Bundle, tmp_path: Path, other: Any, cause: str) -> None:
+    write_extractor(tmp_path / "other.onnx", **other)
     with pytest.raises(JotrDeployError, match=cause):
         FeatureNetwork().measured(bundle, tmp_path / "other.onnx", Precision.FP16, (1, 2), "it", "onnxruntime")
 
@@ -186,15 +180,6 @@ def test_an_engine_joins_the_bundle_and_fits_with_it(bundle: Bundle, monkeypatch
             image = np.zeros((3, 3, fitter.side, fitter.side), np.float32)
             assert fitter.name == entry.name
             assert fitter.seen(image).shape == (3, fitter.channels, fitter.cells, fitter.cells)  # in two calls
-
-
-def test_trained_weights_replace_derived_files(bundle: Bundle, tmp_path: Path) -> None:
-    """What was made from the features before goes with them."""
-    from jotr_deploy.export.features import add_features
-
-    jd.build_engine(bundle.path, network="features", backend="onnxruntime")
-    added = add_features(open_bundle(bundle.path), write_weights(tmp_path))
-    assert [entry.name for entry in added.bundle.manifest.files if entry.role == "features"] == ["features.onnx"]
 
 
 def test_the_people_of_a_comparison(original: Bundle, drawn: Drawn) -> None:
