@@ -126,10 +126,11 @@ def drawn_people(bundle: Bundle, fitter: BundleFitter, count: int, seed: int = H
     from jotr_deploy.fitting.fitter import cells_inside
 
     factor = bundle.manifest.model.crop_factor
-    crops, people, inside, index = [], [], [], 0
+    index, crops = 0, list[Crops]()
+    people, inside = list[People](), list[Array]()
     with open_session(bundle.file("mesh"), "onnxruntime", "cpu") as session:
         mesh = MeshNetwork(session)
-        while sum(map(len, people)) < count:
+        while sum(len(some) for some in people) < count:
             scene = held_out(seed, index, factor)
             given, index = scene.given[np.flatnonzero(scene.counted)], index + 1
             size_px = (scene.image_bgr.shape[1], scene.image_bgr.shape[0])
@@ -169,8 +170,8 @@ def _eight_bit_nodes(model: onnx.ModelProto) -> Chosen:
 
 def _calibration_images(bundle: Bundle, side: int) -> Array:
     """(N, 3, side, side) crops of drawn people, of scenes that are neither trained nor measured on."""
-    parts, index = [], 0
-    while sum(map(len, parts)) < CROPS:
+    parts, index = list[Array](), 0
+    while sum(len(some) for some in parts) < CROPS:
         scene = held_out(SEED, index, bundle.manifest.model.crop_factor)
         parts.append(np.asarray(make_crops(scene.image_bgr, scene.given[np.flatnonzero(scene.counted)], side).image))
         index += 1
