@@ -7,10 +7,12 @@ This module does not depend on the source of people.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 import numpy as np
 
+from jotr_deploy.evaluation.fit_stage import FitCrops, FitStage, paste
 from jotr_deploy.evaluation.measured_joints import EVALUATED_IN_SMPL30, EvaluatedJoints, by_name
 from jotr_deploy.evaluation.measured_people import Truth
 from jotr_deploy.evaluation.metrics import aligned, distances_mm, mpjpe_mm
@@ -23,6 +25,7 @@ from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.mesh import MAX_BATCH
 from jotr_deploy.support.aliases import Array
 
+SomeCrops = TypeVar("SomeCrops", bound=Crops)
 Network = Callable[[Crops, Detections], People]
 
 METRICS = ("MPJPE", "PA-MPJPE", "PVE")
@@ -66,6 +69,7 @@ class Attacked:
 
     clean_mm: Array  # (N, 3) without a patch
     patched_mm: tuple[Array, ...]  # for every grid (N, places, 3)
+    before_fit: Attacked | None = None  # the start of the fit, where there is one
 
 
 class Attack:
@@ -79,6 +83,7 @@ class Attack:
         seed: with the number of the person, the size and the place it determines a texture.
         keep_joints: joints under a patch are still given to the network; by default they are withheld.
         evaluated: gives the 14 joints of people.
+        fit: that follows every network.
         tick: called with the number of crops done so far, over all people, and the number expected.
     """
 
@@ -92,12 +97,14 @@ class Attack:
         keep_joints: bool = False,
         evaluated: EvaluatedJoints = by_name,
         tick: Callable[[int, int], None] = lambda crops, all_crops: None,
+        fit: FitStage | None = None,
     ) -> None:
         self.grids, self.textures, self.crop_side = tuple(grids), textures, crop_side
         self._networks, self._seed = networks, seed
-        self._keep_joints, self._evaluated, self._tick = keep_joints, evaluated, tick
+        self._keep_joints, self._evaluated, self._tick, self._fit = keep_joints, evaluated, tick, fit
         # Crop 0 of a person is the clean one: a patch without area.
         self._boxes_px = np.concatenate([np.zeros((1, 4), np.int64), *(grid.boxes_px for grid in self.grids)])
+        # By network, an array for each person: (answers, crops, 3), where a fit adds a second answer to the network's.
         self._found: list[list[Array]] = [[] for _ in networks]
         self._joints_px: list[Array] = []
         self.keys: list[str] = []
@@ -108,6 +115,11 @@ class Attack:
     def crops_each(self) -> int:
         """Crops of one person, the clean one among them."""
         return len(self._boxes_px)
+
+    @property
+    def fitted(self) -> bool:
+        """True if a fit follows every network."""
+        return self._fit is not None
 
     @property
     def joints_px(self) -> Array:
@@ -129,24 +141,32 @@ class Attack:
             keys: name of each person in the manifest.
         """
         crops = make_crops(image_bgr, people, self.crop_side)
+        fit_crops = self._fit.crops(image_bgr, people) if self._fit else None
         in_crop_px = transform_px(crop_from_image(crops.boxes_px, self.crop_side), joints_px)
         for number, key in enumerate(keys):
             one = np.array([number])
-            self._person(_chosen(crops, one), people[one], truth[one], in_crop_px[number])
+            to_fit = None if fit_crops is None else _chosen(fit_crops, one)
+            self._person(_chosen(crops, one), to_fit, people[one], truth[one], in_crop_px[number])
             self.keys.append(key)
         self._joints_px.append(in_crop_px)
 
     def finish(self) -> list[Attacked]:
         """Results of all people added, in order, for every network."""
-        ends = np.cumsum([1, *(len(grid) for grid in self.grids)])[:-1]
+        nobody = np.zeros((0, 2 if self._fit else 1, self.crops_each, len(METRICS)))
         attacked = []
         for found in self._found:
-            errors = np.concatenate([np.zeros((0, self.crops_each, len(METRICS))), *(own[None] for own in found)])
-            clean, *patched = np.split(errors, ends, axis=1)
-            attacked.append(Attacked(clean[:, 0], tuple(patched)))
+            *before, last = np.concatenate([nobody, *(own[None] for own in found)]).swapaxes(0, 1)
+            attacked.append(self._attacked(last, self._attacked(before[0]) if before else None))
         return attacked
 
-    def _person(self, crop: Crops, person: Detections, truth: Truth, joints_px: Array) -> None:
+    def _attacked(self, errors: Array, before_fit: Attacked | None = None) -> Attacked:
+        ends = np.cumsum([1, *(len(grid) for grid in self.grids)])[:-1]
+        clean, *patched = np.split(errors, ends, axis=1)
+        return Attacked(clean[:, 0], tuple(patched), before_fit)
+
+    def _person(
+        self, crop: Crops, fit_crop: FitCrops | None, person: Detections, truth: Truth, joints_px: Array
+    ) -> None:
         inside = covered(joints_px, np.array([[0, 0, self.crop_side, self.crop_side]]))
         counted = (inside & ~covered(joints_px, self._boxes_px))[:, list(EVALUATED_IN_SMPL30)]
         given = crop.joints_mask
@@ -157,18 +177,28 @@ class Attack:
         found: list[list[Array]] = [[] for _ in self._networks]
         for start in range(0, self.crops_each, MAX_BATCH):
             batch = np.arange(start, min(start + MAX_BATCH, self.crops_each))
-            same = np.zeros(len(batch), np.int64)
-            images = np.asarray(crop.image)[same]
-            for image, index in zip(images, batch, strict=True):
-                self._paste(image, self._boxes_px[index], windows[index])
-            crops = Crops(images, crop.joints[same], given[batch], crop.boxes_px[same])
+            crops = self._patched(crop, batch, windows, given)
+            to_fit = None if fit_crop is None else self._patched(fit_crop, batch, windows, given)
             for network, own in zip(self._networks, found, strict=True):
-                answers = network(crops, person[same])
-                own.append(person_errors_mm(answers, truth, counted[batch], self._evaluated))
+                answers = [network(crops, person[np.zeros(len(batch), np.int64)])]
+                if self._fit and to_fit is not None:
+                    answers.append(self._fit(to_fit, answers[0]).people)
+                errors = [person_errors_mm(answer, truth, counted[batch], self._evaluated) for answer in answers]
+                own.append(np.stack(errors))
             expected = max(self.expected, len(self.keys) + 1)
             self._tick(len(self.keys) * self.crops_each + int(batch[-1]) + 1, expected * self.crops_each)
         for everybody, own in zip(self._found, found, strict=True):
-            everybody.append(np.concatenate(own))
+            everybody.append(np.concatenate(own, 1))
+
+    def _patched(self, crop: SomeCrops, batch: Array, windows: Sequence[Window | None], given: Array) -> SomeCrops:
+        """One person's crop with each patch of a batch, and the joints that are given beside it."""
+        many = _chosen(crop, np.zeros(len(batch), np.int64))
+        for image, index in zip(many.image, batch, strict=True):
+            window = windows[index]
+            if window is not None:
+                x0, y0, x1, y1 = box = self._boxes_px[index]
+                paste(image, self.textures.patch(window, x1 - x0, y1 - y0), box, self.crop_side)
+        return replace(many, joints_mask=given[batch])
 
     def _windows(self, person: int) -> Iterator[Window | None]:
         yield None
@@ -176,11 +206,6 @@ class Attack:
             for index in range(len(grid)):
                 yield self.window(person, grid, index)
 
-    def _paste(self, image: Array, box_px: Array, window: Window | None) -> None:
-        if window is not None:
-            x0, y0, x1, y1 = box_px
-            image[:, y0:y1, x0:x1] = self.textures.patch(window, x1 - x0, y1 - y0)
 
-
-def _chosen(crops: Crops, index: Array) -> Crops:
-    return Crops(np.asarray(crops.image)[index], crops.joints[index], crops.joints_mask[index], crops.boxes_px[index])
+def _chosen(crops: SomeCrops, index: Array) -> SomeCrops:
+    return type(crops)(*(np.asarray(getattr(crops, field.name))[index] for field in fields(crops)))

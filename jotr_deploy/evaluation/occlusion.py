@@ -58,6 +58,7 @@ class FileUnderAttack:
     map_mm: tuple[tuple[float | None, ...], ...]  # mean MPJPE over people by row and column of the place
     not_finite: int  # people with a number that is not finite in any crop, left out
     nothing_counted: int  # people without a joint that counts, left out
+    before_fit: FileUnderAttack | None = None  # the start of the fit, under its own worst patches
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ class Occlusion:
     reference: str | None  # the fp32 file, where several are compared
     sizes: tuple[OccluderSize, ...]
     worst: tuple[WorstPlace, ...]
+    worst_before_fit: tuple[WorstPlace, ...]  # those of the starts of the fit
     skipped_textures: tuple[str, ...]
     written: tuple[str, ...] = ()
 
@@ -119,7 +121,7 @@ def prepare(
     grids = [patch_grid(size, options.stride, side) for size in options.sizes]
     made = drawn_textures(seed, side) if options.textures is None else read_textures(options.textures, seed, side)
     networks = [file.network for file in files.all]
-    return Attack(networks, side, grids, made, seed, options.keep_joints, evaluated, tick)
+    return Attack(networks, side, grids, made, seed, options.keep_joints, evaluated, tick, files.fit)
 
 
 def occlusion(attack: Attack, files: OpenFiles, options: OcclusionOptions, seed: int) -> Occlusion:
@@ -128,20 +130,34 @@ def occlusion(attack: Attack, files: OpenFiles, options: OcclusionOptions, seed:
     reference = files.reference.entry.name if files.reference else None
     sizes: list[OccluderSize] = []
     worst: list[WorstPlace] = []
+    worst_before: list[WorstPlace] = []
     for number, grid in enumerate(attack.grids):
         rows = []
         for file in files.all:
             own = attacked[file.entry.name]
             rows.append(_row(file, own, attacked[reference] if reference else None, number, grid, seed))
             worst += _places(attack, file.entry.name, own, number, grid)
+            if own.before_fit:
+                worst_before += _places(attack, file.entry.name, own.before_fit, number, grid)
         sizes.append(OccluderSize(grid.size, grid.stride, grid.side_px, grid.step_px, grid.count, tuple(rows)))
-    people, protocol = len(attack.keys), occlusion_protocol(attack, options)
-    return Occlusion(protocol, seed, people, reference, tuple(sizes), tuple(worst), attack.textures.skipped)
+    return Occlusion(
+        protocol=occlusion_protocol(attack, options),
+        seed=seed,
+        people=len(attack.keys),
+        reference=reference,
+        sizes=tuple(sizes),
+        worst=tuple(worst),
+        worst_before_fit=tuple(worst_before),
+        skipped_textures=attack.textures.skipped,
+    )
 
 
 def _row(
     file: OpenFile, own: Attacked, reference: Attacked | None, number: int, grid: PatchGrid, seed: int
 ) -> FileUnderAttack:
+    before_fit = None
+    if own.before_fit:
+        before_fit = _row(file, own.before_fit, reference and reference.before_fit, number, grid, seed)
     patched, (fine, not_finite) = own.patched_mm[number], _usable(own, number)
     clean, worst = own.clean_mm[fine], _at_worst(patched[fine], patched[fine])
     frozen, change = None, None
@@ -165,6 +181,7 @@ def _row(
         map_mm=tuple(tuple(rounded(value) for value in row) for row in rows.tolist()),
         not_finite=int(not_finite.sum()),
         nothing_counted=int((~fine & ~not_finite).sum()),
+        before_fit=before_fit,
     )
 
 
@@ -224,5 +241,5 @@ def occlusion_protocol(attack: Attack, options: OcclusionOptions) -> OcclusionPr
         if options.keep_joints
         else "withheld from the network: what hides a joint from it hides it from a pose network too",
         worst="each person's place with the largest MPJPE, each file its own; PA-MPJPE and PVE are those of that "
-        "place; means over people",
+        "place; means over people" + ("; the start of the fit at its own" if attack.fitted else ""),
     )

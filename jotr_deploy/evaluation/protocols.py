@@ -15,12 +15,13 @@ from jotr_deploy.evaluation.attack import Attack
 from jotr_deploy.evaluation.drift import bundle_drift
 from jotr_deploy.evaluation.end_to_end import HALF_VISIBLE, FromPixels, open_people
 from jotr_deploy.evaluation.error_statistics import MOSTLY_VISIBLE, Errors
-from jotr_deploy.evaluation.evaluation_result import Evaluation, Protocol
+from jotr_deploy.evaluation.evaluation_result import BeforeFit, Evaluation, Protocol
+from jotr_deploy.evaluation.fit_stage import fit_protocol
 from jotr_deploy.evaluation.held_out_scenes import held_out
 from jotr_deploy.evaluation.matching import LEAST_IOU
 from jotr_deploy.evaluation.measured_joints import EVALUATED
-from jotr_deploy.evaluation.measured_people import Collector, Samples
-from jotr_deploy.evaluation.mesh_files import OpenFiles, open_files
+from jotr_deploy.evaluation.measured_people import Collector
+from jotr_deploy.evaluation.mesh_files import open_files
 from jotr_deploy.evaluation.occlusion import OcclusionOptions
 from jotr_deploy.evaluation.occlusion_files import finish_attack, open_attack
 from jotr_deploy.evaluation.workers import in_order, worker_count
@@ -51,6 +52,7 @@ class SyntheticOptions:
     threads: int | None = None
     occlusion: OcclusionOptions | None = None
     align: bool = False  # align people to the joints given before measuring
+    fit: str | None = None  # preset of a fit before measuring
 
 
 def evaluate_synthetic(
@@ -71,16 +73,28 @@ def evaluate_synthetic(
     crop_factor = bundle.manifest.model.crop_factor
     with ExitStack() as stack:
         files = stack.enter_context(
-            open_files(bundle, options.file, options.drift, options.device, options.threads, options.align)
+            open_files(bundle, options.file, options.drift, options.device, options.threads, options.align, options.fit)
         )
         from_pixels = None
         if options.pixels:
             source = stack.enter_context(open_people(bundle, options.device, options.threads))
-            from_pixels = FromPixels(source, files.measured.network)
+            from_pixels = FromPixels(source, files.measured.network, files.fit)
         tick = partial(progress, ATTACK_STEP)
         attack = stack.enter_context(open_attack(options.occlusion, files, options.seed, tick=tick))
-        samples, drawn = _samples(files, from_pixels, attack, options, crop_factor, progress)
+        collector = Collector([file.network for file in files.all], fit=files.fit)
+        drawn = _collect(collector, from_pixels, attack, options, crop_factor, progress)
+        samples = files.by_name(collector.finish())
         own = samples[files.measured.entry.name]
+        before_fit = None
+        if files.fit:
+            starts = files.by_name(collector.starts())
+            start = starts[files.measured.entry.name]
+            before_fit = BeforeFit(
+                errors=Errors.of(start),
+                not_finite=int((~start.finite).sum()),
+                pixels=from_pixels.before_fit(start) if from_pixels else None,
+                drift=bundle_drift(files, starts, options.seed),
+            )
         return Evaluation(
             bundle=str(bundle.path),
             file=files.measured.entry.name,
@@ -93,19 +107,20 @@ def evaluate_synthetic(
             pixels=from_pixels.result(own) if from_pixels else None,
             drift=bundle_drift(files, samples, options.seed),
             occlusion=finish_attack(attack, options.occlusion, files, options.seed),
+            fit=collector.fit_counts if files.fit else None,
+            before_fit=before_fit,
         )
 
 
-def _samples(
-    files: OpenFiles,
+def _collect(
+    collector: Collector,
     from_pixels: FromPixels | None,
     attack: Attack | None,
     options: SyntheticOptions,
     crop_factor: float,
     progress: Progress,
-) -> tuple[dict[str, Samples], int]:
-    """Samples of the people who count, by file, and the number of people drawn."""
-    collector = Collector([file.network for file in files.all])
+) -> int:
+    """Send all scenes through the collectors; returns the number of people drawn."""
     drawn, counted = 0, 0
     progress("scenes", 0, options.scenes)
     workers = worker_count(options.scenes, options.threads)
@@ -122,7 +137,7 @@ def _samples(
                 attack.add(scene.image_bgr, scene.given[chosen], scene.truth[chosen], scene.joints_px[chosen], keys)
             if not attack:
                 progress("scenes", done, options.scenes)
-    return dict(zip((file.entry.name for file in files.all), collector.finish(), strict=True)), drawn
+    return drawn
 
 
 def synthetic_protocol(options: SyntheticOptions, crop_factor: float, drawn: int, counted: int) -> Protocol:
@@ -146,6 +161,7 @@ def synthetic_protocol(options: SyntheticOptions, crop_factor: float, drawn: int
         occlusion=f"mostly visible: at least {MOSTLY_VISIBLE:.0%} of the silhouette visible; a joint is hidden when "
         "a thing, another person or the own body is in front of it, or when it lies outside the picture",
         pixels=_PIXELS if options.pixels else None,
+        fit=fit_protocol(options.fit),
         seed=options.seed,
         scene_count=options.scenes,
     )

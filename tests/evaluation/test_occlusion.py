@@ -35,7 +35,7 @@ def files(*names: str, reference: str | None = None) -> Any:
         for name in names
     ]
     first = next((file for file in opened if file.entry.name == reference), None)
-    return SimpleNamespace(measured=opened[0], reference=first, all=tuple(opened))
+    return SimpleNamespace(measured=opened[0], reference=first, all=tuple(opened), fit=None)
 
 
 def attack_that_found(opened: Any, found: list[Attacked], options: OcclusionOptions = OPTIONS) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -12,20 +12,28 @@ from pathlib import Path
 import numpy as np
 
 from jotr_deploy.bundle import STAND_IN_LABEL, Bundle
+from jotr_deploy.datasets.published.annotation import Annotation
 from jotr_deploy.datasets.published.pictures import read_picture
 from jotr_deploy.errors import JotrDeployError
 from jotr_deploy.evaluation.attack import Attack
 from jotr_deploy.evaluation.drift import bundle_drift
-from jotr_deploy.evaluation.measured_joints import EVALUATED, H36MRegressor, load_h36m_regressor
+from jotr_deploy.evaluation.fit_stage import fit_protocol
+from jotr_deploy.evaluation.measured_joints import EVALUATED, load_h36m_regressor
 from jotr_deploy.evaluation.measured_people import Collector, Samples
-from jotr_deploy.evaluation.mesh_files import OpenFiles, open_files
+from jotr_deploy.evaluation.mesh_files import open_files
 from jotr_deploy.evaluation.occlusion import OcclusionOptions
 from jotr_deploy.evaluation.occlusion_files import finish_attack, open_attack
 from jotr_deploy.evaluation.protocols import ALIGNED, ATTACK_STEP
 from jotr_deploy.evaluation.published.acceleration import acceleration_errors_mm, tracks_of
 from jotr_deploy.evaluation.published.paper_rows import PAPER, PUBLISHED
 from jotr_deploy.evaluation.published.set_people import Everybody, read_everybody
-from jotr_deploy.evaluation.published.set_result import SetEvaluation, SetProtocol, by_sequence
+from jotr_deploy.evaluation.published.set_result import (
+    MotionFigures,
+    SetBeforeFit,
+    SetEvaluation,
+    SetProtocol,
+    by_sequence,
+)
 from jotr_deploy.evaluation.published.true_bodies import TrueBodies
 from jotr_deploy.geometry.crop import JOINTS_MARGIN, VALID_CONFIDENCE
 from jotr_deploy.support.aliases import Progress
@@ -48,6 +56,7 @@ class SetOptions:
     threads: int | None = None
     occlusion: OcclusionOptions | None = None
     align: bool = False  # align people to the joints given before measuring
+    fit: str | None = None  # preset of a fit before measuring
 
 
 def evaluate_set(
@@ -76,25 +85,30 @@ def evaluate_set(
     bodies = TrueBodies(options.smpl, {person.fit.gender for person in people if person.fit})
     with ExitStack() as stack:
         files = stack.enter_context(
-            open_files(bundle, options.file, options.drift, options.device, options.threads, options.align)
+            open_files(bundle, options.file, options.drift, options.device, options.threads, options.align, options.fit)
         )
         tick = partial(progress, ATTACK_STEP)
         attack = stack.enter_context(open_attack(options.occlusion, files, options.seed, evaluated, tick))
         every = options.occlusion.every if options.occlusion else 1
-        samples = _samples(files, everybody, bodies, evaluated, attack, every, progress)
+        collector = Collector([file.network for file in files.all], evaluated, files.fit)
+        _collect(collector, everybody, bodies, attack, every, progress)
         entry = files.measured.entry
+        samples = files.by_name(collector.finish())
         own = samples[entry.name]
-        frames = np.array([person.frame for person in people], np.int64)
-        measured, accelerations_mm = acceleration_errors_mm(own.gap_m, tracks_of(people), frames)
-        sequences = np.array([person.sequence for person in people], np.str_)
-        total, rows = by_sequence(own, sequences, measured, accelerations_mm)
+        total, rows = _figures(own, people)
+        before_fit = None
+        if files.fit:
+            starts = files.by_name(collector.starts())
+            start = starts[entry.name]
+            not_finite = int((~start.finite).sum())
+            before_fit = SetBeforeFit(*_figures(start, people), not_finite, bundle_drift(files, starts, options.seed))
         return SetEvaluation(
             bundle=str(bundle.path),
             file=entry.name,
             precision=entry.precision or "",
             device=files.measured.device,
             labels=bundle.manifest.labels,
-            protocol=set_protocol(options.protocol, everybody, bodies, len(measured), crop_factor, options.align),
+            protocol=set_protocol(options, everybody, bodies, total.accelerations, crop_factor),
             everybody=total,
             sequences=rows,
             published=PUBLISHED.get(options.protocol),
@@ -103,20 +117,20 @@ def evaluate_set(
             warnings=_warnings(bundle, bodies),
             drift=bundle_drift(files, samples, options.seed),
             occlusion=finish_attack(attack, options.occlusion, files, options.seed),
+            fit=collector.fit_counts if files.fit else None,
+            before_fit=before_fit,
         )
 
 
-def _samples(
-    files: OpenFiles,
+def _collect(
+    collector: Collector,
     everybody: Everybody,
     bodies: TrueBodies,
-    evaluated: H36MRegressor,
     attack: Attack | None,
     every: int,
     progress: Progress,
-) -> dict[str, Samples]:
-    """Samples of everybody who can be evaluated, by file; an attack covers those in every Nth picture."""
-    collector = Collector([file.network for file in files.all], evaluated)
+) -> None:
+    """Send everybody who can be evaluated through the networks; an attack covers those in every Nth picture."""
     pictures = [picture for picture in everybody.pictures if picture.people]
     if attack:
         attack.expected = sum(len(picture.people) for picture in pictures[::every])
@@ -129,7 +143,14 @@ def _samples(
             attack.add(image_bgr, picture.given, truth, bodies.joints_px(picture.people), keys)
         if not attack:
             progress("pictures", done, len(pictures))
-    return dict(zip((file.entry.name for file in files.all), collector.finish(), strict=True))
+
+
+def _figures(samples: Samples, people: Sequence[Annotation]) -> tuple[MotionFigures, dict[str, MotionFigures]]:
+    """Figures of all people and of each sequence."""
+    frames = np.array([person.frame for person in people], np.int64)
+    measured, accelerations_mm = acceleration_errors_mm(samples.gap_m, tracks_of(people), frames)
+    sequences = np.array([person.sequence for person in people], np.str_)
+    return by_sequence(samples, sequences, measured, accelerations_mm)
 
 
 def _require_cameras(everybody: Everybody) -> None:
@@ -153,9 +174,10 @@ def _warnings(bundle: Bundle, bodies: TrueBodies) -> tuple[str, ...]:
 
 
 def set_protocol(
-    name: str, everybody: Everybody, bodies: TrueBodies, accelerations: int, crop_factor: float, align: bool = False
+    options: SetOptions, everybody: Everybody, bodies: TrueBodies, accelerations: int, crop_factor: float
 ) -> SetProtocol:
     """Description of the protocol of a set."""
+    name, align = options.protocol, options.align
     people, published = everybody.people, PUBLISHED.get(name)
     genders = _counts(person.fit.gender for person in people if person.fit)
     found = _counts(person.found_skeleton for person in people)
@@ -182,6 +204,7 @@ def set_protocol(
         "difference of found minus true over three consecutive frames, never across a gap; who has the same gender "
         f"and shape in a sequence is one person; {accelerations} times here",
         published=f"{PAPER}, {published.table}" if published else f"{PAPER} has no row for this set",
+        fit=fit_protocol(options.fit),
     )
 
 
