@@ -167,6 +167,7 @@ def evaluate(
     occlusion: OcclusionOptions | None = None,
     align: bool = False,
     fit: str | None = None,
+    visible_joints: bool = False,
     device: str = "auto",
     threads: int | None = None,
     progress: Progress = lambda step, done, total: None,
@@ -187,6 +188,7 @@ def evaluate(
         occlusion: also hide each person behind patches.
         align: align people to the given joints before measuring.
         fit: preset of a fit of everybody before measuring; the bundle needs features.
+        visible_joints: also errors over the joints that are visible, and PCKh.
         device: "auto", "cpu" or "cuda".
         threads: CPU cores for scenes and networks; all by default.
         progress: see `Progress`.
@@ -207,7 +209,9 @@ def evaluate(
     if fit is not None and align:
         raise JotrDeployError("--fit starts from the pose that the network gives, --align moves it", ONE_OF_THEM)
     if protocol == SYNTHETIC:
-        drawn = SyntheticOptions(seed, scenes or SCENES, file, drift, pixels, device, threads, occlusion, align, fit)
+        drawn = SyntheticOptions(
+            seed, scenes or SCENES, file, drift, pixels, device, threads, occlusion, align, fit, visible_joints
+        )
         return evaluate_synthetic(open_bundle(Path(bundle)), drawn, progress)
     if root is None or h36m_regressor is None or smpl is None:
         option = next(option for option, value in of_a_set.items() if value is None)
@@ -215,7 +219,7 @@ def evaluate(
     from jotr_deploy.evaluation.published.protocol import SetOptions, evaluate_set
 
     files = Path(root), Path(h36m_regressor), Path(smpl)
-    options = SetOptions(protocol, *files, seed, file, drift, device, threads, occlusion, align, fit)
+    options = SetOptions(protocol, *files, seed, file, drift, device, threads, occlusion, align, fit, visible_joints)
     return evaluate_set(open_bundle(Path(bundle)), options, progress)
 
 

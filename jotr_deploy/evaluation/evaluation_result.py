@@ -10,6 +10,7 @@ from typing import Any
 from jotr_deploy.evaluation.error_statistics import Errors, Figures
 from jotr_deploy.evaluation.fit_stage import FitCounts
 from jotr_deploy.evaluation.occlusion import Occlusion
+from jotr_deploy.evaluation.visible_joints import VisibleJoints
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Protocol:
     occlusion: str
     pixels: str | None
     fit: str | None
+    visible_joints: str | None
     seed: int
     scene_count: int
 
@@ -87,6 +89,7 @@ class BeforeFit:
     not_finite: int
     pixels: PixelResult | None
     drift: Drift | None
+    visible_joints: VisibleJoints | None
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,7 @@ class Evaluation:
     occlusion: Occlusion | None = None
     fit: FitCounts | None = None  # of the people of `errors`, where a fit follows the network
     before_fit: BeforeFit | None = None
+    visible_joints: VisibleJoints | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, ready for JSON."""

@@ -1,20 +1,15 @@
-"""Every person measured: ground truth and the predictions of networks."""
+"""Every person measured: ground truth, and the errors of a prediction."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 
-from jotr_deploy.evaluation.fit_stage import FitCounts, FitCrops, FitStage
 from jotr_deploy.evaluation.measured_joints import EVALUATED_IN_SMPL30, EvaluatedJoints, by_name
 from jotr_deploy.evaluation.metrics import aligned, distances_mm, mpjpe_mm
 from jotr_deploy.people import People
-from jotr_deploy.runtime.crops import Crops, make_crops
-from jotr_deploy.runtime.detections import Detections
-from jotr_deploy.runtime.mesh import MAX_BATCH, MeshNetwork
 from jotr_deploy.support.aliases import Array
 
 
@@ -79,63 +74,3 @@ class Samples:
     def finite(self) -> Array:
         """(N,) bool: every number of the joints and of the mesh is finite."""
         return np.isfinite(self.joints_m).all((1, 2)) & np.isfinite(self.vertices_mm)
-
-
-class Collector:
-    """Collector that sends people through one or several networks, batching those of several pictures.
-
-    Args:
-        networks: all with crops of the same side.
-        evaluated: gives the 14 joints of people.
-        fit: that follows every network.
-    """
-
-    def __init__(
-        self, networks: Sequence[MeshNetwork], evaluated: EvaluatedJoints = by_name, fit: FitStage | None = None
-    ) -> None:
-        self._networks, self._evaluated, self._fit = networks, evaluated, fit
-        self._starts: list[list[Samples]] = [[] for _ in networks]
-        self._fitted: list[list[Samples]] = [[] for _ in networks]
-        self._waiting: list[tuple[Crops, FitCrops | None, Detections, Truth]] = []
-        self.fit_counts = FitCounts()
-        """Outcome of the fit of the first network's people."""
-
-    def add(self, image_bgr: Array, people: Detections, truth: Truth) -> None:
-        """Add the people of one picture with square crop boxes; row n of both is the same person."""
-        crops = make_crops(image_bgr, people, self._networks[0].crop_side)
-        to_fit = self._fit.crops(image_bgr, people) if self._fit else None
-        if sum(len(waiting) for _, _, waiting, _ in self._waiting) + len(people) > MAX_BATCH:
-            self._call()
-        self._waiting.append((crops, to_fit, people, truth))
-
-    def finish(self) -> list[Samples]:
-        """Samples of all people added, in order, for every network: after the fit, if there is one."""
-        starts = self.starts()
-        return [Samples.concatenate(parts) for parts in self._fitted] if self._fit else starts
-
-    def starts(self) -> list[Samples]:
-        """Samples of the networks themselves."""
-        self._call()
-        return [Samples.concatenate(parts) for parts in self._starts]
-
-    def _call(self) -> None:
-        if not self._waiting:
-            return
-        crops, to_fit, people, truth = (_joined(parts) for parts in zip(*self._waiting, strict=True))
-        for number, network in enumerate(self._networks):
-            start = network(crops, people)
-            self._starts[number].append(Samples.of(start, truth, self._evaluated))
-            if self._fit:
-                fits = self._fit(to_fit, start)
-                self._fitted[number].append(Samples.of(fits.people, truth, self._evaluated))
-                if number == 0:
-                    self.fit_counts += fits
-        self._waiting = []
-
-
-def _joined(parts: Sequence[Any]) -> Any:
-    """One dataclass of parallel arrays from several; None from several None."""
-    if parts[0] is None:
-        return None
-    names = [f.name for f in fields(parts[0])]
-    return type(parts[0])(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from jotr_deploy.bundle import Bundle, FileEntry
 from jotr_deploy.errors import BundleError, MissingDependency, SessionError
 from jotr_deploy.evaluation.fit_stage import FitStage, open_fit
-from jotr_deploy.evaluation.measured_people import Samples
 from jotr_deploy.people import People
 from jotr_deploy.runtime.body_session import open_body
 from jotr_deploy.runtime.crops import Crops
@@ -18,6 +18,8 @@ from jotr_deploy.runtime.mesh import MeshNetwork
 from jotr_deploy.runtime.motion.alignment.aligner import Aligner
 from jotr_deploy.runtime.sessions import Session, open_session
 from jotr_deploy.support.precisions import Precision
+
+T = TypeVar("T")
 
 
 class AlignedNetwork(MeshNetwork):
@@ -61,9 +63,9 @@ class OpenFiles:
         files = (self.measured, *((self.reference,) if self.reference else ()), *self.compared)
         return tuple({file.entry.name: file for file in files}.values())
 
-    def by_name(self, samples: Sequence[Samples]) -> dict[str, Samples]:
-        """Samples of `all` files by their names."""
-        return dict(zip((file.entry.name for file in self.all), samples, strict=True))
+    def by_name(self, values: Sequence[T]) -> dict[str, T]:
+        """Values for `all` files by their names."""
+        return dict(zip((file.entry.name for file in self.all), values, strict=True))
 
 
 @contextmanager

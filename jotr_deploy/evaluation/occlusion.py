@@ -14,6 +14,7 @@ from jotr_deploy.evaluation.measured_joints import EvaluatedJoints, by_name
 from jotr_deploy.evaluation.mesh_files import OpenFile, OpenFiles
 from jotr_deploy.evaluation.patches import REFERENCE_SIDE, SIZES, STRIDE, PatchGrid, patch_grid
 from jotr_deploy.evaluation.textures import drawn_textures, read_textures
+from jotr_deploy.evaluation.visible_joints import VisibleJoints
 from jotr_deploy.support.aliases import Array
 
 
@@ -42,6 +43,14 @@ class OcclusionProtocol:
 
 
 @dataclass(frozen=True)
+class VisibleUnderAttack:
+    """Errors over all joints and over the visible ones, of people with a visible joint."""
+
+    clean: VisibleJoints
+    worst: VisibleJoints  # at each person's place with the largest MPJPE over the visible joints
+
+
+@dataclass(frozen=True)
 class FileUnderAttack:
     """One file under the patches of one size."""
 
@@ -59,6 +68,7 @@ class FileUnderAttack:
     not_finite: int  # people with a number that is not finite in any crop, left out
     nothing_counted: int  # people without a joint that counts, left out
     before_fit: FileUnderAttack | None = None  # the start of the fit, under its own worst patches
+    visible_joints: VisibleUnderAttack | None = None
 
 
 @dataclass(frozen=True)
@@ -182,7 +192,16 @@ def _row(
         not_finite=int(not_finite.sum()),
         nothing_counted=int((~fine & ~not_finite).sum()),
         before_fit=before_fit,
+        visible_joints=_visible(own, fine, number),
     )
+
+
+def _visible(own: Attacked, fine: Array, number: int) -> VisibleUnderAttack | None:
+    if not own.joints or not len(own.joints[0]):
+        return None  # not asked for, or of nobody
+    clean, worst = own.joints[0], own.joints[1 + number]
+    some = fine & worst.visible.any(1)
+    return VisibleUnderAttack(VisibleJoints.of(clean[some]), VisibleJoints.of(worst[some]))
 
 
 def _usable(own: Attacked, number: int) -> tuple[Array, Array]:

@@ -42,6 +42,9 @@ def evaluate(
     fit: Annotated[
         str | None, typer.Option(help=f"Fit everybody to the features of their crop first: {listed(FITS)}.")
     ] = None,
+    visible_joints: Annotated[
+        bool, typer.Option("--visible-joints", help="Also measure the visible joints alone, and PCKh.")
+    ] = False,
     occlusion: Annotated[
         str | None,
         typer.Option(
@@ -85,8 +88,8 @@ def evaluate(
     with bar() as progress:
         result = api.evaluate(
             bundle, protocol=protocol, root=root, h36m_regressor=h36m_regressor, smpl=smpl, seed=seed, scenes=scenes,
-            file=file, drift=drift, pixels=pixels, occlusion=attack, align=align, fit=fit, device=device, threads=threads,
-            progress=progress,
+            file=file, drift=drift, pixels=pixels, occlusion=attack, align=align, fit=fit,
+            visible_joints=visible_joints, device=device, threads=threads, progress=progress,
         )  # fmt: skip
     if isinstance(result, SetEvaluation):
         of_a_set = {"--root": root, "--h36m-regressor": h36m_regressor, "--smpl": smpl}
@@ -95,6 +98,7 @@ def evaluate(
         same = f"--seed {seed}" + ("" if scenes is None else f" --scenes {scenes}")
     same += " --align" if align else ""
     same += f" --fit {fit}" if fit else ""
+    same += " --visible-joints" if visible_joints else ""
     if as_json:
         print_json(result.as_dict())
         return

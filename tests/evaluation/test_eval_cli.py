@@ -74,7 +74,7 @@ def test_json_is_the_same_to_the_byte(cli: Cli, tiny_bundle: Path) -> None:
     found = json.loads(first.out)
     assert list(found) == [
         "bundle", "file", "precision", "device", "labels", "protocol", "errors", "not_finite", "pixels", "drift",
-        "occlusion", "fit", "before_fit",
+        "occlusion", "fit", "before_fit", "visible_joints",
     ]  # fmt: skip
     scenes = [fake_scene(5, index) for index in range(7)]
     counted = sum(scene.counted.sum() for scene in scenes)

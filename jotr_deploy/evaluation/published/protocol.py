@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -16,11 +16,12 @@ from jotr_deploy.datasets.published.annotation import Annotation
 from jotr_deploy.datasets.published.pictures import read_picture
 from jotr_deploy.errors import JotrDeployError
 from jotr_deploy.evaluation.attack import Attack
+from jotr_deploy.evaluation.collector import Collector, Measured
 from jotr_deploy.evaluation.drift import bundle_drift
 from jotr_deploy.evaluation.fit_stage import fit_protocol
 from jotr_deploy.evaluation.measured_joints import EVALUATED, load_h36m_regressor
-from jotr_deploy.evaluation.measured_people import Collector, Samples
-from jotr_deploy.evaluation.mesh_files import open_files
+from jotr_deploy.evaluation.measured_people import Samples
+from jotr_deploy.evaluation.mesh_files import OpenFiles, open_files
 from jotr_deploy.evaluation.occlusion import OcclusionOptions
 from jotr_deploy.evaluation.occlusion_files import finish_attack, open_attack
 from jotr_deploy.evaluation.protocols import ALIGNED, ATTACK_STEP
@@ -35,8 +36,9 @@ from jotr_deploy.evaluation.published.set_result import (
     by_sequence,
 )
 from jotr_deploy.evaluation.published.true_bodies import TrueBodies
+from jotr_deploy.evaluation.visible_joints import TruePlaces, VisibleJoints, visible_protocol
 from jotr_deploy.geometry.crop import JOINTS_MARGIN, VALID_CONFIDENCE
-from jotr_deploy.support.aliases import Progress
+from jotr_deploy.support.aliases import Array, Progress
 
 _STAND_IN, _SMPL = "the stand-in body", "SMPL"
 
@@ -57,6 +59,7 @@ class SetOptions:
     occlusion: OcclusionOptions | None = None
     align: bool = False  # align people to the joints given before measuring
     fit: str | None = None  # preset of a fit before measuring
+    visible_joints: bool = False  # also errors over the visible joints, and PCKh
 
 
 def evaluate_set(
@@ -81,7 +84,9 @@ def evaluate_set(
     everybody = read_everybody(options.protocol, options.root, crop_factor)
     people = everybody.people
     if options.occlusion:
-        _require_cameras(everybody)
+        _require_cameras(everybody, "--occlusion")
+    if options.visible_joints:
+        _require_cameras(everybody, "--visible-joints")
     bodies = TrueBodies(options.smpl, {person.fit.gender for person in people if person.fit})
     with ExitStack() as stack:
         files = stack.enter_context(
@@ -91,17 +96,12 @@ def evaluate_set(
         attack = stack.enter_context(open_attack(options.occlusion, files, options.seed, evaluated, tick))
         every = options.occlusion.every if options.occlusion else 1
         collector = Collector([file.network for file in files.all], evaluated, files.fit)
-        _collect(collector, everybody, bodies, attack, every, progress)
+        rows = evaluated.rows_14 if options.visible_joints else None
+        _collect(collector, everybody, bodies, attack, every, rows, progress)
         entry = files.measured.entry
-        samples = files.by_name(collector.finish())
-        own = samples[entry.name]
-        total, rows = _figures(own, people)
-        before_fit = None
-        if files.fit:
-            starts = files.by_name(collector.starts())
-            start = starts[entry.name]
-            not_finite = int((~start.finite).sum())
-            before_fit = SetBeforeFit(*_figures(start, people), not_finite, bundle_drift(files, starts, options.seed))
+        measured = files.by_name(collector.finish())
+        own = measured[entry.name]
+        total, sequences = _figures(own.samples, people)
         return SetEvaluation(
             bundle=str(bundle.path),
             file=entry.name,
@@ -110,16 +110,34 @@ def evaluate_set(
             labels=bundle.manifest.labels,
             protocol=set_protocol(options, everybody, bodies, total.accelerations, crop_factor),
             everybody=total,
-            sequences=rows,
+            sequences=sequences,
             published=PUBLISHED.get(options.protocol),
             left_out=everybody.left_out,
-            not_finite=int((~own.finite).sum()),
+            not_finite=int((~own.samples.finite).sum()),
             warnings=_warnings(bundle, bodies),
-            drift=bundle_drift(files, samples, options.seed),
+            drift=bundle_drift(files, {name: each.samples for name, each in measured.items()}, options.seed),
             occlusion=finish_attack(attack, options.occlusion, files, options.seed),
             fit=collector.fit_counts if files.fit else None,
-            before_fit=before_fit,
+            before_fit=_before_fit(files, measured, people, options),
+            visible_joints=VisibleJoints.of(own.joints) if options.visible_joints else None,
         )
+
+
+def _before_fit(
+    files: OpenFiles, measured: Mapping[str, Measured], people: Sequence[Annotation], options: SetOptions
+) -> SetBeforeFit | None:
+    starts = {name: each.before_fit for name, each in measured.items() if each.before_fit}
+    own = starts.get(files.measured.entry.name)
+    if own is None:
+        return None
+    everybody, sequences = _figures(own.samples, people)
+    return SetBeforeFit(
+        everybody=everybody,
+        sequences=sequences,
+        not_finite=int((~own.samples.finite).sum()),
+        drift=bundle_drift(files, {name: each.samples for name, each in starts.items()}, options.seed),
+        visible_joints=VisibleJoints.of(own.joints) if options.visible_joints else None,
+    )
 
 
 def _collect(
@@ -128,19 +146,27 @@ def _collect(
     bodies: TrueBodies,
     attack: Attack | None,
     every: int,
+    rows: Array | None,
     progress: Progress,
 ) -> None:
-    """Send everybody who can be evaluated through the networks; an attack covers those in every Nth picture."""
+    """Send everybody who can be evaluated through the networks; an attack covers those in every Nth picture.
+
+    `rows` regress the evaluated joints from a mesh, for errors of the visible ones.
+    """
     pictures = [picture for picture in everybody.pictures if picture.people]
     if attack:
         attack.expected = sum(len(picture.people) for picture in pictures[::every])
     progress("pictures", 0, len(pictures))
     for done, picture in enumerate(pictures, 1):
         image_bgr, truth = read_picture(picture.people[0]), bodies.truth(picture.people)
-        collector.add(image_bgr, picture.given, truth)
+        places, evaluated_px = None, None
+        if rows is not None:
+            evaluated_px = bodies.joints_px(picture.people, rows)
+            places = TruePlaces.in_crops(evaluated_px, bodies.joints_px(picture.people), picture.given.boxes_px, truth)
+        collector.add(image_bgr, picture.given, truth, places)
         if attack and (done - 1) % every == 0:
             keys = [person.key for person in picture.people]
-            attack.add(image_bgr, picture.given, truth, bodies.joints_px(picture.people), keys)
+            attack.add(image_bgr, picture.given, truth, bodies.joints_px(picture.people), keys, evaluated_px)
         if not attack:
             progress("pictures", done, len(pictures))
 
@@ -153,12 +179,12 @@ def _figures(samples: Samples, people: Sequence[Annotation]) -> tuple[MotionFigu
     return by_sequence(samples, sequences, measured, accelerations_mm)
 
 
-def _require_cameras(everybody: Everybody) -> None:
+def _require_cameras(everybody: Everybody, option: str) -> None:
     without = [person for person in everybody.people if person.camera is None]
     if without:
         raise JotrDeployError(
             f"{everybody.title} has no camera parameters, so joints cannot be projected into its pictures",
-            "leave --occlusion out, or attack the people of another protocol",
+            f"leave {option} out, or measure the people of another protocol",
         )
 
 
@@ -205,6 +231,7 @@ def set_protocol(
         f"and shape in a sequence is one person; {accelerations} times here",
         published=f"{PAPER}, {published.table}" if published else f"{PAPER} has no row for this set",
         fit=fit_protocol(options.fit),
+        visible_joints=visible_protocol(options.visible_joints),
     )
 
 

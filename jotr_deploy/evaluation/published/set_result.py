@@ -15,6 +15,7 @@ from jotr_deploy.evaluation.fit_stage import FitCounts
 from jotr_deploy.evaluation.measured_people import Samples
 from jotr_deploy.evaluation.occlusion import Occlusion
 from jotr_deploy.evaluation.published.paper_rows import Published
+from jotr_deploy.evaluation.visible_joints import VisibleJoints
 from jotr_deploy.support.aliases import Array
 
 
@@ -35,7 +36,8 @@ class SetProtocol:
     pictures: str
     acceleration: str
     published: str
-    fit: str | None = None
+    fit: str | None
+    visible_joints: str | None
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class SetBeforeFit:
     sequences: Mapping[str, MotionFigures]
     not_finite: int
     drift: Drift | None
+    visible_joints: VisibleJoints | None
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class SetEvaluation:
     occlusion: Occlusion | None = None
     fit: FitCounts | None = None  # of everybody, where a fit follows the network
     before_fit: SetBeforeFit | None = None
+    visible_joints: VisibleJoints | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, ready for JSON."""

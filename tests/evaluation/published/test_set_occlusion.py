@@ -83,7 +83,7 @@ def test_a_set_without_cameras(
     with pytest.raises(JotrDeployError) as refused:
         attacked("3doh", tmp_path, smpl, h36m_regressor, monkeypatch, PATCHES)
     assert "has no camera parameters, so joints cannot be projected into its pictures" in refused.value.cause
-    assert refused.value.remedy == "leave --occlusion out, or attack the people of another protocol"
+    assert refused.value.remedy == "leave --occlusion out, or measure the people of another protocol"
 
 
 def test_where_joints_are_in_the_picture(smpl: Path) -> None:
