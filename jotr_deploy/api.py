@@ -176,7 +176,7 @@ def evaluate(
 
     Args:
         bundle: directory, or the word "starter".
-        protocol: "synthetic", "3dpw", "3dpw-oc", "3dpw-pc", "3dpw-crowd" or "3doh".
+        protocol: "synthetic", "3dpw", "3dpw-oc", "3dpw-pc", "3dpw-crowd", "3dpw-occ-3dnbf" or "3doh".
         root: folder of the data sets; this and the next two are for data sets only, which need all three.
         h36m_regressor: `J_regressor_h36m_correct.npy`.
         smpl: folder with the SMPL files of all genders.

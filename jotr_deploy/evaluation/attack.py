@@ -95,7 +95,8 @@ class _Answers:
         if len(everywhere):
             # Where no joint is visible there is no error, so that place is the worst only where there is no other.
             ranks = np.nan_to_num(everywhere.mpjpe_mm, nan=-1.0, posinf=np.inf)
-            worst = [start + int(of.argmax()) for start, of in zip(self._ends, np.split(ranks, self._ends)[1:-1])]
+            by_grid = zip(self._ends[:-1], np.split(ranks, self._ends)[1:-1], strict=True)
+            worst = [start + int(of.argmax()) for start, of in by_grid]
             self._joints.append(everywhere[np.array([0, *worst])])
         self._waiting = []
 

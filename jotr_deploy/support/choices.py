@@ -45,6 +45,7 @@ SPLITS: Mapping[str, str] = {
     "3dpw-oc": "test",
     "3dpw-pc": "test",
     "3dpw-crowd": "validation",
+    "3dpw-occ-3dnbf": "all",
     "3doh": "test",
 }
 """Data sets that `eval` supports, keys of `datasets.published.sets.SETS`, and the split of each."""

@@ -160,7 +160,7 @@ def test_numbers_that_are_not_finite(cli: Cli, tiny_bundle: Path, monkeypatch: p
         (
             ("--protocol", "panoptic"),
             "--protocol: 'panoptic' is not known",
-            "give one of synthetic, 3dpw, 3dpw-oc, 3dpw-pc, 3dpw-crowd, 3doh",
+            "give one of synthetic, 3dpw, 3dpw-oc, 3dpw-pc, 3dpw-crowd, 3dpw-occ-3dnbf, 3doh",
         ),
         (("--device", "tpu"), "--device: 'tpu' is not known", "give one of auto, cpu, cuda"),
         (

@@ -212,7 +212,7 @@ def set_protocol(
         protocol=name,
         data_set=f"{everybody.title}, {everybody.split} split; {len({p.image for p in people})} pictures",
         people=f"{len(people)} of {everybody.count}"
-        + (f"; the paper evaluates {published.people}" if published else ""),
+        + (f"; the paper evaluates {published.people}" if published and published.people else ""),
         joint_set=f"{len(EVALUATED)} joints: {', '.join(EVALUATED)}",
         regressor="the H36M regressor times the mesh, found and true, relative to the H36M pelvis",
         alignment="MPJPE: H36M pelvis on H36M pelvis; PVE: pelvis of the 30-joint set on pelvis, true meshes by the "
@@ -229,7 +229,7 @@ def set_protocol(
         acceleration="of the evaluated joints relative to their pelvis, mm/frame^2: mean length of the second "
         "difference of found minus true over three consecutive frames, never across a gap; who has the same gender "
         f"and shape in a sequence is one person; {accelerations} times here",
-        published=f"{PAPER}, {published.table}" if published else f"{PAPER} has no row for this set",
+        published=f"{published.paper}, {published.table}" if published else f"{PAPER} has no row for this set",
         fit=fit_protocol(options.fit),
         visible_joints=visible_protocol(options.visible_joints),
     )

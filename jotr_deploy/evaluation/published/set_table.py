@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jotr_deploy.evaluation.evaluation_table import NOTHING, columns_table, drift_tables, notes, number_text, said
+from jotr_deploy.evaluation.published.paper_rows import PAPER
 from jotr_deploy.evaluation.published.set_result import MotionFigures, SetEvaluation
 
 KEYS_SHOWN = 5
@@ -35,7 +36,8 @@ def _result(result: SetEvaluation) -> Table:
     if result.published is None:
         return table
     table.add_section()
-    table.add_row(f"[dim]the paper, {result.published.table}:[/]")
+    paper = "the paper" if result.published.paper == PAPER else result.published.paper.partition(",")[0]
+    table.add_row(f"[dim]{paper}, {result.published.table}:[/]")
     for row in result.published.rows:
         figures = map(number_text, (row.mpjpe_mm, row.pa_mpjpe_mm, row.pve_mm))
         table.add_row(row.method, NOTHING, *figures, NOTHING)
