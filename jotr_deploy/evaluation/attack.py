@@ -252,7 +252,7 @@ class Attack:
     def _patched(self, crop: SomeCrops, batch: Array, windows: Sequence[Window | None], given: Array) -> SomeCrops:
         """One person's crop with each patch of a batch, and the joints that are given beside it."""
         many = _chosen(crop, np.zeros(len(batch), np.int64))
-        for image, index in zip(many.image, batch, strict=True):
+        for image, index in zip(np.asarray(many.image), batch, strict=True):
             window = windows[index]
             if window is not None:
                 x0, y0, x1, y1 = box = self._boxes_px[index]

@@ -80,7 +80,9 @@ def visible_table(found: VisibleJoints, before: VisibleJoints | None) -> Table:
     for name in ("all", "visible"):
         row: JointSetFigures = getattr(found, name)
         start: JointSetFigures | None = getattr(before, name) if before else None
-        rows.append(((name, str(row.people), str(row.joints)), joint_set_cells(row), start and joint_set_cells(start)))
+        rows.append(
+            ((name, str(row.people), str(row.joints)), joint_set_cells(row), joint_set_cells(start) if start else None)
+        )
     title = "Means over joints, millimetres; PCKh in percent"
     return side_by_side(title, ("joints", "n", "in all"), ("MPJPE", "PA-MPJPE", "PCKh"), rows)
 

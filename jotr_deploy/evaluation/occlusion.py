@@ -68,6 +68,7 @@ class FileUnderAttack:
     not_finite: int  # people with a number that is not finite in any crop, left out
     nothing_counted: int  # people without a joint that counts, left out
     before_fit: FileUnderAttack | None = None  # the start of the fit, under its own worst patches
+    at_start_worst: Figures | None = None  # after the fit, at the worst places of its start: the paper's figures
     visible_joints: VisibleUnderAttack | None = None
 
 
@@ -165,8 +166,11 @@ def occlusion(attack: Attack, files: OpenFiles, options: OcclusionOptions, seed:
 def _row(
     file: OpenFile, own: Attacked, reference: Attacked | None, number: int, grid: PatchGrid, seed: int
 ) -> FileUnderAttack:
-    before_fit = None
+    before_fit, at_start_worst = None, None
     if own.before_fit:
+        both = _usable(own, number)[0] & _usable(own.before_fit, number)[0]
+        starts = own.before_fit.patched_mm[number][both]
+        at_start_worst = _figures(_at_worst(own.patched_mm[number][both], starts))
         before_fit = _row(file, own.before_fit, reference and reference.before_fit, number, grid, seed)
     patched, (fine, not_finite) = own.patched_mm[number], _usable(own, number)
     clean, worst = own.clean_mm[fine], _at_worst(patched[fine], patched[fine])
@@ -192,6 +196,7 @@ def _row(
         not_finite=int(not_finite.sum()),
         nothing_counted=int((~fine & ~not_finite).sum()),
         before_fit=before_fit,
+        at_start_worst=at_start_worst,
         visible_joints=_visible(own, fine, number),
     )
 

@@ -57,8 +57,9 @@ def _fitted(files: Sequence[tuple[int, FileUnderAttack]]) -> Table:
         return tuple(map(number_text, figures))
 
     rows = [
-        ((file.name, str(size)), cells(file), file.before_fit and cells(file.before_fit)) for size, file in files
-    ]  # fmt: skip
+        ((file.name, str(size)), cells(file), cells(file.before_fit) if file.before_fit else None)
+        for size, file in files
+    ]
     title = "Before the fit and after it, each at its own worst places, millimetres"
     return side_by_side(title, ("file", "patch"), ("clean", "worst", "PA-MPJPE"), rows)
 
@@ -66,11 +67,13 @@ def _fitted(files: Sequence[tuple[int, FileUnderAttack]]) -> Table:
 def _visible(files: Sequence[tuple[int, FileUnderAttack]]) -> Table:
     rows = []
     for size, file in files:
+        if not file.visible_joints:
+            continue
         start = file.before_fit.visible_joints if file.before_fit else None
         for name in ("all", "visible"):
-            if file.visible_joints:
-                own, before = (getattr(each.worst, name) if each else None for each in (file.visible_joints, start))
-                rows.append(((file.name, str(size), name), joint_set_cells(own), before and joint_set_cells(before)))
+            own = joint_set_cells(getattr(file.visible_joints.worst, name))
+            before = joint_set_cells(getattr(start.worst, name)) if start else None
+            rows.append(((file.name, str(size), name), own, before))
     title = "Means over joints at the worst place for the visible ones, mm; PCKh in percent"
     return side_by_side(title, ("file", "patch", "joints"), ("worst", "PA-MPJPE", "PCKh"), rows)
 

@@ -61,10 +61,10 @@ class JointErrors:
     @classmethod
     def of(cls, found: People, truth: Truth, places: TruePlaces, evaluated: EvaluatedJoints) -> JointErrors:
         """Compare N people with their truth, or with that of one person."""
-        finite = np.isfinite(found.joints_m).all((1, 2)) & np.isfinite(found.vertices_m).all((1, 2))
+        finite = np.asarray(np.isfinite(found.joints_m).all((1, 2)) & np.isfinite(found.vertices_m).all((1, 2)))
         joints_m, vertices_m = (np.where(finite[:, None, None], each, 0) for each in (found.joints_m, found.vertices_m))
         found_m, true_m = evaluated(joints_m, vertices_m), evaluated(truth.joints_m, truth.vertices_m)
-        some = places.visible.any(1)
+        some = np.asarray(places.visible.any(1))
         by_visible = aligned(found_m, true_m, places.visible | ~some[:, None])
         distance_mm = distances_mm(found_m, true_m)
         aligned_mm, by_visible_mm = (distances_mm(each, true_m) for each in (aligned(found_m, true_m), by_visible))
@@ -90,7 +90,7 @@ class JointErrors:
     @property
     def mpjpe_mm(self) -> Array:
         """(N,) mean over the visible joints of a person; NaN where none is."""
-        some = self.visible.any(1)
+        some = np.asarray(self.visible.any(1))
         means = self.distance_mm.mean(1, where=self.visible | ~some[:, None])
         return np.where(some, means, np.nan)
 

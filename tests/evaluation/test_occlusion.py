@@ -227,7 +227,8 @@ def test_the_start_of_a_fit_stands_beside_it_with_worst_places_of_its_own() -> N
     assert first.worst == Figures(2, 45, 22.5, 90)
     assert first.before_fit.worst == Figures(2, 80, 40, 160)
     assert (first.clean.mpjpe_mm, first.before_fit.clean.mpjpe_mm) == (5.5, 35)
-    assert first.before_fit.before_fit is None
+    assert first.before_fit.before_fit is first.before_fit.at_start_worst is None
+    assert first.at_start_worst == Figures(2, 20, 10, 40)  # its starts are worst at places 1 and 2
     # Each answer against the same answer of fp32.
     assert (second.worst_change_mm, second.before_fit.worst_change_mm) == (0, -5)
     assert second.before_fit.at_reference_worst == Figures(2, 60, 30, 120)
