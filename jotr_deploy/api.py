@@ -174,6 +174,8 @@ def evaluate(
     pixels: bool = False,
     occlusion: OcclusionOptions | None = None,
     align: bool = False,
+    fit: str | None = None,
+    visible_joints: bool = False,
     device: str = "auto",
     threads: int | None = None,
     progress: Progress = lambda step, done, total: None,
@@ -182,7 +184,7 @@ def evaluate(
 
     Args:
         bundle: directory, or the word "starter".
-        protocol: "synthetic", "3dpw", "3dpw-oc", "3dpw-pc", "3dpw-crowd" or "3doh".
+        protocol: "synthetic", "3dpw", "3dpw-oc", "3dpw-pc", "3dpw-crowd", "3dpw-occ-3dnbf" or "3doh".
         root: folder of the data sets; this and the next two are for data sets only, which need all three.
         h36m_regressor: `J_regressor_h36m_correct.npy`.
         smpl: folder with the SMPL files of all genders.
@@ -193,6 +195,8 @@ def evaluate(
         pixels: also find the people with the bundle's own networks; synthetic scenes only.
         occlusion: also hide each person behind patches.
         align: align people to the given joints before measuring.
+        fit: preset of a fit of everybody before measuring; the bundle needs features.
+        visible_joints: also errors over the joints that are visible, and PCKh.
         device: "auto", "cpu" or "cuda".
         threads: CPU cores for scenes and networks; all by default.
         progress: see `Progress`.
@@ -209,9 +213,13 @@ def evaluate(
     of_scenes = {"--pixels": pixels or None, "--scenes": scenes}
     for option, value in (of_a_set if protocol == SYNTHETIC else of_scenes).items():
         if value is not None:
-            raise JotrDeployError(f"--protocol {protocol} does not use {option}", "leave one of them out")
+            raise JotrDeployError(f"--protocol {protocol} does not use {option}", ONE_OF_THEM)
+    if fit is not None and align:
+        raise JotrDeployError("--fit starts from the pose that the network gives, --align moves it", ONE_OF_THEM)
     if protocol == SYNTHETIC:
-        drawn = SyntheticOptions(seed, scenes or SCENES, file, drift, pixels, device, threads, occlusion, align)
+        drawn = SyntheticOptions(
+            seed, scenes or SCENES, file, drift, pixels, device, threads, occlusion, align, fit, visible_joints
+        )
         return evaluate_synthetic(open_bundle(Path(bundle)), drawn, progress)
     if root is None or h36m_regressor is None or smpl is None:
         option = next(option for option, value in of_a_set.items() if value is None)
@@ -219,7 +227,7 @@ def evaluate(
     from jotr_deploy.evaluation.published.protocol import SetOptions, evaluate_set
 
     files = Path(root), Path(h36m_regressor), Path(smpl)
-    options = SetOptions(protocol, *files, seed, file, drift, device, threads, occlusion, align)
+    options = SetOptions(protocol, *files, seed, file, drift, device, threads, occlusion, align, fit, visible_joints)
     return evaluate_set(open_bundle(Path(bundle)), options, progress)
 
 
@@ -227,6 +235,7 @@ def _path(name: str | Path | None) -> Path | None:
     return None if name is None else Path(name)
 
 
+ONE_OF_THEM = "leave one of them out"
 _WHERE = {
     "--root": "give the folder that holds the data sets, laid out as in docs/datasets.md",
     "--h36m-regressor": "give the published J_regressor_h36m_correct.npy, (17, 6890)",

@@ -36,12 +36,16 @@ PLUGINS: Mapping[Plugin, str] = {
 }
 """Forms of the sampling operator in a TensorRT engine."""
 
+FITS = ("default", "release_natural", "release_advocc")
+"""Presets of a fit, keys of `fitting.options.PRESETS`, which needs PyTorch to import."""
+
 SYNTHETIC = "synthetic"
 SPLITS: Mapping[str, str] = {
     "3dpw": "test",
     "3dpw-oc": "test",
     "3dpw-pc": "test",
     "3dpw-crowd": "validation",
+    "3dpw-occ-3dnbf": "all",
     "3doh": "test",
 }
 """Data sets that `eval` supports, keys of `datasets.published.sets.SETS`, and the split of each."""
