@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from types import TracebackType
 
@@ -69,7 +70,14 @@ class BundleFitter:
         ]
         return np.concatenate(parts) if parts else np.zeros((0, self._features.kernels.shape[2], *[self.cells] * 2))
 
-    def __call__(self, crops: Crops, people: People, inside: Array | None = None) -> Fits:
+    def __call__(
+        self,
+        crops: Crops,
+        people: People,
+        inside: Array | None = None,
+        known: Bodies | None = None,
+        told: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Fits:
         """Fit people, each by themselves.
 
         Args:
@@ -77,18 +85,24 @@ class BundleFitter:
                 Joints that `joints_mask` leaves out do not count.
             people: as the mesh stage gives them: each before the camera of their own crop, not aligned.
             inside: (N, cells, cells) bool, see `fitter.cells_inside`; all cells by default.
+            known: N people as in the frame before, see `bodies_of`; NaN where there was nobody.
+            told: called after every step with the steps done and all of them.
 
         Raises:
             FitError: the extractor gives NaN or infinity.
         """
-        with torch.no_grad():
-            joints = self._body(*_tensors(people.pose_rad, people.betas))[1]
-        start = Bodies(*_tensors(people.pose_rad, people.betas, people.translation_m - joints[:, 0].numpy()))
-        tried = np.ones(len(people), bool) if inside is None else np.asarray(inside).any((1, 2))
-        tried &= self._before_camera(start)
+        start = self.bodies_of(people.pose_rad, people.betas, people.translation_m)
+        outside = np.zeros(len(people), bool) if inside is None else ~np.asarray(inside).any((1, 2))
+        tried = ~outside & self._before_camera(start)
         chosen = np.flatnonzero(tried)
-        result = self._fit(crops, people, start, chosen, inside)
-        return self._fits(people, tried, result)
+        result = self._fit(crops, people, start, chosen, inside, known, told)
+        return self._fits(people, tried, outside, result)
+
+    def bodies_of(self, pose_rad: Array, betas: Array, translation_m: Array) -> Bodies:
+        """People of (N, 24, 3) poses and (N, 10) shapes whose pelvis is at (N, 3) in the camera of their crop."""
+        with torch.no_grad():
+            joints = self._body(*_tensors(pose_rad, betas))[1]
+        return Bodies(*_tensors(pose_rad, betas, translation_m - joints[:, 0].numpy()))
 
     def _before_camera(self, start: Bodies) -> Array:
         """(N,) bool; a start of numbers that are not finite is not before it either."""
@@ -98,17 +112,30 @@ class BundleFitter:
             finite = torch.stack([torch.isfinite(each).flatten(1).all(1) for each in (start.pose_rad, start.betas)])
         return np.asarray((finite.all(0) & (nearest >= NEAREST_M)).numpy())
 
-    def _fit(self, crops: Crops, people: People, start: Bodies, chosen: Array, inside: Array | None) -> FitResult:
+    def _fit(
+        self,
+        crops: Crops,
+        people: People,
+        start: Bodies,
+        chosen: Array,
+        inside: Array | None,
+        known: Bodies | None,
+        told: Callable[[int, int], None],
+    ) -> FitResult:
         confidence = np.clip(people.keypoints_px[..., 2:], 0, 1) * crops.joints_mask[..., None]
         joints = np.concatenate([crops.joints, confidence], -1)[chosen]
         seen = self.seen(np.asarray(crops.image)[chosen])
         index = torch.from_numpy(chosen)
-        own = Bodies(*(each[index].to(self.device) for each in (start.pose_rad, start.betas, start.translation_m)))
+        own, before = (None if each is None else each[index].to(self.device) for each in (start, known))
+        assert own is not None
         cells = None if inside is None else torch.from_numpy(np.asarray(inside)[chosen]).to(self.device)
         given, map_ = (torch.from_numpy(np.asarray(each, np.float32)).to(self.device) for each in (joints, seen))
-        return fit(map_, own, self._volume, self._features, self.options, joints=given, inside=cells)
+        return fit(
+            map_, own, self._volume, self._features, self.options, joints=given, inside=cells, known=before,
+            told=told,
+        )  # fmt: skip
 
-    def _fits(self, people: People, tried: Array, result: FitResult) -> Fits:
+    def _fits(self, people: People, tried: Array, outside: Array, result: FitResult) -> Fits:
         def spread(values: torch.Tensor, empty: float | bool) -> Array:
             array = values.detach().cpu().numpy()
             out = np.full((len(people), *array.shape[1:]), empty, array.dtype)
@@ -119,8 +146,10 @@ class BundleFitter:
         return Fits(
             people=self._moved(people, np.flatnonzero(accepted), result),
             tried=tried,
+            outside=outside,
             accepted=accepted,
             mirrored=spread(result.mirrored, False),
+            warm=spread(result.warm, False),
             energy_before=spread(result.energy_before, np.nan),
             energy_after=spread(result.energy_after, np.nan),
             terms_before={name: spread(value, np.nan) for name, value in result.terms_before.items()},

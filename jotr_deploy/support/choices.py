@@ -36,6 +36,9 @@ PLUGINS: Mapping[Plugin, str] = {
 }
 """Forms of the sampling operator in a TensorRT engine."""
 
+FITS = ("default", "release_natural", "release_advocc")
+"""Presets of a fit, keys of `fitting.options.PRESETS`, which needs PyTorch to import."""
+
 SYNTHETIC = "synthetic"
 SPLITS: Mapping[str, str] = {
     "3dpw": "test",
