@@ -63,11 +63,17 @@ class BundleFitter:
         return self.side // PX_PER_CELL
 
     def seen(self, images: Array) -> Array:
-        """(N, 3, side, side) float32 RGB in 0..1 -> (N, C, cells, cells) unit vectors."""
+        """(N, 3, side, side) float32 RGB in 0..1 -> (N, C, cells, cells) unit vectors.
+
+        Raises:
+            FitError: the extractor gives NaN or infinity.
+        """
         parts = [
             self._session({"image": images[start : start + MAX_BATCH]})["features"]
             for start in range(0, len(images), MAX_BATCH)
         ]
+        if not all(np.isfinite(part).all() for part in parts):
+            raise FitError(f"{self._session.path}: gives features of NaN or infinity", FEATURES_AGAIN)
         return np.concatenate(parts) if parts else np.zeros((0, self._features.kernels.shape[2], *[self.cells] * 2))
 
     def __call__(
