@@ -296,6 +296,8 @@ def _notes(summary: RunSummary) -> Iterator[str]:
 
 def _fit_note(fit: FitOutcome) -> str:
     """Number of people for whom the fit lowered the energy, and why the others are unchanged."""
+    if not fit.accepted + fit.unchanged:
+        return f"fit {fit.preset}: nobody to fit"
     everybody = count(fit.accepted + fit.unchanged, "mesh", "meshes")
     details = [
         f"{number} {what}"

@@ -20,7 +20,9 @@ NOTHING = People.none()
 
 def people_of(*tracks: int) -> People:
     """People whose first pose number is their track."""
-    arrays = {name: np.zeros((len(tracks), *getattr(NOTHING, name).shape[1:])) for name in vars(NOTHING) if name != "fit"}
+    arrays = {
+        name: np.zeros((len(tracks), *getattr(NOTHING, name).shape[1:])) for name in vars(NOTHING) if name != "fit"
+    }
     arrays["track_ids"] = np.array(tracks)
     people = People(**arrays)
     people.pose_rad[:, 0, 0] = tracks
