@@ -148,7 +148,8 @@ class People:
     @classmethod
     def none(cls) -> People:
         """No people: every array keeps its rank, with N = 0."""
-        return cls(**{name: np.zeros((0, *shape), dtype) for name, (shape, dtype) in LAYOUT.items()})
+        nothing: dict[str, Any] = {name: np.zeros((0, *shape), dtype) for name, (shape, dtype) in LAYOUT.items()}
+        return cls(**nothing)
 
     @classmethod
     def concatenate(cls, parts: Sequence[People]) -> People:

@@ -1,4 +1,4 @@
-"""`run --fit` and `load(fit=)`: results and pictures, several people at once, films, and every input that is refused."""
+"""`run --fit` and `load(fit=)`: results and pictures, several people at once, films, and what is refused."""
 
 from __future__ import annotations
 
