@@ -98,7 +98,7 @@ class BundleFitter:
             FitError: the extractor gives NaN or infinity.
         """
         start = self.bodies_of(people.pose_rad, people.betas, people.translation_m)
-        outside = np.zeros(len(people), bool) if inside is None else ~np.asarray(inside).any((1, 2))
+        outside = np.full(len(people), False) if inside is None else np.logical_not(inside.any((1, 2)))
         tried = ~outside & self._before_camera(start)
         chosen = np.flatnonzero(tried)
         result = self._fit(crops, people, start, chosen, inside, known, told)
@@ -132,8 +132,7 @@ class BundleFitter:
         joints = np.concatenate([crops.joints, confidence], -1)[chosen]
         seen = self.seen(np.asarray(crops.image)[chosen])
         index = torch.from_numpy(chosen)
-        own, before = (None if each is None else each[index].to(self.device) for each in (start, known))
-        assert own is not None
+        own, before = start[index].to(self.device), None if known is None else known[index].to(self.device)
         cells = None if inside is None else torch.from_numpy(np.asarray(inside)[chosen]).to(self.device)
         given, map_ = (torch.from_numpy(np.asarray(each, np.float32)).to(self.device) for each in (joints, seen))
         return fit(

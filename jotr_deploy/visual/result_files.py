@@ -24,7 +24,7 @@ A run with a fit adds what it did with each person, the fields of `people.People
     fit_energy_before, fit_energy_after                             (M,) float64, NaN of people not tried
     fit_terms                                                       (T,) str, names of the terms of the energy
     fit_terms_before, fit_terms_after                               (M, T) float64, without their weights
-    fit_occlusion                                                   (M, S, S) bool, cells of the crop
+    fit_occlusion                                                   (M, G, G) bool, cells of the crop
 
 `vertices_m` and `faces` are stored on request only: a mesh takes 83 kB, the rest of a person 1 kB. The body of the
 bundle computes them from pose and shape. Format 1 always had them, but none of `times_s`, `mesh_sha256`, `bundle` and
@@ -257,7 +257,7 @@ def _fit_of(archive: Mapping[str, Array]) -> PeopleFit | None:
     """Reverse of `columns_of`, with the names of the terms."""
     if "fit_tried" not in archive:
         return None
-    rows = {f.name: archive[f"fit_{f.name}"] for f in dataclass_fields(PeopleFit)}
+    rows: dict[str, Any] = {f.name: archive[f"fit_{f.name}"] for f in dataclass_fields(PeopleFit)}
     names = [str(name) for name in archive["fit_terms"]]
     for name in _TERMS:
         rows[name] = dict(zip(names, rows[name].T, strict=True))
