@@ -23,13 +23,17 @@ from toy_scene import BINS, CHANNELS, KERNELS, SIDE
 import jotr_deploy as jd
 from jotr_deploy.body.smpl import stand_in
 from jotr_deploy.bundle import FEATURES_AGAIN, Bundle, open_bundle, replace_file
-from jotr_deploy.errors import JotrDeployError
+from jotr_deploy.errors import FitError, JotrDeployError
 from jotr_deploy.fitting import fitter, options, picture_fitter
 from jotr_deploy.fitting.bank import Features, save_bank
+from jotr_deploy.fitting.bundle_fitter import BundleFitter
 from jotr_deploy.fitting.kernels import decimate, save_kernels
 from jotr_deploy.fitting.options import FitOptions, Stage, Weights
 from jotr_deploy.people import LAYOUT, People, PeopleFit
 from jotr_deploy.runtime import fitting_stage
+from jotr_deploy.runtime.crops import make_crops
+from jotr_deploy.runtime.detections import Detections
+from jotr_deploy.support.choices import FITS
 from jotr_deploy.visual.result_files import read_people
 
 pytestmark = pytest.mark.slow
@@ -110,6 +114,21 @@ def test_people_are_fitted_from_the_pose_before_alignment(bundle: Bundle, model:
 
 def test_the_same_again(model: jd.Model) -> None:
     same(model(noise(), boxes=BOXES), model(noise(), boxes=BOXES))
+
+
+def test_the_extractor_sees_the_square_of_the_mesh_network(model: jd.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[np.ndarray] = []
+    whole = BundleFitter.seen
+
+    def remembered(self: BundleFitter, images: np.ndarray) -> np.ndarray:
+        seen.append(images)
+        return whole(self, images)
+
+    monkeypatch.setattr(BundleFitter, "seen", remembered)
+    found = model(noise(), boxes=BOXES)
+    people = Detections(found.boxes_px, found.keypoints_px, found.scores, found.track_ids)
+    np.testing.assert_array_equal(seen[0], make_crops(noise(), people, 4 * SIDE).image)
+    assert len(seen) == 1
 
 
 def test_fitted_people_are_placed_before_the_cameras_of_the_picture(bundle: Bundle, model: jd.Model) -> None:
@@ -390,9 +409,6 @@ def test_a_picture_whose_fit_fails_is_skipped(
     cli: Cli, bundle: Bundle, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of three pictures fitted together, the black one fails."""
-    from jotr_deploy.errors import FitError
-    from jotr_deploy.fitting.bundle_fitter import BundleFitter
-
     (place / "photos").mkdir()
     for index in range(3):
         picture(place / "photos" / f"{index}.png", noise(index) * (index != 1))
@@ -410,3 +426,7 @@ def test_a_picture_whose_fit_fails_is_skipped(
     told = json.loads((place / "out" / "photos.json").read_text())
     assert (told["skipped"], told["fit"]["accepted"]) == (["1.png: black"], 2)
     assert [person["frame"] for person in told["fit"]["people"]] == [0, 2]
+
+
+def test_the_presets_of_the_command_line_are_those_of_the_fit() -> None:
+    assert set(FITS) == set(options.PRESETS)
