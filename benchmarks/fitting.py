@@ -88,7 +88,7 @@ def run(fitter: BundleFitter, drawn: Drawn, some: slice, spans: Spans | None = N
     """The fit of some of the people."""
     crops = drawn.crops
     parts = (crops.image, crops.joints, crops.joints_mask, crops.boxes_px)
-    return fitter(Crops(*(part[some] for part in parts)), drawn.people[some], drawn.inside[some], spans)
+    return fitter(Crops(*(part[some] for part in parts)), drawn.people[some], drawn.inside[some], spans=spans)
 
 
 def fitted(depth_m: float) -> None:

@@ -5,8 +5,9 @@ Everything here is importable from `jotr_deploy` itself; the command line calls 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from jotr_deploy.errors import JotrDeployError, choice
 from jotr_deploy.support.aliases import Progress, Say
 from jotr_deploy.support.choices import (
     BACKENDS,
+    FITS,
     NETWORKS,
     PROTOCOLS,
     SAMPLINGS,
@@ -25,12 +27,77 @@ from jotr_deploy.support.choices import (
 from jotr_deploy.support.precisions import USUAL, Precision
 
 if TYPE_CHECKING:
+    from jotr_deploy.bundle import Bundle
     from jotr_deploy.engines.derived_files import Original
     from jotr_deploy.engines.verify import Difference
     from jotr_deploy.evaluation.evaluation_result import Evaluation
     from jotr_deploy.evaluation.occlusion import OcclusionOptions
     from jotr_deploy.evaluation.published.set_result import SetEvaluation
     from jotr_deploy.export.to_bundle import Exported
+    from jotr_deploy.runtime.finding.people_source import PeopleBy
+    from jotr_deploy.runtime.fitting_stage import Fitter
+    from jotr_deploy.runtime.loaded_model import Model
+
+
+def load(
+    bundle: str | Path | Bundle = "starter",
+    *,
+    file: str | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    people: PeopleBy = "auto",
+    align: bool | None = None,
+    camera: str | Path | None = None,
+    fov_deg: float | None = None,
+    focal_px: float | None = None,
+    fit: str | None = None,
+) -> Model:
+    """Load a bundle, ready for pictures and films; use it in a `with` block, or `close` it.
+
+    Args:
+        bundle: directory, or the word `starter` for the bundle inside this package.
+        file: mesh network of the bundle, such as "mesh.int8.onnx"; "mesh.onnx" by default.
+        device: "auto", "cpu" or "cuda".
+        threads: CPU cores for the networks; all by default.
+        people: how people are found where neither boxes nor joints are given, as `run --people`.
+        align: align people to their joints; None leaves it to the bundle.
+        camera: camera file for all pictures, as OpenCV writes it, or "published": a camera for each person.
+        fov_deg: field of view of that camera across the longer side of the picture.
+        focal_px: focal length of that camera. Without any of the three it is read from the picture's file, or guessed.
+        fit: preset of a fit that follows the mesh network: "default", "release_natural" or "release_advocc"; see
+            docs/fitting.md. People are then not aligned, and `People.fit` says what was done.
+
+    Raises:
+        BundleError: not a bundle, damaged, or exported without a body; without features, for a fit.
+        SourceError: an invalid camera, or more than one.
+        SessionError: a network that no engine on this machine opens.
+        FitError, MissingDependency: no fit is possible.
+    """
+    if fit is not None:
+        choice("fit", fit, FITS)
+    from jotr_deploy.bundle import Bundle, open_bundle
+    from jotr_deploy.runtime.loaded_model import Model
+    from jotr_deploy.runtime.sources.scene_camera import choose_camera
+
+    opened = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle))
+    chosen = choose_camera(camera, fov_deg, focal_px)
+    return Model(
+        opened, file=file, device=device, threads=threads, people=people, align=align, camera=chosen,
+        fit=None if fit is None else fitter_of(opened, fit, device, threads),
+    )  # fmt: skip
+
+
+def fitter_of(
+    bundle: Bundle,
+    preset: str,
+    device: str = "auto",
+    threads: int | None = None,
+    told: Callable[[int, int, int], None] = lambda people, done, total: None,
+) -> Callable[[], Fitter]:
+    """What opens the fit of a bundle when a model is loaded; arguments and errors as of `PictureFitter`."""
+    from jotr_deploy.fitting.picture_fitter import PictureFitter
+
+    return partial(PictureFitter, bundle, preset, device, threads, told)
 
 
 def export_bundle(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -77,9 +78,15 @@ class BundleFitter:
         return self.side // PX_PER_CELL
 
     def seen(self, images: Array) -> Array:
-        """(N, 3, side, side) float32 RGB in 0..1 -> (N, C, cells, cells) unit vectors."""
+        """(N, 3, side, side) float32 RGB in 0..1 -> (N, C, cells, cells) unit vectors.
+
+        Raises:
+            FitError: the extractor gives NaN or infinity.
+        """
         size = min(MAX_BATCH, getattr(self._session, "max_batch", MAX_BATCH))  # an engine's own limit
         parts = [self._session({"image": images[at : at + size]})["features"] for at in range(0, len(images), size)]
+        if not all(np.isfinite(part).all() for part in parts):
+            raise FitError(f"{self._session.path}: gives features of NaN or infinity", FEATURES_AGAIN)
         return np.concatenate(parts) if parts else np.zeros((0, self._features.kernels.shape[2], *[self.cells] * 2))
 
     def try_extractor(self) -> None:
@@ -97,6 +104,8 @@ class BundleFitter:
         crops: Crops,
         people: People,
         inside: Array | None = None,
+        known: Bodies | None = None,
+        told: Callable[[int, int], None] = lambda done, total: None,
         spans: Spans | None = None,
         seen: Array | None = None,
     ) -> Fits:
@@ -107,20 +116,26 @@ class BundleFitter:
                 Joints that `joints_mask` leaves out do not count.
             people: as the mesh stage gives them: each before the camera of their own crop, not aligned.
             inside: (N, cells, cells) bool, see `fitter.cells_inside`; all cells by default.
+            known: N people as in the frame before, see `bodies_of`; NaN where there was nobody.
+            told: called after every step with the steps done and all of them.
             spans: receives the stage "features" and those of a fit, `fit.STAGES`.
             seen: features of the crops, as the method of that name gives them, if they are known.
 
         Raises:
             FitError: the extractor gives NaN or infinity.
         """
-        with torch.no_grad():
-            joints = self._body(*_tensors(people.pose_rad, people.betas))[1]
-        start = Bodies(*_tensors(people.pose_rad, people.betas, people.translation_m - joints[:, 0].numpy()))
-        tried = np.ones(len(people), bool) if inside is None else np.asarray(inside).any((1, 2))
-        tried &= self._before_camera(start)
+        start = self.bodies_of(people.pose_rad, people.betas, people.translation_m)
+        outside = np.full(len(people), False) if inside is None else np.logical_not(inside.any((1, 2)))
+        tried = ~outside & self._before_camera(start)
         chosen = np.flatnonzero(tried)
-        result = self._fit(crops, people, start, chosen, inside, spans, seen)
-        return self._fits(people, tried, result)
+        result = self._fit(crops, people, start, chosen, inside, known, told, spans, seen)
+        return self._fits(people, tried, outside, result)
+
+    def bodies_of(self, pose_rad: Array, betas: Array, translation_m: Array) -> Bodies:
+        """People of (N, 24, 3) poses and (N, 10) shapes whose pelvis is at (N, 3) in the camera of their crop."""
+        with torch.no_grad():
+            joints = self._body(*_tensors(pose_rad, betas))[1]
+        return Bodies(*_tensors(pose_rad, betas, translation_m - joints[:, 0].numpy()))
 
     def _before_camera(self, start: Bodies) -> Array:
         """(N,) bool; a start of numbers that are not finite is not before it either."""
@@ -137,6 +152,8 @@ class BundleFitter:
         start: Bodies,
         chosen: Array,
         inside: Array | None,
+        known: Bodies | None,
+        told: Callable[[int, int], None],
         spans: Spans | None,
         seen: Array | None,
     ) -> FitResult:
@@ -145,12 +162,15 @@ class BundleFitter:
         with nullcontext() if spans is None else spans("features"):
             shown = self.seen(np.asarray(crops.image)[chosen]) if seen is None else seen[chosen]
         index = torch.from_numpy(chosen)
-        own = Bodies(*(each[index].to(self.device) for each in (start.pose_rad, start.betas, start.translation_m)))
+        own, before = start[index].to(self.device), None if known is None else known[index].to(self.device)
         cells = None if inside is None else torch.from_numpy(np.asarray(inside)[chosen]).to(self.device)
         given, map_ = (torch.from_numpy(np.asarray(each, np.float32)).to(self.device) for each in (joints, shown))
-        return fit(map_, own, self._volume, self._features, self.options, joints=given, inside=cells, spans=spans)
+        return fit(
+            map_, own, self._volume, self._features, self.options, joints=given, inside=cells, known=before,
+            told=told, spans=spans,
+        )  # fmt: skip
 
-    def _fits(self, people: People, tried: Array, result: FitResult) -> Fits:
+    def _fits(self, people: People, tried: Array, outside: Array, result: FitResult) -> Fits:
         def spread(values: torch.Tensor, empty: float | bool) -> Array:
             array = values.detach().cpu().numpy()
             out = np.full((len(people), *array.shape[1:]), empty, array.dtype)
@@ -161,8 +181,10 @@ class BundleFitter:
         return Fits(
             people=self._moved(people, np.flatnonzero(accepted), result),
             tried=tried,
+            outside=outside,
             accepted=accepted,
             mirrored=spread(result.mirrored, False),
+            warm=spread(result.warm, False),
             energy_before=spread(result.energy_before, np.nan),
             energy_after=spread(result.energy_after, np.nan),
             terms_before={name: spread(value, np.nan) for name, value in result.terms_before.items()},

@@ -180,7 +180,7 @@ def _fitted(
         inside = cells_inside(found.boxes_px, (image_bgr.shape[1], image_bgr.shape[0]), fitter.cells)
     own = Spans()
     with own("fit"):
-        fits = fitter(crops, people, inside, own)
+        fits = fitter(crops, people, inside, spans=own)
     *parts, rest = FIT_STAGES
     seconds = {name: own.total(name) for name in parts}
     return fits.people, {**seconds, rest: own.total("fit") - sum(seconds.values())}

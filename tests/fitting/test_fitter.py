@@ -28,7 +28,7 @@ from jotr_deploy.fitting.fitter import cells_inside, open_fitter
 from jotr_deploy.fitting.kernels import decimate, fingerprint, save_kernels
 from jotr_deploy.fitting.options import Stage
 from jotr_deploy.geometry.camera import camera_from_box
-from jotr_deploy.people import People
+from jotr_deploy.people import LAYOUT, People
 from jotr_deploy.runtime.body_session import open_body
 from jotr_deploy.runtime.crops import Crops
 
@@ -131,8 +131,9 @@ def test_who_cannot_be_fitted_stays_and_disturbs_nobody(bundle: Bundle, opened: 
     fits = showing(opened, maps[3:])(crops_of(start), start, inside)
     assert fits.tried.tolist() == fits.accepted.tolist() == [False, False, False, True]
     assert np.isnan(fits.energy_before).tolist() == [True, True, True, False]
-    for field in fields(People):
-        np.testing.assert_array_equal(getattr(fits.people, field.name)[:3], getattr(start, field.name)[:3])
+    assert fits.outside.tolist() == [False, True, False, False]
+    for name in LAYOUT:
+        np.testing.assert_array_equal(getattr(fits.people, name)[:3], getattr(start, name)[:3])
     alone = showing(opened, maps[3:])(crops_of(start[3:]), start[3:])
     np.testing.assert_array_equal(alone.people.vertices_m, fits.people.vertices_m[3:])
 
