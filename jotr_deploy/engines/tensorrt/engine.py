@@ -12,6 +12,7 @@ import onnx
 from jotr_deploy.bundle import Bundle, FileEntry, replace_file
 from jotr_deploy.engines.derived_files import MESH_NETWORK, Original
 from jotr_deploy.engines.int8 import for_tensorrt
+from jotr_deploy.engines.low_precision import to_low_precision
 from jotr_deploy.engines.tensorrt.build import BATCH, BuildError, Recipe, Shapes, build_plan
 from jotr_deploy.engines.tensorrt.inspector import Layers, inspect
 from jotr_deploy.engines.tensorrt.onnx_copy import sampling_nodes, tensorrt_copy
@@ -223,8 +224,8 @@ def plan_network(
 
 def _typed_network(bundle: Bundle, precision: Precision, original: Original) -> onnx.ModelProto:
     model = original.load(bundle, precision)
-    if precision.calibrated:
-        return for_tensorrt(model)
+    if precision.calibrated:  # between the 8-bit products fp16, or attention would stay in unfused fp32 kernels
+        return to_low_precision(for_tensorrt(model), Precision.FP16)
     return model if precision is Precision.FP32 else original.typed(model, precision)
 
 
