@@ -100,8 +100,8 @@ def _majors(facts: Facts) -> dict[str, int]:
     if built := facts.get("provider", {}).get("cuda"):
         found["onnxruntime-gpu"] = _major(built)
     elif "onnxruntime-gpu" in installed:
-        version = [int(part) for part in installed["onnxruntime-gpu"].split(".")[:2]]
-        found["onnxruntime-gpu"] = 12 if version < [1, 27] else 13
+        release = [int(part) for part in installed["onnxruntime-gpu"].split(".")[:2]]
+        found["onnxruntime-gpu"] = 12 if release < [1, 27] else 13
     if version := facts.get("nvrtc", {}).get("version"):
         plain = "nvidia-cuda-nvrtc" if _major(version) > 12 else "nvidia-cuda-nvrtc-cu12"
         found[plain] = _major(version)

@@ -10,7 +10,6 @@ import importlib
 import importlib.metadata
 import io
 import json
-import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -26,7 +25,7 @@ DISTRIBUTIONS = (
 
 def driver() -> dict[str, Any]:
     """Number of GPUs, and the newest CUDA that the driver supports."""
-    from jotr_deploy.runtime.sessions.gpu_presence import nvidia_driver
+    from jotr_deploy.support.nvidia_driver import nvidia_driver
 
     found = nvidia_driver()
     return {} if found is None else {"gpus": found.gpus, "cuda": ".".join(map(str, found.cuda))}
@@ -101,4 +100,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

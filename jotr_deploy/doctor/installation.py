@@ -14,7 +14,7 @@ from typing import Literal
 from jotr_deploy.bundle import Bundle, open_bundle
 from jotr_deploy.doctor.gpu_libraries import faults, probe
 from jotr_deploy.errors import BundleError, JotrDeployError, MissingDependency, first_line, install
-from jotr_deploy.runtime.sessions.gpu_presence import nvidia_driver
+from jotr_deploy.support.nvidia_driver import nvidia_driver
 
 State = Literal["ok", "missing", "problem", "note"]
 
@@ -102,8 +102,8 @@ def _installation() -> Iterator[Finding]:
         else:
             yield Finding("installation", name, "problem", "missing", install())
     for extra, (distributions, purpose) in _EXTRAS.items():
-        present = [next(filter(installed_version, (name, *_FORMS.get(name, ()))), name) for name in distributions]
-        versions = {name: installed_version(name) for name in present}
+        forms = [next(filter(installed_version, (name, *_FORMS.get(name, ()))), name) for name in distributions]
+        versions = {name: installed_version(name) for name in forms}
         if all(versions.values()):
             detail = ", ".join(f"{name} {version}" for name, version in versions.items())
             yield Finding("extras", extra, "ok", f"{detail}: {purpose}")

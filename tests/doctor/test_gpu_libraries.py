@@ -14,8 +14,8 @@ import jotr_deploy
 from jotr_deploy.doctor import installation
 from jotr_deploy.doctor.gpu_libraries import Fault, faults, probe, read_probe
 from jotr_deploy.doctor.installation import Finding, healthy
-from jotr_deploy.runtime.sessions import gpu_presence
-from jotr_deploy.runtime.sessions.gpu_presence import Driver
+from jotr_deploy.support import nvidia_driver
+from jotr_deploy.support.nvidia_driver import Driver
 
 CLONE = "in a clone of jotr-deploy"
 OK_13: dict[str, Any] = {
@@ -229,6 +229,6 @@ def test_the_driver_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int, gpus: int, status: int, found: Driver | None
 ) -> None:
     monkeypatch.setattr(gpu_presence, "DRIVER", str(driver(tmp_path, version, gpus, status)))
-    assert gpu_presence.nvidia_driver() == found
+    assert nvidia_driver.nvidia_driver() == found
     monkeypatch.setattr(gpu_presence, "DRIVER", str(tmp_path / "none.so"))
-    assert gpu_presence.nvidia_driver() is None
+    assert nvidia_driver.nvidia_driver() is None

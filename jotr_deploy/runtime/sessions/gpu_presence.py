@@ -1,38 +1,13 @@
-"""The GPU as the NVIDIA driver alone sees it: what there is before any package can use it."""
+"""Networks that run on the CPU although there is a GPU: the reason, said once."""
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import logging
-from dataclasses import dataclass
 
 from jotr_deploy.errors import JotrDeployError
 from jotr_deploy.runtime.sessions import cuda
-
-DRIVER = "libcuda.so.1"
-
-
-@dataclass(frozen=True)
-class Driver:
-    """The NVIDIA driver of this machine."""
-
-    gpus: int
-    cuda: tuple[int, int]
-    """The newest CUDA version that it supports."""
-
-
-def nvidia_driver() -> Driver | None:
-    """The driver and the number of GPUs that this process may use; None without a driver that starts."""
-    try:
-        library = ctypes.CDLL(DRIVER)
-    except OSError:
-        return None
-    count, version = ctypes.c_int(0), ctypes.c_int(0)
-    if library.cuInit(0) or library.cuDeviceGetCount(ctypes.byref(count)):
-        return None
-    library.cuDriverGetVersion(ctypes.byref(version))
-    return Driver(count.value, (version.value // 1000, version.value % 1000 // 10))
+from jotr_deploy.support.nvidia_driver import nvidia_driver
 
 
 @functools.cache

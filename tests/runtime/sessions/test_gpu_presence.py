@@ -13,7 +13,8 @@ import pytest
 from compiled import needs_compiler, shared_library
 
 from jotr_deploy.runtime.sessions import cuda, gpu_presence, open_session, system_cudart
-from jotr_deploy.runtime.sessions.gpu_presence import Driver, why_not_cuda
+from jotr_deploy.runtime.sessions.gpu_presence import why_not_cuda
+from jotr_deploy.support.nvidia_driver import Driver
 
 
 @pytest.fixture
