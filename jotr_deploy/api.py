@@ -151,6 +151,7 @@ class BuiltEngine:
     path: Path
     differences: Sequence[Difference]  # of every output from the network that it was made from
     trtexec: str | None = None  # command line that builds the same engine; None but for TensorRT
+    polygraphy: str | None = None  # command line that compares it in Polygraphy; None but for TensorRT
 
 
 def build_engine(
@@ -175,8 +176,8 @@ def build_engine(
         output: leave the bundle as it is and write a copy with the new file here.
         picture: photo of people that a detector or pose network is compared on as well.
         say: see `Say`.
-        tensorrt: `batch`, `plugin`, `workspace_bytes`, `timing_cache`, `optimization_level` and `progress` of
-            `jotr_deploy.engines.tensorrt.engine.build_engine`.
+        tensorrt: `batch`, `plugin`, `portable`, `attention`, `workspace_bytes`, `timing_cache`, `optimization_level`
+            and `progress` of `jotr_deploy.engines.tensorrt.engine.build_engine`.
 
     Raises:
         BundleError, MissingDependency, SessionError: the bundle, a missing package or the device rules it out.
@@ -193,8 +194,8 @@ def build_engine(
             from jotr_deploy.engines.tensorrt.engine import build_engine as build
 
             built = build(opened, precision=precision, original=original, say=say, **tensorrt)
-            line = built.trtexec.replace(str(opened.path), str(place))
-            return BuiltEngine(place / built.engine.name, built.differences, line)
+            lines = (line.replace(str(opened.path), str(place)) for line in (built.trtexec, built.polygraphy))
+            return BuiltEngine(place / built.engine.name, built.differences, *lines)
         if tensorrt:
             raise JotrDeployError(f"{', '.join(tensorrt)}: only for TensorRT", f"leave it out for {backend}")
         if backend == "openvino":

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Literal
 
 from jotr_deploy.bundle import FEATURES_AGAIN, FIT_ROLES, Bundle, open_bundle
+from jotr_deploy.doctor.gpu_libraries import faults, probe
 from jotr_deploy.errors import BundleError, JotrDeployError, MissingDependency, first_line, install
+from jotr_deploy.support.nvidia_driver import nvidia_driver
 
 State = Literal["ok", "missing", "problem", "note"]
 
@@ -33,7 +35,7 @@ _EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "cpu": (("onnxruntime",), "running bundles on the CPU"),
     "openvino": (("openvino",), "the fastest engine on most CPUs"),
     "gpu": (("onnxruntime-gpu", "cuda-bindings"), "running bundles on an NVIDIA GPU"),
-    "tensorrt": (("tensorrt", "cuda-bindings"), "building and running TensorRT engines"),
+    "tensorrt": (("tensorrt", "cuda-bindings"), "building and running TensorRT engines"),  # see _FORMS
     "export": (("torch", "onnxscript"), "export"),
     "datasets": (("ijson",), "annotations of data sets"),
     "fit": (("torch",), "fits to features"),
@@ -49,6 +51,8 @@ _RIVALS = (
     ("onnxruntime", "onnxruntime-gpu"),
     (_OPENCV, "opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless"),
 )
+# Distribution -> others that are the same for another CUDA; JetPack's own TensorRT has the plain name.
+_FORMS = {"tensorrt": ("tensorrt-cu13", "tensorrt-cu12")}
 _CHECK = "check it on a photo of your own: jotr-deploy add BUNDLE --{role} FILE --try PHOTO"
 # Outcome of a network on the picture inside this package -> state and remedy.
 _OF_OUTCOME: dict[str, tuple[State, str]] = {
@@ -68,7 +72,7 @@ def examine(bundle: Path | None = None) -> list[Finding]:
 
     Nothing is changed.
     """
-    findings = [*_installation(), *_conflicts(), *_hardware(), *_licensed_assets()]
+    findings = [*_installation(), *_conflicts(), *_hardware(), *_gpu_libraries(), *_licensed_assets()]
     if bundle is not None:
         findings += _bundle(bundle)
     return findings
@@ -98,7 +102,8 @@ def _installation() -> Iterator[Finding]:
         else:
             yield Finding("installation", name, "problem", "missing", install())
     for extra, (distributions, purpose) in _EXTRAS.items():
-        versions = {name: installed_version(name) for name in distributions}
+        forms = [next(filter(installed_version, (name, *_FORMS.get(name, ()))), name) for name in distributions]
+        versions = {name: installed_version(name) for name in forms}
         if all(versions.values()):
             detail = ", ".join(f"{name} {version}" for name, version in versions.items())
             yield Finding("extras", extra, "ok", f"{detail}: {purpose}")
@@ -152,6 +157,22 @@ def _hardware() -> Iterator[Finding]:
         return
     for line in answer.splitlines():
         yield Finding("hardware", "NVIDIA GPU", "ok", line)
+
+
+def _gpu_libraries() -> Iterator[Finding]:
+    """Libraries that a GPU is used through, loaded in a process of their own; nothing where there is no GPU."""
+    if nvidia_driver() is None:
+        return
+    facts = probe()
+    found = list(faults(facts))
+    for fault in found:
+        yield Finding("GPU libraries", fault.package, "problem", fault.problem, fault.remedy)
+    for step, called in (("cudart", "CUDA runtime"), ("nvrtc", "NVRTC"), ("provider", "CUDA provider of ONNX Runtime")):
+        said = facts.get(step, {})
+        version = said.get("version") or said.get("cuda")
+        if version and not found:
+            whose = " of JetPack" if said.get("system") else ""
+            yield Finding("GPU libraries", f"{called}{whose}", "ok", f"loads; CUDA {version}")
 
 
 def _licensed_assets() -> Iterator[Finding]:

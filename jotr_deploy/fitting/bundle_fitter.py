@@ -78,15 +78,9 @@ class BundleFitter:
         return self.side // PX_PER_CELL
 
     def seen(self, images: Array) -> Array:
-        """(N, 3, side, side) float32 RGB in 0..1 -> (N, C, cells, cells) unit vectors.
-
-        Raises:
-            FitError: the extractor gives NaN or infinity.
-        """
+        """(N, 3, side, side) float32 RGB in 0..1 -> (N, C, cells, cells) unit vectors, not checked."""
         size = min(MAX_BATCH, getattr(self._session, "max_batch", MAX_BATCH))  # an engine's own limit
         parts = [self._session({"image": images[at : at + size]})["features"] for at in range(0, len(images), size)]
-        if not all(np.isfinite(part).all() for part in parts):
-            raise FitError(f"{self._session.path}: gives features of NaN or infinity", FEATURES_AGAIN)
         return np.concatenate(parts) if parts else np.zeros((0, self._features.kernels.shape[2], *[self.cells] * 2))
 
     def try_extractor(self) -> None:
@@ -161,6 +155,8 @@ class BundleFitter:
         joints = np.concatenate([crops.joints, confidence], -1)[chosen]
         with nullcontext() if spans is None else spans("features"):
             shown = self.seen(np.asarray(crops.image)[chosen]) if seen is None else seen[chosen]
+        if not np.isfinite(shown).all():
+            raise FitError(f"{self._session.path}: gives features of NaN or infinity", FEATURES_AGAIN)
         index = torch.from_numpy(chosen)
         own, before = start[index].to(self.device), None if known is None else known[index].to(self.device)
         cells = None if inside is None else torch.from_numpy(np.asarray(inside)[chosen]).to(self.device)

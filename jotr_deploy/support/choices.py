@@ -39,6 +39,13 @@ PLUGINS: Mapping[Plugin, str] = {
 FITS = ("default", "release_natural", "release_advocc")
 """Presets of a fit, keys of `fitting.options.PRESETS`, which needs PyTorch to import."""
 
+Portable = Literal["same-capability", "version"]
+PORTABLE: Mapping[Portable, str] = {
+    "same-capability": "for every GPU of this compute capability, from TensorRT 10.9",
+    "version": "for later versions of this TensorRT's major",
+}
+"""Machines that a TensorRT engine is built for beyond the one that builds it."""
+
 SYNTHETIC = "synthetic"
 SPLITS: Mapping[str, str] = {
     "3dpw": "test",

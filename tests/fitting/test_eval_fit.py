@@ -141,4 +141,4 @@ def test_features_that_are_no_numbers(cli: Cli, bundle: Path, monkeypatch: pytes
     seen = BundleFitter.seen
     monkeypatch.setattr(BundleFitter, "seen", lambda self, images: seen(self, images) * np.nan)
     cause, _ = cli("eval", bundle, *SMALL, *FIT).mistake
-    assert cause.startswith("features: NaN or infinity of person 0")
+    assert cause.endswith("features.onnx: gives features of NaN or infinity")

@@ -52,17 +52,21 @@ def open_session(path: Path, backend: str = "auto", device: str = "auto", thread
 
 def _in_onnxruntime(path: Path, device: str, threads: int | None) -> Session:
     """Open on a GPU with our own buffers and graphs if the file's shapes allow it, else with plain calls."""
-    from jotr_deploy.runtime.sessions import cuda
+    from jotr_deploy.runtime.sessions.gpu_presence import warn_of_unused_gpu, why_not_cuda
     from jotr_deploy.runtime.sessions.onnxruntime import CUDA, OnnxRuntimeSession, onnxruntime
 
-    if device != "cpu" and CUDA in onnxruntime().get_available_providers() and cuda.available():
+    reason = "" if device == "cpu" else why_not_cuda(CUDA in onnxruntime().get_available_providers())
+    if device != "cpu" and not reason:
         from jotr_deploy.runtime.sessions.onnxruntime_cuda import OnnxRuntimeCudaSession
 
         try:
             return OnnxRuntimeCudaSession(path, threads=threads)
         except SessionError as error:
             logging.getLogger("jotr_deploy").info("%s: plain ONNX Runtime calls: %s", path.name, error.cause)
-    return OnnxRuntimeSession(path, device, threads)
+    session = OnnxRuntimeSession(path, device, threads)
+    if device == "auto" and session.device == "cpu":
+        warn_of_unused_gpu(reason or "ONNX Runtime could not use CUDA")
+    return session
 
 
 def _require_network_file(path: Path) -> None:

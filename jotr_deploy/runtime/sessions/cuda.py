@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.errors import JotrDeployError, MissingDependency, SessionError, install
+from jotr_deploy.runtime.sessions.system_cudart import instead_of
 
 _REMEDIES = {
     "cudaErrorMemoryAllocation": "free GPU memory (nvidia-smi shows its users), or use an engine for smaller batches",
@@ -42,12 +43,12 @@ def check(answer: tuple[Any, ...], doing: str) -> Any:
 
 
 def runtime() -> Any:
-    """The module `cuda.bindings.runtime`.
+    """The module `cuda.bindings.runtime`, or JetPack's own runtime in its place: see `system_cudart`.
 
     Raises:
         MissingDependency: it is not installed.
     """
-    return _bindings("runtime")
+    return instead_of(_bindings("runtime"))
 
 
 def _bindings(name: str) -> Any:
