@@ -14,6 +14,7 @@ import pytest
 from pictures import noise
 from runtime.sessions.test_onnxruntime_cuda import FakeOnnxRuntime, machine
 
+import jotr_deploy as jd
 from jotr_deploy.bundle import open_bundle
 from jotr_deploy.errors import KeypointFileError, SessionError
 from jotr_deploy.people import LAYOUT
@@ -226,6 +227,14 @@ def test_the_same_people_come_at_the_same_address_so_that_graphs_are_replayed(gp
             people = somebody(2, seed)
             mesh(cropper(noise(seed), people, mesh.crop_side), people)
     assert [run for run in gpu.runs if run != "plain"] == ["capture 1", *["replay 1"] * 3]
+
+
+@pytest.mark.parametrize("tf32", [False, True])
+def test_tf32_reaches_every_network_and_is_off_otherwise(gpu, tf32: bool):
+    with jd.load(device="cuda", tf32=tf32) as model:
+        assert len(model(photo())) == 2
+    graphs = [options["use_tf32"] for options in gpu.options if options["enable_cuda_graph"] == "1"]
+    assert graphs == [str(int(tf32))] * 3  # mesh, detector, pose
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
