@@ -21,7 +21,7 @@ from jotr_deploy.geometry.crop import joints_in_grid
 from jotr_deploy.runtime.crops import Cropper, Crops, Region, covered_region, make_crops, require_croppable
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.sessions import Session, cuda
-from jotr_deploy.runtime.sessions.captures import CAPTURES
+from jotr_deploy.runtime.sessions.capture_lock import CAPTURES
 from jotr_deploy.runtime.sessions.cuda_session import CudaSession
 from jotr_deploy.runtime.sessions.device_array import DeviceArray
 from jotr_deploy.runtime.sessions.onnxruntime import CPU, CUDA, load, no_cuda, on_cuda, onnxruntime

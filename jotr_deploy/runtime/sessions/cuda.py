@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.errors import JotrDeployError, MissingDependency, SessionError, install
-from jotr_deploy.runtime.sessions.captures import CAPTURES
+from jotr_deploy.runtime.sessions.capture_lock import CAPTURES
 
 _REMEDIES = {
     "cudaErrorMemoryAllocation": "free GPU memory (nvidia-smi shows its users), or use an engine for smaller batches",

@@ -14,7 +14,7 @@ import numpy as np
 
 from jotr_deploy.errors import SessionError
 from jotr_deploy.runtime.sessions import cuda
-from jotr_deploy.runtime.sessions.captures import CAPTURES
+from jotr_deploy.runtime.sessions.capture_lock import CAPTURES
 from jotr_deploy.runtime.sessions.device_array import DeviceArray, from_cuda
 from jotr_deploy.runtime.sessions.session import Session, TensorSpec
 from jotr_deploy.support.aliases import Array

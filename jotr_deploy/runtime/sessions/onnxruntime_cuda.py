@@ -10,7 +10,7 @@ from typing import Any
 
 from jotr_deploy.errors import SessionError, first_line
 from jotr_deploy.runtime.sessions import cuda
-from jotr_deploy.runtime.sessions.captures import CAPTURES
+from jotr_deploy.runtime.sessions.capture_lock import CAPTURES
 from jotr_deploy.runtime.sessions.cuda_session import BATCH, Addresses, CudaSession, Launch
 from jotr_deploy.runtime.sessions.onnxruntime import (
     CPU,

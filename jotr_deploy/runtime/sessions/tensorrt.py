@@ -12,7 +12,7 @@ import numpy as np
 
 from jotr_deploy.errors import SessionError
 from jotr_deploy.runtime.sessions import cuda
-from jotr_deploy.runtime.sessions.captures import CAPTURES
+from jotr_deploy.runtime.sessions.capture_lock import CAPTURES
 from jotr_deploy.runtime.sessions.cuda_session import BATCH, Addresses, CudaSession, Launch
 from jotr_deploy.runtime.sessions.session import TensorSpec
 from jotr_deploy.runtime.sessions.tensorrt_engine import (
