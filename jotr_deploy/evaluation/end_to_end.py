@@ -26,14 +26,16 @@ HALF_VISIBLE = 0.5
 
 
 @contextmanager
-def open_people(bundle: Bundle, device: str = "auto", threads: int | None = None) -> Iterator[Finder]:
+def open_people(
+    bundle: Bundle, device: str = "auto", threads: int | None = None, tf32: bool = False
+) -> Iterator[Finder]:
     """Open the bundle's own detector and pose network as a source of people.
 
     Raises:
         BundleError: the bundle lacks one of them, or a file is not intact.
         SessionError: a file cannot be opened here, or is of an unknown format.
     """
-    with open_people_networks(bundle, device=device, threads=threads) as networks:
+    with open_people_networks(bundle, device=device, threads=threads, tf32=tf32) as networks:
         missing = "detector" if networks.detector is None else "pose network" if networks.skeleton is None else None
         if networks.detector is None or missing is not None:
             raise BundleError(

@@ -77,6 +77,7 @@ def open_files(
     threads: int | None = None,
     align: bool = False,
     fit: str | None = None,
+    tf32: bool = False,
 ) -> Iterator[OpenFiles]:
     """Open the mesh file called `name`, or the first; with `every` the others too. `align` aligns people to joints,
     `fit` is the preset of a fit that follows.
@@ -93,7 +94,7 @@ def open_files(
 
         def opened(entry: FileEntry) -> OpenFile:
             path = bundle.file("mesh", entry.name)
-            session = stack.enter_context(open_session(path, device=device, threads=threads))
+            session = stack.enter_context(open_session(path, device=device, threads=threads, tf32=tf32))
             return OpenFile(entry, AlignedNetwork(session, aligner) if aligner else MeshNetwork(session))
 
         chosen = bundle.entry("mesh", name)

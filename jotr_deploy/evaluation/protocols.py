@@ -56,6 +56,7 @@ class SyntheticOptions:
     align: bool = False  # align people to the joints given before measuring
     fit: str | None = None  # preset of a fit before measuring
     visible_joints: bool = False  # also errors over the visible joints, and PCKh
+    tf32: bool = False  # on CUDA in ONNX Runtime
 
 
 def evaluate_synthetic(
@@ -76,11 +77,20 @@ def evaluate_synthetic(
     crop_factor = bundle.manifest.model.crop_factor
     with ExitStack() as stack:
         files = stack.enter_context(
-            open_files(bundle, options.file, options.drift, options.device, options.threads, options.align, options.fit)
+            open_files(
+                bundle,
+                options.file,
+                options.drift,
+                options.device,
+                options.threads,
+                options.align,
+                options.fit,
+                options.tf32,
+            )
         )
         from_pixels = None
         if options.pixels:
-            source = stack.enter_context(open_people(bundle, options.device, options.threads))
+            source = stack.enter_context(open_people(bundle, options.device, options.threads, options.tf32))
             from_pixels = FromPixels(source, files.measured.network, files.fit)
         tick = partial(progress, ATTACK_STEP)
         attack = stack.enter_context(open_attack(options.occlusion, files, options.seed, tick=tick))

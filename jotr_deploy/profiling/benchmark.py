@@ -52,6 +52,7 @@ def bench(
     *,
     batches: Sequence[int] = (1, 4, 16),
     threads: int | None = None,
+    tf32: bool = False,
     device: str = "auto",
     seconds: float = 30.0,
     source: Path | None = None,
@@ -66,6 +67,7 @@ def bench(
         bundle: opened.
         batches: people in one call of the network.
         threads: width of the engines, PyTorch included; None leaves each engine's default.
+        tf32: let ONNX Runtime and PyTorch round float32 products to TF32 on CUDA.
         device: "auto", "cpu" or "cuda".
         seconds: about how long to measure, at most twice that; warm-up and cold starts come on top.
         source: a picture in place of the one in this package.
@@ -82,9 +84,9 @@ def bench(
     with ExitStack() as stack:
         finders = PeopleNetworks()
         if keypoints is None and bundle.has("detector"):
-            finders = stack.enter_context(open_people_networks(bundle, device=device, threads=threads))
+            finders = stack.enter_context(open_people_networks(bundle, device=device, threads=threads, tf32=tf32))
         scene = stack.enter_context(open_scene(source, keypoints, bundle.manifest.model, finders))
-        opened = stack.enter_context(open_networks(bundle, device, threads, eager))
+        opened = stack.enter_context(open_networks(bundle, device, threads, eager, tf32))
         faces = read_faces(bundle) if "vertices" in opened.first.outputs else None
         fitter = None if fit is None else stack.enter_context(open_fitter(bundle, fit, device, threads))
         frame, notes = frame_job(scene, opened.first, faces, fitter), [*opened.notes, *scene.notes]
@@ -105,7 +107,7 @@ def bench(
         stages=_stage_results(frame, by_key),
         notes=tuple(notes),
         warnings=tuple(_warnings(found)),
-        environment=environment(threads, any(network.device == "cuda" for network in opened.networks), load),
+        environment=environment(threads, any(network.device == "cuda" for network in opened.networks), load, tf32),
     )
 
 

@@ -72,6 +72,7 @@ class Model:
         file: str | None = None,
         device: str = "auto",
         threads: int | None = None,
+        tf32: bool = False,
         people: PeopleBy = "auto",
         spans: Spans | None = None,
         align: bool | None = None,
@@ -89,10 +90,10 @@ class Model:
             )
         self.align = fit is None and (bundle.manifest.align if align is None else align)
         self.camera = camera or CameraChoice()
-        self._file, self._device, self._threads = file, device, threads
+        self._file, self._device, self._threads, self._tf32 = file, device, threads, tf32
         self._crop_factor = bundle.manifest.model.crop_factor
         with ExitStack() as stack:
-            session = open_session(bundle.file("mesh", file), device=device, threads=threads)
+            session = open_session(bundle.file("mesh", file), device=device, threads=threads, tf32=tf32)
             self.mesh = MeshNetwork(stack.enter_context(session))
             if self.mesh.crop_side != bundle.manifest.model.crop_side:
                 raise BundleError(
@@ -332,7 +333,7 @@ class Model:
         """The networks of these files, each opened when first used."""
         for file in files:
             if file.path not in self._networks:
-                network = self._open.enter_context(file.open(self._device, self._threads))
+                network = self._open.enter_context(file.open(self._device, self._threads, self._tf32))
                 self._networks[file.path] = file, network
         return PeopleNetworks.of(self._networks[file.path][1] for file in files)
 

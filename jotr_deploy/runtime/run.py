@@ -63,6 +63,7 @@ class RunOptions(Wanted):
     file: str | None = None  # mesh file of the bundle; None is the first
     device: str = "auto"
     threads: int | None = None
+    tf32: bool = False  # on CUDA in ONNX Runtime
     write: bool = True  # results; without it frames are processed and discarded
 
 
@@ -108,8 +109,8 @@ def run(
             output = new_results_folder(stem) if output is None else output
             _spare_what_is_read(output, stem, source, source_name, options)
         model = stack.enter_context(
-            Model(bundle, file=options.file, device=options.device, threads=options.threads, people=options.people,
-                  spans=spans, align=options.align, camera=options.camera, fit=fit)
+            Model(bundle, file=options.file, device=options.device, threads=options.threads, tf32=options.tf32,
+                  people=options.people, spans=spans, align=options.align, camera=options.camera, fit=fit)
         )  # fmt: skip
         if model.fitter is not None:
             summary.fit = FitOutcome(model.fitter.preset, model.fitter.files_used)

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from jotr_deploy.errors import JotrDeployError, choice
-from jotr_deploy.support.choices import DEVICES, FITS, PROTOCOLS, listed
+from jotr_deploy.support.choices import DEVICES, FITS, PROTOCOLS, TF32, listed
 from jotr_deploy.verbs.terminal import bar, console, done, errors, needs, print_json
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def evaluate(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads for scenes and network; one per core by default.")
     ] = None,
+    tf32: Annotated[bool, typer.Option("--tf32", help=TF32)] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Measure a bundle against ground truth: held-out synthetic scenes, or a data set."""
@@ -89,7 +90,7 @@ def evaluate(
         result = api.evaluate(
             bundle, protocol=protocol, root=root, h36m_regressor=h36m_regressor, smpl=smpl, seed=seed, scenes=scenes,
             file=file, drift=drift, pixels=pixels, occlusion=attack, align=align, fit=fit,
-            visible_joints=visible_joints, device=device, threads=threads, progress=progress,
+            visible_joints=visible_joints, device=device, threads=threads, tf32=tf32, progress=progress,
         )  # fmt: skip
     if isinstance(result, SetEvaluation):
         of_a_set = {"--root": root, "--h36m-regressor": h36m_regressor, "--smpl": smpl}
@@ -99,6 +100,7 @@ def evaluate(
     same += " --align" if align else ""
     same += f" --fit {fit}" if fit else ""
     same += " --visible-joints" if visible_joints else ""
+    same += " --tf32" if tf32 else ""
     if as_json:
         print_json(result.as_dict())
         return

@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from jotr_deploy.errors import JotrDeployError, choice
 from jotr_deploy.support.aliases import FrameProgress
-from jotr_deploy.support.choices import DEVICES, FITS, listed
+from jotr_deploy.support.choices import DEVICES, FITS, TF32, listed
 from jotr_deploy.verbs.terminal import bar, console, count, done, errors, needs, print_json
 
 if TYPE_CHECKING:
@@ -122,6 +122,7 @@ def run(
     file: Annotated[str | None, typer.Option(help="Network file of the bundle; mesh.onnx by default.")] = None,
     device: Annotated[str, typer.Option(help=f"{listed(DEVICES)}.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU cores for the network; all by default.")] = None,
+    tf32: Annotated[bool, typer.Option("--tf32", help=TF32)] = False,
     strict: Annotated[
         bool,
         typer.Option("--strict", help="Exit with 3 (results are written) if anything was skipped, unused or left out."),
@@ -169,7 +170,7 @@ def run(
         glb=glb, coco=coco, keypoints=keypoints, boxes=boxes, skeleton=skeleton, joints_in=cast(JointsIn, joints_in),
         people=cast(PeopleBy, people), every=every, roi_px=_region(roi), max_people=max_people,
         smooth=cast(Mode, smooth), keep_going=keep_going, overlap=overlap, file=file, device=device, threads=threads,
-        write=written, align=align, camera=choose_camera(camera, fov, focal), save_fit=save_fit,
+        tf32=tf32, write=written, align=align, camera=choose_camera(camera, fov, focal), save_fit=save_fit,
     )  # fmt: skip
     spans = Spans()
     opened = open_bundle(bundle)

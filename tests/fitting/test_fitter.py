@@ -152,7 +152,7 @@ def test_joints_that_are_masked_do_not_count(bundle: Bundle, opened: BundleFitte
 def test_features_that_are_no_numbers_are_refused(bundle: Bundle, opened: BundleFitter) -> None:
     start, maps = people_of(bundle, toy_scene.people(2)), true_maps(2)
     maps[1, 3, 5, 7] = np.nan
-    with pytest.raises(FitError, match="features.onnx: gives features of NaN or infinity"):
+    with pytest.raises(FitError, match=r"features\.onnx: gives features of NaN or infinity"):
         showing(opened, maps)(crops_of(start), start)
 
 

@@ -60,6 +60,7 @@ class SetOptions:
     align: bool = False  # align people to the joints given before measuring
     fit: str | None = None  # preset of a fit before measuring
     visible_joints: bool = False  # also errors over the visible joints, and PCKh
+    tf32: bool = False  # on CUDA in ONNX Runtime
 
 
 def evaluate_set(
@@ -90,7 +91,16 @@ def evaluate_set(
     bodies = TrueBodies(options.smpl, {person.fit.gender for person in people if person.fit})
     with ExitStack() as stack:
         files = stack.enter_context(
-            open_files(bundle, options.file, options.drift, options.device, options.threads, options.align, options.fit)
+            open_files(
+                bundle,
+                options.file,
+                options.drift,
+                options.device,
+                options.threads,
+                options.align,
+                options.fit,
+                options.tf32,
+            )
         )
         tick = partial(progress, ATTACK_STEP)
         attack = stack.enter_context(open_attack(options.occlusion, files, options.seed, evaluated, tick))

@@ -32,9 +32,11 @@ class NetworkFile:
     sha256: str
     recipe: Mapping[str, Any]
 
-    def open(self, device: str = "auto", threads: int | None = None) -> AbstractContextManager[Detector | PoseNetwork]:
+    def open(
+        self, device: str = "auto", threads: int | None = None, tf32: bool = False
+    ) -> AbstractContextManager[Detector | PoseNetwork]:
         """Open the network; `open_network` with these files."""
-        return open_network(self.role, self.path, self.recipe, device, threads)
+        return open_network(self.role, self.path, self.recipe, device, threads, tf32)
 
 
 @dataclass(frozen=True)
@@ -142,20 +144,29 @@ def _networks_of(fetched: FetchedPeople) -> list[NetworkFile]:
 
 @contextmanager
 def open_network(
-    role: Role, path: Path, recipe: Mapping[str, Any], device: str = "auto", threads: int | None = None
+    role: Role,
+    path: Path,
+    recipe: Mapping[str, Any],
+    device: str = "auto",
+    threads: int | None = None,
+    tf32: bool = False,
 ) -> Iterator[Detector | PoseNetwork]:
     """Open the network of a file in its format; its session ends with the block.
 
     Raises:
         BundleError, SessionError: the file or the recipe cannot be used.
     """
-    with open_session(path, device=device, threads=threads) as session:
+    with open_session(path, device=device, threads=threads, tf32=tf32) as session:
         yield (open_detector if role == "detector" else open_pose_network)(session, recipe)
 
 
 @contextmanager
 def open_people_networks(
-    bundle: Bundle, roles: Sequence[Role] = ROLES, device: str = "auto", threads: int | None = None
+    bundle: Bundle,
+    roles: Sequence[Role] = ROLES,
+    device: str = "auto",
+    threads: int | None = None,
+    tf32: bool = False,
 ) -> Iterator[PeopleNetworks]:
     """Open the bundle's own networks, as far as it has them; their sessions end with the block.
 
@@ -164,4 +175,4 @@ def open_people_networks(
     """
     with ExitStack() as stack:
         files = own_networks(bundle, roles, device)
-        yield PeopleNetworks.of([stack.enter_context(file.open(device, threads)) for file in files])
+        yield PeopleNetworks.of([stack.enter_context(file.open(device, threads, tf32)) for file in files])

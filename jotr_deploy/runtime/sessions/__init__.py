@@ -18,7 +18,9 @@ _TO_ONNX = "export it to ONNX with the project that it is from, and give that fi
 _BACKENDS = {".onnx": ("onnxruntime", "openvino"), ".engine": ("tensorrt",), ".plan": ("tensorrt",)}
 
 
-def open_session(path: Path, backend: str = "auto", device: str = "auto", threads: int | None = None) -> Session:
+def open_session(
+    path: Path, backend: str = "auto", device: str = "auto", threads: int | None = None, tf32: bool = False
+) -> Session:
     """Load a network.
 
     Args:
@@ -27,6 +29,7 @@ def open_session(path: Path, backend: str = "auto", device: str = "auto", thread
             `bench --choose` found faster here, or ONNX Runtime without a measurement.
         device: "auto" (CUDA if the engine supports it), "cpu" or "cuda".
         threads: number of CPU threads of the session; by default all cores.
+        tf32: let ONNX Runtime round float32 products to TF32 on CUDA. An engine does what it was built for.
 
     Raises:
         SessionError: unknown format, or the engine refuses the file.
@@ -47,10 +50,10 @@ def open_session(path: Path, backend: str = "auto", device: str = "auto", thread
         from jotr_deploy.runtime.sessions.openvino import OpenVINOSession
 
         return OpenVINOSession(path, device, threads)
-    return _in_onnxruntime(path, device, threads)
+    return _in_onnxruntime(path, device, threads, tf32)
 
 
-def _in_onnxruntime(path: Path, device: str, threads: int | None) -> Session:
+def _in_onnxruntime(path: Path, device: str, threads: int | None, tf32: bool) -> Session:
     """Open on a GPU with our own buffers and graphs if the file's shapes allow it, else with plain calls."""
     from jotr_deploy.runtime.sessions.gpu_presence import warn_of_unused_gpu, why_not_cuda
     from jotr_deploy.runtime.sessions.onnxruntime import CUDA, OnnxRuntimeSession, onnxruntime
@@ -60,10 +63,10 @@ def _in_onnxruntime(path: Path, device: str, threads: int | None) -> Session:
         from jotr_deploy.runtime.sessions.onnxruntime_cuda import OnnxRuntimeCudaSession
 
         try:
-            return OnnxRuntimeCudaSession(path, threads=threads)
+            return OnnxRuntimeCudaSession(path, threads=threads, tf32=tf32)
         except SessionError as error:
             logging.getLogger("jotr_deploy").info("%s: plain ONNX Runtime calls: %s", path.name, error.cause)
-    session = OnnxRuntimeSession(path, device, threads)
+    session = OnnxRuntimeSession(path, device, threads, tf32)
     if device == "auto" and session.device == "cpu":
         warn_of_unused_gpu(reason or "ONNX Runtime could not use CUDA")
     return session

@@ -12,6 +12,7 @@ import numpy as np
 
 from jotr_deploy.errors import SessionError
 from jotr_deploy.runtime.sessions import cuda
+from jotr_deploy.runtime.sessions.capture_lock import CAPTURES
 from jotr_deploy.runtime.sessions.cuda_session import BATCH, Addresses, CudaSession, Launch
 from jotr_deploy.runtime.sessions.session import TensorSpec
 from jotr_deploy.runtime.sessions.tensorrt_engine import (
@@ -64,7 +65,7 @@ class TensorRTSession(CudaSession):
         self.path = path
         self._trt: ModuleType = tensorrt()
         cuda.require_primary_context()
-        with ExitStack() as stack:
+        with CAPTURES.allocating(), ExitStack() as stack:
             self._resources = stack
             self._shared = stack.enter_context(shared_engine(path, built_with))
             self._stream = self._own(cuda.Stream())
@@ -85,14 +86,16 @@ class TensorRTSession(CudaSession):
         accepted, times = self._accept(feeds), self.times
         rows = self._rows_in_one_call(accepted)
         profiler = _profiler(self._trt)
-        execution = self._new_execution()
+        with CAPTURES.allocating():
+            execution = self._new_execution()
 
         def launch(batch: int, addresses: Addresses) -> None:
-            execution.bind(self._shapes(batch), addresses)
-            execution.execute(self._stream)  # setup work of the first call is not a layer
-            self._stream.synchronize()
-            execution.profile(profiler)
-            execution.execute(self._stream)
+            with CAPTURES.allocating():
+                execution.bind(self._shapes(batch), addresses)
+                execution.execute(self._stream)  # setup work of the first call is not a layer
+                self._stream.synchronize()
+                execution.profile(profiler)
+                execution.execute(self._stream)
 
         try:
             self._once(accepted, rows, fetch=False, launch=launch)

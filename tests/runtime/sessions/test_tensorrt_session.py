@@ -24,6 +24,7 @@ from jotr_deploy.config import ModelConfig
 from jotr_deploy.errors import MissingDependency, SessionError
 from jotr_deploy.plugins import library
 from jotr_deploy.runtime.sessions import cuda_session, open_session, tensorrt_engine
+from jotr_deploy.runtime.sessions.cuda_session import padded
 from jotr_deploy.runtime.sessions.device_array import DeviceArray
 from jotr_deploy.runtime.sessions.tensorrt import TensorRTSession, environment, mismatch
 
@@ -224,7 +225,7 @@ def filled_up(gpu: FakeCuda, given: dict[str, np.ndarray], session: TensorRTSess
     """The last call of the network ended with the last row, as often as there was room."""
     for name, value in given.items():
         last, count = gpu.seen[name], (len(value) - 1) % session.max_batch + 1
-        assert len(last) == max(count, session.min_batch)
+        assert len(last) == padded(count, session.min_batch, session.max_batch)
         np.testing.assert_array_equal(last[:count], value[-count:])
         np.testing.assert_array_equal(last[count:], np.repeat(value[-1:], len(last) - count, 0))
 
