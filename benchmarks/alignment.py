@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jotr_deploy.api import load
 from jotr_deploy.datasets.synthetic.scene import draw_scene
 from jotr_deploy.datasets.synthetic.scene_crops import picture
 from jotr_deploy.evaluation.held_out_scenes import HeldOut, held_out
@@ -31,7 +32,7 @@ from jotr_deploy.people import People
 from jotr_deploy.runtime.body_session import open_body
 from jotr_deploy.runtime.crops import make_crops
 from jotr_deploy.runtime.detections import Detections
-from jotr_deploy.runtime.loaded_model import Model, load
+from jotr_deploy.runtime.loaded_model import Model
 from jotr_deploy.runtime.motion.alignment.aligner import Aligner
 from jotr_deploy.skeletons import MEASURED_IN_SMPL30, to_smpl30
 from jotr_deploy.support.aliases import Array

@@ -17,9 +17,10 @@ import numpy as np
 from jotr_deploy.bundle import open_bundle
 from jotr_deploy.engines.derived_files import MESH
 from jotr_deploy.evaluation import held_out_scenes
+from jotr_deploy.evaluation.collector import Collector
 from jotr_deploy.evaluation.drift import file_drift
 from jotr_deploy.evaluation.evaluation_result import FileDrift
-from jotr_deploy.evaluation.measured_people import Collector, Samples
+from jotr_deploy.evaluation.measured_people import Samples
 from jotr_deploy.evaluation.workers import in_order
 from jotr_deploy.profiling.environment import environment, load_average
 from jotr_deploy.runtime.mesh import MeshNetwork
@@ -41,7 +42,7 @@ def measured(bundles: list[Path], seed: int, scenes: int) -> dict[tuple[Path, st
         for scene in stack.enter_context(in_order(held_out, scenes, 1)):
             chosen = np.flatnonzero(scene.counted)
             collector.add(scene.image_bgr, scene.given[chosen], scene.truth[chosen])
-        return dict(zip(keys, collector.finish(), strict=True))
+        return dict(zip(keys, (each.samples for each in collector.finish()), strict=True))
 
 
 def main() -> None:

@@ -13,11 +13,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jotr_deploy.api import build_engine, evaluate, export_bundle
+    from jotr_deploy.api import build_engine, evaluate, export_bundle, load
     from jotr_deploy.errors import JotrDeployError
     from jotr_deploy.people import People, Person
     from jotr_deploy.runtime.detections import Detections
-    from jotr_deploy.runtime.loaded_model import Model, load
+    from jotr_deploy.runtime.loaded_model import Model
 
 __all__ = [
     "Detections",
@@ -40,7 +40,7 @@ _HOMES = {
     "build_engine": "api",
     "evaluate": "api",
     "export_bundle": "api",
-    "load": "runtime.loaded_model",
+    "load": "api",
 }
 
 

@@ -5,8 +5,9 @@ Everything here is importable from `jotr_deploy` itself; the command line calls 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from jotr_deploy.errors import JotrDeployError, choice
 from jotr_deploy.support.aliases import Progress, Say
 from jotr_deploy.support.choices import (
     BACKENDS,
+    FITS,
     NETWORKS,
     PROTOCOLS,
     SAMPLINGS,
@@ -25,12 +27,79 @@ from jotr_deploy.support.choices import (
 from jotr_deploy.support.precisions import USUAL, Precision
 
 if TYPE_CHECKING:
+    from jotr_deploy.bundle import Bundle
     from jotr_deploy.engines.derived_files import Original
     from jotr_deploy.engines.verify import Difference
     from jotr_deploy.evaluation.evaluation_result import Evaluation
     from jotr_deploy.evaluation.occlusion import OcclusionOptions
     from jotr_deploy.evaluation.published.set_result import SetEvaluation
     from jotr_deploy.export.to_bundle import Exported
+    from jotr_deploy.runtime.finding.people_source import PeopleBy
+    from jotr_deploy.runtime.fitting_stage import Fitter
+    from jotr_deploy.runtime.loaded_model import Model
+
+
+def load(
+    bundle: str | Path | Bundle = "starter",
+    *,
+    file: str | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    tf32: bool = False,
+    people: PeopleBy = "auto",
+    align: bool | None = None,
+    camera: str | Path | None = None,
+    fov_deg: float | None = None,
+    focal_px: float | None = None,
+    fit: str | None = None,
+) -> Model:
+    """Load a bundle, ready for pictures and films; use it in a `with` block, or `close` it.
+
+    Args:
+        bundle: directory, or the word `starter` for the bundle inside this package.
+        file: mesh network of the bundle, such as "mesh.int8.onnx"; "mesh.onnx" by default.
+        device: "auto", "cpu" or "cuda".
+        threads: CPU cores for the networks; all by default.
+        tf32: let ONNX Runtime round float32 products to TF32 on CUDA: faster, less exact.
+        people: how people are found where neither boxes nor joints are given, as `run --people`.
+        align: align people to their joints; None leaves it to the bundle.
+        camera: camera file for all pictures, as OpenCV writes it, or "published": a camera for each person.
+        fov_deg: field of view of that camera across the longer side of the picture.
+        focal_px: focal length of that camera. Without any of the three it is read from the picture's file, or guessed.
+        fit: preset of a fit that follows the mesh network: "default", "release_natural" or "release_advocc"; see
+            docs/fitting.md. People are then not aligned, and `People.fit` says what was done.
+
+    Raises:
+        BundleError: not a bundle, damaged, or exported without a body; without features, for a fit.
+        SourceError: an invalid camera, or more than one.
+        SessionError: a network that no engine on this machine opens.
+        FitError, MissingDependency: no fit is possible.
+    """
+    if fit is not None:
+        choice("fit", fit, FITS)
+    from jotr_deploy.bundle import Bundle, open_bundle
+    from jotr_deploy.runtime.loaded_model import Model
+    from jotr_deploy.runtime.sources.scene_camera import choose_camera
+
+    opened = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle))
+    chosen = choose_camera(camera, fov_deg, focal_px)
+    return Model(
+        opened, file=file, device=device, threads=threads, tf32=tf32, people=people, align=align, camera=chosen,
+        fit=None if fit is None else fitter_of(opened, fit, device, threads),
+    )  # fmt: skip
+
+
+def fitter_of(
+    bundle: Bundle,
+    preset: str,
+    device: str = "auto",
+    threads: int | None = None,
+    told: Callable[[int, int, int], None] = lambda people, done, total: None,
+) -> Callable[[], Fitter]:
+    """What opens the fit of a bundle when a model is loaded; arguments and errors as of `PictureFitter`."""
+    from jotr_deploy.fitting.picture_fitter import PictureFitter
+
+    return partial(PictureFitter, bundle, preset, device, threads, told)
 
 
 def export_bundle(
@@ -84,6 +153,7 @@ class BuiltEngine:
     path: Path
     differences: Sequence[Difference]  # of every output from the network that it was made from
     trtexec: str | None = None  # command line that builds the same engine; None but for TensorRT
+    polygraphy: str | None = None  # command line that compares it in Polygraphy; None but for TensorRT
 
 
 def build_engine(
@@ -101,15 +171,15 @@ def build_engine(
 
     Args:
         bundle: directory, or the word "starter".
-        network: "mesh", "detector" or "pose": which of its networks the file is made from.
+        network: "mesh", "detector", "pose" or "features": which of its networks the file is made from.
         backend: engine that the file is for.
         precision: "fp32", "fp16", "bf16", or "int8" or "fp8" of a calibrated bundle; by default fp16, for
             OpenVINO bf16.
         output: leave the bundle as it is and write a copy with the new file here.
         picture: photo of people that a detector or pose network is compared on as well.
         say: see `Say`.
-        tensorrt: `batch`, `plugin`, `workspace_bytes`, `timing_cache`, `optimization_level` and `progress` of
-            `jotr_deploy.engines.tensorrt.engine.build_engine`.
+        tensorrt: `batch`, `plugin`, `portable`, `attention`, `workspace_bytes`, `timing_cache`, `optimization_level`
+            and `progress` of `jotr_deploy.engines.tensorrt.engine.build_engine`.
 
     Raises:
         BundleError, MissingDependency, SessionError: the bundle, a missing package or the device rules it out.
@@ -126,8 +196,8 @@ def build_engine(
             from jotr_deploy.engines.tensorrt.engine import build_engine as build
 
             built = build(opened, precision=precision, original=original, say=say, **tensorrt)
-            line = built.trtexec.replace(str(opened.path), str(place))
-            return BuiltEngine(place / built.engine.name, built.differences, line)
+            lines = (line.replace(str(opened.path), str(place)) for line in (built.trtexec, built.polygraphy))
+            return BuiltEngine(place / built.engine.name, built.differences, *lines)
         if tensorrt:
             raise JotrDeployError(f"{', '.join(tensorrt)}: only for TensorRT", f"leave it out for {backend}")
         if backend == "openvino":
@@ -147,6 +217,14 @@ def original_network(network: NetworkRole, picture: str | Path | None = None) ->
         if picture is not None:
             raise JotrDeployError("--try is for a detector or a pose network", "leave it out, or give --network")
         return MESH_NETWORK
+    if network == "features":
+        from jotr_deploy.calibration.derived_features import FeatureNetwork
+
+        if picture is not None:
+            raise JotrDeployError(
+                "--try is for a detector or a pose network", "leave it out; features are compared on drawn people"
+            )
+        return FeatureNetwork()
     from jotr_deploy.third_party.derived_people import PeopleNetwork
 
     return PeopleNetwork(network, _path(picture))
@@ -166,15 +244,18 @@ def evaluate(
     pixels: bool = False,
     occlusion: OcclusionOptions | None = None,
     align: bool = False,
+    fit: str | None = None,
+    visible_joints: bool = False,
     device: str = "auto",
     threads: int | None = None,
+    tf32: bool = False,
     progress: Progress = lambda step, done, total: None,
 ) -> Evaluation | SetEvaluation:
     """Measure a bundle against ground truth, of held-out synthetic scenes or of a data set, as `jotr-deploy eval`.
 
     Args:
         bundle: directory, or the word "starter".
-        protocol: "synthetic", "3dpw", "3dpw-oc", "3dpw-pc", "3dpw-crowd" or "3doh".
+        protocol: "synthetic", "3dpw", "3dpw-oc", "3dpw-pc", "3dpw-crowd", "3dpw-occ-3dnbf" or "3doh".
         root: folder of the data sets; this and the next two are for data sets only, which need all three.
         h36m_regressor: `J_regressor_h36m_correct.npy`.
         smpl: folder with the SMPL files of all genders.
@@ -185,8 +266,11 @@ def evaluate(
         pixels: also find the people with the bundle's own networks; synthetic scenes only.
         occlusion: also hide each person behind patches.
         align: align people to the given joints before measuring.
+        fit: preset of a fit of everybody before measuring; the bundle needs features.
+        visible_joints: also errors over the joints that are visible, and PCKh.
         device: "auto", "cpu" or "cuda".
         threads: CPU cores for scenes and networks; all by default.
+        tf32: let ONNX Runtime round float32 products to TF32 on CUDA.
         progress: see `Progress`.
 
     Raises:
@@ -201,9 +285,13 @@ def evaluate(
     of_scenes = {"--pixels": pixels or None, "--scenes": scenes}
     for option, value in (of_a_set if protocol == SYNTHETIC else of_scenes).items():
         if value is not None:
-            raise JotrDeployError(f"--protocol {protocol} does not use {option}", "leave one of them out")
+            raise JotrDeployError(f"--protocol {protocol} does not use {option}", ONE_OF_THEM)
+    if fit is not None and align:
+        raise JotrDeployError("--fit starts from the pose that the network gives, --align moves it", ONE_OF_THEM)
     if protocol == SYNTHETIC:
-        drawn = SyntheticOptions(seed, scenes or SCENES, file, drift, pixels, device, threads, occlusion, align)
+        drawn = SyntheticOptions(
+            seed, scenes or SCENES, file, drift, pixels, device, threads, occlusion, align, fit, visible_joints, tf32
+        )
         return evaluate_synthetic(open_bundle(Path(bundle)), drawn, progress)
     if root is None or h36m_regressor is None or smpl is None:
         option = next(option for option, value in of_a_set.items() if value is None)
@@ -211,7 +299,9 @@ def evaluate(
     from jotr_deploy.evaluation.published.protocol import SetOptions, evaluate_set
 
     files = Path(root), Path(h36m_regressor), Path(smpl)
-    options = SetOptions(protocol, *files, seed, file, drift, device, threads, occlusion, align)
+    options = SetOptions(
+        protocol, *files, seed, file, drift, device, threads, occlusion, align, fit, visible_joints, tf32
+    )
     return evaluate_set(open_bundle(Path(bundle)), options, progress)
 
 
@@ -219,6 +309,7 @@ def _path(name: str | Path | None) -> Path | None:
     return None if name is None else Path(name)
 
 
+ONE_OF_THEM = "leave one of them out"
 _WHERE = {
     "--root": "give the folder that holds the data sets, laid out as in docs/datasets.md",
     "--h36m-regressor": "give the published J_regressor_h36m_correct.npy, (17, 6890)",

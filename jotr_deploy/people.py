@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, overload
@@ -34,6 +36,75 @@ LATER = frozenset({"aligned", "joint_error"})
 
 
 @dataclass(frozen=True, eq=False)
+class PersonFit:
+    """What a fit did with one person; see `PeopleFit`."""
+
+    tried: bool
+    outside: bool
+    accepted: bool
+    mirrored: bool
+    warm: bool
+    energy_before: float
+    energy_after: float
+    terms_before: dict[str, float]
+    terms_after: dict[str, float]
+    occlusion: Array  # (S, S) bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same for JSON: None for NaN, and the map as the base64 text of its bits, row by row."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "occlusion"}
+        bits = base64.b64encode(np.packbits(self.occlusion).tobytes()).decode("ascii")
+        return {**_finite(values), "occlusion": {"size": list(self.occlusion.shape), "bits": bits}}
+
+
+@dataclass(frozen=True, eq=False)
+class PeopleFit:
+    """What a fit did with each of N people (docs/fitting.md); parallel arrays, of rank as below also for N = 0."""
+
+    tried: Array  # (N,) bool; the others have no cell of their crop in the picture, or are not before the camera
+    outside: Array  # (N,) bool, no cell of the crop lies in the picture
+    accepted: Array  # (N,) bool, the fit lowered the energy; the others are as the mesh stage gave them, to the bit
+    mirrored: Array  # (N,) bool, it did so from the start mirrored in depth
+    warm: Array  # (N,) bool, it did so from the pose and place of the frame before
+    energy_before: Array  # (N,) float64, NaN of those not tried, as the next three
+    energy_after: Array  # (N,) of the person returned
+    terms_before: dict[str, Array]  # (N,) each, without its weight
+    terms_after: dict[str, Array]
+    occlusion: Array  # (N, S, S) bool, cells of the crop where something hides the body
+
+    def __len__(self) -> int:
+        return len(self.tried)
+
+    @overload
+    def __getitem__(self, index: int | np.integer[Any]) -> PersonFit: ...
+    @overload
+    def __getitem__(self, index: slice | Array | Sequence[int] | Sequence[bool]) -> PeopleFit: ...
+    def __getitem__(self, index: Any) -> PersonFit | PeopleFit:
+        """One person's fit or those of several, as `People` selects them."""
+        one = is_number(index)
+        chosen = index if one else several(index)
+
+        def of(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {name: of(each) for name, each in value.items()}
+            return scalar(value[chosen]) if one else value[chosen]
+
+        values = (of(getattr(self, f.name)) for f in fields(self))
+        return PersonFit(*values) if one else PeopleFit(*values)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[PeopleFit]) -> PeopleFit:
+        """Fits of several results, in order; at least one."""
+
+        def joined(values: list[Any]) -> Any:
+            if isinstance(values[0], dict):
+                return {name: joined([each[name] for each in values]) for name in values[0]}
+            return np.concatenate(values)
+
+        return cls(*(joined([getattr(part, f.name) for part in parts]) for f in fields(cls)))
+
+
+@dataclass(frozen=True, eq=False)
 class People:
     """Every person recovered in one frame: parallel arrays over N people.
 
@@ -60,6 +131,7 @@ class People:
     # (N, 2) mean distance between measured and given joints, as recovered and after alignment, as a fraction of the
     # crop's side; 0 where it was not measured
     joint_error: Array = None  # type: ignore[assignment]
+    fit: PeopleFit | None = None  # of the same people; None where no fit was asked for
 
     def __post_init__(self) -> None:
         count = len(self.boxes_px)
@@ -70,18 +142,26 @@ class People:
             if array.shape != (count, *shape):
                 raise ValueError(f"People.{name} is {array.shape}, expected {(count, *shape)}")
             object.__setattr__(self, name, array)
+        if self.fit is not None and len(self.fit) != count:
+            raise ValueError(f"People.fit is of {len(self.fit)} people, expected {count}")
 
     @classmethod
     def none(cls) -> People:
         """No people: every array keeps its rank, with N = 0."""
-        return cls(**{name: np.zeros((0, *shape), dtype) for name, (shape, dtype) in LAYOUT.items()})
+        nothing: dict[str, Any] = {name: np.zeros((0, *shape), dtype) for name, (shape, dtype) in LAYOUT.items()}
+        return cls(**nothing)
 
     @classmethod
     def concatenate(cls, parts: Sequence[People]) -> People:
-        """All people of several results, in order; an empty sequence gives no people."""
+        """All people of several results, in order; an empty sequence gives no people.
+
+        Their fits are kept if all of them have one.
+        """
         if not parts:
             return cls.none()
-        return cls(**{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)})
+        fits = [part.fit for part in parts if part.fit is not None]
+        fit = PeopleFit.concatenate(fits) if len(fits) == len(parts) else None
+        return cls(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in LAYOUT}, fit=fit)
 
     def __len__(self) -> int:
         return len(self.boxes_px)
@@ -100,9 +180,9 @@ class People:
             IndexError: an index beyond the last person, or a mask of another length.
         """
         if is_number(index):
-            return Person(*(scalar(getattr(self, f.name)[index]) for f in fields(self)))
+            return Person(*(scalar(taken(getattr(self, f.name), index)) for f in fields(self)))
         chosen = several(index)
-        return People(**{f.name: getattr(self, f.name)[chosen] for f in fields(self)})
+        return People(**{f.name: taken(getattr(self, f.name), chosen) for f in fields(self)})
 
     @property
     def vertices_camera_m(self) -> Array:
@@ -135,6 +215,7 @@ class Person:
     vertices_m: Array  # (6890, 3) mesh, relative to the pelvis
     aligned: bool  # moved onto the given joints
     joint_error: Array  # (2,) mean distance from the given joints, as a fraction of the crop's side: before and after
+    fit: PersonFit | None = None  # None where no fit was asked for
 
     @property
     def vertices_camera_m(self) -> Array:
@@ -166,6 +247,17 @@ def several(index: Any) -> slice | Array:
     return chosen if len(chosen) else chosen.astype(np.int64)
 
 
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    return value if math.isfinite(value) else None
+
+
+def taken(value: Any, index: Any) -> Any:
+    """Value at an index; None where there is none."""
+    return None if value is None else value[index]
+
+
 def scalar(value: Any) -> Any:
     """A row unchanged, a single number as a Python scalar."""
-    return value.item() if np.ndim(value) == 0 else value
+    return value.item() if isinstance(value, (np.generic, np.ndarray)) and value.ndim == 0 else value

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from jotr_deploy.datasets.published import human36m
+from jotr_deploy.datasets.published import human36m, three_dpw
 from jotr_deploy.skeletons import H36M17, SKELETONS
 
 WIDTH, HEIGHT = SIZE_PX = (120, 100)
@@ -114,6 +114,12 @@ KNOWN: dict[tuple[str, str], tuple[Known, ...]] = {
     ("3dpw-oc", "test"): (_3dpw(21, _PACK, 1, 55), _3dpw(22, _PACK, 2, 56)),
     ("3dpw-pc", "test"): (_3dpw(31, _BAR, 5, 50), _3dpw(32, _BAR, 5, 65, "female")),
     ("3dpw-crowd", "validation"): _CROWD,
+    ("3dpw-occ-3dnbf", "all"): tuple(
+        replace(_3dpw(number, f"{sequence}_{number % 3:02d}", 30 * number, 60), key=f"{split}/{number}")
+        for split, numbers in (("train", range(8)), ("validation", range(8, 12)), ("test", range(12, 17)))
+        for number, sequence in enumerate(three_dpw.OCC_SEQUENCES)
+        if number in numbers
+    ),
     ("3doh", "test"): (
         Known("testImages/1_color.jpg", "3DOH/images/testImages/1_color.jpg", (60, 50), 1),
         Known("testImages/2_color.jpg", "3DOH/images/testImages/2_color.jpg", (40, 50), 2),
@@ -256,6 +262,15 @@ def _write_3dpw_crowd(root: Path) -> None:
     _json(root, "3DPW/annotations/3DPW_validation_crowd_hhrnet_result.json", found)
 
 
+def _write_3dpw_occ(root: Path) -> None:
+    """Beside those who are to be read, somebody in the frame after, and somebody of another sequence."""
+    for split in ("train", "validation", "test"):
+        people = [person for person in KNOWN["3dpw-occ-3dnbf", "all"] if person.key.startswith(split)]
+        own = [replace(person, key=person.key.rpartition("/")[2]) for person in people]
+        others = _3dpw(91, own[0].sequence, own[0].frame + 1, 60), _3dpw(92, "courtyard_golfCart_00", 30, 60)
+        _3dpw_file(root, f"3DPW_latest_{split}.json", (*own, *others))
+
+
 def _3dpw_file(root: Path, file: str, people: tuple[Known, ...]) -> None:
     numbers = {image: number for number, image in enumerate(dict.fromkeys(person.image for person in people), 1)}
     images, annotations = {}, []
@@ -325,5 +340,6 @@ _WRITERS: dict[str, Callable[[Path], None]] = {
     "3dpw-oc": lambda root: _3dpw_file(root, "3DPW_oc.json", KNOWN["3dpw-oc", "test"]),
     "3dpw-pc": lambda root: _3dpw_file(root, "3DPW_pc.json", KNOWN["3dpw-pc", "test"]),
     "3dpw-crowd": _write_3dpw_crowd,
+    "3dpw-occ-3dnbf": _write_3dpw_occ,
     "3doh": _write_3doh,
 }

@@ -8,6 +8,7 @@ import json
 import re
 import runpy
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from jotr_deploy.engines.verify import UNITS
 from jotr_deploy.export.assemble import load_stand_in
 from jotr_deploy.model.checkpoint import our_name
 from jotr_deploy.model.jotr import INPUTS, JOTR, MeshOutput
-from jotr_deploy.people import People
+from jotr_deploy.people import People, PeopleFit
 from jotr_deploy.support.precisions import LIMITS, Precision
 from jotr_deploy.visual.result_files import PeopleWriter
 
@@ -202,21 +203,24 @@ def test_the_limits_are_those_of_the_code() -> None:
     rows = table("docs/bundle.md", "## Verification")
     assert {name: unit for name, *_, unit in rows} == {name: UNITS[name] for name in LIMITS[Precision.FP32]}
     for column, (precision, kind) in enumerate((("fp32", "max"), ("fp16", "mean"), ("bf16", "mean")), 1):
-        assert {row[0]: (kind, float(row[column])) for row in rows} == LIMITS[Precision(precision)]
+        written = {row[0]: ("max" if row[0] == "features" else kind, float(row[column])) for row in rows}
+        assert written == LIMITS[Precision(precision)]
 
 
 def test_the_result_file_is_described_array_by_array(tmp_path: Path) -> None:
     path = tmp_path / "nobody.npz"
     about = {"source": "", "image_size_px": (1, 1), "fps": 0.0, "labels": ["stand-in body"], "crop_side": 1}
     with PeopleWriter(path, faces=np.zeros((1, 3), np.int32), **about) as writer:  # type: ignore[arg-type]
-        writer.append(0, People.none(), "a.jpg")
+        no, terms = np.zeros(0, bool), {"features": np.zeros(0)}
+        fit = PeopleFit(no, no, no, no, no, np.zeros(0), np.zeros(0), terms, terms, np.zeros((0, 1, 1), bool))
+        writer.append(0, replace(People.none(), fit=fit), "a.jpg")
     with np.load(path) as archive:
         arrays = {name: archive[name] for name in archive.files}
     rows = table("docs/bundle.md", "### NAME.npz")
     assert {row[0] for row in rows} == set(arrays)
     for name, shape, dtype, _ in rows:
         assert arrays[name].dtype.kind == "U" if dtype == "str" else arrays[name].dtype == np.dtype(dtype), name
-        assert arrays[name].shape == shape_of(shape, {"M": 0, "F": 1, "K": 1}), name
+        assert arrays[name].shape == shape_of(shape, {"M": 0, "F": 1, "K": 1, "T": 1, "G": 1}), name
 
 
 def test_the_names_of_the_weights_are_translated_as_listed() -> None:

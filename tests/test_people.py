@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
 from jotr_deploy.geometry.camera import camera_from_box, crop_camera, project_px
-from jotr_deploy.people import LAYOUT, People, Person
+from jotr_deploy.people import LAYOUT, People, PeopleFit, Person
 from jotr_deploy.runtime.detections import Detections
 
 
@@ -184,3 +187,61 @@ def test_people_are_compared_by_who_they_are():
     assert people == people
     assert people != some(2)
     assert people[0] not in people  # every time another value
+
+
+# ── the fit of people ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def some_fit(count, seed=0):
+    rng = np.random.default_rng(seed)
+    flags = [rng.random(count) < 0.5 for _ in range(5)]
+    energies = [rng.random(count), np.where(flags[0], rng.random(count), np.nan)]
+    terms = [{name: rng.random(count) for name in ("features", "anchor")} for _ in range(2)]
+    return PeopleFit(*flags, *energies, *terms, rng.random((count, 5, 5)) < 0.3)
+
+
+def same_fit(a, b):
+    for field in fields(PeopleFit):
+        np.testing.assert_equal(getattr(a, field.name), getattr(b, field.name), err_msg=field.name)
+
+
+@pytest.mark.parametrize("index", [slice(1, 3), [], [3, 0, 0], [True, False, False, True], slice(0)])
+def test_a_fit_is_chosen_with_its_people(index):
+    people = replace(some(4), fit=some_fit(4))
+    chosen = people[index]
+    rows = np.arange(4)[index] if len(np.atleast_1d(index)) else []
+    assert len(chosen.fit) == len(chosen) == len(rows)
+    np.testing.assert_array_equal(chosen.fit.occlusion, people.fit.occlusion[rows])
+    np.testing.assert_array_equal(chosen.fit.terms_after["anchor"], people.fit.terms_after["anchor"][rows])
+
+
+def test_one_person_has_a_fit_of_plain_values():
+    people = replace(some(3), fit=some_fit(3))
+    person = people[-1]
+    assert person.fit.accepted is bool(people.fit.accepted[2])
+    assert person.fit.terms_before == {name: values[2] for name, values in people.fit.terms_before.items()}
+    np.testing.assert_array_equal(person.fit.occlusion, people.fit.occlusion[2])
+    assert some(1)[0].fit is None
+
+
+def test_a_fit_in_json():
+    fit = replace(some_fit(2), tried=np.array([True, False]), energy_after=np.array([0.5, np.nan]))
+    told = [json.loads(json.dumps(fit[k].as_dict(), allow_nan=False)) for k in range(2)]
+    assert [each["energy_after"] for each in told] == [0.5, None]
+    for k, each in enumerate(told):
+        assert each["occlusion"]["size"] == [5, 5]
+        bits = np.frombuffer(base64.b64decode(each["occlusion"]["bits"]), np.uint8)
+        np.testing.assert_array_equal(np.unpackbits(bits)[:25].reshape(5, 5), fit.occlusion[k])
+
+
+def test_fits_are_joined_where_everybody_has_one():
+    parts = [replace(some(count, count), fit=some_fit(count, count)) for count in (2, 0, 1)]
+    joined = People.concatenate(parts)
+    same_fit(joined.fit[:2], parts[0].fit)
+    same_fit(joined.fit[2:], parts[2].fit)
+    assert People.concatenate([*parts, some(1)]).fit is None
+
+
+def test_a_fit_of_other_people_is_refused():
+    with pytest.raises(ValueError, match=re.escape("People.fit is of 2 people, expected 3")):
+        replace(some(3), fit=some_fit(2))

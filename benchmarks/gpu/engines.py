@@ -41,6 +41,7 @@ from jotr_deploy.engines.verify import measure, random_crops
 from jotr_deploy.errors import BundleError, JotrDeployError, MissingDependency
 from jotr_deploy.export.assemble import load_network, load_stand_in
 from jotr_deploy.model.jotr import INPUTS, JOTR
+from jotr_deploy.profiling.eager import torch_tf32
 from jotr_deploy.profiling.environment import environment, load_average
 from jotr_deploy.runtime.sessions import cuda
 from jotr_deploy.runtime.sessions.cuda_session import CudaSession
@@ -223,11 +224,6 @@ def machine() -> dict[str, Any]:
         **asdict(environment(None, True, load_average())),
         "cuda device": asdict(cuda.device_info()),
         "cuda of torch": torch.version.cuda,
-        "tf32": {
-            "torch, matrix products": torch.backends.cuda.matmul.allow_tf32,
-            "torch, convolutions": torch.backends.cudnn.allow_tf32,
-            "ONNX Runtime and TensorRT, where fp32": "their default: on",
-        },
     }
 
 
@@ -238,6 +234,7 @@ def run(bundle: Bundle, checkpoint: Path | None, body: Path | None, rounds: int)
     rows: list[Row] = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        stack.enter_context(torch_tf32(False))
         candidates = list(torch_candidates(pytorch(bundle, checkpoint, body)))
         candidates += session_candidates(bundle, folder, stack)
         for batch in BATCHES:

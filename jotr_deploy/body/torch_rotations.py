@@ -6,6 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+_ATAN_RATIO = (
+    -0.0017539291852, 0.0107269397761, -0.0308045892633, 0.0575520942863, -0.0837731500855, 0.1094203051836,
+    -0.1426193307772, 0.1999826603881, -0.3333328364159, 0.9999999976306,
+)  # fmt: skip
+"""Minimax polynomial for the smallest relative error, highest power first."""
+
 
 def matrix_from_6d(six: Tensor) -> Tensor:
     """(..., 6), a 3x2 matrix row-major, -> (..., 3, 3): Gram-Schmidt, the results are the columns.
@@ -42,18 +48,26 @@ def axis_angle_from_matrix(matrix: Tensor) -> Tensor:
 
 
 def axis_angle_from_quaternion(quaternion: Tensor) -> Tensor:
-    """(..., 4) w x y z, near unit length -> (..., 3) radians.
+    """(..., 4) w x y z, near unit length and not zero -> (..., 3) radians.
 
-    2 atan2(s, w) is written 4 atan(s / (r + w)): one standard operator, without a branch.
+    2 atan2(s, w) is 4 atan(t), t = s / (r + w) in 0..1, and atan(t) / t a polynomial of t^2: neither a branch at zero
+    rotation nor an arc tangent, of which ONNX Runtime has no kernel for CUDA.
     """
     w, xyz = quaternion[..., :1], quaternion[..., 1:]
     flip = torch.where(w < 0, -1.0, 1.0).to(quaternion.dtype)
     w, xyz = w * flip, xyz * flip
     squared = (xyz * xyz).sum(-1, keepdim=True)
-    moved = squared > 0
-    s = torch.where(moved, squared, torch.ones_like(squared)).sqrt()
-    r = (squared + w * w).sqrt()
-    return xyz * torch.where(moved, 4 * torch.atan(s / (r + w)) / s, 2 * torch.ones_like(s))
+    reach = (squared + w * w).sqrt() + w
+    return xyz * (4 * _atan_ratio(squared / (reach * reach)) / reach)
+
+
+def _atan_ratio(square: Tensor) -> Tensor:
+    """atan(t) / t of t^2 in 0..1, within 3e-9 of it before rounding."""
+    first, second, *others = _ATAN_RATIO
+    ratio = square * first + second
+    for coefficient in others:
+        ratio = ratio * square + coefficient
+    return ratio
 
 
 def matrix_from_axis_angle(axis_angle: Tensor) -> Tensor:

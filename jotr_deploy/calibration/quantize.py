@@ -33,8 +33,10 @@ class Sites:
         return tuple(dict.fromkeys([*self.inputs.values(), *self.results]))
 
 
-def sites(model: onnx.ModelProto, blocks: Collection[str] | None = None) -> Sites:
-    """Positions of the Q/DQ pairs for these blocks, by default all.
+def sites(
+    model: onnx.ModelProto, blocks: Collection[str] | None = None, nodes: Mapping[str, Chosen] | None = None
+) -> Sites:
+    """Positions of the Q/DQ pairs for these blocks, by default all; of `nodes`, by default those of the mesh network.
 
     Raises:
         BundleError: see `placement.chosen_nodes`.
@@ -45,7 +47,7 @@ def sites(model: onnx.ModelProto, blocks: Collection[str] | None = None) -> Site
             readers.setdefault(name, []).append(node)
     inputs: dict[tuple[str, int], str] = {}
     results: dict[str, None] = {}
-    for block, chosen in chosen_nodes(model).items():
+    for block, chosen in (chosen_nodes(model) if nodes is None else nodes).items():
         if blocks is not None and block not in blocks:
             continue
         for node in chosen.weighted:
@@ -65,19 +67,25 @@ def _result(node: onnx.NodeProto, readers: Mapping[str, list[onnx.NodeProto]]) -
 
 
 def quantize(
-    model: onnx.ModelProto, largest: Mapping[str, float], blocks: Collection[str], codes: Codes = INT8
+    model: onnx.ModelProto,
+    largest: Mapping[str, float],
+    blocks: Collection[str],
+    codes: Codes = INT8,
+    nodes: Mapping[str, Chosen] | None = None,
 ) -> onnx.ModelProto:
     """Copy of a network with these blocks in eight bits; checked, and deterministic to the byte.
 
     Args:
         model: the fp32 network as `export_onnx` gives it, its weights float32.
         largest: absolute value of each of `sites(model, blocks).tensors` that the largest code stands for.
-        blocks: of `placement.chosen_nodes`.
+        blocks: of `placement.chosen_nodes`, or of `nodes`.
         codes: the 8-bit type.
+        nodes: blocks of another network than the mesh network.
     """
     quantized = onnx.ModelProto()
     quantized.CopyFrom(model)
-    _Writer(quantized.graph, sites(model, blocks), largest, codes).write(chosen_nodes(model), blocks)
+    nodes = chosen_nodes(model) if nodes is None else nodes
+    _Writer(quantized.graph, sites(model, blocks, nodes), largest, codes).write(nodes, blocks)
     onnx.checker.check_model(quantized, full_check=True)
     return quantized
 

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from jotr_deploy.bundle import Bundle, open_bundle
+from jotr_deploy.bundle import FEATURES_AGAIN, FIT_ROLES, Bundle, open_bundle
+from jotr_deploy.doctor.gpu_libraries import faults, probe
 from jotr_deploy.errors import BundleError, JotrDeployError, MissingDependency, first_line, install
+from jotr_deploy.support.nvidia_driver import nvidia_driver
 
 State = Literal["ok", "missing", "problem", "note"]
 
@@ -33,7 +35,7 @@ _EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "cpu": (("onnxruntime",), "running bundles on the CPU"),
     "openvino": (("openvino",), "the fastest engine on most CPUs"),
     "gpu": (("onnxruntime-gpu", "cuda-bindings"), "running bundles on an NVIDIA GPU"),
-    "tensorrt": (("tensorrt", "cuda-bindings"), "building and running TensorRT engines"),
+    "tensorrt": (("tensorrt", "cuda-bindings"), "building and running TensorRT engines"),  # see _FORMS
     "export": (("torch", "onnxscript"), "export"),
     "datasets": (("ijson",), "annotations of data sets"),
     "fit": (("torch",), "fits to features"),
@@ -50,6 +52,8 @@ _RIVALS = (
     ("onnxruntime", "onnxruntime-gpu"),
     (_OPENCV, "opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless"),
 )
+# Distribution -> others that are the same for another CUDA; JetPack's own TensorRT has the plain name.
+_FORMS = {"tensorrt": ("tensorrt-cu13", "tensorrt-cu12")}
 _CHECK = "check it on a photo of your own: jotr-deploy add BUNDLE --{role} FILE --try PHOTO"
 # Outcome of a network on the picture inside this package -> state and remedy.
 _OF_OUTCOME: dict[str, tuple[State, str]] = {
@@ -69,7 +73,7 @@ def examine(bundle: Path | None = None) -> list[Finding]:
 
     Nothing is changed.
     """
-    findings = [*_installation(), *_conflicts(), *_hardware(), *_licensed_assets()]
+    findings = [*_installation(), *_conflicts(), *_hardware(), *_gpu_libraries(), *_licensed_assets()]
     if bundle is not None:
         findings += _bundle(bundle)
     return findings
@@ -99,7 +103,8 @@ def _installation() -> Iterator[Finding]:
         else:
             yield Finding("installation", name, "problem", "missing", install())
     for extra, (distributions, purpose) in _EXTRAS.items():
-        versions = {name: installed_version(name) for name in distributions}
+        forms = [next(filter(installed_version, (name, *_FORMS.get(name, ()))), name) for name in distributions]
+        versions = {name: installed_version(name) for name in forms}
         if all(versions.values()):
             detail = ", ".join(f"{name} {version}" for name, version in versions.items())
             yield Finding("extras", extra, "ok", f"{detail}: {purpose}")
@@ -155,6 +160,22 @@ def _hardware() -> Iterator[Finding]:
         yield Finding("hardware", "NVIDIA GPU", "ok", line)
 
 
+def _gpu_libraries() -> Iterator[Finding]:
+    """Libraries that a GPU is used through, loaded in a process of their own; nothing where there is no GPU."""
+    if nvidia_driver() is None:
+        return
+    facts = probe()
+    found = list(faults(facts))
+    for fault in found:
+        yield Finding("GPU libraries", fault.package, "problem", fault.problem, fault.remedy)
+    for step, called in (("cudart", "CUDA runtime"), ("nvrtc", "NVRTC"), ("provider", "CUDA provider of ONNX Runtime")):
+        said = facts.get(step, {})
+        version = said.get("version") or said.get("cuda")
+        if version and not found:
+            whose = " of JetPack" if said.get("system") else ""
+            yield Finding("GPU libraries", f"{called}{whose}", "ok", f"loads; CUDA {version}")
+
+
 def _licensed_assets() -> Iterator[Finding]:
     for asset, address in _REGISTRATION.items():
         yield Finding("licensed assets", asset, "note", f"not included; register at {address}")
@@ -169,6 +190,7 @@ def _bundle(path: Path) -> Iterator[Finding]:
     yield from _files(bundle)
     yield from _mesh_network(bundle)
     yield from _people_networks(bundle)
+    yield _fit(bundle)
     for label in bundle.manifest.labels:
         yield Finding("bundle", "label", "note", label)
     for licence in bundle.manifest.licences:
@@ -185,7 +207,8 @@ def _files(bundle: Bundle) -> Iterator[Finding]:
             continue
         facts = [f"{size / 1e6:.1f} MB", entry.precision, entry.recipe.get("format"), "unchanged"]
         if entry.error_mm:
-            facts.append(f"at most {entry.error_mm.max:g} mm from PyTorch when made")
+            most = f"at most {entry.error_mm.max:g} mm from"
+            facts.append(f"fits {most} the original's" if entry.role == "features" else f"{most} PyTorch when made")
         yield Finding("bundle", entry.name, "ok", ", ".join(str(fact) for fact in facts if fact))
 
 
@@ -242,3 +265,20 @@ def _people_networks(bundle: Bundle) -> Iterator[Finding]:
                 state = "note"  # as of `add`, which takes it and says so
             words = outcome.words if file.name == bundle.entry(role).name else f"{file.name} {outcome.words}"
             yield Finding("bundle", subject, state, words, remedy.format(role=role))
+
+
+def _fit(bundle: Bundle) -> Finding:
+    """Whether a fit is possible: PyTorch is there, and the files of the bundle belong together and give numbers."""
+    from jotr_deploy.fitting.fitter import open_fitter
+
+    subject = "fit to features"
+    if not any(bundle.has(role) for role in FIT_ROLES):
+        return Finding("bundle", subject, "note", "not possible: the bundle has no features", FEATURES_AGAIN)
+    try:
+        with open_fitter(bundle, device="cpu") as fitter:
+            fitter.try_extractor()
+            return Finding("bundle", subject, "ok", f"possible: {fitter.cells} x {fitter.cells} cells, {fitter.name}")
+    except MissingDependency as error:
+        return Finding("bundle", subject, "note", f"not possible here: {error.cause}", error.remedy)
+    except JotrDeployError as error:
+        return Finding("bundle", subject, "problem", error.cause, error.remedy)

@@ -174,6 +174,7 @@ def add_model(
     """
     differences: list[Difference] = []
     source = original.entry(bundle, precision)
+    has_own_error = precision.calibrated and original.role == "mesh"  # measured by `calibrate`, on pictures
 
     def write(path: Path) -> FileEntry:
         onnx.save(model, path)
@@ -188,7 +189,7 @@ def add_model(
             backend="onnx" if backend == "onnxruntime" else backend,
             recipe=source.recipe,
             batch=source.batch or "dynamic",
-            error_mm=source.error_mm if precision.calibrated else vertices_error(differences),
+            error_mm=source.error_mm if has_own_error else vertices_error(differences),
         )
 
     return replace_file(bundle, name, write), differences

@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import ml_dtypes
 import numpy as np
@@ -168,6 +168,7 @@ def _rewrite(graph: onnx.GraphProto, typed: onnx.GraphProto, kinds: list[int], f
     """Fill `typed` with the nodes and weights of `graph`, each in its type; one cast a tensor where types meet."""
     weights = {tensor.name for tensor in graph.initializer if tensor.name in floats}
     names = {name: {FLOAT: name} for name in (*weights, *(value.name for value in graph.input))}  # own type first
+    scales = {node.input[1] for node in graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")}
     read, casts = set(), Counter[str]()
     for plain, kind in zip(graph.node, kinds, strict=True):
         node = onnx.NodeProto()
@@ -190,11 +191,16 @@ def _rewrite(graph: onnx.GraphProto, typed: onnx.GraphProto, kinds: list[int], f
             continue
         for kind, name in names[tensor.name].items():
             if name in read:
-                typed.initializer.append(tensor if kind == FLOAT else _lowered(tensor, name, kind))
+                typed.initializer.append(
+                    tensor if kind == FLOAT else _lowered(tensor, name, kind, tensor.name in scales)
+                )
 
 
-def _lowered(tensor: TensorProto, name: str, kind: int) -> TensorProto:
-    """Float32 weight rounded to the nearest number of the low type; values below its smallest become zero."""
+def _lowered(tensor: TensorProto, name: str, kind: int, positive: bool = False) -> TensorProto:
+    """Float32 weight rounded to the nearest number of the low type; values below its smallest become zero.
+
+    With `positive`, the smallest number instead: the scale of a channel that is nearly zero must not be zero.
+    """
     values = numpy_helper.to_array(tensor)
     largest = float(np.abs(values).max(initial=0))
     if not largest <= LARGEST[kind]:
@@ -202,7 +208,10 @@ def _lowered(tensor: TensorProto, name: str, kind: int) -> TensorProto:
             f"weight {tensor.name} holds {largest:g}, beyond the range of {TYPE_NAMES[kind]}",
             "use fp32" if kind == LOW_TYPES[Precision.BF16] else "use bf16 or fp32",
         )
-    low = values.astype(np.float16 if kind == LOW_TYPES[Precision.FP16] else ml_dtypes.bfloat16)
+    dtype: np.dtype[Any] = np.dtype(np.float16 if kind == LOW_TYPES[Precision.FP16] else ml_dtypes.bfloat16)
+    low = values.astype(dtype)
+    if positive:
+        low = np.maximum(low, ml_dtypes.finfo(dtype).smallest_subnormal)
     return numpy_helper.from_array(low, name)
 
 

@@ -61,7 +61,9 @@ def build_openvino(
             for_cpu(plain) if precision.calibrated else plain, low_precision=precision is not Precision.FP32
         )
     else:
-        model = in_stages(plain, [(precision, ())])
+        model = (
+            in_stages(for_cpu(plain), [("f32", ())]) if precision.calibrated else in_stages(plain, [(precision, ())])
+        )
     bundle, differences = add_model(bundle, original, name, model, precision, "openvino", say)
     return bundle, name, differences
 

@@ -30,6 +30,9 @@ UNITS = {
     "boxes": "of the box",
     "scores": "",
     "joints": "of the box",
+    "features": "1 - cosine",
+    "fit": "mm",
+    "fit, rounding": "mm",
 }
 
 # Factor by which another form of int8 may be further from fp32 than the calibrated file, plus the tolerance of float16.
@@ -136,8 +139,8 @@ def _require_finite(row: Difference, what: str) -> None:
 
 
 def vertices_error(rows: Sequence[Difference]) -> Error | None:
-    """Errors for the manifest: mean and largest distance of the vertices, two digits."""
-    vertices = [row for row in rows if row.output == "vertices"]
+    """Errors for the manifest: mean and largest distance of the vertices, fitted ones for an extractor, two digits."""
+    vertices = [row for row in rows if row.output in ("vertices", "fit")]
     if not vertices:
         return None
     mean = sum(row.mean for row in vertices) / len(vertices)

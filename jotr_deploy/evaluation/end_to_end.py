@@ -9,11 +9,13 @@ import numpy as np
 
 from jotr_deploy.bundle import Bundle
 from jotr_deploy.errors import BundleError
+from jotr_deploy.evaluation.collector import Collector
 from jotr_deploy.evaluation.error_statistics import Errors, Figures, rounded
 from jotr_deploy.evaluation.evaluation_result import Found, PixelResult
+from jotr_deploy.evaluation.fit_stage import FitStage
 from jotr_deploy.evaluation.held_out_scenes import HeldOut
 from jotr_deploy.evaluation.matching import clipped, match
-from jotr_deploy.evaluation.measured_people import Collector, Samples
+from jotr_deploy.evaluation.measured_people import Samples
 from jotr_deploy.runtime.finding.people_networks import open_people_networks
 from jotr_deploy.runtime.finding.people_source import DetectedPeople, Finder, found_by
 from jotr_deploy.runtime.mesh import MeshNetwork
@@ -24,14 +26,16 @@ HALF_VISIBLE = 0.5
 
 
 @contextmanager
-def open_people(bundle: Bundle, device: str = "auto", threads: int | None = None) -> Iterator[Finder]:
+def open_people(
+    bundle: Bundle, device: str = "auto", threads: int | None = None, tf32: bool = False
+) -> Iterator[Finder]:
     """Open the bundle's own detector and pose network as a source of people.
 
     Raises:
         BundleError: the bundle lacks one of them, or a file is not intact.
         SessionError: a file cannot be opened here, or is of an unknown format.
     """
-    with open_people_networks(bundle, device=device, threads=threads) as networks:
+    with open_people_networks(bundle, device=device, threads=threads, tf32=tf32) as networks:
         missing = "detector" if networks.detector is None else "pose network" if networks.skeleton is None else None
         if networks.detector is None or missing is not None:
             raise BundleError(
@@ -44,9 +48,9 @@ def open_people(bundle: Bundle, device: str = "auto", threads: int | None = None
 class FromPixels:
     """Collector that detects the people of every scene, matches them with the truth, and keeps those who count."""
 
-    def __init__(self, source: Finder, network: MeshNetwork) -> None:
+    def __init__(self, source: Finder, network: MeshNetwork, fit: FitStage | None = None) -> None:
         self._source = source
-        self._collector = Collector([network])
+        self._collector = Collector([network], fit=fit)
         self._detector, self._people = _Counted(), _Counted()
         self._found: list[Array] = []  # places in the list of all counted people
 
@@ -62,7 +66,15 @@ class FromPixels:
 
     def result(self, by_true_boxes: Samples) -> PixelResult:
         """Result over all scenes; `by_true_boxes` contains every counted person, in order."""
-        (samples,) = self._collector.finish()
+        (measured,) = self._collector.finish()
+        return self._result(measured.samples, by_true_boxes)
+
+    def before_fit(self, by_true_boxes: Samples) -> PixelResult | None:
+        """The same of what the network itself answers, where a fit follows it."""
+        (measured,) = self._collector.finish()
+        return self._result(measured.before_fit.samples, by_true_boxes) if measured.before_fit else None
+
+    def _result(self, samples: Samples, by_true_boxes: Samples) -> PixelResult:
         return PixelResult(
             detector=self._detector.found() if isinstance(self._source, DetectedPeople) else None,
             people=self._people.found(),

@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from jotr_deploy.evaluation.error_statistics import Errors, Figures
+from jotr_deploy.evaluation.fit_stage import FitCounts
 from jotr_deploy.evaluation.occlusion import Occlusion
+from jotr_deploy.evaluation.visible_joints import VisibleJoints
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class Protocol:
     confidence: str
     occlusion: str
     pixels: str | None
+    fit: str | None
+    visible_joints: str | None
     seed: int
     scene_count: int
 
@@ -78,6 +82,17 @@ class Drift:
 
 
 @dataclass(frozen=True)
+class BeforeFit:
+    """The start of the fit: what the network itself answers for the same people."""
+
+    errors: Errors
+    not_finite: int
+    pixels: PixelResult | None
+    drift: Drift | None
+    visible_joints: VisibleJoints | None
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Everything `eval` prints."""
 
@@ -92,6 +107,9 @@ class Evaluation:
     pixels: PixelResult | None
     drift: Drift | None
     occlusion: Occlusion | None = None
+    fit: FitCounts | None = None  # of the people of `errors`, where a fit follows the network
+    before_fit: BeforeFit | None = None
+    visible_joints: VisibleJoints | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, ready for JSON."""

@@ -13,19 +13,27 @@ from rich.table import Table
 from rich.text import Text
 
 from jotr_deploy.evaluation.error_statistics import Errors, Figures
-from jotr_deploy.evaluation.evaluation_result import Drift, Evaluation, PixelResult
+from jotr_deploy.evaluation.evaluation_result import BeforeFit, Drift, Evaluation, PixelResult
+from jotr_deploy.evaluation.fit_stage import FitCounts
 from jotr_deploy.evaluation.measured_joints import BODY_PARTS
+from jotr_deploy.evaluation.visible_joints import JointSetFigures, VisibleJoints
 
 NOTHING = "-"
 GIVEN = "true boxes, noisy joints"
 PIXELS = "pixels alone"
 
-_WORDS = ("people from", "people", "joint", "file", "network", "sequence")
+_WORDS = ("people from", "people", "joint", "file", "network", "sequence", "joints")
 
 
 def report(result: Evaluation) -> Group:
     """Everything of a result, ready to print."""
-    parts: list[RenderableType] = [_people(result), Text(), _joints(result.errors, GIVEN)]
+    parts: list[RenderableType] = [_people(result), Text()]
+    before = result.before_fit
+    if result.fit and before:
+        parts += [_fitted(result, result.fit, before), Text()]
+    if result.visible_joints:
+        parts += [visible_table(result.visible_joints, before.visible_joints if before else None), Text()]
+    parts.append(_joints(result.errors, GIVEN))
     if result.pixels:
         parts += [Text(), _joints(result.pixels.errors, PIXELS), Text(), _found(result.pixels)]
     if result.drift:
@@ -36,7 +44,7 @@ def report(result: Evaluation) -> Group:
 
 
 def _people(result: Evaluation) -> Table:
-    title = f"{result.file} on {result.device}, millimetres"
+    title = f"{result.file} on {result.device}, {'after the fit, ' if result.fit else ''}millimetres"
     table = columns_table(title, "people from", "people", "n", "MPJPE", "PA-MPJPE", "PVE")
     groups: dict[str, Mapping[str, Figures]] = {GIVEN: result.errors.people}
     if result.pixels:
@@ -45,8 +53,67 @@ def _people(result: Evaluation) -> Table:
     for source, rows in groups.items():
         table.add_section()
         for place, (people, row) in enumerate(rows.items()):
-            figures = map(number_text, (row.mpjpe_mm, row.pa_mpjpe_mm, row.pve_mm))
-            table.add_row(source if place == 0 else "", people, str(row.people), *figures)
+            table.add_row(source if place == 0 else "", people, str(row.people), *_cells(row))
+    return table
+
+
+def _fitted(result: Evaluation, counts: FitCounts, before: BeforeFit) -> Table:
+    groups = [(name, result.errors.people[name], row) for name, row in before.errors.people.items()]
+    if result.pixels and before.pixels:
+        groups.append((PIXELS, result.pixels.errors.people["all"], before.pixels.errors.people["all"]))
+    rows = [((name,), _cells(after), _cells(start)) for name, after, start in groups]
+    return side_by_side(fit_title(counts), ("people",), ("MPJPE", "PA-MPJPE", "PVE"), rows)
+
+
+def _cells(row: Figures) -> tuple[str, ...]:
+    return tuple(map(number_text, (row.mpjpe_mm, row.pa_mpjpe_mm, row.pve_mm)))
+
+
+def fit_title(counts: FitCounts) -> str:
+    """Title of a table of figures before and after a fit."""
+    return f"Before the fit and after it, mm; it changed {counts.accepted} of {counts.people} people"
+
+
+def visible_table(found: VisibleJoints, before: VisibleJoints | None) -> Table:
+    """Errors over all joints and over those that are visible."""
+    rows = []
+    for name in ("all", "visible"):
+        row: JointSetFigures = getattr(found, name)
+        start: JointSetFigures | None = getattr(before, name) if before else None
+        rows.append(
+            ((name, str(row.people), str(row.joints)), joint_set_cells(row), joint_set_cells(start) if start else None)
+        )
+    title = "Means over joints, millimetres; PCKh in percent"
+    return side_by_side(title, ("joints", "n", "in all"), ("MPJPE", "PA-MPJPE", "PCKh"), rows)
+
+
+def joint_set_cells(row: JointSetFigures) -> tuple[str, ...]:
+    """MPJPE, PA-MPJPE, and PCKh in percent."""
+    pckh = NOTHING if row.pckh is None else f"{row.pckh:.1%}".removesuffix("%")
+    return number_text(row.mpjpe_mm), number_text(row.pa_mpjpe_mm), pckh
+
+
+def side_by_side(
+    title: str,
+    labels: Sequence[str],
+    names: Sequence[str],
+    rows: Sequence[tuple[Sequence[str], Sequence[str], Sequence[str] | None]],
+) -> Table:
+    """Table of figures, each beside what it was before the fit where there is one.
+
+    Args:
+        title: of the table.
+        labels: first columns.
+        names: of the figures.
+        rows: labels, figures, and figures before the fit or None, which is then so in all rows.
+    """
+    fitted = any(before is not None for _, _, before in rows)
+    table = columns_table(
+        title, *labels, *(name for each in names for name in ((each, "fitted") if fitted else (each,)))
+    )
+    for words, after, before in rows:
+        pairs = zip(before, after, strict=True) if before else ((cell,) for cell in after)
+        table.add_row(*map(escape, words), *(cell for pair in pairs for cell in pair))
     return table
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -13,8 +13,16 @@ from jotr_deploy.errors import BodyFileError
 from jotr_deploy.skeletons import H36M14_IN_H36M17, H36M17, SMPL30, SMPL30_INDEX
 from jotr_deploy.support.aliases import Array
 
-EvaluatedJoints = Callable[[Array, Array], Array]
-"""Joints (N, 30, 3) and vertices (N, 6890, 3) of people, metres -> the 14 evaluated joints relative to their pelvis."""
+
+class EvaluatedJoints(Protocol):
+    """Function of joints (N, 30, 3) and vertices (N, 6890, 3) of people, metres -> (N, 14, 3) evaluated joints."""
+
+    def __call__(self, joints_m: Array, vertices_m: Array) -> Array:
+        """Joints relative to their pelvis."""
+
+    def placed(self, joints_m: Array, vertices_m: Array) -> Array:
+        """Joints in the frame of what is given."""
+
 
 # The 14 joints of the published evaluation, found by name in the 30-joint set.
 EVALUATED: tuple[str, ...] = tuple(H36M17[index] for index in H36M14_IN_H36M17)
@@ -34,9 +42,17 @@ BODY_PARTS: dict[str, tuple[int, ...]] = {
 }
 
 
-def by_name(joints_m: Array, vertices_m: Array) -> Array:
-    """Evaluated joints by name from the 30-joint set, already relative to its pelvis."""
-    return joints_m[:, list(EVALUATED_IN_SMPL30)]
+class ByName:
+    """Evaluated joints by name from the 30-joint set, of people relative to its pelvis."""
+
+    def __call__(self, joints_m: Array, vertices_m: Array) -> Array:
+        """(N, 14, 3)."""
+        return joints_m[:, list(EVALUATED_IN_SMPL30)]
+
+    placed = __call__
+
+
+by_name = ByName()
 
 
 @dataclass(frozen=True)
@@ -49,6 +65,15 @@ class H36MRegressor:
         """(N, 14, 3) relative to the H36M pelvis; `joints_m` is ignored."""
         joints = self.rows @ vertices_m
         return np.asarray((joints - joints[:, :1])[:, list(H36M14_IN_H36M17)])
+
+    def placed(self, joints_m: Array, vertices_m: Array) -> Array:
+        """(N, 14, 3) in the frame of the vertices; `joints_m` is ignored."""
+        return np.asarray(self.rows_14 @ vertices_m)
+
+    @property
+    def rows_14(self) -> Array:
+        """(14, 6890) the evaluated joints from vertices."""
+        return self.rows[list(H36M14_IN_H36M17)]
 
 
 _SUMS_WITHIN = 0.01

@@ -1,19 +1,15 @@
-"""Every person measured: ground truth and the predictions of networks."""
+"""Every person measured: ground truth, and the errors of a prediction."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 
 from jotr_deploy.evaluation.measured_joints import EVALUATED_IN_SMPL30, EvaluatedJoints, by_name
 from jotr_deploy.evaluation.metrics import aligned, distances_mm, mpjpe_mm
 from jotr_deploy.people import People
-from jotr_deploy.runtime.crops import Crops, make_crops
-from jotr_deploy.runtime.detections import Detections
-from jotr_deploy.runtime.mesh import MAX_BATCH, MeshNetwork
 from jotr_deploy.support.aliases import Array
 
 
@@ -78,39 +74,3 @@ class Samples:
     def finite(self) -> Array:
         """(N,) bool: every number of the joints and of the mesh is finite."""
         return np.isfinite(self.joints_m).all((1, 2)) & np.isfinite(self.vertices_mm)
-
-
-class Collector:
-    """Collector that sends people through one or several networks, batching those of several pictures."""
-
-    def __init__(self, networks: Sequence[MeshNetwork], evaluated: EvaluatedJoints = by_name) -> None:
-        self._networks = networks
-        self._evaluated = evaluated
-        self._samples: list[list[Samples]] = [[] for _ in networks]
-        self._waiting: list[tuple[Crops, Detections, Truth]] = []
-
-    def add(self, image_bgr: Array, people: Detections, truth: Truth) -> None:
-        """Add the people of one picture with square crop boxes; row n of both is the same person."""
-        crops = make_crops(image_bgr, people, self._networks[0].crop_side)
-        if sum(len(waiting) for _, waiting, _ in self._waiting) + len(people) > MAX_BATCH:
-            self._call()
-        self._waiting.append((crops, people, truth))
-
-    def finish(self) -> list[Samples]:
-        """Samples of all people added, in order, for every network."""
-        self._call()
-        return [Samples.concatenate(parts) for parts in self._samples]
-
-    def _call(self) -> None:
-        if not self._waiting:
-            return
-        crops, people, truth = (_joined(parts) for parts in zip(*self._waiting, strict=True))
-        for network, samples in zip(self._networks, self._samples, strict=True):
-            samples.append(Samples.of(network(crops, people), truth, self._evaluated))
-        self._waiting = []
-
-
-def _joined(parts: Sequence[Any]) -> Any:
-    """One dataclass of parallel arrays from several."""
-    names = [f.name for f in fields(parts[0])]
-    return type(parts[0])(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from jotr_deploy.bundle import Bundle, FileEntry
 from jotr_deploy.errors import BundleError, MissingDependency, SessionError
+from jotr_deploy.evaluation.fit_stage import FitStage, open_fit
 from jotr_deploy.people import People
 from jotr_deploy.runtime.body_session import open_body
 from jotr_deploy.runtime.crops import Crops
@@ -16,6 +18,8 @@ from jotr_deploy.runtime.mesh import MeshNetwork
 from jotr_deploy.runtime.motion.alignment.aligner import Aligner
 from jotr_deploy.runtime.sessions import Session, open_session
 from jotr_deploy.support.precisions import Precision
+
+T = TypeVar("T")
 
 
 class AlignedNetwork(MeshNetwork):
@@ -51,12 +55,17 @@ class OpenFiles:
     reference: OpenFile | None  # the fp32 file, where a drift is asked for
     compared: tuple[OpenFile, ...]  # the other files
     not_run: Mapping[str, str]  # file -> reason
+    fit: FitStage | None = None  # that follows every file
 
     @property
     def all(self) -> tuple[OpenFile, ...]:
         """All files, each once, the measured one first."""
         files = (self.measured, *((self.reference,) if self.reference else ()), *self.compared)
         return tuple({file.entry.name: file for file in files}.values())
+
+    def by_name(self, values: Sequence[T]) -> dict[str, T]:
+        """Values for `all` files by their names."""
+        return dict(zip((file.entry.name for file in self.all), values, strict=True))
 
 
 @contextmanager
@@ -67,26 +76,31 @@ def open_files(
     device: str = "auto",
     threads: int | None = None,
     align: bool = False,
+    fit: str | None = None,
+    tf32: bool = False,
 ) -> Iterator[OpenFiles]:
-    """Open the mesh file called `name`, or the first; with `every` the others too. `align` aligns people to joints.
+    """Open the mesh file called `name`, or the first; with `every` the others too. `align` aligns people to joints,
+    `fit` is the preset of a fit that follows.
 
     Raises:
         BundleError: no such file; it is missing or changed; it was exported without a body; with `every`, there is no
             fp32 file.
         SessionError, MissingDependency: the measured file, or the fp32 file, cannot be opened here.
+        JotrDeployError: no fit is possible, see `fitting.fitter.open_fitter`.
     """
     with ExitStack() as stack:
+        fitted = stack.enter_context(open_fit(bundle, fit, device, threads))
         aligner = Aligner(stack.enter_context(open_body(bundle, threads))) if align else None
 
         def opened(entry: FileEntry) -> OpenFile:
             path = bundle.file("mesh", entry.name)
-            session = stack.enter_context(open_session(path, device=device, threads=threads))
+            session = stack.enter_context(open_session(path, device=device, threads=threads, tf32=tf32))
             return OpenFile(entry, AlignedNetwork(session, aligner) if aligner else MeshNetwork(session))
 
         chosen = bundle.entry("mesh", name)
         measured = opened(chosen)
         if not every:
-            yield OpenFiles(measured, None, (), {})
+            yield OpenFiles(measured, None, (), {}, fitted)
             return
         first = _reference(bundle)
         reference = measured if first == chosen else opened(first)
@@ -104,7 +118,7 @@ def open_files(
                 compared.append(opened(entry))
             except (SessionError, MissingDependency, BundleError) as error:
                 not_run[entry.name] = error.cause
-        yield OpenFiles(measured, reference, tuple(compared), not_run)
+        yield OpenFiles(measured, reference, tuple(compared), not_run, fitted)
 
 
 def _reference(bundle: Bundle) -> FileEntry:

@@ -14,6 +14,7 @@ from jotr_deploy.evaluation.measured_joints import EvaluatedJoints, by_name
 from jotr_deploy.evaluation.mesh_files import OpenFile, OpenFiles
 from jotr_deploy.evaluation.patches import REFERENCE_SIDE, SIZES, STRIDE, PatchGrid, patch_grid
 from jotr_deploy.evaluation.textures import drawn_textures, read_textures
+from jotr_deploy.evaluation.visible_joints import VisibleJoints
 from jotr_deploy.support.aliases import Array
 
 
@@ -42,6 +43,14 @@ class OcclusionProtocol:
 
 
 @dataclass(frozen=True)
+class VisibleUnderAttack:
+    """Errors over all joints and over the visible ones, of people with a visible joint."""
+
+    clean: VisibleJoints
+    worst: VisibleJoints  # at each person's place with the largest MPJPE over the visible joints
+
+
+@dataclass(frozen=True)
 class FileUnderAttack:
     """One file under the patches of one size."""
 
@@ -58,6 +67,9 @@ class FileUnderAttack:
     map_mm: tuple[tuple[float | None, ...], ...]  # mean MPJPE over people by row and column of the place
     not_finite: int  # people with a number that is not finite in any crop, left out
     nothing_counted: int  # people without a joint that counts, left out
+    before_fit: FileUnderAttack | None = None  # the start of the fit, under its own worst patches
+    at_start_worst: Figures | None = None  # after the fit, at the worst places of its start: the paper's figures
+    visible_joints: VisibleUnderAttack | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +110,7 @@ class Occlusion:
     reference: str | None  # the fp32 file, where several are compared
     sizes: tuple[OccluderSize, ...]
     worst: tuple[WorstPlace, ...]
+    worst_before_fit: tuple[WorstPlace, ...]  # those of the starts of the fit
     skipped_textures: tuple[str, ...]
     written: tuple[str, ...] = ()
 
@@ -119,7 +132,7 @@ def prepare(
     grids = [patch_grid(size, options.stride, side) for size in options.sizes]
     made = drawn_textures(seed, side) if options.textures is None else read_textures(options.textures, seed, side)
     networks = [file.network for file in files.all]
-    return Attack(networks, side, grids, made, seed, options.keep_joints, evaluated, tick)
+    return Attack(networks, side, grids, made, seed, options.keep_joints, evaluated, tick, files.fit)
 
 
 def occlusion(attack: Attack, files: OpenFiles, options: OcclusionOptions, seed: int) -> Occlusion:
@@ -128,20 +141,37 @@ def occlusion(attack: Attack, files: OpenFiles, options: OcclusionOptions, seed:
     reference = files.reference.entry.name if files.reference else None
     sizes: list[OccluderSize] = []
     worst: list[WorstPlace] = []
+    worst_before: list[WorstPlace] = []
     for number, grid in enumerate(attack.grids):
         rows = []
         for file in files.all:
             own = attacked[file.entry.name]
             rows.append(_row(file, own, attacked[reference] if reference else None, number, grid, seed))
             worst += _places(attack, file.entry.name, own, number, grid)
+            if own.before_fit:
+                worst_before += _places(attack, file.entry.name, own.before_fit, number, grid)
         sizes.append(OccluderSize(grid.size, grid.stride, grid.side_px, grid.step_px, grid.count, tuple(rows)))
-    people, protocol = len(attack.keys), occlusion_protocol(attack, options)
-    return Occlusion(protocol, seed, people, reference, tuple(sizes), tuple(worst), attack.textures.skipped)
+    return Occlusion(
+        protocol=occlusion_protocol(attack, options),
+        seed=seed,
+        people=len(attack.keys),
+        reference=reference,
+        sizes=tuple(sizes),
+        worst=tuple(worst),
+        worst_before_fit=tuple(worst_before),
+        skipped_textures=attack.textures.skipped,
+    )
 
 
 def _row(
     file: OpenFile, own: Attacked, reference: Attacked | None, number: int, grid: PatchGrid, seed: int
 ) -> FileUnderAttack:
+    before_fit, at_start_worst = None, None
+    if own.before_fit:
+        both = _usable(own, number)[0] & _usable(own.before_fit, number)[0]
+        starts = own.before_fit.patched_mm[number][both]
+        at_start_worst = _figures(_at_worst(own.patched_mm[number][both], starts))
+        before_fit = _row(file, own.before_fit, reference and reference.before_fit, number, grid, seed)
     patched, (fine, not_finite) = own.patched_mm[number], _usable(own, number)
     clean, worst = own.clean_mm[fine], _at_worst(patched[fine], patched[fine])
     frozen, change = None, None
@@ -165,7 +195,18 @@ def _row(
         map_mm=tuple(tuple(rounded(value) for value in row) for row in rows.tolist()),
         not_finite=int(not_finite.sum()),
         nothing_counted=int((~fine & ~not_finite).sum()),
+        before_fit=before_fit,
+        at_start_worst=at_start_worst,
+        visible_joints=_visible(own, fine, number),
     )
+
+
+def _visible(own: Attacked, fine: Array, number: int) -> VisibleUnderAttack | None:
+    if not own.joints or not len(own.joints[0]):
+        return None  # not asked for, or of nobody
+    clean, worst = own.joints[0], own.joints[1 + number]
+    some = fine & worst.visible.any(1)
+    return VisibleUnderAttack(VisibleJoints.of(clean[some]), VisibleJoints.of(worst[some]))
 
 
 def _usable(own: Attacked, number: int) -> tuple[Array, Array]:
@@ -224,5 +265,5 @@ def occlusion_protocol(attack: Attack, options: OcclusionOptions) -> OcclusionPr
         if options.keep_joints
         else "withheld from the network: what hides a joint from it hides it from a pose network too",
         worst="each person's place with the largest MPJPE, each file its own; PA-MPJPE and PVE are those of that "
-        "place; means over people",
+        "place; means over people" + ("; the start of the fit at its own" if attack.fitted else ""),
     )

@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from jotr_deploy.evaluation.evaluation_table import NOTHING, columns_table, number_text, said
-from jotr_deploy.evaluation.occlusion import Occlusion
+from jotr_deploy.evaluation.evaluation_table import (
+    NOTHING,
+    columns_table,
+    joint_set_cells,
+    number_text,
+    said,
+    side_by_side,
+)
+from jotr_deploy.evaluation.occlusion import FileUnderAttack, Occlusion
 from jotr_deploy.evaluation.patches import REFERENCE_SIDE
 
 
 def occlusion_report(found: Occlusion) -> Group:
     """Everything of an attack, ready to print."""
     parts: list[RenderableType] = [_attacked(found)]
+    files = [(size.size, file) for size in found.sizes for file in size.files]
+    if any(file.before_fit for _, file in files):
+        parts += [Text(), _fitted(files)]
+    if any(file.visible_joints for _, file in files):
+        parts += [Text(), _visible(files)]
     if found.reference:
         parts += [Text(), _against(found, found.reference)]
     return Group(*parts, *_notes(found), Text(), said(found.protocol))
 
 
 def _attacked(found: Occlusion) -> Table:
+    fitted = any(file.before_fit for size in found.sizes for file in size.files)
     title = f"Under a patch of so many px of a crop of {REFERENCE_SIDE}, {found.people} people, millimetres"
+    title += ", after the fit" if fitted else ""
     columns = ("clean", "mean", "worst", "worse", "PA-MPJPE", "PVE")
     table = columns_table(title, "file", "patch", *columns)
     for size in found.sizes:
@@ -35,6 +49,33 @@ def _attacked(found: Occlusion) -> Table:
             cells = (*map(number_text, figures), worse_by, *map(number_text, at_worst))
             table.add_row(escape(file.name), str(size.size), *cells)
     return table
+
+
+def _fitted(files: Sequence[tuple[int, FileUnderAttack]]) -> Table:
+    def cells(file: FileUnderAttack) -> tuple[str, ...]:
+        figures = file.clean.mpjpe_mm, file.worst.mpjpe_mm, file.worst.pa_mpjpe_mm
+        return tuple(map(number_text, figures))
+
+    rows = [
+        ((file.name, str(size)), cells(file), cells(file.before_fit) if file.before_fit else None)
+        for size, file in files
+    ]
+    title = "Before the fit and after it, each at its own worst places, millimetres"
+    return side_by_side(title, ("file", "patch"), ("clean", "worst", "PA-MPJPE"), rows)
+
+
+def _visible(files: Sequence[tuple[int, FileUnderAttack]]) -> Table:
+    rows = []
+    for size, file in files:
+        if not file.visible_joints:
+            continue
+        start = file.before_fit.visible_joints if file.before_fit else None
+        for name in ("all", "visible"):
+            own = joint_set_cells(getattr(file.visible_joints.worst, name))
+            before = joint_set_cells(getattr(start.worst, name)) if start else None
+            rows.append(((file.name, str(size), name), own, before))
+    title = "Means over joints at the worst place for the visible ones, mm; PCKh in percent"
+    return side_by_side(title, ("file", "patch", "joints"), ("worst", "PA-MPJPE", "PCKh"), rows)
 
 
 def _against(found: Occlusion, reference: str) -> Table:

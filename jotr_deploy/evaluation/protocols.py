@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -12,17 +13,19 @@ from jotr_deploy.bundle import Bundle
 from jotr_deploy.datasets.joint_errors import DEVIATION, HIDDEN_FACTOR, NOT_FOUND
 from jotr_deploy.evaluation import held_out_scenes
 from jotr_deploy.evaluation.attack import Attack
+from jotr_deploy.evaluation.collector import Collector, Measured
 from jotr_deploy.evaluation.drift import bundle_drift
 from jotr_deploy.evaluation.end_to_end import HALF_VISIBLE, FromPixels, open_people
 from jotr_deploy.evaluation.error_statistics import MOSTLY_VISIBLE, Errors
-from jotr_deploy.evaluation.evaluation_result import Evaluation, Protocol
+from jotr_deploy.evaluation.evaluation_result import BeforeFit, Evaluation, Protocol
+from jotr_deploy.evaluation.fit_stage import fit_protocol
 from jotr_deploy.evaluation.held_out_scenes import held_out
 from jotr_deploy.evaluation.matching import LEAST_IOU
-from jotr_deploy.evaluation.measured_joints import EVALUATED
-from jotr_deploy.evaluation.measured_people import Collector, Samples
+from jotr_deploy.evaluation.measured_joints import EVALUATED, EVALUATED_IN_SMPL30
 from jotr_deploy.evaluation.mesh_files import OpenFiles, open_files
 from jotr_deploy.evaluation.occlusion import OcclusionOptions
 from jotr_deploy.evaluation.occlusion_files import finish_attack, open_attack
+from jotr_deploy.evaluation.visible_joints import TruePlaces, VisibleJoints, visible_protocol
 from jotr_deploy.evaluation.workers import in_order, worker_count
 from jotr_deploy.geometry.crop import VALID_CONFIDENCE
 from jotr_deploy.support.aliases import Progress
@@ -51,6 +54,9 @@ class SyntheticOptions:
     threads: int | None = None
     occlusion: OcclusionOptions | None = None
     align: bool = False  # align people to the joints given before measuring
+    fit: str | None = None  # preset of a fit before measuring
+    visible_joints: bool = False  # also errors over the visible joints, and PCKh
+    tf32: bool = False  # on CUDA in ONNX Runtime
 
 
 def evaluate_synthetic(
@@ -71,41 +77,70 @@ def evaluate_synthetic(
     crop_factor = bundle.manifest.model.crop_factor
     with ExitStack() as stack:
         files = stack.enter_context(
-            open_files(bundle, options.file, options.drift, options.device, options.threads, options.align)
+            open_files(
+                bundle,
+                options.file,
+                options.drift,
+                options.device,
+                options.threads,
+                options.align,
+                options.fit,
+                options.tf32,
+            )
         )
         from_pixels = None
         if options.pixels:
-            source = stack.enter_context(open_people(bundle, options.device, options.threads))
-            from_pixels = FromPixels(source, files.measured.network)
+            source = stack.enter_context(open_people(bundle, options.device, options.threads, options.tf32))
+            from_pixels = FromPixels(source, files.measured.network, files.fit)
         tick = partial(progress, ATTACK_STEP)
         attack = stack.enter_context(open_attack(options.occlusion, files, options.seed, tick=tick))
-        samples, drawn = _samples(files, from_pixels, attack, options, crop_factor, progress)
-        own = samples[files.measured.entry.name]
+        collector = Collector([file.network for file in files.all], fit=files.fit)
+        drawn = _collect(collector, from_pixels, attack, options, crop_factor, progress)
+        measured = files.by_name(collector.finish())
+        own = measured[files.measured.entry.name]
         return Evaluation(
             bundle=str(bundle.path),
             file=files.measured.entry.name,
             precision=files.measured.entry.precision or "",
             device=files.measured.device,
             labels=bundle.manifest.labels,
-            protocol=synthetic_protocol(options, crop_factor, drawn, len(own)),
-            errors=Errors.of(own),
-            not_finite=int((~own.finite).sum()),
-            pixels=from_pixels.result(own) if from_pixels else None,
-            drift=bundle_drift(files, samples, options.seed),
+            protocol=synthetic_protocol(options, crop_factor, drawn, len(own.samples)),
+            errors=Errors.of(own.samples),
+            not_finite=int((~own.samples.finite).sum()),
+            pixels=from_pixels.result(own.samples) if from_pixels else None,
+            drift=bundle_drift(files, {name: each.samples for name, each in measured.items()}, options.seed),
             occlusion=finish_attack(attack, options.occlusion, files, options.seed),
+            fit=collector.fit_counts if files.fit else None,
+            before_fit=_before_fit(files, measured, from_pixels, options),
+            visible_joints=VisibleJoints.of(own.joints) if options.visible_joints else None,
         )
 
 
-def _samples(
-    files: OpenFiles,
+def _before_fit(
+    files: OpenFiles, measured: Mapping[str, Measured], from_pixels: FromPixels | None, options: SyntheticOptions
+) -> BeforeFit | None:
+    starts = {name: each.before_fit for name, each in measured.items() if each.before_fit}
+    own = starts.get(files.measured.entry.name)
+    if own is None:
+        return None
+    return BeforeFit(
+        errors=Errors.of(own.samples),
+        not_finite=int((~own.samples.finite).sum()),
+        pixels=from_pixels.before_fit(own.samples) if from_pixels else None,
+        drift=bundle_drift(files, {name: each.samples for name, each in starts.items()}, options.seed),
+        visible_joints=VisibleJoints.of(own.joints) if options.visible_joints else None,
+    )
+
+
+def _collect(
+    collector: Collector,
     from_pixels: FromPixels | None,
     attack: Attack | None,
     options: SyntheticOptions,
     crop_factor: float,
     progress: Progress,
-) -> tuple[dict[str, Samples], int]:
-    """Samples of the people who count, by file, and the number of people drawn."""
-    collector = Collector([file.network for file in files.all])
+) -> int:
+    """Send all scenes through the collectors; returns the number of people drawn."""
     drawn, counted = 0, 0
     progress("scenes", 0, options.scenes)
     workers = worker_count(options.scenes, options.threads)
@@ -114,15 +149,18 @@ def _samples(
             chosen = np.flatnonzero(scene.counted)
             if from_pixels:
                 from_pixels.add(scene, counted)
-            collector.add(scene.image_bgr, scene.given[chosen], scene.truth[chosen])
+            people, truth, joints_px = scene.given[chosen], scene.truth[chosen], scene.joints_px[chosen]
+            evaluated_px = joints_px[:, list(EVALUATED_IN_SMPL30)] if options.visible_joints else None
+            places = TruePlaces.in_crops(evaluated_px, joints_px, people.boxes_px, truth)
+            collector.add(scene.image_bgr, people, truth, places)
             drawn, counted = drawn + len(scene.boxes_px), counted + len(chosen)
             if attack and options.occlusion and (done - 1) % options.occlusion.every == 0:
                 attack.expected = round(counted / done * options.scenes / options.occlusion.every)
                 keys = [f"{done - 1}/{person}" for person in chosen]
-                attack.add(scene.image_bgr, scene.given[chosen], scene.truth[chosen], scene.joints_px[chosen], keys)
+                attack.add(scene.image_bgr, people, truth, joints_px, keys, evaluated_px)
             if not attack:
                 progress("scenes", done, options.scenes)
-    return dict(zip((file.entry.name for file in files.all), collector.finish(), strict=True)), drawn
+    return drawn
 
 
 def synthetic_protocol(options: SyntheticOptions, crop_factor: float, drawn: int, counted: int) -> Protocol:
@@ -146,6 +184,8 @@ def synthetic_protocol(options: SyntheticOptions, crop_factor: float, drawn: int
         occlusion=f"mostly visible: at least {MOSTLY_VISIBLE:.0%} of the silhouette visible; a joint is hidden when "
         "a thing, another person or the own body is in front of it, or when it lies outside the picture",
         pixels=_PIXELS if options.pixels else None,
+        fit=fit_protocol(options.fit),
+        visible_joints=visible_protocol(options.visible_joints),
         seed=options.seed,
         scene_count=options.scenes,
     )

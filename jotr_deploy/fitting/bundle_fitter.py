@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 
 import numpy as np
@@ -24,9 +27,11 @@ from jotr_deploy.geometry.crop import PX_PER_CELL
 from jotr_deploy.people import People
 from jotr_deploy.runtime.body_session import weights_of
 from jotr_deploy.runtime.crops import Crops
+from jotr_deploy.runtime.finding.people_networks import file_for
 from jotr_deploy.runtime.motion.alignment.chain import BodyArrays
 from jotr_deploy.runtime.sessions import Session, open_session
 from jotr_deploy.support.aliases import Array
+from jotr_deploy.support.spans import Spans
 
 MAX_BATCH = 16
 """Crops in one call of the extractor at most, so that memory stays bounded."""
@@ -35,16 +40,27 @@ MAX_BATCH = 16
 class BundleFitter:
     """Fits people of the mesh stage to the features of their crops; a context manager that frees the extractor."""
 
-    def __init__(self, bundle: Bundle, options: FitOptions, device: str = "auto", threads: int | None = None) -> None:
-        """Arguments as for `fitter.open_fitter`."""
+    def __init__(
+        self,
+        bundle: Bundle,
+        options: FitOptions,
+        device: str = "auto",
+        threads: int | None = None,
+        file: str | Path | None = None,
+        backend: str = "auto",
+    ) -> None:
+        """Arguments as for `fitter.open_fitter`; a `file` may also be a path outside the bundle, run by `backend`."""
         self.options = options
         body = body_of(bundle)
         kernels = _kernels_of(bundle, body)
         features, precision = load_bank(bundle.file("bank"))
-        self._session = open_session(bundle.file("features"), device=device, threads=threads)
+        name = file_for(bundle, "features", device).name if file is None else file
+        path = name if isinstance(name, Path) else bundle.file("features", name)
+        self._session = open_session(path, backend, device, threads)
+        self.name = path.name
         try:
-            self.side, channels = _shape_of(self._session)
-            self._features = _checked(features, bundle, len(kernels), channels)
+            self.side, self.channels = _shape_of(self._session)
+            self._features = _checked(features, bundle, len(kernels), self.channels)
         except BaseException:
             self._session.close()
             raise
@@ -62,14 +78,31 @@ class BundleFitter:
         return self.side // PX_PER_CELL
 
     def seen(self, images: Array) -> Array:
-        """(N, 3, side, side) float32 RGB in 0..1 -> (N, C, cells, cells) unit vectors."""
-        parts = [
-            self._session({"image": images[start : start + MAX_BATCH]})["features"]
-            for start in range(0, len(images), MAX_BATCH)
-        ]
+        """(N, 3, side, side) float32 RGB in 0..1 -> (N, C, cells, cells) unit vectors, not checked."""
+        size = min(MAX_BATCH, getattr(self._session, "max_batch", MAX_BATCH))  # an engine's own limit
+        parts = [self._session({"image": images[at : at + size]})["features"] for at in range(0, len(images), size)]
         return np.concatenate(parts) if parts else np.zeros((0, self._features.kernels.shape[2], *[self.cells] * 2))
 
-    def __call__(self, crops: Crops, people: People, inside: Array | None = None) -> Fits:
+    def try_extractor(self) -> None:
+        """Run the extractor on one grey crop.
+
+        Raises:
+            FitError: its features are not finite, or have another shape than it says.
+        """
+        features = self.seen(np.full((1, 3, self.side, self.side), 0.5, np.float32))
+        if features.shape != (1, self.channels, self.cells, self.cells) or not np.isfinite(features).all():
+            raise FitError(f"{self._session.path}: its features are not finite, or of another size", FEATURES_AGAIN)
+
+    def __call__(
+        self,
+        crops: Crops,
+        people: People,
+        inside: Array | None = None,
+        known: Bodies | None = None,
+        told: Callable[[int, int], None] = lambda done, total: None,
+        spans: Spans | None = None,
+        seen: Array | None = None,
+    ) -> Fits:
         """Fit people, each by themselves.
 
         Args:
@@ -77,18 +110,26 @@ class BundleFitter:
                 Joints that `joints_mask` leaves out do not count.
             people: as the mesh stage gives them: each before the camera of their own crop, not aligned.
             inside: (N, cells, cells) bool, see `fitter.cells_inside`; all cells by default.
+            known: N people as in the frame before, see `bodies_of`; NaN where there was nobody.
+            told: called after every step with the steps done and all of them.
+            spans: receives the stage "features" and those of a fit, `fit.STAGES`.
+            seen: features of the crops, as the method of that name gives them, if they are known.
 
         Raises:
             FitError: the extractor gives NaN or infinity.
         """
-        with torch.no_grad():
-            joints = self._body(*_tensors(people.pose_rad, people.betas))[1]
-        start = Bodies(*_tensors(people.pose_rad, people.betas, people.translation_m - joints[:, 0].numpy()))
-        tried = np.ones(len(people), bool) if inside is None else np.asarray(inside).any((1, 2))
-        tried &= self._before_camera(start)
+        start = self.bodies_of(people.pose_rad, people.betas, people.translation_m)
+        outside = np.full(len(people), False) if inside is None else np.logical_not(inside.any((1, 2)))
+        tried = ~outside & self._before_camera(start)
         chosen = np.flatnonzero(tried)
-        result = self._fit(crops, people, start, chosen, inside)
-        return self._fits(people, tried, result)
+        result = self._fit(crops, people, start, chosen, inside, known, told, spans, seen)
+        return self._fits(people, tried, outside, result)
+
+    def bodies_of(self, pose_rad: Array, betas: Array, translation_m: Array) -> Bodies:
+        """People of (N, 24, 3) poses and (N, 10) shapes whose pelvis is at (N, 3) in the camera of their crop."""
+        with torch.no_grad():
+            joints = self._body(*_tensors(pose_rad, betas))[1]
+        return Bodies(*_tensors(pose_rad, betas, translation_m - joints[:, 0].numpy()))
 
     def _before_camera(self, start: Bodies) -> Array:
         """(N,) bool; a start of numbers that are not finite is not before it either."""
@@ -98,17 +139,34 @@ class BundleFitter:
             finite = torch.stack([torch.isfinite(each).flatten(1).all(1) for each in (start.pose_rad, start.betas)])
         return np.asarray((finite.all(0) & (nearest >= NEAREST_M)).numpy())
 
-    def _fit(self, crops: Crops, people: People, start: Bodies, chosen: Array, inside: Array | None) -> FitResult:
+    def _fit(
+        self,
+        crops: Crops,
+        people: People,
+        start: Bodies,
+        chosen: Array,
+        inside: Array | None,
+        known: Bodies | None,
+        told: Callable[[int, int], None],
+        spans: Spans | None,
+        seen: Array | None,
+    ) -> FitResult:
         confidence = np.clip(people.keypoints_px[..., 2:], 0, 1) * crops.joints_mask[..., None]
         joints = np.concatenate([crops.joints, confidence], -1)[chosen]
-        seen = self.seen(np.asarray(crops.image)[chosen])
+        with nullcontext() if spans is None else spans("features"):
+            shown = self.seen(np.asarray(crops.image)[chosen]) if seen is None else seen[chosen]
+        if not np.isfinite(shown).all():
+            raise FitError(f"{self._session.path}: gives features of NaN or infinity", FEATURES_AGAIN)
         index = torch.from_numpy(chosen)
-        own = Bodies(*(each[index].to(self.device) for each in (start.pose_rad, start.betas, start.translation_m)))
+        own, before = start[index].to(self.device), None if known is None else known[index].to(self.device)
         cells = None if inside is None else torch.from_numpy(np.asarray(inside)[chosen]).to(self.device)
-        given, map_ = (torch.from_numpy(np.asarray(each, np.float32)).to(self.device) for each in (joints, seen))
-        return fit(map_, own, self._volume, self._features, self.options, joints=given, inside=cells)
+        given, map_ = (torch.from_numpy(np.asarray(each, np.float32)).to(self.device) for each in (joints, shown))
+        return fit(
+            map_, own, self._volume, self._features, self.options, joints=given, inside=cells, known=before,
+            told=told, spans=spans,
+        )  # fmt: skip
 
-    def _fits(self, people: People, tried: Array, result: FitResult) -> Fits:
+    def _fits(self, people: People, tried: Array, outside: Array, result: FitResult) -> Fits:
         def spread(values: torch.Tensor, empty: float | bool) -> Array:
             array = values.detach().cpu().numpy()
             out = np.full((len(people), *array.shape[1:]), empty, array.dtype)
@@ -119,8 +177,10 @@ class BundleFitter:
         return Fits(
             people=self._moved(people, np.flatnonzero(accepted), result),
             tried=tried,
+            outside=outside,
             accepted=accepted,
             mirrored=spread(result.mirrored, False),
+            warm=spread(result.warm, False),
             energy_before=spread(result.energy_before, np.nan),
             energy_after=spread(result.energy_after, np.nan),
             terms_before={name: spread(value, np.nan) for name, value in result.terms_before.items()},

@@ -14,7 +14,7 @@ from jotr_deploy.fitting.objectives import cell_loss, hidden
 from jotr_deploy.fitting.options import FitOptions, Weights
 from jotr_deploy.fitting.orientation_bins import von_mises_weights, window_weights, yz_means
 from jotr_deploy.fitting.rays import GridCamera
-from jotr_deploy.fitting.rendering import at_slots, slot_weights, unit
+from jotr_deploy.fitting.rendering import blended, slot_weights, unit
 from jotr_deploy.fitting.volume import BodyVolume, Posed
 from jotr_deploy.skeletons import MEASURED_IN_SMPL30, SMPL30
 
@@ -80,11 +80,10 @@ class Scene:
         seen = self.seen.flatten(0, 1)[selection.people * self.camera.cells + selection.cells]
         if options.rendering == "expected":
             expected = (bins[..., None] * self.features.kernels).sum(2).flatten(0, 1)
-            rendered = (drawn[..., None] * at_slots(expected, selection)).sum(1)
-            return Rendered(selection, (unit(rendered) * seen).sum(-1))
-        table = self.features.kernels.flatten(1)[selection.kernels % self.volume.count]  # (n, M, O * C)
-        maps = (drawn[..., None] * table).sum(1).unflatten(-1, self.features.kernels.shape[1:])
-        share = (drawn[..., None] * at_slots(bins.flatten(0, 1), selection)).sum(1).softmax(-1)
+            return Rendered(selection, (unit(blended(drawn, expected, selection)) * seen).sum(-1))
+        everybody = self.features.kernels.flatten(1).repeat(len(translation_m), 1)  # (B * K, O * C)
+        maps = blended(drawn, everybody, selection).unflatten(-1, self.features.kernels.shape[1:])
+        share = blended(drawn, bins.flatten(0, 1), selection).softmax(-1)
         return Rendered(selection, (share * (unit(maps) * seen[:, None]).sum(-1)).sum(-1))
 
     def _bins(self, limb_directions: Tensor) -> Tensor:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
@@ -19,10 +21,14 @@ from jotr_deploy.fitting.latent import latent_of
 from jotr_deploy.fitting.options import FitOptions, Stage
 from jotr_deploy.fitting.rays import GridCamera
 from jotr_deploy.fitting.volume import BodyVolume
+from jotr_deploy.support.spans import Spans
 
 BETAS = (0.9, 0.99)
 MEMORY_BYTES = 1 << 30
 NEAREST_M = 0.1
+RENDER, BACKWARD = "render", "backward"
+STAGES = (RENDER, BACKWARD)
+"""Stages of a step, as `Spans` has them; the rest of a fit is the steps of Adam, and little else."""
 _KEPT = 20  # the first of the joints that are kept: wrists and hands, which kernels determine poorly
 _BYTES = DTYPE.itemsize
 
@@ -38,8 +44,12 @@ class Bodies:
     def __len__(self) -> int:
         return len(self.pose_rad)
 
-    def __getitem__(self, chosen: slice) -> Bodies:
+    def __getitem__(self, chosen: slice | Tensor) -> Bodies:
         return Bodies(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+    def to(self, kind: torch.dtype | torch.device) -> Bodies:
+        """The same people in another precision, or on another device."""
+        return Bodies(*(getattr(self, field.name).to(kind) for field in fields(self)))
 
 
 class Candidate(NamedTuple):
@@ -60,7 +70,8 @@ class FitResult:
     bodies: Bodies
     accepted: Tensor  # (B,) bool, the fit lowered the energy
     mirrored: Tensor  # (B,) bool, it did so from the start mirrored in depth
-    energy_before: Tensor  # (B,)
+    warm: Tensor  # (B,) bool, it did so from the known pose and place
+    energy_before: Tensor  # (B,) of the start
     energy_after: Tensor  # (B,) of the bodies returned
     terms_before: dict[str, Tensor]  # (B,) each, without its weight
     terms_after: dict[str, Tensor]
@@ -76,8 +87,11 @@ def fit(
     *,
     joints: Tensor | None = None,
     inside: Tensor | None = None,
+    known: Bodies | None = None,
     prior: VPoserDecoder | None = None,
     memory_bytes: int = MEMORY_BYTES,
+    told: Callable[[int, int], None] = lambda done, total: None,
+    spans: Spans | None = None,
 ) -> FitResult:
     """Fit people to the features of their crops. Nothing is random, and nobody's result depends on the others.
 
@@ -89,8 +103,12 @@ def fit(
         options: see `options.preset`.
         joints: (B, 30, 3) u, v in cells (`rays.cells_from_pixels`) and confidence of the 30-joint set.
         inside: (B, S, S) bool, the cells that lie in the picture; all of them by default.
+        known: B people as in the frame before; NaN where there was nobody. The descent begins at their poses and places
+            where the energy is lower there than at the start; shapes are those of the start.
         prior: decoder of a pose prior; its latent is what is fitted then.
         memory_bytes: approximate memory limit; people who exceed it together are fitted in groups.
+        told: called after every step with the steps done and all of them.
+        spans: receives `STAGES`; a GPU waits after each of them then.
 
     Raises:
         FitError: features, start and volume do not match or are not finite; a person is behind the camera,
@@ -100,14 +118,27 @@ def fit(
     _check(seen, start, volume, joints, inside)
     prior = None if prior is None else copy.deepcopy(prior).to(seen.device).to(DTYPE).requires_grad_(False)
     at_once = people_at_once(seen.shape[-1], features, options, memory_bytes)
+    begins = range(0, max(1, len(start)), at_once)
+    step = _counter(len(begins) * steps(options), told)
     parts = []
-    for begin in range(0, max(1, len(start)), at_once):
+    for begin in begins:
         some = slice(begin, begin + at_once)
         camera = GridCamera.of_crop(seen.shape[-1])
         cells, points = (None if given is None else given[some] for given in (inside, joints))
         scene = Scene(seen[some], volume, features, camera, options, cells, points)
-        parts.append(_fit_some(scene, start[some], options, prior))
+        before = None if known is None else known[some]
+        parts.append(_fit_some(scene, start[some], before, options, prior, step, spans))
     return _joined(parts)
+
+
+def steps(options: FitOptions) -> int:
+    """Steps of the descent of a person, those of the mirrored start included."""
+    return sum(stage.iterations for stage in options.stages) * (2 if options.mirror == "fitted" else 1)
+
+
+def _counter(total: int, told: Callable[[int, int], None]) -> Callable[[], None]:
+    numbers = itertools.count(1)
+    return lambda: told(next(numbers), total)
 
 
 def people_at_once(side: int, features: Features, options: FitOptions, memory_bytes: int) -> int:
@@ -140,23 +171,33 @@ def _nobody(wrong: Tensor, cause: str, remedy: str) -> None:
         raise FitError(f"{cause} person {people} (counted from 0)", remedy)
 
 
-def _fit_some(scene: Scene, start: Bodies, options: FitOptions, prior: VPoserDecoder | None) -> FitResult:
+def _fit_some(
+    scene: Scene,
+    start: Bodies,
+    known: Bodies | None,
+    options: FitOptions,
+    prior: VPoserDecoder | None,
+    step: Callable[[], None],
+    spans: Spans | None,
+) -> FitResult:
     """Fit people together; the best of their hypotheses, if it is better than the start."""
-    exact = Bodies(*(getattr(start, field.name).to(DTYPE) for field in fields(start)))
-    given = Descent(scene, exact, options, prior)
+    exact = start.to(DTYPE)
+    given = Descent(scene, exact, options, prior, step, spans)
     best = before = given.start()
+    warm = torch.zeros_like(given.alive) if known is None else given.begin_at(known.to(DTYPE), before.energy)
     mirrored = torch.zeros(len(start), dtype=torch.bool, device=best.energy.device)
     for is_mirror, candidate in _found(given, exact):
         better = candidate.energy < best.energy  # false for NaN
         best = _chosen(better, candidate, best)
         mirrored = torch.where(better, is_mirror, mirrored)
     accepted = best.energy < before.energy
+    warm &= accepted & ~mirrored
     bodies = [
         _where(accepted, new.to(old.dtype), old)
         for new, old in zip(best[:3], (start.pose_rad, start.betas, start.translation_m), strict=True)
     ]
     energies = (before.energy, best.energy)
-    return FitResult(Bodies(*bodies), accepted, mirrored, *energies, before.terms, best.terms, best.occlusion)
+    return FitResult(Bodies(*bodies), accepted, mirrored, warm, *energies, before.terms, best.terms, best.occlusion)
 
 
 def _found(given: Descent, start: Bodies) -> Iterator[tuple[bool, Candidate]]:
@@ -164,9 +205,8 @@ def _found(given: Descent, start: Bodies) -> Iterator[tuple[bool, Candidate]]:
     yield False, given.result()
     if given.options.mirror == "none":
         return
-    mirror = Descent(
-        given.scene, replace(start, pose_rad=mirrored_in_depth(start.pose_rad)), given.options, given.prior
-    )
+    turned = replace(start, pose_rad=mirrored_in_depth(start.pose_rad))
+    mirror = Descent(given.scene, turned, given.options, given.prior, given.step, given.spans)
     yield True, mirror.start()
     if given.options.mirror == "fitted":
         yield True, mirror.result()
@@ -175,11 +215,39 @@ def _found(given: Descent, start: Bodies) -> Iterator[tuple[bool, Candidate]]:
 class Descent:
     """Descent of one hypothesis."""
 
-    def __init__(self, scene: Scene, start: Bodies, options: FitOptions, prior: VPoserDecoder | None) -> None:
-        self.scene, self.first, self.options, self.prior = scene, start, options, prior
-        body = start.pose_rad[:, 1:_KEPT] if prior is None else latent_of(prior, start.pose_rad)
-        self.state = {"root": start.pose_rad[:, 0], "translation": start.translation_m, "body": body}
-        self.alive = torch.ones(len(start), dtype=torch.bool, device=body.device)
+    def __init__(
+        self,
+        scene: Scene,
+        start: Bodies,
+        options: FitOptions,
+        prior: VPoserDecoder | None,
+        step: Callable[[], None],
+        spans: Spans | None = None,
+    ) -> None:
+        """`step` is called after each."""
+        self.scene, self.first, self.options, self.prior, self.step = scene, start, options, prior, step
+        self.spans = spans
+        self.state = self._at(start)
+        self.alive = torch.ones(len(start), dtype=torch.bool, device=start.pose_rad.device)
+
+    def _at(self, bodies: Bodies) -> dict[str, Tensor]:
+        """Variables of the pose and place of people."""
+        pose = bodies.pose_rad
+        body = pose[:, 1:_KEPT] if self.prior is None else latent_of(self.prior, pose)
+        return {"root": pose[:, 0], "translation": bodies.translation_m, "body": body}
+
+    def begin_at(self, known: Bodies, energy: Tensor) -> Tensor:
+        """Begin at these poses and places where their energy is lower than (B,) this one: (B,) bool, where it is.
+
+        The anchor stays at the start, so what is minimised is the same. NaN is nowhere lower.
+        """
+        there = torch.isfinite(torch.cat([known.pose_rad.flatten(1), known.translation_m], 1)).all(1)
+        pairs = ((getattr(known, field.name), getattr(self.first, field.name)) for field in fields(Bodies))
+        state = self._at(Bodies(*(_where(there, *pair) for pair in pairs)))
+        found = self._candidate(self._pose(state), self.first.betas, state).energy
+        lower = there & (found < energy)
+        self.state = {name: _where(lower, value, self.state[name]) for name, value in state.items()}
+        return lower
 
     def start(self) -> Candidate:
         """Energy of the initial hypothesis, whose pose need not be one of the prior's."""
@@ -203,8 +271,10 @@ class Descent:
         lowest = torch.full_like(self.alive, torch.inf, dtype=DTYPE)
         for _ in range(stage.iterations):
             optimiser.zero_grad()
-            energy = total(self._terms(self._pose(moving), self.first.betas, moving)[0], self.options.weights)
-            energy.sum().backward()
+            with self._span(RENDER):
+                energy = total(self._terms(self._pose(moving), self.first.betas, moving)[0], self.options.weights)
+            with self._span(BACKWARD):
+                energy.sum().backward()
             gradients = [variable.grad for variable in free if variable.grad is not None]
             usable = torch.stack([torch.isfinite(gradient).flatten(1).all(1) for gradient in gradients]).all(0)
             self.alive &= usable & torch.isfinite(energy) & (moving["translation"][:, 2] > NEAREST_M)
@@ -214,6 +284,18 @@ class Descent:
             for gradient in gradients:
                 gradient.copy_(_where(self.alive, gradient, torch.zeros_like(gradient)))
             optimiser.step()
+            self.step()
+
+    @contextmanager
+    def _span(self, stage: str) -> Iterator[None]:
+        """Time a stage, if anybody wants to know."""
+        if self.spans is None:
+            yield
+            return
+        with self.spans(stage):
+            yield
+            if self.alive.is_cuda:
+                torch.cuda.synchronize(self.alive.device)
 
     def _pose(self, state: Mapping[str, Tensor]) -> Tensor:
         """(B, 24, 3) pose from the variables, with wrists and hands at rest."""
@@ -270,7 +352,7 @@ def _joined(parts: list[FitResult]) -> FitResult:
     bodies = Bodies(*(torch.cat([getattr(part.bodies, f.name) for part in parts]) for f in fields(Bodies)))
     return FitResult(
         bodies,
-        *(both("accepted"), both("mirrored"), both("energy_before"), both("energy_after")),
+        *(both("accepted"), both("mirrored"), both("warm"), both("energy_before"), both("energy_after")),
         *(of_terms("terms_before"), of_terms("terms_after")),
         both("occlusion"),
     )

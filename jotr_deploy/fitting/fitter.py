@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 
 def open_fitter(
-    bundle: Bundle, preset: str = "default", device: str = "auto", threads: int | None = None
+    bundle: Bundle,
+    preset: str = "default",
+    device: str = "auto",
+    threads: int | None = None,
+    file: str | None = None,
 ) -> BundleFitter:
     """The fit of a bundle that has features, as a context manager.
 
@@ -29,6 +33,8 @@ def open_fitter(
         preset: see `fitting.options.PRESETS`.
         device: "auto", "cpu" or "cuda", of the extractor and of the fit.
         threads: processor cores for both; all if not given.
+        file: extractor of the bundle, such as "features.int8.onnxruntime.onnx"; by default the one that suits this
+            machine, as for detectors.
 
     Raises:
         MissingDependency: PyTorch is not installed.
@@ -44,7 +50,7 @@ def open_fitter(
     from jotr_deploy.fitting.bundle_fitter import BundleFitter
     from jotr_deploy.fitting.options import preset as options
 
-    return BundleFitter(bundle, options(preset), device, threads)
+    return BundleFitter(bundle, options(preset), device, threads, file)
 
 
 def cells_inside(boxes_px: Array, image_size_px: tuple[int, int], cells: int) -> Array:

@@ -64,17 +64,15 @@ def select(centres_m: Tensor, precision: Tensor, lowest: float, camera: GridCame
     """
     people, count, _ = centres_m.shape
     radius = (reach.q_max / lowest) ** 0.5
-    first, sides = _windows(centres_m, radius, camera)
-    at_once = max(1, PAIRS_AT_ONCE // max(1, count * sides[0] * sides[1]))
+    windows = _windows(centres_m, radius, camera)
+    at_once = max(1, PAIRS_AT_ONCE // max(1, windows.height * windows.width))
     parts = [
-        _pairs(centres_m, precision, first, sides, slice(start, start + at_once), camera, reach)
-        for start in range(0, people, at_once)
+        _pairs(centres_m.flatten(0, 1), precision, radius, windows, some, camera, reach)
+        for some in windows.kernels.split(at_once)
     ]
-    joined = [torch.cat(column) for column in zip(*parts, strict=True)] if parts else None
-    if joined is None:
-        empty = centres_m.new_zeros(0)
-        joined = [empty.long(), empty.long(), empty, empty]
+    joined = [torch.cat(column) for column in zip(*parts, strict=True)]
     kernel, cell, depth, q = joined
+    cell = cell + kernel // count * camera.cells
     body = torch.zeros(people * camera.cells, dtype=torch.bool, device=cell.device)
     body[cell[q < reach.q_mask]] = True
     if reach.only_masked:
@@ -83,51 +81,79 @@ def select(centres_m: Tensor, precision: Tensor, lowest: float, camera: GridCame
     return _arranged(kernel, cell, depth, body, people * count, camera, reach.per_ray)
 
 
-def _windows(centres_m: Tensor, radius: float, camera: GridCamera) -> tuple[Tensor, tuple[int, int]]:
-    """First column and row (B, K, 2) of each kernel's window, and how many columns and rows the widest has.
+@dataclass(frozen=True, eq=False)
+class _Windows:
+    """Rectangles of cells that kernels may reach, all as large as the largest."""
 
-    The window of a kernel that is not wholly in front of the camera lies outside the grid.
-    """
-    firsts, sides = [], []
+    kernels: Tensor  # (n,) person * K + kernel, those that reach the grid
+    first: Tensor  # (B * K, 2) first column and row
+    width: int
+    height: int
+
+
+def _windows(centres_m: Tensor, radius: float, camera: GridCamera) -> _Windows:
+    """Windows of the kernels that lie wholly in front of the camera."""
+    firsts, counts = [], []
     limits = (camera.width, camera.height)
-    z = centres_m[..., 2]
+    z = centres_m[..., 2].flatten()
     for axis, (principal, limit) in enumerate(zip(camera.principal_cells, limits, strict=True)):
-        across = centres_m[..., axis]
+        across = centres_m[..., axis].flatten()
         distance = torch.hypot(across, z)
         before = (z > 0) & (distance > radius)
         angle, spread = torch.atan2(across, z), torch.asin((radius / distance).clamp(max=1))
         low = camera.focal_cells * torch.tan(angle - spread) + principal
         high = camera.focal_cells * torch.tan(angle + spread) + principal
         low, high = low.clamp(0, limit), high.clamp(-1, limit - 1)
-        first = torch.where(before, low.ceil(), limit).long()
-        width = torch.where(before, high.floor() - low.ceil() + 1, 0)
-        firsts.append(first)
-        sides.append(max(0, int(width.max())) if width.numel() else 0)
-    return torch.stack(firsts, -1), (sides[0], sides[1])
+        firsts.append(torch.where(before, low.ceil(), limit).long())
+        counts.append(torch.where(before, high.floor() - low.ceil() + 1, 0))
+    reaching = ((counts[0] > 0) & (counts[1] > 0)).nonzero()[:, 0]
+    width, height = (int(count[reaching].max()) if len(reaching) else 0 for count in counts)
+    return _Windows(reaching, torch.stack(firsts, -1), width, height)
 
 
 def _pairs(
     centres_m: Tensor,
     precision: Tensor,
-    first: Tensor,
-    sides: tuple[int, int],
-    chosen: slice,
+    radius: float,
+    windows: _Windows,
+    chosen: Tensor,
     camera: GridCamera,
     reach: Reach,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Kernel and cell, counted over all people, depth and q of every pair with q below the limit, by kernel."""
-    centres, first = centres_m[chosen, :, None, None], first[chosen, :, None, None]
-    device = centres.device
-    columns = first[..., 0] + torch.arange(sides[0], device=device)
-    rows = first[..., 1] + torch.arange(sides[1], device=device)[:, None]
-    some = precision if precision.ndim == 0 else precision[chosen, :, None, None]
-    hit = ray_gaussian(centres, camera.directions(columns.to(centres.dtype), rows.to(centres.dtype)), some)
-    met = (hit.q < reach.q_max) & (columns < camera.width) & (rows < camera.height) & (hit.depth_m > 0)
-    person, kernel, row, column = met.nonzero(as_tuple=True)
-    start = chosen.start
-    cell = (first[person, kernel, 0, 0, 1] + row) * camera.width + first[person, kernel, 0, 0, 0] + column
-    flat = (person + start) * camera.cells + cell
-    return (person + start) * centres_m.shape[1] + kernel, flat, hit.depth_m[met], hit.q[met]
+    """Kernel, cell of its person's grid, depth and q of every pair of these kernels with q below the limit, by kernel.
+
+    Most cells of a window are beside the sphere of `radius`; that is decided first, with few operations.
+    """
+    centres, first = centres_m.index_select(0, chosen), windows.first.index_select(0, chosen)
+    columns = first[:, :1] + torch.arange(windows.width, device=chosen.device)
+    rows = first[:, 1:] + torch.arange(windows.height, device=chosen.device)
+    near = _in_sphere(centres, radius, columns, rows, camera)
+    place, size, width = near.flatten().nonzero()[:, 0], max(1, windows.height * windows.width), max(1, windows.width)
+    index, within = place // size, place % size
+    row, column = within // width, within % width
+    row, column = row + first[:, 1].index_select(0, index), column + first[:, 0].index_select(0, index)
+    kernel = chosen.index_select(0, index)
+    some = precision if precision.ndim == 0 else precision.flatten(0, 1).index_select(0, kernel)
+    rays = camera.directions(column.to(centres.dtype), row.to(centres.dtype))
+    hit = ray_gaussian(centres.index_select(0, index), rays, some)
+    met = ((hit.q < reach.q_max) & (hit.depth_m > 0)).nonzero()[:, 0]
+    cell = row * camera.width + column
+    return tuple(each.index_select(0, met) for each in (kernel, cell, hit.depth_m, hit.q))  # type: ignore[return-value]
+
+
+def _in_sphere(centres_m: Tensor, radius: float, columns: Tensor, rows: Tensor, camera: GridCamera) -> Tensor:
+    """(n, H, W) bool: the ray of a cell in columns (n, W) and rows (n, H) of the grid meets a sphere, or nearly does.
+
+    With the ray (u, v, 1) to a cell: (u x + v y + z)^2 > (|M|^2 - radius^2) (u^2 + v^2 + 1).
+    """
+    x, y, z = (axis[:, None, None] for axis in centres_m.unbind(-1))
+    u = ((columns - camera.principal_cells[0]) / camera.focal_cells).to(centres_m.dtype)[:, None, :]
+    v = ((rows - camera.principal_cells[1]) / camera.focal_cells).to(centres_m.dtype)[:, :, None]
+    squared = x * x + y * y + z * z
+    rounding = 16 * torch.finfo(centres_m.dtype).eps * squared
+    along = (u * x + z) + v * y
+    inside = along * along > (squared - radius * radius - rounding) * ((u * u + 1) + v * v)
+    return inside & (columns < camera.width)[:, None, :] & (rows < camera.height)[:, :, None]
 
 
 def _arranged(

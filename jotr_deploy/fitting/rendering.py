@@ -29,13 +29,34 @@ def weights(hit: RayHit, absorptivity: float = 1.0, self_term: SelfTerm = "peak"
             right for kernels far from others, and leaves out the division by e^(-1/2).
     """
     opacity = (-hit.q).exp()
-    apart = hit.depth_m[..., :, None] - hit.depth_m[..., None, :]
-    passed = torch.erf(hit.along.sqrt()[..., None, :] * apart) * opacity[..., None, :]
-    dimmed = (opacity.sum(-1, keepdim=True) + passed.sum(-1)) / 2
+    dimmed: Tensor = _Dimmed.apply(hit.depth_m, hit.along, opacity)
     if self_term == "peak":
         return (-absorptivity * dimmed).exp() * opacity * math.exp(0.5)
     others = dimmed - opacity / 2
     return (-absorptivity * others).exp() * -torch.expm1(-absorptivity * opacity)
+
+
+class _Dimmed(torch.autograd.Function):
+    """Absorption up to the peak of every kernel m of a ray, sum_n e^-q_n Phi(sqrt(s_n) (x_m - x_n)).
+
+    The gradient is written out: autograd would keep, and go through, five tensors of the size (..., M, M) more.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, depth_m: Tensor, along: Tensor, opacity: Tensor) -> Tensor:
+        scaled = (depth_m[..., :, None] - depth_m[..., None, :]).mul_(along.sqrt()[..., None, :])
+        passed = torch.erf(scaled).add_(1)  # twice Phi
+        ctx.save_for_backward(along, opacity, scaled, passed)
+        return (passed * opacity[..., None, :]).sum(-1) / 2
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+        along, opacity, scaled, passed = ctx.saved_tensors
+        upper = gradients[0][..., :, None]
+        of_scaled = (scaled * scaled).neg_().exp_().mul_(opacity[..., None, :]).mul_(upper / math.sqrt(math.pi))
+        of_along = (of_scaled * scaled).sum(-2) / (2 * along) if ctx.needs_input_grad[1] else None
+        of_apart = of_scaled.mul_(along.sqrt()[..., None, :])
+        return of_apart.sum(-1) - of_apart.sum(-2), of_along, (passed * upper).sum(-2) / 2
 
 
 def slot_weights(
@@ -70,6 +91,39 @@ class _Gathered(torch.autograd.Function):
         by_kernel = gradients[0].index_select(0, slots)
         summed = torch.segment_reduce(by_kernel, "sum", lengths=per_kernel, unsafe=True)
         return summed, None, None, None
+
+
+def blended(drawn: Tensor, rows: Tensor, selection: Selection) -> Tensor:
+    """(n, M) weights at the slots of a selection, (B * K, D) rows of kernels -> (n, D) their sums.
+
+    As `(drawn[..., None] * at_slots(rows, selection)).sum(1)`, but nothing of the size of (n, M, D) is ever made.
+    """
+    summed = F.embedding_bag(selection.kernels, rows.detach(), mode="sum", per_sample_weights=drawn)
+    blend: Tensor = _Blended.apply(summed, rows, drawn.detach(), selection)
+    return blend
+
+
+class _Blended(torch.autograd.Function):
+    """The sums as they are, with the gradient of the rows, each summed over its slots in a fixed order."""
+
+    @staticmethod
+    def forward(ctx: Any, summed: Tensor, rows: Tensor, drawn: Tensor, selection: Selection) -> Tensor:
+        ctx.save_for_backward(drawn)
+        ctx.selection = selection
+        return summed.view_as(summed)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        (drawn,), selection = ctx.saved_tensors, ctx.selection
+        ends = selection.per_kernel.cumsum(0)
+        of_rows = F.embedding_bag(
+            selection.slots // drawn.shape[1],
+            gradients[0].contiguous(),
+            ends - selection.per_kernel,
+            mode="sum",
+            per_sample_weights=drawn.flatten()[selection.slots],
+        )
+        return gradients[0], of_rows, None, None
 
 
 def unit(vectors: Tensor) -> Tensor:

@@ -70,6 +70,15 @@ def cubin_for(arch: str) -> bytes:
     return _compiled(f"sm_{arch}")
 
 
+def nvrtc_version() -> tuple[int, int] | None:
+    """Version of the NVRTC library, as it says itself; None if the library or its bindings are not there."""
+    try:
+        major, minor = _call("nvrtc", "nvrtcVersion")
+    except (MissingDependency, SessionError):
+        return None
+    return int(major), int(minor)
+
+
 def launch(
     features: int,
     points: int,
@@ -230,6 +239,12 @@ def _context() -> int:
     return int(context)
 
 
+def _code_for(arch: str) -> bytes:
+    """Machine code, or PTX where the driver is of an older major than NVRTC and would refuse its machine code."""
+    driver, own = _call("driver", "cuDriverGetVersion") // 1000, nvrtc_version()
+    return ptx_for().encode() + b"\0" if own is not None and own[0] > driver else cubin_for(arch)
+
+
 @functools.lru_cache
 def _kernels(context: int) -> dict[str, Any]:
     """The kernel of each type, loaded into the current context, whose handle is the key."""
@@ -242,7 +257,7 @@ def _kernels(context: int) -> dict[str, Any]:
             attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
         )
     )
-    module = _call("driver", "cuModuleLoadData", cubin_for(f"{major}{minor}"))
+    module = _call("driver", "cuModuleLoadData", _code_for(f"{major}{minor}"))
     return {
         dtype: _call("driver", "cuModuleGetFunction", module, name.encode()) for dtype, name in ENTRY_POINTS.items()
     }

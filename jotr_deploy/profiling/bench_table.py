@@ -255,7 +255,7 @@ def _environment(machine: Environment) -> Text:
     lines = [
         f"{machine.cpu}, {machine.cores} cores, {machine.hardware_threads} hardware threads, "
         f"{machine.memory_gb:g} GB; {' '.join(machine.flags) or 'no known vector instructions'}",
-        *([machine.gpu] if machine.gpu else []),
+        *([machine.gpu_products] if machine.gpu_products else []),
         f"{machine.os}, Python {machine.python}; {versions}",
         f"threads: {threads}; load average before the run: {' '.join(f'{load:g}' for load in machine.load_average)}",
     ]

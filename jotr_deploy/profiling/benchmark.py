@@ -11,6 +11,7 @@ from pathlib import Path
 from jotr_deploy.body.faces import read_faces
 from jotr_deploy.bundle import Bundle
 from jotr_deploy.errors import SessionError
+from jotr_deploy.fitting.fitter import open_fitter
 from jotr_deploy.profiling.bench_result import (
     GPU_PART,
     GPU_PARTS,
@@ -40,17 +41,24 @@ _GPU_LINE = (
     "events on the GPU, the network and the copies to and from it; end to end: the wall clock of the table above."
 )
 
+_FIT_LINE = (
+    "features: the extractor; render: posing, selecting and drawing in all steps of the fit, and the energy; "
+    "backward: their gradients."
+)
+
 
 def bench(
     bundle: Bundle,
     *,
     batches: Sequence[int] = (1, 4, 16),
     threads: int | None = None,
+    tf32: bool = False,
     device: str = "auto",
     seconds: float = 30.0,
     source: Path | None = None,
     keypoints: Path | None = None,
     eager: bool = True,
+    fit: str | None = None,
     progress: Progress = lambda step, done, total: None,
 ) -> BenchResult:
     """Measure every network of a bundle, the stages of a frame, cold starts and memory.
@@ -59,12 +67,14 @@ def bench(
         bundle: opened.
         batches: people in one call of the network.
         threads: width of the engines, PyTorch included; None leaves each engine's default.
+        tf32: let ONNX Runtime and PyTorch round float32 products to TF32 on CUDA.
         device: "auto", "cpu" or "cuda".
         seconds: about how long to measure, at most twice that; warm-up and cold starts come on top.
         source: a picture in place of the one in this package.
         keypoints: its joints; without them people are found by the bundle's detector, and without one the whole
             picture is one person.
         eager: also measure PyTorch eager, where PyTorch is installed.
+        fit: preset of a fit, whose stages are then part of a frame.
         progress: called with each step.
 
     Raises:
@@ -74,11 +84,14 @@ def bench(
     with ExitStack() as stack:
         finders = PeopleNetworks()
         if keypoints is None and bundle.has("detector"):
-            finders = stack.enter_context(open_people_networks(bundle, device=device, threads=threads))
+            finders = stack.enter_context(open_people_networks(bundle, device=device, threads=threads, tf32=tf32))
         scene = stack.enter_context(open_scene(source, keypoints, bundle.manifest.model, finders))
-        opened = stack.enter_context(open_networks(bundle, device, threads, eager))
+        opened = stack.enter_context(open_networks(bundle, device, threads, eager, tf32))
         faces = read_faces(bundle) if "vertices" in opened.first.outputs else None
-        frame, notes = frame_job(scene, opened.first, faces), [*opened.notes, *scene.notes]
+        fitter = None if fit is None else stack.enter_context(open_fitter(bundle, fit, device, threads))
+        frame, notes = frame_job(scene, opened.first, faces, fitter), [*opened.notes, *scene.notes]
+        if fitter is not None:
+            notes.append(f"fit: preset {fit}, features by {fitter.name}, optimised on {fitter.device}")
         if finders.detector is not None:
             notes += [f"people are found by {name}" for name in _made_files(bundle, device)]
         groups = {_FRAME: [frame]}
@@ -89,12 +102,12 @@ def bench(
     return BenchResult(
         bundle=str(bundle.path),
         labels=bundle.manifest.labels,
-        timed=_timed(scene, min(batches), any(network.times for network in opened.networks)),
+        timed=_timed(scene, min(batches), any(network.times for network in opened.networks), fit is not None),
         networks=tuple(_network_result(network, batches, by_key, peaks) for network in opened.networks),
         stages=_stage_results(frame, by_key),
         notes=tuple(notes),
         warnings=tuple(_warnings(found)),
-        environment=environment(threads, any(network.device == "cuda" for network in opened.networks), load),
+        environment=environment(threads, any(network.device == "cuda" for network in opened.networks), load, tf32),
     )
 
 
@@ -201,7 +214,7 @@ def _stage_results(frame: Job, found: Mapping[Key, Timing]) -> tuple[StageResult
     )
 
 
-def _timed(scene: Scene, smallest: int, on_gpu: bool) -> tuple[str, ...]:
+def _timed(scene: Scene, smallest: int, on_gpu: bool, fits: bool = False) -> tuple[str, ...]:
     (width, height), count = scene.size_px, len(scene.people)
     people = "1 person" if count == 1 else f"{count} people"
     people += " found by the bundle's detector" if scene.finder else ""
@@ -213,6 +226,7 @@ def _timed(scene: Scene, smallest: int, on_gpu: bool) -> tuple[str, ...]:
         f"body: what of it the body takes at batch {smallest}: the p10 of the same file without body against its own, "
         "because the median repeats less well than the body is long.",
         f"stages: one frame of {width} x {height} with {people}, from a file in the disk cache to meshes drawn.",
+        *((_FIT_LINE,) if fits else ()),
         f"cold: start of a process to its first result at batch 1, files in the disk cache, median of "
         f"{COLD_STARTS}; peak: resident memory of that process.",
         f"busy: samples dropped because the rest of the machine then used over {BUSY_SHARE:.0%} of its cores.",

@@ -87,7 +87,9 @@ def _first_result(arguments: argparse.Namespace) -> None:
 
     from jotr_deploy.runtime.sessions import open_session
 
-    with open_session(arguments.file, device=arguments.device, threads=arguments.threads) as session:
+    with open_session(
+        arguments.file, device=arguments.device, threads=arguments.threads, tf32=arguments.tf32
+    ) as session:
         feeds: dict[str, Any] = {
             name: np.ones([size if isinstance(size, int) else 1 for size in spec.shape], spec.dtype)
             for name, spec in session.inputs.items()
@@ -100,7 +102,7 @@ def _first_eager_result(arguments: argparse.Namespace) -> None:
     import torch
 
     from jotr_deploy.config import ModelConfig
-    from jotr_deploy.profiling.eager import build, torch_threads, under_session_call
+    from jotr_deploy.profiling.eager import build, torch_tf32, torch_threads, under_session_call
 
     config = ModelConfig.model_validate_json(arguments.config)
     model = build(config, not arguments.no_body)
@@ -111,7 +113,7 @@ def _first_eager_result(arguments: argparse.Namespace) -> None:
         "joints": np.ones((1, 30, 2), np.float32),
         "joints_mask": np.ones((1, 30), np.float32),
     }
-    with torch_threads(arguments.threads):
+    with torch_threads(arguments.threads), torch_tf32(arguments.tf32):
         under_session_call(model, arguments.device)(feeds)
 
 
@@ -124,6 +126,7 @@ def main() -> None:
     parser.add_argument("--no-body", action="store_true", help="it has no body")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--tf32", action="store_true")
     try:
         _first_result(parser.parse_args())
     except JotrDeployError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jotr_deploy.config import ModelConfig
 from jotr_deploy.support.aliases import Array
@@ -46,6 +46,22 @@ def under_session_call(model: JOTR, device: str) -> Call:
             return {name: value.cpu().numpy() for name, value in result._asdict().items()}
 
     return call
+
+
+@contextmanager
+def torch_tf32(allowed: bool) -> Iterator[None]:
+    """Allow or forbid PyTorch inside the block to round float32 products to TF32; its convolutions do by default."""
+    import torch
+
+    switches: tuple[Any, Any] = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [switch.allow_tf32 for switch in switches]
+    try:
+        for switch in switches:
+            switch.allow_tf32 = allowed
+        yield
+    finally:
+        for switch, value in zip(switches, before, strict=True):
+            switch.allow_tf32 = value
 
 
 @contextmanager

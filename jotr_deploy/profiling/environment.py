@@ -32,15 +32,22 @@ class Environment:
     versions: dict[str, str]
     threads: int | None  # requested from the engines; None is each engine's default
     load_average: tuple[float, float, float]  # over 1, 5 and 15 minutes, before the run
+    tf32: bool = False  # float32 products rounded to it, on a GPU in ONNX Runtime and PyTorch
+
+    @property
+    def gpu_products(self) -> str | None:
+        """Name and driver of the GPU, and how float32 products are computed there; None without one."""
+        return None if self.gpu is None else f"{self.gpu}; float32 products in {'TF32' if self.tf32 else 'float32'}"
 
 
-def environment(threads: int | None, cuda: bool, load: tuple[float, float, float]) -> Environment:
+def environment(threads: int | None, cuda: bool, load: tuple[float, float, float], tf32: bool = False) -> Environment:
     """Describe this machine.
 
     Args:
         threads: requested from the engines.
         cuda: whether an engine runs on a GPU.
         load: `load_average()` before the run.
+        tf32: requested from ONNX Runtime and PyTorch.
     """
     import psutil
 
@@ -57,6 +64,7 @@ def environment(threads: int | None, cuda: bool, load: tuple[float, float, float
         versions={name: version for name in _DISTRIBUTIONS if (version := _version(name))},
         threads=threads,
         load_average=load,
+        tf32=tf32 and cuda,
     )
 
 

@@ -6,13 +6,13 @@ import importlib.util
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from jotr_deploy.bundle import Bundle, FileEntry
 from jotr_deploy.errors import JotrDeployError, MissingDependency, OutputError, SessionError, first_line, install
-from jotr_deploy.profiling.eager import EAGER, Call, random_network, torch_threads, under_session_call
+from jotr_deploy.profiling.eager import EAGER, Call, random_network, torch_tf32, torch_threads, under_session_call
 from jotr_deploy.runtime.sessions import Session, open_session
 from jotr_deploy.support.read_errors import read_onnx
 
@@ -51,7 +51,7 @@ class Opened:
 
 @contextmanager
 def open_networks(
-    bundle: Bundle, device: str = "auto", threads: int | None = None, eager: bool = True
+    bundle: Bundle, device: str = "auto", threads: int | None = None, eager: bool = True, tf32: bool = False
 ) -> Iterator[Opened]:
     """Open everything that can run here; files that cannot are left out with a note.
 
@@ -68,13 +68,13 @@ def open_networks(
                 continue
             path = bundle.file("mesh", entry.name)
             try:
-                session = stack.enter_context(open_session(path, device=device, threads=threads))
+                session = stack.enter_context(open_session(path, device=device, threads=threads, tf32=tf32))
             except (SessionError, MissingDependency) as error:
                 failure = failure or error
                 notes.append(f"{entry.name} left out: {error.cause}")
                 continue
             sessions.append(session)
-            networks.append(_of_file(entry, session, device, threads, directory, stack))
+            networks.append(_of_file(entry, session, _Asked(device, threads, tf32), directory, stack))
         if failure is not None and not sessions:
             raise failure
         if not sessions:
@@ -83,7 +83,7 @@ def open_networks(
             notes.append(f"{EAGER} left out: PyTorch is not installed ({install('export')})")
         elif eager:
             has_body = "vertices" in sessions[0].outputs
-            networks.append(_eager(bundle, has_body, networks[0].device, threads, directory, stack))
+            networks.append(_eager(bundle, has_body, _Asked(networks[0].device, threads, tf32), directory, stack))
             notes.append(f"{EAGER}: the same architecture as written in PyTorch, nothing merged; random weights")
         yield Opened(tuple(networks), sessions[0], tuple(notes))
 
@@ -94,14 +94,24 @@ def engine_of(session: Session) -> str:
     return _ENGINES.get(name, name)
 
 
-def _of_file(
-    entry: FileEntry, session: Session, device: str, threads: int | None, directory: Path, stack: ExitStack
-) -> Network:
+@dataclass(frozen=True)
+class _Asked:
+    device: str
+    threads: int | None
+    tf32: bool
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """Of the process that measures a cold start."""
+        threads = () if self.threads is None else ("--threads", str(self.threads))
+        return ("--device", self.device, *threads, *(("--tf32",) if self.tf32 else ()))
+
+
+def _of_file(entry: FileEntry, session: Session, asked: _Asked, directory: Path, stack: ExitStack) -> Network:
     no_body: Session | None = None
     if session.path.suffix == ".onnx" and "vertices" in session.outputs:
         pruned = without_body(session.path, directory)
-        no_body = stack.enter_context(open_session(pruned, device=device, threads=threads))
-    arguments = ["--file", str(session.path), "--device", device]
+        no_body = stack.enter_context(open_session(pruned, device=asked.device, threads=asked.threads, tf32=asked.tf32))
     return Network(
         name=entry.name,
         engine=engine_of(session),
@@ -110,7 +120,7 @@ def _of_file(
         size_bytes=session.path.stat().st_size,
         call=session,
         no_body=no_body,
-        cold_arguments=tuple(arguments) + _threads_argument(threads),
+        cold_arguments=("--file", str(session.path), *asked.arguments),
         times=partial(getattr, session, "times") if hasattr(session, "times") else None,
     )
 
@@ -134,33 +144,28 @@ def without_body(path: Path, directory: Path) -> Path:
     return pruned
 
 
-def _eager(
-    bundle: Bundle, has_body: bool, device: str, threads: int | None, directory: Path, stack: ExitStack
-) -> Network:
+def _eager(bundle: Bundle, has_body: bool, asked: _Asked, directory: Path, stack: ExitStack) -> Network:
     import torch
 
-    device = "cuda" if device == "cuda" and torch.cuda.is_available() else "cpu"
+    asked = replace(asked, device="cuda" if asked.device == "cuda" and torch.cuda.is_available() else "cpu")
     config = bundle.manifest.model
     model = random_network(config, has_body)
     weights = directory / "eager.pt"
     with _room_for(weights):
         torch.save(model.state_dict(), weights)
-    stack.enter_context(torch_threads(threads))
-    arguments = ["--weights", str(weights), "--config", config.model_dump_json(), "--device", device]
+    stack.enter_context(torch_threads(asked.threads))
+    stack.enter_context(torch_tf32(asked.tf32))
+    arguments = ("--weights", str(weights), "--config", config.model_dump_json(), *asked.arguments)
     return Network(
         name=EAGER,
         engine="PyTorch",
         precision="fp32",
-        device=device,
+        device=asked.device,
         size_bytes=None,
-        call=under_session_call(model, device),
+        call=under_session_call(model, asked.device),
         no_body=None,
-        cold_arguments=(*arguments, *(() if has_body else ("--no-body",)), *_threads_argument(threads)),
+        cold_arguments=(*arguments, *(() if has_body else ("--no-body",))),
     )
-
-
-def _threads_argument(threads: int | None) -> tuple[str, ...]:
-    return () if threads is None else ("--threads", str(threads))
 
 
 @contextmanager

@@ -48,6 +48,7 @@ def find(
     batches: Sequence[int] = BATCHES,
     device: str = "auto",
     threads: int | None = None,
+    tf32: bool = False,
     seconds: float = 60.0,
     progress: Progress = lambda step, done, total: None,
 ) -> TargetResult:
@@ -62,6 +63,7 @@ def find(
         batches: people in one call.
         device: "auto", "cpu" or "cuda".
         threads: width of the engines.
+        tf32: let ONNX Runtime round float32 products to TF32 on CUDA.
         seconds: about how long to measure after the probes; at least one candidate is measured.
         progress: called with each step.
 
@@ -72,7 +74,7 @@ def find(
     load, notes = load_average(), list[str]()
     with ExitStack() as stack:
         scene = stack.enter_context(open_scene(None, None, bundle.manifest.model))
-        opened = list(stack.enter_context(_opened(bundle, device, threads, scene.batch(1), notes)))
+        opened = list(stack.enter_context(_opened(bundle, device, threads, tf32, scene.batch(1), notes)))
         probed: list[tuple[_Configuration, Tried]] = []
         for done, (entry, backend, session) in enumerate(opened):
             progress("probing", done, len(opened))
@@ -90,13 +92,13 @@ def find(
         nearest=nearest,
         notes=tuple(notes),
         warnings=tuple(_warnings(tried, chosen, nearest, p99_ms)),
-        environment=environment(threads, any(each.device == "cuda" for each in tried), load),
+        environment=environment(threads, any(each.device == "cuda" for each in tried), load, tf32),
     )
 
 
 @contextmanager
 def _opened(
-    bundle: Bundle, device: str, threads: int | None, feeds: Mapping[str, Array], notes: list[str]
+    bundle: Bundle, device: str, threads: int | None, tf32: bool, feeds: Mapping[str, Array], notes: list[str]
 ) -> Iterator[list[tuple[FileEntry, str, Session]]]:
     """Every mesh file, opened in every engine that accepts it and agrees with the first that does."""
     with ExitStack() as stack:
@@ -108,7 +110,7 @@ def _opened(
             path, expected = bundle.file("mesh", entry.name), None
             for backend in BACKENDS if open_to_all(entry) else ("auto",):
                 try:
-                    session = stack.enter_context(open_session(path, backend, device, threads))
+                    session = stack.enter_context(open_session(path, backend, device, threads, tf32))
                     results = session(feeds)
                 except (SessionError, MissingDependency) as error:
                     failure = failure or error

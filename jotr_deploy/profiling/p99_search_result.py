@@ -65,6 +65,7 @@ class TargetResult:
         where = ("" if self.device == "auto" else f" --device {self.device}") + (
             f" --threads {threads}" if threads else ""
         )
+        where += " --tf32" if self.environment.tf32 else ""
         return f"jotr-deploy run {quote(self.bundle)} IMAGE -o DIR --file {quote(self.chosen.file)}{where}"
 
     def error(self) -> JotrDeployError | None:

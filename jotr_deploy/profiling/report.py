@@ -65,7 +65,7 @@ def _header(result: BenchResult) -> Iterator[str]:
         "processor": f"{machine.cpu}, {machine.cores} cores, {machine.hardware_threads} hardware threads, "
         f"{machine.memory_gb:g} GB",
         "instructions": ", ".join(machine.flags) or "no known vector instructions",
-        **({"GPU": machine.gpu} if machine.gpu else {}),
+        **({"GPU": machine.gpu_products} if machine.gpu_products else {}),
         "system": f"{machine.os}, Python {machine.python}",
         "versions": ", ".join(f"{name} {version}" for name, version in machine.versions.items()),
         "threads": threads,

@@ -7,11 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jotr_deploy.config import ModelConfig
 from jotr_deploy.errors import KeypointFileError, SourceError
+from jotr_deploy.fitting.fitter import cells_inside
+from jotr_deploy.people import People
 from jotr_deploy.profiling.interleave import Job
 from jotr_deploy.profiling.quiet_samples import Key
 from jotr_deploy.runtime.crops import make_crops
@@ -27,6 +30,10 @@ from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.spans import Spans
 from jotr_deploy.visual.overlay import draw_people
 
+if TYPE_CHECKING:
+    from jotr_deploy.fitting.bundle_fitter import BundleFitter
+
+FIT_STAGES = ("features", "render", "backward", "rest of the fit")
 FOUND_NOBODY = (
     "the bundle's detector finds nobody in the picture of this package: its people are taken from a file, and no "
     "detection is timed"
@@ -123,26 +130,27 @@ def _read(path: Path, keypoints: Path | None, config: ModelConfig, networks: Peo
     return Scene(path, size_px, people, make_crops(image_bgr, people, config.crop_side).feeds, finder, notes)
 
 
-def stages(scene: Scene, draws: bool) -> tuple[str, ...]:
+def stages(scene: Scene, draws: bool, fits: bool = False) -> tuple[str, ...]:
     """Stages of a frame of this scene, in order."""
     finds = () if scene.finder is None else scene.finder.stages
-    return ("decode", *finds, "crop", "network", *(("draw",) if draws else ()))
+    return ("decode", *finds, "crop", "network", *(FIT_STAGES if fits else ()), *(("draw",) if draws else ()))
 
 
-def frame_job(scene: Scene, session: Session, faces: Array | None) -> Job:
+def frame_job(scene: Scene, session: Session, faces: Array | None, fitter: BundleFitter | None = None) -> Job:
     """Job of a frame through every stage in sequence, as in `run`; a bundle without body draws nothing.
 
     Args:
         scene: picture and people.
         session: the network.
         faces: (F, 3) of the body, None where the network has none.
+        fitter: fits the people, if the network has a body.
     """
     require_mesh_network(session)
     crop_side = int(session.inputs["image"].shape[-1])
-    keys = tuple(("stage", name) for name in stages(scene, draws=faces is not None))
+    names = stages(scene, faces is not None, fitter is not None)
 
     def run() -> Mapping[Key, float]:
-        spans = Spans()
+        spans, of_fit = Spans(), dict[str, float]()
         with spans("decode"):
             image_bgr = read_image(scene.path)
         found = scene.people if scene.finder is None else replace(scene.finder, spans=spans)(image_bgr, "", 0)
@@ -154,8 +162,25 @@ def frame_job(scene: Scene, session: Session, faces: Array | None) -> Job:
         else:
             with spans("network"):
                 people = MeshNetwork(session)(crops, found)
+            if fitter is not None:
+                people, of_fit = _fitted(fitter, image_bgr, found, people, spans)
             with spans("draw"):
                 draw_people(image_bgr, people, faces)
-        return {("stage", name): spans.total(name) for name in spans.seconds}
+        return {("stage", name): of_fit.get(name, spans.total(name)) for name in names}
 
-    return Job(keys, run)
+    return Job(tuple(("stage", name) for name in names), run)
+
+
+def _fitted(
+    fitter: BundleFitter, image_bgr: Array, found: Detections, people: People, spans: Spans
+) -> tuple[People, dict[str, float]]:
+    """People after the fit, and the seconds of its stages; the last of them is what the others leave of its time."""
+    with spans("crop"):
+        crops = make_crops(image_bgr, found, fitter.side)
+        inside = cells_inside(found.boxes_px, (image_bgr.shape[1], image_bgr.shape[0]), fitter.cells)
+    own = Spans()
+    with own("fit"):
+        fits = fitter(crops, people, inside, spans=own)
+    *parts, rest = FIT_STAGES
+    seconds = {name: own.total(name) for name in parts}
+    return fits.people, {**seconds, rest: own.total("fit") - sum(seconds.values())}

@@ -21,9 +21,10 @@ from jotr_deploy.geometry.crop import joints_in_grid
 from jotr_deploy.runtime.crops import Cropper, Crops, Region, covered_region, make_crops, require_croppable
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.sessions import Session, cuda
+from jotr_deploy.runtime.sessions.capture_lock import CAPTURES
 from jotr_deploy.runtime.sessions.cuda_session import CudaSession
 from jotr_deploy.runtime.sessions.device_array import DeviceArray
-from jotr_deploy.runtime.sessions.onnxruntime import CPU, CUDA, load, no_cuda, onnxruntime
+from jotr_deploy.runtime.sessions.onnxruntime import CPU, CUDA, load, no_cuda, on_cuda, onnxruntime
 from jotr_deploy.runtime.sessions.onnxruntime_cuda import load_libraries
 from jotr_deploy.support.aliases import Array
 
@@ -162,7 +163,7 @@ class GpuCropper:
         if CUDA not in onnxruntime().get_available_providers():
             raise no_cuda()
         cuda.require_primary_context()
-        with ExitStack() as stack:
+        with CAPTURES.allocating(), ExitStack() as stack:
             self._stream = cuda.Stream()
             stack.callback(self._stream.release)
             stack.callback(self._forget)  # before its stream is released
@@ -202,16 +203,13 @@ class GpuCropper:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._resources.close()
+        with CAPTURES.allocating():
+            self._resources.close()
 
     def _load(self) -> Any:
         load_libraries()
-        options = {
-            "device_id": str(self._stream.device),
-            "user_compute_stream": str(self._stream.pointer),
-            "enable_cuda_graph": "0",
-        }
-        session = load(crop_graph(), [(CUDA, options), CPU])
+        options = {"device_id": self._stream.device, "user_compute_stream": self._stream.pointer}
+        session = load(crop_graph(), [on_cuda(tf32=False, **options, enable_cuda_graph=0), CPU])
         if session.get_providers()[0] != CUDA:
             raise no_cuda()
         return session
@@ -233,7 +231,8 @@ class GpuCropper:
             binding.bind_input(name, "cuda", feed.device, feed.dtype.type, feed.shape, feed.pointer)
         binding.bind_output("image", "cuda", image.device, image.dtype.type, image.shape, image.pointer)
         try:
-            self._session.run_with_iobinding(binding, None)
+            with CAPTURES.allocating():
+                self._session.run_with_iobinding(binding, None)
         except Exception as error:  # ONNX Runtime's own classes derive from Exception only
             raise SessionError(
                 f"ONNX Runtime cannot cut crops on the GPU ({first_line(error)})",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, get_args
@@ -13,8 +13,8 @@ from typing import Any, get_args
 import numpy as np
 
 from jotr_deploy.body.faces import read_faces
-from jotr_deploy.bundle import STARTER, Bundle, FileEntry, open_bundle
-from jotr_deploy.errors import BundleError, SessionError, SourceError, at_least_1, choice
+from jotr_deploy.bundle import Bundle, FileEntry
+from jotr_deploy.errors import BundleError, JotrDeployError, SessionError, SourceError, at_least_1, choice
 from jotr_deploy.people import People
 from jotr_deploy.runtime.body_session import Body, open_body
 from jotr_deploy.runtime.crop_graph import open_cropper
@@ -36,19 +36,20 @@ from jotr_deploy.runtime.finding.people_source import (
 )
 from jotr_deploy.runtime.finding.pose import PoseNetwork
 from jotr_deploy.runtime.finding.region import MostPeople, WithinRegion
+from jotr_deploy.runtime.fitting_stage import Fitter, FittingStage
 from jotr_deploy.runtime.joint_files.coordinates import JOINTS_IN, JointsIn
 from jotr_deploy.runtime.mesh import MeshNetwork
 from jotr_deploy.runtime.motion.alignment.aligner import Aligner
 from jotr_deploy.runtime.motion.scene_placement import Standing
 from jotr_deploy.runtime.motion.smoothing import Mode, Smoother, open_smoother
 from jotr_deploy.runtime.motion.tracking import Tracker
-from jotr_deploy.runtime.pipeline import Failed, Pipeline
+from jotr_deploy.runtime.pipeline import Pipeline
 from jotr_deploy.runtime.sessions import Opener, open_for
 from jotr_deploy.runtime.sessions.cuda_session import CudaSession
-from jotr_deploy.runtime.sources.frame_source import size_of
+from jotr_deploy.runtime.sources.frame_source import Failed, size_of
 from jotr_deploy.runtime.sources.images import read_image
 from jotr_deploy.runtime.sources.opening import Frame, FrameSource, open_source
-from jotr_deploy.runtime.sources.scene_camera import CameraChoice, choose_camera
+from jotr_deploy.runtime.sources.scene_camera import CameraChoice
 from jotr_deploy.runtime.undistorted import Undistorted, follow_lens, undistorted_arrays
 from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.choices import DEVICES
@@ -56,41 +57,6 @@ from jotr_deploy.support.spans import Spans
 
 USUAL_FPS = 25.0
 """Assumed for a film that does not state its frame rate."""
-
-
-def load(
-    bundle: str | Path | Bundle = STARTER,
-    *,
-    file: str | None = None,
-    device: str = "auto",
-    threads: int | None = None,
-    people: PeopleBy = "auto",
-    align: bool | None = None,
-    camera: str | Path | None = None,
-    fov_deg: float | None = None,
-    focal_px: float | None = None,
-) -> Model:
-    """Load a bundle, ready for pictures and films; use it in a `with` block, or `close` it.
-
-    Args:
-        bundle: directory, or the word `starter` for the bundle inside this package.
-        file: mesh network of the bundle, such as "mesh.int8.onnx"; "mesh.onnx" by default.
-        device: "auto", "cpu" or "cuda".
-        threads: CPU cores for the networks; all by default.
-        people: how people are found where neither boxes nor joints are given, as `run --people`.
-        align: align people to their joints; None leaves it to the bundle.
-        camera: camera file for all pictures, as OpenCV writes it, or "published": a camera for each person.
-        fov_deg: field of view of that camera across the longer side of the picture.
-        focal_px: focal length of that camera. Without any of the three it is read from the picture's file, or guessed.
-
-    Raises:
-        BundleError: not a bundle, damaged, or exported without a body.
-        SourceError: an invalid camera, or more than one.
-        SessionError: a network that no engine on this machine opens.
-    """
-    opened = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle))
-    chosen = choose_camera(camera, fov_deg, focal_px)
-    return Model(opened, file=file, device=device, threads=threads, people=people, align=align, camera=chosen)
 
 
 class Model:
@@ -106,23 +72,33 @@ class Model:
         file: str | None = None,
         device: str = "auto",
         threads: int | None = None,
+        tf32: bool = False,
         people: PeopleBy = "auto",
         spans: Spans | None = None,
         align: bool | None = None,
         camera: CameraChoice | None = None,
-        opener: Opener = open_for,
+        fit: Callable[[], Fitter] | None = None,
+        opener: Opener | None = None,
     ) -> None:
-        """The arguments of `load`; `spans` records the duration of each stage, `opener` opens every network."""
+        """The arguments of `load`; `spans` records the duration of each stage, `fit` opens what fits the people.
+
+        `opener` opens every network, instead of `open_session`.
+        """
         choice("people", people, get_args(PeopleBy))
         choice("device", device, DEVICES)
         at_least_1("threads", threads)
         self.bundle, self.people, self.spans = bundle, people, spans or Spans()
-        self.align = bundle.manifest.align if align is None else align
+        if fit is not None and align:
+            raise JotrDeployError(
+                "fit and align are both given, and a fit starts from the pose before alignment", "leave one of them out"
+            )
+        self.align = fit is None and (bundle.manifest.align if align is None else align)
         self.camera = camera or CameraChoice()
-        self._file, self._device, self._threads, self._opener = file, device, threads, opener
+        self._file, self._device, self._threads, self._tf32 = file, device, threads, tf32
+        self._opener = opener or partial(open_for, tf32=tf32)
         self._crop_factor = bundle.manifest.model.crop_factor
         with ExitStack() as stack:
-            session = opener("mesh", bundle.file("mesh", file), device, threads)
+            session = self._opener("mesh", bundle.file("mesh", file), device, threads)
             self.mesh = MeshNetwork(stack.enter_context(session))
             if self.mesh.crop_side != bundle.manifest.model.crop_side:
                 raise BundleError(
@@ -131,6 +107,9 @@ class Model:
                     "export it again: jotr-deploy export CHECKPOINT -o BUNDLE",
                 )
             self._crop = stack.enter_context(open_cropper(session))
+            self.fitter = None if fit is None else fit()
+            if self.fitter is not None:
+                stack.callback(self.fitter.close)
             self._open = stack.pop_all()
         self._closed = False
         self._networks: dict[Path, tuple[NetworkFile, Detector | PoseNetwork]] = {}
@@ -313,7 +292,8 @@ class Model:
         """Files whose networks have been used so far, each with "role", "name" and "sha256"."""
         mesh = self.bundle.entry("mesh", self._file)
         used: list[FileEntry | NetworkFile] = [mesh, *(file for file, _ in self._networks.values())]
-        return [{"role": each.role, "name": each.name, "sha256": each.sha256} for each in used]
+        fitted = [] if self.fitter is None else self.fitter.files_used
+        return [{"role": each.role, "name": each.name, "sha256": each.sha256} for each in used] + fitted
 
     def close(self) -> None:
         """Free the networks; the model cannot be used afterwards."""
@@ -344,7 +324,8 @@ class Model:
     def _pipeline(self, finder: PeopleSource, fps: float | None = None) -> Pipeline:
         """The pipeline for one picture, or with `fps` for one film."""
         finish = Standing(self.camera, self._aligner.anew(fps) if self.align else None, self.spans)
-        return Pipeline(self.mesh, finder, self.spans, self._crop, finish)
+        fit = None if self.fitter is None else FittingStage(self.fitter, fps is not None, self.spans)
+        return Pipeline(self.mesh, finder, self.spans, self._crop, finish, fit)
 
     def _smoother(self, source: FrameSource, mode: Mode | None) -> Smoother | None:
         if mode is None:
@@ -358,7 +339,7 @@ class Model:
         """The networks of these files, each opened when first used."""
         for file in files:
             if file.path not in self._networks:
-                network = self._open.enter_context(file.open(self._device, self._threads, self._opener))
+                network = self._open.enter_context(file.open(self._device, self._threads, self._tf32, self._opener))
                 self._networks[file.path] = file, network
         return PeopleNetworks.of(self._networks[file.path][1] for file in files)
 

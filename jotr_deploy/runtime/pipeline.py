@@ -12,10 +12,12 @@ from jotr_deploy.people import People
 from jotr_deploy.runtime.crops import Cropper, make_crops
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.finding.people_source import PeopleSource
+from jotr_deploy.runtime.fitting_stage import FittingStage
 from jotr_deploy.runtime.mesh import MeshNetwork
 from jotr_deploy.runtime.motion.smoothing import Smoother
 from jotr_deploy.runtime.motion.tracking import Tracker
 from jotr_deploy.runtime.prefetch import ahead
+from jotr_deploy.runtime.sources.frame_source import Failed
 from jotr_deploy.runtime.sources.opening import Frame, FrameSource
 from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.spans import Spans
@@ -23,7 +25,6 @@ from jotr_deploy.support.spans import Spans
 Known = TypeVar("Known")
 Found = TypeVar("Found")
 Finish = Callable[[Frame, People], People]
-Failed = Callable[[Frame, Exception], None]
 
 
 class Pipeline:
@@ -44,14 +45,17 @@ class Pipeline:
         spans: Spans | None = None,
         crop: Cropper = make_crops,
         finish: Finish | None = None,
+        fit: FittingStage | None = None,
     ) -> None:
-        """`finish` is the stage after the network, see `runtime.motion.scene_placement`."""
+        """`fit` and then `finish` are the stages after the network; see `runtime.motion.scene_placement`."""
         self.mesh, self.people_source = mesh, people_source
-        self.spans, self.crop, self.finish = spans or Spans(), crop, finish
+        self.spans, self.crop, self.finish, self.fit = spans or Spans(), crop, finish, fit
 
     def __call__(self, image_bgr: Array, name: str = "", frame: int = 0, path: Path | bytes | None = None) -> People:
         """Recover every person in a (H, W, 3) uint8 image; name and number only matter for files of joints or boxes."""
-        return self._recover(Frame(frame, name, image_bgr, path=path), self.people_source(image_bgr, name, frame))
+        taken = Frame(frame, name, image_bgr, path=path)
+        people = self._recover(taken, self.people_source(image_bgr, name, frame))
+        return self._finish(taken, people if self.fit is None else self.fit(taken, people))
 
     def stream(
         self,
@@ -86,6 +90,10 @@ class Pipeline:
         if overlap:
             found = ahead(found, "people")
         recovered = self._each(self._recover, found, failed)
+        if self.fit is not None:
+            in_turn = self.fit.moving  # each frame may begin where the one before has ended
+            recovered = self._each(self.fit, recovered, failed) if in_turn else self.fit.together(recovered, failed)
+        recovered = self._each(self._finish, recovered, failed)
         if smoother is not None:
             recovered = self._smoothed(smoother, recovered)
         if overlap:
@@ -108,8 +116,10 @@ class Pipeline:
         with self.spans("crop", frame.index):
             crops = self.crop(frame.image_bgr, people, self.mesh.crop_side)
         with self.spans("network", frame.index):
-            recovered = self.mesh(crops, people)
-        return recovered if self.finish is None else self.finish(frame, recovered)
+            return self.mesh(crops, people)
+
+    def _finish(self, frame: Frame, people: People) -> People:
+        return people if self.finish is None else self.finish(frame, people)
 
     def _smoothed(
         self, smoother: Smoother, recovered: Generator[tuple[Frame, People], None, None]

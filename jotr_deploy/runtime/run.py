@@ -9,7 +9,7 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -22,6 +22,7 @@ from jotr_deploy.bundle import MANIFEST, Bundle
 from jotr_deploy.errors import JotrDeployError, OutputError, SourceError, first_line
 from jotr_deploy.people import People
 from jotr_deploy.runtime.finding.people_source import PeopleBy, PeopleSource, file_use, require_one_way
+from jotr_deploy.runtime.fitting_stage import Fitter
 from jotr_deploy.runtime.joint_files.coordinates import JointsIn
 from jotr_deploy.runtime.live_preview import Watcher, small_overlay, smaller
 from jotr_deploy.runtime.loaded_model import Model
@@ -32,7 +33,7 @@ from jotr_deploy.runtime.sources.camera_files import lens_facts
 from jotr_deploy.runtime.sources.captures import shown
 from jotr_deploy.runtime.sources.opening import Frame, FrameSource, open_source
 from jotr_deploy.runtime.sources.scene_camera import PUBLISHED, CameraChoice
-from jotr_deploy.runtime.summary import Alignment, RunSummary
+from jotr_deploy.runtime.summary import Alignment, FitOutcome, RunSummary
 from jotr_deploy.support.aliases import Array, FrameProgress
 from jotr_deploy.support.file_names import name_fault
 from jotr_deploy.support.spans import Spans
@@ -62,6 +63,7 @@ class RunOptions(Wanted):
     file: str | None = None  # mesh file of the bundle; None is the first
     device: str = "auto"
     threads: int | None = None
+    tf32: bool = False  # on CUDA in ONNX Runtime
     write: bool = True  # results; without it frames are processed and discarded
 
 
@@ -73,6 +75,7 @@ def run(
     progress: FrameProgress = lambda done, total: None,
     spans: Spans | None = None,
     watcher: Watcher | None = None,
+    fit: Callable[[], Fitter] | None = None,
 ) -> RunSummary:
     """Recover every person in an image, a folder, a glob, a video, a camera or a URL.
 
@@ -88,6 +91,7 @@ def run(
         progress: called after every frame.
         spans: receives the timing of every stage.
         watcher: is shown every frame with its people.
+        fit: opens what fits the people, as `api.fitter_of` gives it.
 
     Raises:
         JotrDeployError: a bundle, source, keypoint file or output that cannot be used.
@@ -105,9 +109,11 @@ def run(
             output = new_results_folder(stem) if output is None else output
             _spare_what_is_read(output, stem, source, source_name, options)
         model = stack.enter_context(
-            Model(bundle, file=options.file, device=options.device, threads=options.threads, people=options.people,
-                  spans=spans, align=options.align, camera=options.camera)
+            Model(bundle, file=options.file, device=options.device, threads=options.threads, tf32=options.tf32,
+                  people=options.people, spans=spans, align=options.align, camera=options.camera, fit=fit)
         )  # fmt: skip
+        if model.fitter is not None:
+            summary.fit = FitOutcome(model.fitter.preset, model.fitter.files_used)
         finder = model.people_source(
             source, options.keypoints, options.boxes, options.skeleton, options.roi_px, options.max_people,
             options.joints_in,
@@ -145,7 +151,7 @@ def _networks_that_found_people(model: Model) -> list[dict[str, Any]]:
     return [
         {"role": used["role"], "file": used["name"], "sha256": used["sha256"]}
         for used in model.files_used
-        if used["role"] != "mesh"
+        if used["role"] in ("detector", "pose")
     ]
 
 
@@ -161,6 +167,7 @@ def _facts(summary: RunSummary, model: Model, options: RunOptions) -> dict[str, 
         **{name: getattr(summary, name) for name in fields},
         **{name: getattr(options, name) for name in chosen},
         "alignment": None if summary.alignment is None else asdict(summary.alignment),
+        "fit": None if summary.fit is None else summary.fit.without_people(),
     }
 
 

@@ -27,6 +27,7 @@ from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.file_names import as_file_name
 from jotr_deploy.visual.coco_results import coco_file
 from jotr_deploy.visual.gltf import write_glb
+from jotr_deploy.visual.occlusion_map import draw_occlusion
 from jotr_deploy.visual.overlay import draw_keypoints, draw_people
 from jotr_deploy.visual.result_files import PeopleWriter, read_people, write_obj
 
@@ -48,6 +49,7 @@ class Wanted:
     obj: bool = False
     glb: bool = False
     coco: bool = False
+    save_fit: bool = False  # pictures of what hides people, as the fit has it
 
 
 class Results:
@@ -108,6 +110,8 @@ class Results:
             )
         if self._wanted.save_2d:
             pictures["2d"] = draw_keypoints(frame.image_bgr, people)
+        if self._wanted.save_fit:
+            pictures["fit"] = draw_occlusion(frame.image_bgr, people, self._faces, self._caption)
         return pictures
 
     def add(self, frame: Frame, people: People, pictures: Pictures) -> None:

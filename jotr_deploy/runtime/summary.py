@@ -23,6 +23,42 @@ class Alignment:
 
 
 @dataclass
+class FitOutcome:
+    """Fit of the people; the counts are of people in frames."""
+
+    preset: str
+    files: list[dict[str, str]]  # of the bundle: "role", "name" and "sha256"
+    accepted: int = 0  # people for whom the energy fell
+    mirrored: int = 0  # of those, from the start mirrored in depth
+    warm: int = 0  # of those, from pose and place in the frame before
+    no_better: int = 0  # returned unchanged, as nothing with a lower energy was found
+    outside: int = 0  # unchanged, as no cell of the crop lies in the picture
+    not_before_camera: int = 0  # unchanged, as the body is not wholly before the camera
+    people: list[dict[str, Any]] = field(default_factory=list)  # in order: "frame", "track_id" and "fit"
+
+    def see(self, frame: Frame, people: People) -> None:
+        """Count the people of a frame."""
+        fits = [] if people.fit is None else [people.fit[k] for k in range(len(people))]
+        for fit, track_id in zip(fits, people.track_ids.tolist(), strict=False):
+            self.accepted += fit.accepted
+            self.mirrored += fit.mirrored
+            self.warm += fit.warm
+            self.no_better += fit.tried and not fit.accepted
+            self.outside += fit.outside
+            self.not_before_camera += not (fit.tried or fit.outside)
+            self.people.append({"frame": frame.index, "track_id": track_id, "fit": fit.as_dict()})
+
+    def without_people(self) -> dict[str, Any]:
+        """All but the list, which a `.npz` has in arrays."""
+        return {name: value for name, value in vars(self).items() if name != "people"}
+
+    @property
+    def unchanged(self) -> int:
+        """Number of people who are as the mesh network gave them."""
+        return self.no_better + self.outside + self.not_before_camera
+
+
+@dataclass
 class RunSummary:
     """Everything a run read, found and wrote; stored as `NAME.json` beside its results."""
 
@@ -37,6 +73,7 @@ class RunSummary:
     networks: list[dict[str, str]] = field(default_factory=list)  # that found people: "role", "file" and "sha256"
     camera: list[str] = field(default_factory=list)  # origins of the pictures' cameras, each once
     alignment: Alignment | None = None  # None where people stay as recovered
+    fit: FitOutcome | None = None  # None where none was asked for
     every: int = 1  # every Nth frame was processed
     sizes_px: list[list[int]] = field(default_factory=list)  # width, height of the pictures, each once
     frames_read: int = 0  # from the source, including those that failed afterwards
@@ -61,6 +98,8 @@ class RunSummary:
     def see(self, frame: Frame, people: People) -> None:
         """Count the people of a frame."""
         self.people_per_frame.append(len(people))
+        if self.fit is not None:
+            self.fit.see(frame, people)
         self.few_joints += int((people.joints_used < FEW_JOINTS).sum())
         if (size := [*size_of(frame.image_bgr)]) not in self.sizes_px:
             self.sizes_px.append(size)

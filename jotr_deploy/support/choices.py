@@ -11,12 +11,15 @@ from typing import Literal, get_args
 Backend = Literal["tensorrt", "onnxruntime", "openvino"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
-NetworkRole = Literal["mesh", "detector", "pose"]
+NetworkRole = Literal["mesh", "detector", "pose", "features"]
 NETWORKS: tuple[NetworkRole, ...] = get_args(NetworkRole)
 """Networks of a bundle that files for engines are made from."""
 
 Device = Literal["auto", "cpu", "cuda"]
 DEVICES: tuple[Device, ...] = get_args(Device)
+
+TF32 = "Let CUDA round float32 products to TF32: faster, less exact. An engine does what it was built for."
+"""Help of the option `--tf32`."""
 
 CalibrationMethod = Literal["minmax", "entropy", "percentile", "mse"]
 CALIBRATION_METHODS: tuple[CalibrationMethod, ...] = get_args(CalibrationMethod)
@@ -36,12 +39,23 @@ PLUGINS: Mapping[Plugin, str] = {
 }
 """Forms of the sampling operator in a TensorRT engine."""
 
+FITS = ("default", "release_natural", "release_advocc")
+"""Presets of a fit, keys of `fitting.options.PRESETS`, which needs PyTorch to import."""
+
+Portable = Literal["same-capability", "version"]
+PORTABLE: Mapping[Portable, str] = {
+    "same-capability": "for every GPU of this compute capability, from TensorRT 10.9",
+    "version": "for later versions of this TensorRT's major",
+}
+"""Machines that a TensorRT engine is built for beyond the one that builds it."""
+
 SYNTHETIC = "synthetic"
 SPLITS: Mapping[str, str] = {
     "3dpw": "test",
     "3dpw-oc": "test",
     "3dpw-pc": "test",
     "3dpw-crowd": "validation",
+    "3dpw-occ-3dnbf": "all",
     "3doh": "test",
 }
 """Data sets that `eval` supports, keys of `datasets.published.sets.SETS`, and the split of each."""

@@ -11,8 +11,8 @@ from enum import Enum
 from jotr_deploy.errors import choice
 
 Limits = Mapping[str, tuple[str, float]]
-"""Output of the mesh network, or what a detector or pose network finds in a picture -> "max" or "mean", and the
-largest allowed difference in `engines.verify.UNITS`."""
+"""Output of the mesh network or the extractor, or what a detector or pose network finds in a picture -> "max" or
+"mean", and the largest allowed difference in `engines.verify.UNITS`."""
 
 
 class Precision(str, Enum):
@@ -78,6 +78,7 @@ LIMITS: dict[Precision, dict[str, tuple[str, float]]] = {
         "boxes": ("max", 5e-3),
         "scores": ("max", 5e-3),
         "joints": ("max", 5e-3),
+        "features": ("max", 1e-4),
     },
     Precision.FP16: {
         "joints_img": ("mean", 1e-3),
@@ -88,6 +89,7 @@ LIMITS: dict[Precision, dict[str, tuple[str, float]]] = {
         "joints3d": ("mean", 1.0),
         "joints_proj": ("mean", 0.1),
         "vertices": ("mean", 1.0),
+        "features": ("max", 1e-3),
     },
 }
 # bfloat16 has three bits of mantissa fewer.

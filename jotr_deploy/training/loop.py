@@ -237,6 +237,8 @@ def _accelerator(config: TrainConfig) -> Accelerator:
         logging.getLogger("jotr_deploy").warning(
             'precision: "bf16" is emulated on this processor, many times slower than fp32; try --set precision=fp32'
         )
+    # fp32 means float32: PyTorch's convolutions would round to TF32, and who wants speed takes bf16.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     mixed = "no" if config.precision == "fp32" else config.precision
     return Accelerator(
         mixed_precision=mixed, kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)]

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from jotr_deploy.errors import JotrDeployError, OutputError, choice
-from jotr_deploy.support.choices import DEVICES, listed
+from jotr_deploy.support.choices import DEVICES, TF32, listed
 from jotr_deploy.verbs.terminal import bar, console, done, errors, exclusive, needs, print_json
 
 BATCHES = [1, 4, 16]
@@ -25,6 +25,9 @@ def bench(
     source: Annotated[Path | None, typer.Option(help="Picture to time, instead of the packaged one.")] = None,
     keypoints: Annotated[Path | None, typer.Option(help="2-D joints of the people in that picture.")] = None,
     no_eager: Annotated[bool, typer.Option("--no-eager", help="Skip the comparison with PyTorch eager.")] = False,
+    fit: Annotated[
+        str | None, typer.Option("--fit", metavar="PRESET", help="Also time the stages of a fit with this preset.")
+    ] = None,
     choose: Annotated[
         bool, typer.Option("--choose", help="Only find and remember the fastest engine for each file on this machine.")
     ] = False,
@@ -47,6 +50,7 @@ def bench(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads for every engine; one per core by default.")
     ] = None,
+    tf32: Annotated[bool, typer.Option("--tf32", help=TF32)] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Measure the latency of every engine of a bundle and the stages of a frame."""
@@ -54,8 +58,14 @@ def bench(
     sizes = _batches(batches)
     needs("bench", "onnxruntime", *(["openvino"] if choose else []))
     errors.print(f"[dim]measuring[/] {escape(str(bundle))}", highlight=False, soft_wrap=True)
-    for_all = {"--report": report, "--source": source, "--keypoints": keypoints, "--no-eager": no_eager or None}
-    where = {"--device": None if device == "auto" else device}
+    for_all = {
+        "--report": report,
+        "--source": source,
+        "--keypoints": keypoints,
+        "--no-eager": no_eager or None,
+        "--fit": fit,
+    }
+    where = {"--device": None if device == "auto" else device, "--tf32": tf32 or None}
     exclusive("--layers", layers, {"--choose": choose or None, "--target-p99": target_p99, **for_all, **where})
     exclusive("--choose", choose, {"--target-p99": target_p99, "--batches": batches, **for_all, **where})
     exclusive("--target-p99", target_p99 is not None, for_all)
@@ -66,7 +76,7 @@ def bench(
         _layers(bundle, (sizes or BATCHES)[0], threads, as_json)
         return
     if target_p99 is not None:
-        _target(bundle, target_p99, sizes, threads, device, seconds, as_json)
+        _target(bundle, target_p99, sizes, threads, tf32, device, seconds, as_json)
         return
     from jotr_deploy.bundle import open_bundle
     from jotr_deploy.profiling.bench_table import report as table
@@ -78,8 +88,8 @@ def bench(
         raise OutputError(f"{report}: its folder does not exist", "give a file in an existing folder")
     with bar() as progress:
         result = measure(
-            opened, batches=sizes or BATCHES, threads=threads, device=device, seconds=seconds, source=source,
-            keypoints=keypoints, eager=not no_eager, progress=progress,
+            opened, batches=sizes or BATCHES, threads=threads, tf32=tf32, device=device, seconds=seconds,
+            source=source, keypoints=keypoints, eager=not no_eager, fit=fit, progress=progress,
         )  # fmt: skip
     if as_json:
         print_json(result.as_dict())
@@ -105,7 +115,14 @@ def _batches(text: str | None) -> list[int] | None:
 
 
 def _target(
-    bundle: Path, p99: str, batches: list[int] | None, threads: int | None, device: str, seconds: float, as_json: bool
+    bundle: Path,
+    p99: str,
+    batches: list[int] | None,
+    threads: int | None,
+    tf32: bool,
+    device: str,
+    seconds: float,
+    as_json: bool,
 ) -> None:
     from jotr_deploy.bundle import open_bundle
     from jotr_deploy.profiling.bench_table import target_report
@@ -116,7 +133,7 @@ def _target(
     opened, target_ms = open_bundle(bundle), parse_target(p99)
     with bar() as progress:
         found = find(
-            opened, target_ms, batches=batches or BATCHES, device=device, threads=threads, seconds=seconds,
+            opened, target_ms, batches=batches or BATCHES, device=device, threads=threads, tf32=tf32, seconds=seconds,
             progress=progress,
         )  # fmt: skip
     if as_json:

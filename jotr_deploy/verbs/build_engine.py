@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 from jotr_deploy.errors import JotrDeployError, choice
-from jotr_deploy.support.choices import BACKENDS, NETWORKS, PLUGINS, explained, listed
+from jotr_deploy.support.choices import BACKENDS, NETWORKS, PLUGINS, PORTABLE, explained, listed
 from jotr_deploy.support.precisions import USUAL, Precision
 from jotr_deploy.verbs.terminal import console, difference_table, done, errors, needs, print_json, steps
 
@@ -25,7 +25,7 @@ _PRECISIONS = (
     f"{', '.join(p for p in Precision if not p.calibrated)}, "
     f"or {listed([p for p in Precision if p.calibrated])} of a calibrated bundle; by default fp16, for openvino bf16."
 )
-_CALLED = {"mesh": "network", "detector": "detector", "pose": "pose network"}
+_CALLED = {"mesh": "network", "detector": "detector", "pose": "pose network", "features": "extractor"}
 _FOR = {
     "onnxruntime": "ONNX Runtime on a GPU",
     "openvino": "OpenVINO on a processor that computes in bfloat16",
@@ -43,9 +43,20 @@ def build_engine(
     backend: Annotated[str, typer.Option(help=f"{listed(BACKENDS)}.")] = "tensorrt",
     precision: Annotated[str | None, typer.Option(help=_PRECISIONS)] = None,
     batch: Annotated[
-        str | None, typer.Option(help="MIN:OPT:MAX people in one call, or one fixed number; by default 1:4:16.")
+        str | None,
+        typer.Option(
+            help="MIN:OPT:MAX people in one call; 1,4,16 for kernels chosen for each size; or one fixed number. "
+            "By default 1:4:16."
+        ),
     ] = None,
     plugin: Annotated[str | None, typer.Option(help=f"{explained(PLUGINS)}; by default the first available.")] = None,
+    portable: Annotated[
+        str | None, typer.Option(help=f"{explained(PORTABLE)}; by default for this TensorRT and type of GPU.")
+    ] = None,
+    attention: Annotated[
+        bool,
+        typer.Option("--attention", help="One ONNX node for each attention, to compare; TensorRT 10.14 or newer."),
+    ] = False,
     workspace: Annotated[str | None, typer.Option(help="Scratch memory, such as 1GiB; default the whole GPU.")] = None,
     timing_cache: Annotated[Path | None, typer.Option(help="File of kernel timings; by default in the cache.")] = None,
     level: Annotated[int, typer.Option(min=0, max=5, help="TensorRT's builder level; higher takes longer.")] = 3,
@@ -69,19 +80,22 @@ def build_engine(
     chosen = USUAL[backend] if precision is None else Precision.of(precision)
     if plugin is not None:
         choice("--plugin", plugin, tuple(PLUGINS))
+    if portable is not None:
+        choice("--portable", portable, tuple(PORTABLE))
     if target is not None and not check_only:
         raise JotrDeployError(
             "--for-tensorrt needs --check-only",
             "add --check-only; engines are always built by the installed TensorRT",
         )
     if check_only:
-        _check(bundle, network, chosen, plugin, target, as_json)
+        _check(bundle, network, chosen, plugin, target, attention, as_json)
     elif backend == "tensorrt":
-        from jotr_deploy.engines.tensorrt.engine import parse_batch
+        from jotr_deploy.engines.tensorrt.engine import parse_batches
 
         _build(
             bundle, output, network, backend, chosen, picture, as_json,
-            batch=None if batch is None else parse_batch(batch), plugin=plugin,
+            batch=None if batch is None else parse_batches(batch), plugin=plugin, portable=portable,
+            attention=attention,
             workspace_bytes=None if workspace is None else _bytes(workspace), timing_cache=timing_cache,
             optimization_level=level,
         )  # fmt: skip
@@ -90,7 +104,13 @@ def build_engine(
 
 
 def _check(
-    bundle: Path, network: str, precision: Precision, plugin: str | None, target: str | None, as_json: bool
+    bundle: Path,
+    network: str,
+    precision: Precision,
+    plugin: str | None,
+    target: str | None,
+    attention: bool,
+    as_json: bool,
 ) -> None:
     from jotr_deploy.api import original_network
     from jotr_deploy.bundle import open_bundle
@@ -99,7 +119,7 @@ def _check(
 
     version = None if target is None else parse_version(target)
     original = original_network(cast(Any, network))
-    findings = check_network(open_bundle(bundle), precision, cast(Any, plugin), version, original)
+    findings = check_network(open_bundle(bundle), precision, cast(Any, plugin), version, original, attention)
     if as_json:
         print_json([asdict(finding) for finding in findings])
     for finding in () if as_json else findings:
@@ -110,7 +130,7 @@ def _check(
             "see each finding above",
         )
     if not as_json:
-        option = "" if network == "mesh" else f" --network {network}"
+        option = ("" if network == "mesh" else f" --network {network}") + " --attention" * attention
         done(bundle, f"no rule of TensorRT's parser is broken by the {precision} {_CALLED[network]}",
              f"jotr-deploy build-engine {bundle}{option} --precision {precision}")  # fmt: skip
 
@@ -140,26 +160,35 @@ def _build(
 
 def _report(bundle: Path, network: str, backend: str, built: BuiltEngine, precision: Precision, as_json: bool) -> None:
     name, rows = built.path.name, list(built.differences)
-    lines = [] if built.trtexec is None else [built.trtexec]
+    lines = [line for line in (built.trtexec, built.polygraphy) if line is not None]
     used = None if network == "mesh" else _used(bundle, network)
     if as_json:
         here = {} if used is None else {"used_here": used}
-        print_json({"file": name, "trtexec": lines, "differences": [asdict(row) for row in rows], **here})
+        print_json(
+            {
+                "file": name,
+                "trtexec": lines[:1],
+                "polygraphy": lines[1:],
+                "differences": [asdict(row) for row in rows],
+                **here,
+            }
+        )
         return
     against = "mesh.onnx" if network == "mesh" else f"{network}.onnx"
     console.print(difference_table(rows, precision, f"{name} against {against} in ONNX Runtime, max (mean)"))
-    for line in lines:
-        console.print(f"[dim]the same by hand:[/] {escape(line)}", highlight=False, soft_wrap=True)
+    for said, line in zip(("the same by hand", "compared by hand"), lines, strict=False):
+        console.print(f"[dim]{said}:[/] {escape(line)}", highlight=False, soft_wrap=True)
     if used is None:
         done(bundle / name, "verified", f"jotr-deploy run {bundle} IMAGE --file {name} -o DIR")
         return
     if used != name:
-        console.print(f"not used here, where {used} is: it is for {_FOR[backend]}", highlight=False)
+        why = "eight bits are used only when named" if precision.calibrated else f"it is for {_FOR[backend]}"
+        console.print(f"not used here, where {used} is: {why}", highlight=False)
     done(bundle / name, "verified", f"jotr-deploy run {bundle} IMAGE -o DIR")
 
 
 def _used(bundle: Path, network: str) -> str:
-    """The file of the detector or pose network that is used on this machine."""
+    """The file of the detector, pose network or extractor that is used on this machine."""
     from jotr_deploy.bundle import open_bundle
     from jotr_deploy.runtime.finding.people_networks import file_for
 

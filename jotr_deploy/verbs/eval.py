@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from jotr_deploy.errors import JotrDeployError, choice
-from jotr_deploy.support.choices import DEVICES, PROTOCOLS, listed
+from jotr_deploy.support.choices import DEVICES, FITS, PROTOCOLS, TF32, listed
 from jotr_deploy.verbs.terminal import bar, console, done, errors, needs, print_json
 
 if TYPE_CHECKING:
@@ -39,6 +39,12 @@ def evaluate(
         bool, typer.Option("--pixels", help="Also find the people with the bundle's own detector and pose network.")
     ] = False,
     align: Annotated[bool, typer.Option("--align", help="Align people to the given joints before measuring.")] = False,
+    fit: Annotated[
+        str | None, typer.Option(help=f"Fit everybody to the features of their crop first: {listed(FITS)}.")
+    ] = None,
+    visible_joints: Annotated[
+        bool, typer.Option("--visible-joints", help="Also measure the visible joints alone, and PCKh.")
+    ] = False,
     occlusion: Annotated[
         str | None,
         typer.Option(
@@ -63,10 +69,13 @@ def evaluate(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads for scenes and network; one per core by default.")
     ] = None,
+    tf32: Annotated[bool, typer.Option("--tf32", help=TF32)] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Measure a bundle against ground truth: held-out synthetic scenes, or a data set."""
     choice("--device", device, DEVICES)
+    if fit is not None:
+        choice("--fit", fit, FITS)
     how = {"--stride": stride, "--textures": textures, "--every": every, "--output": output}
     attack = _attack(occlusion, how, keep_joints)
     needs("eval", "onnxruntime")
@@ -80,8 +89,8 @@ def evaluate(
     with bar() as progress:
         result = api.evaluate(
             bundle, protocol=protocol, root=root, h36m_regressor=h36m_regressor, smpl=smpl, seed=seed, scenes=scenes,
-            file=file, drift=drift, pixels=pixels, occlusion=attack, align=align, device=device, threads=threads,
-            progress=progress,
+            file=file, drift=drift, pixels=pixels, occlusion=attack, align=align, fit=fit,
+            visible_joints=visible_joints, device=device, threads=threads, tf32=tf32, progress=progress,
         )  # fmt: skip
     if isinstance(result, SetEvaluation):
         of_a_set = {"--root": root, "--h36m-regressor": h36m_regressor, "--smpl": smpl}
@@ -89,6 +98,9 @@ def evaluate(
     else:
         same = f"--seed {seed}" + ("" if scenes is None else f" --scenes {scenes}")
     same += " --align" if align else ""
+    same += f" --fit {fit}" if fit else ""
+    same += " --visible-joints" if visible_joints else ""
+    same += " --tf32" if tf32 else ""
     if as_json:
         print_json(result.as_dict())
         return

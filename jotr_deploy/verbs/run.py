@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
@@ -14,11 +13,12 @@ import typer
 from rich.markup import escape
 
 from jotr_deploy.errors import JotrDeployError, choice
-from jotr_deploy.support.choices import DEVICES, listed
+from jotr_deploy.support.aliases import FrameProgress
+from jotr_deploy.support.choices import DEVICES, FITS, TF32, listed
 from jotr_deploy.verbs.terminal import bar, console, count, done, errors, needs, print_json
 
 if TYPE_CHECKING:
-    from jotr_deploy.runtime.summary import RunSummary
+    from jotr_deploy.runtime.summary import FitOutcome, RunSummary
     from jotr_deploy.support.spans import Spans
     from jotr_deploy.verbs.live_page import LivePage
 
@@ -71,6 +71,14 @@ def run(
         bool | None,
         typer.Option("--align/--no-align", help="Align people to their 2-D joints; by default the bundle decides."),
     ] = None,
+    fit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PRESET",
+            help=f"Fit people to features of the picture, instead of aligning them: {listed(FITS)}, see "
+            "docs/fitting.md. Needs a bundle with features, and PyTorch.",
+        ),
+    ] = None,
     camera: Annotated[
         str | None,
         typer.Option(
@@ -94,6 +102,9 @@ def run(
     obj: Annotated[bool, typer.Option("--obj", help="Also write meshes as OBJ.")] = False,
     glb: Annotated[bool, typer.Option("--glb", help="Also write an (animated) GLB.")] = False,
     coco: Annotated[bool, typer.Option("--coco", help="Also write people as COCO results.")] = False,
+    save_fit: Annotated[
+        bool, typer.Option("--save-fit", help="With --fit, also draw where something hides people.")
+    ] = False,
     keep_going: Annotated[bool, typer.Option("--keep-going", help="Report frames that fail and skip them.")] = False,
     live: Annotated[
         bool,
@@ -111,6 +122,7 @@ def run(
     file: Annotated[str | None, typer.Option(help="Network file of the bundle; mesh.onnx by default.")] = None,
     device: Annotated[str, typer.Option(help=f"{listed(DEVICES)}.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU cores for the network; all by default.")] = None,
+    tf32: Annotated[bool, typer.Option("--tf32", help=TF32)] = False,
     strict: Annotated[
         bool,
         typer.Option("--strict", help="Exit with 3 (results are written) if anything was skipped, unused or left out."),
@@ -125,22 +137,21 @@ def run(
         )
     _refuse_without_a_file(joints_in, skeleton, keypoints, boxes)
     _refuse_overlay_scale(overlay_scale, no_overlay)
+    if fit is not None:
+        choice("--fit", fit, FITS)
+    elif save_fit:
+        raise JotrDeployError("--save-fit needs --fit", "add --fit default, or leave --save-fit out")
     written = output is not None or not live
     if not written:
-        _refuse_unwritten(
-            {
-                "--overlay-scale": overlay_scale is not None,
-                "--save-2d": save_2d,
-                "--vertices": vertices,
-                "--obj": obj,
-                "--glb": glb,
-                "--coco": coco,
-            }
-        )
+        _refuse_unwritten({
+            "--overlay-scale": overlay_scale is not None, "--save-2d": save_2d, "--vertices": vertices,
+            "--obj": obj, "--glb": glb, "--coco": coco, "--save-fit": save_fit,
+        })  # fmt: skip
     needs("run", "onnxruntime")
     from jotr_deploy.runtime.sources.captures import shown
 
     errors.print(f"[dim]reading[/] {escape(shown(source))}", highlight=False, soft_wrap=True)
+    from jotr_deploy.api import fitter_of
     from jotr_deploy.bundle import open_bundle
     from jotr_deploy.runtime.finding.people_source import PeopleBy
     from jotr_deploy.runtime.joint_files.coordinates import JOINTS_IN, JointsIn
@@ -159,12 +170,13 @@ def run(
         glb=glb, coco=coco, keypoints=keypoints, boxes=boxes, skeleton=skeleton, joints_in=cast(JointsIn, joints_in),
         people=cast(PeopleBy, people), every=every, roi_px=_region(roi), max_people=max_people,
         smooth=cast(Mode, smooth), keep_going=keep_going, overlap=overlap, file=file, device=device, threads=threads,
-        write=written, align=align, camera=choose_camera(camera, fov, focal),
+        tf32=tf32, write=written, align=align, camera=choose_camera(camera, fov, focal), save_fit=save_fit,
     )  # fmt: skip
     spans = Spans()
     opened = open_bundle(bundle)
-    with _page() if live else nullcontext() as page, _watched(live, spans) as progress:
-        summary = run_source(opened, source, output, options, progress, spans, page)
+    with _page() if live else nullcontext() as page, _watched(live, spans) as (progress, told):
+        opens = None if fit is None else fitter_of(opened, fit, device, threads, told)
+        summary = run_source(opened, source, output, options, progress, spans, page, opens)
         if page is not None and summary.ended != "interrupted":
             page.last_look()
     _print(summary, spans, profile, as_json, people)
@@ -225,16 +237,26 @@ def _page() -> LivePage:
 
 
 @contextmanager
-def _watched(live: bool, spans: Spans) -> Iterator[Callable[[int, int | None], None]]:
-    """Progress callback for each frame: a bar, or with `live` a table of the last few seconds."""
+def _watched(live: bool, spans: Spans) -> Iterator[tuple[FrameProgress, Callable[[int, int, int], None]]]:
+    """Callbacks for each frame and for each step of a fit: a bar, or with `live` a table of the last few seconds."""
     if live:
         from jotr_deploy.verbs.live import shown
 
         with shown(spans) as progress:
-            yield progress
+            yield progress, lambda people, done, total: None
     else:
         with bar() as tell:
-            yield partial(tell, "frames")
+            frames: tuple[int, int | None] = 0, None
+
+            def progress(done: int, total: int | None) -> None:
+                nonlocal frames
+                frames = done, total
+                tell("frames", done, total)
+
+            def told(people: int, done: int, total: int) -> None:
+                tell(f"frames (fitting {count(people, 'person', 'people')}: {done / total:.0%})", *frames)
+
+            yield progress, told
 
 
 def _print(summary: RunSummary, spans: Spans, profile: bool, as_json: bool, people: str) -> None:
@@ -288,6 +310,31 @@ def _notes(summary: RunSummary) -> Iterator[str]:
         yield "aligned: none; no joints, or no better fit"
 
 
+def _fit_note(fit: FitOutcome) -> str:
+    """Number of people for whom the fit lowered the energy, and why the others are unchanged."""
+    if not fit.accepted + fit.unchanged:
+        return f"fit {fit.preset}: nobody to fit"
+    everybody = count(fit.accepted + fit.unchanged, "mesh", "meshes")
+    details = [
+        f"{number} {what}"
+        for number, what in ((fit.mirrored, "mirrored in depth"), (fit.warm, "begun at the frame before"))
+        if number
+    ]
+    found = f"fit {fit.preset}: a lower energy for {fit.accepted} of {everybody}"
+    found += f" ({', '.join(details)})" if details else ""
+    why = [
+        f"{number} {what}"
+        for number, what in (
+            (fit.no_better, "as nothing better was found"),
+            (fit.outside, "outside the picture"),
+            (fit.not_before_camera, "not before the camera"),
+        )
+        if number
+    ]
+    unchanged = f"; {fit.unchanged} returned unchanged: {', '.join(why)}" if why else ""
+    return f"{found}{unchanged}; alignment to joints is off during a fit"
+
+
 def _say_what_to_fetch(summary: RunSummary, people: str) -> None:
     """Hint at `fetch` when the starter bundle's own networks found people because better ones were never fetched."""
     from jotr_deploy.bundle import starter_path
@@ -308,6 +355,8 @@ def _report(summary: RunSummary, result: Path | None, with_times: bool) -> None:
         console.print(f"[dim]{line}[/]", highlight=False, soft_wrap=True)
     for note in _notes(summary):
         console.print(f"[dim]{escape(note)}[/]", highlight=False, soft_wrap=True)
+    if summary.fit is not None:
+        console.print(f"[dim]{escape(_fit_note(summary.fit))}[/]", highlight=False, soft_wrap=True)
     for label in summary.labels:
         console.print(f"[yellow]note[/] {escape(label)}", highlight=False, soft_wrap=True)
     kinds: dict[str, list[str]] = {}

@@ -73,7 +73,8 @@ def difference_table(
     table.add_column("unit")
     for output in dict.fromkeys(row.output for row in rows):
         cells = [f"{r.max:.0e} ({r.mean:.0e})" for r in rows if r.output == output]
-        allowed = [f"{limits[output][1]:g} {limits[output][0]}"] if limits else []
+        kind, most = (limits or {}).get(output, ("", None))
+        allowed = [] if not limits else ["" if most is None else f"{most:g} {kind}"]
         table.add_row(output, *cells, *allowed, UNITS[output])
     return table
 

@@ -14,7 +14,7 @@ import numpy as np
 from jotr_deploy.body.exported import NETWORK, ExportedBody
 from jotr_deploy.bundle import Bundle, open_bundle, starter_path
 from jotr_deploy.errors import BundleError, JotrDeployError, first_line
-from jotr_deploy.people import LAYOUT, People, Person, is_number, scalar, several
+from jotr_deploy.people import LAYOUT, People, Person, is_number, scalar, several, taken
 from jotr_deploy.support.aliases import Array
 
 MeshesOf = Callable[[Array, Array], Array]
@@ -55,8 +55,8 @@ class PosedPeople(PutOff, People):
     """
 
     @classmethod
-    def of(cls, arrays: Mapping[str, Array], meshes_of: MeshesOf) -> PosedPeople:
-        """People from all arrays of `LAYOUT` but `vertices_m`, checked as those of any `People`."""
+    def of(cls, arrays: Mapping[str, Any], meshes_of: MeshesOf) -> PosedPeople:
+        """People from all fields but `vertices_m`, checked as those of any `People`."""
         people = cls(**arrays, vertices_m=_no_mesh(len(arrays["boxes_px"])))
         vars(people)["_meshes_of"] = meshes_of
         pose_rad, betas = people.pose_rad, people.betas
@@ -68,7 +68,7 @@ class PosedPeople(PutOff, People):
         if "vertices_m" in vars(self):
             return super().__getitem__(index)
         chosen = index if is_number(index) else several(index)
-        arrays = {f.name: getattr(self, f.name)[chosen] for f in fields(self) if f.name != "vertices_m"}
+        arrays = {f.name: taken(getattr(self, f.name), chosen) for f in fields(self) if f.name != "vertices_m"}
         if not is_number(index):
             return PosedPeople.of(arrays, self._meshes_of)
         arrays["vertices_m"] = _no_mesh(1)[0]

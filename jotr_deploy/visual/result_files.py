@@ -18,6 +18,14 @@ The `.npz` of people, format 2, is an uncompressed zip of NumPy arrays; none of 
     bundle                   () str     path that the bundle had
     facts                    () str     JSON: everything used and left out
 
+A run with a fit adds what it did with each person, the fields of `people.PeopleFit`:
+
+    fit_tried, fit_outside, fit_accepted, fit_mirrored, fit_warm    (M,) bool
+    fit_energy_before, fit_energy_after                             (M,) float64, NaN of people not tried
+    fit_terms                                                       (T,) str, names of the terms of the energy
+    fit_terms_before, fit_terms_after                               (M, T) float64, without their weights
+    fit_occlusion                                                   (M, G, G) bool, cells of the crop
+
 `vertices_m` and `faces` are stored on request only: a mesh takes 83 kB, the rest of a person 1 kB. The body of the
 bundle computes them from pose and shape. Format 1 always had them, but none of `times_s`, `mesh_sha256`, `bundle` and
 `facts`.
@@ -30,6 +38,7 @@ import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -39,7 +48,7 @@ import numpy as np
 from jotr_deploy.bundle import Bundle
 from jotr_deploy.errors import UPGRADE, BundleError, SourceError, first_line, one_line
 from jotr_deploy.geometry.scene_frame import scene_translation_m
-from jotr_deploy.people import LATER, LAYOUT, People
+from jotr_deploy.people import LATER, LAYOUT, People, PeopleFit
 from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.file_kinds import describe_file
 from jotr_deploy.support.writing import folder_beside, output_errors, written_aside
@@ -136,7 +145,8 @@ class PeopleWriter:
     ) -> None:
         self.facts: dict[str, Any] = {}
         self._path = path
-        self._columns = tuple(name for name in LAYOUT if vertices or name != "vertices_m")
+        self._columns = {name: each for name, each in LAYOUT.items() if vertices or name != "vertices_m"}
+        self._fit_columns: dict[str, tuple[tuple[int, ...], type]] | None = None  # as the first frame has them
         self._about: dict[str, Array] = {
             "format": np.array(FORMAT, np.int64),
             "source": np.array(source, np.str_),
@@ -173,9 +183,18 @@ class PeopleWriter:
         """
         if self._numbers and frame_index <= self._numbers[-1]:
             raise ValueError(f"frame {frame_index} does not come after frame {self._numbers[-1]}")
+        fitted = columns_of(people.fit)
+        layout = {name: (rows.shape[1:], rows.dtype.type) for name, rows in fitted.items()}
+        if self._fit_columns is None:
+            self._fit_columns = layout
+            self._about |= {} if people.fit is None else {"fit_terms": np.array(list(people.fit.terms_before), np.str_)}
+        if layout != self._fit_columns:
+            raise ValueError(f"the fit of frame {frame_index} is not like that of the frames before")
         with output_errors(self._path):
             for name in self._columns:
                 self._spill(name, getattr(people, name))
+            for name, rows in fitted.items():
+                self._spill(name, rows)
             self._spill("frame", np.full(len(people), frame_index, np.int64))
         self._numbers.append(frame_index)
         self._names += [] if picture is None else [picture]
@@ -210,16 +229,39 @@ class PeopleWriter:
             for name, array in {**self._about, **columns}.items():
                 with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as member:
                     np.lib.format.write_array(member, array, allow_pickle=False)
-            for name in (*self._columns, "frame"):
-                shape, dtype = LAYOUT.get(name, ((), np.int64))
+            layout = {**self._columns, **(self._fit_columns or {}), "frame": ((), np.int64)}
+            for name, (shape, dtype) in layout.items():
                 self._spill(name, np.empty((0, *shape), dtype))
-                layout = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (self._rows, *shape)}
+                header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (self._rows, *shape)}
                 column = self._folder / f"{name}.rows"
                 with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
-                    np.lib.format.write_array_header_1_0(member, layout)
+                    np.lib.format.write_array_header_1_0(member, header)
                     with column.open("rb") as spilled:
                         shutil.copyfileobj(spilled, member, 1 << 20)
                 column.unlink()
+
+
+_TERMS = ("terms_before", "terms_after")
+
+
+def columns_of(fit: PeopleFit | None) -> dict[str, Array]:
+    """Arrays of a fit by their names in a file; none without a fit."""
+    if fit is None:
+        return {}
+    plain = {f.name: getattr(fit, f.name) for f in dataclass_fields(fit)}
+    terms = {name: np.stack([*plain[name].values()], -1).astype(np.float64) for name in _TERMS}
+    return {f"fit_{name}": rows for name, rows in {**plain, **terms}.items()}
+
+
+def _fit_of(archive: Mapping[str, Array]) -> PeopleFit | None:
+    """Reverse of `columns_of`, with the names of the terms."""
+    if "fit_tried" not in archive:
+        return None
+    rows: dict[str, Any] = {f.name: archive[f"fit_{f.name}"] for f in dataclass_fields(PeopleFit)}
+    names = [str(name) for name in archive["fit_terms"]]
+    for name in _TERMS:
+        rows[name] = dict(zip(names, rows[name].T, strict=True))
+    return PeopleFit(**rows)
 
 
 def read_people(path: Path, bundle: Bundle | Path | str | None = None) -> PeopleFile:
@@ -265,7 +307,8 @@ def _people_file(archive: Mapping[str, Array], made_with: int, path: Path, bundl
     about = {} if made_with == 1 else _later_than_format_1(archive)
     whole = made_with == 1 or "vertices_m" in archive
     optional = LATER | (set() if whole else {"vertices_m"})
-    arrays = {name: archive[name] for name in LAYOUT if name in archive or name not in optional}
+    arrays: dict[str, Any] = {name: archive[name] for name in LAYOUT if name in archive or name not in optional}
+    arrays["fit"] = _fit_of(archive)
     made_by = about.get("mesh_sha256", ""), about.get("bundle", "")
     meshes = BundleMeshes(path, *made_by, None if made_with == 1 else bundle)
     content = PeopleFile(

@@ -15,15 +15,17 @@ from hypothesis import strategies as st
 from onnx import numpy_helper, parser
 
 from jotr_deploy.calibration.calibration_crops import CropSet
-from jotr_deploy.calibration.eight_bit_formats import FP8
+from jotr_deploy.calibration.eight_bit_formats import FP8, INT8, Codes
 from jotr_deploy.calibration.placement import BLOCKS, block_of, chosen_nodes
 from jotr_deploy.calibration.quantize import channel_axis, quantize, quantized_weight, sites
 from jotr_deploy.calibration.ranges import collect
 from jotr_deploy.engines.fp16_weights import halve_weights, widen_weights
-from jotr_deploy.engines.int8 import for_cpu, for_tensorrt
+from jotr_deploy.engines.int8 import for_cpu, for_tensorrt, fp8_obstacle
+from jotr_deploy.engines.low_precision import SCOPES, flops_of, row_of, tensor_types, to_low_precision
 from jotr_deploy.engines.tensorrt.onnx_copy import tensorrt_copy
 from jotr_deploy.engines.tensorrt.rules import check
 from jotr_deploy.errors import BundleError
+from jotr_deploy.support.precisions import Precision
 
 pytestmark = pytest.mark.slow
 
@@ -230,6 +232,87 @@ def test_tensorrt_takes_it_with_any_block_in_float(network: onnx.ModelProto, lar
     for left_out in [[block] for block in blocks] + [blocks[::2], blocks[1::2]]:
         form = for_tensorrt(quantize(network, largest, [block for block in blocks if block not in left_out]))
         assert not check(tensorrt_copy(form, "none")), left_out
+
+
+@pytest.mark.parametrize("codes", [INT8, FP8])
+def test_between_eight_bit_products_tensorrt_computes_in_fp16(
+    network: onnx.ModelProto, largest: dict[str, float], crops: CropSet, codes: Codes
+) -> None:
+    """With fp32 between them, attention would not be fused, and int8 could be slower than fp16."""
+    form = for_tensorrt(quantize(network, largest, list(chosen_nodes(network)), codes))
+    typed = to_low_precision(form, Precision.FP16)
+    assert not check(tensorrt_copy(typed, "none"))
+    types = tensor_types(typed)
+    producers = {name: node.op_type for node in typed.graph.node for name in node.output}
+    kinds = Counter[str]()
+    for node in typed.graph.node:
+        kind = types[node.output[0]].elem_type
+        if SCOPES[row_of(node)] == "low" and (flops_of(node, types) or node.op_type in ("Softmax", "QuantizeLinear")):
+            assert kind != onnx.TensorProto.FLOAT, node.name
+        eight = all(producers.get(name) == "DequantizeLinear" for name in node.input[:2])
+        kinds["eight bits" if eight and flops_of(node, types) else node.op_type] += 1
+    assert kinds["eight bits"] > 20
+    assert kinds["Softmax"] > 2
+    if codes is FP8:
+        return  # ONNX Runtime's later optimisations refuse it, see `runtime.sessions.onnxruntime.load`
+    found, expected = (run(model, crops)["joints3d"] for model in (typed, form))
+    drift = np.abs(expected - run(network, crops)["joints3d"]).mean()
+    assert 0 < np.abs(found - expected).mean() < 2 * drift
+
+
+def test_a_scale_too_small_for_fp16_stays_positive() -> None:
+    """TensorRT refuses a scale of zero; it belongs to a channel that is as good as zero."""
+    model = parser.parse_model("""<ir_version: 10, opset_import: ["" : 19]>
+        g (float[b,8] x) => (float[b,8] y) <float s = {1e-9}, int8 z = {0}> {
+        h = Relu (x) q = QuantizeLinear (h, s, z) d = DequantizeLinear (q, s, z) y = Relu (d) }""")
+    typed = to_low_precision(model, Precision.FP16, {"": "low"})
+    (scale,) = (numpy_helper.to_array(t) for t in typed.graph.initializer if t.data_type == onnx.TensorProto.FLOAT16)
+    assert scale == np.float16(2.0**-24) > 0
+
+
+@pytest.mark.parametrize(
+    ("weight", "obstacle"),
+    [
+        ((64, 3, 7, 7), "3 channels, FP8 takes 16 or more"),
+        ((8, 64, 1, 1), "8 channels, FP8 takes 16 or more"),
+        ((64, 94, 3, 3), "94 and 64 channels, which cannot be padded alike to multiples of 16"),
+        ((64, 64, 7, 7), "49 taps, FP8 takes 32 or fewer"),
+        ((64, 64, 3, 3), None),
+        ((16, 16, 3, 3, 3), None),
+        ((256, 256), None),
+    ],
+)
+def test_convolutions_without_an_fp8_kernel(weight: tuple[int, ...], obstacle: str | None) -> None:
+    assert fp8_obstacle(weight) == obstacle
+
+
+def test_what_has_no_fp8_kernel_is_in_float_for_tensorrt() -> None:
+    """The second convolution has one; its neighbour, with 49 taps, takes the values of its 8-bit weight."""
+    rng = np.random.default_rng(0)
+    model = parser.parse_model("""<ir_version: 10, opset_import: ["" : 19]>
+        g (float[b,16,9,9] x) => (float[b,16,9,9] y) <float s = {0.1}, float8e4m3fn z = {0}> {
+        xq = QuantizeLinear (x, s, z) xd = DequantizeLinear (xq, s, z)
+        ad = DequantizeLinear <axis = 0> (a, as, az) h = Conv <pads = [3,3,3,3]> (xd, ad)
+        hq = QuantizeLinear (h, s, z) hd = DequantizeLinear (hq, s, z)
+        bd = DequantizeLinear <axis = 0> (b, bs, bz) y = Conv <pads = [1,1,1,1]> (hd, bd) }""")
+    values = {}
+    for name, side in (("a", 7), ("b", 3)):
+        values[name] = rng.uniform(-1, 1, (16, 16, side, side)).astype(FP8.dtype)
+        values[f"{name}s"] = np.linspace(0.1, 0.2, 16, dtype=np.float32)
+        values[f"{name}z"] = np.zeros(16, FP8.dtype)
+    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in values.items())
+    for index, node in enumerate(model.graph.node):
+        node.name = f"node{index}"
+    assert [f.rule for f in check(model)] == ["fp8 kernels"]
+    form = for_tensorrt(model)
+    assert check(form) == []
+    producers = {name: node.op_type for node in form.graph.node for name in node.output}
+    first, second = (node for node in form.graph.node if node.op_type == "Conv")
+    assert first.input[0] == "x"
+    assert [producers[name] for name in second.input] == ["DequantizeLinear"] * 2
+    weight = next(numpy_helper.to_array(t) for t in form.graph.initializer if t.name == first.input[1])
+    expected = values["a"].astype(np.float32) * values["as"][:, None, None, None]
+    np.testing.assert_array_equal(weight, expected)
 
 
 def test_tensorrt_quantises_the_skip_branch_alone(quantized: onnx.ModelProto) -> None:

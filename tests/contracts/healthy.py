@@ -113,16 +113,16 @@ def _build(builder: Any, network: Any, config: Any, *kernel_text: Any) -> Any:
     trt, model = builder.state.trt, network.state.model
     assert model is not None, "nothing was parsed"
     dynamic = any(value.type.tensor_type.shape.dim[0].HasField("dim_param") for value in model.graph.input)
-    assert len(config.state.profiles) == dynamic, "a dynamic batch needs a profile, a fixed one none"
+    assert bool(config.state.profiles) == dynamic, "a dynamic batch needs a profile, a fixed one none"
     monitor = config.progress_monitor
     if not _progress(monitor):
         return None
     if config.state.cache is not None:
         config.state.cache.state.entries += b"timed " + trt.__version__.encode() + b"\n"
     name = network.name or model.graph.name
-    profile = config.state.profiles[0].state.shapes if dynamic else {}
+    profile, *others = [each.state.shapes for each in config.state.profiles] or [{}]
     plugins = sorted({f"{n.domain}::{n.op_type}" for n in model.graph.node if n.domain == DOMAIN})
-    header = {"version": trt.__version__, "name": name, "profile": profile, "plugins": plugins}
+    header = {"version": trt.__version__, "name": name, "profile": profile, "others": others, "plugins": plugins}
     return _memory(trt, MAGIC + json.dumps(header).encode() + b"\n" + model.SerializeToString())
 
 
@@ -150,7 +150,7 @@ def _deserialize(runtime: Any, plan: Any) -> Any:
     built = json.loads(header)
     if built["version"] != trt.__version__:
         return None
-    return trt.create("ICudaEngine", model=onnx.load_from_string(model), **built)
+    return trt.create("ICudaEngine", model=onnx.load_from_string(model), **{"others": [], **built})
 
 
 def _tensors(engine: Any) -> list[Any]:
@@ -182,7 +182,7 @@ def _dtype(engine: Any, name: str) -> Any:
 
 
 def _profile_shape(engine: Any, name: str, profile: int) -> Any:
-    return [engine.state.trt.Dims(shape) for shape in engine.state.profile[name]]
+    return [engine.state.trt.Dims(shape) for shape in [engine.state.profile, *engine.state.others][profile][name]]
 
 
 def _information(inspector: Any, form: Any) -> str:
@@ -199,13 +199,21 @@ def _information(inspector: Any, form: Any) -> str:
 
 
 def _create_context(engine: Any, *how: Any) -> Any:
-    return engine.state.trt.create("IExecutionContext", owner=engine, shapes={}, addresses={}, stale=True)
+    return engine.state.trt.create("IExecutionContext", owner=engine, shapes={}, addresses={}, stale=True, chosen=0)
+
+
+def _choose_profile(context: Any, index: int, stream: int) -> bool:
+    """Every shape and address has to be given again afterwards."""
+    if stream == 0 or index > len(context.state.owner.state.others):
+        return False
+    context.state.chosen, context.state.shapes = index, {}
+    return True
 
 
 def _set_input_shape(context: Any, name: str, shape: Any) -> bool:
     engine = context.state.owner
     own = list(_shape(engine, name))
-    low, _, high = engine.state.profile[name] if -1 in own else (own, own, own)
+    low, _, high = _profile_shape(engine, name, context.state.chosen) if -1 in own else (own, own, own)
     fits = len(shape) == len(low) and all(a <= s <= b for a, s, b in zip(low, shape, high, strict=True))
     if fits:
         context.state.shapes[name], context.state.stale = list(shape), True
@@ -321,7 +329,7 @@ BEHAVIOURS = {
     "Runtime.deserialize_cuda_engine": _deserialize,
     "ICudaEngine.num_io_tensors": lambda engine: len(_tensors(engine)),
     "ICudaEngine.num_layers": lambda engine: len(engine.state.model.graph.node),
-    "ICudaEngine.num_optimization_profiles": lambda engine: 1,
+    "ICudaEngine.num_optimization_profiles": lambda engine: 1 + len(engine.state.others),
     "ICudaEngine.device_memory_size_v2": lambda engine: 1 << 20,
     "ICudaEngine.get_tensor_name": lambda engine, index: _tensors(engine)[index].name,
     "ICudaEngine.get_tensor_mode": _mode,
@@ -334,6 +342,7 @@ BEHAVIOURS = {
     "ICudaEngine.create_execution_context": _create_context,
     "EngineInspector.get_engine_information": _information,
     "IExecutionContext.engine": lambda context: context.state.owner,
+    "IExecutionContext.set_optimization_profile_async": _choose_profile,
     "IExecutionContext.set_input_shape": _set_input_shape,
     "IExecutionContext.get_tensor_shape": _context_shape,
     "IExecutionContext.infer_shapes": _infer_shapes,

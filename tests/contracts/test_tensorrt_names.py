@@ -19,6 +19,7 @@ APIS = {version: dump(version) for version in VERSIONS}
 GUARDED = {
     "NetworkDefinitionCreationFlag.PREFER_AOT_PYTHON_PLUGINS": "10.9",
     "tensorrt.IPluginCreatorV3Quick": "10.9",
+    "HardwareCompatibilityLevel.SAME_COMPUTE_CAPABILITY": "10.9",
 }
 
 

@@ -121,7 +121,13 @@ def test_every_package_that_is_asked_for_is_known(install: Callable[..., None]) 
     install({})
     looked = {finding.subject for finding in examine() if finding.group in ("installation", "extras")}
     needed = {re.split(r"[<>=;\[ ]", line)[0] for line in project["dependencies"]}
-    assert {*needed, *project["optional-dependencies"]} - looked == {"dev"}
+    assert {*needed, *project["optional-dependencies"]} - looked == {
+        "dev",
+        "gpu-cu12",
+        "gpu-cu13",
+        "tensorrt-cu12",
+        "tensorrt-cu13",
+    }
 
 
 @pytest.mark.parametrize("version", ["4.10.0.84", "4.99"])
@@ -136,6 +142,15 @@ def test_the_gpu_extra_alone_is_no_conflict_and_cpu_is_not_advised(install: Call
     assert healthy(findings)
     extras = {finding.subject: finding.state for finding in of("extras", findings)}
     assert (extras["gpu"], extras["cpu"]) == ("ok", "note")
+
+
+@pytest.mark.parametrize("name", ["tensorrt", "tensorrt-cu12", "tensorrt-cu13"])
+def test_tensorrt_for_another_cuda_is_tensorrt(install: Callable[..., None], name: str) -> None:
+    """Nobody is told to install a second one on top."""
+    install({**CPU, name: "10.9.0", "cuda-bindings": "12.9"})
+    extras = {finding.subject: finding for finding in of("extras", examine())}
+    assert extras["tensorrt"].state == "ok"
+    assert extras["tensorrt"].detail.startswith(f"{name} 10.9.0, cuda-bindings 12.9: ")
 
 
 def smi(monkeypatch: pytest.MonkeyPatch, answer: Any) -> list[Finding]:
@@ -189,7 +204,8 @@ def test_an_intact_bundle(bundle: Path) -> None:
     findings = of("bundle", examine(bundle))
     assert tree(bundle) == before
     assert [(f.subject, f.state) for f in findings] == [
-        ("mesh.onnx", "ok"), ("faces.npy", "ok"), ("label", "note"), ("label", "note"), ("stand-in body", "note"),
+        ("mesh.onnx", "ok"), ("faces.npy", "ok"), ("fit to features", "note"),
+        ("label", "note"), ("label", "note"), ("stand-in body", "note"),
     ]  # fmt: skip
     error = open_bundle(bundle).entry("mesh").error_mm
     assert error is not None
@@ -197,6 +213,7 @@ def test_an_intact_bundle(bundle: Path) -> None:
     assert findings[0].detail == f"{size:.1f} MB, fp32, unchanged, at most {error.max:g} mm from PyTorch when made"
     assert findings[1].detail == "0.2 MB, unchanged"
     assert [f.detail for f in findings[2:]] == [
+        "not possible: the bundle has no features",
         "untrained: pose is meaningless", "stand-in body", "may be passed on: Apache-2.0, part of jotr-deploy",
     ]  # fmt: skip
 

@@ -74,7 +74,7 @@ def test_json_is_the_same_to_the_byte(cli: Cli, tiny_bundle: Path) -> None:
     found = json.loads(first.out)
     assert list(found) == [
         "bundle", "file", "precision", "device", "labels", "protocol", "errors", "not_finite", "pixels", "drift",
-        "occlusion",
+        "occlusion", "fit", "before_fit", "visible_joints",
     ]  # fmt: skip
     scenes = [fake_scene(5, index) for index in range(7)]
     counted = sum(scene.counted.sum() for scene in scenes)
@@ -160,7 +160,7 @@ def test_numbers_that_are_not_finite(cli: Cli, tiny_bundle: Path, monkeypatch: p
         (
             ("--protocol", "panoptic"),
             "--protocol: 'panoptic' is not known",
-            "give one of synthetic, 3dpw, 3dpw-oc, 3dpw-pc, 3dpw-crowd, 3doh",
+            "give one of synthetic, 3dpw, 3dpw-oc, 3dpw-pc, 3dpw-crowd, 3dpw-occ-3dnbf, 3doh",
         ),
         (("--device", "tpu"), "--device: 'tpu' is not known", "give one of auto, cpu, cuda"),
         (

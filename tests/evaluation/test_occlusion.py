@@ -35,7 +35,7 @@ def files(*names: str, reference: str | None = None) -> Any:
         for name in names
     ]
     first = next((file for file in opened if file.entry.name == reference), None)
-    return SimpleNamespace(measured=opened[0], reference=first, all=tuple(opened))
+    return SimpleNamespace(measured=opened[0], reference=first, all=tuple(opened), fit=None)
 
 
 def attack_that_found(opened: Any, found: list[Attacked], options: OcclusionOptions = OPTIONS) -> Any:
@@ -210,3 +210,42 @@ def test_options_are_refused_before_the_work(tmp_path: Path) -> None:
         prepare(replace(OPTIONS, stride=0), files("a"), 0)
     with pytest.raises(SourceError, match="not a folder of textures"):
         prepare(replace(OPTIONS, textures=tmp_path / "none"), files("a"), 0)
+
+
+def test_the_start_of_a_fit_stands_beside_it_with_worst_places_of_its_own() -> None:
+    opened = files("mesh.onnx", "int8", reference="mesh.onnx")
+    before = replace(FIRST, clean_mm=errors(30, 40)), replace(SECOND, clean_mm=errors(31, 41))
+    fitted = [
+        Attacked(errors(5, 6), grid_of_four(places(p0=40), places(p3=50)), before[0]),
+        Attacked(errors(6, 7), grid_of_four(places(p0=45), places(p3=45)), before[1]),
+    ]
+    attack = attack_that_found(opened, fitted)
+    found = occlusion(attack, opened, OPTIONS, 3)
+    first, second = found.sizes[0].files
+    assert first.before_fit is not None
+    assert second.before_fit is not None
+    assert first.worst == Figures(2, 45, 22.5, 90)
+    assert first.before_fit.worst == Figures(2, 80, 40, 160)
+    assert (first.clean.mpjpe_mm, first.before_fit.clean.mpjpe_mm) == (5.5, 35)
+    assert first.before_fit.before_fit is first.before_fit.at_start_worst is None
+    assert first.at_start_worst == Figures(2, 20, 10, 40)  # its starts are worst at places 1 and 2
+    # Each answer against the same answer of fp32.
+    assert (second.worst_change_mm, second.before_fit.worst_change_mm) == (0, -5)
+    assert second.before_fit.at_reference_worst == Figures(2, 60, 30, 120)
+    assert [(w.file, w.row, w.column, w.error_mm) for w in found.worst] == [
+        ("mesh.onnx", 0, 0, 40), ("mesh.onnx", 1, 1, 50), ("int8", 0, 0, 45), ("int8", 1, 1, 45),
+    ]  # fmt: skip
+    assert [(w.file, w.row, w.column, w.error_mm) for w in found.worst_before_fit] == [
+        ("mesh.onnx", 0, 1, 60), ("mesh.onnx", 1, 0, 100), ("int8", 1, 1, 80), ("int8", 1, 0, 70),
+    ]  # fmt: skip
+    said = text(found)
+    assert "Before the fit and after it, each at its own worst places, millimetres" in said
+    assert "file patch clean fitted worst fitted PA-MPJPE fitted" in said
+    assert "mesh.onnx 80 35.0 5.5 80.0 45.0 40.0 22.5" in said
+
+
+def test_without_a_fit_there_is_no_start() -> None:
+    found = result(files("mesh.onnx"), FIRST)
+    assert found.sizes[0].files[0].before_fit is None
+    assert found.worst_before_fit == ()
+    assert "fitted" not in text(found)

@@ -13,12 +13,13 @@ from canned import write_blaze_detector, write_blaze_landmarks
 from fake_scenes import FakeNetwork, fake_scene
 from numpy.testing import assert_allclose
 
+from jotr_deploy.evaluation.collector import Collector
 from jotr_deploy.evaluation.end_to_end import FromPixels
 from jotr_deploy.evaluation.error_statistics import Figures
 from jotr_deploy.evaluation.evaluation_result import Found, PixelResult
 from jotr_deploy.evaluation.held_out_scenes import HeldOut
 from jotr_deploy.evaluation.matching import clipped
-from jotr_deploy.evaluation.measured_people import Collector, Samples
+from jotr_deploy.evaluation.measured_people import Samples
 from jotr_deploy.runtime.finding.detection import open_detector
 from jotr_deploy.runtime.finding.people_networks import PeopleNetworks
 from jotr_deploy.runtime.finding.people_source import DetectedPeople, found_by
@@ -40,7 +41,7 @@ def by_true_boxes(scenes: list[HeldOut]) -> Samples:
     for scene in scenes:
         rows = np.flatnonzero(scene.counted)
         collector.add(scene.image_bgr, scene.given[rows], scene.truth[rows])
-    return collector.finish()[0]
+    return collector.finish()[0].samples
 
 
 class SeesNobody:

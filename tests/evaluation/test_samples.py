@@ -10,9 +10,10 @@ import pytest
 from fake_scenes import FakeNetwork, fake_scene, truth
 from numpy.testing import assert_allclose
 
+from jotr_deploy.evaluation.collector import Collector
 from jotr_deploy.evaluation.error_statistics import Errors, Figures, JointFigures, mean, rounded
 from jotr_deploy.evaluation.measured_joints import BODY_PARTS, EVALUATED, EVALUATED_IN_SMPL30
-from jotr_deploy.evaluation.measured_people import Collector, Samples, Truth
+from jotr_deploy.evaluation.measured_people import Samples, Truth
 from jotr_deploy.skeletons import SMPL30
 
 
@@ -25,7 +26,7 @@ def collected(networks: list[Any], scenes: list[Any]) -> list[Samples]:
     collector = Collector(networks)
     for scene in scenes:
         collector.add(scene.image_bgr, scene.given, scene.truth)
-    return collector.finish()
+    return [measured.samples for measured in collector.finish()]
 
 
 def test_the_joints_that_count() -> None:

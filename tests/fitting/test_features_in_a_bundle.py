@@ -13,6 +13,7 @@ import torch
 from feature_bundle import SMALL, feature_bundle, trained, write_weights
 from tiny import TINY
 
+from jotr_deploy.api import load
 from jotr_deploy.bundle import Bundle, open_bundle
 from jotr_deploy.errors import BundleError, FitError, VerificationError
 from jotr_deploy.export import features as module
@@ -21,7 +22,6 @@ from jotr_deploy.export.features import OWN_TERMS, add_features, licence_of
 from jotr_deploy.export.to_bundle import export_bundle
 from jotr_deploy.fitting.bank import load_bank
 from jotr_deploy.fitting.fitter import open_fitter
-from jotr_deploy.runtime.loaded_model import load
 from jotr_deploy.runtime.sessions import open_session
 
 pytestmark = pytest.mark.slow

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import toy_scene
@@ -17,6 +18,7 @@ from toy_scene import BINS, CHANNELS, KERNELS, SIDE
 
 from jotr_deploy.body.smpl import stand_in
 from jotr_deploy.bundle import FEATURES_AGAIN, Bundle, open_bundle, replace_file
+from jotr_deploy.doctor.installation import Finding, examine
 from jotr_deploy.errors import BundleError, FitError, JotrDeployError, MissingDependency
 from jotr_deploy.fitting import fitter
 from jotr_deploy.fitting.bank import Features, save_bank
@@ -26,7 +28,7 @@ from jotr_deploy.fitting.fitter import cells_inside, open_fitter
 from jotr_deploy.fitting.kernels import decimate, fingerprint, save_kernels
 from jotr_deploy.fitting.options import Stage
 from jotr_deploy.geometry.camera import camera_from_box
-from jotr_deploy.people import People
+from jotr_deploy.people import LAYOUT, People
 from jotr_deploy.runtime.body_session import open_body
 from jotr_deploy.runtime.crops import Crops
 
@@ -129,8 +131,9 @@ def test_who_cannot_be_fitted_stays_and_disturbs_nobody(bundle: Bundle, opened: 
     fits = showing(opened, maps[3:])(crops_of(start), start, inside)
     assert fits.tried.tolist() == fits.accepted.tolist() == [False, False, False, True]
     assert np.isnan(fits.energy_before).tolist() == [True, True, True, False]
-    for field in fields(People):
-        np.testing.assert_array_equal(getattr(fits.people, field.name)[:3], getattr(start, field.name)[:3])
+    assert fits.outside.tolist() == [False, True, False, False]
+    for name in LAYOUT:
+        np.testing.assert_array_equal(getattr(fits.people, name)[:3], getattr(start, name)[:3])
     alone = showing(opened, maps[3:])(crops_of(start[3:]), start[3:])
     np.testing.assert_array_equal(alone.people.vertices_m, fits.people.vertices_m[3:])
 
@@ -149,7 +152,7 @@ def test_joints_that_are_masked_do_not_count(bundle: Bundle, opened: BundleFitte
 def test_features_that_are_no_numbers_are_refused(bundle: Bundle, opened: BundleFitter) -> None:
     start, maps = people_of(bundle, toy_scene.people(2)), true_maps(2)
     maps[1, 3, 5, 7] = np.nan
-    with pytest.raises(FitError, match="features: NaN or infinity of person 1"):
+    with pytest.raises(FitError, match=r"features\.onnx: gives features of NaN or infinity"):
         showing(opened, maps)(crops_of(start), start)
 
 
@@ -285,3 +288,40 @@ def test_without_pytorch_it_is_said(bundle: Bundle, monkeypatch: pytest.MonkeyPa
     assert isinstance(error, MissingDependency)
     assert error.cause == "the fit needs torch"
     assert "'.[fit]'" in error.remedy
+
+
+# ── doctor ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def fit_finding(bundle: Bundle) -> Finding:
+    (found,) = [each for each in examine(bundle.path) if each.subject == "fit to features"]
+    return found
+
+
+def test_doctor_says_that_a_fit_is_possible(bundle: Bundle) -> None:
+    assert fit_finding(bundle) == Finding(
+        "bundle", "fit to features", "ok", f"possible: {SIDE} x {SIDE} cells, features.onnx"
+    )
+
+
+def test_doctor_says_what_a_fit_lacks(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitter.importlib.util, "find_spec", lambda name: None)
+    found = fit_finding(bundle)
+    assert (found.state, found.detail) == ("note", "not possible here: the fit needs torch")
+    assert "'.[fit]'" in found.remedy
+
+
+@pytest.mark.parametrize("role", ["kernels", "features"])
+def test_doctor_finds_files_that_cannot_be_used(bundle: Bundle, tmp_path: Path, role: str) -> None:
+    def not_numbers(path: Path) -> None:
+        model = onnx.load(bundle.file("features"))
+        for tensor in model.graph.initializer:
+            if tensor.name == "last.bias":
+                tensor.CopyFrom(onnx.numpy_helper.from_array(np.full(CHANNELS, np.nan, np.float32), tensor.name))
+        onnx.save(model, path)
+
+    changed = with_other(bundle, tmp_path, role, other_body if role == "kernels" else not_numbers)
+    found = fit_finding(changed)
+    causes = {"kernels": "made from another body", "features": "its features are not finite, or of another size"}
+    assert (found.state, found.remedy) == ("problem", FEATURES_AGAIN)
+    assert causes[role] in found.detail

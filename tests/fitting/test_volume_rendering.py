@@ -11,7 +11,7 @@ from torch import Tensor
 
 from jotr_deploy.fitting.kernel_selection import Reach, Selection, select
 from jotr_deploy.fitting.rays import GridCamera, RayHit
-from jotr_deploy.fitting.rendering import SelfTerm, at_slots, slot_weights, unit, weights
+from jotr_deploy.fitting.rendering import SelfTerm, at_slots, blended, slot_weights, unit, weights
 
 A = 4000.0
 STD_M = 1 / math.sqrt(2 * A)
@@ -141,7 +141,7 @@ def cloud(count: int = 40, people: int = 2, seed: int = 6) -> tuple[Tensor, Tens
 
 def rendered(centres: Tensor, precision: Tensor, rows: Tensor, found: Selection) -> Tensor:
     drawn = slot_weights(centres, precision, found, 1.0, "peak")
-    return (drawn[:, None] @ at_slots(rows, found))[:, 0]
+    return blended(drawn, rows, found)
 
 
 @pytest.mark.parametrize("isotropic", [True, False])
@@ -157,6 +157,15 @@ def test_gradients_agree_with_finite_differences(isotropic: bool) -> None:
     assert torch.autograd.gradcheck(
         lambda c, a, f: unit(rendered(c, symmetric(a), f, found)), inputs, eps=1e-6, atol=1e-5, fast_mode=not isotropic
     )
+
+
+def test_blending_is_a_sum_over_slots() -> None:
+    centres, precision = cloud()
+    found = select(centres, precision, 300.0, GridCamera.of_crop(32), WIDE)
+    drawn = slot_weights(centres, precision, found, 1.0, "peak")
+    rows = torch.randn(80, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(8))
+    expected = (drawn[..., None] * at_slots(rows, found)).sum(1)
+    torch.testing.assert_close(blended(drawn, rows, found), expected, atol=1e-14, rtol=0)
 
 
 def test_kernels_in_another_order_give_the_same_picture() -> None:

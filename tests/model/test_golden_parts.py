@@ -6,7 +6,12 @@ import numpy as np
 import torch
 from golden_case import load, network
 
-from jotr_deploy.body.torch_rotations import axis_angle_from_matrix, matrix_from_6d, matrix_from_axis_angle
+from jotr_deploy.body.torch_rotations import (
+    axis_angle_from_matrix,
+    axis_angle_from_quaternion,
+    matrix_from_6d,
+    matrix_from_axis_angle,
+)
 from jotr_deploy.model.backbone import draw_heatmaps
 from jotr_deploy.model.fusion import inverse_sigmoid, sine_positions_2d
 from jotr_deploy.model.jotr import camera_translation, project_cells, render_translation
@@ -34,6 +39,18 @@ def test_axis_angle_and_matrix_are_inverse() -> None:
     vectors = torch.randn(500, 3, generator=torch.Generator().manual_seed(0))
     vectors = vectors / vectors.norm(dim=1, keepdim=True) * torch.linspace(0, 3.1, 500)[:, None]
     close(axis_angle_from_matrix(matrix_from_axis_angle(vectors)), vectors, 1e-4)
+
+
+def test_the_angle_is_as_exact_as_an_arc_tangent() -> None:
+    angles = torch.cat([torch.zeros(1), torch.logspace(-12, 0, 200), torch.linspace(0, 3.1415, 2000)])[:, None]
+    axes = torch.nn.functional.normalize(torch.randn(len(angles), 3, generator=torch.Generator().manual_seed(0)))
+    quaternions = torch.cat([(angles / 2).cos(), (angles / 2).sin() * axes], -1)
+    w, sine = quaternions[:, :1].double(), quaternions[:, 1:].double().norm(dim=-1, keepdim=True)
+    expected = torch.where(sine > 0, 2 * torch.atan2(sine, w) / sine, 2.0) * quaternions[:, 1:]
+    found = axis_angle_from_quaternion(quaternions)
+    close(found, expected.float(), 1e-6)  # 4 units of float32 at pi
+    close(axis_angle_from_quaternion(-quaternions), found, 0)
+    assert not found[0].any()
 
 
 def test_gradients_are_finite_at_the_identity() -> None:

@@ -58,6 +58,7 @@ class Cuda:
         self.missing: dict[str, str] = {}
         """"cu" or "nvrtc", whose library shall be missing -> what the bindings say at the first call."""
         self.version = (13, 0)
+        self.driver = 13020
         self.capability = {75: 8, 76: 7}
         self.context = 0
         self.texts = {
@@ -84,6 +85,7 @@ class Cuda:
             "cuCtxSetCurrent": ((Context,), self._set_context),
             "cuCtxGetDevice": ((), lambda: (Device(0),)),
             "cuDeviceGetAttribute": ((Attribute, Device), lambda attribute, device: (self.capability[attribute],)),
+            "cuDriverGetVersion": ((), lambda: (self.driver,)),
             "cuModuleLoadData": ((bytes,), lambda image: (Module(self.context + 1),)),
             "cuModuleGetFunction": ((Module, bytes), lambda module, name: (Function(module, name),)),
             "cuLaunchKernel": ((Function, *[int] * 8, tuple, int), _launch),

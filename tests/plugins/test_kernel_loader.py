@@ -42,6 +42,7 @@ def test_the_first_launch_compiles_loads_and_queues(cuda: Cuda) -> None:
     assert [name for name in cuda.names() if not name.startswith("nvrtcGet")] == [
         *("cuInit", "cuCtxGetCurrent", "cuDeviceGet", "cuDevicePrimaryCtxRetain", "cuCtxSetCurrent"),
         *("cuCtxGetDevice", "cuDeviceGetAttribute", "cuDeviceGetAttribute"),
+        *("cuDriverGetVersion", "nvrtcVersion"),
         *("nvrtcVersion", "nvrtcCreateProgram", "nvrtcCompileProgram", "nvrtcDestroyProgram"),
         *("cuModuleLoadData", *["cuModuleGetFunction"] * 3, "cuLaunchKernel"),
     ]
@@ -55,6 +56,35 @@ def test_the_first_launch_compiles_loads_and_queues(cuda: Cuda) -> None:
     assert (stream, extra) == (STREAM, 0)
     assert values == (FEATURES, POINTS, *SHAPE, 15, SAMPLES)
     assert kinds == (ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int] * 6, ctypes.c_void_p)
+
+
+@pytest.mark.parametrize(
+    ("driver", "nvrtc", "target"),
+    [
+        (12060, (13, 0), b"compute_75"),  # such a driver refuses machine code of CUDA 13
+        (12060, (12, 9), b"sm_87"),
+        (13000, (13, 5), b"sm_87"),
+        (14000, (13, 5), b"sm_87"),
+    ],
+)
+def test_an_older_driver_compiles_the_kernel_itself(
+    cuda: Cuda, driver: int, nvrtc: tuple[int, int], target: bytes
+) -> None:
+    cuda.driver, cuda.version = driver, nvrtc
+    launch()
+    assert cuda.arguments("nvrtcCompileProgram")[2] == [b"--gpu-architecture=" + target]
+    image = cuda.arguments("cuModuleLoadData")[0]
+    if target == b"sm_87":
+        assert image == b"\x7fELF"
+    else:
+        assert image.endswith(b"\0")
+        assert b".version 6.3" in image
+
+
+def test_the_version_of_nvrtc_is_asked(cuda: Cuda) -> None:
+    assert kernel.nvrtc_version() == (13, 0)
+    cuda.missing["nvrtc"] = "libnvrtc.so.13 not found"
+    assert kernel.nvrtc_version() is None
 
 
 def test_later_launches_only_queue(cuda: Cuda) -> None:

@@ -285,6 +285,18 @@ def test_eager_uses_the_threads_of_the_engines(made):
     assert torch.get_num_threads() == before
 
 
+@pytest.mark.parametrize("tf32", [False, True])
+def test_tf32_is_for_everything_that_is_compared(made, tf32):
+    import torch
+
+    switches = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [switch.allow_tf32 for switch in switches]
+    with open_networks(open_bundle(made), device="cpu", tf32=tf32) as opened:
+        assert [switch.allow_tf32 for switch in switches] == [tf32, tf32]
+        assert [("--tf32" in network.cold_arguments) for network in opened.networks] == [tf32] * len(opened.networks)
+    assert [switch.allow_tf32 for switch in switches] == before
+
+
 def test_importing_it_does_not_import_pytorch():
     code = (
         "import sys, jotr_deploy.profiling.benchmark, jotr_deploy.profiling.bench_table; print('torch' in sys.modules)"

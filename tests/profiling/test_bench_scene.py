@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -140,3 +141,26 @@ def test_who_finds_people_tells_the_spans(picture):
     image_bgr, spans = cv2.imread(str(picture)), Spans()
     DetectedPeople(detector([20, 10, 90, 80]), spans=spans, crop_factor=1.1)(image_bgr, "a.jpg", 3)
     assert [(span.stage, span.frame) for span in spans.spans] == [("detect", 3)]
+
+
+def test_the_stages_of_a_fit_are_part_of_the_frame(picture, keypoints, tiny_bundle):
+    """A fit that notes its own stages, as `BundleFitter` does; the rest of its time is a stage too."""
+
+    class Fitter:
+        side, cells = 64, 16
+
+        def __call__(self, crops, people, inside, spans):
+            assert (crops.image.shape, inside.shape) == ((3, 3, 64, 64), (3, 16, 16))
+            for stage in ("features", "render", "backward", "render"):
+                with spans(stage):
+                    pass
+            return SimpleNamespace(people=people)
+
+    bundle = open_bundle(tiny_bundle)
+    with open_session(bundle.file("mesh")) as session:
+        with open_scene(picture, keypoints, bundle.manifest.model) as scene:
+            job = frame_job(scene, session, np.load(bundle.file("faces")), Fitter())
+        seconds = job.run()
+    names = ["decode", "crop", "network", "features", "render", "backward", "rest of the fit", "draw"]
+    assert [name for _, name in job.keys] == [name for _, name in seconds] == names
+    assert min(seconds.values()) > 0

@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -106,11 +107,26 @@ def test_what_is_said_beside_the_tables():
         "note untrained",
         "warning busy machine",
         "A Processor, 2 cores, 4 hardware threads, 16 GB; avx2",
-        "A GPU, driver 1.2",
+        "A GPU, driver 1.2; float32 products in float32",
         "Linux, Python 3.10.1; numpy 2.0",
         "threads: each engine's default; load average before the run: 0.1 0.2 0.3",
     ):
         assert line in said.splitlines() or any(line == printed.rstrip() for printed in said.splitlines()), line
+
+
+@pytest.mark.parametrize(
+    ("gpu", "tf32", "said"),
+    [
+        ("A GPU", False, "A GPU; float32 products in float32"),
+        ("A GPU", True, "A GPU; float32 products in TF32"),
+        (None, False, None),
+    ],
+)
+def test_how_a_gpu_computes_products_is_said(gpu, tf32, said):
+    machine = replace(MACHINE, gpu=gpu, tf32=tf32)
+    assert machine.gpu_products == said
+    assert ("float32 products" in text(result(environment=machine))) == (said is not None)
+    assert said is None or said in text(result(environment=machine))
 
 
 def test_names_are_not_markup():

@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import enum
 import sys
+import threading
 import types
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -40,7 +41,9 @@ Status = enum.IntEnum(
 MemcpyKind = enum.Enum(
     "MemcpyKind", {"cudaMemcpyHostToDevice": 1, "cudaMemcpyDeviceToHost": 2, "cudaMemcpyDeviceToDevice": 3}
 )
-CaptureMode = enum.Enum("CaptureMode", {"cudaStreamCaptureModeThreadLocal": 1})
+CaptureMode = enum.Enum("CaptureMode", {"cudaStreamCaptureModeGlobal": 0, "cudaStreamCaptureModeThreadLocal": 1})
+UNSAFE = {"cudaMalloc", "cudaMallocHost", "cudaFree", "cudaFreeHost"}
+"""Calls that spoil a capture: in global mode from any thread, in thread-local mode from its own."""
 
 
 class Handle:
@@ -72,6 +75,7 @@ class FakeCuda:
         self.things: dict[int, tuple[str, Any]] = {}  # handle -> kind, its state
         self.pending: dict[int, list[Operation]] = {DEFAULT_STREAM: []}
         self.captured: dict[int, list[Operation] | None] = {}  # None: the capture is spoilt
+        self.capturing: dict[int, tuple[Any, int]] = {}  # stream -> mode and thread of its capture
         self.last_error = Status.cudaSuccess
         self.contexts = {"current": 7, "primary": 7}
         self.devices = 1
@@ -94,10 +98,20 @@ class FakeCuda:
             if self._counted[name] == self._fail.get(name):
                 if name == "cudaStreamEndCapture":
                     self.captured.pop(int(args[0]))
+                    self.capturing.pop(int(args[0]), None)
                 return self.failed(_FAILS_WITH.get(name, Status.cudaErrorLaunchFailure), 1)
+            if name in UNSAFE and self.spoilt():
+                return self.failed(Status.cudaErrorStreamCaptureUnsupported, 1)
             return function(self, *args)
 
         return call
+
+    def spoilt(self) -> bool:
+        """Spoil the captures that an unsafe call of this thread concerns; True if there are any."""
+        me, everybody = threading.get_ident(), CaptureMode.cudaStreamCaptureModeGlobal
+        concerned = [stream for stream, (mode, thread) in self.capturing.items() if mode is everybody or thread == me]
+        self.captured.update(dict.fromkeys(set(concerned) & set(self.captured)))
+        return bool(concerned)
 
     def failed(self, status: Status, results: int = 0) -> tuple[Any, ...]:
         self.last_error = status
@@ -223,10 +237,9 @@ def _synchronize(gpu: FakeCuda, stream: Any) -> tuple[Any, ...]:
 
 
 def _begin(gpu: FakeCuda, stream: Any, mode: Any) -> tuple[Any, ...]:
-    assert mode is CaptureMode.cudaStreamCaptureModeThreadLocal
     if gpu.pending[int(stream)]:
         gpu.mistakes.append("a capture began while work was pending")
-    gpu.captured[int(stream)] = []
+    gpu.captured[int(stream)], gpu.capturing[int(stream)] = [], (mode, threading.get_ident())
     return (Status.cudaSuccess,)
 
 
@@ -234,6 +247,7 @@ def _end(gpu: FakeCuda, stream: Any) -> tuple[Any, ...]:
     if int(stream) not in gpu.captured:
         return gpu.failed(Status.cudaErrorIllegalState, 1)
     operations = gpu.captured.pop(int(stream))
+    gpu.capturing.pop(int(stream), None)
     if operations is None:
         return gpu.failed(Status.cudaErrorStreamCaptureInvalidated, 1)
     return gpu.create("graph", operations)

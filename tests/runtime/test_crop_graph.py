@@ -14,6 +14,7 @@ import pytest
 from pictures import noise
 from runtime.sessions.test_onnxruntime_cuda import FakeOnnxRuntime, machine
 
+import jotr_deploy as jd
 from jotr_deploy.bundle import open_bundle
 from jotr_deploy.errors import KeypointFileError, SessionError
 from jotr_deploy.people import LAYOUT
@@ -201,8 +202,9 @@ def test_a_frame_goes_up_once_and_no_crop_comes_down(gpu, copies, count):
     assert sum(size for _, size in copies) == image.nbytes + count * 4 * 2 * 64 * 4  # the tables
 
 
-def test_the_network_reads_the_crops_where_they_are(gpu, copies, tiny_bundle: Path):
-    people, image = somebody(3), noise()
+@pytest.mark.parametrize("count", [3, 4], ids=["padded on the GPU", "in place"])
+def test_the_network_reads_the_crops_where_they_are(gpu, copies, tiny_bundle: Path, count: int):
+    people, image = somebody(count), noise()
     with open_session(open_bundle(tiny_bundle).file("mesh")) as session, open_cropper(session) as cropper:
         mesh = MeshNetwork(session)
         expected = mesh(make_crops(image, people, mesh.crop_side), people)
@@ -211,7 +213,7 @@ def test_the_network_reads_the_crops_where_they_are(gpu, copies, tiny_bundle: Pa
         found = mesh(crops, people)
         row_bytes = crops.image.nbytes
         assert ("HostToDevice", row_bytes) not in copies
-        assert not [size for kind, size in copies if kind == "DeviceToDevice"]
+        assert len([size for kind, size in copies if kind == "DeviceToDevice"]) == (0 if count == 4 else 2)
         assert [kind for kind, _ in copies].count("HostToDevice") == 2  # joints and their mask
         for name in LAYOUT:
             np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
@@ -225,6 +227,14 @@ def test_the_same_people_come_at_the_same_address_so_that_graphs_are_replayed(gp
             people = somebody(2, seed)
             mesh(cropper(noise(seed), people, mesh.crop_side), people)
     assert [run for run in gpu.runs if run != "plain"] == ["capture 1", *["replay 1"] * 3]
+
+
+@pytest.mark.parametrize("tf32", [False, True])
+def test_tf32_reaches_every_network_and_is_off_otherwise(gpu, tf32: bool):
+    with jd.load(device="cuda", tf32=tf32) as model:
+        assert len(model(photo())) == 2
+    graphs = [options["use_tf32"] for options in gpu.options if options["enable_cuda_graph"] == "1"]
+    assert graphs == [str(int(tf32))] * 3  # mesh, detector, pose
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

@@ -14,6 +14,7 @@ from canned import write_blaze_detector, write_blaze_landmarks, write_simcc, wri
 from outcome import Outcome, tree
 from pictures import picture, video, write
 
+from jotr_deploy.api import load
 from jotr_deploy.bundle import Bundle, open_bundle, write_manifest
 from jotr_deploy.doctor.installation import examine, healthy
 from jotr_deploy.evaluation.end_to_end import open_people
@@ -22,7 +23,6 @@ from jotr_deploy.runtime.finding import fetched_networks
 from jotr_deploy.runtime.finding.blazepose.person_detector import BlazeDetector
 from jotr_deploy.runtime.finding.people_networks import open_people_networks
 from jotr_deploy.runtime.finding.people_source import ONLY_BOTH, PUT_BOTH_IN
-from jotr_deploy.runtime.loaded_model import load
 from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.third_party import blazepose_wheel
 from jotr_deploy.visual.result_files import read_people

@@ -7,7 +7,7 @@ import json
 import shutil
 import tracemalloc
 import zipfile
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ import trimesh
 from crowd import BALL, FACES, crowd
 
 from jotr_deploy.errors import OutputError, SourceError
-from jotr_deploy.people import LATER, LAYOUT, People
+from jotr_deploy.people import LATER, LAYOUT, People, PeopleFit
 from jotr_deploy.visual.result_files import PUBLISHED, PeopleWriter, read_people, write_obj
 
 BOX = (10, 5, 74, 69)
@@ -87,6 +87,37 @@ def test_the_format_is_plain_arrays_of_these_names_and_types(good):
         **{"mesh_sha256": ("U", ()), "bundle": ("U", ()), "facts": ("U", ())},
     }
     assert stored == {**people, **about}
+
+
+def fit_of(count, seed=0):
+    rng = np.random.default_rng(seed)
+    flags = [rng.random(count) < 0.5 for _ in range(5)]
+    terms = [{name: rng.random(count) for name in ("features", "anchor")} for _ in range(2)]
+    return PeopleFit(*flags, rng.random(count), np.full(count, np.nan), *terms, rng.random((count, 6, 6)) < 0.5)
+
+
+@pytest.mark.parametrize("vertices", [False, True])
+@pytest.mark.parametrize("counts", [(0,), (2, 0, 1), (1,)])
+def test_a_fit_is_kept(tmp_path, counts, vertices):
+    frames = [replace(crowd([BOX] * count), fit=fit_of(count, count)) for count in counts]
+    write(tmp_path / "people.npz", enumerate(frames), vertices=vertices)
+    result = read_people(tmp_path / "people.npz")
+    for index, expected in enumerate(frames):
+        found = result.at(index).fit
+        for field in fields(PeopleFit):
+            name = field.name
+            np.testing.assert_equal(getattr(found, name), getattr(expected.fit, name), err_msg=name)
+    with np.load(tmp_path / "people.npz", allow_pickle=False) as archive:
+        assert archive["fit_terms"].tolist() == ["features", "anchor"]
+        assert archive["fit_terms_before"].shape == (sum(counts), 2)
+        assert archive["fit_occlusion"].shape == (sum(counts), 6, 6)
+
+
+def test_a_fit_of_some_frames_alone_is_refused(tmp_path):
+    frames = [(0, replace(crowd([BOX]), fit=fit_of(1))), (1, crowd([BOX]))]
+    with pytest.raises(ValueError, match="the fit of frame 1 is not like that of the frames before"):
+        write(tmp_path / "people.npz", frames)
+    assert not list(tmp_path.iterdir())
 
 
 def test_pictures_are_known_by_their_names(tmp_path):

@@ -55,6 +55,7 @@ SETS: dict[str, AnnotatedSet] = {
     "3dpw-oc": AnnotatedSet("3DPW-OC", "3DPW", True, three_dpw.OC_FILES, three_dpw.read_3dpw),
     "3dpw-pc": AnnotatedSet("3DPW-PC", "3DPW", True, three_dpw.PC_FILES, three_dpw.read_3dpw),
     "3dpw-crowd": AnnotatedSet("3DPW-Crowd", "3DPW", True, three_dpw.CROWD_FILES, three_dpw.read_3dpw_crowd),
+    "3dpw-occ-3dnbf": AnnotatedSet("3DPW-Occ of 3DNBF", "3DPW", True, three_dpw.OCC_FILES, three_dpw.read_3dpw_occ),
     "3doh": AnnotatedSet("3DOH50K", "3DOH", True, {"test": three_doh.FILES}, three_doh.read_3doh),
 }  # fmt: skip
 

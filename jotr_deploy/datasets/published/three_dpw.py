@@ -1,4 +1,4 @@
-"""3DPW, with its parts -OC, -PC and -Crowd: people outdoors, measured by inertial sensors and a moving camera."""
+"""3DPW, with its parts -OC, -PC, -Crowd and -Occ: people outdoors, measured by inertial sensors and a moving camera."""
 
 from __future__ import annotations
 
@@ -26,6 +26,19 @@ CROWD_FILES = {"validation": (*FILES["validation"], "annotations/3DPW_validation
 """Files of 3DPW-Crowd by split."""
 CROWDS = ("courtyard_hug_00", "courtyard_dancing_00")
 """Parts of the names of the sequences that make up 3DPW-Crowd."""
+OCC_FILES = {
+    "all": tuple(f"annotations/3DPW_latest_{split}.json" for split in ("train", "validation", "test")),
+}
+"""Files of 3DPW-Occ of 3DNBF, which is drawn from all splits."""
+OCC_SEQUENCES = (
+    *("courtyard_backpack", "courtyard_basketball", "courtyard_bodyScannerMotions", "courtyard_box", "courtyard_golf"),
+    *("courtyard_jacket", "courtyard_laceShoe", "downtown_stairs", "flat_guitar", "flat_packBags"),
+    *("outdoors_climbing", "outdoors_crosscountry", "outdoors_fencing", "outdoors_freestyle", "outdoors_golf"),
+    *("outdoors_parcours", "outdoors_slalom"),
+)
+"""Sequences of 3DPW-Occ, without the number at the end of their names."""
+OCC_EVERY = 30
+"""Frames of 3DPW-Occ: those whose number is a multiple of this."""
 GENDERS: dict[str, Gender] = {"m": "male", "male": "male", "f": "female", "female": "female", "neutral": "neutral"}
 
 
@@ -69,9 +82,43 @@ def read_3dpw_crowd(folder: Path, files: list[Path]) -> Iterator[Annotation]:
             yield _annotation(folder, picture, person, person.openpose_px, "coco18")
 
 
-def _annotation(folder: Path, picture: _Picture, person: _Person, found_px: Array, skeleton: str) -> Annotation:
+def read_3dpw_occ(folder: Path, files: list[Path]) -> Iterator[Annotation]:
+    """Read all people of every 30th frame of the sequences of `OCC_SEQUENCES`, with the joints detected by OpenPose.
+
+    `files` are those of `OCC_FILES`. Keys name the file too, since each file counts its people by itself.
+
+    Raises:
+        DatasetError: besides what any reader raises, a sequence has no such frame.
+    """
+    missing = set(OCC_SEQUENCES)
+
+    def occluded(image: Entry) -> _Picture | None:
+        picture = _picture(image)
+        chosen = _without_number(picture.sequence) in OCC_SEQUENCES and frame_of(picture.file) % OCC_EVERY == 0
+        return picture if chosen else None
+
+    for file in files:
+        split = file.stem.rpartition("_")[2]
+        for picture, person in people_of(file, occluded, _person):
+            missing.discard(_without_number(picture.sequence))
+            yield _annotation(folder, picture, person, person.openpose_px, "coco18", f"{split}/{person.number}")
+    if missing:
+        raise DatasetError(
+            f"{files[0].parent}: {len(missing)} of the {len(OCC_SEQUENCES)} sequences of 3DPW-Occ have nobody in the "
+            f"three files 3DPW_latest_*.json: {', '.join(sorted(missing))}",
+            "use the whole annotation files of 3DPW: without these sequences the figures are not of the set",
+        )
+
+
+def _without_number(sequence: str) -> str:
+    return re.sub(r"_\d+$", "", sequence)
+
+
+def _annotation(
+    folder: Path, picture: _Picture, person: _Person, found_px: Array, skeleton: str, key: str | None = None
+) -> Annotation:
     return Annotation(
-        key=str(person.number),
+        key=key or str(person.number),
         image=picture_in(folder / "imageFiles", f"{picture.sequence}/{picture.file}"),
         size_px=picture.size_px,
         box_px=person.box_px,

@@ -20,14 +20,16 @@ from jotr_deploy.plugins import NAME
 from jotr_deploy.runtime.sessions import cuda
 from jotr_deploy.runtime.sessions.tensorrt_engine import listening
 from jotr_deploy.support.aliases import PhaseProgress, Say
+from jotr_deploy.support.choices import Portable
 
 Shapes = Mapping[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
-"""Smallest, best and largest shape of every input with a dynamic batch."""
+"""Smallest, best and largest shape of every input with a dynamic batch: what one optimisation profile holds."""
 
 REPORT = (
     "jotr-deploy build-engine BUNDLE --check-only looks for the cause without a GPU; else report this with `doctor`"
 )
 BATCH = "give --batch MIN:OPT:MAX, such as 1:4:16"
+BATCHES = "give --batch 1,4,16: growing sizes, each with kernels of its own"
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -41,11 +43,13 @@ class BuildError(JotrDeployError):
 class Recipe:
     """Settings of the builder."""
 
-    shapes: Shapes
+    profiles: tuple[Shapes, ...]
+    """One for each range of batch sizes; none if the batch is fixed. Kernels are chosen for the best of each."""
     timing_cache: Path
     workspace_bytes: int | None = None
     """Limit of the scratch memory; None allows the whole device. Set it on Jetson, where CPU and GPU share memory."""
     optimization_level: int = 3
+    portable: Portable | None = None
 
 
 def without_frames(function: Callable[_P, _T]) -> Callable[_P, _T]:
@@ -84,8 +88,9 @@ def build_plan(trt: Any, model: bytes, recipe: Recipe, progress: PhaseProgress |
     if not parser.parse(model):
         raise _parse_error([parser.get_error(index) for index in range(parser.num_errors)], log)
     config = builder.create_builder_config()
-    if recipe.shapes and config.add_optimization_profile(_profile(builder, recipe.shapes)) < 0:
-        raise BuildError(f"TensorRT refuses the range of batch sizes: {log.reason()}", BATCH)
+    for shapes in recipe.profiles:
+        if config.add_optimization_profile(_profile(builder, shapes)) < 0:
+            raise BuildError(f"TensorRT refuses the range of batch sizes: {log.reason()}", BATCH)
     _configure(trt, config, recipe)
     config.progress_monitor = monitor
     use_timings(config, recipe.timing_cache, say)
@@ -108,6 +113,19 @@ def _configure(trt: Any, config: Any, recipe: Recipe) -> None:
     config.builder_optimization_level = recipe.optimization_level
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # otherwise the inspector only has names
     config.clear_flag(trt.BuilderFlag.TF32)  # float32 in the file means that the ten bits of TF32 are not enough
+    if recipe.portable == "same-capability":
+        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.SAME_COMPUTE_CAPABILITY
+    if recipe.portable == "version":
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+
+
+def refuse_portable(trt: Any, portable: Portable | None) -> None:
+    """Refuse a kind of portability that this TensorRT does not have."""
+    if portable == "same-capability" and not hasattr(trt.HardwareCompatibilityLevel, "SAME_COMPUTE_CAPABILITY"):
+        raise BuildError(
+            f"--portable same-capability needs TensorRT 10.9, this is {trt.__version__}",
+            "leave it out and build on each type of GPU",
+        )
 
 
 def _new_builder(trt: Any, log: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 from jotr_deploy.engines.tensorrt.build import REPORT, BuildError, without_frames
 from jotr_deploy.plugins import NAME
 from jotr_deploy.runtime.sessions.tensorrt_engine import listening
+from jotr_deploy.support.choices import Portable
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def _is_plugin(layer: Any) -> bool:
 
 
 @without_frames
-def inspect(trt: Any, plan: bytes) -> Layers:
+def inspect(trt: Any, plan: bytes, portable: Portable | None = None) -> Layers:
     """Open a plan and list its layers.
 
     Raises:
@@ -47,6 +48,8 @@ def inspect(trt: Any, plan: bytes) -> Layers:
     """
     log = listening(trt)
     runtime = trt.Runtime(log)
+    if portable == "version":
+        runtime.engine_host_code_allowed = True  # such a plan carries a runtime of its own
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise BuildError(f"TensorRT does not open the engine it has built ({log.reason()})", REPORT)

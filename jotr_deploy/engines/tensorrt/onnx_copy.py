@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import onnx
 
+from jotr_deploy.engines.tensorrt.versions import Version
 from jotr_deploy.plugins import DOMAIN, NAME, VERSION
 from jotr_deploy.plugins.onnx_function import OPSET, attach, inline
 from jotr_deploy.support.choices import Plugin
 
-# What each parser reads: 10.3 to 10.7 stop at opset 20. The types of the operators widened after 19 (bfloat16 in 22),
-# their meaning did not, and TensorRT takes types from the tensors.
+# What each parser reads, from the version on that is named. The types of the operators widened after 19 (bfloat16 in
+# 22), their meaning did not, and TensorRT takes types from the tensors.
 NEWEST_OPSET = 20
+_NEWER_OPSETS: tuple[tuple[Version, int], ...] = (((10, 9), 22), ((10, 13), 24))
+
+
+def newest_opset(target: Version | None) -> int:
+    """The newest opset that the parser of a TensorRT reads; None stands for every supported version."""
+    return max([NEWEST_OPSET, *(opset for since, opset in _NEWER_OPSETS if target is not None and target >= since)])
 
 
 def tensorrt_copy(model: onnx.ModelProto, plugin: Plugin, namespace: str = DOMAIN) -> onnx.ModelProto:
@@ -32,7 +39,8 @@ def tensorrt_copy(model: onnx.ModelProto, plugin: Plugin, namespace: str = DOMAI
         del copy.functions[:]
         for node in sampling_nodes(copy):
             _name_plugin(node, plugin, namespace)
-    for opset in copy.opset_import:
+    needed = any(node.op_type == "Attention" and node.domain == "" for node in copy.graph.node)
+    for opset in () if needed else copy.opset_import:
         if opset.domain == "" and opset.version > NEWEST_OPSET:
             opset.version = OPSET
     return copy

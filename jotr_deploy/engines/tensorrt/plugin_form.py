@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +32,11 @@ def default_plugin(trt: Any, model: onnx.ModelProto, say: Say) -> Plugin:
 
 
 def _takes_kernels(trt: Any) -> bool:
-    """True if TensorRT supports kernels inside engines and NVRTC is installed, found without importing either."""
+    """True if TensorRT supports kernels inside engines and NVRTC answers: its bindings come without the library."""
+    from jotr_deploy.plugins.kernel import nvrtc_version
+
     takes = hasattr(trt.NetworkDefinitionCreationFlag, "PREFER_AOT_PYTHON_PLUGINS")
-    try:
-        return takes and importlib.util.find_spec("cuda.bindings.nvrtc") is not None
-    except ModuleNotFoundError:
-        return False
+    return takes and nvrtc_version() is not None
 
 
 def register(trt: Any, model: onnx.ModelProto, plugin: Plugin) -> tuple[str, Path | None]:

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
+from jotr_deploy.engines.int8 import fp8_obstacle
 from jotr_deploy.engines.tensorrt.graph import Graph, Problem, Rule
 
 _QUANTISED = {TensorProto.INT8: "INT8", TensorProto.FLOAT8E4M3FN: "FP8"}
@@ -162,12 +163,28 @@ def _follows_compute(graph: Graph, name: str) -> bool:
     return producer is not None and producer.op_type in _COMPUTE
 
 
+def _fp8_kernels(graph: Graph) -> Iterator[Problem]:
+    """Convolutions in FP8 for which there is no kernel."""
+    for node in graph.nodes:
+        if node.op_type != "Conv" or not _dequantised(graph, node.input[1]):
+            continue
+        pair = graph.producers[node.input[1]]
+        while pair.op_type != "DequantizeLinear":
+            pair = graph.producers[pair.input[0]]
+        weight = graph.constant(_source(graph, pair))
+        if graph.types.get(pair.input[0]) != TensorProto.FLOAT8E4M3FN or weight is None:
+            continue
+        if obstacle := fp8_obstacle(weight.shape):
+            yield graph.where(node), f"an FP8 convolution of {obstacle}"
+
+
 RULES: tuple[Rule, ...] = (
     Rule("quantised type", _types, "give an explicit int8 (or FP8 E4M3) zero point of 0 and leave biases in float"),
     Rule("one quantised type", _one_kind, "calibrate for one of them"),
     Rule("symmetry", _symmetry, "calibrate symmetrically: constant zero points of 0, one for each scale"),
     Rule("scales", _scales, "give positive scales as constants, with at most a Cast behind them"),
     Rule("scale types", _scale_types, "cast the scale to the type of the network around it"),
+    Rule("fp8 kernels", _fp8_kernels, "leave this convolution in float, as build-engine does"),
     Rule("channels", _channels, "one scale for an activation, one for each output channel of a weight"),
     Rule("pairs", _pairs, "let DequantizeLinear follow QuantizeLinear directly"),
     Rule(

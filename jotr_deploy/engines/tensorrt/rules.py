@@ -13,9 +13,9 @@ import onnx
 from onnx import TensorProto
 
 from jotr_deploy.engines.tensorrt.graph import Graph, Problem, Rule, is_quantiser
-from jotr_deploy.engines.tensorrt.onnx_copy import NEWEST_OPSET
+from jotr_deploy.engines.tensorrt.onnx_copy import newest_opset
 from jotr_deploy.engines.tensorrt.qdq import RULES as QDQ_RULES
-from jotr_deploy.engines.tensorrt.versions import EVERY, Version, Versions
+from jotr_deploy.engines.tensorrt.versions import EVERY, OLDEST, Version, Versions, text
 from jotr_deploy.plugins import DOMAIN, NAME
 
 
@@ -60,7 +60,8 @@ def _words(text: str) -> frozenset[str]:
 # Operators of the parsers, from their operator tables. An operator that a version drops ("TensorRT 12 drops Xor")
 # stays here, since older versions still have it, and gets a row of `CHANGED` below.
 OPERATORS = _words("""
-    Abs Acos Acosh Add And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool BatchNormalization Cast CastLike Ceil Celu
+    Abs Acos Acosh Add And ArgMax ArgMin Asin Asinh Atan Atanh Attention AveragePool BatchNormalization
+    Cast CastLike Ceil Celu
     Clip Concat Constant ConstantOfShape Conv ConvTranspose Cos Cosh CumSum DepthToSpace DequantizeLinear Div Dropout
     Einsum Elu Equal Erf Exp Expand EyeLike Flatten Floor Gather GatherElements GatherND Gelu Gemm GlobalAveragePool
     GlobalMaxPool Greater GreaterOrEqual GridSample GroupNormalization HardSigmoid HardSwish Identity
@@ -74,15 +75,15 @@ OPERATORS = _words("""
 
 CHANGED: Mapping[str, Versions] = {
     # "Xor": Versions(until=(12, 0)),       TensorRT 12 drops Xor
-    # "Attention": Versions(since=(12, 0)), TensorRT 12 brings Attention, and it is listed above
+    "Attention": Versions(since=(10, 14)),
 }
 """Operators of `OPERATORS` that only some versions have; `versions.NEWEST` is the newest one whose table was read."""
 
 
 def _opset(graph: Graph) -> Iterator[Problem]:
-    version = graph.opset
-    if not 9 <= version <= NEWEST_OPSET:
-        yield "the model", f"opset {version}; the parser of TensorRT 10.3 reads 9 to {NEWEST_OPSET}"
+    version, newest = graph.opset, newest_opset(graph.target)
+    if not 9 <= version <= newest:
+        yield "the model", f"opset {version}; the parser of TensorRT {text(graph.target or OLDEST)} reads 9 to {newest}"
     elif version < 19 and any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.nodes):
         yield "the model", f"opset {version}; scales have the type of the network from opset 19 only"
 

@@ -11,9 +11,11 @@ import numpy as np
 
 from jotr_deploy.evaluation.error_statistics import Figures, mean
 from jotr_deploy.evaluation.evaluation_result import Drift
+from jotr_deploy.evaluation.fit_stage import FitCounts
 from jotr_deploy.evaluation.measured_people import Samples
 from jotr_deploy.evaluation.occlusion import Occlusion
 from jotr_deploy.evaluation.published.paper_rows import Published
+from jotr_deploy.evaluation.visible_joints import VisibleJoints
 from jotr_deploy.support.aliases import Array
 
 
@@ -34,6 +36,8 @@ class SetProtocol:
     pictures: str
     acceleration: str
     published: str
+    fit: str | None
+    visible_joints: str | None
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,17 @@ class MotionFigures(Figures):
         return cls(
             **asdict(Figures.of(samples)), acceleration_mm=mean(accelerations_mm), accelerations=len(accelerations_mm)
         )
+
+
+@dataclass(frozen=True)
+class SetBeforeFit:
+    """The start of the fit: what the network itself answers for the same people."""
+
+    everybody: MotionFigures
+    sequences: Mapping[str, MotionFigures]
+    not_finite: int
+    drift: Drift | None
+    visible_joints: VisibleJoints | None
 
 
 @dataclass(frozen=True)
@@ -69,6 +84,9 @@ class SetEvaluation:
     warnings: tuple[str, ...]
     drift: Drift | None
     occlusion: Occlusion | None = None
+    fit: FitCounts | None = None  # of everybody, where a fit follows the network
+    before_fit: SetBeforeFit | None = None
+    visible_joints: VisibleJoints | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, ready for JSON."""

@@ -9,7 +9,18 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from jotr_deploy.evaluation.evaluation_table import NOTHING, columns_table, drift_tables, notes, number_text, said
+from jotr_deploy.evaluation.evaluation_table import (
+    NOTHING,
+    columns_table,
+    drift_tables,
+    fit_title,
+    notes,
+    number_text,
+    said,
+    side_by_side,
+    visible_table,
+)
+from jotr_deploy.evaluation.published.paper_rows import PAPER
 from jotr_deploy.evaluation.published.set_result import MotionFigures, SetEvaluation
 
 KEYS_SHOWN = 5
@@ -19,6 +30,12 @@ _FIGURES = ("MPJPE", "PA-MPJPE", "PVE", "accel.")
 def set_report(result: SetEvaluation) -> Group:
     """Everything of a result, ready to print."""
     parts: list[RenderableType] = [_result(result)]
+    before = result.before_fit
+    if result.fit and before:
+        rows = [((), _cells(result.everybody)[1:], _cells(before.everybody)[1:])]
+        parts += [Text(), side_by_side(fit_title(result.fit), (), _FIGURES, rows)]
+    if result.visible_joints:
+        parts += [Text(), visible_table(result.visible_joints, before.visible_joints if before else None)]
     if result.sequences:
         parts += [Text(), _sequences(result)]
     if result.drift:
@@ -29,13 +46,15 @@ def set_report(result: SetEvaluation) -> Group:
 
 def _result(result: SetEvaluation) -> Table:
     """Table of the measured file above the rows of the paper, if any."""
-    title = f"{result.file} on {result.device}, {result.protocol.protocol}, mm; accel. in mm/frame^2"
+    after = ", after the fit" if result.fit else ""
+    title = f"{result.file} on {result.device}, {result.protocol.protocol}{after}, mm; accel. in mm/frame^2"
     table = columns_table(title, "network", "n", *_FIGURES)
     table.add_row(f"[bold]{escape(result.file)}[/]", *_cells(result.everybody))
     if result.published is None:
         return table
     table.add_section()
-    table.add_row(f"[dim]the paper, {result.published.table}:[/]")
+    paper = "the paper" if result.published.paper == PAPER else result.published.paper.partition(",")[0]
+    table.add_row(f"[dim]{paper}, {result.published.table}:[/]")
     for row in result.published.rows:
         figures = map(number_text, (row.mpjpe_mm, row.pa_mpjpe_mm, row.pve_mm))
         table.add_row(row.method, NOTHING, *figures, NOTHING)

@@ -11,7 +11,6 @@ from jotr_deploy.body.numpy_skinning import PosedBody
 from jotr_deploy.body.smpl import load_body, official_file
 from jotr_deploy.datasets.published.annotation import Annotation
 from jotr_deploy.evaluation.measured_people import Truth
-from jotr_deploy.skeletons import SMPL30
 from jotr_deploy.support.aliases import Array
 
 
@@ -44,15 +43,17 @@ class TrueBodies:
         count = len(people)
         return Truth(joints_m - pelvis_m, vertices_m - pelvis_m, np.ones((count, 30), bool), np.ones(count))
 
-    def joints_px(self, people: Sequence[Annotation]) -> Array:
-        """(N, 30, 2) joints in the picture of N people with a fit and a camera, hidden or not; NaN behind
-        the camera.
+    def joints_px(self, people: Sequence[Annotation], rows: Array | None = None) -> Array:
+        """(N, J, 2) joints in the picture of N people with a fit and a camera, hidden or not; NaN behind the camera.
+
+        `rows` (J, 6890) regress them from a mesh; by default those of the 30-joint set.
         """
-        out = np.full((len(people), len(SMPL30), 2), np.nan)
+        rows = self._regressor_30 if rows is None else rows
+        out = np.full((len(people), len(rows), 2), np.nan)
         for own_px, person in zip(out, people, strict=True):
             camera = person.camera
             assert camera is not None, person.key
-            joints_m = self._regressor_30 @ self._vertices_m(person)
+            joints_m = rows @ self._vertices_m(person)
             ahead = joints_m[:, 2] > 0
             own_px[ahead] = joints_m[ahead, :2] / joints_m[ahead, 2:] * camera.focal_px + camera.principal_px
         return out

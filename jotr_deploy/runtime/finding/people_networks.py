@@ -15,7 +15,8 @@ from jotr_deploy.runtime.finding.detection.blazepose import BlazePoseDetector
 from jotr_deploy.runtime.finding.detection.one_stage import OneStage
 from jotr_deploy.runtime.finding.fetched_networks import FetchedPeople, fetched_people, require_fetched
 from jotr_deploy.runtime.finding.pose import PoseNetwork, open_pose_network
-from jotr_deploy.runtime.sessions import Opener, open_for
+from jotr_deploy.runtime.sessions import Opener, open_session
+from jotr_deploy.support.precisions import Precision
 
 Role = Literal["detector", "pose"]
 ROLES: tuple[Role, ...] = ("detector", "pose")
@@ -32,10 +33,10 @@ class NetworkFile:
     recipe: Mapping[str, Any]
 
     def open(
-        self, device: str = "auto", threads: int | None = None, opener: Opener = open_for
+        self, device: str = "auto", threads: int | None = None, tf32: bool = False, opener: Opener | None = None
     ) -> AbstractContextManager[Detector | PoseNetwork]:
         """Open the network; `open_network` with these files."""
-        return open_network(self.role, self.path, self.recipe, device, threads, opener)
+        return open_network(self.role, self.path, self.recipe, device, threads, tf32, opener)
 
 
 @dataclass(frozen=True)
@@ -72,19 +73,21 @@ def own_networks(bundle: Bundle, roles: Sequence[Role] = ROLES, device: str = "a
     return [NetworkFile(role, bundle.file(role, own.name), own.name, own.sha256, own.recipe) for role, own in entries]
 
 
-def file_for(bundle: Bundle, role: Role, device: str = "auto") -> FileEntry:
+def file_for(bundle: Bundle, role: Role | Literal["features"], device: str = "auto") -> FileEntry:
     """File of a role that suits this machine best.
 
     The first file listed is the original from `add`, followed by the files that `build-engine` made from it. A TensorRT
     engine for this GPU is preferred to other derived files that run here, a newer one to an older one, and any of them
-    to the original.
+    to the original. Eight bits are for those who ask for them.
 
     Raises:
         BundleError: the bundle has none.
     """
     first = bundle.entry(role)
     made = [entry for entry in bundle.manifest.files if entry.role == role and entry != first]
-    fit = [entry for entry in made if not entry.only_parsed and _is_for_this(entry, device)]
+    eight_bits = [str(precision) for precision in Precision if precision.calibrated]
+    made = [entry for entry in made if not entry.only_parsed and entry.precision not in eight_bits]
+    fit = [entry for entry in made if _is_for_this(entry, device)]
     return max(reversed(fit), key=lambda entry: entry.backend == "tensorrt", default=first)
 
 
@@ -146,20 +149,30 @@ def open_network(
     recipe: Mapping[str, Any],
     device: str = "auto",
     threads: int | None = None,
-    opener: Opener = open_for,
+    tf32: bool = False,
+    opener: Opener | None = None,
 ) -> Iterator[Detector | PoseNetwork]:
     """Open the network of a file in its format; its session ends with the block.
 
     Raises:
         BundleError, SessionError: the file or the recipe cannot be used.
     """
-    with opener(role, path, device, threads) as session:
+    opened = (
+        open_session(path, device=device, threads=threads, tf32=tf32)
+        if opener is None
+        else opener(role, path, device, threads)
+    )
+    with opened as session:
         yield (open_detector if role == "detector" else open_pose_network)(session, recipe)
 
 
 @contextmanager
 def open_people_networks(
-    bundle: Bundle, roles: Sequence[Role] = ROLES, device: str = "auto", threads: int | None = None
+    bundle: Bundle,
+    roles: Sequence[Role] = ROLES,
+    device: str = "auto",
+    threads: int | None = None,
+    tf32: bool = False,
 ) -> Iterator[PeopleNetworks]:
     """Open the bundle's own networks, as far as it has them; their sessions end with the block.
 
@@ -168,4 +181,4 @@ def open_people_networks(
     """
     with ExitStack() as stack:
         files = own_networks(bundle, roles, device)
-        yield PeopleNetworks.of([stack.enter_context(file.open(device, threads)) for file in files])
+        yield PeopleNetworks.of([stack.enter_context(file.open(device, threads, tf32)) for file in files])

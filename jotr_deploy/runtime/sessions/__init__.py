@@ -24,7 +24,12 @@ _BACKENDS = {".onnx": ("onnxruntime", "openvino"), ".engine": ("tensorrt",), ".p
 
 
 def open_session(
-    path: Path, backend: str = "auto", device: str = "auto", threads: int | None = None, spinning: bool = True
+    path: Path,
+    backend: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    tf32: bool = False,
+    spinning: bool = True,
 ) -> Session:
     """Load a network.
 
@@ -34,6 +39,7 @@ def open_session(
             `bench --choose` found faster here, or ONNX Runtime without a measurement.
         device: "auto" (CUDA if the engine supports it), "cpu" or "cuda".
         threads: number of CPU threads of the session; by default all cores.
+        tf32: let ONNX Runtime round float32 products to TF32 on CUDA. An engine does what it was built for.
         spinning: whether threads of ONNX Runtime wait busily for their part of a call, which is faster for one network
             at a time; networks that run at the same time take the processor from each other.
 
@@ -56,27 +62,31 @@ def open_session(
         from jotr_deploy.runtime.sessions.openvino import OpenVINOSession
 
         return OpenVINOSession(path, device, threads)
-    return _in_onnxruntime(path, device, threads, spinning)
+    return _in_onnxruntime(path, device, threads, tf32, spinning)
 
 
-def open_for(role: str, path: Path, device: str = "auto", threads: int | None = None) -> Session:
+def open_for(role: str, path: Path, device: str = "auto", threads: int | None = None, *, tf32: bool = False) -> Session:
     """`open_session` for a network of any role."""
-    return open_session(path, device=device, threads=threads)
+    return open_session(path, device=device, threads=threads, tf32=tf32)
 
 
-def _in_onnxruntime(path: Path, device: str, threads: int | None, spinning: bool) -> Session:
+def _in_onnxruntime(path: Path, device: str, threads: int | None, tf32: bool, spinning: bool) -> Session:
     """Open on a GPU with our own buffers and graphs if the file's shapes allow it, else with plain calls."""
-    from jotr_deploy.runtime.sessions import cuda
+    from jotr_deploy.runtime.sessions.gpu_presence import warn_of_unused_gpu, why_not_cuda
     from jotr_deploy.runtime.sessions.onnxruntime import CUDA, OnnxRuntimeSession, onnxruntime
 
-    if device != "cpu" and CUDA in onnxruntime().get_available_providers() and cuda.available():
+    reason = "" if device == "cpu" else why_not_cuda(CUDA in onnxruntime().get_available_providers())
+    if device != "cpu" and not reason:
         from jotr_deploy.runtime.sessions.onnxruntime_cuda import OnnxRuntimeCudaSession
 
         try:
-            return OnnxRuntimeCudaSession(path, threads=threads)
+            return OnnxRuntimeCudaSession(path, threads=threads, tf32=tf32)
         except SessionError as error:
             logging.getLogger("jotr_deploy").info("%s: plain ONNX Runtime calls: %s", path.name, error.cause)
-    return OnnxRuntimeSession(path, device, threads, spinning)
+    session = OnnxRuntimeSession(path, device, threads, tf32, spinning)
+    if device == "auto" and session.device == "cpu":
+        warn_of_unused_gpu(reason or "ONNX Runtime could not use CUDA")
+    return session
 
 
 def _require_network_file(path: Path) -> None:

@@ -9,6 +9,7 @@ import ctypes
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -16,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jotr_deploy.errors import JotrDeployError, MissingDependency, SessionError, install
+from jotr_deploy.runtime.sessions.capture_lock import CAPTURES
+from jotr_deploy.runtime.sessions.system_cudart import instead_of
 
 _REMEDIES = {
     "cudaErrorMemoryAllocation": "free GPU memory (nvidia-smi shows its users), or use an engine for smaller batches",
@@ -42,12 +45,12 @@ def check(answer: tuple[Any, ...], doing: str) -> Any:
 
 
 def runtime() -> Any:
-    """The module `cuda.bindings.runtime`.
+    """The module `cuda.bindings.runtime`, or JetPack's own runtime in its place: see `system_cudart`.
 
     Raises:
         MissingDependency: it is not installed.
     """
-    return _bindings("runtime")
+    return instead_of(_bindings("runtime"))
 
 
 def _bindings(name: str) -> Any:
@@ -128,7 +131,7 @@ class _Owned:
 
     def __init__(self, handle: Any, give_back: Callable[[Any], Any]) -> None:
         self.handle = handle
-        self._give_back = weakref.finalize(self, give_back, handle)
+        self._give_back = weakref.finalize(self, CAPTURES.free, partial(give_back, handle))
 
     def release(self) -> None:
         """Release it now. The status is ignored, as nothing can be done about it."""
@@ -150,14 +153,16 @@ class Memory(_Owned):
     def on_device(cls, nbytes: int) -> Memory:
         """Allocate on the GPU, aligned to 256 bytes."""
         rt, nbytes = runtime(), max(nbytes, 1)
-        pointer = check(rt.cudaMalloc(nbytes), f"allocate {_size(nbytes)} on the GPU")
+        with CAPTURES.allocating():
+            pointer = check(rt.cudaMalloc(nbytes), f"allocate {_size(nbytes)} on the GPU")
         return cls(int(pointer), nbytes, rt.cudaFree)
 
     @classmethod
     def pinned(cls, nbytes: int) -> Memory:
         """Allocate page-locked host memory, which the GPU can copy from and to directly."""
         rt, nbytes = runtime(), max(nbytes, 1)
-        pointer = check(rt.cudaMallocHost(nbytes), f"allocate {_size(nbytes)} of pinned host memory")
+        with CAPTURES.allocating():
+            pointer = check(rt.cudaMallocHost(nbytes), f"allocate {_size(nbytes)} of pinned host memory")
         return cls(int(pointer), nbytes, rt.cudaFreeHost)
 
     def release(self) -> None:

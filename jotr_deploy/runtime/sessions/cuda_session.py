@@ -14,6 +14,7 @@ import numpy as np
 
 from jotr_deploy.errors import SessionError
 from jotr_deploy.runtime.sessions import cuda
+from jotr_deploy.runtime.sessions.capture_lock import CAPTURES
 from jotr_deploy.runtime.sessions.device_array import DeviceArray, from_cuda
 from jotr_deploy.runtime.sessions.session import Session, TensorSpec
 from jotr_deploy.support.aliases import Array
@@ -44,10 +45,11 @@ class Buffer:
 class CudaSession(Session):
     """A network on an NVIDIA GPU, on the current CUDA device.
 
-    Batches above `max_batch` are split; those below `min_batch` are padded with their last row, and cut again after.
-    Inputs may also be CUDA arrays of other libraries, which are read in place. When the same buffers appear a second
-    time at the same batch size, the call is captured as a CUDA graph; an engine that cannot be captured is enqueued
-    without graphs from then on, and the log reports it.
+    Batches above `max_batch` are split; others are padded with their last row to a power of two, and cut again after:
+    an engine prepares anew for each size that it meets, and each takes a graph. Inputs may also be CUDA arrays of other
+    libraries, which are read in place. When the same buffers appear a second time at the same batch size, the call is
+    captured as a CUDA graph; an engine that cannot be captured is enqueued without graphs from then on, and the log
+    reports it.
 
     A subclass sets the specifications and batch limits, calls `_allocate`, and implements enqueueing and capturing.
     """
@@ -118,8 +120,9 @@ class CudaSession(Session):
         return Buffer(row_bytes, device, pinned, pinned.as_array(shape, spec.dtype))
 
     def _free(self) -> None:
-        self._graphs.clear()
-        self._resources.close()
+        with CAPTURES.allocating():
+            self._graphs.clear()
+            self._resources.close()
 
     def _accept(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         if self._closed:
@@ -165,7 +168,7 @@ class CudaSession(Session):
         """One call of the engine, from staging to completion on the GPU; its times are added up."""
         if rows == 0:
             return
-        batch = max(rows, self.min_batch)
+        batch = padded(rows, self.min_batch, self.max_batch)
         in_place = {name: feed.pointer for name, feed in feeds.items() if _usable_in_place(feed, batch)}
         copied = {name: feed for name, feed in feeds.items() if name not in in_place}
         addresses = {name: in_place.get(name, buffer.device.pointer) for name, buffer in self._buffers.items()}
@@ -210,7 +213,8 @@ class CudaSession(Session):
         key = (batch, *(addresses[name] for name in self.inputs))
         if key not in self._graphs and key in self._met and self._capturing and len(self._graphs) < MAX_GRAPHS:
             try:
-                self._graphs[key] = self._capture(batch, addresses)
+                with CAPTURES.alone():
+                    self._graphs[key] = self._capture(batch, addresses)
             except SessionError as error:
                 self._capturing = False
                 logging.getLogger("jotr_deploy").warning(
@@ -219,7 +223,20 @@ class CudaSession(Session):
         if len(self._met) >= _MANY_KEYS:  # arrays that never reappear
             self._met.clear()
         self._met.add(key)
-        return self._graphs.get(key, self._enqueue)
+        return self._graphs.get(key, self._enqueue_plain)
+
+    def _enqueue_plain(self, batch: int, addresses: Addresses) -> None:
+        with CAPTURES.allocating():  # engines allocate when they meet a new batch size
+            self._enqueue(batch, addresses)
+
+
+def padded(rows: int, least: int, most: int) -> int:
+    """The batch that so many rows are computed in, a power of two between an engine's limits.
+
+    >>> [padded(rows, 1, 24) for rows in (1, 3, 4, 17)]
+    [1, 4, 4, 24]
+    """
+    return int(np.clip(1 << (rows - 1).bit_length(), least, most))
 
 
 def _usable_in_place(feed: Any, batch: int) -> bool:

@@ -6,6 +6,7 @@ import json
 import re
 import tempfile
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from jotr_deploy.errors import MissingDependency, SessionError, install
+from jotr_deploy.runtime.sessions.capture_lock import CAPTURES
 from jotr_deploy.runtime.sessions.session import Kernel, Session, TensorSpec
 from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.file_kinds import advice
@@ -57,9 +59,17 @@ _DTYPES = {
 class OnnxRuntimeSession(Session):
     """An ONNX file in ONNX Runtime, on the CPU or, with onnxruntime-gpu, on a CUDA device."""
 
-    def __init__(self, path: Path, device: str = "auto", threads: int | None = None, spinning: bool = True) -> None:
-        providers = _providers(device, onnxruntime().get_available_providers())
-        self._session = load(path, providers, threads, spinning=spinning)
+    def __init__(
+        self,
+        path: Path,
+        device: str = "auto",
+        threads: int | None = None,
+        tf32: bool = False,
+        spinning: bool = True,
+    ) -> None:
+        providers = _providers(device, onnxruntime().get_available_providers(), tf32)
+        with CAPTURES.allocating():
+            self._session = load(path, providers, threads, or_cpu=True, spinning=spinning)
         self.path = path
         self.device = "cuda" if self._session.get_providers()[0] == CUDA else "cpu"
         if device == "cuda" and self.device != "cuda":
@@ -68,10 +78,15 @@ class OnnxRuntimeSession(Session):
         self.metadata = metadata(path, self._session)
 
     def _run(self, feeds: dict[str, Array]) -> dict[str, Array]:
-        return dict(zip(self.outputs, self._session.run(list(self.outputs), feeds), strict=True))
+        with self._beside_captures():
+            return dict(zip(self.outputs, self._session.run(list(self.outputs), feeds), strict=True))
 
     def _free(self) -> None:
-        self._session = None
+        with self._beside_captures():
+            self._session = None
+
+    def _beside_captures(self) -> AbstractContextManager[None]:
+        return CAPTURES.allocating() if self.device == "cuda" else nullcontext()
 
 
 def onnxruntime() -> ModuleType:
@@ -119,14 +134,30 @@ def profiled(path: Path, feeds: Mapping[str, Array], calls: int, threads: int | 
     return steps[1:]
 
 
+def on_cuda(tf32: bool, **options: Any) -> tuple[str, dict[str, str]]:
+    """The CUDA provider with its options, for `load`.
+
+    Its own defaults would round products to TF32, and try every algorithm of every convolution for every batch size.
+
+    Args:
+        tf32: compute float32 products in TF32: faster, with 10 bits of mantissa.
+        options: others, by name.
+    """
+    ours = {"use_tf32": int(tf32), "cudnn_conv_algo_search": "HEURISTIC", **options}
+    return CUDA, {name: str(value) for name, value in ours.items()}
+
+
 def load(
     network: Path | bytes,
     providers: list[Any],
     threads: int | None = None,
     profile: Path | None = None,
+    or_cpu: bool = False,
     spinning: bool = True,
 ) -> Any:
-    """An `InferenceSession` for a file, or for a model in memory; `profile` is a folder for the timings of its kernels.
+    """An `InferenceSession` for a file, or for a model in memory.
+
+    `profile` is a folder for the timings of its kernels. With `or_cpu` a network that CUDA refuses runs on the CPU.
 
     A network in float8 is computed in float32 between its codes: ONNX Runtime's later optimisations would turn it into
     integer kernels, which it then refuses, so only the basic optimisations are enabled.
@@ -159,7 +190,7 @@ def load(
             if "float8" in str(error):
                 options.graph_optimization_level = onnxruntime().GraphOptimizationLevel.ORT_ENABLE_BASIC
                 return opened(providers)
-            if CUDA not in providers:
+            if not or_cpu or providers == [CPU]:
                 raise
             return opened([CPU])
     except Exception as error:  # ONNX Runtime's own classes only derive from Exception
@@ -215,13 +246,12 @@ def metadata(path: Path, session: Any) -> dict[str, str]:
         raise SessionError(f"{path}: its metadata is not UTF-8 text", "check the file; export it again") from None
 
 
-def _providers(device: str, available: list[str]) -> list[str]:
+def _providers(device: str, available: list[str], tf32: bool) -> list[Any]:
     if device == "cuda" and CUDA not in available:
         raise SessionError(
             "this ONNX Runtime has no CUDA", f"use --device cpu, or pip uninstall onnxruntime and {install('gpu')}"
         )
-    wanted = [CPU] if device == "cpu" else [CUDA, CPU]
-    return [provider for provider in wanted if provider in available]
+    return [*([on_cuda(tf32)] if device != "cpu" and CUDA in available else []), CPU]
 
 
 def _spec(path: Path, node: Any) -> TensorSpec:

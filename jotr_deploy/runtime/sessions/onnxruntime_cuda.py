@@ -10,6 +10,7 @@ from typing import Any
 
 from jotr_deploy.errors import SessionError, first_line
 from jotr_deploy.runtime.sessions import cuda
+from jotr_deploy.runtime.sessions.capture_lock import CAPTURES
 from jotr_deploy.runtime.sessions.cuda_session import BATCH, Addresses, CudaSession, Launch
 from jotr_deploy.runtime.sessions.onnxruntime import (
     CPU,
@@ -17,6 +18,7 @@ from jotr_deploy.runtime.sessions.onnxruntime import (
     load,
     metadata,
     no_cuda,
+    on_cuda,
     onnxruntime,
     specifications,
 )
@@ -34,17 +36,17 @@ class OnnxRuntimeCudaSession(CudaSession):
     ONNX Runtime waits for a replayed graph, so "enqueue" in `times` then includes the network.
     """
 
-    def __init__(self, path: Path, graphs: bool = True, threads: int | None = None) -> None:
-        """Load a network.
+    def __init__(self, path: Path, graphs: bool = True, threads: int | None = None, tf32: bool = False) -> None:
+        """Load a network; `tf32` allows it to round float32 products to TF32.
 
         Raises:
             SessionError: ONNX Runtime rejects the file or the GPU, other dimensions are dynamic, or out of memory.
             MissingDependency: no ONNX Runtime or no cuda-bindings.
         """
-        self.path, self._threads = path, threads
+        self.path, self._threads, self._tf32 = path, threads, tf32
         self.min_batch, self.max_batch = 1, MAX_BATCH
         cuda.require_primary_context()
-        with ExitStack() as stack:
+        with CAPTURES.allocating(), ExitStack() as stack:
             self._resources = stack
             self._stream = self._own(cuda.Stream())
             stack.callback(self._forget)
@@ -82,12 +84,13 @@ class OnnxRuntimeCudaSession(CudaSession):
         self._plain = _options({_NO_WAIT: "1", **({_GRAPH: "-1"} if graphs else {})})
 
     def _providers(self, graphs: bool) -> list[Any]:
-        options = {
-            "device_id": str(self._stream.device),
-            "user_compute_stream": str(self._stream.pointer),
-            "enable_cuda_graph": str(int(graphs)),
-        }
-        return [(CUDA, options), CPU]
+        ours = on_cuda(
+            self._tf32,
+            device_id=self._stream.device,
+            user_compute_stream=self._stream.pointer,
+            enable_cuda_graph=int(graphs),
+        )
+        return [ours, CPU]
 
     def _forget(self) -> None:
         self._binding = self._session = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +12,7 @@ import numpy as np
 
 from jotr_deploy.errors import SessionError
 from jotr_deploy.runtime.sessions import cuda
+from jotr_deploy.runtime.sessions.capture_lock import CAPTURES
 from jotr_deploy.runtime.sessions.cuda_session import BATCH, Addresses, CudaSession, Launch
 from jotr_deploy.runtime.sessions.session import TensorSpec
 from jotr_deploy.runtime.sessions.tensorrt_engine import (
@@ -41,7 +42,7 @@ class TensorRTSession(CudaSession):
     """A TensorRT engine whose inputs and outputs have the batch as their first, and only dynamic, dimension.
 
     Sessions of one file share the engine; each has its own execution context, stream and buffers. `min_batch` and
-    `max_batch` come from the engine's first optimisation profile.
+    `max_batch` come from the engine's optimisation profiles; each call uses the first one that its batch fits into.
     """
 
     def __init__(
@@ -64,12 +65,13 @@ class TensorRTSession(CudaSession):
         self.path = path
         self._trt: ModuleType = tensorrt()
         cuda.require_primary_context()
-        with ExitStack() as stack:
+        with CAPTURES.allocating(), ExitStack() as stack:
             self._resources = stack
             self._shared = stack.enter_context(shared_engine(path, built_with))
             self._stream = self._own(cuda.Stream())
             self._activations = self._own(cuda.Memory.on_device(self._shared.engine.device_memory_size_v2))
-            self._execution = self._own(_Execution(path, self._trt, self._shared, self._activations))
+            self._ranges: list[tuple[int, int]] = []  # smallest and largest batch of every profile
+            self._execution = self._own(self._new_execution())
             self._bound: tuple[int, ...] | None = None
             self._describe()
             self._allocate(graphs)
@@ -84,14 +86,16 @@ class TensorRTSession(CudaSession):
         accepted, times = self._accept(feeds), self.times
         rows = self._rows_in_one_call(accepted)
         profiler = _profiler(self._trt)
-        execution = _Execution(self.path, self._trt, self._shared, self._activations)
+        with CAPTURES.allocating():
+            execution = self._new_execution()
 
         def launch(batch: int, addresses: Addresses) -> None:
-            execution.bind(self._shapes(batch), addresses)
-            execution.execute(self._stream)  # setup work of the first call is not a layer
-            self._stream.synchronize()
-            execution.profile(profiler)
-            execution.execute(self._stream)
+            with CAPTURES.allocating():
+                execution.bind(self._shapes(batch), addresses)
+                execution.execute(self._stream)  # setup work of the first call is not a layer
+                self._stream.synchronize()
+                execution.profile(profiler)
+                execution.execute(self._stream)
 
         try:
             self._once(accepted, rows, fetch=False, launch=launch)
@@ -99,6 +103,9 @@ class TensorRTSession(CudaSession):
             execution.release()
             self.times = times
         return profiler.layers
+
+    def _new_execution(self) -> _Execution:
+        return _Execution(self.path, self._trt, self._shared, self._activations, self._stream, self._ranges)
 
     def _describe(self) -> None:
         """Read names, types, shapes and profile limits from the engine."""
@@ -108,8 +115,9 @@ class TensorRTSession(CudaSession):
         inputs = [name for name in names if shared.engine.get_tensor_mode(name) == self._trt.TensorIOMode.INPUT]
         shapes = {name: tuple(shared.engine.get_tensor_shape(name)) for name in inputs}
         self._require_batch_first(shapes)
-        limits = [_limits(shared, name, shape) for name, shape in shapes.items()]
-        self.min_batch, self.max_batch = max(low for low, _ in limits), min(high for _, high in limits)
+        self._ranges += _batch_ranges(shared, shapes)
+        self.min_batch = min(low for low, _ in self._ranges)
+        self.max_batch = max(high for _, high in self._ranges)
         self.inputs = {name: self._spec(name, shape) for name, shape in shapes.items()}
         self._execution.set_shapes(self._shapes(self.max_batch))
         results = {name: self._execution.shape_of(name) for name in names if name not in inputs}
@@ -143,7 +151,7 @@ class TensorRTSession(CudaSession):
 
     def _capture(self, batch: int, addresses: Addresses) -> Launch:
         """A graph with its own context, since a graph becomes invalid when the context it was captured from changes."""
-        execution = _Execution(self.path, self._trt, self._shared, self._activations)
+        execution = self._new_execution()
         try:
             execution.bind(self._shapes(batch), addresses)
             execution.execute(self._stream)  # setup work of the first call after a change of shape must not be captured
@@ -163,8 +171,17 @@ class _Execution:
     All contexts of a session share one block for activations, since they never run at the same time.
     """
 
-    def __init__(self, path: Path, trt: ModuleType, shared: Engine, activations: cuda.Memory) -> None:
-        self._path, self._trt = path, trt
+    def __init__(
+        self,
+        path: Path,
+        trt: ModuleType,
+        shared: Engine,
+        activations: cuda.Memory,
+        stream: cuda.Stream,
+        ranges: Sequence[tuple[int, int]],
+    ) -> None:
+        self._path, self._trt, self._stream, self._ranges = path, trt, stream, ranges
+        self._profile = 0
         log = listening(trt)
         strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
         self._context: Any = shared.engine.create_execution_context(strategy)
@@ -181,12 +198,23 @@ class _Execution:
 
     def set_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         log = listening(self._trt)
+        self._choose_profile(next(iter(shapes.values()))[0])
         for name, shape in shapes.items():
             if not self._context.set_input_shape(name, shape):
                 raise SessionError(f"{self._path}: TensorRT rejects {name} as {list(shape)} ({log.reason()})", REBUILD)
         unknown = self._context.infer_shapes()
         if unknown:
             raise SessionError(f"{self._path}: the shapes of {', '.join(unknown)} remain unknown", REBUILD)
+
+    def _choose_profile(self, batch: int) -> None:
+        fits = (index for index, (low, high) in enumerate(self._ranges) if low <= batch <= high)
+        profile = next(fits, self._profile)
+        if profile == self._profile:
+            return
+        log = listening(self._trt)
+        if not self._context.set_optimization_profile_async(profile, self._stream.pointer):
+            raise SessionError(f"{self._path}: TensorRT rejects its profile {profile} ({log.reason()})", REBUILD)
+        self._profile = profile
 
     def shape_of(self, name: str) -> tuple[int, ...]:
         return tuple(self._context.get_tensor_shape(name))
@@ -211,12 +239,20 @@ class _Execution:
             )
 
 
-def _limits(shared: Engine, name: str, shape: tuple[int, ...]) -> tuple[int, int]:
-    """Smallest and largest batch of an input."""
-    if shape[0] != -1:
-        return shape[0], shape[0]
-    low, _, high = shared.engine.get_tensor_profile_shape(name, 0)
-    return low[0], high[0]
+def _batch_ranges(shared: Engine, inputs: Mapping[str, tuple[int, ...]]) -> list[tuple[int, int]]:
+    """Smallest and largest batch of every optimisation profile, by the shapes of the inputs."""
+    ranges = []
+    for profile in range(max(1, shared.engine.num_optimization_profiles)):
+        lows, highs = [], []
+        for name, shape in inputs.items():
+            if shape[0] != -1:
+                low = high = shape
+            else:
+                low, _, high = shared.engine.get_tensor_profile_shape(name, profile)
+            lows.append(low[0])
+            highs.append(high[0])
+        ranges.append((max(lows), min(highs)))
+    return ranges
 
 
 def _profiler(trt: ModuleType) -> Any:

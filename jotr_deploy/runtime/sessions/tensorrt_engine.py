@@ -18,7 +18,7 @@ from jotr_deploy.errors import MissingDependency, SessionError, first_line, inst
 from jotr_deploy.plugins import DOMAIN, NAME, VERSION
 from jotr_deploy.runtime.sessions import cuda
 
-BOUND_TO = {"tensorrt": "TensorRT", "gpu": "GPU", "capability": "compute capability"}
+BOUND_TO = {"tensorrt": "TensorRT", "capability": "compute capability"}
 """Properties that a plan is bound to: key of `built_with` -> name in messages. Other keys are only recorded."""
 REBUILD = "build it on this machine: jotr-deploy build-engine BUNDLE --backend tensorrt"
 
@@ -68,8 +68,26 @@ def mismatch(built_with: Mapping[str, str], here: Mapping[str, str]) -> list[str
     return [
         f"built with {called} {built_with[key]}, this machine has {here.get(key, 'none')}"
         for key, called in BOUND_TO.items()
-        if key in built_with and built_with[key] != here.get(key)
+        if key in built_with and built_with[key] != here.get(key) and not _reaches(key, built_with, here)
     ]
+
+
+def _reaches(key: str, built_with: Mapping[str, str], here: Mapping[str, str]) -> bool:
+    """True for an engine built with `--portable version` and a later TensorRT of the same major."""
+    if key != "tensorrt" or built_with.get("portable") != "version":
+        return False
+    try:
+        built, own = ([int(number) for number in said[key].split(".")] for said in (built_with, here))
+    except (KeyError, ValueError):
+        return False
+    return built[0] == own[0] and built <= own
+
+
+def other_product(built_with: Mapping[str, str], here: Mapping[str, str]) -> str | None:
+    """A warning for an engine from another product of the same compute capability, which runs, if not at its best."""
+    if built_with.get("gpu", here["gpu"]) == here["gpu"] or built_with.get("portable") == "same-capability":
+        return None
+    return f"built on {built_with['gpu']}, this is {here['gpu']}: its kernels were not chosen for this GPU"
 
 
 @functools.cache
@@ -138,15 +156,16 @@ class Engine:
         trt = tensorrt()
         if built_with is None:
             built_with = _recorded(path)
-        reasons = mismatch(built_with, environment()) if built_with else []
-        if reasons:
-            raise SessionError(f"{path}: {'; '.join(reasons)}", REBUILD)
+        if built_with:
+            _require_machine(path, built_with)
         if built_with.get("plugin") == "library":
             load_plugin_library(trt)
         with _reading(path):
             self.metadata, plan = header_and_plan(path.read_bytes())
         log = listening(trt)
         self.runtime: Any = trt.Runtime(log)
+        if built_with.get("portable") == "version":
+            self.runtime.engine_host_code_allowed = True  # such a plan carries a runtime of its own
         self.engine: Any = self.runtime.deserialize_cuda_engine(plan)
         if self.engine is None:
             self.close()
@@ -156,6 +175,14 @@ class Engine:
         """Release the engine, then the runtime."""
         self.engine = None
         self.runtime = None
+
+
+def _require_machine(path: Path, built_with: Mapping[str, str]) -> None:
+    here = environment()
+    if reasons := mismatch(built_with, here):
+        raise SessionError(f"{path}: {'; '.join(reasons)}", REBUILD)
+    if warning := other_product(built_with, here):
+        logging.getLogger("jotr_deploy").warning("%s: %s", path.name, warning)
 
 
 @contextmanager
@@ -168,10 +195,25 @@ def _reading(path: Path) -> Iterator[None]:
 
 def _recorded(path: Path) -> Mapping[str, str]:
     """`built_with` of the file in the bundle around it; empty if no manifest lists it."""
+    if path in _being_added:
+        return _being_added[path]
     if not (path.parent / MANIFEST).is_file():
         return {}
     entries = open_bundle(path.parent).manifest.files
     return next((entry.built_with for entry in entries if entry.name == path.name), {})
+
+
+_being_added: dict[Path, Mapping[str, str]] = {}
+
+
+@contextmanager
+def being_added(path: Path, built_with: Mapping[str, str]) -> Iterator[None]:
+    """Let sessions in this block know how a file was built that no manifest lists yet."""
+    _being_added[path] = built_with
+    try:
+        yield
+    finally:
+        del _being_added[path]
 
 
 def _refused(path: Path, reason: str) -> SessionError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,10 @@ class Frame:
     # Since frame 0 of a video, by its timestamps; since the first frame of a stream; None if unknown.
     time_s: float | None = None
     path: Path | bytes | None = None  # file of a still picture, or its content
+
+
+Failed = Callable[[Frame, Exception], None]
+"""Called with a frame that could not be processed, and the error."""
 
 
 def moment(frame: Frame, fps: float) -> float:

@@ -37,8 +37,27 @@ def refusal(name: str, root: Path, split: str) -> tuple[str, str]:
 
 
 def test_a_set_that_is_not_known(tmp_path: Path) -> None:
-    known = "known: h36m, mscoco, muco, crowdpose, 3dpw, 3dpw-oc, 3dpw-pc, 3dpw-crowd, 3doh"
+    known = "known: h36m, mscoco, muco, crowdpose, 3dpw, 3dpw-oc, 3dpw-pc, 3dpw-crowd, 3dpw-occ-3dnbf, 3doh"
     assert refusal("panoptic", tmp_path, "test") == ("data set 'panoptic' is not known", known)
+
+
+def test_sequences_that_are_missing_are_named(tmp_path: Path) -> None:
+    """The slalom has only a frame that does not count, and nobody plays golf."""
+    write_miniature("3dpw-occ-3dnbf", tmp_path)
+    annotations = tmp_path / "3DPW" / "annotations"
+    path = annotations / "3DPW_latest_test.json"
+    content = json.loads(path.read_text())
+    for image in content["images"]:
+        if image["sequence"].startswith("outdoors_slalom"):
+            image["file_name"] = "image_00481.jpg"
+        image["sequence"] = image["sequence"].replace("outdoors_golf", "outdoors_tennis")
+    path.write_text(json.dumps(content))
+    cause, remedy = refusal("3dpw-occ-3dnbf", tmp_path, "all")
+    assert cause == (
+        f"{annotations}: 2 of the 17 sequences of 3DPW-Occ have nobody in the three files 3DPW_latest_*.json: "
+        "outdoors_golf, outdoors_slalom"
+    )
+    assert remedy == "use the whole annotation files of 3DPW: without these sequences the figures are not of the set"
 
 
 def test_a_split_that_is_not_known(tmp_path: Path) -> None:
@@ -53,6 +72,8 @@ def test_a_split_that_is_not_known(tmp_path: Path) -> None:
         ("3dpw", "test", "3DPW", "3DPW/annotations/3DPW_latest_test.json"),
         ("3dpw-crowd", "validation", "3DPW-Crowd", "3DPW/annotations/3DPW_latest_validation.json, "
          "3DPW/annotations/3DPW_validation_crowd_hhrnet_result.json"),
+        ("3dpw-occ-3dnbf", "all", "3DPW-Occ of 3DNBF", "3DPW/annotations/3DPW_latest_train.json, "
+         "3DPW/annotations/3DPW_latest_validation.json, 3DPW/annotations/3DPW_latest_test.json"),
         ("3doh", "test", "3DOH50K", "3DOH/annotations/3doh_test_annots_scale_1.json"),
     ],
 )  # fmt: skip

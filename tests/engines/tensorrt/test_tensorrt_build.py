@@ -23,9 +23,10 @@ from jotr_deploy.engines.tensorrt.build import BuildError
 from jotr_deploy.engines.tensorrt.engine import Options, build_engine, check_network, plan_network
 from jotr_deploy.engines.tensorrt.onnx_copy import sampling_nodes
 from jotr_deploy.errors import BundleError, SessionError
-from jotr_deploy.plugins import NAME, library
+from jotr_deploy.plugins import NAME, kernel, library
 from jotr_deploy.plugins.onnx_function import inline
 from jotr_deploy.runtime.sessions import open_session, tensorrt_engine
+from jotr_deploy.runtime.sessions.tensorrt_engine import header_and_plan
 from jotr_deploy.support.precisions import Precision
 
 BATCH = (1, 2, 3)
@@ -132,6 +133,71 @@ def test_the_engine_answers_until_the_machine_changes(bundle: Bundle, machine: A
         assert "Runtime.deserialize_cuda_engine" not in m.trt.calls
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_several_batches_have_a_profile_each(bundle: Bundle, machine: Any, version: str) -> None:
+    with machine(version) as m:
+        built = build_engine(bundle, precision="fp32", batch=((1, 1, 1), (2, 3, 3)), plugin="none")
+        entry = built.bundle.entry("mesh", built.engine.name)
+        assert m.trt.calls.count("IBuilderConfig.add_optimization_profile") == 2
+        assert entry.batch == "1,3"
+        assert {row.batch for row in built.differences} == {1, 2, 3}
+        assert header_and_plan(built.engine.read_bytes())[0] == {}  # trtexec and Polygraphy open the file itself
+        assert "--profile=1" in built.trtexec
+        with open_session(built.engine) as session:
+            assert session(verify.random_crops(TINY, 4))["vertices"].shape == (4, 6890, 3)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_engine_for_every_gpu_of_a_capability(bundle: Bundle, machine: Any, version: str) -> None:
+    with machine(version) as m:
+        if version == "10.3":
+            with pytest.raises(BuildError) as caught:
+                build_engine(bundle, precision="fp32", batch=(1, 1, 1), plugin="none", portable="same-capability")
+            assert caught.value.cause.startswith("--portable same-capability needs TensorRT 10.9, this is 10.3")
+            return
+        built = build_engine(bundle, precision="fp32", batch=(1, 1, 1), plugin="none", portable="same-capability")
+        (told,) = m.trt.arguments["IBuilderConfig.hardware_compatibility_level="]
+        assert told["value"] == m.trt.HardwareCompatibilityLevel.SAME_COMPUTE_CAPABILITY
+        assert built.bundle.entry("mesh", built.engine.name).built_with["portable"] == "same-capability"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_engine_for_later_versions(bundle: Bundle, machine: Any, version: str) -> None:
+    with machine(version) as m:
+        built = build_engine(bundle, precision="fp32", batch=(1, 1, 1), portable="version")
+        assert m.trt.arguments["IBuilderConfig.set_flag"] == [{"flag": m.trt.BuilderFlag.VERSION_COMPATIBLE}]
+        assert built.plugin == "none"
+        assert m.trt.calls.count("Runtime.engine_host_code_allowed=") == 2  # inspected, and verified
+
+
+def test_attention_in_one_node_is_another_file(bundle: Bundle, machine: Any) -> None:
+    with machine("10.16"):
+        usual = build_engine(bundle, precision="fp32", batch=(1, 1, 1), plugin="none")
+        built = build_engine(usual.bundle, precision="fp32", batch=(1, 1, 1), plugin="none", attention=True)
+        assert built.engine.name == "mesh.fp32.attention.sm87.engine"
+        assert usual.engine.is_file()
+        operators = [node.op_type for node in onnx.load(built.copy).graph.node]
+        assert operators.count("Attention") > 1
+        assert "Softmax" not in [node.op_type for node in onnx.load(built.copy).graph.node if "attn" in node.name]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize(
+    ("target", "rules"),
+    [
+        ((10, 14), set()),
+        ((11, 4), set()),
+        ((10, 13), {"operators"}),
+        ((10, 9), {"operators", "opset"}),
+        (None, {"operators", "opset"}),
+    ],
+)
+def test_attention_in_one_node_needs_a_parser_that_knows_it(
+    bundle: Bundle, precision: str, target: Any, rules: set[str]
+) -> None:
+    assert {found.rule for found in check_network(bundle, precision, "none", target, attention=True)} == rules
+
+
 def test_progress_is_passed_on(bundle: Bundle, machine: Any) -> None:
     heard: list[tuple[str, str | None, int, int]] = []
     with machine():
@@ -225,7 +291,7 @@ def test_the_first_plugin_that_is_there(
 ) -> None:
     said: list[str] = []
     with machine(version) as m:
-        monkeypatch.setattr(plugin_form.importlib.util, "find_spec", lambda name: object() if nvrtc else None)
+        monkeypatch.setattr(kernel, "nvrtc_version", lambda: (13, 0) if nvrtc else None)
         monkeypatch.setattr(library, "find_library", lambda: found)
         model = onnx.load(bundle.file("mesh"))
         assert plugin_form.default_plugin(m.trt, model, said.append) == chosen

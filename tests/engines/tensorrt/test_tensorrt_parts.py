@@ -12,10 +12,10 @@ from contracts import healthy
 from contracts.fakes import fake_tensorrt
 
 from jotr_deploy.engines.tensorrt.build import BuildError, Recipe
-from jotr_deploy.engines.tensorrt.engine import parse_batch
+from jotr_deploy.engines.tensorrt.engine import parse_batch, parse_batches
 from jotr_deploy.engines.tensorrt.inspector import Layers, read_layers
 from jotr_deploy.engines.tensorrt.timing_cache import keep_timings, timing_cache_path, use_timings
-from jotr_deploy.engines.tensorrt.trtexec import trtexec_command
+from jotr_deploy.engines.tensorrt.trtexec import polygraphy_command, trtexec_command
 
 
 @pytest.mark.parametrize(("text", "batch"), [("1:4:16", (1, 4, 16)), ("4", (4, 4, 4)), ("2:2:3", (2, 2, 3))])
@@ -50,7 +50,7 @@ COPY, ENGINE, CACHE = Path("/b/my copy.onnx"), Path("/b/mesh.fp16.sm90.engine"),
 
 
 def test_trtexec_builds_the_same_engine() -> None:
-    recipe = Recipe(SHAPES, CACHE, workspace_bytes=3 << 30, optimization_level=5)
+    recipe = Recipe((SHAPES,), CACHE, workspace_bytes=3 << 30, optimization_level=5)
     line = trtexec_command(COPY, ENGINE, recipe, "library", Path("/p/lib.so"))
     assert shlex.split(line) == [
         "trtexec",
@@ -70,14 +70,87 @@ def test_trtexec_builds_the_same_engine() -> None:
 
 
 def test_trtexec_with_standard_operators_needs_no_plugin() -> None:
-    line = trtexec_command(COPY, ENGINE, Recipe(SHAPES, CACHE), "none")
+    line = trtexec_command(COPY, ENGINE, Recipe((SHAPES,), CACHE), "none")
     assert "Plugins" not in line
     assert "memPoolSize" not in line
 
 
 def test_trtexec_cannot_register_a_kernel_but_can_time_the_engine() -> None:
-    line = trtexec_command(COPY, ENGINE, Recipe(SHAPES, CACHE), "aot")
+    line = trtexec_command(COPY, ENGINE, Recipe((SHAPES,), CACHE), "aot")
     assert line == ("trtexec --loadEngine=/b/mesh.fp16.sm90.engine --shapes=image:4x3x256x256,joints:4x30x2")
+
+
+LARGER = {name: tuple((5, *tail) for _, *tail in shapes) for name, shapes in SHAPES.items()}
+
+
+def test_trtexec_fills_one_profile_after_the_other() -> None:
+    words = shlex.split(trtexec_command(COPY, ENGINE, Recipe((SHAPES, LARGER), CACHE), "none"))
+    start = words.index("--profile=0")
+    assert [word.split("=")[0] for word in words[start : start + 8]] == [
+        "--profile", "--minShapes", "--optShapes", "--maxShapes", "--profile", "--minShapes", "--optShapes",
+        "--maxShapes",
+    ]  # fmt: skip
+    assert words[start + 4] == "--profile=1"
+    assert words[start + 5] == "--minShapes=image:5x3x256x256,joints:5x30x2"
+
+
+@pytest.mark.parametrize(
+    ("portable", "option"),
+    [
+        (None, None),
+        ("same-capability", "--hardwareCompatibilityLevel=sameComputeCapability"),
+        ("version", "--versionCompatible"),
+    ],
+)
+def test_trtexec_builds_for_other_machines(portable: Any, option: str | None) -> None:
+    words = shlex.split(trtexec_command(COPY, ENGINE, Recipe((SHAPES,), CACHE, portable=portable), "none"))
+    assert [word for word in words if "ompatib" in word] == ([option] if option else [])
+
+
+def test_polygraphy_compares_the_copy_with_onnx_runtime() -> None:
+    line = polygraphy_command(COPY, ENGINE, Recipe((SHAPES, LARGER), CACHE), "none")
+    words = shlex.split(line)
+    assert words[:6] == ["polygraphy", "run", "/b/my copy.onnx", "--trt", "--onnxrt", "--strongly-typed"]
+    assert words.count("--trt-min-shapes") == words.count("--trt-max-shapes") == 2
+    assert words[-3:] == ["--input-shapes", "image:[4,3,256,256]", "joints:[4,30,2]"]
+
+
+@pytest.mark.parametrize(("plugin", "more"), [("aot", []), ("library", ["--plugins", "/p/lib.so"])])
+def test_polygraphy_runs_an_engine_with_a_plugin(plugin: Any, more: list[str]) -> None:
+    library = Path("/p/lib.so") if more else None
+    words = shlex.split(polygraphy_command(COPY, ENGINE, Recipe((SHAPES,), CACHE), plugin, library))
+    assert words[:6] == ["polygraphy", "run", str(ENGINE), "--model-type", "engine", "--trt"]
+    assert words[6 : 6 + len(more)] == more
+
+
+@pytest.mark.parametrize(
+    ("text", "batches"),
+    [
+        ("1:4:16", ((1, 4, 16),)),
+        ("4", ((4, 4, 4),)),
+        ("1,4,16", ((1, 1, 1), (2, 4, 4), (5, 16, 16))),
+        ("8,9", ((1, 8, 8), (9, 9, 9))),
+    ],
+)
+def test_one_range_or_several(text: str, batches: tuple[tuple[int, int, int], ...]) -> None:
+    assert parse_batches(text) == batches
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        (",", "--batch ,: not batch sizes"),
+        ("1,x", "--batch 1,x: not batch sizes"),
+        ("4,4", "--batch 4,4: the sizes do not grow"),
+        ("0,4", "--batch 0,4: the sizes do not grow"),
+        ("4,1", "--batch 4,1: the sizes do not grow"),
+    ],
+)
+def test_no_several_sizes(text: str, cause: str) -> None:
+    with pytest.raises(BuildError) as caught:
+        parse_batches(text)
+    assert caught.value.cause == cause
+    assert caught.value.remedy == "give --batch 1,4,16: growing sizes, each with kernels of its own"
 
 
 # ── timings ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -152,6 +152,10 @@ BAD = [
     ("placement", "y (Relu)", network(
         CONV + PAIR + "c = Conv (d, wd) cq = QuantizeLinear (c, s, z) cd = DequantizeLinear (cq, s, z) y = Relu (cd)",
         IMAGE, "float[batch,4,8,8] y")),
+    ("fp8 kernels", "y (Conv)", network(
+        constant("s", "float {0.1}") + constant("z", "float8e4m3fn {0}") + constant("c", "float[4,4,1,1] {1,2,3,4,5,6,"
+        "7,8,1,2,3,4,5,6,7,8}") + "w = QuantizeLinear (c, s, z) wd = DequantizeLinear (w, s, z) " + PAIR
+        + "y = Conv (d, wd)", IMAGE, "float[batch,4,8,8] y")),
     ("one quantised type", "the model", network(
         SCALE + constant("e", "float8e4m3fn {0}") + PAIR
         + "f = QuantizeLinear (d, s, e) y = DequantizeLinear (f, s, e)")),

@@ -31,7 +31,13 @@ PATCHES = OcclusionOptions(sizes=(80,), stride=60)  # 4 x 4 places
 
 
 def attacked(
-    name: str, root: Path, smpl: Path, regressor: Path, monkeypatch: pytest.MonkeyPatch, options: OcclusionOptions
+    name: str,
+    root: Path,
+    smpl: Path,
+    regressor: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: OcclusionOptions | None,
+    **more: Any,
 ) -> SetEvaluation:
     """The evaluation of a network that takes everybody for a point."""
     network: Any = FakeNetwork(np.zeros((400, 30, 3)), np.zeros((400, 6890, 3)))
@@ -45,7 +51,7 @@ def attacked(
     monkeypatch.setattr(protocols, "open_files", opened)
     write_miniature(name, root)
     bundle = Bundle(Path("b"), Manifest.model_construct(model=ModelConfig(), labels=(), files=()))
-    return evaluate_set(bundle, SetOptions(name, root, regressor, smpl, seed=0, occlusion=options))
+    return evaluate_set(bundle, SetOptions(name, root, regressor, smpl, seed=0, occlusion=options, **more))
 
 
 def test_everybody_is_attacked(
@@ -83,7 +89,7 @@ def test_a_set_without_cameras(
     with pytest.raises(JotrDeployError) as refused:
         attacked("3doh", tmp_path, smpl, h36m_regressor, monkeypatch, PATCHES)
     assert "has no camera parameters, so joints cannot be projected into its pictures" in refused.value.cause
-    assert refused.value.remedy == "leave --occlusion out, or attack the people of another protocol"
+    assert refused.value.remedy == "leave --occlusion out, or measure the people of another protocol"
 
 
 def test_where_joints_are_in_the_picture(smpl: Path) -> None:
@@ -99,3 +105,43 @@ def test_where_joints_are_in_the_picture(smpl: Path) -> None:
     assert_allclose(before, expected, atol=0.05)
     assert np.isnan(behind).all()
     assert TrueBodies(smpl, ["neutral"]).joints_px([]).shape == (0, 30, 2)
+
+
+def test_joints_of_other_rows_in_the_picture(smpl: Path) -> None:
+    """Rows that take a vertex give its place."""
+    fit = Fit(np.zeros((24, 3)), np.zeros(10), np.array([0.5, -0.25, 4.0]))
+    person = Annotation(
+        "a", Path("a"), (9, 9), np.zeros(4), np.zeros((30, 3)), fit=fit, camera=Camera((300.0, 200.0), (5.0, 6.0))
+    )
+    rows = np.zeros((2, 6890))
+    rows[0, 7] = rows[1, 4000] = 1
+    found = TrueBodies(smpl, ["neutral"]).joints_px([person], rows)
+    vertices_m = stand_in().v_template[[7, 4000]] + np.array([0.5, -0.25, 4.0])
+    assert_allclose(found[0], vertices_m[:, :2] / vertices_m[:, 2:] * (300, 200) + (5, 6), atol=0.5)
+
+
+def test_visible_joints_of_a_set(
+    tmp_path: Path, smpl: Path, h36m_regressor: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A set says of no joint that something hides it: those in the crop are visible."""
+    result = attacked("3dpw", tmp_path, smpl, h36m_regressor, monkeypatch, PATCHES, visible_joints=True)
+    found = result.visible_joints
+    assert found is not None
+    people = result.everybody.people
+    assert (found.all.people, found.all.joints) == (people, 14 * people)
+    assert found.all.mpjpe_mm == result.everybody.mpjpe_mm
+    assert 0 < found.visible.joints <= found.all.joints
+    assert result.occlusion is not None
+    under_attack = result.occlusion.sizes[0].files[0].visible_joints
+    assert under_attack is not None
+    assert under_attack.clean.visible.joints == found.visible.joints
+    assert under_attack.worst.visible.joints < found.visible.joints
+    assert str(result.protocol.visible_joints).startswith("in the crop, ")
+
+
+def test_visible_joints_need_cameras(
+    tmp_path: Path, smpl: Path, h36m_regressor: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(JotrDeployError) as refused:
+        attacked("3doh", tmp_path, smpl, h36m_regressor, monkeypatch, None, visible_joints=True)
+    assert refused.value.remedy == "leave --visible-joints out, or measure the people of another protocol"

@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 import pytest
 
+from jotr_deploy.api import load
 from jotr_deploy.bundle import STARTER, open_bundle, write_manifest
 from jotr_deploy.errors import SourceError
 from jotr_deploy.geometry.camera import project_px
 from jotr_deploy.people import LAYOUT, People
-from jotr_deploy.runtime.loaded_model import load
 from jotr_deploy.runtime.run import RunOptions, run
 from jotr_deploy.runtime.sources.camera_files import lens_facts, lens_of_facts, read_camera
 from jotr_deploy.runtime.sources.scene_camera import choose_camera

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gc
 import logging
+import threading
 import types
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from onnx import TensorProto, helper
 from runtime.fake_cuda import FakeCuda, fake_cuda
 
 from jotr_deploy.errors import SessionError
+from jotr_deploy.runtime.sessions import cuda, open_session
 from jotr_deploy.runtime.sessions import onnxruntime as sessions
-from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.runtime.sessions.onnxruntime import OnnxRuntimeSession
 from jotr_deploy.runtime.sessions.onnxruntime_cuda import OnnxRuntimeCudaSession
 
@@ -37,6 +38,7 @@ class FakeOnnxRuntime(types.ModuleType):
         self.options: list[dict[str, str]] = []  # of the CUDA provider, by session
         self.runs: list[str] = []
         self.refuses_graphs = self.fails_to_capture = self.falls_back = False
+        self.while_capturing: Callable[[], None] = lambda: None
         self.SessionOptions, self.RunOptions = onnxruntime.SessionOptions, onnxruntime.RunOptions
 
     def get_available_providers(self) -> list[str]:
@@ -54,15 +56,19 @@ class _InferenceSession:
     def __init__(self, module: FakeOnnxRuntime, path: str, options: Any, providers: list[Any]) -> None:
         given = dict(provider for provider in providers if isinstance(provider, tuple)).get(sessions.CUDA)
         if given is not None:
-            assert given.keys() == {"device_id", "user_compute_stream", "enable_cuda_graph"}
+            bound = {"device_id", "user_compute_stream", "enable_cuda_graph"}
+            assert given.keys() - bound == {"use_tf32", "cudnn_conv_algo_search"}
+            assert given.keys() & bound in (bound, set())
             assert all(isinstance(value, str) for value in given.values())
             module.options.append(given)
-            if given["enable_cuda_graph"] == "1" and module.refuses_graphs:
+            if given.get("enable_cuda_graph") == "1" and module.refuses_graphs:
                 raise RuntimeError("This session cannot use the graph capture feature as requested by the user")
         self.module, self.given = module, given
         self.on_gpu = sessions.CUDA in [p if isinstance(p, str) else p[0] for p in providers] and not module.falls_back
         self.real = onnxruntime.InferenceSession(path, options, providers=[sessions.CPU])
-        self.get_inputs, self.get_outputs, self.run = self.real.get_inputs, self.real.get_outputs, self.real.run
+        self.get_inputs, self.get_outputs = self.real.get_inputs, self.real.get_outputs
+        self.arena: dict[Any, int] = {}  # what a run was bound to or fed with -> memory
+        weakref.finalize(self, _free_arena, module.gpu, self.arena)
         self.get_modelmeta = self.real.get_modelmeta
         self.graphs: dict[str, Any] = {}
         module.sessions.add(self)
@@ -73,6 +79,18 @@ class _InferenceSession:
     def io_binding(self) -> Any:
         return _Binding(self)
 
+    def allocate(self, shapes: Any) -> None:
+        """Grow the arena, as a run of new shapes does."""
+        if self.on_gpu and shapes not in self.arena:
+            status, pointer = self.module.gpu.runtime.cudaMalloc(64)
+            if status:
+                raise RuntimeError(f"CUDA failure {int(status)}: operation not permitted when stream is capturing")
+            self.arena[shapes] = pointer
+
+    def run(self, names: list[str], feeds: dict[str, Any]) -> list[Any]:
+        self.allocate(tuple(feed.shape for feed in feeds.values()))
+        return self.real.run(names, feeds)  # type: ignore[no-any-return]
+
     def run_with_iobinding(self, binding: Any, options: Any) -> None:
         stream, gpu = int(self.given["user_compute_stream"]), self.module.gpu
         number = options.get_run_config_entry("gpu_graph_id") if self.given["enable_cuda_graph"] == "1" else "-1"
@@ -80,19 +98,39 @@ class _InferenceSession:
             if self.module.fails_to_capture:
                 gpu.captured[stream] = []  # it dies in the middle
                 raise RuntimeError("CUDA failure 900: operation not permitted when stream is capturing")
+            self.allocate(binding.shapes)
+            self.capture(stream)
             self.graphs[number] = binding
             self.module.runs.append(f"capture {number}")
         else:
+            if number == "-1":
+                self.allocate(binding.shapes)
             self.module.runs.append("plain" if number == "-1" else f"replay {number}")
         bound = self.graphs.get(number, binding)
         gpu.queue(stream, lambda: self.real.run_with_iobinding(bound.real))
         if number != "-1" or _entry(options, "disable_synchronize_execution_providers") != "1":
             gpu.run(stream)
 
+    def capture(self, stream: int) -> None:
+        """In CUDA's global mode, as ONNX Runtime does."""
+        cuda = self.module.gpu.runtime
+        cuda.cudaStreamBeginCapture(stream, cuda.cudaStreamCaptureMode.cudaStreamCaptureModeGlobal)
+        self.module.while_capturing()
+        status, graph = cuda.cudaStreamEndCapture(stream)
+        if status:
+            raise RuntimeError(f"CUDA failure {int(status)}: operation failed due to a previous error during capture")
+        cuda.cudaGraphDestroy(graph)
+
+
+def _free_arena(gpu: FakeCuda, arena: dict[Any, int]) -> None:
+    for pointer in arena.values():
+        gpu.free("device", pointer)
+
 
 class _Binding:
     def __init__(self, session: _InferenceSession) -> None:
         self.gpu, self.real = session.module.gpu, session.real.io_binding()
+        self.shapes: tuple[Any, ...] = ()
 
     def bind_input(self, *args: Any) -> None:
         self.real.bind_input(*self._on_cpu(*args))
@@ -102,6 +140,7 @@ class _Binding:
 
     def _on_cpu(self, name, device_type, device_id, element_type, shape, buffer_ptr):  # type: ignore[no-untyped-def]
         assert (device_type, device_id) == ("cuda", 0)
+        self.shapes += (tuple(shape),)
         self.gpu.inside(buffer_ptr, int(np.prod(shape)) * np.dtype(element_type).itemsize, "device")
         return name, "cpu", 0, element_type, shape, buffer_ptr
 
@@ -174,7 +213,13 @@ def test_open_session_chooses_it_where_there_is_a_gpu(network, rng, capsys):
         assert isinstance(session, OnnxRuntimeCudaSession)
         assert (session.device, str(session.inputs["x"])) == ("cuda", "float32 [batch, 2, 3]")
         assert module.options == [
-            {"device_id": "0", "user_compute_stream": str(session._stream.pointer), "enable_cuda_graph": "1"}
+            {
+                "use_tf32": "0",
+                "cudnn_conv_algo_search": "HEURISTIC",
+                "device_id": "0",
+                "user_compute_stream": str(session._stream.pointer),
+                "enable_cuda_graph": "1",
+            }
         ]
         given = feeds(rng, 2)
         right(session(given), given)
@@ -225,6 +270,97 @@ def test_a_batch_size_is_captured_the_second_time(network, rng):
         ]  # fmt: skip
 
 
+def test_tf32_where_it_is_asked_for(network, tmp_path):
+    odd = model(tmp_path / "odd.onnx", "batch", "height", 3)
+    with machine() as module:
+        for path in (network, odd):
+            for tf32 in (False, True):
+                with open_session(path, tf32=tf32):
+                    assert module.options[-1]["use_tf32"] == str(int(tf32))
+                    assert module.options[-1]["cudnn_conv_algo_search"] == "HEURISTIC"
+
+
+def test_batches_are_padded_to_powers_of_two(network, rng):
+    with machine() as module, OnnxRuntimeCudaSession(network) as session:
+        for rows in range(1, 34):
+            given = feeds(rng, rows)
+            right(session(given), given)
+        assert len(next(iter(module.sessions)).arena) == 6  # 1, 2, 4, 8, 16, 32
+        assert {run for run in module.runs if run.startswith("capture")} == {f"capture {k}" for k in range(1, 6)}
+
+
+def others_at_work(module: FakeOnnxRuntime, work: Callable[[], object]) -> tuple[threading.Thread, list[object]]:
+    """A thread that works when a capture has begun, and its result; the capture gives it time to."""
+    begun, worked, results = threading.Event(), threading.Event(), list[object]()
+
+    def while_capturing() -> None:
+        begun.set()
+        worked.wait(0.3)
+
+    def wait_and_work() -> None:
+        begun.wait(60)
+        try:
+            results.append(work())
+        except SessionError as error:
+            results.append(error)
+        worked.set()
+
+    module.while_capturing = while_capturing
+    thread = threading.Thread(target=wait_and_work)
+    thread.start()
+    return thread, results
+
+
+@pytest.mark.parametrize("other", ["a first call", "plain calls", "opening", "crops' memory"])
+def test_what_other_threads_do_spoils_no_capture(network, tmp_path, rng, caplog, other):
+    given = feeds(rng, 2)
+    with machine() as module, OnnxRuntimeCudaSession(network) as session, ExitStack() as stack:
+        odd = stack.enter_context(open_session(model(tmp_path / "odd.onnx", "batch", "height", 3)))
+        second = stack.enter_context(OnnxRuntimeCudaSession(network))
+        works = {
+            "a first call": lambda: second(given),
+            "plain calls": lambda: odd(given),
+            "opening": lambda: stack.enter_context(OnnxRuntimeCudaSession(network))(given),
+            "crops' memory": lambda: stack.callback(cuda.Memory.on_device(64).release),
+        }
+        thread, results = others_at_work(module, works[other])
+        for _ in range(3):
+            right(session(given), given)
+        thread.join()
+        (result,) = results
+        assert not isinstance(result, SessionError), result.cause
+        if isinstance(result, dict):
+            right(result, given)
+        assert "capture 1" in module.runs
+    assert caplog.messages == []
+
+
+def test_two_threads_that_capture_take_turns(network, rng, caplog):
+    given = feeds(rng, 2)
+    with machine() as module, OnnxRuntimeCudaSession(network) as session, OnnxRuntimeCudaSession(network) as second:
+        thread, results = others_at_work(module, lambda: [second(given) for _ in range(3)])
+        for _ in range(3):
+            right(session(given), given)
+        thread.join()
+        for result in results[0]:  # type: ignore[attr-defined]
+            right(result, given)
+        assert module.runs.count("capture 1") == 2
+    assert caplog.messages == []
+
+
+def test_memory_found_garbage_while_capturing_is_freed_afterwards(network, rng, caplog):
+    given = feeds(rng, 2)
+    with machine() as module, OnnxRuntimeCudaSession(network) as session:
+        garbage = [cuda.Memory.on_device(64)]
+        pointer = garbage[0].pointer
+        module.while_capturing = garbage.clear
+        for _ in range(3):
+            right(session(given), given)
+        assert pointer not in module.gpu.memory
+        assert "capture 1" in module.runs
+    assert caplog.messages == []
+
+
 def test_networks_that_cannot_be_captured_are_loaded_without_graphs(network, rng, caplog):
     with machine() as module:
         module.refuses_graphs = True
@@ -256,9 +392,9 @@ def test_a_capture_that_fails_is_begun_anew_without_graphs(network, rng, caplog)
 
 def test_results_can_stay_on_the_gpu_and_come_from_it(network, rng):
     with machine() as module, OnnxRuntimeCudaSession(network) as session:
-        given = feeds(rng, 3)
+        given = feeds(rng, 4)
         on_gpu = session.run_on_device(given)
-        assert on_gpu["double"].shape == (3, 2, 3)
+        assert on_gpu["double"].shape == (4, 2, 3)
         copies = module.gpu.calls.count("cudaMemcpyAsync")
         with OnnxRuntimeCudaSession(network) as second:
             right(

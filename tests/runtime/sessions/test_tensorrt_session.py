@@ -24,6 +24,7 @@ from jotr_deploy.config import ModelConfig
 from jotr_deploy.errors import MissingDependency, SessionError
 from jotr_deploy.plugins import library
 from jotr_deploy.runtime.sessions import cuda_session, open_session, tensorrt_engine
+from jotr_deploy.runtime.sessions.cuda_session import padded
 from jotr_deploy.runtime.sessions.device_array import DeviceArray
 from jotr_deploy.runtime.sessions.tensorrt import TensorRTSession, environment, mismatch
 
@@ -55,10 +56,15 @@ def network(batch: int | str = "batch") -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def plan(version: str, low: int = 1, high: int = 4, batch: int | str = "batch") -> bytes:
+def plan(
+    version: str, low: int = 1, high: int = 4, batch: int | str = "batch", profiles: tuple[tuple[int, int], ...] = ()
+) -> bytes:
     tails = {"x": [2, 3], "k": [1, 3]}
-    profile = {name: [[size, *tail] for size in (low, low, high)] for name, tail in tails.items()}
-    header = {"version": version, "name": "small", "profile": profile, "plugins": []}
+    profile, *others = (
+        {name: [[size, *tail] for size in (low, low, high)] for name, tail in tails.items()}
+        for low, high in profiles or ((low, high),)
+    )
+    header = {"version": version, "name": "small", "profile": profile, "others": others, "plugins": []}
     return healthy.MAGIC + json.dumps(header).encode() + b"\n" + network(batch).SerializeToString()
 
 
@@ -219,7 +225,7 @@ def filled_up(gpu: FakeCuda, given: dict[str, np.ndarray], session: TensorRTSess
     """The last call of the network ended with the last row, as often as there was room."""
     for name, value in given.items():
         last, count = gpu.seen[name], (len(value) - 1) % session.max_batch + 1
-        assert len(last) == max(count, session.min_batch)
+        assert len(last) == padded(count, session.min_batch, session.max_batch)
         np.testing.assert_array_equal(last[:count], value[-count:])
         np.testing.assert_array_equal(last[count:], np.repeat(value[-1:], len(last) - count, 0))
 
@@ -643,14 +649,78 @@ def test_a_file_that_is_not_there(tmp_path):
         ({"cuda": "12.6", "driver": "12.6", "plugin": "aot"}, []),
         (
             {"gpu": "H200", "capability": "9.0"},
-            ["built with GPU H200, this machine has Orin", "built with compute capability 9.0, this machine has 8.7"],
+            ["built with compute capability 9.0, this machine has 8.7"],
+        ),
+        ({"gpu": "A100-SXM4-80GB MIG 1g.10gb"}, []),
+        ({"tensorrt": "10.3.0", "portable": "version"}, []),
+        ({"tensorrt": "10.16.2", "portable": "version"}, ["built with TensorRT 10.16.2, this machine has 10.16.1"]),
+        ({"tensorrt": "9.3.0", "portable": "version"}, ["built with TensorRT 9.3.0, this machine has 10.16.1"]),
+        (
+            {"tensorrt": "10.3.0", "portable": "same-capability"},
+            ["built with TensorRT 10.3.0, this machine has 10.16.1"],
         ),
     ],
-    ids=["nothing recorded", "same", "another TensorRT", "another CUDA", "another GPU"],
+    ids=[
+        "nothing recorded",
+        "same",
+        "another TensorRT",
+        "another CUDA",
+        "another capability",
+        "a slice of a GPU",
+        "portable to a later version",
+        "not to an earlier one",
+        "nor to another major",
+        "portable to a GPU alone",
+    ],
 )
 def test_mismatch(built_with, reasons):
     here = {"tensorrt": "10.16.1", "gpu": "Orin", "capability": "8.7", "driver": "13.0", "cuda": "13.0"}
     assert mismatch(built_with, here) == reasons
+
+
+@pytest.mark.parametrize(
+    ("built_with", "warned"),
+    [
+        ({}, False),
+        ({"gpu": "Fake GPU", "capability": "8.7"}, False),
+        ({"gpu": "Other GPU", "capability": "8.7"}, True),
+        ({"gpu": "Other GPU", "capability": "8.7", "portable": "same-capability"}, False),
+    ],
+)
+def test_another_product_of_the_same_capability_is_warned_of_and_works(engine_file, rng, caplog, built_with, warned):
+    with machine() as (trt, _), TensorRTSession(engine_file(trt), built_with=built_with) as session:
+        given = feeds(rng, 2)
+        close_enough(session(given), expected(given))
+    said = "small.engine: built on Other GPU, this is Fake GPU: its kernels were not chosen for this GPU"
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [said] * warned
+
+
+@pytest.mark.parametrize("portable", ["version", "same-capability"])
+def test_a_plan_with_a_runtime_of_its_own_may_run_it(engine_file, portable):
+    with machine() as (trt, _):
+        TensorRTSession(engine_file(trt), built_with={"portable": portable}).close()
+        assert ("Runtime.engine_host_code_allowed=" in trt.calls) == (portable == "version")
+
+
+@pytest.mark.parametrize("graphs", [False, True])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_each_batch_uses_the_profile_that_it_fits_into(tmp_path, rng, version, graphs):
+    with machine(version) as (trt, _):
+        path = tmp_path / "small.engine"
+        path.write_bytes(plan(trt.__version__, profiles=((1, 1), (2, 4), (5, 16))))
+        with TensorRTSession(path, graphs=graphs) as session:
+            assert (session.min_batch, session.max_batch) == (1, 16)
+            for rows in (1, 3, 3, 3, 16, 1, 40):
+                given = feeds(rng, rows)
+                close_enough(session(given), expected(given))
+        chosen = [given["profile_index"] for given in trt.arguments["IExecutionContext.set_optimization_profile_async"]]
+        assert set(chosen) == {0, 1, 2}
+
+
+def test_one_profile_is_never_chosen(engine_file, rng):
+    with machine() as (trt, _), TensorRTSession(engine_file(trt)) as session:
+        session(feeds(rng, 2))
+        assert "IExecutionContext.set_optimization_profile_async" not in trt.calls
 
 
 def test_environment():
@@ -666,12 +736,12 @@ def bundle_around(path: Path, **built_with: str) -> None:
 def test_another_machines_engine_is_refused_before_it_is_deserialised(engine_file):
     with machine() as (trt, _):
         path = engine_file(trt)
-        bundle_around(path, tensorrt="10.3.0", gpu="Orin", capability="8.7")
+        bundle_around(path, tensorrt="10.3.0", gpu="Orin", capability="9.0")
         with pytest.raises(SessionError) as caught:
             TensorRTSession(path)
         assert caught.value.cause == (
             f"{path}: built with TensorRT 10.3.0, this machine has {trt.__version__}; "
-            "built with GPU Orin, this machine has Fake GPU"
+            "built with compute capability 9.0, this machine has 8.7"
         )
         assert caught.value.remedy == "build it on this machine: jotr-deploy build-engine BUNDLE --backend tensorrt"
         assert "Runtime.deserialize_cuda_engine" not in trt.calls
@@ -685,8 +755,8 @@ def test_this_machines_engine_and_unlisted_files_are_loaded(engine_file, rng):
         aside = path.with_name("aside.engine")
         path.rename(aside)
         TensorRTSession(aside).close()
-        with pytest.raises(SessionError, match="built with GPU Orin"):
-            TensorRTSession(aside, built_with={"gpu": "Orin"})
+        with pytest.raises(SessionError, match=r"built with compute capability 9\.0"):
+            TensorRTSession(aside, built_with={"capability": "9.0"})
 
 
 @pytest.mark.parametrize("version", VERSIONS)

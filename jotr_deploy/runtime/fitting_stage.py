@@ -1,0 +1,106 @@
+"""The stage between the mesh network and the placement of people: a fit to what the picture shows, where asked for.
+
+What fits is handed in (`fitting.picture_fitter`), as this layer knows nothing of PyTorch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from typing import Protocol
+
+from jotr_deploy.people import People
+from jotr_deploy.runtime.sources.frame_source import Failed, Frame
+from jotr_deploy.support.aliases import Array
+from jotr_deploy.support.spans import Spans
+
+AT_ONCE = 16
+"""People of still pictures that are fitted together: a fit of one is mostly overhead."""
+MOST_BYTES = 1 << 28
+"""Pictures that wait for it, at most."""
+
+
+class Fitter(Protocol):
+    """Fits people to their pictures."""
+
+    preset: str
+    files_used: list[dict[str, str]]  # each with "role", "name" and "sha256"
+
+    def __call__(self, pictures: Sequence[tuple[Array, People]], before: People | None = None) -> list[People]:
+        """The people of each (H, W, 3) uint8 BGR picture after the fit, with `People.fit`.
+
+        A descent may begin at the pose and place that a person of the same track id has in `before`.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the networks."""
+        ...
+
+
+Recovered = Generator[tuple[Frame, People], None, None]
+
+
+class FittingStage:
+    """Fits the people of one stream, or of one picture."""
+
+    def __init__(self, fitter: Fitter, moving: bool = False, spans: Spans | None = None) -> None:
+        """`moving`: of a film, in which a descent may begin at the pose of the frame before."""
+        self._fitter, self.moving, self._spans = fitter, moving, spans or Spans()
+        self._before: People | None = None
+
+    def __call__(self, frame: Frame, people: People) -> People:
+        """The people of a frame after the fit."""
+        (fitted,) = self._fit([(frame, people)])
+        if self.moving and fitted.fit is not None:
+            self._before = fitted[fitted.fit.accepted]
+        return fitted
+
+    def together(self, recovered: Recovered, failed: Failed | None) -> Recovered:
+        """Still pictures after the fit, in order, the people of several at once."""
+        waiting: list[tuple[Frame, People]] = []
+        with closing(recovered):
+            while True:
+                try:
+                    following = next(recovered, None)
+                except Exception:  # the pictures before this one are fine
+                    yield from self._all(waiting, failed)
+                    raise
+                if following is not None:
+                    waiting.append(following)
+                if following is None or _enough(waiting):
+                    yield from self._all(waiting, failed)
+                    waiting = []
+                if following is None:
+                    return
+
+    def _all(self, frames: list[tuple[Frame, People]], failed: Failed | None) -> Recovered:
+        """These frames after the fit; one by one where that fails, to know which of them it is."""
+        try:
+            fitted = self._fit(frames)
+        except Exception:
+            yield from self._one_by_one(frames, failed)
+        else:
+            yield from zip((frame for frame, _ in frames), fitted, strict=True)
+
+    def _one_by_one(self, frames: list[tuple[Frame, People]], failed: Failed | None) -> Recovered:
+        for frame, people in frames:
+            try:
+                fitted = self(frame, people)
+            except Exception as error:
+                if failed is None:
+                    raise
+                failed(frame, error)
+            else:
+                yield frame, fitted
+
+    def _fit(self, frames: list[tuple[Frame, People]]) -> list[People]:
+        if not frames:
+            return []
+        with self._spans("fit", frames[0][0].index):
+            return self._fitter([(frame.image_bgr, people) for frame, people in frames], self._before)
+
+
+def _enough(waiting: list[tuple[Frame, People]]) -> bool:
+    people = sum(len(people) for _, people in waiting)
+    return people >= AT_ONCE or sum(frame.image_bgr.nbytes for frame, _ in waiting) >= MOST_BYTES
