@@ -18,7 +18,7 @@ from jotr_deploy.visual.result_files import PeopleFile
 JSON, NPZ, GLB, JPEG = "application/json", "application/x-npz", "model/gltf-binary", "image/jpeg"
 MEDIA_TYPES = (JSON, NPZ, GLB, JPEG)
 VERTICES = "vertices_m"
-PERSON_FIELDS = dict(zip((each.name for each in fields(Person)), LAYOUT, strict=True))
+PERSON_FIELDS = dict(zip((each.name for each in fields(Person) if each.name != "fit"), LAYOUT, strict=True))
 """Field of `People` by the name of the same field of a person, which is the one in JSON."""
 NOT_BY_DEFAULT = frozenset({VERTICES, "track_id"})
 
