@@ -13,12 +13,12 @@ import typer
 from rich.markup import escape
 
 from jotr_deploy.errors import JotrDeployError, choice
-from jotr_deploy.support.aliases import FrameProgress
 from jotr_deploy.support.choices import DEVICES, FITS, TF32, listed
 from jotr_deploy.verbs.terminal import bar, console, count, done, errors, needs, print_json
 
 if TYPE_CHECKING:
     from jotr_deploy.runtime.summary import FitOutcome, RunSummary
+    from jotr_deploy.support.aliases import FrameProgress
     from jotr_deploy.support.spans import Spans
     from jotr_deploy.verbs.live_page import LivePage
 
