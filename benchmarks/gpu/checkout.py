@@ -37,6 +37,20 @@ def run(measure: Callable[[], object], extras: str) -> None:
         end(error.cause, error.remedy)
 
 
+def require_gpu() -> None:
+    """Refuse a machine without a GPU.
+
+    Raises:
+        MissingDependency: no NVIDIA driver, or none of its GPUs may be used.
+    """
+    from jotr_deploy.errors import MissingDependency
+    from jotr_deploy.support.nvidia_driver import nvidia_driver
+
+    driver = nvidia_driver()
+    if driver is None or not driver.gpus:
+        raise MissingDependency("no NVIDIA driver, or no GPU", "run this where nvidia-smi shows a GPU")
+
+
 def require_torch_cuda() -> None:
     """Refuse a machine without a GPU that PyTorch can use.
 

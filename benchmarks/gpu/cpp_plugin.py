@@ -2,8 +2,8 @@
 
 python benchmarks/gpu/cpp_plugin.py --tensorrt-include /path/to/TensorRT/include -o benchmarks/results/cpp_plugin.txt
 
-Needs a GPU, CMake, nvcc and TensorRT's public headers. Exit code 1: a check failed, or there is no GPU; 2: something
-that it needs is missing.
+Needs a GPU, CMake, nvcc and TensorRT's public headers. Exit code 1: a check failed; 2: something that it needs
+is missing.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from checkout import run
+from checkout import require_gpu, run
 
 
 def measure(tensorrt_include: Path | None, output: Path | None) -> None:
+    require_gpu()
     from measuring.plugin_harness import built_and_run, tools
 
     runs = built_and_run(tools(tensorrt_include))

@@ -12,10 +12,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from checkout import run, write_json
+from checkout import require_gpu, run, write_json
 
 
 def measure(rounds: int, json: Path | None) -> None:
+    require_gpu()
     from measuring import crop_times
 
     result = crop_times.run(rounds)

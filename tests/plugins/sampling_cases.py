@@ -1,4 +1,4 @@
-"""Cases of the sampling operator and their exact result; NumPy only, as `benchmarks/gpu` reads them on bare machines."""
+"""Cases of the sampling operator and their exact result; NumPy only, as `benchmarks/gpu` needs it."""
 
 from __future__ import annotations
 

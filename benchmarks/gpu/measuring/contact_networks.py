@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import statistics
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +66,10 @@ def timed(report: Report, what: str, session: Any, bundle: Bundle, batch: int) -
 
 
 def looked_at(
-    report: Report, what: str, precision: Precision, session: Any, reference: Network, bundle: Bundle, graphs: bool,
-    batches: Sequence[int] = BATCHES,
+    report: Report, what: str, precision: Precision, session: Any, reference: Network, bundle: Bundle, graphs: bool
 ) -> None:  # fmt: skip
     """Equality, then times, at each batch size; with graphs also whether they were captured."""
-    for batch in batches:
+    for batch in BATCHES:
         if batch <= session.max_batch:
             verified(report, f"{what}, batch {batch}", precision, session, reference, bundle, batch)
             timed(report, f"{what}, batch {batch}", session, bundle, batch)

@@ -33,10 +33,9 @@ def measure(
         references = {batch: eager[0].on_device(feeds[batch])["vertices"] for batch in batches}
         for candidate in eager:
             for batch in batches:
-                with report.attempt(f"{candidate.name}, batch {batch}"):
-                    timed(
-                        report, f"{candidate.name}, batch {batch}", candidate.on_device, feeds[batch], references[batch]
-                    )
+                what = f"{candidate.name}, batch {batch}"
+                with report.attempt(what):
+                    timed(report, what, candidate.on_device, feeds[batch], references[batch])
         longest = 0.0
         for batch in batches:
             for candidate in compiled:
@@ -49,9 +48,8 @@ def measure(
                     candidate.on_device(feeds[batch])
                     took = time.perf_counter() - begun
                     longest = max(longest, took)
-                    timed(
-                        report, what, candidate.on_device, feeds[batch], references[batch], f"compiled in {took:.0f} s"
-                    )
+                    note = f"compiled in {took:.0f} s"
+                    timed(report, what, candidate.on_device, feeds[batch], references[batch], note)
                 torch._dynamo.reset()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -68,7 +69,7 @@ def trained(
         task="mesh", seed=4, steps=steps, batch=batch, lr=1e-3, warmup=20, clip_norm=5.0, precision=precision
     )
     fit(task, config, folder / precision, progress=tick)
-    return [float(loss) for loss in losses], [after - before for before, after in zip(times, times[1:], strict=False)]
+    return [float(loss) for loss in losses], [after - before for before, after in itertools.pairwise(times)]
 
 
 def of_pool(pool: Mapping[str, Any], scenes: int, indices: Sequence[int]) -> dict[str, Any]:

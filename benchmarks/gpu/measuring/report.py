@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import sys
 import time
 import traceback
 from collections.abc import Iterator
@@ -88,6 +89,8 @@ def needs(*packages: str) -> None:
 
 
 def _is_installed(package: str) -> bool:
+    if package in sys.modules:
+        return True
     try:
         return importlib.util.find_spec(package) is not None
     except (ImportError, ValueError):  # its parent is not there

@@ -1,6 +1,6 @@
 """The networks of a bundle on this GPU: time of one call and drift in millimetres, all in one process.
 
-python benchmarks/gpu/engines.py BUNDLE --json benchmarks/results/engines.json
+python benchmarks/gpu/networks.py BUNDLE --json benchmarks/results/networks.json
 
 ONNX Runtime on CUDA in fp32 and fp16, with and without CUDA graphs; PyTorch eager and compiled, in fp32 and fp16
 (autocast; heads and body in fp32); and the bundle's TensorRT engines, with and without graphs, which
