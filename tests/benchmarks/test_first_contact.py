@@ -44,8 +44,7 @@ def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         (folder / f"{module}.py").write_text(text)
     monkeypatch.setenv("PYTHONPATH", str(folder.parent))
     monkeypatch.setattr(first_contact, "MACHINE", Part("made_machine", 60, ""))
-    for number in (signal.SIGINT, signal.SIGTERM):  # restored after the test
-        monkeypatch.setattr(signal, "signal", lambda number, handler: None)
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)  # the tests keep their own
 
     def chosen(*names: str, **seconds: float) -> None:
         whole = {name: Part(f"made_{name}", 60, "") for name in names}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from measuring.report import Report, needs
+from measuring.report import LeftOut, Report, needs
 
 from jotr_deploy.runtime.sessions import cuda
 from jotr_deploy.runtime.sessions.device_array import DeviceArray, from_cuda
@@ -44,7 +44,17 @@ def measure(report: Report) -> None:
     for name, library in LIBRARIES.items():
         with report.attempt(f"arrays of {name}"):
             needs(name)
-            exchanged(report, name, library())
+            exchanged(report, name, usable(name, library))
+
+
+def usable(name: str, library: Callable[[], Library]) -> Library:
+    """The library, left out if it is installed without CUDA."""
+    try:
+        found = library()
+        found.make(np.zeros(1, np.float32))
+    except (ImportError, RuntimeError) as error:
+        raise LeftOut(f"this {name} has no CUDA ({str(error).partition(chr(10))[0]})") from error
+    return found
 
 
 def copies(report: Report) -> None:
@@ -87,8 +97,6 @@ def waits_for_torch(report: Report) -> None:
     needs("torch")
     import torch
 
-    if not torch.cuda.is_available():
-        raise RuntimeError("PyTorch has no CUDA")
     theirs = torch.cuda.Stream()
     values = torch.zeros(1 << 20, dtype=torch.int32, device="cuda")
     torch.cuda.synchronize()
