@@ -8,7 +8,7 @@ ROUNDS = 30
 
 
 def measure(report: Report) -> None:
-    needs("numpy", "cv2", "onnx", "onnxruntime", "cuda.bindings")
+    needs("numpy", "cv2", "pydantic", "onnx", "onnxruntime", "cuda.bindings")
     import onnxruntime
 
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():

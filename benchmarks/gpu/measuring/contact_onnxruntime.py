@@ -35,13 +35,13 @@ def networks(report: Report, name: str, folder: Path, bundle: object, graphs: tu
     import onnx
     from measuring.contact_networks import looked_at
 
-    from jotr_deploy.engines.low_precision import to_low_precision
+    from jotr_deploy.engines.derived_files import MESH_NETWORK
     from jotr_deploy.runtime.sessions import open_session
     from jotr_deploy.runtime.sessions.onnxruntime_cuda import OnnxRuntimeCudaSession
     from jotr_deploy.support.precisions import Precision
 
     mesh, half = bundle.file("mesh", "mesh.onnx"), folder / f"{name}.fp16.onnx"
-    onnx.save(to_low_precision(onnx.load(mesh), Precision.FP16), half)
+    onnx.save(MESH_NETWORK.typed(MESH_NETWORK.load(bundle, Precision.FP16), Precision.FP16), half)
     with ExitStack() as stack:
         reference = stack.enter_context(open_session(mesh, device="cpu"))
         for precision, path in ((Precision.FP32, mesh), (Precision.FP16, half)):

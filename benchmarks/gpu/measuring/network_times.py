@@ -21,7 +21,7 @@ import torch
 from measuring.candidates import COMPILED, EAGER, Candidate, sample, torch_candidates
 
 from jotr_deploy.bundle import Bundle
-from jotr_deploy.engines.low_precision import to_low_precision
+from jotr_deploy.engines.derived_files import MESH_NETWORK
 from jotr_deploy.engines.verify import measure, random_crops
 from jotr_deploy.errors import BundleError, JotrDeployError
 from jotr_deploy.export.assemble import load_network, load_stand_in
@@ -31,6 +31,7 @@ from jotr_deploy.profiling.environment import environment, load_average
 from jotr_deploy.runtime.sessions import cuda
 from jotr_deploy.runtime.sessions.onnxruntime_cuda import OnnxRuntimeCudaSession
 from jotr_deploy.runtime.sessions.tensorrt import TensorRTSession
+from jotr_deploy.support.precisions import Precision
 
 BATCHES = (1, 8, 32)
 
@@ -63,7 +64,7 @@ def session_candidates(bundle: Bundle, folder: Path, stack: ExitStack) -> Iterat
     """ONNX Runtime on CUDA and the bundle's TensorRT engines, each with and without graphs."""
     mesh = bundle.file("mesh", "mesh.onnx")
     half = folder / "mesh.fp16.onnx"
-    onnx.save(to_low_precision(onnx.load(mesh), "fp16"), half)
+    onnx.save(MESH_NETWORK.typed(MESH_NETWORK.load(bundle, Precision.FP16), Precision.FP16), half)
     for precision, path in (("fp32", mesh), ("fp16", half)):
         for graphs in (False, True):
             try:
