@@ -178,5 +178,7 @@ def test_the_table_and_the_exit_code(cli: Callable[..., Outcome], tiny_bundle: P
 
 def test_a_network_with_weights_in_float16_can_be_tested_in_fp16(tmp_path: Path) -> None:
     """The starter's, and every network trained here."""
-    rows = module._in_onnxruntime(open_bundle(Path("starter")), Precision.FP16, False, tmp_path / "work")
+    rows = module._in_onnxruntime(
+        open_bundle(Path(module.__file__).parents[1] / "starter"), Precision.FP16, False, tmp_path / "work"
+    )
     assert {row.output for row in rows} >= {"vertices", "pose"}
