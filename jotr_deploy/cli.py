@@ -138,9 +138,11 @@ def _not_loaded() -> None:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        import importlib.metadata
+        from jotr_deploy.support.distributions import installed_version
 
-        console.print(f"jotr-deploy {importlib.metadata.version('jotr-deploy')}", highlight=False)
+        console.print(
+            f"jotr-deploy {installed_version('jotr-deploy') or '(a checkout, not installed)'}", highlight=False
+        )
         raise typer.Exit
 
 

@@ -2,19 +2,29 @@
 
 python benchmarks/gpu/cpp_plugin.py --tensorrt-include /path/to/TensorRT/include -o benchmarks/results/cpp_plugin.txt
 
-Needs a GPU, CMake, nvcc and TensorRT's public headers. Exit code 1: a check failed, or there is no GPU.
+Needs a GPU, CMake, nvcc and TensorRT's public headers. Exit code 1: a check failed; 2: something that it needs
+is missing.
 """
 
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
-from jotr_deploy.plugins.library import FILE_NAME, SOURCES
-from jotr_deploy.plugins.library_build import describe_tools
+from checkout import require_gpu, run
+
+
+def measure(tensorrt_include: Path | None, output: Path | None) -> None:
+    require_gpu()
+    from measuring.plugin_harness import built_and_run, tools
+
+    runs = built_and_run(tools(tensorrt_include))
+    text = "\n".join(said for said, _ in runs)
+    print(text)
+    if output is not None:
+        output.write_text(text)
+    sys.exit(int(any(code for _, code in runs)))
 
 
 def main() -> None:
@@ -22,28 +32,7 @@ def main() -> None:
     parser.add_argument("--tensorrt-include", type=Path)
     parser.add_argument("-o", "--output", type=Path, help="write what is printed to this file too")
     arguments = parser.parse_args()
-    tools = {
-        place.what: place.where for place in reversed(describe_tools(arguments.tensorrt_include)) if not place.problem
-    }
-    missing = {"CMake", "nvcc", "TensorRT headers"} - set(tools)
-    if missing:
-        sys.exit(f"not found: {', '.join(sorted(missing))}")
-    with tempfile.TemporaryDirectory() as folder:
-        include = Path(tools["TensorRT headers"]).resolve()
-        options = [f"-DTENSORRT_INCLUDE_DIR={include}", f"-DCMAKE_CUDA_COMPILER={tools['nvcc']}"]
-        for step in (["-S", str(SOURCES), "-B", folder, *options], ["--build", folder]):
-            subprocess.run([tools["CMake"], *step], check=True, stdout=subprocess.DEVNULL)
-        runs = [
-            subprocess.run(
-                [Path(folder, program), Path(folder, FILE_NAME)], stdout=subprocess.PIPE, text=True, check=False
-            )
-            for program in ("harness", "timing")
-        ]
-    text = "\n".join(run.stdout for run in runs)
-    print(text)
-    if arguments.output is not None:
-        arguments.output.write_text(text)
-    sys.exit(int(any(run.returncode for run in runs)))
+    run(lambda: measure(arguments.tensorrt_include, arguments.output), "gpu")
 
 
 if __name__ == "__main__":

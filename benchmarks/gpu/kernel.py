@@ -2,215 +2,33 @@
 
 python benchmarks/gpu/kernel.py --json benchmarks/results/kernel.json
 
-Needs an NVIDIA GPU, PyTorch with CUDA, and in a checkout `pip install -e '.[gpu,export,dev]' nvidia-cuda-nvrtc`.
-Exit code 1: an error above its limit; 2: something that it needs is missing.
-
-Speed is GPU time by CUDA events: each form is captured into a CUDA graph of many calls, each call on another volume of
-256 MiB of them, so that no volume is in the cache; the graphs are replayed in turns. grid_sample gets the same volumes,
-channels last as the network makes them: once it is given channels first, once a view. The bytes are those that every
-form must move: eight voxels and one point in, one row of channels out.
+Needs an NVIDIA GPU, PyTorch with CUDA, NumPy, and cuda-bindings with NVRTC. Exit code 1: an error above its limit, a
+value left unwritten or a write beyond the result; 2: something that it needs is missing.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import statistics
-import subprocess
 import sys
-from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-from torch.nn.functional import grid_sample
-
-from jotr_deploy.errors import JotrDeployError
-from jotr_deploy.plugins import kernel
-from jotr_deploy.support.writing import written_aside
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "plugins"))
-from test_trilinear import CASES, TOLERANCE, build, to_torch
-
-BATCHES = (1, 8, 64)
-DEPTH = HEIGHT = WIDTH = 8
-CHANNELS, POINTS = 256, 15
-BYTES_IN_TURN = 256 << 20
-"""More than any GPU's cache."""
-ROUNDS = 50
-Form = Callable[[Tensor, Tensor], Tensor]
+from checkout import require_torch_cuda, run, write_json
 
 
-def with_layout_changes(features: Tensor, points: Tensor) -> Tensor:
-    """What the operator replaces: channels first, grid_sample, channels last."""
-    return sampled(features.permute(0, 4, 1, 2, 3).contiguous(), points)
+def measure(json: Path | None) -> None:
+    require_torch_cuda()
+    from measuring import sampling_kernel
 
-
-def on_a_view(features: Tensor, points: Tensor) -> Tensor:
-    """grid_sample reads the volume where it is, through strides."""
-    return sampled(features.permute(0, 4, 1, 2, 3), points)
-
-
-def sampled(volume: Tensor, points: Tensor) -> Tensor:
-    """(B, C, D, H, W) at (B, P, 3) -> (B, P, C). grid_sample wants the points in the volume's type, float16 too."""
-    grid = (2 * points - 1)[:, :, None, None].to(volume.dtype)
-    return grid_sample(volume, grid, align_corners=True)[..., 0, 0].transpose(1, 2).contiguous()
-
-
-FORMS: dict[str, Form] = {
-    "kernel": kernel.sample,
-    "grid_sample, layouts changed": with_layout_changes,
-    "grid_sample on a view": on_a_view,
-}
-
-
-def exact(features: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """The operator in float64: products of three hats."""
-    _, D, H, W, _ = features.shape
-    x, y, z = (
-        np.maximum(0, 1 - np.abs(points[..., axis, None].astype(np.float64) * (n - 1) - np.arange(n)))
-        for axis, n in enumerate((W, H, D))
-    )
-    return np.einsum("bpz,bpy,bpx,bzyxc->bpc", z, y, x, features.astype(np.float64), optimize=True)
-
-
-def worst_error(name: str, dtype: str) -> float:
-    """Largest difference between the kernel and float64 in one case."""
-    features, points = build(name, dtype)
-    found = kernel.sample(to_torch(features).cuda(), torch.from_numpy(points).cuda())
-    return float(np.abs(found.double().cpu().numpy() - exact(features, points)).max(initial=0))
-
-
-def graph_of(form: Form, volumes: list[Tensor], points: Tensor) -> torch.cuda.CUDAGraph:
-    """One call a volume."""
-    form(volumes[0], points)  # compiles, loads and allocates outside the capture
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for volume in volumes:
-            form(volume, points)
-    return graph
-
-
-def milliseconds(replay: Callable[[], object]) -> float:
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    start.record()
-    replay()
-    end.record()
-    end.synchronize()
-    return start.elapsed_time(end)
-
-
-def medians(replays: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Median milliseconds of each, taken in turns after three rounds that do not count."""
-    rounds = [{name: milliseconds(replay) for name, replay in replays.items()} for _ in range(ROUNDS + 3)][3:]
-    return {name: statistics.median(times[name] for times in rounds) for name in replays}
-
-
-def copy_bandwidth() -> float:
-    """Bytes a second, read and written, of a copy of 1 GiB on the device."""
-    source = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
-    target = torch.empty_like(source)
-    return 2 * source.nbytes / (medians({"copy": lambda: target.copy_(source)})["copy"] / 1e3)
-
-
-def speeds(batch: int, dtype: str, bandwidth: float) -> list[dict[str, Any]]:
-    """A row for each form: microseconds a call, and the bytes a second that it moves."""
-    element = getattr(torch, dtype)
-    shape = (batch, DEPTH, HEIGHT, WIDTH, CHANNELS)
-    count = BYTES_IN_TURN // (int(np.prod(shape)) * element.itemsize)
-    volumes = [torch.randn(shape, device="cuda", dtype=element) for _ in range(count)]
-    points = torch.rand((batch, POINTS, 3), device="cuda")
-    graphs = {name: graph_of(form, volumes, points) for name, form in FORMS.items()}
-    times = medians({name: graph.replay for name, graph in graphs.items()})
-    moved = batch * POINTS * (9 * CHANNELS * element.itemsize + points[0, 0].nbytes)
-    return [
-        {
-            "batch": batch,
-            "dtype": dtype,
-            "form": name,
-            "us": time / count * 1e3,
-            "kernel_is_faster_by": time / times["kernel"],
-            "bytes_per_s": moved / (time / count / 1e3),
-            "of_copy_bandwidth": moved / (time / count / 1e3) / bandwidth,
-        }
-        for name, time in times.items()
-    ]
-
-
-def machine() -> dict[str, str]:
-    query = [
-        "nvidia-smi",
-        "--query-gpu=driver_version,clocks.max.sm,clocks.max.mem",
-        "--format=csv,noheader",
-        "-i",
-        "0",
-    ]
-    try:
-        smi = subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):  # Jetson's has none
-        smi = "unknown"
-    return {
-        "gpu": torch.cuda.get_device_name(),
-        "capability": "{}.{}".format(*torch.cuda.get_device_capability()),
-        "driver, clocks": smi,
-        "processor": platform.machine(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "cuda of torch": str(torch.version.cuda),
-        "cuda.bindings": version("cuda-bindings"),
-        "jotr-deploy": version("jotr-deploy"),
-    }
-
-
-def measure() -> dict[str, Any]:
-    """Everything, printed as it comes; the errors come first, since they need all that may be missing."""
-    errors = [
-        {"dtype": dtype, "case": name, "error": worst_error(name, dtype), "limit": limit}
-        for dtype, limit in TOLERANCE.items()
-        for name in CASES
-    ]
-    result: dict[str, Any] = {"machine": machine()}
-    print("\n".join(f"{key}: {value}" for key, value in result["machine"].items()))
-    print("\nlargest error against float64, features around one")
-    for row in errors:
-        verdict = "" if row["error"] <= row["limit"] else "  ABOVE ITS LIMIT"
-        print(f"{row['dtype']:<9} {row['case']:<24} {row['error']:.1e} of {row['limit']:.0e}{verdict}")
-    bandwidth = copy_bandwidth()
-    print(f"\ndevice copy: {bandwidth / 1e9:.0f} GB/s; features [B,{DEPTH},{HEIGHT},{WIDTH},{CHANNELS}], P = {POINTS}")
-    print("batch  type      form                              us   kernel is   GB/s  of copy")
-    rows = []
-    for batch in BATCHES:
-        for dtype in kernel.ENTRY_POINTS:
-            rows += speeds(batch, dtype, bandwidth)
-            for row in rows[-len(FORMS) :]:
-                print(
-                    f"{batch:>5}  {dtype:<9} {row['form']:<29} {row['us']:>7.2f}  {row['kernel_is_faster_by']:>8.2f}x"
-                    f"  {row['bytes_per_s'] / 1e9:>6.0f}  {row['of_copy_bandwidth']:>7.1%}"
-                )
-    return result | {"errors": errors, "copy_bytes_per_s": bandwidth, "speeds": rows}
+    result = sampling_kernel.measure()
+    write_json(json, result)
+    sys.exit(not all(sampling_kernel.passes(row["error"], row["limit"]) for row in result["errors"]))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="write the numbers to this file")
     arguments = parser.parse_args()
-    if not torch.cuda.is_available():
-        print("no CUDA device, or PyTorch without CUDA\nrun this where nvidia-smi shows a GPU", file=sys.stderr)
-        sys.exit(2)
-    try:
-        result = measure()
-        if arguments.json is not None:
-            with written_aside(arguments.json) as aside:
-                aside.write_text(json.dumps(result, indent=1) + "\n")
-    except JotrDeployError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
-    sys.exit(any(row["error"] > row["limit"] for row in result["errors"]))
+    run(lambda: measure(arguments.json), "gpu,export")
 
 
 if __name__ == "__main__":

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from checkout import ROOT, run
 
 COLUMNS = ("l1", "body_joint_cam", "samples/s")
 
@@ -31,9 +31,18 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=20, help="of the curve")
     parser.add_argument("--json", type=Path, help="also write the curve here")
     arguments = parser.parse_args()
+    run(lambda: measure(arguments), "train")
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    import accelerate  # noqa: F401
+    import tensorboard  # noqa: F401
+
     command = [sys.executable, "-m", "jotr_deploy.cli", "train", str(arguments.config), "-o", str(arguments.output)]
     settings = [f"steps={arguments.steps}", *arguments.settings]
-    done = subprocess.run([*command, "--resume", *(f"--set={text}" for text in settings)])
+    places = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    whole = [*command, "--resume", *(f"--set={text}" for text in settings)]
+    done = subprocess.run(whole, env={**os.environ, "PYTHONPATH": places})
     if done.returncode not in (0, 130):  # 130: stopped with a checkpoint
         sys.exit(done.returncode)
     rows = curve(arguments.output / "events", arguments.points)
@@ -49,6 +58,9 @@ def main() -> None:
 
 def curve(events: Path, points: int) -> list[dict[str, Any]]:
     """Means over up to `points` equal parts of what a run has logged, each at its last step."""
+    import numpy as np
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
     log = EventAccumulator(str(events), size_guidance={"scalars": 0})
     log.Reload()
     scalars = {name: log.Scalars(name) for name in COLUMNS}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import shutil
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from typing import Literal
 from jotr_deploy.bundle import FEATURES_AGAIN, FIT_ROLES, Bundle, open_bundle
 from jotr_deploy.doctor.gpu_libraries import faults, probe
 from jotr_deploy.errors import BundleError, JotrDeployError, MissingDependency, first_line, install
+from jotr_deploy.support.distributions import installed_version
 from jotr_deploy.support.nvidia_driver import nvidia_driver
 
 State = Literal["ok", "missing", "problem", "note"]
@@ -82,14 +82,6 @@ def examine(bundle: Path | None = None) -> list[Finding]:
 def healthy(findings: list[Finding]) -> bool:
     """True if nothing is in conflict or broken; optional parts may be missing."""
     return not any(finding.state == "problem" for finding in findings)
-
-
-def installed_version(distribution: str) -> str | None:
-    """The installed version of a distribution; None if it is not installed."""
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _installation() -> Iterator[Finding]:

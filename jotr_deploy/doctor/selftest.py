@@ -17,7 +17,8 @@ import onnx.parser
 
 from jotr_deploy.bundle import Bundle, open_bundle
 from jotr_deploy.config import ModelConfig
-from jotr_deploy.engines.low_precision import LOW_TYPES, to_low_precision
+from jotr_deploy.engines.derived_files import MESH_NETWORK
+from jotr_deploy.engines.low_precision import LOW_TYPES
 from jotr_deploy.engines.tensorrt.engine import build_engine, plan_network
 from jotr_deploy.engines.verify import UNITS, Difference, measure, require
 from jotr_deploy.errors import JotrDeployError, MissingDependency, VerificationError, first_line, install
@@ -245,7 +246,7 @@ def _network_rows(
     say(f"{name} network: reading")
     try:
         bundle = make()
-        mesh = bundle.file("mesh", "mesh.onnx")
+        bundle.file("mesh", "mesh.onnx")
     except JotrDeployError as error:
         result: Literal["failed", "not run"] = "not run" if isinstance(error, MissingDependency) else "failed"
         yield from (Row(name, *engine, result, "", error.cause, 0.0) for engine in wanted)
@@ -258,7 +259,7 @@ def _network_rows(
                 copy = _copy(bundle, work)
                 rows = build_engine(copy, precision=precision, batch=BATCH).differences
             else:
-                rows = _in_onnxruntime(mesh, bundle.manifest.model, precision, engine == CUDA_ENGINE, work)
+                rows = _in_onnxruntime(bundle, precision, engine == CUDA_ENGINE, work)
             return _worst(rows, precision)
 
         yield _row(name, engine, precision, run, absent, say)
@@ -272,19 +273,17 @@ def _copy(bundle: Bundle, work: Path) -> Bundle:
     return Bundle(work, bundle.manifest.model_copy(update={"files": (entry,)}))
 
 
-def _in_onnxruntime(
-    mesh: Path, config: ModelConfig, precision: Precision, on_gpu: bool, work: Path
-) -> list[Difference]:
-    path = mesh
+def _in_onnxruntime(bundle: Bundle, precision: Precision, on_gpu: bool, work: Path) -> list[Difference]:
+    path = mesh = bundle.file("mesh", "mesh.onnx")
     if precision is not Precision.FP32:
         work.mkdir()
         path = work / precision.file()
-        onnx.save(to_low_precision(onnx.load(mesh), precision), path)
+        onnx.save(MESH_NETWORK.typed(MESH_NETWORK.load(bundle, precision), precision), path)
     with (
         open_session(mesh, device="cpu") as reference,
         open_session(path, device="cuda" if on_gpu else "cpu") as session,
     ):
-        rows = measure(reference, session, config, BATCH)
+        rows = measure(reference, session, bundle.manifest.model, BATCH)
     require(rows, precision, mesh.name)
     return rows
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from jotr_deploy.model.jotr import INPUTS, JOTR
 from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.support.aliases import Array, Say
 from jotr_deploy.support.choices import Sampling
+from jotr_deploy.support.distributions import installed_version
 from jotr_deploy.support.precisions import Precision
 
 MESH, FACES = "mesh.onnx", "faces.npy"
@@ -118,7 +118,11 @@ def export_bundle(
 
 
 def _mesh_entry(mesh: Path, sampling: Sampling, differences: list[Difference]) -> FileEntry:
-    versions = {name: importlib.metadata.version(name) for name in ("jotr-deploy", "torch", "onnx", "onnxscript")}
+    versions = {
+        name: version
+        for name in ("jotr-deploy", "torch", "onnx", "onnxscript")
+        if (version := installed_version(name)) is not None  # a bare checkout is not
+    }
     return FileEntry(
         role="mesh",
         name=mesh.name,

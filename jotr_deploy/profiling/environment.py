@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import shutil
 import subprocess
 from dataclasses import dataclass
 
+from jotr_deploy.support.distributions import installed_version
 from jotr_deploy.support.processor import processor
 
 _DISTRIBUTIONS = (
@@ -61,7 +61,7 @@ def environment(threads: int | None, cuda: bool, load: tuple[float, float, float
         gpu=_gpu() if cuda else None,
         os=platform.platform(),
         python=platform.python_version(),
-        versions={name: version for name in _DISTRIBUTIONS if (version := _version(name))},
+        versions={name: version for name in _DISTRIBUTIONS if (version := installed_version(name))},
         threads=threads,
         load_average=load,
         tf32=tf32 and cuda,
@@ -74,13 +74,6 @@ def load_average() -> tuple[float, float, float]:
 
     one, five, fifteen = psutil.getloadavg()  # that of `os` is missing on Windows
     return round(one, 2), round(five, 2), round(fifteen, 2)
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _gpu() -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import platform
 import subprocess
@@ -13,6 +12,7 @@ import torch
 
 import jotr_deploy
 from jotr_deploy.body.tensors import TORCH_FILES, read_tensors
+from jotr_deploy.support.distributions import installed_version
 from jotr_deploy.support.read_errors import read_errors
 from jotr_deploy.support.writing import output_errors, written_aside
 from jotr_deploy.training.run_config import TrainConfig, TrainingError
@@ -43,12 +43,7 @@ def begin_run(directory: Path, config: TrainConfig) -> None:
 
 def environment() -> dict[str, Any]:
     """Commit of the code (None outside a repository), a flag for local changes, versions, machine."""
-    versions: dict[str, str | None] = {}
-    for name in _PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = None
+    versions = {name: installed_version(name) for name in _PACKAGES}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     commit, changed = git_state(Path(jotr_deploy.__file__).parent)
     return {

@@ -174,3 +174,11 @@ def test_the_table_and_the_exit_code(cli: Callable[..., Outcome], tiny_bundle: P
     assert "4 ok, 0 failed, 18 not run. Paste all of this into a bug report." in outcome.out
     found = json.loads(cli("doctor", tiny_bundle, "--selftest", "--json").out)
     assert len(found["rows"]) == 22
+
+
+def test_a_network_with_weights_in_float16_can_be_tested_in_fp16(tmp_path: Path) -> None:
+    """The starter's, and every network trained here."""
+    rows = module._in_onnxruntime(
+        open_bundle(Path(module.__file__).parents[1] / "starter"), Precision.FP16, False, tmp_path / "work"
+    )
+    assert {row.output for row in rows} >= {"vertices", "pose"}
