@@ -107,7 +107,7 @@ def fit(
             where the energy is lower there than at the start; shapes are those of the start.
         prior: decoder of a pose prior; its latent is what is fitted then.
         memory_bytes: approximate memory limit; people who exceed it together are fitted in groups.
-        told: called after every step with the steps done and all of them.
+        told: called after every step with the steps done and all of them; steps of nobody are left out.
         spans: receives `STAGES`; a GPU waits after each of them then.
 
     Raises:
@@ -162,7 +162,7 @@ def _check(seen: Tensor, start: Bodies, volume: BodyVolume, joints: Tensor | Non
     with torch.no_grad():
         centres = volume(start.pose_rad.to(DTYPE), start.betas.to(DTYPE)).centres_m
         depth = centres[..., 2] + start.translation_m[:, None, 2]
-    _nobody((depth < NEAREST_M).any(1), "the body is not before the camera of", "leave them out of the fit")
+    _nobody((depth < NEAREST_M).any(1), "the body is not in front of the camera of", "leave them out of the fit")
 
 
 def _nobody(wrong: Tensor, cause: str, remedy: str) -> None:
@@ -224,7 +224,7 @@ class Descent:
         step: Callable[[], None],
         spans: Spans | None = None,
     ) -> None:
-        """`step` is called after each."""
+        """`step` is called after every step of the descent."""
         self.scene, self.first, self.options, self.prior, self.step = scene, start, options, prior, step
         self.spans = spans
         self.state = self._at(start)
@@ -237,7 +237,7 @@ class Descent:
         return {"root": pose[:, 0], "translation": bodies.translation_m, "body": body}
 
     def begin_at(self, known: Bodies, energy: Tensor) -> Tensor:
-        """Begin at these poses and places where their energy is lower than (B,) this one: (B,) bool, where it is.
+        """Begin at these poses and places where the energy is below `energy` (B,); (B,) bool, true where it is.
 
         The anchor stays at the start, so what is minimised is the same. NaN is nowhere lower.
         """
@@ -270,6 +270,8 @@ class Descent:
         optimiser = torch.optim.Adam(free, lr=self.options.rate, betas=BETAS)
         lowest = torch.full_like(self.alive, torch.inf, dtype=DTYPE)
         for _ in range(stage.iterations):
+            if not self.alive.any():  # nobody was given, or nobody can go on
+                return
             optimiser.zero_grad()
             with self._span(RENDER):
                 energy = total(self._terms(self._pose(moving), self.first.betas, moving)[0], self.options.weights)
@@ -288,7 +290,7 @@ class Descent:
 
     @contextmanager
     def _span(self, stage: str) -> Iterator[None]:
-        """Time a stage, if anybody wants to know."""
+        """Time a stage, if spans are recorded."""
         if self.spans is None:
             yield
             return

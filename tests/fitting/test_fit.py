@@ -304,8 +304,12 @@ def from_prior(prior: VPoserDecoder, bodies: Bodies) -> float:
 
 
 def test_nobody_is_an_ordinary_result() -> None:
-    none = people(0)
-    found = fit(torch.zeros(0, CHANNELS, SIDE, SIDE), none, volume(), features(), PRESETS["default"])
+    none, steps = people(0), []
+    found = fit(
+        torch.zeros(0, CHANNELS, SIDE, SIDE), none, volume(), features(), PRESETS["default"],
+        told=lambda done, total: steps.append(done),
+    )  # fmt: skip
+    assert steps == []  # frames of a film that show nobody cost nothing
     assert found.bodies.pose_rad.shape == (0, 24, 3)
     assert found.accepted.shape == (0,)
     assert found.occlusion.shape == (0, SIDE, SIDE)
@@ -340,8 +344,8 @@ BAD: dict[str, tuple[Callable[[Given], Given], str]] = {
     "NaN features": (with_nan, r"features: NaN or infinity of person 0, 2 \(counted from 0\)\ngive finite numbers"),
     "NaN pose": (spoilt("pose_rad", torch.nan), "pose: NaN or infinity of person 1"),
     "infinite shape": (spoilt("betas", torch.inf), "shape: NaN or infinity of person 1"),
-    "behind the camera": (spoilt("translation_m", -3.0), "the body is not before the camera of person 1"),
-    "partly behind it": (spoilt("translation_m", 0.1), "the body is not before the camera of person 1"),
+    "behind the camera": (spoilt("translation_m", -3.0), "the body is not in front of the camera of person 1"),
+    "partly behind it": (spoilt("translation_m", 0.1), "the body is not in front of the camera of person 1"),
     "crop outside": (outside, "the crop lies wholly outside the picture of person 2.*\nleave them out of the fit"),
     "NaN joints": (lambda g: {**g, "joints": torch.full((3, 30, 3), torch.nan)}, "joints: NaN or infinity of person 0"),
     "joints of another set": (lambda g: {**g, "joints": torch.zeros(3, 17, 3)}, r"joints: \(3, 17, 3\), expected"),
