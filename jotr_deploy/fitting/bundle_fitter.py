@@ -91,7 +91,9 @@ class BundleFitter:
         """
         features = self.seen(np.full((1, 3, self.side, self.side), 0.5, np.float32))
         if features.shape != (1, self.channels, self.cells, self.cells) or not np.isfinite(features).all():
-            raise FitError(f"{self._session.path}: its features are not finite, or of another size", FEATURES_AGAIN)
+            raise FitError(
+                f"{self._session.path}: its features are not finite, or have the wrong shape", FEATURES_AGAIN
+            )
 
     def __call__(
         self,
@@ -156,7 +158,7 @@ class BundleFitter:
         with nullcontext() if spans is None else spans("features"):
             shown = self.seen(np.asarray(crops.image)[chosen]) if seen is None else seen[chosen]
         if not np.isfinite(shown).all():
-            raise FitError(f"{self._session.path}: gives features of NaN or infinity", FEATURES_AGAIN)
+            raise FitError(f"{self._session.path}: its features contain NaN or infinity", FEATURES_AGAIN)
         index = torch.from_numpy(chosen)
         own, before = start[index].to(self.device), None if known is None else known[index].to(self.device)
         cells = None if inside is None else torch.from_numpy(np.asarray(inside)[chosen]).to(self.device)

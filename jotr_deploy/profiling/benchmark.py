@@ -82,13 +82,13 @@ def bench(
     """
     load, batches = load_average(), tuple(dict.fromkeys(batches))
     with ExitStack() as stack:
+        fitter = None if fit is None else stack.enter_context(open_fitter(bundle, fit, device, threads))
         finders = PeopleNetworks()
         if keypoints is None and bundle.has("detector"):
             finders = stack.enter_context(open_people_networks(bundle, device=device, threads=threads, tf32=tf32))
         scene = stack.enter_context(open_scene(source, keypoints, bundle.manifest.model, finders))
         opened = stack.enter_context(open_networks(bundle, device, threads, eager, tf32))
         faces = read_faces(bundle) if "vertices" in opened.first.outputs else None
-        fitter = None if fit is None else stack.enter_context(open_fitter(bundle, fit, device, threads))
         frame, notes = frame_job(scene, opened.first, faces, fitter), [*opened.notes, *scene.notes]
         if fitter is not None:
             notes.append(f"fit: preset {fit}, features by {fitter.name}, optimised on {fitter.device}")

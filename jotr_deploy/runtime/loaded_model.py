@@ -90,7 +90,7 @@ class Model:
         self.bundle, self.people, self.spans = bundle, people, spans or Spans()
         if fit is not None and align:
             raise JotrDeployError(
-                "fit and align are both given, and a fit starts from the pose before alignment", "leave one of them out"
+                "fit and align contradict each other: a fit starts from the unaligned pose", "leave one of them out"
             )
         self.align = fit is None and (bundle.manifest.align if align is None else align)
         self.camera = camera or CameraChoice()

@@ -10,8 +10,8 @@ import typer
 from rich.markup import escape
 
 from jotr_deploy.errors import JotrDeployError, OutputError, choice
-from jotr_deploy.support.choices import DEVICES, TF32, listed
-from jotr_deploy.verbs.terminal import bar, console, done, errors, exclusive, needs, print_json
+from jotr_deploy.support.choices import DEVICES, FITS, TF32, listed
+from jotr_deploy.verbs.terminal import bar, console, done, errors, exclusive, needs, print_json, refuse_tf32_on_cpu
 
 BATCHES = [1, 4, 16]
 
@@ -26,7 +26,12 @@ def bench(
     keypoints: Annotated[Path | None, typer.Option(help="2-D joints of the people in that picture.")] = None,
     no_eager: Annotated[bool, typer.Option("--no-eager", help="Skip the comparison with PyTorch eager.")] = False,
     fit: Annotated[
-        str | None, typer.Option("--fit", metavar="PRESET", help="Also time the stages of a fit with this preset.")
+        str | None,
+        typer.Option(
+            "--fit",
+            metavar="PRESET",
+            help=f"Also time the stages of a fit: {listed(FITS)}. It takes at least five, whatever --seconds.",
+        ),
     ] = None,
     choose: Annotated[
         bool, typer.Option("--choose", help="Only find and remember the fastest engine for each file on this machine.")
@@ -55,6 +60,9 @@ def bench(
 ) -> None:
     """Measure the latency of every engine of a bundle and the stages of a frame."""
     choice("--device", device, DEVICES)
+    refuse_tf32_on_cpu(tf32, device)
+    if fit is not None:
+        choice("--fit", fit, FITS)
     sizes = _batches(batches)
     needs("bench", "onnxruntime", *(["openvino"] if choose else []))
     errors.print(f"[dim]measuring[/] {escape(str(bundle))}", highlight=False, soft_wrap=True)
@@ -102,7 +110,8 @@ def bench(
     if report is not None:
         done(report, "one self-contained page", f"open {report} in a browser")
     else:
-        done(bundle, "measured; nothing was written", f"jotr-deploy bench {bundle} --report report.html")
+        same = f" --fit {fit}" if fit else ""
+        done(bundle, "measured; nothing was written", f"jotr-deploy bench {bundle}{same} --report report.html")
 
 
 def _batches(text: str | None) -> list[int] | None:

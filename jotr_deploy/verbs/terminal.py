@@ -86,6 +86,12 @@ def exclusive(option: str, given: bool, others: Mapping[str, object]) -> None:
             raise JotrDeployError(f"{option} and {other} are both given", "leave one of them out")
 
 
+def refuse_tf32_on_cpu(tf32: bool, device: str) -> None:
+    """Refuse `--tf32`, which is for CUDA, with `--device cpu`."""
+    if tf32 and device == "cpu":
+        raise JotrDeployError("--tf32 is for CUDA, and --device is cpu", "leave one of them out")
+
+
 def needs(verb: str, *modules: str) -> None:
     """Report the packages that a verb lacks before any of its work starts."""
     missing = [name for name in modules if importlib.util.find_spec(name) is None]

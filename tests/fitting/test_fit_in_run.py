@@ -295,6 +295,20 @@ def test_why_people_are_unchanged_is_said(
     assert [person["fit"]["energy_before"] is None for person in people] == [False, True]
 
 
+@pytest.mark.parametrize(
+    ("options", "cause"),
+    [
+        (["--fit", "nix"], "--fit: 'nix' is not known"),
+        (["--fit", "default"], "{}: no fit is possible, the bundle has no features file"),
+    ],
+)
+def test_bench_refuses_a_fit_before_it_opens_a_network(
+    cli: Cli, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], cause: str
+) -> None:
+    monkeypatch.setattr("jotr_deploy.profiling.benchmark.open_networks", lambda *_: pytest.fail("a network is opened"))
+    assert cli("bench", tiny_bundle, *options).mistake[0] == cause.format(tiny_bundle)
+
+
 def test_a_run_that_finds_nobody(cli: Cli, bundle: Bundle, place: Path) -> None:
     write(place / "boxes.json", {"photo.png": []})
     said = cli("run", bundle.path, place / "photo.png", "--boxes", place / "boxes.json", "--fit", "default",
@@ -345,7 +359,7 @@ def gives_nan(path: Path) -> None:
         ("kernels", other_body, "{}: its kernels were made from another body than that of its mesh"),
         ("bank", other_size, f"{{}}: the feature bank is ({KERNELS + 1}, {BINS}, {CHANNELS}) for {KERNELS} kernels"),
         ("bank", not_finite, "{}: the feature bank holds NaN or infinity"),
-        ("features", gives_nan, "{}/features.onnx: gives features of NaN or infinity"),
+        ("features", gives_nan, "{}/features.onnx: its features contain NaN or infinity"),
     ],
 )
 def test_files_that_no_fit_can_be_done_with(
@@ -391,7 +405,7 @@ def test_without_pytorch(cli: Cli, bundle: Bundle, place: Path, monkeypatch: pyt
         (["--save-fit"], "--save-fit needs --fit", "add --fit default, or leave --save-fit out"),
         (
             ["--fit", "default", "--align"],
-            "fit and align are both given, and a fit starts from the pose before alignment",
+            "fit and align contradict each other: a fit starts from the unaligned pose",
             "leave one of them out",
         ),
     ],

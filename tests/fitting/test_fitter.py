@@ -152,7 +152,7 @@ def test_joints_that_are_masked_do_not_count(bundle: Bundle, opened: BundleFitte
 def test_features_that_are_no_numbers_are_refused(bundle: Bundle, opened: BundleFitter) -> None:
     start, maps = people_of(bundle, toy_scene.people(2)), true_maps(2)
     maps[1, 3, 5, 7] = np.nan
-    with pytest.raises(FitError, match=r"features\.onnx: gives features of NaN or infinity"):
+    with pytest.raises(FitError, match=r"features\.onnx: its features contain NaN or infinity"):
         showing(opened, maps)(crops_of(start), start)
 
 
@@ -322,6 +322,6 @@ def test_doctor_finds_files_that_cannot_be_used(bundle: Bundle, tmp_path: Path, 
 
     changed = with_other(bundle, tmp_path, role, other_body if role == "kernels" else not_numbers)
     found = fit_finding(changed)
-    causes = {"kernels": "made from another body", "features": "its features are not finite, or of another size"}
+    causes = {"kernels": "made from another body", "features": "its features are not finite, or have the wrong shape"}
     assert (found.state, found.remedy) == ("problem", FEATURES_AGAIN)
     assert causes[role] in found.detail
