@@ -14,7 +14,7 @@ from rich.markup import escape
 from jotr_deploy.errors import JotrDeployError, choice
 from jotr_deploy.support.choices import BACKENDS, NETWORKS, PLUGINS, PORTABLE, explained, listed
 from jotr_deploy.support.precisions import USUAL, Precision
-from jotr_deploy.verbs.terminal import console, difference_table, done, errors, needs, print_json, steps
+from jotr_deploy.verbs.terminal import console, difference_table, done, errors, exclusive, needs, print_json, steps
 
 if TYPE_CHECKING:
     from jotr_deploy.api import BuiltEngine
@@ -51,15 +51,19 @@ def build_engine(
     ] = None,
     plugin: Annotated[str | None, typer.Option(help=f"{explained(PLUGINS)}; by default the first available.")] = None,
     portable: Annotated[
-        str | None, typer.Option(help=f"{explained(PORTABLE)}; by default for this TensorRT and type of GPU.")
+        str | None, typer.Option(help=f"{explained(PORTABLE)}; by default this TensorRT and GPU model alone.")
     ] = None,
     attention: Annotated[
         bool,
-        typer.Option("--attention", help="One ONNX node for each attention, to compare; TensorRT 10.14 or newer."),
+        typer.Option(
+            "--attention", help="Write each attention as one ONNX node, to compare speeds; TensorRT 10.14 or newer."
+        ),
     ] = False,
     workspace: Annotated[str | None, typer.Option(help="Scratch memory, such as 1GiB; default the whole GPU.")] = None,
     timing_cache: Annotated[Path | None, typer.Option(help="File of kernel timings; by default in the cache.")] = None,
-    level: Annotated[int, typer.Option(min=0, max=5, help="TensorRT's builder level; higher takes longer.")] = 3,
+    level: Annotated[
+        int | None, typer.Option(min=0, max=5, help="TensorRT's builder level, 3 by default; higher takes longer.")
+    ] = None,
     picture: Annotated[
         Path | None, typer.Option("--try", help="Also compare a detector or pose network on this photo of people.")
     ] = None,
@@ -87,6 +91,13 @@ def build_engine(
             "--for-tensorrt needs --check-only",
             "add --check-only; engines are always built by the installed TensorRT",
         )
+    of_builder = {
+        "--batch": batch, "--portable": portable, "--workspace": workspace, "--timing-cache": timing_cache,
+        "--level": level,
+    }  # fmt: skip
+    of_tensorrt = {"--check-only": check_only or None, "--plugin": plugin, "--attention": attention or None}
+    exclusive(f"--backend {backend}", backend != "tensorrt", {**of_tensorrt, **of_builder})
+    exclusive("--check-only", check_only, {"--output": output, "--try": picture, **of_builder})
     if check_only:
         _check(bundle, network, chosen, plugin, target, attention, as_json)
     elif backend == "tensorrt":
@@ -97,7 +108,7 @@ def build_engine(
             batch=None if batch is None else parse_batches(batch), plugin=plugin, portable=portable,
             attention=attention,
             workspace_bytes=None if workspace is None else _bytes(workspace), timing_cache=timing_cache,
-            optimization_level=level,
+            optimization_level=3 if level is None else level,
         )  # fmt: skip
     else:
         _build(bundle, output, network, backend, chosen, picture, as_json)
@@ -176,7 +187,7 @@ def _report(bundle: Path, network: str, backend: str, built: BuiltEngine, precis
         return
     against = "mesh.onnx" if network == "mesh" else f"{network}.onnx"
     console.print(difference_table(rows, precision, f"{name} against {against} in ONNX Runtime, max (mean)"))
-    for said, line in zip(("the same by hand", "compared by hand"), lines, strict=False):
+    for said, line in zip(("build by hand", "compare by hand"), lines, strict=False):
         console.print(f"[dim]{said}:[/] {escape(line)}", highlight=False, soft_wrap=True)
     if used is None:
         done(bundle / name, "verified", f"jotr-deploy run {bundle} IMAGE --file {name} -o DIR")

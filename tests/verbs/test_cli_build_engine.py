@@ -41,6 +41,12 @@ def test_the_rules_are_checked_without_a_gpu(cli: Cli, network: str) -> None:
     assert (outcome.code, json.loads(outcome.out)) == (0, [])
 
 
+OF_TENSORRT = (
+    ["--batch", "1,4,16"], ["--plugin", "none"], ["--portable", "version"], ["--attention"], ["--workspace", "1GiB"],
+    ["--timing-cache", "c"], ["--level", "3"], ["--check-only"],
+)  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("options", "cause", "remedy"),
     [
@@ -51,6 +57,11 @@ def test_the_rules_are_checked_without_a_gpu(cli: Cli, network: str) -> None:
         (["--network", "pose", "--precision", "int8", "--check-only"],
          "--precision int8: only the mesh network is calibrated, not the pose network",
          "give --precision fp16 or fp32"),
+        *[(["--backend", backend, *options], f"--backend {backend} and {options[0]} are both given",
+           "leave one of them out") for backend in ("onnxruntime", "openvino") for options in OF_TENSORRT],
+        *[(["--check-only", *options], f"--check-only and {options[0]} are both given", "leave one of them out")
+          for options in (["--output", "new"], ["--try", "a.png"], ["--batch", "1,4"], ["--portable", "version"],
+                          ["--level", "3"])],
         (["--network", "detector", "--backend", "onnxruntime"], None, None),
     ],
 )  # fmt: skip
