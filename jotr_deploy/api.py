@@ -96,7 +96,7 @@ def fitter_of(
     threads: int | None = None,
     told: Callable[[int, int, int], None] = lambda people, done, total: None,
 ) -> Callable[[], Fitter]:
-    """What opens the fit of a bundle when a model is loaded; arguments and errors as of `PictureFitter`."""
+    """Factory of the fit of a bundle, called when a model is loaded; arguments and errors as of `PictureFitter`."""
     from jotr_deploy.fitting.picture_fitter import PictureFitter
 
     return partial(PictureFitter, bundle, preset, device, threads, told)
@@ -287,7 +287,9 @@ def evaluate(
         if value is not None:
             raise JotrDeployError(f"--protocol {protocol} does not use {option}", ONE_OF_THEM)
     if fit is not None and align:
-        raise JotrDeployError("--fit starts from the pose that the network gives, --align moves it", ONE_OF_THEM)
+        raise JotrDeployError(
+            "--fit and --align contradict each other: a fit starts from the unaligned pose", ONE_OF_THEM
+        )
     if protocol == SYNTHETIC:
         drawn = SyntheticOptions(
             seed, scenes or SCENES, file, drift, pixels, device, threads, occlusion, align, fit, visible_joints, tf32

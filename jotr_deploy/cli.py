@@ -96,7 +96,8 @@ def _mistake(error: Exception) -> JotrDeployError | None:
     """The user-fixable error that an exception amounts to; None for a bug."""
     if isinstance(error, _CommandError):
         command = error.ctx.command_path if error.ctx else "jotr-deploy"
-        return JotrDeployError(" ".join(error.format_message().split()), f"see {command} --help")
+        cause = _without_value(error) or " ".join(error.format_message().split())
+        return JotrDeployError(cause, f"see {command} --help")
     if isinstance(error, OSError) and error.filename is not None:  # a name too long, a folder without permission
         return JotrDeployError(f"{error.filename}: {error.strerror}", "check the path and its permissions")
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
@@ -106,6 +107,19 @@ def _mistake(error: Exception) -> JotrDeployError | None:
             f"the output cannot be written ({error.strerror})", "redirect it to a disk with free space"
         )
     return error if isinstance(error, JotrDeployError) else None
+
+
+def _without_value(error: typer.BadParameter) -> str | None:
+    """Cause of a mistake after an option whose value is missing: the parser took the next option for it."""
+    if error.ctx is None:
+        return None
+    parameters = error.ctx.command.params
+    known = {name for each in parameters for name in (*each.opts, *each.secondary_opts) if name.startswith("-")}
+    for each in parameters:
+        value = error.ctx.params.get(each.name or "")
+        if str(value) in known:
+            return f"{each.opts[-1]} takes a value, and '{value}' follows it"
+    return None
 
 
 def application(*loaded: str) -> typer.Typer:

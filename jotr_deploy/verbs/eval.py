@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from jotr_deploy.errors import JotrDeployError, choice
 from jotr_deploy.support.choices import DEVICES, FITS, PROTOCOLS, TF32, listed
-from jotr_deploy.verbs.terminal import bar, console, done, errors, needs, print_json
+from jotr_deploy.verbs.terminal import bar, console, done, errors, needs, print_json, refuse_tf32_on_cpu
 
 if TYPE_CHECKING:
     from jotr_deploy.evaluation.occlusion import OcclusionOptions
@@ -74,6 +74,7 @@ def evaluate(
 ) -> None:
     """Measure a bundle against ground truth: held-out synthetic scenes, or a data set."""
     choice("--device", device, DEVICES)
+    refuse_tf32_on_cpu(tf32, device)
     if fit is not None:
         choice("--fit", fit, FITS)
     how = {"--stride": stride, "--textures": textures, "--every": every, "--output": output}

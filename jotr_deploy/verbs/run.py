@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from jotr_deploy.errors import JotrDeployError, choice
 from jotr_deploy.support.choices import DEVICES, FITS, TF32, listed
-from jotr_deploy.verbs.terminal import bar, console, count, done, errors, needs, print_json
+from jotr_deploy.verbs.terminal import bar, console, count, done, errors, needs, print_json, refuse_tf32_on_cpu
 
 if TYPE_CHECKING:
     from jotr_deploy.runtime.summary import FitOutcome, RunSummary
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from jotr_deploy.verbs.live_page import LivePage
 
 INTERRUPTED, NOT_CLEAN = 130, 3
+SMALLEST_OVERLAY = 0.05
+"""Share of a picture's sides that an overlay keeps at least; much less shows nothing."""
+ONE_OF_THEM = "leave one of them out"
 
 
 def run(
@@ -93,7 +96,7 @@ def run(
     focal: Annotated[float | None, typer.Option(metavar="PX", help="Focal length of the camera in pixels.")] = None,
     no_overlay: Annotated[bool, typer.Option("--no-overlay", help="Do not write overlays.")] = False,
     overlay_scale: Annotated[
-        float | None, typer.Option(metavar="F", help="Draw overlays smaller: sides scaled by F, above 0 and at most 1.")
+        float | None, typer.Option(metavar="F", help="Draw overlays smaller: sides scaled by F, from 0.05 to 1.")
     ] = None,
     save_2d: Annotated[bool, typer.Option("--save-2d", help="Also draw and save the 2-D joints used.")] = False,
     vertices: Annotated[
@@ -103,7 +106,7 @@ def run(
     glb: Annotated[bool, typer.Option("--glb", help="Also write an (animated) GLB.")] = False,
     coco: Annotated[bool, typer.Option("--coco", help="Also write people as COCO results.")] = False,
     save_fit: Annotated[
-        bool, typer.Option("--save-fit", help="With --fit, also draw where something hides people.")
+        bool, typer.Option("--save-fit", help="With --fit, also draw occlusion maps: where something hides people.")
     ] = False,
     keep_going: Annotated[bool, typer.Option("--keep-going", help="Report frames that fail and skip them.")] = False,
     live: Annotated[
@@ -131,6 +134,7 @@ def run(
 ) -> None:
     """Recover the people in an image, a folder, a glob, a video or a camera stream."""
     choice("--device", device, DEVICES)
+    refuse_tf32_on_cpu(tf32, device)
     if not source:
         raise JotrDeployError(
             "SOURCE is empty", "give an image, a folder, a glob in quotes, a video, a camera number or a URL"
@@ -139,6 +143,10 @@ def run(
     _refuse_overlay_scale(overlay_scale, no_overlay)
     if fit is not None:
         choice("--fit", fit, FITS)
+        if align:
+            raise JotrDeployError(
+                "--fit and --align contradict each other: a fit starts from the unaligned pose", ONE_OF_THEM
+            )
     elif save_fit:
         raise JotrDeployError("--save-fit needs --fit", "add --fit default, or leave --save-fit out")
     written = output is not None or not live
@@ -198,12 +206,13 @@ def _refuse_without_a_file(joints_in: str, skeleton: str | None, keypoints: Path
 def _refuse_overlay_scale(scale: float | None, no_overlay: bool) -> None:
     if scale is None:
         return
-    if not 0 < scale <= 1:
+    if not SMALLEST_OVERLAY <= scale <= 1:
         raise JotrDeployError(
-            f"--overlay-scale {scale:g}: not above 0 and at most 1", "give a fraction, such as 0.5 for half the width"
+            f"--overlay-scale {scale:g}: not between {SMALLEST_OVERLAY} and 1",
+            "give a fraction, such as 0.5 for half the width",
         )
     if no_overlay:
-        raise JotrDeployError("--overlay-scale and --no-overlay contradict each other", "leave one of them out")
+        raise JotrDeployError("--overlay-scale and --no-overlay contradict each other", ONE_OF_THEM)
 
 
 def _refuse_unwritten(wanted: Mapping[str, bool]) -> None:
@@ -317,7 +326,7 @@ def _fit_note(fit: FitOutcome) -> str:
     everybody = count(fit.accepted + fit.unchanged, "mesh", "meshes")
     details = [
         f"{number} {what}"
-        for number, what in ((fit.mirrored, "mirrored in depth"), (fit.warm, "begun at the frame before"))
+        for number, what in ((fit.mirrored, "mirrored in depth"), (fit.warm, "begun at the pose of the frame before"))
         if number
     ]
     found = f"fit {fit.preset}: a lower energy for {fit.accepted} of {everybody}"
@@ -327,7 +336,7 @@ def _fit_note(fit: FitOutcome) -> str:
         for number, what in (
             (fit.no_better, "as nothing better was found"),
             (fit.outside, "outside the picture"),
-            (fit.not_before_camera, "not before the camera"),
+            (fit.not_before_camera, "not in front of the camera"),
         )
         if number
     ]

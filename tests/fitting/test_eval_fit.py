@@ -86,7 +86,7 @@ def test_the_tables(cli: Cli, bundle: Path) -> None:
     assert outcome.code == 0, outcome.err
     text = " ".join(outcome.out.split())
     assert "mesh.onnx on cpu, after the fit, millimetres" in text
-    assert "Before the fit and after it, mm; it changed " in text
+    assert "Before and after the fit, mm; it changed " in text
     assert "people MPJPE fitted PA-MPJPE fitted PVE fitted" in text
     assert "joints n in all MPJPE fitted PA-MPJPE fitted PCKh fitted" in text
     assert "file patch clean fitted worst fitted PA-MPJPE fitted" in text
@@ -115,7 +115,7 @@ def test_presets_are_those_of_the_fit() -> None:
         (("--fit", "best"), "--fit: 'best' is not known", "give one of default, release_natural, release_advocc"),
         (
             (*FIT, "--align"),
-            "--fit starts from the pose that the network gives, --align moves it",
+            "--fit and --align contradict each other: a fit starts from the unaligned pose",
             "leave one of them out",
         ),
     ],
@@ -141,4 +141,4 @@ def test_features_that_are_no_numbers(cli: Cli, bundle: Path, monkeypatch: pytes
     seen = BundleFitter.seen
     monkeypatch.setattr(BundleFitter, "seen", lambda self, images: seen(self, images) * np.nan)
     cause, _ = cli("eval", bundle, *SMALL, *FIT).mistake
-    assert cause.endswith("features.onnx: gives features of NaN or infinity")
+    assert cause.endswith("features.onnx: its features contain NaN or infinity")
