@@ -37,7 +37,7 @@ LATER = frozenset({"aligned", "joint_error"})
 
 @dataclass(frozen=True, eq=False)
 class PersonFit:
-    """What a fit did with one person; see `PeopleFit`."""
+    """Outcome of a fit for one person; see `PeopleFit`."""
 
     tried: bool
     outside: bool
@@ -59,9 +59,9 @@ class PersonFit:
 
 @dataclass(frozen=True, eq=False)
 class PeopleFit:
-    """What a fit did with each of N people (docs/fitting.md); parallel arrays, of rank as below also for N = 0."""
+    """Outcome of a fit for each of N people (docs/fitting.md); parallel arrays, of rank as below also for N = 0."""
 
-    tried: Array  # (N,) bool; the others have no cell of their crop in the picture, or are not before the camera
+    tried: Array  # (N,) bool; the others have no cell of their crop in the picture, or are not in front of the camera
     outside: Array  # (N,) bool, no cell of the crop lies in the picture
     accepted: Array  # (N,) bool, the fit lowered the energy; the others are as the mesh stage gave them, to the bit
     mirrored: Array  # (N,) bool, it did so from the start mirrored in depth

@@ -81,7 +81,7 @@ def rows(command: Any, hints: dict[str, Any]) -> Iterator[tuple[str, str]]:
             continue
         names = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
         flag = plain(hints[parameter.name]) is bool
-        value = "" if flag else f" `{value_of(hints[parameter.name])}`"
+        value = "" if flag else f" `{parameter.metavar or value_of(hints[parameter.name])}`"
         again = " May be repeated." if typing.get_origin(plain(hints[parameter.name])) is list else ""
         known = parameter.default is not None and not flag and not parameter.required
         default = f" Default: `{parameter.default}`." if known else ""

@@ -38,7 +38,7 @@ CROPS = 64
 TYPES: Mapping[str, Rule] = {"": "low", "last": "full"}
 """Types by scope, see `low_precision.SCOPES`: features are made unit vectors in float32."""
 EIGHT_BIT_COSINE = 0.99
-"""Least mean cosine to the original's features of eight bits."""
+"""Smallest mean cosine allowed between eight-bit features and the original's."""
 FIT_MM, SLACK = 4.0, 2.0
 """Largest mean distance of fitted vertices, mm: the budget of `calibrate`, and this factor times what rounding does."""
 PRECISIONS: Mapping[Backend, tuple[Precision, ...]] = {
@@ -88,7 +88,7 @@ class FeatureNetwork(Original):
                 f"give --precision {listed(PRECISIONS[backend])}",
             )
         if importlib.util.find_spec("torch") is None:
-            raise MissingDependency("a file of the extractor is compared by a fit, which needs torch", install("fit"))
+            raise MissingDependency("a file of the extractor is verified by a fit, which needs torch", install("fit"))
 
     def measured(
         self,

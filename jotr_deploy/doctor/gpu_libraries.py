@@ -40,7 +40,7 @@ _DRIVERS = {12: "r535", 13: "r580"}
 
 
 def probe() -> Facts:
-    """Facts about this installation, from a process of its own that a library may end."""
+    """Facts about this installation, from a separate process, which a faulty library may end."""
     words = [sys.executable, "-m", "jotr_deploy.doctor.gpu_probe"]
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
@@ -51,7 +51,7 @@ def probe() -> Facts:
 
 
 def read_probe(text: str, code: int | None) -> Facts:
-    """What the lines of `gpu_probe` say; `code` is its exit code, None if it did not end."""
+    """Results in the lines that `gpu_probe` prints; `code` is its exit code, None if it did not end."""
     facts: dict[str, Mapping[str, Any]] = {}
     started = ""
     for line in text.splitlines():
@@ -112,7 +112,7 @@ def _majors(facts: Facts) -> dict[str, int]:
 
 
 def _odd_one(majors: Mapping[str, int]) -> Fault:
-    """The package whose major fewest others share."""
+    """Fault of the package for another CUDA major than most."""
     counts = {major: list(majors.values()).count(major) for major in majors.values()}
     usual = max(counts, key=lambda major: (counts[major], major))
     package, major = next((package, major) for package, major in majors.items() if major != usual)
@@ -128,7 +128,7 @@ def _broken(step: str, facts: Facts, major: int) -> Fault | None:
     """The fault of a step that failed, by the library that it misses; None if it did not fail or is not installed."""
     said, package = facts.get(step, {}), _OF_STEP[step]
     if step == "cudart" and said.get("status", "cudaSuccess") != "cudaSuccess":
-        return Fault(package, f"answers {said['status']}", "nvidia-smi shows the driver; restart the machine")
+        return Fault(package, f"fails with {said['status']}", "nvidia-smi shows the driver; restart the machine")
     if crashed := said.get("crashed"):
         return Fault(package, crashed, f"pip uninstall {package}, then {install(_extra(package, major))}")
     error = str(said.get("error", ""))
@@ -139,11 +139,11 @@ def _broken(step: str, facts: Facts, major: int) -> Fault | None:
     if known is None or library is None:
         return Fault(package, f"cannot be loaded ({error})", install(_extra(package, major)))
     wanted = known[0 if major == 12 else 1]
-    return Fault(wanted, f"{package} needs {library[0]}, which is not there", f"pip install {wanted}")
+    return Fault(wanted, f"{package} needs {library[0]}, which is missing", f"pip install {wanted}")
 
 
 def _installed(step: str, facts: Facts) -> bool:
-    """True if someone wanted what a step loads."""
+    """True if a package that a step loads is installed."""
     installed = facts.get("distributions", {})
     return {
         "provider": "onnxruntime-gpu" in installed,

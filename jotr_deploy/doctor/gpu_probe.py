@@ -44,7 +44,7 @@ def cudart() -> dict[str, Any]:
 
 
 def nvrtc() -> dict[str, Any]:
-    """Version that NVRTC says."""
+    """Version that NVRTC reports."""
     bindings = importlib.import_module("cuda.bindings.nvrtc")
     _, major, minor = bindings.nvrtcVersion()
     return {"version": f"{major}.{minor}"}

@@ -260,7 +260,7 @@ def _people_networks(bundle: Bundle) -> Iterator[Finding]:
 
 
 def _fit(bundle: Bundle) -> Finding:
-    """Whether a fit is possible: PyTorch is there, and the files of the bundle belong together and give numbers."""
+    """Finding about a fit: possible if PyTorch is there, and the bundle's files belong together and give numbers."""
     from jotr_deploy.fitting.fitter import open_fitter
 
     subject = "fit to features"

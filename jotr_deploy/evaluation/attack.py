@@ -88,7 +88,7 @@ class _Answers:
         self._waiting.append((errors, joints))
 
     def end_of_person(self) -> None:
-        """All crops of a person have been added."""
+        """Finish a person, all of whose crops have been added."""
         errors, joints = zip(*self._waiting, strict=True)
         self._errors.append(np.concatenate(errors)[None])
         everywhere = JointErrors.concatenate(joints)

@@ -21,7 +21,7 @@ from jotr_deploy.support.aliases import Array
 
 @dataclass(frozen=True)
 class Measured:
-    """Everybody as one network has them, after the fit if there is one."""
+    """All people as one network recovers them, after the fit if there is one."""
 
     samples: Samples
     joints: JointErrors  # of nobody where places in the picture were not given

@@ -70,7 +70,7 @@ class FromPixels:
         return self._result(measured.samples, by_true_boxes)
 
     def before_fit(self, by_true_boxes: Samples) -> PixelResult | None:
-        """The same of what the network itself answers, where a fit follows it."""
+        """The same figures of the network's own output, where a fit follows it."""
         (measured,) = self._collector.finish()
         return self._result(measured.before_fit.samples, by_true_boxes) if measured.before_fit else None
 

@@ -83,7 +83,7 @@ class Drift:
 
 @dataclass(frozen=True)
 class BeforeFit:
-    """The start of the fit: what the network itself answers for the same people."""
+    """The start of the fit: the network's own output for the same people."""
 
     errors: Errors
     not_finite: int

@@ -71,7 +71,7 @@ def _cells(row: Figures) -> tuple[str, ...]:
 
 def fit_title(counts: FitCounts) -> str:
     """Title of a table of figures before and after a fit."""
-    return f"Before the fit and after it, mm; it changed {counts.accepted} of {counts.people} people"
+    return f"Before and after the fit, mm; it changed {counts.accepted} of {counts.people} people"
 
 
 def visible_table(found: VisibleJoints, before: VisibleJoints | None) -> Table:

@@ -80,8 +80,8 @@ def fit_protocol(preset: str | None) -> str | None:
     if preset is None:
         return None
     return (
-        f"preset {preset}, each person from what the network answers, to the features of the same crop at the "
-        "extractor's resolution; who is not improved keeps the start"
+        f"preset {preset}, each person from the network's own output, to the features of the same crop at the "
+        "extractor's resolution; anyone not improved keeps that output"
     )
 
 

@@ -60,7 +60,7 @@ def _fitted(files: Sequence[tuple[int, FileUnderAttack]]) -> Table:
         ((file.name, str(size)), cells(file), cells(file.before_fit) if file.before_fit else None)
         for size, file in files
     ]
-    title = "Before the fit and after it, each at its own worst places, millimetres"
+    title = "Before and after the fit, each at its own worst places, millimetres"
     return side_by_side(title, ("file", "patch"), ("clean", "worst", "PA-MPJPE"), rows)
 
 

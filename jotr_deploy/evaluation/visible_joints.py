@@ -33,7 +33,7 @@ class TruePlaces:
 
     @classmethod
     def in_crops(cls, evaluated_px: Array | None, joints_px: Array, boxes_px: Array, truth: Truth) -> TruePlaces | None:
-        """Visible are the joints inside the crops that nothing in the picture hides.
+        """Places of joints, visible where they lie inside the crops and nothing in the picture hides them.
 
         Args:
             evaluated_px: (N, 14, 2); with None there are no places.
@@ -135,7 +135,7 @@ class VisibleJoints:
 
     @classmethod
     def of(cls, errors: JointErrors) -> VisibleJoints:
-        """Both figures of some people."""
+        """Figures over all joints and over the visible ones."""
         every = np.ones_like(errors.visible)
         return cls(
             JointSetFigures.of(errors.distance_mm, errors.aligned_mm, errors.in_heads, every),

@@ -16,7 +16,7 @@ from jotr_deploy.support.aliases import Array
 
 LEVEL_BITS = 10
 LEVELS = 1 << LEVEL_BITS
-"""How many levels of shade there are."""
+"""Number of levels of shade."""
 _SPARE = 4  # levels at either end, for what rounding adds over a large triangle
 SHADES = np.clip((np.arange(LEVELS) - _SPARE) / (LEVELS - 1 - 2 * _SPARE), 0, 1)
 """(LEVELS,) the shade of each level, in 0 .. 1."""

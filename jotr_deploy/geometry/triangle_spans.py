@@ -185,7 +185,7 @@ def _bounds(triangles: Triangles) -> tuple[Array, Array]:
 
 
 def _at_least(counts: Array) -> list[int]:
-    """How many counts are above 0, above 1, and so on, up to the largest."""
+    """Numbers of counts above 0, above 1, and so on, up to the largest."""
     above: list[int] = np.cumsum(np.bincount(counts)[:0:-1])[::-1].tolist()
     return above
 

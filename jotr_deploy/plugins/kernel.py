@@ -71,7 +71,7 @@ def cubin_for(arch: str) -> bytes:
 
 
 def nvrtc_version() -> tuple[int, int] | None:
-    """Version of the NVRTC library, as it says itself; None if the library or its bindings are not there."""
+    """Version that the NVRTC library reports; None if the library or its bindings are not there."""
     try:
         major, minor = _call("nvrtc", "nvrtcVersion")
     except (MissingDependency, SessionError):

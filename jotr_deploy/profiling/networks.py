@@ -102,7 +102,7 @@ class _Asked:
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """Of the process that measures a cold start."""
+        """Arguments of the process that measures a cold start."""
         threads = () if self.threads is None else ("--threads", str(self.threads))
         return ("--device", self.device, *threads, *(("--tf32",) if self.tf32 else ()))
 

@@ -45,7 +45,7 @@ class FittingStage:
     """Fits the people of one stream, or of one picture."""
 
     def __init__(self, fitter: Fitter, moving: bool = False, spans: Spans | None = None) -> None:
-        """`moving`: of a film, in which a descent may begin at the pose of the frame before."""
+        """`moving` is for a film, in which a descent may begin at the pose of the frame before."""
         self._fitter, self.moving, self._spans = fitter, moving, spans or Spans()
         self._before: People | None = None
 

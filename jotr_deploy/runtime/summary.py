@@ -33,7 +33,7 @@ class FitOutcome:
     warm: int = 0  # of those, from pose and place in the frame before
     no_better: int = 0  # returned unchanged, as nothing with a lower energy was found
     outside: int = 0  # unchanged, as no cell of the crop lies in the picture
-    not_before_camera: int = 0  # unchanged, as the body is not wholly before the camera
+    not_before_camera: int = 0  # unchanged, as the body is not wholly in front of the camera
     people: list[dict[str, Any]] = field(default_factory=list)  # in order: "frame", "track_id" and "fit"
 
     def see(self, frame: Frame, people: People) -> None:
@@ -54,7 +54,7 @@ class FitOutcome:
 
     @property
     def unchanged(self) -> int:
-        """Number of people who are as the mesh network gave them."""
+        """Number of people left as the mesh network gave them."""
         return self.no_better + self.outside + self.not_before_camera
 
 

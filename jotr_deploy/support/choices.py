@@ -18,7 +18,9 @@ NETWORKS: tuple[NetworkRole, ...] = get_args(NetworkRole)
 Device = Literal["auto", "cpu", "cuda"]
 DEVICES: tuple[Device, ...] = get_args(Device)
 
-TF32 = "Let CUDA round float32 products to TF32: faster, less exact. An engine does what it was built for."
+TF32 = (
+    "Let CUDA round float32 products to TF32: faster, less exact. A TensorRT engine keeps the types it was built with."
+)
 """Help of the option `--tf32`."""
 
 CalibrationMethod = Literal["minmax", "entropy", "percentile", "mse"]

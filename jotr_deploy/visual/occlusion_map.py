@@ -13,7 +13,7 @@ from jotr_deploy.visual.caption import draw_caption
 from jotr_deploy.visual.overlay import NEAR_M
 from jotr_deploy.visual.palette import person_colours
 
-CAPTION = "outlines: bodies after the fit; coloured: cells of a body that something hides, as the fit has it"
+CAPTION = "outlines: fitted bodies; coloured cells: parts of them that the fit takes to be hidden"
 OPACITY = 0.6
 
 

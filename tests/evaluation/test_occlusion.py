@@ -239,7 +239,7 @@ def test_the_start_of_a_fit_stands_beside_it_with_worst_places_of_its_own() -> N
         ("mesh.onnx", 0, 1, 60), ("mesh.onnx", 1, 0, 100), ("int8", 1, 1, 80), ("int8", 1, 0, 70),
     ]  # fmt: skip
     said = text(found)
-    assert "Before the fit and after it, each at its own worst places, millimetres" in said
+    assert "Before and after the fit, each at its own worst places, millimetres" in said
     assert "file patch clean fitted worst fitted PA-MPJPE fitted" in said
     assert "mesh.onnx 80 35.0 5.5 80.0 45.0 40.0 22.5" in said
 

@@ -130,10 +130,10 @@ def parse_batches(text: str) -> tuple[Batch, ...]:
         return (parse_batch(text),)
     sizes = text.split(",")
     if not all(size.isdecimal() for size in sizes):
-        raise BuildError(f"--batch {text}: not batch sizes", BATCHES)
+        raise BuildError(f"--batch {text}: not a list of batch sizes", BATCHES)
     numbers = [0, *map(int, sizes)]
     if any(size <= smaller for smaller, size in itertools.pairwise(numbers)):
-        raise BuildError(f"--batch {text}: the sizes do not grow", BATCHES)
+        raise BuildError(f"--batch {text}: the sizes do not increase", BATCHES)
     return tuple((smaller + 1, size, size) for smaller, size in itertools.pairwise(numbers))
 
 

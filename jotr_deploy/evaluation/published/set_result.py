@@ -57,7 +57,7 @@ class MotionFigures(Figures):
 
 @dataclass(frozen=True)
 class SetBeforeFit:
-    """The start of the fit: what the network itself answers for the same people."""
+    """The start of the fit: the network's own output for the same people."""
 
     everybody: MotionFigures
     sequences: Mapping[str, MotionFigures]

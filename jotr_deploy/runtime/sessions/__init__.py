@@ -39,7 +39,8 @@ def open_session(
             `bench --choose` found faster here, or ONNX Runtime without a measurement.
         device: "auto" (CUDA if the engine supports it), "cpu" or "cuda".
         threads: number of CPU threads of the session; by default all cores.
-        tf32: let ONNX Runtime round float32 products to TF32 on CUDA. An engine does what it was built for.
+        tf32: let ONNX Runtime round float32 products to TF32 on CUDA; a TensorRT engine keeps the types it was built
+            with.
         spinning: whether threads of ONNX Runtime wait busily for their part of a call, which is faster for one network
             at a time; networks that run at the same time take the processor from each other.
 

@@ -83,4 +83,4 @@ class Captures:
 
 
 CAPTURES = Captures()
-"""Of this process: a capture in global mode concerns all of its threads."""
+"""The lock of this process: a capture in global mode concerns all of its threads."""

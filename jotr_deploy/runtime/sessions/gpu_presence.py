@@ -16,7 +16,7 @@ def warn_of_unused_gpu(reason: str) -> None:
     driver = nvidia_driver()
     if driver is not None and driver.gpus:
         logging.getLogger("jotr_deploy").warning(
-            "networks run on the CPU although there is a GPU: %s; jotr-deploy doctor names the package", reason
+            "networks run on the CPU although there is a GPU: %s; jotr-deploy doctor names the package at fault", reason
         )
 
 
@@ -32,4 +32,4 @@ def why_not_cuda(has_provider: bool) -> str:
         count = cuda.check(cuda.runtime().cudaGetDeviceCount(), "count the GPUs")
     except JotrDeployError as error:
         return error.cause
-    return "" if count else "CUDA finds none that this process may use"
+    return "" if count else "CUDA finds no GPU that this process may use"

@@ -1,4 +1,4 @@
-"""CUDA's runtime library of the system, called like `cuda.bindings.runtime`: JetPack's own, where the bundled refuses.
+"""CUDA's runtime library of a Jetson, called like `cuda.bindings.runtime`, if the driver refuses the bundled one.
 
 The bindings carry a runtime of their own release. On a Jetson the driver belongs to JetPack and may be older than that,
 which the bundled runtime answers with "insufficient driver".

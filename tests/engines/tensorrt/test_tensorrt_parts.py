@@ -139,11 +139,11 @@ def test_one_range_or_several(text: str, batches: tuple[tuple[int, int, int], ..
 @pytest.mark.parametrize(
     ("text", "cause"),
     [
-        (",", "--batch ,: not batch sizes"),
-        ("1,x", "--batch 1,x: not batch sizes"),
-        ("4,4", "--batch 4,4: the sizes do not grow"),
-        ("0,4", "--batch 0,4: the sizes do not grow"),
-        ("4,1", "--batch 4,1: the sizes do not grow"),
+        (",", "--batch ,: not a list of batch sizes"),
+        ("1,x", "--batch 1,x: not a list of batch sizes"),
+        ("4,4", "--batch 4,4: the sizes do not increase"),
+        ("0,4", "--batch 0,4: the sizes do not increase"),
+        ("4,1", "--batch 4,1: the sizes do not increase"),
     ],
 )
 def test_no_several_sizes(text: str, cause: str) -> None:

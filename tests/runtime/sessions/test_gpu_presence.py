@@ -47,7 +47,7 @@ def test_a_gpu_that_is_not_used(
     for line in said:
         assert line == (
             "networks run on the CPU although there is a GPU: this ONNX Runtime has no CUDA; "
-            "jotr-deploy doctor names the package"
+            "jotr-deploy doctor names the package at fault"
         )
 
 
@@ -72,7 +72,7 @@ def bindings(status: int, count: int = 1) -> Any:
         (False, bindings(0), "this ONNX Runtime has no CUDA"),
         (True, None, "cuda-bindings is not installed"),
         (True, bindings(35), "CUDA cannot count the GPUs (cudaErrorInsufficientDriver)"),
-        (True, bindings(0, 0), "CUDA finds none that this process may use"),
+        (True, bindings(0, 0), "CUDA finds no GPU that this process may use"),
         (True, bindings(0), ""),
     ],
 )
