@@ -30,7 +30,7 @@ def bench(
         typer.Option(
             "--fit",
             metavar="PRESET",
-            help=f"Also time the stages of a fit: {listed(FITS)}. It takes at least five, whatever --seconds.",
+            help=f"Also time the stages of a fit: {listed(FITS)}. At least five fits are timed, whatever --seconds.",
         ),
     ] = None,
     choose: Annotated[
