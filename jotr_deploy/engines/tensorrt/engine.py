@@ -20,10 +20,10 @@ from jotr_deploy.engines.tensorrt.build import BATCH, BATCHES, BuildError, Recip
 from jotr_deploy.engines.tensorrt.inspector import Layers, inspect
 from jotr_deploy.engines.tensorrt.onnx_copy import sampling_nodes, tensorrt_copy
 from jotr_deploy.engines.tensorrt.plugin_form import default_plugin, register
-from jotr_deploy.engines.tensorrt.rules import Finding, check
+from jotr_deploy.engines.tensorrt.rules import CHANGED, Finding, check
 from jotr_deploy.engines.tensorrt.timing_cache import timing_cache_path
 from jotr_deploy.engines.tensorrt.trtexec import polygraphy_command, trtexec_command
-from jotr_deploy.engines.tensorrt.versions import Version, parse_version
+from jotr_deploy.engines.tensorrt.versions import Version, parse_version, text
 from jotr_deploy.engines.verify import Difference, vertices_error
 from jotr_deploy.errors import MissingDependency, choice, install
 from jotr_deploy.plugins import DOMAIN, NAME
@@ -54,6 +54,7 @@ __all__ = [
 
 Batch = tuple[int, int, int]
 USUAL_BATCH: Batch = (1, 4, 16)
+ATTENTION = "Attention"
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,8 @@ def check_network(
         bundle: as opened.
         precision: of the engine.
         plugin: form of the sampling operator; None assumes a plugin if the network has a node for it.
-        target: TensorRT version to check for; None checks every supported version.
+        target: TensorRT version to check for; None checks every supported version, or with `attention` the oldest that
+            has its operator.
         original: network of the bundle.
         attention: every attention as one node of ONNX.
 
@@ -160,6 +162,9 @@ def check_network(
     """
     precision = Precision.of(precision)
     original.refuse("tensorrt", precision, plugin)
+    if attention:
+        target = target or CHANGED[ATTENTION].since
+        _refuse_attention(original, target)
     network = _typed_network(bundle, precision, original, attention)
     copy = tensorrt_copy(network, plugin or ("aot" if sampling_nodes(network) else "none"))
     return check(copy, target, original.fixed_batch)
@@ -208,6 +213,9 @@ def build_engine(
     precision = Precision.of(precision)
     original.refuse("tensorrt", precision, plugin)
     source = original.entry(bundle, precision)
+    installed = parse_version(tensorrt().__version__)  # before the network is prepared, which takes a while
+    if attention:
+        _refuse_attention(original, installed)
     network = _typed_network(bundle, precision, original, attention)
     batches = _batches(network, batch, source.name)
     _require_reference()
@@ -280,11 +288,18 @@ def _typed_network(
     bundle: Bundle, precision: Precision, original: Original, attention: bool = False
 ) -> onnx.ModelProto:
     typed = _typed(bundle, precision, original)
-    if not attention:
-        return typed
+    return standard_attention(typed) if attention else typed
+
+
+def _refuse_attention(original: Original, version: Version | None) -> None:
+    """Refuse `--attention` for a network that has none, or for a TensorRT without its operator."""
     if original.role != "mesh":
         raise BuildError("--attention is a form of the mesh network", "leave it out")
-    return standard_attention(typed)
+    if version is not None and version not in CHANGED[ATTENTION]:
+        raise BuildError(
+            f"--attention: TensorRT {text(version)} does not have ONNX's operator {ATTENTION}",
+            f"leave --attention out; it is for {CHANGED[ATTENTION]}",
+        )
 
 
 def _typed(bundle: Bundle, precision: Precision, original: Original) -> onnx.ModelProto:

@@ -187,15 +187,24 @@ def test_attention_in_one_node_is_another_file(bundle: Bundle, machine: Any) -> 
     [
         ((10, 14), set()),
         ((11, 4), set()),
-        ((10, 13), {"operators"}),
-        ((10, 9), {"operators", "opset"}),
-        (None, {"operators", "opset"}),
+        (None, set()),  # for the versions that have it
     ],
 )
-def test_attention_in_one_node_needs_a_parser_that_knows_it(
-    bundle: Bundle, precision: str, target: Any, rules: set[str]
-) -> None:
+def test_attention_in_one_node_breaks_no_rule(bundle: Bundle, precision: str, target: Any, rules: set[str]) -> None:
     assert {found.rule for found in check_network(bundle, precision, "none", target, attention=True)} == rules
+
+
+@pytest.mark.parametrize("version", ["10.9", "10.13"])
+def test_attention_in_one_node_needs_a_parser_that_knows_it(bundle: Bundle, machine: Any, version: str) -> None:
+    major, minor = version.split(".")
+    with pytest.raises(BuildError) as checked:
+        check_network(bundle, "fp32", "none", (int(major), int(minor)), attention=True)
+    assert checked.value.cause == f"--attention: TensorRT {version} does not have ONNX's operator Attention"
+    assert checked.value.remedy == "leave --attention out; it is for TensorRT 10.14 and newer"
+    with machine(version) as m, pytest.raises(BuildError) as built:
+        build_engine(bundle, precision="fp32", attention=True)
+    assert (built.value.cause, built.value.remedy) == (checked.value.cause, checked.value.remedy)
+    assert m.trt.calls == []
 
 
 def test_progress_is_passed_on(bundle: Bundle, machine: Any) -> None:
