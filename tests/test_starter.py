@@ -10,8 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jotr_deploy.bundle import Bundle, open_bundle, starter_path
+from jotr_deploy.bundle import FIT_ROLES, Bundle, open_bundle, starter_path
+from jotr_deploy.evaluation.held_out_scenes import SEED, held_out
 from jotr_deploy.evaluation.protocols import SyntheticOptions, evaluate_synthetic
+from jotr_deploy.fitting.fitter import open_fitter
+from jotr_deploy.runtime.crops import make_crops
+from jotr_deploy.runtime.mesh import MeshNetwork
+from jotr_deploy.runtime.sessions import open_session
 
 CARD = (starter_path() / "CARD.md").read_text()
 
@@ -22,9 +27,9 @@ def starter() -> Bundle:
 
 
 def test_everything_is_there_and_small(starter: Bundle) -> None:
-    for role in ("mesh", "detector", "pose", "faces"):
+    for role in ("mesh", "detector", "pose", "faces", *FIT_ROLES):
         assert starter.file(role).is_file()
-    assert sum(path.stat().st_size for path in starter.path.iterdir()) <= 10e6
+    assert sum(path.stat().st_size for path in starter.path.iterdir()) <= 16e6
     listed = {entry.name for entry in starter.manifest.files}
     assert {path.name for path in starter.path.iterdir()} == listed | {"bundle.json", "CARD.md"}
 
@@ -32,6 +37,23 @@ def test_everything_is_there_and_small(starter: Bundle) -> None:
 def test_it_may_be_passed_on_and_says_that_it_is_trained(starter: Bundle) -> None:
     assert all(licence.redistributable for licence in starter.manifest.licences)
     assert not any("untrained" in label for label in starter.manifest.labels)
+
+
+def test_people_are_fitted_to_its_features(starter: Bundle) -> None:
+    """At least somebody of two scenes; the energy falls for exactly those, and the others stay as they are."""
+    changed = []
+    with open_session(starter.file("mesh"), device="cpu") as session, open_fitter(starter, device="cpu") as fitter:
+        mesh = MeshNetwork(session)
+        for index in range(2):
+            scene = held_out(SEED, index, starter.manifest.model.crop_factor)
+            given = scene.given[scene.counted]
+            people = mesh(make_crops(scene.image_bgr, given, mesh.crop_side), given)
+            fits = fitter(make_crops(scene.image_bgr, given, fitter.side), people)
+            same = (fits.people.pose_rad == people.pose_rad).all((1, 2))
+            np.testing.assert_array_equal(fits.accepted, fits.energy_after < fits.energy_before)
+            np.testing.assert_array_equal(fits.accepted, ~same)
+            changed += fits.accepted.tolist()
+    assert any(changed)
 
 
 @pytest.mark.slow

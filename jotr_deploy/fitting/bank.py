@@ -16,7 +16,7 @@ from jotr_deploy.fitting.rendering import unit
 from jotr_deploy.support.read_errors import read_errors
 from jotr_deploy.support.writing import written_aside
 
-_WAVE, _SHARE = 8.0, 0.7  # radians a metre; beside the wave, of a limb and of a bin
+_WAVE, _SHARE = 8.0, 0.3  # radians a metre; beside the wave, of a limb and of a bin
 VERSION = 1
 """Version of the file of a bank."""
 MOMENTUM = 0.9

@@ -68,7 +68,7 @@ class BundleFitter:
             torch.set_num_threads(threads)
         on_gpu = device != "cpu" and torch.cuda.is_available()
         self.device = torch.device("cuda" if on_gpu else "cpu")
-        self._volume = BodyVolume(body, kernels, precision).to(self.device)
+        self._volume = BodyVolume(body, kernels, options.precision or precision).to(self.device)
         self._features = Features(*(each.to(self.device) for each in (features.kernels, features.clutter)))
         self._body = SkinnedBody(body)
 

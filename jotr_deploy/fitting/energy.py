@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import NamedTuple
 
 import torch
@@ -68,6 +69,31 @@ class Scene:
         self.without = cell_loss(options.objective, nothing, self.clutter, nothing.bool())
         self.inside = torch.ones_like(nothing, dtype=torch.bool) if inside is None else inside.flatten(1)
         self.joints = None if joints is None else _trusted(joints)
+        self.likely = self._likely()
+
+    def of(self, people: Tensor) -> Scene:
+        """The same for some of the people, by their numbers."""
+        some = copy.copy(self)
+        for name in ("seen", "clutter", "without", "inside", "likely"):
+            setattr(some, name, getattr(self, name)[people])
+        some.joints = None if self.joints is None else self.joints[people]
+        return some
+
+    def _likely(self) -> Tensor:
+        """(B, P) bool, the cells in the picture that some kernel explains better than clutter, wherever it is."""
+        if self.options.least_agreement <= -1:
+            return self.inside
+        best = (self.seen @ self.features.kernels.flatten(0, 1).T).amax(-1)
+        return (best > self.clutter) & self.inside
+
+    def agreement(self, rendered: Rendered) -> Tensor:
+        """(B,) mean cosine of what is rendered and what is seen, over cells of the body that show one; else -1."""
+        selection = rendered.selection
+        counted = selection.mask & self.likely[selection.people, selection.cells]
+        people, cosine = selection.people[counted], rendered.body.detach()[counted]
+        count = torch.bincount(people, minlength=len(self.seen))
+        total = torch.bincount(people, cosine, len(self.seen))
+        return torch.where(count > 0, total / count.clamp(min=1), -torch.ones_like(total))
 
     def render(self, posed: Posed, translation_m: Tensor) -> Rendered:
         """Render the volume and compare it with the features seen."""

@@ -20,6 +20,7 @@ from jotr_deploy.fitting.hypotheses import mirrored_in_depth
 from jotr_deploy.fitting.latent import latent_of
 from jotr_deploy.fitting.options import FitOptions, Stage
 from jotr_deploy.fitting.rays import GridCamera
+from jotr_deploy.fitting.stiffness import DEPTH, scales
 from jotr_deploy.fitting.volume import BodyVolume
 from jotr_deploy.support.spans import Spans
 
@@ -186,7 +187,9 @@ def _fit_some(
     best = before = given.start()
     warm = torch.zeros_like(given.alive) if known is None else given.begin_at(known.to(DTYPE), before.energy)
     mirrored = torch.zeros(len(start), dtype=torch.bool, device=best.energy.device)
-    for is_mirror, candidate in _found(given, exact):
+    tried = (given.agreement() >= options.least_agreement).nonzero()[:, 0]
+    for is_mirror, some in _found(given if len(tried) == len(start) else given.of(tried)):
+        candidate = _spread(some, tried, before)
         better = candidate.energy < best.energy  # false for NaN
         best = _chosen(better, candidate, best)
         mirrored = torch.where(better, is_mirror, mirrored)
@@ -200,8 +203,9 @@ def _fit_some(
     return FitResult(Bodies(*bodies), accepted, mirrored, warm, *energies, before.terms, best.terms, best.occlusion)
 
 
-def _found(given: Descent, start: Bodies) -> Iterator[tuple[bool, Candidate]]:
+def _found(given: Descent) -> Iterator[tuple[bool, Candidate]]:
     """Candidate that may be better than the start, and a flag for those from the mirrored start."""
+    start = given.first
     yield False, given.result()
     if given.options.mirror == "none":
         return
@@ -227,14 +231,18 @@ class Descent:
         """`step` is called after every step of the descent."""
         self.scene, self.first, self.options, self.prior, self.step = scene, start, options, prior, step
         self.spans = spans
+        self.scales = scales(options.stiffness).to(start.pose_rad)
+        self.metres = torch.ones_like(start.translation_m)
+        if options.stiffness == "by_joint":
+            self.metres[:, 2] = DEPTH * start.translation_m[:, 2]
         self.state = self._at(start)
         self.alive = torch.ones(len(start), dtype=torch.bool, device=start.pose_rad.device)
 
     def _at(self, bodies: Bodies) -> dict[str, Tensor]:
         """Variables of the pose and place of people."""
-        pose = bodies.pose_rad
-        body = pose[:, 1:_KEPT] if self.prior is None else latent_of(self.prior, pose)
-        return {"root": pose[:, 0], "translation": bodies.translation_m, "body": body}
+        turned = bodies.pose_rad[:, :_KEPT] / self.scales
+        body = turned[:, 1:] if self.prior is None else latent_of(self.prior, bodies.pose_rad)
+        return {"root": turned[:, 0], "translation": bodies.translation_m / self.metres, "body": body}
 
     def begin_at(self, known: Bodies, energy: Tensor) -> Tensor:
         """Begin at these poses and places where the energy is below `energy` (B,); (B,) bool, true where it is.
@@ -252,6 +260,18 @@ class Descent:
     def start(self) -> Candidate:
         """Energy of the initial hypothesis, whose pose need not be one of the prior's."""
         return self._candidate(self.first.pose_rad, self.first.betas, self.state)
+
+    def of(self, people: Tensor) -> Descent:
+        """The same for some of the people, by their numbers."""
+        some = Descent(self.scene.of(people), self.first[people], self.options, self.prior, self.step, self.spans)
+        some.state = {name: value[people] for name, value in self.state.items()}
+        return some
+
+    @torch.no_grad()
+    def agreement(self) -> Tensor:
+        """(B,) see `Scene.agreement`, of the initial hypothesis."""
+        posed = self.scene.volume(self.first.pose_rad, self.first.betas)
+        return self.scene.agreement(self.scene.render(posed, self.first.translation_m))
 
     def result(self) -> Candidate:
         """Result of all stages; people with non-finite numbers have an infinite energy."""
@@ -279,7 +299,7 @@ class Descent:
                 energy.sum().backward()
             gradients = [variable.grad for variable in free if variable.grad is not None]
             usable = torch.stack([torch.isfinite(gradient).flatten(1).all(1) for gradient in gradients]).all(0)
-            self.alive &= usable & torch.isfinite(energy) & (moving["translation"][:, 2] > NEAREST_M)
+            self.alive &= usable & torch.isfinite(energy) & (self._translation(moving)[:, 2] > NEAREST_M)
             better = self.alive & (energy.detach() < lowest)
             lowest = torch.where(better, energy.detach(), lowest)
             self.state = {name: _where(better, moving[name].detach(), old) for name, old in self.state.items()}
@@ -301,23 +321,28 @@ class Descent:
 
     def _pose(self, state: Mapping[str, Tensor]) -> Tensor:
         """(B, 24, 3) pose from the variables, with wrists and hands at rest."""
-        body = state["body"] if self.prior is None else self.prior(state["body"])[:, : _KEPT - 1]
-        return torch.cat([state["root"][:, None], body, body.new_zeros(len(body), 24 - _KEPT, 3)], 1)
+        root = state["root"] * self.scales[0]
+        body = state["body"] * self.scales[1:] if self.prior is None else self.prior(state["body"])[:, : _KEPT - 1]
+        return torch.cat([root[:, None], body, body.new_zeros(len(body), 24 - _KEPT, 3)], 1)
+
+    def _translation(self, state: Mapping[str, Tensor]) -> Tensor:
+        return state["translation"] * self.metres
 
     def _terms(
         self, pose_rad: Tensor, betas: Tensor, state: Mapping[str, Tensor]
     ) -> tuple[dict[str, Tensor], Callable[[], Tensor]]:
         """Terms of the energy, (B,) each, and a function for the occlusion map."""
         posed = self.scene.volume(pose_rad, betas)
-        rendered = self.scene.render(posed, state["translation"])
+        translation = self._translation(state)
+        rendered = self.scene.render(posed, translation)
         terms = {
             "features": self.scene.explained(rendered),
-            "joints": self.scene.joint_error(pose_rad, betas, state["translation"]),
+            "joints": self.scene.joint_error(pose_rad, betas, translation),
             "hinge": hinges(pose_rad),
             "shape": (betas * betas).sum(1),
         }
         if self.prior is None:
-            moved = pose_rad[:, :_KEPT] - self.first.pose_rad[:, :_KEPT]
+            moved = (pose_rad[:, :_KEPT] - self.first.pose_rad[:, :_KEPT]) / self.scales
             terms["anchor"] = (moved * moved).sum((1, 2))
         else:
             terms["latent"] = (state["body"] * state["body"]).sum(1)
@@ -328,7 +353,7 @@ class Descent:
         at_rest = torch.cat([pose_rad[:, :_KEPT], torch.zeros_like(pose_rad[:, _KEPT:])], 1)
         terms, occlusion = self._terms(at_rest, betas, state)
         energy = total(terms, self.options.weights)
-        return Candidate(pose_rad, betas, state["translation"], energy, terms, occlusion())
+        return Candidate(pose_rad, betas, self._translation(state), energy, terms, occlusion())
 
 
 def _where(chosen: Tensor, new: Tensor, old: Tensor) -> Tensor:
@@ -339,6 +364,18 @@ def _chosen(better: Tensor, new: Candidate, old: Candidate) -> Candidate:
     terms = {name: torch.where(better, new.terms[name], value) for name, value in old.terms.items()}
     pose, betas, translation, energy = (_where(better, a, b) for a, b in zip(new[:4], old[:4], strict=True))
     return Candidate(pose, betas, translation, energy, terms, _where(better, new.occlusion, old.occlusion))
+
+
+def _spread(some: Candidate, people: Tensor, rest: Candidate) -> Candidate:
+    """Candidate of some people among those of the rest, who have an infinite energy."""
+
+    def put(new: Tensor, old: Tensor) -> Tensor:
+        return old.index_copy(0, people, new)
+
+    terms = {name: put(some.terms[name], old) for name, old in rest.terms.items()}
+    energy = put(some.energy, torch.full_like(rest.energy, torch.inf))
+    bodies = (put(new, old) for new, old in zip(some[:3], rest[:3], strict=True))
+    return Candidate(*bodies, energy, terms, put(some.occlusion, rest.occlusion))
 
 
 def _joined(parts: list[FitResult]) -> FitResult:

@@ -11,6 +11,7 @@ from jotr_deploy.fitting.objectives import Objective
 from jotr_deploy.fitting.rendering import SelfTerm
 
 Free = Literal["root", "translation", "body"]
+Stiffness = Literal["equal", "by_joint"]
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,14 @@ class FitOptions:
     q_max: float = 12.0
     q_mask: float = 4.6
     per_ray: int = 12
+    precision: float | None = None  # of a kernel, 1 / m^2; by default the one its features were trained with
     absorptivity: float = 1.0
     self_term: SelfTerm = "peak"
     stages: tuple[Stage, ...] = STAGES
     rate: float = 0.02
     mirror: Literal["fitted", "candidate", "none"] = "fitted"  # the start mirrored in depth: fitted too, looked at, no
+    stiffness: Stiffness = "equal"  # of the joints, in the anchor and in the steps of the descent
+    least_agreement: float = -1.0  # of start and features, a cosine; a person below it is left as they are
     largest_beta: float | None = None  # a shape that goes beyond is set to zero after the fit
     weights: Weights = field(default_factory=Weights)
 
@@ -70,7 +74,11 @@ PRESETS: dict[str, FitOptions] = {
         objective="softmax", rendering="release", q_max=_RELEASE_Q, q_mask=_RELEASE_Q, per_ray=10, rate=0.02,
         mirror="fitted", largest_beta=3.0,
     ),
-    "default": FitOptions(weights=Weights(joints=0.0)),  # joints with errors cost more than they bring
+    "default": FitOptions(
+        precision=400.0, q_mask=2.0, rate=0.08, mirror="none", stiffness="by_joint", least_agreement=0.65,
+        stages=(Stage(15, ("root", "translation")), Stage(35, ("root", "translation", "body"))),
+        weights=Weights(joints=0.0, hinge=0.0, anchor=2e-3),  # joints with errors cost more than they bring
+    ),
 }  # fmt: skip
 """Presets of the release, and this project's own."""
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from jotr_deploy.support.processor import multiplies_bfloat16
 from jotr_deploy.training.run_config import TrainConfig
 
 MATRIX = 64
@@ -55,8 +57,8 @@ def optimizers(model: nn.Module, config: TrainConfig) -> dict[str, torch.optim.O
 class Muon(torch.optim.Optimizer):
     """Muon (Jordan et al., 2024) for matrices, and for kernels as the matrix of their outputs by all that reaches them.
 
-    PyTorch's own takes only matrices and orthogonalises in bfloat16; on a CPU without such instructions that
-    took as long as the rest of a step of the small detector. Here it is float32 on a CPU.
+    PyTorch's own takes only matrices and always orthogonalises in bfloat16; on a CPU without such instructions that
+    took as long as the rest of a step of the small detector. Here it is float32 there.
     """
 
     def __init__(self, params: Iterable[nn.Parameter], lr: float, weight_decay: float) -> None:
@@ -87,12 +89,17 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     """Matrix with all singular values brought near 1, by the Newton-Schulz iteration with Muon's factors."""
     a, b, c = NEWTON_SCHULZ
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    wide = wide.bfloat16() if matrix.is_cuda else wide
+    wide = wide.bfloat16() if matrix.is_cuda or _bfloat16_is_fast() else wide
     wide = wide / wide.norm().clamp(min=_SMALL)
     for _ in range(_ITERATIONS):
         gram = wide @ wide.T
         wide = torch.addmm(wide, torch.addmm(gram, gram, gram, beta=b, alpha=c), wide, beta=a)
     return (wide if matrix.shape[0] <= matrix.shape[1] else wide.T).to(matrix.dtype)
+
+
+@cache
+def _bfloat16_is_fast() -> bool:
+    return multiplies_bfloat16()
 
 
 def schedule(config: TrainConfig, step: int) -> float:

@@ -15,15 +15,18 @@ from jotr_deploy.body.vposer import VPoserDecoder
 from jotr_deploy.errors import FitError, JotrDeployError
 from jotr_deploy.fitting import fit as fitting
 from jotr_deploy.fitting.bank import Features
+from jotr_deploy.fitting.energy import Scene
 from jotr_deploy.fitting.fit import Bodies, FitResult, fit, people_at_once
 from jotr_deploy.fitting.hypotheses import mirrored_in_depth
 from jotr_deploy.fitting.latent import latent_of
 from jotr_deploy.fitting.objectives import Objective
 from jotr_deploy.fitting.options import PRESETS, FitOptions, Stage, Weights, preset
 from jotr_deploy.fitting.rays import GridCamera
+from jotr_deploy.fitting.stiffness import scales
 
 SHORT = (Stage(10, ("root", "translation")), Stage(20, ("root", "body")))
 QUICK = FitOptions(stages=SHORT, mirror="none")
+DOUBTING = replace(QUICK, least_agreement=0.6)
 
 
 @cache
@@ -45,6 +48,14 @@ def same(one: FitResult, two: FitResult) -> bool:
     pairs = [(getattr(one.bodies, n), getattr(two.bodies, n)) for n in ("pose_rad", "betas", "translation_m")]
     pairs += [(getattr(one, n), getattr(two, n)) for n in ("energy_before", "energy_after", "accepted", "occlusion")]
     return all(torch.equal(a, b) for a, b in pairs)
+
+
+def exact(bodies: Bodies) -> Bodies:
+    return Bodies(bodies.pose_rad.double(), bodies.betas.double(), bodies.translation_m.double())
+
+
+def fitting_scene(shown: Tensor) -> Scene:
+    return Scene(shown, volume(), features(), GridCamera.of_crop(SIDE), DOUBTING)
 
 
 def vertices_mm(bodies: Bodies) -> Tensor:
@@ -99,13 +110,14 @@ def test_the_settings_of_the_presets() -> None:
     natural, attacked, default = (PRESETS[n] for n in ("release_natural", "release_advocc", "default"))
     assert (natural.objective, natural.rate, natural.mirror) == ("masked", 0.002, "candidate")
     assert (attacked.objective, attacked.rate, attacked.mirror) == ("softmax", 0.02, "fitted")
-    assert (default.objective, default.rate, default.mirror) == ("mixture", 0.02, "fitted")
+    assert (default.objective, default.stiffness, default.mirror) == ("mixture", "by_joint", "none")
     for options in (natural, attacked):
         assert (options.rendering, options.q_max, options.per_ray) == ("release", 23.03, 10)
-    assert [(s.iterations, s.free) for s in default.stages] == [
-        (40, ("root", "translation")),
-        (80, ("root", "body")),
-    ]
+        assert (options.stiffness, options.precision, options.least_agreement) == ("equal", None, -1.0)
+        assert [(s.iterations, s.free) for s in options.stages] == [
+            (40, ("root", "translation")),
+            (80, ("root", "body")),
+        ]
     with pytest.raises(JotrDeployError, match="--fit: 'best' is not known"):
         preset("best")
 
@@ -198,6 +210,47 @@ def test_what_cannot_be_improved_is_returned_to_the_bit() -> None:
     assert unchanged(found, start)
     assert torch.equal(found.energy_before, found.energy_after)
     assert torch.isfinite(found.energy_before).all()
+
+
+def test_a_start_that_features_contradict_is_left_alone_and_disturbs_nobody() -> None:
+    """Somebody before a picture that stands on its head agrees with it little; somebody who is hidden, not at all."""
+    _, start, picture = scene()
+    clutter = features().clutter[0][:, None, None].expand(-1, SIDE, SIDE)
+    shown = torch.stack([picture[0], picture[1].flip(-2), clutter])
+    agreement = fitting.Descent(fitting_scene(shown), exact(start), DOUBTING, None).agreement()
+    assert agreement[0] > 0.6 > agreement[1]
+    assert agreement[2] == -1
+    found = fit(shown, start, volume(), features(), DOUBTING)
+    assert found.accepted.tolist() == [True, False, False]
+    assert torch.equal(found.bodies.pose_rad[1:], start.pose_rad[1:])
+    alone = fit(shown[:1], start[:1], volume(), features(), DOUBTING)
+    torch.testing.assert_close(found.bodies.pose_rad[:1], alone.bodies.pose_rad, atol=1e-6, rtol=0)
+    assert torch.equal(found.energy_before[1:], found.energy_after[1:])
+
+
+def test_everybody_left_alone() -> None:
+    _, start, picture = scene()
+    found = fit(picture, start, volume(), features(), replace(DOUBTING, least_agreement=1.0))
+    assert unchanged(found, start)
+
+
+def test_stiff_joints_move_less() -> None:
+    """By the same force, the spine moves less than the shoulders; where all are equal, it does not."""
+    _, start, picture = scene()
+    ratio = []
+    for stiffness in ("equal", "by_joint"):
+        options = replace(QUICK, stiffness=stiffness, weights=Weights(hinge=0, anchor=0))
+        moved = (fit(picture, start, volume(), features(), options).bodies.pose_rad - start.pose_rad).abs()
+        ratio.append(float(moved[:, [3, 6, 9]].mean() / moved[:, [16, 17]].mean()))
+    assert ratio[1] < 0.3 < ratio[0]
+
+
+def test_scales_of_the_joints() -> None:
+    assert (scales("equal") == 1).all()
+    found = scales("by_joint")
+    assert found.shape == (20, 3)
+    assert (found[1:] < 1).all()
+    assert (found[1:] > 0).all()
 
 
 def test_steps_that_only_raise_the_energy_are_not_taken() -> None:
