@@ -9,7 +9,7 @@ from itertools import takewhile
 from statistics import median
 
 from rich import box
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 
@@ -51,9 +51,9 @@ def table(spans: Spans, done: int, total: int | None) -> RenderableType:
     ends_s = sorted(span.end_s for span in recent if span.stage == recent[0].stage)
     rate = (len(ends_s) - 1) / (ends_s[-1] - ends_s[0]) if len(ends_s) > 1 and ends_s[-1] > ends_s[0] else None
     title = f"frame {done}" + (f" of {total}" if total else "") + ("" if rate is None else f", {rate:.1f} frames/s")
-    found = Table(title=f"{title}; milliseconds per frame", title_justify="left", box=box.SIMPLE_HEAD)
+    found = Table(box=box.SIMPLE_HEAD)
     stages = [stage for stage in spans.stages if stage in seconds]
     for stage in stages:
         found.add_column(stage, justify="right", no_wrap=True)
     found.add_row(*(f"{1000 * median(seconds[stage]):.1f}" for stage in stages))
-    return found
+    return Group(f"{title}; milliseconds per frame", found)  # a title of the table would wrap at its width

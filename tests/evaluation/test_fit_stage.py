@@ -46,7 +46,9 @@ class FakeFitter:
         fitted = replace(people, joints_m=people.joints_m + moved_m, vertices_m=people.vertices_m + moved_m)
         nothing, everybody = np.zeros(len(people)), np.ones(len(people), bool)
         occlusion = np.zeros((len(people), self.cells, self.cells), bool)
-        return Fits(fitted, everybody, accepted, ~everybody, nothing, nothing, {}, {}, occlusion)
+        return Fits(
+            fitted, everybody, ~everybody, accepted, ~everybody, ~everybody, nothing, nothing, {}, {}, occlusion
+        )
 
 
 def stage(fitter: Any) -> FitStage:

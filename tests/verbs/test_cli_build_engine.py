@@ -50,7 +50,7 @@ OF_TENSORRT = (
 @pytest.mark.parametrize(
     ("options", "cause", "remedy"),
     [
-        (["--network", "face"], "--network: 'face' is not known", "give one of mesh, detector, pose"),
+        (["--network", "face"], "--network: 'face' is not known", "give one of mesh, detector, pose, features"),
         (["--try", "a.png"], "--try is for a detector or a pose network", "leave it out, or give --network"),
         (["--network", "pose", "--plugin", "library"],
          "--plugin library: a pose network has no sampling operator to replace", "leave --plugin out"),

@@ -64,7 +64,7 @@ def test_json_is_the_summary_that_is_written(cli: Cli, tmp_path: Path, tiny_bund
     assert summary == {
         "source": str(clip), "bundle": str(tiny_bundle), "labels": LABELS, "frames": 3, "people": 3,
         "people_per_frame": [1, 0, 2], "tracks": 2, "skeleton": None,
-        "camera": ["guessed: 60 degrees across the longer side"], "alignment": None, "networks": [],
+        "camera": ["guessed: 60 degrees across the longer side"], "alignment": None, "fit": None, "networks": [],
         "every": 1, "sizes_px": [[80, 60]], "frames_read": 3, "left_out": {}, "damage": None, "few_joints": 0,
         "joints": {"file": str(joints), "entries": 3, "entries_used": 3, "entries_unused": 0, "left_out": {},
                    "pictures_matched": 2, "pictures_unmatched": 1, "people_beyond": 0},

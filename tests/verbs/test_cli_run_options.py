@@ -104,8 +104,9 @@ def test_after_an_interrupt_the_files_are_whole_and_the_code_says_so(
     outcome = cli("run", place / "bundle", clip, "-o", out, "--people", "frame")
     assert outcome.code == 130
     assert "ended early interrupted" in outcome.out
-    assert "(1 person, 2 meshes in 2 frames, 3 files)" in outcome.out
-    assert read_people(out / "clip.npz").frames == 2
+    frames = read_people(out / "clip.npz").frames
+    assert 2 <= frames < 8  # pictures are written behind the networks, which may be some frames ahead
+    assert f"(1 person, {frames} meshes in {frames} frames, 3 files)" in outcome.out
     assert json.loads((out / "clip.json").read_text())["ended"] == "interrupted"
 
 

@@ -15,7 +15,6 @@ from jotr_deploy.bundle import Bundle, FileEntry, replace_file
 from jotr_deploy.engines.derived_files import MESH_NETWORK, Original
 from jotr_deploy.engines.fused_attention import standard_attention
 from jotr_deploy.engines.int8 import for_tensorrt
-from jotr_deploy.engines.low_precision import to_low_precision
 from jotr_deploy.engines.tensorrt.build import BATCH, BATCHES, BuildError, Recipe, Shapes, build_plan, refuse_portable
 from jotr_deploy.engines.tensorrt.inspector import Layers, inspect
 from jotr_deploy.engines.tensorrt.onnx_copy import sampling_nodes, tensorrt_copy
@@ -305,7 +304,7 @@ def _refuse_attention(original: Original, version: Version | None) -> None:
 def _typed(bundle: Bundle, precision: Precision, original: Original) -> onnx.ModelProto:
     model = original.load(bundle, precision)
     if precision.calibrated:  # between the 8-bit products fp16, or attention would stay in unfused fp32 kernels
-        return to_low_precision(for_tensorrt(model), Precision.FP16)
+        return original.typed(for_tensorrt(model), Precision.FP16)
     return model if precision is Precision.FP32 else original.typed(model, precision)
 
 
