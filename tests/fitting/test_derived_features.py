@@ -152,7 +152,7 @@ def test_what_a_backend_has_no_use_for_is_refused(backend: Any, precision: Preci
 
 def test_without_pytorch_nothing_is_made(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(derived_features.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingDependency, match="compared by a fit, which needs torch"):
+    with pytest.raises(MissingDependency, match="verified by a fit, which needs torch"):
         jd.build_engine(bundle.path, network="features", backend="onnxruntime")
 
 

@@ -194,7 +194,7 @@ def test_attention_in_one_node_breaks_no_rule(bundle: Bundle, precision: str, ta
     assert {found.rule for found in check_network(bundle, precision, "none", target, attention=True)} == rules
 
 
-@pytest.mark.parametrize("version", ["10.9", "10.13"])
+@pytest.mark.parametrize("version", ["10.3", "10.9"])
 def test_attention_in_one_node_needs_a_parser_that_knows_it(bundle: Bundle, machine: Any, version: str) -> None:
     major, minor = version.split(".")
     with pytest.raises(BuildError) as checked:
