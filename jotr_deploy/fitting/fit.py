@@ -372,8 +372,8 @@ def _spread(some: Candidate, people: Tensor, rest: Candidate) -> Candidate:
 
     terms = {name: put(some.terms[name], old) for name, old in rest.terms.items()}
     energy = put(some.energy, torch.full_like(rest.energy, torch.inf))
-    bodies = (put(new, old) for new, old in zip(some[:3], rest[:3], strict=True))
-    return Candidate(*bodies, energy, terms, put(some.occlusion, rest.occlusion))
+    pose, betas, translation = (put(new, old) for new, old in zip(some[:3], rest[:3], strict=True))
+    return Candidate(pose, betas, translation, energy, terms, put(some.occlusion, rest.occlusion))
 
 
 def _joined(parts: list[FitResult]) -> FitResult:
