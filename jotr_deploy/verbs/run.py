@@ -334,7 +334,7 @@ def _fit_note(fit: FitOutcome) -> str:
     why = [
         f"{number} {what}"
         for number, what in (
-            (fit.no_better, "as nothing better was found"),
+            (fit.no_better, "as nothing better was found or their features disagree"),
             (fit.outside, "outside the picture"),
             (fit.not_before_camera, "not in front of the camera"),
         )

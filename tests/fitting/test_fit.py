@@ -217,7 +217,7 @@ def test_a_start_that_features_contradict_is_left_alone_and_disturbs_nobody() ->
     _, start, picture = scene()
     clutter = features().clutter[0][:, None, None].expand(-1, SIDE, SIDE)
     shown = torch.stack([picture[0], picture[1].flip(-2), clutter])
-    agreement = fitting.Descent(fitting_scene(shown), exact(start), DOUBTING, None).agreement()
+    agreement = fitting.Descent(fitting_scene(shown), exact(start), DOUBTING, None, lambda: None).agreement()
     assert agreement[0] > 0.6 > agreement[1]
     assert agreement[2] == -1
     found = fit(shown, start, volume(), features(), DOUBTING)

@@ -88,8 +88,9 @@ def test_singular_values_come_near_one(shape: tuple[int, int]) -> None:
     matrix = torch.randn(shape)
     found = orthogonalised(matrix)
     assert ((torch.linalg.svdvals(found) > 0.6) & (torch.linalg.svdvals(found) < 1.3)).all()
-    torch.testing.assert_close(orthogonalised(1000 * matrix), found)
-    torch.testing.assert_close(orthogonalised(matrix.T), found.T)
+    rounding = {"atol": 0.05, "rtol": 0}  # some processors compute it in bfloat16
+    torch.testing.assert_close(orthogonalised(1000 * matrix), found, **rounding)
+    torch.testing.assert_close(orthogonalised(matrix.T), found.T, **rounding)
     assert (orthogonalised(torch.zeros(shape)) == 0).all()
 
 
