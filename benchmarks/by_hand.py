@@ -38,9 +38,14 @@ class ByHand:
 
 
 def every_way(
-    model: JOTR, folder: Path, calibration: Sequence[Feeds], batches: Sequence[int], threads: int | None
+    model: JOTR,
+    folder: Path,
+    calibration: Sequence[Feeds],
+    batches: Sequence[int],
+    threads: int | None,
+    left_out: Sequence[str] = (),
 ) -> Iterator[ByHand]:
-    """The network in every way that is possible here, the float32 ones first. `folder` receives the files."""
+    """The network in every way that is possible here, plain float32 first. `folder` receives the files."""
     import openvino
 
     plain, quantized = folder / "plain.onnx", folder / "quantized.onnx"
@@ -51,14 +56,17 @@ def every_way(
     ways: tuple[tuple[str, str, str, Callable[[], Any | None]], ...] = (
         ("OpenVINO", "fp32", "f32", lambda: read),
         ("OpenVINO, bf16", "bf16", "bf16", lambda: read),
-        ("NNCF, bf16", "int8", "bf16", lambda: by_nncf(plain, calibration)),
-        ("quantize_static, bf16", "int8", "bf16", lambda: by_quantize_static(plain, quantized, calibration)),
+        ("NNCF", "int8", "bf16", lambda: by_nncf(plain, calibration)),
+        ("quantize_static", "int8", "bf16", lambda: by_quantize_static(plain, quantized, calibration)),
     )
     for name, precision, rest, make in ways:
+        if name in left_out:
+            continue
         made = make()
         calls = {} if made is None else {batch: openvino_call(made, batch, rest, threads) for batch in batches}
         yield ByHand(f"by hand: {name}", precision, calls, "" if calls else "NNCF is not installed")
-    yield by_torch_compile(model, batches)
+    if "torch.compile" not in left_out:
+        yield by_torch_compile(model, batches)
 
 
 def onnxruntime_call(path: Path, threads: int | None) -> Call:
