@@ -1,4 +1,4 @@
-"""Baseline networks put together by hand: plain export, a library's quantiser, OpenVINO with static shapes.
+"""Baseline networks put together by hand: plain export, a library's quantiser, ONNX Runtime, OpenVINO, torch.compile.
 
 They use none of this package's export, calibration or sessions, except for the sampling operator written out in
 standard operators, which OpenVINO needs. Used by `cpu.py --by-hand`.
@@ -7,7 +7,10 @@ standard operators, which OpenVINO needs. Used by `cpu.py --by-hand`.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,78 @@ from jotr_deploy.plugins.onnx_function import attach, inline, translation
 Array = np.ndarray[Any, Any]
 Feeds = Mapping[str, Array]
 Call = Callable[[Feeds], dict[str, Array]]
+
+
+@dataclass(frozen=True)
+class ByHand:
+    """One way to run a network; `calls` are by batch size, and empty where `missing` gives the reason."""
+
+    name: str
+    precision: str
+    calls: Mapping[int, Call]
+    missing: str = ""
+
+
+def every_way(
+    model: JOTR,
+    folder: Path,
+    calibration: Sequence[Feeds],
+    batches: Sequence[int],
+    threads: int | None,
+    left_out: Sequence[str] = (),
+) -> Iterator[ByHand]:
+    """The network in every way that is possible here, plain float32 first. `folder` receives the files."""
+    import openvino
+
+    plain, quantized = folder / "plain.onnx", folder / "quantized.onnx"
+    plain_export(model, plain)
+    in_onnxruntime = onnxruntime_call(plain, threads)
+    yield ByHand("by hand: ONNX Runtime", "fp32", dict.fromkeys(batches, in_onnxruntime))
+    read = openvino.Core().read_model(plain)
+    ways: tuple[tuple[str, str, str, Callable[[], Any | None]], ...] = (
+        ("OpenVINO", "fp32", "f32", lambda: read),
+        ("OpenVINO, bf16", "bf16", "bf16", lambda: read),
+        ("NNCF", "int8", "bf16", lambda: by_nncf(plain, calibration)),
+        ("quantize_static", "int8", "bf16", lambda: by_quantize_static(plain, quantized, calibration)),
+    )
+    for name, precision, rest, make in ways:
+        if name in left_out:
+            continue
+        made = make()
+        calls = {} if made is None else {batch: openvino_call(made, batch, rest, threads) for batch in batches}
+        yield ByHand(f"by hand: {name}", precision, calls, "" if calls else "NNCF is not installed")
+    if "torch.compile" not in left_out:
+        yield by_torch_compile(model, batches)
+
+
+def onnxruntime_call(path: Path, threads: int | None) -> Call:
+    """ONNX file in ONNX Runtime with its default settings."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+
+    def call(feeds: Feeds) -> dict[str, Array]:
+        return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+
+    return call
+
+
+def by_torch_compile(model: JOTR, batches: Sequence[int]) -> ByHand:
+    """Network compiled by PyTorch for each batch size, weights frozen so that they are packed and norms folded."""
+    name, compiler = "by hand: torch.compile", os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        return ByHand(name, "fp32", {}, f"there is no C++ compiler ({compiler})")
+    compiled = torch.compile(model.eval(), dynamic=False, options={"freezing": True})
+
+    def call(feeds: Feeds) -> dict[str, Array]:
+        with torch.no_grad():
+            result = compiled(*(torch.from_numpy(feeds[each]) for each in INPUTS))
+        return {each: value.numpy() for each, value in result._asdict().items()}
+
+    return ByHand(name, "fp32", dict.fromkeys(batches, call))
 
 
 def plain_export(model: JOTR, path: Path) -> None:

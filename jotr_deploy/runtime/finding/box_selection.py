@@ -86,24 +86,32 @@ def distinct_poses(keypoints_px: Array, boxes_px: Array) -> Array:
     Returns:
         (K,) indices, in order.
     """
-    same = pose_similarity(keypoints_px, boxes_px) > SAME_POSE
+    same = pose_similarity(keypoints_px, boxes_px, keypoints_px, boxes_px) > SAME_POSE
     kept = np.zeros(len(same), np.bool_)
     for person in range(len(same)):
         kept[person] = not same[person, kept].any()
     return np.flatnonzero(kept)
 
 
-def pose_similarity(keypoints_px: Array, boxes_px: Array) -> Array:
+def pose_similarity(first_px: Array, first_boxes_px: Array, second_px: Array, second_boxes_px: Array) -> Array:
     """Similarity of every pair of poses: COCO's object keypoint similarity with one tolerance for all joints.
 
+    Args:
+        first_px: (M, J, 3) joints: x, y, confidence.
+        first_boxes_px: (M, 4) their boxes.
+        second_px: (N, J, 3) others.
+        second_boxes_px: (N, 4) their boxes.
+
     Returns:
-        (N, N) in 0..1; 0 where two people share fewer than `LEAST_SHARED_JOINTS` joints.
+        (M, N) in 0..1; 0 where two people share fewer than `LEAST_SHARED_JOINTS` joints.
     """
-    points, valid = keypoints_px[..., :2].astype(np.float64), keypoints_px[..., 2] > VALID_CONFIDENCE
-    sides = np.maximum(boxes_px[:, 2:] - boxes_px[:, :2], 1e-6).astype(np.float64)
-    area = np.minimum(*np.broadcast_arrays(sides.prod(-1)[:, None], sides.prod(-1)))
-    squared = np.square(points[:, None] - points).sum(-1) / (area[..., None] * POSE_TOLERANCE**2)
-    shared = valid[:, None] & valid
+    poses_px, boxes_px = (first_px, second_px), (first_boxes_px.astype(np.float64), second_boxes_px.astype(np.float64))
+    points, others = (pose_px[..., :2].astype(np.float64) for pose_px in poses_px)
+    valid, others_valid = (pose_px[..., 2] > VALID_CONFIDENCE for pose_px in poses_px)
+    sides = (np.maximum(box_px[:, 2:] - box_px[:, :2], 1e-6) for box_px in boxes_px)
+    area = np.minimum.outer(*(side.prod(-1) for side in sides))
+    squared = np.square(points[:, None] - others).sum(-1) / (area[..., None] * POSE_TOLERANCE**2)
+    shared = valid[:, None] & others_valid
     count = shared.sum(-1)
     alike = (np.exp(-squared / 2) * shared).sum(-1) / np.maximum(count, 1)
     return np.where(count >= LEAST_SHARED_JOINTS, alike, 0.0)

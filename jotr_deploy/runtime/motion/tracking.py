@@ -101,12 +101,12 @@ class Tracker:
             return np.zeros((len(self._tracks), len(people)))
         keypoints_px, boxes_px = self._expected(now_s)
         boxes = iou(boxes_px, people.boxes_px)
-        everyone = np.concatenate([keypoints_px, people.keypoints_px])
-        joints = pose_similarity(everyone, np.concatenate([boxes_px, people.boxes_px]))
-        valid = (everyone[..., 2] > VALID_CONFIDENCE).astype(np.int64)
-        count = len(self._tracks)
-        known = valid[:count] @ valid[count:].T >= LEAST_SHARED_JOINTS
-        return np.where(known, (joints[:count, count:] + boxes) / 2, boxes)
+        joints = pose_similarity(keypoints_px, boxes_px, people.keypoints_px, people.boxes_px)
+        valid, seen = (
+            (each[..., 2] > VALID_CONFIDENCE).astype(np.int64) for each in (keypoints_px, people.keypoints_px)
+        )
+        known = valid @ seen.T >= LEAST_SHARED_JOINTS
+        return np.where(known, (joints + boxes) / 2, boxes)
 
     def _expected(self, now_s: float) -> tuple[Array, Array]:
         """Predicted joints (T, 30, 3) and boxes (T, 4) of all tracks."""

@@ -26,6 +26,10 @@ def kept(*people: np.ndarray, boxes: np.ndarray | None = None) -> list[int]:
     return distinct_poses(stacked, np.tile(BOX, (len(people), 1)) if boxes is None else boxes).tolist()
 
 
+def among(keypoints: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    return pose_similarity(keypoints, boxes, keypoints, boxes)
+
+
 def test_who_stays(rng: np.random.Generator) -> None:
     one, other = person(rng), person(rng)
     assert kept() == []
@@ -55,14 +59,22 @@ def test_only_joints_of_both_count(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize(("share", "expected"), [(0.0, 1.0), (0.1, np.exp(-0.5)), (0.2, np.exp(-2.0))])
 def test_similarity(rng: np.random.Generator, share: float, expected: float) -> None:
     one = person(rng)
-    alike = pose_similarity(np.array([one, moved(one, share)]), np.array([BOX, BOX]))
+    alike = among(np.array([one, moved(one, share)]), np.array([BOX, BOX]))
     np.testing.assert_allclose(alike, [[1, expected], [expected, 1]], rtol=1e-9)
+
+
+def test_one_group_is_compared_with_another(rng: np.random.Generator) -> None:
+    people, boxes = np.array([person(rng) for _ in range(3)]), np.tile(BOX, (3, 1))
+    whole = among(people, boxes)
+    for count in range(4):
+        part = pose_similarity(people[:count], boxes[:count], people[count:], boxes[count:])
+        np.testing.assert_array_equal(part, whole[:count, count:])
 
 
 def test_the_smaller_box_is_the_measure(rng: np.random.Generator) -> None:
     one = person(rng)
     pair = np.array([one, moved(one, 0.1)])
     wide = np.array([BOX, [0, 0, 2000, 3000]])
-    np.testing.assert_allclose(pose_similarity(pair, wide), pose_similarity(pair, np.array([BOX, BOX])), rtol=1e-12)
+    np.testing.assert_allclose(among(pair, wide), among(pair, np.array([BOX, BOX])), rtol=1e-12)
     point = np.array([[5.0, 5, 5, 5]] * 2)
-    np.testing.assert_array_equal(pose_similarity(pair, point), np.eye(2))
+    np.testing.assert_array_equal(among(pair, point), np.eye(2))
