@@ -10,14 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from jotr_deploy.body.exported import body_graph
-from jotr_deploy.bundle import Bundle
+from jotr_deploy.body import exported
+from jotr_deploy.body.exported import NETWORK, body_graph
+from jotr_deploy.bundle import Bundle, sha256_of
 from jotr_deploy.people import LAYOUT
 from jotr_deploy.runtime.sessions import Opener, Session, open_for
 from jotr_deploy.support.aliases import Array
+from jotr_deploy.support.cache import kept_arrays
 
 STORED_HALVED = ".float16"
 """Suffix of the name of a weight that is stored as float16 and computed with as float32."""
+_GRAPH = "graph"
 
 
 class Body:
@@ -55,17 +58,27 @@ class Body:
 def open_body(bundle: Bundle, threads: int | None = None, opener: Opener = open_for) -> Body:
     """Open the body inside a bundle's `mesh.onnx` on the CPU, whichever file of the bundle recovers the people.
 
+    Cut out once, it is kept in the user's cache: the package `onnx`, which cuts, takes longer to import than the rest.
+
     Raises:
         BundleError: the file is missing, has changed, or was exported without a body.
         MissingDependency: no engine for ONNX files is installed.
     """
-    import onnx
-
-    graph = body_graph(bundle)
+    bundle.file("mesh", NETWORK)  # from here on its hash stands for its content
+    code = [sha256_of(Path(module)) for module in (__file__, exported.__file__)]
+    source = " ".join([bundle.entry("mesh", NETWORK).sha256, *code])
+    kept = kept_arrays("bodies", source, lambda: _cut_out(bundle))
+    graph = kept.pop(_GRAPH)
     with tempfile.TemporaryDirectory(prefix="jotr-deploy-body-") as folder:  # engines read the file when they open it
         alone = Path(folder) / "body.onnx"
-        onnx.save(graph, alone)
-        return Body(opener("body", alone, "cpu", threads), weights_of(graph))
+        alone.write_bytes(graph.tobytes())
+        return Body(opener("body", alone, "cpu", threads), kept)
+
+
+def _cut_out(bundle: Bundle) -> dict[str, Array]:
+    """The graph of the body, its bytes under `_GRAPH`, and its weights."""
+    graph = body_graph(bundle)
+    return {_GRAPH: np.frombuffer(graph.SerializeToString(), np.uint8), **weights_of(graph)}
 
 
 def weights_of(model: Any) -> dict[str, Array]:

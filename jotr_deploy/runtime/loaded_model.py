@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
@@ -19,7 +19,6 @@ from jotr_deploy.people import People
 from jotr_deploy.runtime.body_session import Body, open_body
 from jotr_deploy.runtime.crop_graph import open_cropper
 from jotr_deploy.runtime.detections import Detections
-from jotr_deploy.runtime.finding.detection import Detector
 from jotr_deploy.runtime.finding.given_people import checked_image, given_people, known_people
 from jotr_deploy.runtime.finding.people_networks import (
     NetworkFile,
@@ -34,10 +33,8 @@ from jotr_deploy.runtime.finding.people_source import (
     PeopleSource,
     open_people_source,
 )
-from jotr_deploy.runtime.finding.pose import PoseNetwork
 from jotr_deploy.runtime.finding.region import MostPeople, WithinRegion
 from jotr_deploy.runtime.fitting_stage import Fitter, FittingStage
-from jotr_deploy.runtime.joint_files.coordinates import JOINTS_IN, JointsIn
 from jotr_deploy.runtime.mesh import MeshNetwork
 from jotr_deploy.runtime.motion.alignment.aligner import Aligner
 from jotr_deploy.runtime.motion.scene_placement import Standing
@@ -46,14 +43,18 @@ from jotr_deploy.runtime.motion.tracking import Tracker
 from jotr_deploy.runtime.pipeline import Pipeline
 from jotr_deploy.runtime.sessions import Opener, open_for
 from jotr_deploy.runtime.sessions.cuda_session import CudaSession
-from jotr_deploy.runtime.sources.frame_source import Failed, size_of
+from jotr_deploy.runtime.sources.frame_source import Failed, Frame, FrameSource, size_of
 from jotr_deploy.runtime.sources.images import read_image
-from jotr_deploy.runtime.sources.opening import Frame, FrameSource, open_source
 from jotr_deploy.runtime.sources.scene_camera import CameraChoice
 from jotr_deploy.runtime.undistorted import Undistorted, follow_lens, undistorted_arrays
 from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.choices import DEVICES
 from jotr_deploy.support.spans import Spans
+
+if TYPE_CHECKING:
+    from jotr_deploy.runtime.finding.detection import Detector
+    from jotr_deploy.runtime.finding.pose import PoseNetwork
+    from jotr_deploy.runtime.joint_files.coordinates import JointsIn
 
 USUAL_FPS = 25.0
 """Assumed for a film that does not state its frame rate."""
@@ -192,6 +193,9 @@ class Model:
             SourceError, KeypointFileError: a source or file that cannot be used.
             JotrDeployError: an invalid argument.
         """
+        from jotr_deploy.runtime.joint_files.coordinates import JOINTS_IN
+        from jotr_deploy.runtime.sources.opening import open_source
+
         self._require_open()
         if not isinstance(source, (str, Path, int, FrameSource)):
             raise SourceError(

@@ -17,8 +17,7 @@ from jotr_deploy.runtime.mesh import MeshNetwork
 from jotr_deploy.runtime.motion.smoothing import Smoother
 from jotr_deploy.runtime.motion.tracking import Tracker
 from jotr_deploy.runtime.prefetch import ahead
-from jotr_deploy.runtime.sources.frame_source import Failed
-from jotr_deploy.runtime.sources.opening import Frame, FrameSource
+from jotr_deploy.runtime.sources.frame_source import Failed, Frame, FrameSource
 from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.spans import Spans
 

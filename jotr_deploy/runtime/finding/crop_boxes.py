@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jotr_deploy.geometry.crop import VALID_CONFIDENCE, box_from_joints, clip_box, square_box
 from jotr_deploy.runtime.detections import Detections
-from jotr_deploy.runtime.finding.pose.base import PoseNetwork
 from jotr_deploy.skeletons import to_smpl30
 from jotr_deploy.support.aliases import Array
+
+if TYPE_CHECKING:
+    from jotr_deploy.runtime.finding.pose.base import PoseNetwork
 
 LEAST_JOINTS = 16
 """Joints of the 30-joint set needed to derive the crop box from joints; with fewer, the person's box is used."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,9 +13,11 @@ from jotr_deploy.geometry.crop import square_box
 from jotr_deploy.people import People
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.finding.crop_boxes import with_crop_boxes, with_joint_boxes
-from jotr_deploy.runtime.finding.pose import PoseNetwork
 from jotr_deploy.skeletons import SKELETONS, to_smpl30
 from jotr_deploy.support.aliases import Array
+
+if TYPE_CHECKING:
+    from jotr_deploy.runtime.finding.pose import PoseNetwork
 
 
 def given_people(

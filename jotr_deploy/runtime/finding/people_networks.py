@@ -6,17 +6,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from jotr_deploy.bundle import Bundle, FileEntry, starter_path
 from jotr_deploy.errors import JotrDeployError
-from jotr_deploy.runtime.finding.detection import Detector, open_detector
-from jotr_deploy.runtime.finding.detection.blazepose import BlazePoseDetector
-from jotr_deploy.runtime.finding.detection.one_stage import OneStage
 from jotr_deploy.runtime.finding.fetched_networks import FetchedPeople, fetched_people, require_fetched
-from jotr_deploy.runtime.finding.pose import PoseNetwork, open_pose_network
 from jotr_deploy.runtime.sessions import Opener, open_session
 from jotr_deploy.support.precisions import Precision
+
+if TYPE_CHECKING:  # the formats are imported once a network is opened
+    from jotr_deploy.runtime.finding.detection import Detector
+    from jotr_deploy.runtime.finding.pose import PoseNetwork
 
 Role = Literal["detector", "pose"]
 ROLES: tuple[Role, ...] = ("detector", "pose")
@@ -49,6 +49,9 @@ class PeopleNetworks:
     @classmethod
     def of(cls, opened: Iterable[Detector | PoseNetwork]) -> PeopleNetworks:
         """Networks by kind, from at most one of each."""
+        from jotr_deploy.runtime.finding.detection import Detector
+        from jotr_deploy.runtime.finding.pose import PoseNetwork
+
         networks = list(opened)
         return cls(
             next((each for each in networks if isinstance(each, Detector)), None),
@@ -58,6 +61,8 @@ class PeopleNetworks:
     @property
     def skeleton(self) -> str | None:
         """Order of the joints that they find, a key of `SKELETONS`; None if neither finds joints."""
+        from jotr_deploy.runtime.finding.detection.one_stage import OneStage
+
         if self.pose is not None:
             return self.pose.skeleton
         return self.detector.skeleton if isinstance(self.detector, OneStage) else None
@@ -131,6 +136,8 @@ def networks_by(people: str, bundle: Bundle, device: str = "auto") -> list[Netwo
 
 def has_blazepose(bundle: Bundle) -> bool:
     """True if both networks of the bundle are BlazePose's, as `add` records them."""
+    from jotr_deploy.runtime.finding.detection.blazepose import BlazePoseDetector
+
     return all(bundle.has(role) and bundle.entry(role).recipe.get("format") == BlazePoseDetector.name for role in ROLES)
 
 
@@ -157,6 +164,9 @@ def open_network(
     Raises:
         BundleError, SessionError: the file or the recipe cannot be used.
     """
+    from jotr_deploy.runtime.finding.detection import open_detector
+    from jotr_deploy.runtime.finding.pose import open_pose_network
+
     opened = (
         open_session(path, device=device, threads=threads, tf32=tf32)
         if opener is None

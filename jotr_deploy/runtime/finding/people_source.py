@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 import numpy as np
 
@@ -15,24 +15,22 @@ from jotr_deploy.errors import BundleError, KeypointFileError, MissingDependency
 from jotr_deploy.geometry.crop import VALID_CONFIDENCE
 from jotr_deploy.geometry.orientation import TURNED
 from jotr_deploy.runtime.detections import Detections
-from jotr_deploy.runtime.finding.blazepose.source import BlazePose, BlazePosePeople
 from jotr_deploy.runtime.finding.box_selection import distinct_poses
 from jotr_deploy.runtime.finding.crop_boxes import with_crop_boxes, with_joint_boxes, with_joints
-from jotr_deploy.runtime.finding.detection.base import FindsPeople
-from jotr_deploy.runtime.finding.detection.blazepose import BlazePoseDetector
-from jotr_deploy.runtime.finding.detection.hog import HogDetector
-from jotr_deploy.runtime.finding.detection.one_stage import OneStage
 from jotr_deploy.runtime.finding.people_networks import PeopleNetworks
-from jotr_deploy.runtime.finding.pose import PoseNetwork
-from jotr_deploy.runtime.finding.pose.blazepose import BlazePoseLandmarks
-from jotr_deploy.runtime.joint_files.box_file import BoxFile, read_boxes
-from jotr_deploy.runtime.joint_files.coordinates import JointsIn
-from jotr_deploy.runtime.joint_files.image_index import Belonging
-from jotr_deploy.runtime.joint_files.keypoint_file import KeypointFile, lie_down, read_keypoints
-from jotr_deploy.runtime.joint_files.usage import FileUse
-from jotr_deploy.runtime.sources.opening import FrameSource
+from jotr_deploy.runtime.sources.frame_source import FrameSource
 from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.spans import NO_FRAME, Spans
+
+if TYPE_CHECKING:  # each is imported where people are found that way, as together they take long
+    from jotr_deploy.runtime.finding.blazepose.source import BlazePosePeople
+    from jotr_deploy.runtime.finding.detection.base import FindsPeople
+    from jotr_deploy.runtime.finding.pose import PoseNetwork
+    from jotr_deploy.runtime.joint_files.box_file import BoxFile
+    from jotr_deploy.runtime.joint_files.coordinates import JointsIn
+    from jotr_deploy.runtime.joint_files.image_index import Belonging
+    from jotr_deploy.runtime.joint_files.keypoint_file import KeypointFile
+    from jotr_deploy.runtime.joint_files.usage import FileUse
 
 PeopleBy = Literal["auto", "blazepose", "detector", "hog", "frame"]
 """Method of finding people when neither joints nor boxes are given; "auto" is the first of the others available.
@@ -85,6 +83,8 @@ class KeypointPeople:
     use: FileUse = field(init=False)
 
     def __post_init__(self) -> None:
+        from jotr_deploy.runtime.joint_files.keypoint_file import lie_down
+
         self.belonging, self.use = _opened(self.file, self.source)
         turned: dict[int, float] = {}
         for frame, rows in (self.belonging.known or {}).items():
@@ -170,6 +170,9 @@ def _orientation(source: FrameSource | None, frame: int) -> int:
 
 
 def _opened(file: KeypointFile | BoxFile, source: FrameSource | None) -> tuple[Belonging, FileUse]:
+    from jotr_deploy.runtime.joint_files.image_index import Belonging
+    from jotr_deploy.runtime.joint_files.usage import FileUse
+
     count = len(file.people) + sum(file.left_out.values())
     use = FileUse(file.index.path, count, dict(file.left_out))
     if source is None:
@@ -229,6 +232,8 @@ class DetectedPeople:
 
     def find(self, image_bgr: Array, frame: int = NO_FRAME) -> tuple[Detections, Array]:
         """People in an image (H, W, 3) uint8, and the box (N, 4) of each as the detector returned it."""
+        from jotr_deploy.runtime.finding.detection.one_stage import OneStage
+
         span = self.spans or Spans()
         if self.pose is None and isinstance(self.detector, OneStage):
             with span("detect", frame):
@@ -251,7 +256,7 @@ class DetectedPeople:
         return people[kept], boxes_px[kept]
 
 
-Finder = DetectedPeople | BlazePosePeople
+Finder: TypeAlias = "DetectedPeople | BlazePosePeople"
 """People sources that use a detector; both have `find` and `stages`."""
 
 
@@ -267,6 +272,10 @@ def found_by(networks: PeopleNetworks, film: bool = False, spans: Spans | None =
     Raises:
         BundleError: BlazePose's detector without its landmark network.
     """
+    from jotr_deploy.runtime.finding.blazepose.source import BlazePose, BlazePosePeople
+    from jotr_deploy.runtime.finding.detection.blazepose import BlazePoseDetector
+    from jotr_deploy.runtime.finding.pose.blazepose import BlazePoseLandmarks
+
     detector, pose = networks.detector, networks.pose
     assert detector is not None, "a detector"
     if not isinstance(detector, BlazePoseDetector):
@@ -343,8 +352,12 @@ def open_people_source(
     """
     require_one_way(people, keypoints, boxes)
     if keypoints is not None:
+        from jotr_deploy.runtime.joint_files.keypoint_file import read_keypoints
+
         return KeypointPeople(read_keypoints(keypoints, skeleton, joints_in), source, crop_factor=crop_factor)
     if boxes is not None:
+        from jotr_deploy.runtime.joint_files.box_file import read_boxes
+
         return BoxPeople(read_boxes(boxes, joints_in), source, networks.pose, spans, crop_factor=crop_factor)
     return _found_in(source, networks, people, spans, crop_factor)
 
@@ -375,6 +388,8 @@ def _found_in(
     whole = WholeFrame(networks.pose, spans, crop_factor=crop_factor)
     if people == "frame":
         return whole
+    from jotr_deploy.runtime.finding.detection.hog import HogDetector
+
     try:
         found = DetectedPeople(HogDetector(), networks.pose, spans, crop_factor=crop_factor)
     except MissingDependency as error:

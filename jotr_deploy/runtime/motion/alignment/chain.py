@@ -64,6 +64,17 @@ class BodyArrays(NamedTuple):
             ) from None
         return cls(*(np.asarray(array, np.float64) for array in arrays))
 
+    def behind_joints(self) -> BodyArrays:
+        """The body reduced to the vertices that its joints are sums of."""
+        used = self.regressor.any(0)
+        return self._replace(
+            template_m=self.template_m[used],
+            shape_directions_m=self.shape_directions_m[used],
+            pose_directions_m=self.pose_directions_m[used],
+            weights=self.weights[used],
+            regressor=self.regressor[:, used],
+        )
+
 
 class Pairs(NamedTuple):
     """The P pairs of a joint k and a skinning joint j with a share in it, for K joints."""
@@ -91,6 +102,7 @@ class Chain:
     """
 
     def __init__(self, body: BodyArrays, observed: tuple[int, ...], active: tuple[int, ...]) -> None:
+        body = body.behind_joints()  # a fifth of the vertices, in the bodies known so far
         self.observed, self.active = np.array(observed), np.array(active)
         self.parent = _PARENT
         self._rest_m = body.rest_m
