@@ -46,7 +46,7 @@ def kept_arrays(kind: str, source: str, make: Callable[[], Mapping[str, Array]])
                 return {name: stored[name] for name in stored.files}
     made = dict(make())
     with suppress(OutputError), output_errors(path), folder_made(path.parent):
-        np.savez(packed := io.BytesIO(), **made)
+        np.savez(packed := io.BytesIO(), allow_pickle=False, **made)
         with written_aside(path) as aside:
             aside.write_bytes(hashlib.sha256(packed.getvalue()).digest() + packed.getvalue())
         newest = sorted(path.parent.glob("*.arrays"), key=lambda file: file.stat().st_mtime, reverse=True)
