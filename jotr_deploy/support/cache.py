@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from jotr_deploy.errors import OutputError
 from jotr_deploy.support.aliases import Array
@@ -44,7 +45,7 @@ def kept_arrays(kind: str, source: str, make: Callable[[], Mapping[str, Array]])
         if hashlib.sha256(archive).digest() == digest:  # a damaged archive can raise anything, or lack an array
             with np.load(io.BytesIO(archive), allow_pickle=False) as stored:
                 return {name: stored[name] for name in stored.files}
-    made = dict(make())
+    made: dict[str, Any] = dict(make())
     with suppress(OutputError), output_errors(path), folder_made(path.parent):
         np.savez(packed := io.BytesIO(), allow_pickle=False, **made)
         with written_aside(path) as aside:
