@@ -231,7 +231,7 @@ def test_somebody_behind_the_camera_stays_and_disturbs_nobody(model: jd.Model) -
 
 
 def test_what_the_library_refuses(bundle: Bundle) -> None:
-    with pytest.raises(JotrDeployError, match="fit and align are both given"):
+    with pytest.raises(JotrDeployError, match="fit and align contradict each other"):
         jd.load(bundle, fit="default", align=True, device="cpu")
     with pytest.raises(JotrDeployError, match="fit: 'best' is not known"):
         jd.load(bundle, fit="best")
@@ -405,7 +405,7 @@ def test_without_pytorch(cli: Cli, bundle: Bundle, place: Path, monkeypatch: pyt
         (["--save-fit"], "--save-fit needs --fit", "add --fit default, or leave --save-fit out"),
         (
             ["--fit", "default", "--align"],
-            "fit and align contradict each other: a fit starts from the unaligned pose",
+            "--fit and --align contradict each other: a fit starts from the unaligned pose",
             "leave one of them out",
         ),
     ],

@@ -211,7 +211,7 @@ def test_the_mean_directions_of_the_clutter() -> None:
 def test_the_configuration_of_the_starter_makes_the_task() -> None:
     task, resolved = make_task(read_config(CONFIGS / "starter" / "features.toml"))
     assert isinstance(task, FeaturesTask)
-    assert task.options.network.cells == 48
+    assert task.options.network.cells == 40
     assert resolved.options["patches"] == 0.5
     without, _ = make_task(read_config(CONFIGS / "starter" / "features.toml", ["features.patches=0"]))
     assert without.options.patches == 0  # type: ignore[attr-defined]

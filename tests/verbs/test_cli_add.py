@@ -25,7 +25,7 @@ from engines.tensorrt.fake_machine import fake_machine
 from outcome import Outcome, full_disk, tree
 from pictures import picture
 
-from jotr_deploy.bundle import Bundle, open_bundle
+from jotr_deploy.bundle import FIT_ROLES, Bundle, open_bundle
 from jotr_deploy.doctor.installation import examine
 from jotr_deploy.doctor.installation import healthy as sound
 from jotr_deploy.runtime.finding.detection import FORMATS
@@ -145,7 +145,7 @@ def test_a_copy_of_the_bundle_inside_the_package(cli: Cli, files: Path) -> None:
     outcome = cli("add", "starter", "--pose", files / "p.onnx", "-o", files / "copy")
     assert outcome.code == 0, outcome.err
     copy = open_bundle(files / "copy")
-    assert {entry.role for entry in copy.manifest.files} == {"mesh", "faces", "detector", "pose"}
+    assert {entry.role for entry in copy.manifest.files} == {"mesh", "faces", "detector", "pose", *FIT_ROLES}
     assert copy.file("pose").read_bytes() == (files / "p.onnx").read_bytes()
     assert "starter networks" in [licence.asset for licence in copy.manifest.licences]
 
