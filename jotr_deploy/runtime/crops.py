@@ -112,38 +112,21 @@ def _fill_crop(out: Array, image_bgr: Array, box_px: Array) -> None:
     x_px, y_px = region.x_px, region.y_px
     # Only the part covered is converted to float: exact rounding needs a float source, but a whole photo would be slow.
     source = image_bgr[y_px.start : y_px.stop : y_px.step, x_px.start : x_px.stop : x_px.step]
-    source = _as_float(source, _rows_read(region, crop_side))
+    source = _as_float(source)
     crop_bgr = cv2.warpAffine(source, region.crop_from_region, (crop_side, crop_side), flags=cv2.INTER_LINEAR)
     np.divide(crop_bgr[..., ::-1].transpose(2, 0, 1), 255, out=out)
 
 
-def _rows_read(region: Region, crop_side: int) -> Array:
-    """Rows of a region that bilinear sampling reads: two for each row of the crop, whose position OpenCV rounds."""
-    _, scale, shift = region.crop_from_region[1]
-    rows = (np.arange(crop_side) - shift) / scale
-    above = np.floor([rows - _ROUNDING_PX, rows + _ROUNDING_PX]).astype(np.int64)
-    found = np.unique([above, above + 1])
-    return found[(found >= 0) & (found < len(region.y_px))]
-
-
-def _as_float(pixels: Array, rows: Array) -> Array:
-    """These rows of the pixels as float32, valid until the next call in this thread; the other rows hold anything.
-
-    New memory each time costs ten times as much.
-    """
+def _as_float(pixels: Array) -> Array:
+    """Pixels as float32, valid until the next call in this thread: new memory each time costs ten times as much."""
     if pixels.size > _KEPT_VALUES:
-        values: Array = np.empty(pixels.shape, np.float32)
-    else:
-        if not hasattr(_scratch, "values"):
-            _scratch.values = np.empty(_KEPT_VALUES, np.float32)
-        values = _scratch.values[: pixels.size].reshape(pixels.shape)
-    if 2 * len(rows) < len(pixels):
-        values[rows] = pixels[rows]
-    else:
-        values[:] = pixels
+        return pixels.astype(np.float32)
+    if not hasattr(_scratch, "values"):
+        _scratch.values = np.empty(_KEPT_VALUES, np.float32)
+    values: Array = _scratch.values[: pixels.size].reshape(pixels.shape)
+    values[:] = pixels
     return values
 
 
-_ROUNDING_PX = 0.1  # OpenCV samples at multiples of 1/32
 _KEPT_VALUES = 3 << 21  # 25 MB: people of 1400 px; only the pages in use take memory
 _scratch = threading.local()

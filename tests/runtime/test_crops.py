@@ -50,19 +50,6 @@ def test_only_what_the_box_covers_is_warped_and_that_changes_nothing(photo_bgr):
         np.testing.assert_allclose(crop, whole[..., ::-1].transpose(2, 0, 1), atol=1e-6)
 
 
-@pytest.mark.parametrize("side", [4, 32, 64])
-def test_rows_that_a_small_crop_does_not_read_change_nothing(rng, side):
-    image = rng.integers(0, 256, (700, 600, 3), np.uint8)
-    starts_px, sides_px = rng.uniform(-200, 300, (20, 2)), rng.uniform(200, 1500, (20, 1))
-    people = Detections.from_boxes(np.concatenate([starts_px, starts_px + sides_px], 1).astype(np.float32))
-    crops = []
-    for left_in_memory in (0, 255):
-        make_crops(np.full_like(image, left_in_memory), Detections.from_boxes(np.array([[0, 0, 700, 700]])), 700)
-        crops.append([make_crops(image, people[np.array([person])], side).image for person in range(len(people))])
-    np.testing.assert_array_equal(*crops)
-    assert crops[0][0].any()
-
-
 @pytest.mark.parametrize("side", [64, 256])
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_the_feeds_have_the_networks_names_and_layout(count, side):
