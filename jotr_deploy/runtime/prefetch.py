@@ -6,11 +6,18 @@ from collections.abc import Callable, Generator, Iterator
 from queue import Empty, Queue
 from threading import Event, Thread
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from jotr_deploy.support.writing import uninterrupted
 
 Item = TypeVar("Item")
+
+
+class _Closes(Protocol):
+    def close(self) -> None: ...
+
+
+Closable = TypeVar("Closable", bound=_Closes)
 
 DEPTH = 2
 """Items waiting between two stages: enough to even out frames of different duration, at little memory."""
@@ -64,6 +71,40 @@ def ahead(items: Iterator[Item], name: str, depth: int = DEPTH) -> Generator[Ite
                 except Empty:
                     continue
             thread.join()
+
+
+class Begun(Generic[Closable]):
+    """Something that a thread opens while the caller goes on: a context manager, whose end closes it."""
+
+    def __init__(self, open_it: Callable[[], Closable], name: str) -> None:
+        """Begin to open it, in a thread of this name."""
+        self._opened: Closable | None = None
+        self._error: BaseException | None = None
+        self._thread = Thread(target=self._work, args=(open_it,), name=name, daemon=True)
+        self._thread.start()
+
+    def __call__(self) -> Closable:
+        """What was opened, once it is; an error of opening it is raised here, and only here."""
+        self._thread.join()
+        if self._opened is None:
+            raise self._error or RuntimeError("nothing was opened")
+        return self._opened
+
+    def _work(self, open_it: Callable[[], Closable]) -> None:
+        try:
+            self._opened = open_it()
+        except BaseException as error:  # passed on to the caller
+            self._error = error
+
+    def __enter__(self) -> Begun[Closable]:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._thread.join()
+        if self._opened is not None:
+            self._opened.close()
 
 
 class Behind:
