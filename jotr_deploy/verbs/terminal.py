@@ -72,11 +72,16 @@ def difference_table(
         table.add_column("limit", justify="right")
     table.add_column("unit")
     for output in dict.fromkeys(row.output for row in rows):
-        cells = [f"{r.max:.0e} ({r.mean:.0e})" for r in rows if r.output == output]
+        cells = [f"{_short(r.max)} ({_short(r.mean)})" for r in rows if r.output == output]
         kind, most = (limits or {}).get(output, ("", None))
         allowed = [] if not limits else ["" if most is None else f"{most:g} {kind}"]
         table.add_row(output, *cells, *allowed, UNITS[output])
     return table
+
+
+def _short(value: float) -> str:
+    """A difference in few characters: 7e-07, or 12.3."""
+    return f"{value:.0e}" if value < 0.1 else f"{value:.3g}"
 
 
 def exclusive(option: str, given: bool, others: Mapping[str, object]) -> None:
