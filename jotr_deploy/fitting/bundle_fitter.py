@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -64,8 +64,7 @@ class BundleFitter:
         except BaseException:
             self._session.close()
             raise
-        if threads is not None:
-            torch.set_num_threads(threads)
+        self._threads = 1 if threads is None else threads
         on_gpu = device != "cpu" and torch.cuda.is_available()
         self.device = torch.device("cuda" if on_gpu else "cpu")
         self._volume = BodyVolume(body, kernels, options.precision or precision).to(self.device)
@@ -163,10 +162,11 @@ class BundleFitter:
         own, before = start[index].to(self.device), None if known is None else known[index].to(self.device)
         cells = None if inside is None else torch.from_numpy(np.asarray(inside)[chosen]).to(self.device)
         given, map_ = (torch.from_numpy(np.asarray(each, np.float32)).to(self.device) for each in (joints, shown))
-        return fit(
-            map_, own, self._volume, self._features, self.options, joints=given, inside=cells, known=before,
-            told=told, spans=spans,
-        )  # fmt: skip
+        with _torch_threads(self._threads):
+            return fit(
+                map_, own, self._volume, self._features, self.options, joints=given, inside=cells, known=before,
+                told=told, spans=spans,
+            )  # fmt: skip
 
     def _fits(self, people: People, tried: Array, outside: Array, result: FitResult) -> Fits:
         def spread(values: torch.Tensor, empty: float | bool) -> Array:
@@ -224,6 +224,17 @@ class BundleFitter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+@contextmanager
+def _torch_threads(count: int) -> Iterator[None]:
+    """A number of threads for PyTorch's operators, which are small here: several that wait for cores are far slower."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def body_of(bundle: Bundle) -> BodyModel:

@@ -32,7 +32,7 @@ def open_fitter(
         bundle: with a body, an extractor, kernels and a bank.
         preset: see `fitting.options.PRESETS`.
         device: "auto", "cpu" or "cuda", of the extractor and of the fit.
-        threads: processor cores for both; all if not given.
+        threads: processor cores for both; if not given, all for the extractor and one for the fit.
         file: extractor of the bundle, such as "features.int8.onnxruntime.onnx"; by default the one that suits this
             machine, as for detectors.
 

@@ -20,7 +20,7 @@ from jotr_deploy.body.smpl import stand_in
 from jotr_deploy.bundle import FEATURES_AGAIN, Bundle, open_bundle, replace_file
 from jotr_deploy.doctor.installation import Finding, examine
 from jotr_deploy.errors import BundleError, FitError, JotrDeployError, MissingDependency
-from jotr_deploy.fitting import fitter
+from jotr_deploy.fitting import bundle_fitter, fitter
 from jotr_deploy.fitting.bank import Features, save_bank
 from jotr_deploy.fitting.bundle_fitter import BundleFitter, body_of
 from jotr_deploy.fitting.fit import Bodies
@@ -147,6 +147,25 @@ def test_joints_that_are_masked_do_not_count(bundle: Bundle, opened: BundleFitte
     some = showing(opened, true_maps(2))(crops, start)
     assert none.terms_before["joints"].tolist() == [0, 0]
     assert (some.terms_before["joints"] > 0).tolist() == [False, True]
+
+
+def test_a_fit_takes_one_thread_of_pytorch_and_leaves_the_setting_as_it_was(
+    bundle: Bundle, opened: BundleFitter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, used, start = torch.get_num_threads(), [], people_of(bundle, toy_scene.people(1))
+    fit = bundle_fitter.fit
+
+    def watched(*given: Any, **options: Any) -> Any:
+        used.append(torch.get_num_threads())
+        return fit(*given, **options)
+
+    monkeypatch.setattr(bundle_fitter, "fit", watched)
+    torch.set_num_threads(2)
+    try:
+        showing(opened, true_maps(1))(crops_of(start), start)
+        assert (used, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_features_that_are_no_numbers_are_refused(bundle: Bundle, opened: BundleFitter) -> None:
