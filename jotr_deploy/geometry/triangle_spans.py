@@ -22,6 +22,9 @@ EDGE_PX = 1e-6
 MIN_DOUBLE_AREA_PX2 = EDGE_PX**2
 # Across a triangle thinner than this nothing changes: so near to an edge-on view, EDGE_PX beyond it lies far away.
 THIN_PX = 1e-2
+# Nor across one whose plane, carried on to the edge of the image, leaves the range of int64: a sliver that passes close
+# by the camera, with corners far outside the image.
+LARGEST = 2.0**62
 # How many spans are in flight at a time: bounds the memory.
 CHUNK = 1 << 16
 
@@ -69,7 +72,9 @@ class Plane:
         per_area = thick / area
         dx, dy = (d1 * y2 - d2 * y1) * per_area, (d2 * x1 - d1 * x2) * per_area
         at = a0 + dx * (triangles.column - x0) + dy * (triangles.row - y0)
-        at[~thick] = at_corners.mean(0)[~thick]
+        flat = ~thick | (np.abs(at) > LARGEST)
+        if flat.any():
+            at[flat], dx[flat], dy[flat] = at_corners.mean(0)[flat], 0, 0
         return cls(*(np.rint(each).astype(np.int64) for each in (at, dx, dy)))
 
     def above(self, low: Plane, bits: int) -> Plane:

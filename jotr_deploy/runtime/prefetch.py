@@ -84,7 +84,7 @@ class Begun(Generic[Closable]):
         self._thread.start()
 
     def __call__(self) -> Closable:
-        """What was opened, once it is; an error of opening it is raised here, and only here."""
+        """The opened thing, as soon as it is there; an error of opening it is raised here, and only here."""
         self._thread.join()
         if self._opened is None:
             raise self._error or RuntimeError("nothing was opened")

@@ -25,7 +25,7 @@ NOT_BY_DEFAULT = frozenset({VERTICES, "track_id"})
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a client asks for."""
+    """Request of a client: the fields and the format of an answer."""
 
     media_type: str = JSON
     people_fields: tuple[str, ...] = tuple(name for name in PERSON_FIELDS if name not in NOT_BY_DEFAULT)

@@ -12,7 +12,7 @@ SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 
 
 class ServerMetrics:
-    """Everything that `/metrics` tells."""
+    """Counters, gauges and histograms of `/metrics`."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()

@@ -54,7 +54,7 @@ class Enum(str):
 
 @dataclass(frozen=True)
 class Repository:
-    """What was written."""
+    """The files written."""
 
     models: tuple[str, ...]
     engines: tuple[str, ...]  # plans for TensorRT, which need a Triton with the TensorRT that built them

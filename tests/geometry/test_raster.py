@@ -275,3 +275,17 @@ def test_a_shade_stays_between_those_of_its_corners(seed, thickness_px):
     assert set(np.unique(mesh)) <= {-1, 0}
     assert np.all(found[mesh == 0] >= shade.min() - 2 / LEVELS)
     assert np.all(found[mesh == 0] <= shade.max() + 2 / LEVELS)
+
+
+@pytest.mark.filterwarnings("error")
+def test_corners_far_outside_the_image_leave_depths_between_those_of_the_corners():
+    rng, drawn = np.random.default_rng(0), 0
+    for _ in range(600):
+        far_px = 10 ** rng.uniform(2, 9, (3, 1))
+        corners_px, depths_m = rng.normal(0, 1, (3, 2)) * far_px, 10 ** rng.uniform(-1.9, 2, (3, 1))
+        triangle = np.concatenate([corners_px, depths_m], 1)
+        picture = rasterize(triangle, np.array([[0, 1, 2], [0, 2, 1]]), (64, 48))
+        seen_m = picture.depth_m[picture.face >= 0]
+        drawn += len(seen_m) > 0
+        assert ((seen_m > 0.999 * depths_m.min()) & (seen_m < 1.001 * depths_m.max())).all()
+    assert drawn > 50
