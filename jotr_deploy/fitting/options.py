@@ -55,6 +55,7 @@ class FitOptions:
     rate: float = 0.02
     mirror: Literal["fitted", "candidate", "none"] = "fitted"  # the start mirrored in depth: fitted too, looked at, no
     stiffness: Stiffness = "equal"  # of the joints, in the anchor and in the steps of the descent
+    latent_scale: float = 1.0  # unit of the steps in a pose prior's latent
     least_agreement: float = -1.0  # of start and features, a cosine; a person below it is left as they are
     largest_beta: float | None = None  # a shape that goes beyond is set to zero after the fit
     weights: Weights = field(default_factory=Weights)
