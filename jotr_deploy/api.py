@@ -298,8 +298,7 @@ def evaluate(
         )
     if protocol == SYNTHETIC:
         drawn = SyntheticOptions(
-            seed, scenes or SCENES, file, drift, pixels, device, threads, occlusion, align, fitted, visible_joints,
-            tf32,
+            seed, scenes or SCENES, file, drift, pixels, device, threads, occlusion, align, fitted, visible_joints, tf32
         )
         return evaluate_synthetic(open_bundle(Path(bundle)), drawn, progress)
     if root is None or h36m_regressor is None or smpl is None:

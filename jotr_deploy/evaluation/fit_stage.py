@@ -87,8 +87,8 @@ def fit_protocol(fit: FitStage | None) -> str | None:
         return None
     latent = f", in the latent of {fit.prior['name']} (sha256 {fit.prior['sha256']})" if fit.prior else ""
     return (
-        f"preset {fit.preset}{latent}, each person from the network's own output, to the features of the same crop at the "
-        "extractor's resolution; anyone not improved keeps that output"
+        f"preset {fit.preset}{latent}, each person from the network's own output, to the features of the same crop at "
+        "the extractor's resolution; anyone not improved keeps that output"
     )
 
 

@@ -325,11 +325,14 @@ class Descent:
     def _pose(self, state: Mapping[str, Tensor]) -> Tensor:
         """(B, 24, 3) pose from the variables, with wrists and hands at rest."""
         root = state["root"] * self.scales[0]
-        if self.prior is None:
-            body = state["body"] * self.scales[1:]
-        else:
-            body = self.prior(self._latent(state))[:, : _KEPT - 1]
+        body = self._body(state)
         return torch.cat([root[:, None], body, body.new_zeros(len(body), 24 - _KEPT, 3)], 1)
+
+    def _body(self, state: Mapping[str, Tensor]) -> Tensor:
+        """(B, 19, 3) turns of the joints that the fit moves, but the root."""
+        if self.prior is None:
+            return state["body"] * self.scales[1:]
+        return self.prior(self._latent(state))[:, : _KEPT - 1]
 
     def _latent(self, state: Mapping[str, Tensor]) -> Tensor:
         return state["body"] * self.options.latent_scale

@@ -79,7 +79,7 @@ PRESETS: dict[str, FitOptions] = {
         precision=400.0, q_mask=2.0, rate=0.08, mirror="none", stiffness="by_joint", least_agreement=0.65,
         stages=(Stage(15, ("root", "translation")), Stage(35, ("root", "translation", "body"))),
         latent_scale=0.25,  # the release's rate; a prior's latent knows no scales of joints
-        weights=Weights(joints=0.0, hinge=0.0, latent=5e-5, anchor=2e-3),  # joints with errors cost more than they bring
+        weights=Weights(joints=0.0, hinge=0.0, latent=5e-5, anchor=2e-3),  # joints err, and cost more than they bring
     ),
 }  # fmt: skip
 """Presets of the release, and this project's own."""

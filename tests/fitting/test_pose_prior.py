@@ -1,4 +1,4 @@
-"""A fit in the latent of a pose prior from a file of VPoser's format: `--vposer` beside `--fit`, and `load(vposer=)`."""
+"""A fit in the latent of a pose prior, a file of VPoser's format: `--vposer` beside `--fit`, and `load(vposer=)`."""
 
 from __future__ import annotations
 
@@ -177,7 +177,9 @@ def place(tmp_path: Path) -> Path:
 
 def run(cli: Cli, bundle: Bundle, place: Path, *given: Any) -> Outcome:
     boxes = place / "boxes.json"
-    return cli("run", bundle.path, place / "photo.png", "--boxes", boxes, "-o", place / "out", "--device", "cpu", *given)
+    return cli(
+        "run", bundle.path, place / "photo.png", "--boxes", boxes, "-o", place / "out", "--device", "cpu", *given
+    )
 
 
 def test_a_run_says_which_prior_it_used(cli: Cli, bundle: Bundle, vposer: Path, place: Path) -> None:
