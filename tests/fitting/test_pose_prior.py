@@ -92,8 +92,7 @@ def test_poses_are_those_of_the_prior_and_not_those_of_the_anchor(bundle: Bundle
     np.testing.assert_array_equal(found.pose_rad, again.pose_rad)
     np.testing.assert_array_equal(found.fit.energy_after, again.fit.energy_after)
     assert (from_prior_rad(vposer, found) < 0.02).all()
-    assert (from_prior_rad(vposer, held) > 0.05).all()
-    assert (np.abs(found.pose_rad - held.pose_rad)[:, BODY].max((1, 2)) > 0.05).all()
+    assert (found.pose_rad[:, BODY] != held.pose_rad[:, BODY]).any((1, 2)).all()
 
 
 def test_a_batch_is_its_people_one_by_one(bundle: Bundle, vposer: Path) -> None:
@@ -155,8 +154,8 @@ def test_directions_that_do_not_turn_the_body_do_not_lengthen_the_latent(vposer:
         pose = torch.zeros(2, 24, 3)
         pose[:, 1:22] = decoder(latent)
         found = latent_of(decoder, pose).float()
-        assert (found.square().sum(1) < 1.1 * latent[:, :16].square().sum(1)).all()
-        torch.testing.assert_close(decoder(found), pose[:, 1:22], atol=0.01, rtol=0)
+        assert (found.norm(dim=1) < 0.2 * latent.norm(dim=1)).all()
+        torch.testing.assert_close(decoder(found), pose[:, 1:22], atol=0.02, rtol=0)
 
 
 # ── the command line ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -198,7 +197,7 @@ def test_an_evaluation_says_which_prior_it_used(
     cli: Cli, bundle: Bundle, vposer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(protocols, "held_out", fake_scene)
-    small = ("eval", bundle.path, "--scenes", 2, "--device", "cpu", "--threads", 1, *FIT)
+    small = ("eval", bundle.path, "--scenes", 5, "--device", "cpu", "--threads", 1, *FIT)
     held, found = (json.loads(cli(*small, *more, "--json").out) for more in ((), ("--vposer", vposer)))
     digest = hashlib.sha256((vposer / "snapshots" / "TR00_E096.pt").read_bytes()).hexdigest()
     latent = f"preset default, in the latent of TR00_E096.pt (sha256 {digest}), "
