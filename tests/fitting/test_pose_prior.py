@@ -155,7 +155,7 @@ def test_directions_that_do_not_turn_the_body_do_not_lengthen_the_latent(vposer:
         pose[:, 1:22] = decoder(latent)
         found = latent_of(decoder, pose).float()
         assert (found.norm(dim=1) < 0.2 * latent.norm(dim=1)).all()
-        torch.testing.assert_close(decoder(found), pose[:, 1:22], atol=0.02, rtol=0)
+        torch.testing.assert_close(decoder(found), pose[:, 1:22], atol=0.06, rtol=0)
 
 
 # ── the command line ─────────────────────────────────────────────────────────────────────────────────────────────
