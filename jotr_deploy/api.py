@@ -15,14 +15,15 @@ from jotr_deploy.errors import JotrDeployError, choice
 from jotr_deploy.support.aliases import Progress, Say
 from jotr_deploy.support.choices import (
     BACKENDS,
-    FITS,
     NETWORKS,
     PROTOCOLS,
     SAMPLINGS,
     SYNTHETIC,
     Backend,
+    FitChoice,
     NetworkRole,
     Sampling,
+    choose_fit,
 )
 from jotr_deploy.support.precisions import USUAL, Precision
 
@@ -52,6 +53,7 @@ def load(
     fov_deg: float | None = None,
     focal_px: float | None = None,
     fit: str | None = None,
+    vposer: str | Path | None = None,
 ) -> Model:
     """Load a bundle, ready for pictures and films; use it in a `with` block, or `close` it.
 
@@ -68,15 +70,16 @@ def load(
         focal_px: focal length of that camera. Without any of the three it is read from the picture's file, or guessed.
         fit: preset of a fit that follows the mesh network: "default", "release_natural" or "release_advocc"; see
             docs/fitting.md. People are then not aligned, and `People.fit` says what was done.
+        vposer: VPoser v1.0 folder or snapshot: the fit is in its latent, instead of held near its start.
 
     Raises:
         BundleError: not a bundle, damaged, or exported without a body; without features, for a fit.
         SourceError: an invalid camera, or more than one.
         SessionError: a network that no engine on this machine opens.
         FitError, MissingDependency: no fit is possible.
+        BodyFileError: not a VPoser v1.0 decoder.
     """
-    if fit is not None:
-        choice("fit", fit, FITS)
+    fitted = choose_fit(fit, vposer, dashes="")
     from jotr_deploy.bundle import Bundle, open_bundle
     from jotr_deploy.runtime.loaded_model import Model
     from jotr_deploy.runtime.sources.scene_camera import choose_camera
@@ -85,13 +88,13 @@ def load(
     chosen = choose_camera(camera, fov_deg, focal_px)
     return Model(
         opened, file=file, device=device, threads=threads, tf32=tf32, people=people, align=align, camera=chosen,
-        fit=None if fit is None else fitter_of(opened, fit, device, threads),
+        fit=None if fitted is None else fitter_of(opened, fitted, device, threads),
     )  # fmt: skip
 
 
 def fitter_of(
     bundle: Bundle,
-    preset: str,
+    chosen: FitChoice,
     device: str = "auto",
     threads: int | None = None,
     told: Callable[[int, int, int], None] = lambda people, done, total: None,
@@ -99,7 +102,7 @@ def fitter_of(
     """Factory of the fit of a bundle, called when a model is loaded; arguments and errors as of `PictureFitter`."""
     from jotr_deploy.fitting.picture_fitter import PictureFitter
 
-    return partial(PictureFitter, bundle, preset, device, threads, told)
+    return partial(PictureFitter, bundle, chosen, device, threads, told)
 
 
 def export_bundle(
@@ -245,6 +248,7 @@ def evaluate(
     occlusion: OcclusionOptions | None = None,
     align: bool = False,
     fit: str | None = None,
+    vposer: str | Path | None = None,
     visible_joints: bool = False,
     device: str = "auto",
     threads: int | None = None,
@@ -267,6 +271,7 @@ def evaluate(
         occlusion: also hide each person behind patches.
         align: align people to the given joints before measuring.
         fit: preset of a fit of everybody before measuring; the bundle needs features.
+        vposer: VPoser v1.0 folder or snapshot, in whose latent they are fitted.
         visible_joints: also errors over the joints that are visible, and PCKh.
         device: "auto", "cpu" or "cuda".
         threads: CPU cores for scenes and networks; all by default.
@@ -286,13 +291,14 @@ def evaluate(
     for option, value in (of_a_set if protocol == SYNTHETIC else of_scenes).items():
         if value is not None:
             raise JotrDeployError(f"--protocol {protocol} does not use {option}", ONE_OF_THEM)
-    if fit is not None and align:
+    fitted = choose_fit(fit, vposer)
+    if fitted is not None and align:
         raise JotrDeployError(
             "--fit and --align contradict each other: a fit starts from the unaligned pose", ONE_OF_THEM
         )
     if protocol == SYNTHETIC:
         drawn = SyntheticOptions(
-            seed, scenes or SCENES, file, drift, pixels, device, threads, occlusion, align, fit, visible_joints, tf32
+            seed, scenes or SCENES, file, drift, pixels, device, threads, occlusion, align, fitted, visible_joints, tf32
         )
         return evaluate_synthetic(open_bundle(Path(bundle)), drawn, progress)
     if root is None or h36m_regressor is None or smpl is None:
@@ -302,7 +308,7 @@ def evaluate(
 
     files = Path(root), Path(h36m_regressor), Path(smpl)
     options = SetOptions(
-        protocol, *files, seed, file, drift, device, threads, occlusion, align, fit, visible_joints, tf32
+        protocol, *files, seed, file, drift, device, threads, occlusion, align, fitted, visible_joints, tf32
     )
     return evaluate_set(open_bundle(Path(bundle)), options, progress)
 

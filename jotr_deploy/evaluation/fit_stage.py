@@ -17,6 +17,7 @@ from jotr_deploy.people import People
 from jotr_deploy.runtime.crops import Crops, make_crops
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.support.aliases import Array
+from jotr_deploy.support.choices import FitChoice
 
 if TYPE_CHECKING:
     from jotr_deploy.fitting.bundle_fitter import BundleFitter
@@ -51,6 +52,11 @@ class FitStage:
         self.preset = preset
         self.side: int = fitter.side
 
+    @property
+    def prior(self) -> dict[str, str] | None:
+        """Name and sha256 of the pose prior."""
+        return self._fitter.prior_used
+
     def crops(self, image_bgr: Array, people: Detections) -> FitCrops:
         """Crops of the people of one picture, as `runtime.crops.make_crops`."""
         height, width = image_bgr.shape[:2]
@@ -65,23 +71,24 @@ class FitStage:
 
 @contextmanager
 def open_fit(
-    bundle: Bundle, preset: str | None, device: str = "auto", threads: int | None = None
+    bundle: Bundle, chosen: FitChoice | None, device: str = "auto", threads: int | None = None
 ) -> Iterator[FitStage | None]:
-    """The fit of a bundle; None where no preset is given. Errors as those of `fitting.fitter.open_fitter`."""
-    if preset is None:
+    """The fit of a bundle; None where none is asked for. Errors as those of `fitting.fitter.open_fitter`."""
+    if chosen is None:
         yield None
         return
-    with open_fitter(bundle, preset, device, threads) as fitter:
-        yield FitStage(fitter, preset)
+    with open_fitter(bundle, chosen.preset, device, threads, vposer=chosen.vposer) as fitter:
+        yield FitStage(fitter, chosen.preset)
 
 
-def fit_protocol(preset: str | None) -> str | None:
-    """Description of the fit of a preset, None without one."""
-    if preset is None:
+def fit_protocol(fit: FitStage | None) -> str | None:
+    """Description of a fit, None without one."""
+    if fit is None:
         return None
+    latent = f", in the latent of {fit.prior['name']} (sha256 {fit.prior['sha256']})" if fit.prior else ""
     return (
-        f"preset {preset}, each person from the network's own output, to the features of the same crop at the "
-        "extractor's resolution; anyone not improved keeps that output"
+        f"preset {fit.preset}{latent}, each person from the network's own output, to the features of the same crop at "
+        "the extractor's resolution; anyone not improved keeps that output"
     )
 
 

@@ -17,6 +17,7 @@ from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.mesh import MeshNetwork
 from jotr_deploy.runtime.motion.alignment.aligner import Aligner
 from jotr_deploy.runtime.sessions import Session, open_session
+from jotr_deploy.support.choices import FitChoice
 from jotr_deploy.support.precisions import Precision
 
 T = TypeVar("T")
@@ -76,11 +77,11 @@ def open_files(
     device: str = "auto",
     threads: int | None = None,
     align: bool = False,
-    fit: str | None = None,
+    fit: FitChoice | None = None,
     tf32: bool = False,
 ) -> Iterator[OpenFiles]:
     """Open the mesh file called `name`, or the first; with `every` the others too. `align` aligns people to joints,
-    `fit` is the preset of a fit that follows.
+    `fit` follows.
 
     Raises:
         BundleError: no such file; it is missing or changed; it was exported without a body; with `every`, there is no

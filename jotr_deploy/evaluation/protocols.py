@@ -18,7 +18,7 @@ from jotr_deploy.evaluation.drift import bundle_drift
 from jotr_deploy.evaluation.end_to_end import HALF_VISIBLE, FromPixels, open_people
 from jotr_deploy.evaluation.error_statistics import MOSTLY_VISIBLE, Errors
 from jotr_deploy.evaluation.evaluation_result import BeforeFit, Evaluation, Protocol
-from jotr_deploy.evaluation.fit_stage import fit_protocol
+from jotr_deploy.evaluation.fit_stage import FitStage, fit_protocol
 from jotr_deploy.evaluation.held_out_scenes import held_out
 from jotr_deploy.evaluation.matching import LEAST_IOU
 from jotr_deploy.evaluation.measured_joints import EVALUATED, EVALUATED_IN_SMPL30
@@ -29,7 +29,7 @@ from jotr_deploy.evaluation.visible_joints import TruePlaces, VisibleJoints, vis
 from jotr_deploy.evaluation.workers import in_order, worker_count
 from jotr_deploy.geometry.crop import VALID_CONFIDENCE
 from jotr_deploy.support.aliases import Progress
-from jotr_deploy.support.choices import SYNTHETIC
+from jotr_deploy.support.choices import SYNTHETIC, FitChoice
 
 _PIXELS = (
     f"boxes by the bundle's detector, joints and crop boxes by its pose network; by score, each takes the free true "
@@ -54,7 +54,7 @@ class SyntheticOptions:
     threads: int | None = None
     occlusion: OcclusionOptions | None = None
     align: bool = False  # align people to the joints given before measuring
-    fit: str | None = None  # preset of a fit before measuring
+    fit: FitChoice | None = None  # before measuring
     visible_joints: bool = False  # also errors over the visible joints, and PCKh
     tf32: bool = False  # on CUDA in ONNX Runtime
 
@@ -104,7 +104,7 @@ def evaluate_synthetic(
             precision=files.measured.entry.precision or "",
             device=files.measured.device,
             labels=bundle.manifest.labels,
-            protocol=synthetic_protocol(options, crop_factor, drawn, len(own.samples)),
+            protocol=synthetic_protocol(options, crop_factor, drawn, len(own.samples), files.fit),
             errors=Errors.of(own.samples),
             not_finite=int((~own.samples.finite).sum()),
             pixels=from_pixels.result(own.samples) if from_pixels else None,
@@ -163,7 +163,9 @@ def _collect(
     return drawn
 
 
-def synthetic_protocol(options: SyntheticOptions, crop_factor: float, drawn: int, counted: int) -> Protocol:
+def synthetic_protocol(
+    options: SyntheticOptions, crop_factor: float, drawn: int, counted: int, fit: FitStage | None
+) -> Protocol:
     """Description of the synthetic protocol."""
     return Protocol(
         protocol=SYNTHETIC,
@@ -184,7 +186,7 @@ def synthetic_protocol(options: SyntheticOptions, crop_factor: float, drawn: int
         occlusion=f"mostly visible: at least {MOSTLY_VISIBLE:.0%} of the silhouette visible; a joint is hidden when "
         "a thing, another person or the own body is in front of it, or when it lies outside the picture",
         pixels=_PIXELS if options.pixels else None,
-        fit=fit_protocol(options.fit),
+        fit=fit_protocol(fit),
         visible_joints=visible_protocol(options.visible_joints),
         seed=options.seed,
         scene_count=options.scenes,

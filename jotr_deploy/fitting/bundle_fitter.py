@@ -15,7 +15,8 @@ from jotr_deploy.body.exported import body_graph
 from jotr_deploy.body.faces import read_faces
 from jotr_deploy.body.lbs import SkinnedBody
 from jotr_deploy.body.smpl import BodyModel
-from jotr_deploy.bundle import FEATURES_AGAIN, STAND_IN_LABEL, Bundle
+from jotr_deploy.body.vposer import load_vposer, vposer_snapshot
+from jotr_deploy.bundle import FEATURES_AGAIN, FIT_ROLES, STAND_IN_LABEL, Bundle, sha256_of
 from jotr_deploy.errors import BundleError, FitError
 from jotr_deploy.fitting.bank import Features, load_bank
 from jotr_deploy.fitting.fit import NEAREST_M, Bodies, FitResult, fit
@@ -48,9 +49,13 @@ class BundleFitter:
         threads: int | None = None,
         file: str | Path | None = None,
         backend: str = "auto",
+        vposer: Path | None = None,
     ) -> None:
         """Arguments as for `fitter.open_fitter`; a `file` may also be a path outside the bundle, run by `backend`."""
-        self.options = options
+        self.options, self._bundle = options, bundle
+        snapshot = None if vposer is None else vposer_snapshot(vposer)
+        self._prior = None if snapshot is None else load_vposer(snapshot)
+        self.prior_used = None if snapshot is None else _used(snapshot)
         body = body_of(bundle)
         kernels = _kernels_of(bundle, body)
         features, precision = load_bank(bundle.file("bank"))
@@ -70,6 +75,13 @@ class BundleFitter:
         self._volume = BodyVolume(body, kernels, options.precision or precision).to(self.device)
         self._features = Features(*(each.to(self.device) for each in (features.kernels, features.clutter)))
         self._body = SkinnedBody(body)
+
+    @property
+    def files_used(self) -> list[dict[str, str]]:
+        """Files of this fit, each with "role", "name" and "sha256": those of the bundle, and the pose prior."""
+        entries = [self._bundle.entry(role, self.name if role == "features" else None) for role in FIT_ROLES]
+        used = [{"role": each.role, "name": each.name, "sha256": each.sha256} for each in entries]
+        return used if self.prior_used is None else [*used, self.prior_used]
 
     @property
     def cells(self) -> int:
@@ -165,7 +177,7 @@ class BundleFitter:
         with _torch_threads(self._threads):
             return fit(
                 map_, own, self._volume, self._features, self.options, joints=given, inside=cells, known=before,
-                told=told, spans=spans,
+                prior=self._prior, told=told, spans=spans,
             )  # fmt: skip
 
     def _fits(self, people: People, tried: Array, outside: Array, result: FitResult) -> Fits:
@@ -235,6 +247,10 @@ def _torch_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _used(snapshot: Path) -> dict[str, str]:
+    return {"role": "vposer", "name": snapshot.name, "sha256": sha256_of(snapshot)}
 
 
 def body_of(bundle: Bundle) -> BodyModel:

@@ -241,7 +241,10 @@ class Descent:
     def _at(self, bodies: Bodies) -> dict[str, Tensor]:
         """Variables of the pose and place of people."""
         turned = bodies.pose_rad[:, :_KEPT] / self.scales
-        body = turned[:, 1:] if self.prior is None else latent_of(self.prior, bodies.pose_rad)
+        if self.prior is None:
+            body = turned[:, 1:]
+        else:
+            body = latent_of(self.prior, bodies.pose_rad) / self.options.latent_scale
         return {"root": turned[:, 0], "translation": bodies.translation_m / self.metres, "body": body}
 
     def begin_at(self, known: Bodies, energy: Tensor) -> Tensor:
@@ -322,8 +325,17 @@ class Descent:
     def _pose(self, state: Mapping[str, Tensor]) -> Tensor:
         """(B, 24, 3) pose from the variables, with wrists and hands at rest."""
         root = state["root"] * self.scales[0]
-        body = state["body"] * self.scales[1:] if self.prior is None else self.prior(state["body"])[:, : _KEPT - 1]
+        body = self._body(state)
         return torch.cat([root[:, None], body, body.new_zeros(len(body), 24 - _KEPT, 3)], 1)
+
+    def _body(self, state: Mapping[str, Tensor]) -> Tensor:
+        """(B, 19, 3) turns of the joints that the fit moves, but the root."""
+        if self.prior is None:
+            return state["body"] * self.scales[1:]
+        return self.prior(self._latent(state))[:, : _KEPT - 1]
+
+    def _latent(self, state: Mapping[str, Tensor]) -> Tensor:
+        return state["body"] * self.options.latent_scale
 
     def _translation(self, state: Mapping[str, Tensor]) -> Tensor:
         return state["translation"] * self.metres
@@ -345,7 +357,7 @@ class Descent:
             moved = (pose_rad[:, :_KEPT] - self.first.pose_rad[:, :_KEPT]) / self.scales
             terms["anchor"] = (moved * moved).sum((1, 2))
         else:
-            terms["latent"] = (state["body"] * state["body"]).sum(1)
+            terms["latent"] = self._latent(state).square().sum(1)
         return terms, lambda: self.scene.occlusion(rendered)
 
     @torch.no_grad()

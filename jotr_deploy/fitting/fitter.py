@@ -6,6 +6,7 @@ This module itself needs no PyTorch, so that it can be said where it is missing.
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +26,7 @@ def open_fitter(
     device: str = "auto",
     threads: int | None = None,
     file: str | None = None,
+    vposer: Path | None = None,
 ) -> BundleFitter:
     """The fit of a bundle that has features, as a context manager.
 
@@ -35,11 +37,13 @@ def open_fitter(
         threads: processor cores for both; if not given, all for the extractor and one for the fit.
         file: extractor of the bundle, such as "features.int8.onnxruntime.onnx"; by default the one that suits this
             machine, as for detectors.
+        vposer: VPoser v1.0 folder or snapshot; the pose is fitted in its latent then.
 
     Raises:
         MissingDependency: PyTorch is not installed.
         BundleError: the bundle has no features or no body; a file is missing or has changed.
         FitError: kernels, bank, extractor and body do not belong together.
+        BodyFileError: not a VPoser v1.0 decoder.
         JotrDeployError: no such preset.
     """
     if importlib.util.find_spec("torch") is None:
@@ -50,7 +54,7 @@ def open_fitter(
     from jotr_deploy.fitting.bundle_fitter import BundleFitter
     from jotr_deploy.fitting.options import preset as options
 
-    return BundleFitter(bundle, options(preset), device, threads, file)
+    return BundleFitter(bundle, options(preset), device, threads, file, vposer=vposer)
 
 
 def cells_inside(boxes_px: Array, image_size_px: tuple[int, int], cells: int) -> Array:

@@ -55,6 +55,7 @@ class FitOptions:
     rate: float = 0.02
     mirror: Literal["fitted", "candidate", "none"] = "fitted"  # the start mirrored in depth: fitted too, looked at, no
     stiffness: Stiffness = "equal"  # of the joints, in the anchor and in the steps of the descent
+    latent_scale: float = 1.0  # unit of the steps in a pose prior's latent
     least_agreement: float = -1.0  # of start and features, a cosine; a person below it is left as they are
     largest_beta: float | None = None  # a shape that goes beyond is set to zero after the fit
     weights: Weights = field(default_factory=Weights)
@@ -77,7 +78,8 @@ PRESETS: dict[str, FitOptions] = {
     "default": FitOptions(
         precision=400.0, q_mask=2.0, rate=0.08, mirror="none", stiffness="by_joint", least_agreement=0.65,
         stages=(Stage(15, ("root", "translation")), Stage(35, ("root", "translation", "body"))),
-        weights=Weights(joints=0.0, hinge=0.0, anchor=2e-3),  # joints with errors cost more than they bring
+        latent_scale=0.25,  # the release's rate; a prior's latent knows no scales of joints
+        weights=Weights(joints=0.0, hinge=0.0, latent=5e-5, anchor=2e-3),  # joints err, and cost more than they bring
     ),
 }  # fmt: skip
 """Presets of the release, and this project's own."""

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jotr_deploy.bundle import FIT_ROLES, Bundle
+from jotr_deploy.bundle import Bundle
 from jotr_deploy.fitting.fitter import cells_inside, open_fitter
 from jotr_deploy.people import People
 from jotr_deploy.runtime.crops import Crops, make_crops
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.sources.frame_source import size_of
 from jotr_deploy.support.aliases import Array
+from jotr_deploy.support.choices import FitChoice
 
 if TYPE_CHECKING:
     from jotr_deploy.fitting.fit import Bodies
@@ -31,16 +32,15 @@ class PictureFitter:
     def __init__(
         self,
         bundle: Bundle,
-        preset: str,
+        chosen: FitChoice,
         device: str = "auto",
         threads: int | None = None,
         told: Told = lambda people, done, total: None,
     ) -> None:
         """Open the files of a fit; arguments and errors are those of `fitting.fitter.open_fitter`."""
-        self.preset, self._told = preset, told
-        self._fitter = open_fitter(bundle, preset, device, threads)
-        entries = [bundle.entry(role, self._fitter.name if role == "features" else None) for role in FIT_ROLES]
-        self.files_used = [{"role": each.role, "name": each.name, "sha256": each.sha256} for each in entries]
+        self.preset, self._told = chosen.preset, told
+        self._fitter = open_fitter(bundle, chosen.preset, device, threads, vposer=chosen.vposer)
+        self.files_used = self._fitter.files_used
 
     def __call__(self, pictures: Sequence[tuple[Array, People]], before: People | None = None) -> list[People]:
         """The people of each picture after the fit."""

@@ -32,6 +32,7 @@ from jotr_deploy.profiling.quiet_samples import BUSY_SHARE, Judge, Key
 from jotr_deploy.profiling.timed_picture import Scene, frame_job, open_scene
 from jotr_deploy.runtime.finding.people_networks import ROLES, PeopleNetworks, file_for, open_people_networks
 from jotr_deploy.support.aliases import Progress
+from jotr_deploy.support.choices import FitChoice
 
 COLD_STARTS = 3
 _FRAME, _COLD = "frame", "cold"
@@ -58,7 +59,7 @@ def bench(
     source: Path | None = None,
     keypoints: Path | None = None,
     eager: bool = True,
-    fit: str | None = None,
+    fit: FitChoice | None = None,
     progress: Progress = lambda step, done, total: None,
 ) -> BenchResult:
     """Measure every network of a bundle, the stages of a frame, cold starts and memory.
@@ -74,7 +75,7 @@ def bench(
         keypoints: its joints; without them people are found by the bundle's detector, and without one the whole
             picture is one person.
         eager: also measure PyTorch eager, where PyTorch is installed.
-        fit: preset of a fit, whose stages are then part of a frame.
+        fit: a fit, whose stages are then part of a frame.
         progress: called with each step.
 
     Raises:
@@ -82,7 +83,9 @@ def bench(
     """
     load, batches = load_average(), tuple(dict.fromkeys(batches))
     with ExitStack() as stack:
-        fitter = None if fit is None else stack.enter_context(open_fitter(bundle, fit, device, threads))
+        fitter = None
+        if fit is not None:
+            fitter = stack.enter_context(open_fitter(bundle, fit.preset, device, threads, vposer=fit.vposer))
         finders = PeopleNetworks()
         if keypoints is None and bundle.has("detector"):
             finders = stack.enter_context(open_people_networks(bundle, device=device, threads=threads, tf32=tf32))
@@ -90,8 +93,10 @@ def bench(
         opened = stack.enter_context(open_networks(bundle, device, threads, eager, tf32))
         faces = read_faces(bundle) if "vertices" in opened.first.outputs else None
         frame, notes = frame_job(scene, opened.first, faces, fitter), [*opened.notes, *scene.notes]
-        if fitter is not None:
-            notes.append(f"fit: preset {fit}, features by {fitter.name}, optimised on {fitter.device}")
+        if fit is not None and fitter is not None:
+            prior = fitter.prior_used
+            latent = f" in the latent of {prior['name']} ({prior['sha256'][:12]})" if prior else ""
+            notes.append(f"fit: preset {fit.preset}, features by {fitter.name}, optimised{latent} on {fitter.device}")
         if finders.detector is not None:
             notes += [f"people are found by {name}" for name in _made_files(bundle, device)]
         groups = {_FRAME: [frame]}

@@ -27,7 +27,7 @@ class FitOutcome:
     """Fit of the people; the counts are of people in frames."""
 
     preset: str
-    files: list[dict[str, str]]  # of the bundle: "role", "name" and "sha256"
+    files: list[dict[str, str]]  # of the bundle, and a pose prior: "role", "name" and "sha256"
     accepted: int = 0  # people for whom the energy fell
     mirrored: int = 0  # of those, from the start mirrored in depth
     warm: int = 0  # of those, from pose and place in the frame before
@@ -51,6 +51,11 @@ class FitOutcome:
     def without_people(self) -> dict[str, Any]:
         """All but the list, which a `.npz` has in arrays."""
         return {name: value for name, value in vars(self).items() if name != "people"}
+
+    @property
+    def prior(self) -> dict[str, str] | None:
+        """File of the pose prior that people were fitted in the latent of; None where their start held them."""
+        return next((file for file in self.files if file["role"] == "vposer"), None)
 
     @property
     def unchanged(self) -> int:

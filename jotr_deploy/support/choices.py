@@ -6,7 +6,11 @@ The library's signatures use the types, the command line takes its choices and h
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
+
+from jotr_deploy.errors import JotrDeployError, choice
 
 Backend = Literal["tensorrt", "onnxruntime", "openvino"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
@@ -43,6 +47,34 @@ PLUGINS: Mapping[Plugin, str] = {
 
 FITS = ("default", "release_natural", "release_advocc")
 """Presets of a fit, keys of `fitting.options.PRESETS`, which needs PyTorch to import."""
+
+
+@dataclass(frozen=True)
+class FitChoice:
+    """A fit that is asked for."""
+
+    preset: str  # of `FITS`
+    vposer: Path | None = None  # VPoser v1.0 folder or snapshot: the pose is fitted in its latent
+
+
+def choose_fit(preset: str | None, vposer: str | Path | None, dashes: str = "--") -> FitChoice | None:
+    """The fit of these options, which messages name with `dashes` before them; None without a preset.
+
+    Raises:
+        JotrDeployError: no such preset, or a pose prior without one.
+    """
+    if preset is None:
+        if vposer is not None:
+            raise JotrDeployError(
+                f"{dashes}vposer needs {dashes}fit", f"add {dashes}fit default, or leave {dashes}vposer out"
+            )
+        return None
+    choice(f"{dashes}fit", preset, FITS)
+    return FitChoice(preset, None if vposer is None else Path(vposer))
+
+
+VPOSER = "VPoser v1.0 folder or snapshot: with --fit, fit poses in its latent, instead of holding them near the start."
+"""Help of the option `--vposer` beside `--fit`."""
 
 Portable = Literal["same-capability", "version"]
 PORTABLE: Mapping[Portable, str] = {

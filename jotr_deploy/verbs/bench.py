@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from jotr_deploy.errors import JotrDeployError, OutputError, choice
-from jotr_deploy.support.choices import DEVICES, FITS, TF32, listed
+from jotr_deploy.support.choices import DEVICES, FITS, TF32, VPOSER, choose_fit, listed
 from jotr_deploy.verbs.terminal import bar, console, done, errors, exclusive, needs, print_json, refuse_tf32_on_cpu
 
 BATCHES = [1, 4, 16]
@@ -33,6 +33,7 @@ def bench(
             help=f"Also time the stages of a fit: {listed(FITS)}. At least five fits are timed, whatever --seconds.",
         ),
     ] = None,
+    vposer: Annotated[Path | None, typer.Option(help=VPOSER)] = None,
     choose: Annotated[
         bool, typer.Option("--choose", help="Only find and remember the fastest engine for each file on this machine.")
     ] = False,
@@ -61,8 +62,7 @@ def bench(
     """Measure the latency of every engine of a bundle and the stages of a frame."""
     choice("--device", device, DEVICES)
     refuse_tf32_on_cpu(tf32, device)
-    if fit is not None:
-        choice("--fit", fit, FITS)
+    fitted = choose_fit(fit, vposer)
     sizes = _batches(batches)
     needs("bench", "onnxruntime", *(["openvino"] if choose else []))
     errors.print(f"[dim]measuring[/] {escape(str(bundle))}", highlight=False, soft_wrap=True)
@@ -72,6 +72,7 @@ def bench(
         "--keypoints": keypoints,
         "--no-eager": no_eager or None,
         "--fit": fit,
+        "--vposer": vposer,
     }
     where = {"--device": None if device == "auto" else device, "--tf32": tf32 or None}
     exclusive("--layers", layers, {"--choose": choose or None, "--target-p99": target_p99, **for_all, **where})
@@ -97,7 +98,7 @@ def bench(
     with bar() as progress:
         result = measure(
             opened, batches=sizes or BATCHES, threads=threads, tf32=tf32, device=device, seconds=seconds,
-            source=source, keypoints=keypoints, eager=not no_eager, fit=fit, progress=progress,
+            source=source, keypoints=keypoints, eager=not no_eager, fit=fitted, progress=progress,
         )  # fmt: skip
     if as_json:
         print_json(result.as_dict())
@@ -110,7 +111,7 @@ def bench(
     if report is not None:
         done(report, "one self-contained page", f"open {report} in a browser")
     else:
-        same = f" --fit {fit}" if fit else ""
+        same = (f" --fit {fit}" if fit else "") + (f" --vposer {vposer}" if vposer else "")
         done(bundle, "measured; nothing was written", f"jotr-deploy bench {bundle}{same} --report report.html")
 
 

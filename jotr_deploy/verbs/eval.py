@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from jotr_deploy.errors import JotrDeployError, choice
-from jotr_deploy.support.choices import DEVICES, FITS, PROTOCOLS, TF32, listed
+from jotr_deploy.support.choices import DEVICES, FITS, PROTOCOLS, TF32, VPOSER, choose_fit, listed
 from jotr_deploy.verbs.terminal import bar, console, done, errors, needs, print_json, refuse_tf32_on_cpu
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def evaluate(
     fit: Annotated[
         str | None, typer.Option(help=f"Fit everybody to the features of their crop first: {listed(FITS)}.")
     ] = None,
+    vposer: Annotated[Path | None, typer.Option(help=VPOSER)] = None,
     visible_joints: Annotated[
         bool, typer.Option("--visible-joints", help="Also measure the visible joints alone, and PCKh.")
     ] = False,
@@ -75,8 +76,7 @@ def evaluate(
     """Measure a bundle against ground truth: held-out synthetic scenes, or a data set."""
     choice("--device", device, DEVICES)
     refuse_tf32_on_cpu(tf32, device)
-    if fit is not None:
-        choice("--fit", fit, FITS)
+    choose_fit(fit, vposer)
     how = {"--stride": stride, "--textures": textures, "--every": every, "--output": output}
     attack = _attack(occlusion, how, keep_joints)
     needs("eval", "onnxruntime")
@@ -91,7 +91,7 @@ def evaluate(
         result = api.evaluate(
             bundle, protocol=protocol, root=root, h36m_regressor=h36m_regressor, smpl=smpl, seed=seed, scenes=scenes,
             file=file, drift=drift, pixels=pixels, occlusion=attack, align=align, fit=fit,
-            visible_joints=visible_joints, device=device, threads=threads, tf32=tf32, progress=progress,
+            vposer=vposer, visible_joints=visible_joints, device=device, threads=threads, tf32=tf32, progress=progress,
         )  # fmt: skip
     if isinstance(result, SetEvaluation):
         of_a_set = {"--root": root, "--h36m-regressor": h36m_regressor, "--smpl": smpl}
@@ -100,6 +100,7 @@ def evaluate(
         same = f"--seed {seed}" + ("" if scenes is None else f" --scenes {scenes}")
     same += " --align" if align else ""
     same += f" --fit {fit}" if fit else ""
+    same += f" --vposer {vposer}" if vposer else ""
     same += " --visible-joints" if visible_joints else ""
     same += " --tf32" if tf32 else ""
     if as_json:

@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 
 from jotr_deploy.errors import JotrDeployError, choice
-from jotr_deploy.support.choices import DEVICES, FITS, TF32, listed
+from jotr_deploy.support.choices import DEVICES, FITS, TF32, VPOSER, choose_fit, listed
 from jotr_deploy.verbs.terminal import bar, console, count, done, errors, needs, print_json, refuse_tf32_on_cpu
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def run(
             "docs/fitting.md. Needs a bundle with features, and PyTorch.",
         ),
     ] = None,
+    vposer: Annotated[Path | None, typer.Option(help=VPOSER)] = None,
     camera: Annotated[
         str | None,
         typer.Option(
@@ -141,8 +142,8 @@ def run(
         )
     _refuse_without_a_file(joints_in, skeleton, keypoints, boxes)
     _refuse_overlay_scale(overlay_scale, no_overlay)
-    if fit is not None:
-        choice("--fit", fit, FITS)
+    fitted = choose_fit(fit, vposer)
+    if fitted is not None:
         if align:
             raise JotrDeployError(
                 "--fit and --align contradict each other: a fit starts from the unaligned pose", ONE_OF_THEM
@@ -183,7 +184,7 @@ def run(
     spans = Spans()
     opened = open_bundle(bundle)
     with _page() if live else nullcontext() as page, _watched(live, spans) as (progress, told):
-        opens = None if fit is None else fitter_of(opened, fit, device, threads, told)
+        opens = None if fitted is None else fitter_of(opened, fitted, device, threads, told)
         summary = run_source(opened, source, output, options, progress, spans, page, opens)
         if page is not None and summary.ended != "interrupted":
             page.last_look()
@@ -321,15 +322,18 @@ def _notes(summary: RunSummary) -> Iterator[str]:
 
 def _fit_note(fit: FitOutcome) -> str:
     """Number of people for whom the fit lowered the energy, and why the others are unchanged."""
+    name = f"fit {fit.preset}"
+    if fit.prior is not None:
+        name += f" in the latent of {fit.prior['name']} ({fit.prior['sha256'][:12]})"
     if not fit.accepted + fit.unchanged:
-        return f"fit {fit.preset}: nobody to fit"
+        return f"{name}: nobody to fit"
     everybody = count(fit.accepted + fit.unchanged, "mesh", "meshes")
     details = [
         f"{number} {what}"
         for number, what in ((fit.mirrored, "mirrored in depth"), (fit.warm, "begun at the pose of the frame before"))
         if number
     ]
-    found = f"fit {fit.preset}: a lower energy for {fit.accepted} of {everybody}"
+    found = f"{name}: a lower energy for {fit.accepted} of {everybody}"
     found += f" ({', '.join(details)})" if details else ""
     why = [
         f"{number} {what}"
@@ -366,6 +370,10 @@ def _report(summary: RunSummary, result: Path | None, with_times: bool) -> None:
         console.print(f"[dim]{escape(note)}[/]", highlight=False, soft_wrap=True)
     if summary.fit is not None:
         console.print(f"[dim]{escape(_fit_note(summary.fit))}[/]", highlight=False, soft_wrap=True)
+        if summary.fit.prior is not None:
+            from jotr_deploy.export.assemble import VPOSER as LICENCE
+
+            console.print(f"[dim]licence[/] {LICENCE.asset}: {LICENCE.terms}", highlight=False, soft_wrap=True)
     for label in summary.labels:
         console.print(f"[yellow]note[/] {escape(label)}", highlight=False, soft_wrap=True)
     kinds: dict[str, list[str]] = {}

@@ -18,7 +18,7 @@ from jotr_deploy.errors import JotrDeployError
 from jotr_deploy.evaluation.attack import Attack
 from jotr_deploy.evaluation.collector import Collector, Measured
 from jotr_deploy.evaluation.drift import bundle_drift
-from jotr_deploy.evaluation.fit_stage import fit_protocol
+from jotr_deploy.evaluation.fit_stage import FitStage, fit_protocol
 from jotr_deploy.evaluation.measured_joints import EVALUATED, load_h36m_regressor
 from jotr_deploy.evaluation.measured_people import Samples
 from jotr_deploy.evaluation.mesh_files import OpenFiles, open_files
@@ -39,6 +39,7 @@ from jotr_deploy.evaluation.published.true_bodies import TrueBodies
 from jotr_deploy.evaluation.visible_joints import TruePlaces, VisibleJoints, visible_protocol
 from jotr_deploy.geometry.crop import JOINTS_MARGIN, VALID_CONFIDENCE
 from jotr_deploy.support.aliases import Array, Progress
+from jotr_deploy.support.choices import FitChoice
 
 _STAND_IN, _SMPL = "the stand-in body", "SMPL"
 
@@ -58,7 +59,7 @@ class SetOptions:
     threads: int | None = None
     occlusion: OcclusionOptions | None = None
     align: bool = False  # align people to the joints given before measuring
-    fit: str | None = None  # preset of a fit before measuring
+    fit: FitChoice | None = None  # before measuring
     visible_joints: bool = False  # also errors over the visible joints, and PCKh
     tf32: bool = False  # on CUDA in ONNX Runtime
 
@@ -118,7 +119,7 @@ def evaluate_set(
             precision=entry.precision or "",
             device=files.measured.device,
             labels=bundle.manifest.labels,
-            protocol=set_protocol(options, everybody, bodies, total.accelerations, crop_factor),
+            protocol=set_protocol(options, everybody, bodies, total.accelerations, crop_factor, files.fit),
             everybody=total,
             sequences=sequences,
             published=PUBLISHED.get(options.protocol),
@@ -210,7 +211,12 @@ def _warnings(bundle: Bundle, bodies: TrueBodies) -> tuple[str, ...]:
 
 
 def set_protocol(
-    options: SetOptions, everybody: Everybody, bodies: TrueBodies, accelerations: int, crop_factor: float
+    options: SetOptions,
+    everybody: Everybody,
+    bodies: TrueBodies,
+    accelerations: int,
+    crop_factor: float,
+    fit: FitStage | None,
 ) -> SetProtocol:
     """Description of the protocol of a set."""
     name, align = options.protocol, options.align
@@ -240,7 +246,7 @@ def set_protocol(
         "difference of found minus true over three consecutive frames, never across a gap; who has the same gender "
         f"and shape in a sequence is one person; {accelerations} times here",
         published=f"{published.paper}, {published.table}" if published else f"{PAPER} has no row for this set",
-        fit=fit_protocol(options.fit),
+        fit=fit_protocol(fit),
         visible_joints=visible_protocol(options.visible_joints),
     )
 
