@@ -3,13 +3,13 @@
 ONNX Runtime itself optimises the graph on the CPU, as it does before it assigns nodes. Nodes are then assigned as it
 does: to CUDA where that has a kernel for version and types, to the CPU where that is the only one, or where all inputs
 are sizes that are on the CPU already. A tensor made on one side and read on the other is a copy.
+`scripts/cuda_provider.py partition` compares this with the provider of the published packages.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +29,6 @@ CPU_INPUTS = {
 CPU_OUTPUTS = {"Shape": {0}, "Size": {0}}
 _SMALL = 100  # numbers in an initializer that may go to the CPU
 _NEVER_MOVED = ("float16", "bfloat16", "float8")  # what computes in these types is no computation of sizes
-_ANY = {
-    "bfloat16", "bool", "double", "float", "float16", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32",
-    "uint64",
-}  # fmt: skip
-_SETS = {"any": _ANY, "any8": _ANY | {"float8e4m3fn", "float8e4m3fnuz", "float8e5m2", "float8e5m2fnuz"}}
 
 
 @dataclass(frozen=True)
@@ -51,23 +46,15 @@ class Kernel:
 
 @functools.cache
 def kernels() -> dict[str, list[Kernel]]:
-    """ONNX Runtime's published list, by operator."""
+    """The published library's own list, by operator (`scripts/cuda_provider.py`)."""
     found: dict[str, list[Kernel]] = {}
     for line in KERNELS.read_text().splitlines():
         if line and not line.startswith("#"):
             operator, opsets, *types = line.split()
             first, _, last = opsets.partition("-")
-            by_parameter = {name: _type_set(words) for name, _, words in (word.partition("=") for word in types)}
+            by_parameter = {name: set(words.split(",")) for name, _, words in (word.partition("=") for word in types)}
             found.setdefault(operator, []).append(Kernel(int(first), int(last) if last else None, by_parameter))
     return found
-
-
-def _type_set(words: str) -> set[str]:
-    types: set[str] = set()
-    for sign, word in re.findall(r"([+,-]?)(\w+)", words):
-        these = _SETS.get(word, {word})
-        types = types - these if sign == "-" else types | these
-    return types
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ _PARTS = ("image", "joints", "joints_mask", "boxes_px")
 
 def in_eight_bits(model: onnx.ModelProto, bundle: Bundle) -> onnx.ModelProto:
     """Copy with symmetric Q/DQ pairs, as `calibrate` makes them of the mesh network."""
-    nodes = {"extractor": _eight_bit_nodes(model)}
+    nodes = {"extractor": eight_bit_nodes(model)}
     side = model.graph.input[0].type.tensor_type.shape.dim[-1].dim_value
     image = _calibration_images(bundle, side)
     feeds = [{"image": image[start : start + BATCH]} for start in range(0, len(image), BATCH)]
@@ -155,7 +155,12 @@ def in_eight_bits(model: onnx.ModelProto, bundle: Bundle) -> onnx.ModelProto:
     return quantize(model, largest, list(nodes), nodes=nodes)
 
 
-def _eight_bit_nodes(model: onnx.ModelProto) -> Chosen:
+def eight_bit_nodes(model: onnx.ModelProto) -> Chosen:
+    """Convolutions and sums that are quantised: all but the last, whose outputs are the features.
+
+    Raises:
+        BundleError: no convolution has stored weights.
+    """
     weights = {tensor.name for tensor in model.graph.initializer}
     weighted = [
         node

@@ -12,7 +12,8 @@ from onnx import TensorProto, helper, parser
 
 from jotr_deploy.body.exported import body_graph
 from jotr_deploy.bundle import open_bundle, starter_path
-from jotr_deploy.calibration.placement import chosen_nodes
+from jotr_deploy.calibration.derived_features import TYPES, eight_bit_nodes
+from jotr_deploy.calibration.placement import Chosen, chosen_nodes
 from jotr_deploy.calibration.quantize import quantize, sites
 from jotr_deploy.engines.fp16_weights import widen_weights
 from jotr_deploy.engines.low_precision import to_low_precision
@@ -37,15 +38,18 @@ def mesh(bundle: Path) -> onnx.ModelProto:
     return onnx.load(bundle / "mesh.onnx")
 
 
-def int8(bundle: Path) -> onnx.ModelProto:
-    network = mesh(bundle)
-    return quantize(network, dict.fromkeys(sites(network).tensors, 1.0), chosen_nodes(network))
+def int8(network: onnx.ModelProto, nodes: dict[str, Chosen]) -> onnx.ModelProto:
+    return quantize(network, dict.fromkeys(sites(network, nodes=nodes).tensors, 1.0), list(nodes), nodes=nodes)
+
+
+def features() -> onnx.ModelProto:
+    return extractor_onnx(Extractor(FEATURES))
 
 
 NETWORKS: dict[str, tuple[Callable[[Path], onnx.ModelProto], int]] = {
     "mesh": (mesh, SIZES),
     "mesh, fp16": (lambda bundle: to_low_precision(mesh(bundle), Precision.FP16), SIZES),
-    "mesh, int8": (int8, SIZES),
+    "mesh, int8": (lambda bundle: int8(mesh(bundle), chosen_nodes(mesh(bundle))), SIZES),
     "the starter's mesh": (lambda _: mesh(starter_path()), SIZES),
     "the starter's mesh, fp16": (
         lambda _: to_low_precision(widen_weights(mesh(starter_path())), Precision.FP16),
@@ -54,7 +58,9 @@ NETWORKS: dict[str, tuple[Callable[[Path], onnx.ModelProto], int]] = {
     "the starter's detector": (lambda _: onnx.load(starter_path() / "detector.onnx"), 0),
     "the starter's pose network": (lambda _: onnx.load(starter_path() / "pose.onnx"), 0),
     "body": (lambda bundle: body_graph(open_bundle(bundle)), 0),
-    "features": (lambda _: extractor_onnx(Extractor(FEATURES)), 0),
+    "features": (lambda _: features(), 0),
+    "features, fp16": (lambda _: to_low_precision(features(), Precision.FP16, TYPES), 0),
+    "features, int8": (lambda _: int8(features(), {"extractor": eight_bit_nodes(features())}), 0),
     "crops": (lambda _: onnx.load_from_string(crop_graph()), 0),
 }
 
@@ -134,11 +140,21 @@ def test_by_hand(model: onnx.ModelProto, expected: Partition) -> None:
     assert partition(model) == expected
 
 
+def test_the_provider_itself_was_asked_about_every_network() -> None:
+    """The committed output of `scripts/cuda_provider.py partition` is that of today's networks."""
+    report = (Path(__file__).parents[2] / "benchmarks" / "results" / "cuda-partition.txt").read_text()
+    tables = report.split("onnxruntime-gpu ")[1:]
+    assert len(tables) == 2
+    for table in tables:
+        rows = [line for line in table.splitlines() if line.endswith("0  agrees")]
+        assert [line[:28].strip() for line in rows] == list(NETWORKS)
+
+
 def test_the_list_is_read_whole() -> None:
     known = kernels()
     assert len(known) > 100
     assert "Atan" not in known
     assert all(kernel.types and all(kernel.types.values()) for rows in known.values() for kernel in rows)
-    assert known["MatMul"][0].types["T"] == {"bfloat16", "double", "float", "float16"}
-    assert "bool" in known["Concat"][0].types["T"] > known["Abs"][0].types["T"]
-    assert all(onnx.defs.has(operator) for operator in known)
+    assert known["MatMul"][-1].types["T"] == {"bfloat16", "double", "float", "float16"}
+    assert "bool" in known["Concat"][-1].types["T"] > known["Abs"][-1].types["T"]
+    assert {node.op_type for node in mesh(starter_path()).graph.node if not node.domain} <= set(known)
