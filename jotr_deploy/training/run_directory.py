@@ -19,7 +19,8 @@ from jotr_deploy.training.run_config import TrainConfig, TrainingError
 
 FORMAT = "jotr-deploy-run/1"
 CONFIG, ENVIRONMENT, EVENTS = "config.toml", "environment.json", "events"
-CHECKPOINT, WEIGHTS = "checkpoint.pt", "weights.pt"
+CHECKPOINT, WEIGHTS, BEST = "checkpoint.pt", "weights.pt", "best.pt"
+CURVES, CURVES_PICTURE = "curves.jsonl", "curves.png"
 _PACKAGES = ("jotr-deploy", "torch", "accelerate", "numpy", "opencv-python-headless")
 _MAY_DIFFER = ("workers", "checkpoint_minutes")  # they do not affect results
 
