@@ -32,14 +32,23 @@ def begin_run(directory: Path, config: TrainConfig) -> None:
         TrainingError: there is a run already.
         OutputError: not writable.
     """
-    if (directory / CHECKPOINT).exists() or (directory / WEIGHTS).exists():
-        raise TrainingError(f"{directory}: already contains a run", "continue it with --resume, or give another -o")
+    require_unused(directory)
     with output_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
     with written_aside(directory / CONFIG) as aside:
         aside.write_text(config.as_toml(), encoding="utf-8")
     with written_aside(directory / ENVIRONMENT) as aside:
         aside.write_text(json.dumps(environment(), indent=2) + "\n", encoding="utf-8")
+
+
+def require_unused(directory: Path) -> None:
+    """Refuse a directory with a run in it.
+
+    Raises:
+        TrainingError: there is one.
+    """
+    if (directory / CHECKPOINT).exists() or (directory / WEIGHTS).exists():
+        raise TrainingError(f"{directory}: already contains a run", "continue it with --resume, or give another -o")
 
 
 def environment() -> dict[str, Any]:
