@@ -196,6 +196,7 @@ class Run:
         log.show("evaluating")
         figures, best = evaluator.evaluate(self.step)
         log.evaluated(figures, best, evaluator.text())
+        log.show()
         self.checkpoint()
         return True
 
