@@ -107,6 +107,7 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     Args:
         path: TOML; `task`, the fields of `TrainConfig`, and a table named like the task.
         overrides: `key=value` each, in dotted keys: `lr=1e-3`, `mesh.intra=0.1`. A value that is not TOML is text.
+            Each of `steps` and `epochs` takes the place of the other.
 
     Raises:
         TrainingError: no such file, not TOML, an unknown or a missing key, a value of the wrong kind.
@@ -123,6 +124,10 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
         raise TrainingError(f"{path}: not TOML ({first_line(error)})", "correct it; https://toml.io") from None
     for override in overrides:
         _override(content, override)
+    overridden = {override.partition("=")[0].strip() for override in overrides}
+    for length, other in (("steps", "epochs"), ("epochs", "steps")):
+        if length in overridden and other not in overridden:
+            content.pop(other, None)
     task = content.get("task")
     options = content.pop(task, {}) if isinstance(task, str) else {}
     if not isinstance(options, dict):

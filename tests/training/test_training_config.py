@@ -9,7 +9,7 @@ from made_scenes import prior_file
 from tiny import TINY
 
 from jotr_deploy.config import ModelConfig
-from jotr_deploy.training.run_config import TrainConfig, TrainingError, read_config
+from jotr_deploy.training.run_config import Evaluation, TrainConfig, TrainingError, read_config
 from jotr_deploy.training.tasks import make_task
 from jotr_deploy.training.tasks.mesh_task import MeshTask, Options
 
@@ -45,6 +45,30 @@ def test_read(tmp_path: Path) -> None:
 def test_set(tmp_path: Path, override: str, changed: dict) -> None:
     path = write(tmp_path, PLAIN)
     assert read_config(path, [override]) == read_config(path).model_copy(update=changed)
+
+
+@pytest.mark.parametrize(
+    ("written", "override", "steps", "epochs"),
+    [
+        ("epochs = 18", None, None, 18),
+        ("epochs = 18", "steps=5", 5, None),
+        ("steps = 10", "epochs=0.5", None, 0.5),
+        ("steps = 10", "steps=5", 5, None),
+    ],
+)
+def test_one_length_takes_the_place_of_the_other(
+    tmp_path: Path, written: str, override: str | None, steps: int | None, epochs: float | None
+) -> None:
+    config = read_config(write(tmp_path, PLAIN.replace("steps = 10", written)), [override] if override else [])
+    assert (config.steps, config.epochs) == (steps, epochs)
+
+
+def test_the_table_of_evaluations(tmp_path: Path) -> None:
+    config = read_config(write(tmp_path, PLAIN), ["evaluation.every=100", "evaluation.patience=3"])
+    assert config.evaluation == Evaluation(every=100, patience=3)
+    assert read_config(write(tmp_path, config.as_toml())) == config
+    with pytest.raises(TrainingError, match=r"evaluation\.minutes"):
+        read_config(write(tmp_path, PLAIN), ["evaluation.every=100", "evaluation.minutes=3"])
 
 
 @pytest.mark.parametrize("path", ['C:\\a "b"', "/data/\U0001f600/é.pt", "a\nb\t\x7f", ""])

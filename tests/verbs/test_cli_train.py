@@ -171,7 +171,8 @@ def test_a_dry_run_for_people() -> None:
         "samples": "2 ms each, and 98 ms for each of 89792 pictures to draw, by 1 worker of each process",
         "step": "350 ms; loss of the first 3.21",
         "evaluation": "20 times over 256 samples (mpjpe_mm): 45 s the first time, then 12 s",
-        "memory": "812 MB at the peak of a process, 3.4 GB of the GPU; later 230 MB more of a worker for drawn pictures",
+        "memory": "812 MB at the peak of a process, 3.4 GB of the GPU; "
+        "later 230 MB more of a worker for drawn pictures",
         "disk": "61 MB at most; 21.3 GB are free",
         "speed": "about 91.4 samples/s",
         "time": "about 2.0 h to finish",
