@@ -221,8 +221,9 @@ def reuse_of(task: Task) -> Reused[Any] | None:
 
 def _steps(run: Run, batch: dict[str, Tensor]) -> tuple[float, float, int]:
     """Loss of the first step, time of the later ones, and number of scalars that are logged."""
-    loss, parts = run.one_step(batch)
-    if not math.isfinite(loss := float(loss)):
+    first, parts = run.one_step(batch)
+    loss = float(first)
+    if not math.isfinite(loss):
         raise TrainingError(
             "the loss of the first step is NaN or infinite",
             'lower lr, set precision = "fp32", or look for what is not finite in the weights to start from',
