@@ -17,7 +17,7 @@ from jotr_deploy.training.held_out import Figure
 from jotr_deploy.training.run_directory import CURVES, CURVES_PICTURE
 
 TRAINING, HELD_OUT = "training", "held_out"
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 720, 240, 70, 34, 30  # of a panel, pixels
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _BOTTOM, _TOP = 720, 240, 70, 36, 34, 30  # of a panel, pixels
 _INK, _GRID, _LINE, _BEST = (60, 60, 60), (228, 228, 228), (170, 100, 40), (40, 60, 210)  # BGR
 _BEGINNING = 0.05  # share of the steps whose values may leave the panel at the top
 
@@ -102,9 +102,9 @@ def _panel(curve: Curve, last: int) -> Array:
     low, high = _range(curve, last)
 
     def at(step: float, value: float) -> tuple[int, int]:
-        x = _LEFT + step / last * (_WIDTH - _LEFT - 24)
-        y = _HEIGHT - _BOTTOM - (min(value, high) - low) / (high - low) * (_HEIGHT - _BOTTOM - _TOP)
-        return round(x), round(y)
+        x = _LEFT + step / last * (_WIDTH - _LEFT - _RIGHT)
+        y = _HEIGHT - _BOTTOM - (value - low) / (high - low) * (_HEIGHT - _BOTTOM - _TOP)
+        return round(x), round(max(y, -1000.0))
 
     def text(words: str, place: tuple[int, int]) -> None:
         cv2.putText(image, words, place, cv2.FONT_HERSHEY_SIMPLEX, 0.42, _INK, 1, cv2.LINE_AA)
@@ -118,10 +118,12 @@ def _panel(curve: Curve, last: int) -> Array:
     if curve.best is not None:
         value = curve.values[curve.steps.index(curve.best)]
         title += f", best {value:.4g} at step {curve.best}"
+    inside = image[_TOP - 4 :]  # what is higher leaves the panel
     points = np.array([at(step, value) for step, value in zip(curve.steps, curve.values, strict=True)], np.int32)
-    cv2.polylines(image, [points], False, _LINE, 1, cv2.LINE_AA)
+    points[:, 1] -= _TOP - 4
+    cv2.polylines(inside, [points], False, _LINE, 1, cv2.LINE_AA)
     for point in points if len(points) <= 40 else points[-1:]:
-        cv2.circle(image, point.tolist(), 2, _LINE, -1, cv2.LINE_AA)
+        cv2.circle(inside, point.tolist(), 2, _LINE, -1, cv2.LINE_AA)
     if curve.best is not None:
         cv2.circle(image, at(curve.best, value), 5, _BEST, 2, cv2.LINE_AA)
     text(title, (_LEFT, 18))
