@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from jotr_deploy.runtime.finding.detection.yolox import cells
 from jotr_deploy.support.aliases import Array
 from jotr_deploy.training.assign import assign, iou
-from jotr_deploy.training.detector_samples import IGNORED, PERSON, draw_picture, unvaried, vary
+from jotr_deploy.training.detector_samples import IGNORED, PERSON, Picture, draw_picture, unvaried, vary
 from jotr_deploy.training.found_boxes import FIGURES, detection_figures, judged
 from jotr_deploy.training.held_out import HeldOut, drawn_count
 from jotr_deploy.training.onnx_files import load_weights, save_weights
@@ -88,7 +88,7 @@ class DetectorTask:
 
     def held_out(self, wanted: Evaluation) -> HeldOut:
         """Average precision, recall and false people on whole pictures of other scenes."""
-        samples = partial(whole_pictures, wanted.seed)
+        samples = partial(whole_pictures, partial(draw_picture, wanted.seed))
         return HeldOut(FIGURES, drawn_count(wanted, self._seed), samples, self._measure, detection_figures)
 
     def _measure(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -105,9 +105,9 @@ class DetectorTask:
         save_weights(self.model, path)
 
 
-def whole_pictures(seed: int, indices: Sequence[int]) -> dict[str, Array]:
+def whole_pictures(draw: Callable[[int], Picture], indices: Sequence[int]) -> dict[str, Array]:
     """Samples of `detector_samples.unvaried`."""
-    samples = [unvaried(draw_picture(seed, index), SIZE_PX) for index in indices]
+    samples = [unvaried(draw(index), SIZE_PX) for index in indices]
     return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
 
 
