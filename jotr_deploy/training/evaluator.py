@@ -72,6 +72,7 @@ class Evaluator:
         """Evaluations since the best one."""
         self._task, self._config, self._accelerator, self._directory = task, config, accelerator, directory
         self._kept: list[dict[str, Tensor]] | None = None
+        self._newest: float | None = None
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
@@ -108,7 +109,7 @@ class Evaluator:
                 "raise evaluation.samples, or look whether the weights are finite",
             )
         better = self.best is None or (value > self.best.value if figure.higher else value < self.best.value)
-        self.evaluated, self.waited = step, 0 if better else self.waited + 1
+        self.evaluated, self.waited, self._newest = step, 0 if better else self.waited + 1, value
         if better:
             self.best = Best(step, value, figure)
             if self._accelerator.is_main_process:
@@ -158,5 +159,8 @@ class Evaluator:
             self._kept = kept
 
     def text(self) -> str:
-        """Best figure so far for the progress line; empty before the first evaluation."""
-        return "" if self.best is None else f"best held-out {self.best}"
+        """Newest and best figure for the progress line; empty before the first evaluation."""
+        if self.best is None or self._newest is None:
+            return ""
+        text = f"held-out {self.best.figure.text(self._newest)}"
+        return text if self.best.step == self.evaluated else f"{text} (best {self.best.value:.4g} at {self.best.step})"

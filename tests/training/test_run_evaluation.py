@@ -15,7 +15,6 @@ from launch import in_two, scalars
 from toy import Toy, interrupt_at, toy_config
 
 from jotr_deploy.training.curves import Curve, Curves, picture, read_rows
-from jotr_deploy.training.evaluator import Best
 from jotr_deploy.training.held_out import Figure
 from jotr_deploy.training.loop import Fitted, fit
 from jotr_deploy.training.run_config import Evaluation, TrainingError
@@ -152,16 +151,13 @@ def test_what_is_shown(tmp_path: Path) -> None:
     lines: list[str] = []
     fit(Toy(), toy_config(**evaluated()), tmp_path, progress=lambda text, *_: lines.append(text))
     assert lines[0] == "evaluating"
-    assert lines[-1].endswith(f", best held-out {Best(**last_best(tmp_path), figure=ERROR)}")
     rows = held_out(tmp_path)
+    newest, best = rows[-1]["held_out"]["error"], [row for row in rows if row["best"]][-1]
+    also = "" if rows[-1]["best"] else f" (best {best['held_out']['error']:.4g} at {best['step']})"
+    assert lines[-1].endswith(f" samples/s, held-out {ERROR.text(newest)}{also}")
     np.testing.assert_allclose(scalars(tmp_path, "held_out/error"), [r["held_out"]["error"] for r in rows], rtol=1e-6)
     assert cv2.imread(str(tmp_path / "curves.png")).shape == (3 * 240, 720, 3)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
-
-
-def last_best(run: Path) -> dict[str, Any]:
-    best = [row for row in held_out(run) if row["best"]][-1]
-    return {"step": best["step"], "value": best["held_out"]["error"]}
 
 
 # ── curves ───────────────────────────────────────────────────────────────────────────────────────────────────────
