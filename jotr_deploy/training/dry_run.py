@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from jotr_deploy.errors import OutputError
+from jotr_deploy.support.aliases import Array
 from jotr_deploy.training.data_loading import batches, indices_of
-from jotr_deploy.training.evaluator import KEPT_BYTES, held_out_of
+from jotr_deploy.training.evaluator import KEPT_BYTES, Evaluator, held_out_of
 from jotr_deploy.training.held_out import HeldOut
 from jotr_deploy.training.loop import Run, accelerator_of
 from jotr_deploy.training.reuse import Reused
@@ -38,7 +39,7 @@ from jotr_deploy.training.tasks import Task
 
 Result = TypeVar("Result")
 
-_TIMED_STEPS = 2  # after the first, which allocates
+_TIMED_S, _FEWEST, _MOST = 1.0, 2, 20  # time and steps that are timed after the first, which allocates
 _ROW_BYTES = 120  # of one scalar in `events` and `curves.jsonl` together
 
 
@@ -228,8 +229,12 @@ def _steps(run: Run, batch: dict[str, Tensor]) -> tuple[float, float, int]:
             "the loss of the first step is NaN or infinite",
             'lower lr, set precision = "fp32", or look for what is not finite in the weights to start from',
         )
-    seconds, _ = _timed(lambda: [run.one_step(batch) for _ in range(_TIMED_STEPS)])
-    return loss, seconds / _TIMED_STEPS, len(parts) + 3
+    seconds, steps = 0.0, 0
+    # Of several processes each would end at another step, and they wait for each other in every one.
+    while steps < _FEWEST or (run.accelerator.num_processes == 1 and seconds < _TIMED_S and steps < _MOST):
+        seconds += _timed(lambda: run.one_step(batch))[0]
+        steps += 1
+    return loss, seconds / steps, len(parts) + 3
 
 
 def _evaluations(run: Run, held_out: HeldOut, done: int) -> Evaluations:
@@ -237,14 +242,27 @@ def _evaluations(run: Run, held_out: HeldOut, done: int) -> Evaluations:
     assert evaluator is not None
     first = range(min(config.batch, held_out.count))
     drawn_s, made = _timed(lambda: held_out.samples(first))
-    once_s, figures = _timed(lambda: evaluator.figures(most=1))
+    figures = evaluator.figures(most=1)
+    once_s = _measured_s(run, evaluator, made)
     number = -(-held_out.count // (config.batch * run.accelerator.num_processes))
     kept = number * sum(value.nbytes for value in made.values()) <= KEPT_BYTES
     every = range(done + (0 if evaluator.evaluated is None else 1), config.last_step + 1)
     times = sum(1 for step in every if step % evaluator.options.every == 0 or step == config.last_step)
-    measured_s = number * max(0.0, once_s - drawn_s)
+    measured_s = number * once_s
     first_s = number * drawn_s / max(1, min(config.workers, _cores())) + measured_s
     return Evaluations(times, held_out.count, first_s, measured_s if kept else first_s, tuple(figures))
+
+
+def _measured_s(run: Run, evaluator: Evaluator, made: Mapping[str, Array]) -> float:
+    """Time of measuring a batch that has been made; none if nobody in it counts."""
+    batch = {name: torch.from_numpy(values) for name, values in made.items()}
+    if not len(next(iter(batch.values()))):
+        return 0.0
+    run.task.model.eval()
+    with torch.no_grad():
+        seconds, _ = _timed(lambda: evaluator.rows(batch))
+    run.task.model.train()
+    return seconds
 
 
 def _saved_bytes(run: Run, left: int, scalars: int) -> int:

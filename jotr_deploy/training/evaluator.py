@@ -122,7 +122,6 @@ class Evaluator:
         """Figures of the network as it is, over all samples or the first `most` batches of each process."""
         from accelerate.utils import gather_object
 
-        device = self._accelerator.device
         own: list[tuple[int, dict[str, np.ndarray]]] = []
         self._task.model.eval()
         try:
@@ -133,14 +132,18 @@ class Evaluator:
                         break
                     place = number * self._accelerator.num_processes + self._accelerator.process_index
                     if len(next(iter(batch.values()))):
-                        rows = self.held_out.measure({name: value.to(device) for name, value in batch.items()})
-                        own.append((place, {name: value.cpu().numpy() for name, value in rows.items()}))
+                        own.append((place, self.rows(batch)))
         finally:
             self._task.model.train()
         everything = [rows for _, rows in sorted(gather_object(own), key=lambda entry: entry[0])]
         if not everything:
             return dict.fromkeys(self.held_out.figures, math.nan)
         return self.held_out.summary({name: np.concatenate([r[name] for r in everything]) for name in everything[0]})
+
+    def rows(self, batch: dict[str, Tensor]) -> dict[str, np.ndarray]:
+        """Rows of one batch, for a network in evaluation mode."""
+        rows = self.held_out.measure({name: value.to(self._accelerator.device) for name, value in batch.items()})
+        return {name: value.cpu().numpy() for name, value in rows.items()}
 
     def _batches(self) -> Iterator[dict[str, Tensor]]:
         """Batches of this process. They are the same for any number of processes, and so are the figures."""
