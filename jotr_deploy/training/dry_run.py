@@ -40,6 +40,7 @@ from jotr_deploy.training.tasks import Task
 Result = TypeVar("Result")
 
 _TIMED_S, _FEWEST, _MOST = 1.0, 2, 20  # time and steps that are timed after the first, which allocates
+_MOST_BATCHES = 8
 _ROW_BYTES = 120  # of one scalar in `events` and `curves.jsonl` together
 
 
@@ -191,19 +192,22 @@ def together_s(load_s: float, trained_s: float, workers: int, threads: int, core
 
 def _loading(run: Run, left: int) -> tuple[dict[str, Tensor], Loading]:
     first_s, batch = _timed(lambda: _one_batch(run, 0))
-    again_s, batch = _timed(lambda: _one_batch(run, 0))
     reused = reuse_of(run.task)
     if reused is None:
-        mean_s = (first_s + again_s) / 2
+        seconds = [first_s]
+        while sum(seconds) < _TIMED_S and len(seconds) < _MOST_BATCHES:
+            seconds.append(_timed(lambda: _one_batch(run, 0, ahead=len(seconds)))[0])
+        mean_s = sum(seconds) / len(seconds)
         return batch, Loading(mean_s, mean_s, 0, 0)
+    again_s, _ = _timed(lambda: _one_batch(run, 0))
     index = indices_of(run.step, run.config.batch, 0, 1)[0]
     kept = min(reused.uses * reused.lag, pictures := reused.drawn_for(left * run.config.batch))
     return batch, Loading(first_s, again_s, pictures, kept * len(pickle.dumps(reused(index)[0])))
 
 
-def _one_batch(run: Run, workers: int) -> dict[str, Tensor]:
-    config, accelerator = run.config, run.accelerator
-    return next(batches(run.task.samples, range(run.step, run.step + 1), config.batch, accelerator.process_index,
+def _one_batch(run: Run, workers: int, ahead: int = 0) -> dict[str, Tensor]:
+    config, accelerator, step = run.config, run.accelerator, run.step + ahead
+    return next(batches(run.task.samples, range(step, step + 1), config.batch, accelerator.process_index,
                         accelerator.num_processes, workers))  # fmt: skip
 
 

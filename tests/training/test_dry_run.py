@@ -175,10 +175,10 @@ def test_a_worker_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     tried: list[int] = []
     whole = dry_run._one_batch
 
-    def one_batch(run: Any, workers: int) -> Any:
+    def one_batch(run: Any, workers: int, ahead: int = 0) -> Any:
         tried.append(workers)
-        return whole(run, 0)
+        return whole(run, 0, ahead)
 
     monkeypatch.setattr(dry_run, "_one_batch", one_batch)
     assert rehearse(Toy(), toy_config(workers=2), tmp_path / "run").workers == 2
-    assert tried == [1, 0, 0]
+    assert tried == [1] + 8 * [0]
