@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 
 from jotr_deploy.profiling.environment import environment, load_average
-from jotr_deploy.training.loop import LOG_EVERY
 from jotr_deploy.training.losses import NAMES
+from jotr_deploy.training.run_log import LOG_EVERY
 
 COLUMNS = ("l1", *NAMES, "intra", "inter")
 WIDTH, HEIGHT, MARGIN = 640, 360, 48

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import cv2
@@ -13,7 +13,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from jotr_deploy.errors import JotrDeployError
 from jotr_deploy.support.aliases import Array
-from jotr_deploy.training.tasks import Task
+
+Samples = Callable[[Sequence[int]], dict[str, Array]]
+"""Samples of some numbers as one batch; runs in worker processes, so it can be pickled."""
 
 
 def indices_of(step: int, batch: int, process: int, processes: int) -> range:
@@ -30,37 +32,42 @@ class _Failed(NamedTuple):
     remedy: str
 
 
-class _Samples(Dataset[Any]):
-    def __init__(self, task: Task) -> None:
-        self.task = task
+class _Dataset(Dataset[Any]):
+    def __init__(self, samples: Samples) -> None:
+        self.samples = samples
 
     def __getitems__(self, indices: Sequence[int]) -> dict[str, Array] | _Failed:
         try:
-            return self.task.samples(indices)
+            return self.samples(indices)
         except JotrDeployError as error:  # the loader would turn it into a traceback on its way from a worker
             return _Failed(type(error), error.cause, error.remedy)
 
 
 class _Steps(Sampler[list[int]]):
-    def __init__(self, steps: range, batch: int, process: int, processes: int) -> None:
-        self.steps, self.share = steps, (batch, process, processes)
+    def __init__(self, steps: range, batch: int, process: int, processes: int, count: int | None) -> None:
+        self.steps, self.share, self.count = steps, (batch, process, processes), count
 
     def __iter__(self) -> Iterator[list[int]]:
         for step in self.steps:
-            yield list(indices_of(step, *self.share))
+            indices = indices_of(step, *self.share)
+            if self.count is not None:
+                indices = range(min(indices.start, self.count), min(indices.stop, self.count))
+            if indices:
+                yield list(indices)
 
 
 def batches(
-    task: Task, steps: range, batch: int, process: int = 0, processes: int = 1, workers: int = 0
-) -> Iterator[dict[str, Tensor]]:
-    """Batches of all steps in order, prepared by `workers` processes.
+    samples: Samples, steps: range, batch: int, process: int = 0, processes: int = 1, workers: int = 0,
+    count: int | None = None,
+) -> Iterator[dict[str, Tensor]]:  # fmt: skip
+    """Batches of all steps in order, prepared by `workers` processes; with `count`, of samples below it only.
 
     Raises:
-        JotrDeployError: raised by the task's samples.
+        JotrDeployError: raised by the samples.
     """
     loader = DataLoader(
-        _Samples(task),
-        batch_sampler=_Steps(steps, batch, process, processes),
+        _Dataset(samples),
+        batch_sampler=_Steps(steps, batch, process, processes, count),
         num_workers=workers,
         # A forked worker inherits locks of threads that it does not have, and may wait for them for ever.
         multiprocessing_context="spawn" if workers else None,

@@ -9,7 +9,7 @@ import numpy as np
 from jotr_deploy.datasets.synthetic.scene import draw_scene
 from jotr_deploy.datasets.synthetic.scene_crops import picture
 from jotr_deploy.geometry.boxes import mirrored
-from jotr_deploy.runtime.finding.detection.letterbox import boxes_on_canvas, letterbox
+from jotr_deploy.runtime.finding.detection.letterbox import boxes_on_canvas, fitted_size_px, letterbox
 from jotr_deploy.support.aliases import Array
 
 MOST_PEOPLE = 4
@@ -57,6 +57,19 @@ def vary(rng: np.random.Generator, whole: Picture, parts: float, size_px: tuple[
         image, boxes_px = image[:, ::-1], mirrored(boxes_px, x1 - x0)
     colour = rng.uniform(1 - _COLOUR, 1 + _COLOUR, 3) * rng.uniform(1 - _COLOUR, 1 + _COLOUR)
     image = np.clip(image * colour.astype(np.float32), 0, 255).astype(np.uint8)
+    return _sample(whole, image, shown, boxes_px, size_px)
+
+
+def unvaried(whole: Picture, size_px: tuple[int, int]) -> dict[str, Array]:
+    """Picture as the runtime is given it; as from `vary`, and extent (2,), its width and height on the canvas."""
+    height, width = whole.image_bgr.shape[:2]
+    boxes_px = np.clip(whole.boxes_px, -0.5, np.array([width, height, width, height]) - 0.5)
+    sample = _sample(whole, whole.image_bgr, whole.person, boxes_px, size_px)
+    return {**sample, "extent": np.array(fitted_size_px((width, height), size_px), np.float32)}
+
+
+def _sample(whole: Picture, image: Array, shown: Array, boxes_px: Array, size_px: tuple[int, int]) -> dict[str, Array]:
+    """Part of a picture on the canvas; `shown` are the numbers of the people in it, `boxes_px` (P, 4) theirs."""
     canvas, scale = letterbox(image, size_px)
     boxes, kind = np.zeros((MOST_PEOPLE, 4), np.float32), np.full(MOST_PEOPLE, NOBODY, np.int8)
     count = len(boxes_px)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import math
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,18 +19,19 @@ from torch import Tensor, nn
 from jotr_deploy.errors import MissingDependency, install
 from jotr_deploy.support.aliases import Progress
 from jotr_deploy.support.processor import multiplies_bfloat16
-from jotr_deploy.support.writing import output_errors
+from jotr_deploy.training.curves import Curves
 from jotr_deploy.training.data_loading import batches
+from jotr_deploy.training.evaluator import Best, Evaluator, held_out_of
+from jotr_deploy.training.held_out import HeldOut
 from jotr_deploy.training.optimizers import optimizers, schedule
 from jotr_deploy.training.parallel import with_shared_statistics
 from jotr_deploy.training.run_config import TrainConfig, TrainingError
-from jotr_deploy.training.run_directory import EVENTS, WEIGHTS, begin_run, read_checkpoint, write_checkpoint
+from jotr_deploy.training.run_directory import WEIGHTS, begin_run, read_checkpoint, write_checkpoint
+from jotr_deploy.training.run_log import RunLog
 from jotr_deploy.training.tasks import Task
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-
-LOG_EVERY = 20  # steps between two rows of TensorBoard
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Fitted:
 
     step: int  # steps done
     finished: bool  # False: a signal ended it, to be resumed from here
+    best: Best | None = None  # best evaluation, if there were any
 
 
 class _Step(nn.Module):
@@ -62,8 +63,9 @@ def fit(
 ) -> Fitted:
     """Train a task to the end, or until SIGINT or SIGTERM.
 
-    The run directory gets the configuration, the state of the code, TensorBoard events, a checkpoint every
-    `checkpoint_minutes` and at the end of this call, and with the last step the task's weights.
+    The run directory gets the configuration, the state of the code, TensorBoard events, learning curves, a checkpoint
+    every `checkpoint_minutes` and at the end of this call, and with the last step the task's weights. With the table
+    `[evaluation]` it also has the weights of the best evaluation, and the run may end early.
 
     Args:
         task: see `Task`.
@@ -76,28 +78,31 @@ def fit(
         TrainingError: a run directory in use or of another configuration, a non-finite loss, fp16 without a GPU.
         OutputError: not writable.
     """
-    accelerator = _accelerator(config)
+    accelerator = accelerator_of(config)
+    held_out = held_out_of(task, config)
     stored = read_checkpoint(run_directory, config, accelerator.num_processes) if resume else None
     if stored is None and accelerator.is_main_process:
         begin_run(run_directory, config)
     accelerator.wait_for_everyone()
-    run = _Run(task, config, run_directory, accelerator)
+    run = Run(task, config, run_directory, accelerator, held_out)
     if stored is not None:
         run.restore(stored)
     with _stop_requests() as stop:
         run.train(stop, progress)
-    finished = run.step == config.steps
+    finished = run.step == run.last_step
     if finished and accelerator.is_main_process:
         task.model.eval()
         task.save(run_directory / WEIGHTS)
     accelerator.wait_for_everyone()
-    return Fitted(run.step, finished)
+    return Fitted(run.step, finished, run.evaluator.best if run.evaluator else None)
 
 
-class _Run:
-    """State of a run: wrapped task, optimiser, number of steps done."""
+class Run:
+    """State of a run: wrapped task, optimiser, evaluations, number of steps done."""
 
-    def __init__(self, task: Task, config: TrainConfig, directory: Path, accelerator: Accelerator) -> None:
+    def __init__(
+        self, task: Task, config: TrainConfig, directory: Path, accelerator: Accelerator, held_out: HeldOut | None
+    ) -> None:
         self.task, self.config, self.directory, self.accelerator = task, config, directory, accelerator
         task.model.to(accelerator.device)
         if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
@@ -105,17 +110,29 @@ class _Run:
         task.model.train()
         self.module = accelerator.prepare(_Step(task))
         self.optimizers = {name: accelerator.prepare(made) for name, made in optimizers(task.model, config).items()}
+        self.evaluator = None if held_out is None else Evaluator(task, held_out, config, accelerator, directory)
         self.step = 0
+        self._resumed_at: int | None = None
+        self._curves: Curves | None = None
 
     def restore(self, stored: dict[str, Any]) -> None:
+        """Continue from what `checkpoint` wrote."""
         self.task.model.load_state_dict(stored["model"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(stored[name])
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(stored["scaler"])
-        self.step = stored["step"]
+        if self.evaluator is not None:
+            self.evaluator.restore(stored["evaluation"])
+        self.step = self._resumed_at = stored["step"]
+
+    @property
+    def last_step(self) -> int:
+        """Number of steps after which the run ends, as far as it is known now."""
+        return self.step if self.evaluator is not None and self.evaluator.exhausted else self.config.last_step
 
     def checkpoint(self) -> None:
+        """Replace checkpoint and picture of the curves."""
         if not self.accelerator.is_main_process:
             return
         scaler = self.accelerator.scaler
@@ -123,31 +140,68 @@ class _Run:
             "step": self.step,
             "model": self.task.model.state_dict(),
             "scaler": None if scaler is None else scaler.state_dict(),
+            **({} if self.evaluator is None else {"evaluation": self.evaluator.state()}),
             **{name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
         }
         write_checkpoint(self.directory, self.config, self.accelerator.num_processes, state)
+        if self._curves is not None:
+            self._curves.draw()
 
     def train(self, stop: threading.Event, progress: Progress) -> None:
-        """Train until the last step or a request to stop in any process, with checkpoints on time and at the end."""
-        config, accelerator = self.config, self.accelerator
-        log, saved_at = _Log(self, progress), time.monotonic()
-        data = batches(self.task, range(self.step, config.steps), config.batch, accelerator.process_index,
-                       accelerator.num_processes, config.workers)  # fmt: skip
-        with log:
-            for batch in data:
-                log.add(*self.one_step(batch))
-                due = time.monotonic() - saved_at > 60 * config.checkpoint_minutes
+        """Train until the last step or a request to stop in any process, with checkpoints on time and at the end.
+
+        A checkpoint follows every evaluation, so the best weights never belong to steps that a resumed run repeats.
+        """
+        accelerator = self.accelerator
+        with self._log(progress) as log:
+            self._evaluate_if_due(log)  # the start, or what a stopped run still owes
+            saved_at = time.monotonic()
+            for batch in self._data():
+                loss = self.one_step(batch)
+                log.add(self.step, *loss)
+                due = time.monotonic() - saved_at > 60 * self.config.checkpoint_minutes
                 stopping, due = _any_process(accelerator, stop.is_set(), due)
                 if stopping:
                     break
-                if due:
+                if self._evaluate_if_due(log):
+                    saved_at = time.monotonic()
+                elif due:
                     log.write()
                     self.checkpoint()
                     saved_at = time.monotonic()
+                if self.step == self.last_step:
+                    break
+            if self.step == self.last_step:
+                self._evaluate_if_due(log)  # a request to stop in the last step comes too late
             log.write()
             self.checkpoint()
 
+    def _log(self, progress: Progress) -> RunLog:
+        evaluator = self.evaluator
+        if self.accelerator.is_main_process:
+            figures, deciding = (evaluator.held_out.figures, evaluator.deciding) if evaluator else ({}, None)
+            self._curves = Curves(self.directory, self._resumed_at, figures, deciding)
+        return RunLog(self.config, self.directory, self.accelerator, self._resumed_at, self._curves, progress)
+
+    def _data(self) -> Iterator[dict[str, Tensor]]:
+        config, accelerator = self.config, self.accelerator
+        return batches(self.task.samples, range(self.step, self.last_step), config.batch, accelerator.process_index,
+                       accelerator.num_processes, config.workers)  # fmt: skip
+
+    def _evaluate_if_due(self, log: RunLog) -> bool:
+        evaluator = self.evaluator
+        if evaluator is None or not evaluator.due(self.step):
+            return False
+        log.write()
+        log.show("evaluating")
+        figures, best = evaluator.evaluate(self.step)
+        log.evaluated(figures, best, evaluator.text())
+        log.show()
+        self.checkpoint()
+        return True
+
     def one_step(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Forward, backward and update on the samples of this process; the loss and its parts."""
         config, accelerator = self.config, self.accelerator
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
@@ -167,64 +221,13 @@ class _Run:
         return loss.detach(), {name: value.detach() for name, value in parts.items()}
 
 
-@dataclass
-class _Log:
-    """Means of the loss and its parts over `LOG_EVERY` steps and all processes, for TensorBoard and the progress."""
+def accelerator_of(config: TrainConfig) -> Accelerator:
+    """Processes, device and precision of a run.
 
-    run: _Run
-    progress: Progress
-    text: str = "starting"
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    count: int = 0
-
-    def __enter__(self) -> _Log:
-        from torch.utils.tensorboard import SummaryWriter  # after `_accelerator`, which reports a missing installation
-
-        run, self.writer = self.run, None
-        if run.accelerator.is_main_process:
-            with output_errors(run.directory):
-                self.writer = SummaryWriter(str(run.directory / EVENTS), purge_step=run.step + 1 if run.step else None)
-        self.start, self.samples = time.perf_counter(), run.config.batch * run.accelerator.num_processes
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.writer is not None:
-            self.writer.close()
-
-    def add(self, loss: Tensor, parts: dict[str, Tensor]) -> None:
-        for name, value in {"loss": loss, **parts}.items():
-            self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value
-        self.count += 1
-        if self.run.step % LOG_EVERY == 0:
-            self.write()
-        if self.run.accelerator.is_main_process:
-            self.progress(self.text, self.run.step, self.run.config.steps)
-
-    def write(self) -> None:
-        """Close the window; called by all processes at the same step, and before every checkpoint.
-
-        So a checkpoint is never replaced by one with non-finite numbers.
-        """
-        if not self.count:
-            return
-        run, rate = self.run, self.count * self.samples / (time.perf_counter() - self.start)
-        sums = torch.stack([value.float() for value in self.sums.values()])
-        means = (run.accelerator.reduce(sums, "mean") / self.count).tolist()
-        values = dict(zip(self.sums, means, strict=True))
-        if not math.isfinite(values["loss"]):
-            raise TrainingError(
-                f"{run.directory}: the loss is NaN or infinite before step {run.step}",
-                'lower lr, lengthen warmup, or set precision = "fp32"; --resume continues from the newest checkpoint',
-            )
-        if self.writer is not None:
-            values |= {"lr": run.config.lr * schedule(run.config, run.step - 1), "samples/s": rate}
-            for name, value in values.items():
-                self.writer.add_scalar(name, value, run.step)
-        self.text = f"loss {values['loss']:.4g}, {rate:.3g} samples/s"
-        self.sums, self.count, self.start = {}, 0, time.perf_counter()
-
-
-def _accelerator(config: TrainConfig) -> Accelerator:
+    Raises:
+        MissingDependency: a package of the extra `train`.
+        TrainingError: fp16 without a GPU.
+    """
     try:
         import tensorboard  # noqa: F401
         import tomli_w  # noqa: F401

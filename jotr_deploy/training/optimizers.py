@@ -108,5 +108,5 @@ def schedule(config: TrainConfig, step: int) -> float:
         return (step + 1) / config.warmup
     if config.schedule == "constant":
         return 1.0
-    share = (step - config.warmup) / max(1, config.steps - config.warmup)
+    share = (step - config.warmup) / max(1, config.last_step - config.warmup)
     return (1 + math.cos(math.pi * share)) / 2

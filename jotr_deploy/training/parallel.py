@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, cast
 
 import torch
@@ -40,6 +41,12 @@ def gathered(local: Tensor, own_only: bool = False) -> Tensor:
 def processes() -> int:
     """Number of processes that train together."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
+def launched_processes() -> int:
+    """Number of processes that the launcher started, before they are connected; 1 without a launcher."""
+    number = os.environ.get("WORLD_SIZE", "1")
+    return int(number) if number.isdecimal() and int(number) > 0 else 1
 
 
 def with_shared_statistics(model: nn.Module) -> nn.Module:

@@ -61,20 +61,29 @@ def vary(rng: np.random.Generator, person: Person, box_error: float, size_px: tu
     """
     box_px = as_detected(rng, person.box_px, box_error)
     angle = _TURN_RAD * np.clip(rng.normal(), -2, 2) * (rng.random() < _TURNED)
-    input_from_picture = _turned(input_from_image(box_px[None], size_px)[0], angle, size_px)
+    sample = _cut(person, _turned(input_from_image(box_px[None], size_px)[0], angle, size_px), size_px)
+    colour = rng.uniform(1 - _COLOUR, 1 + _COLOUR, 3) * rng.uniform(1 - _COLOUR, 1 + _COLOUR)
+    sample["image"] = np.clip(sample["image"] * colour.astype(np.float32), 0, 255).astype(np.uint8)
+    return mirrored(sample) if rng.random() < 0.5 else sample
+
+
+def upright(rng: np.random.Generator, person: Person, box_error: float, size_px: tuple[int, int]) -> dict[str, Array]:
+    """Person in a box as from a detector and otherwise as drawn; see `vary`."""
+    box_px = as_detected(rng, person.box_px, box_error)
+    return _cut(person, input_from_image(box_px[None], size_px)[0], size_px)
+
+
+def _cut(person: Person, input_from_picture: Array, size_px: tuple[int, int]) -> dict[str, Array]:
     # picture -> drawn is a scale and a shift; its inverse maps the drawing to the input
     scale, shift = person.drawn_from_picture[0, 0], person.drawn_from_picture[:, 2]
     affine = input_from_picture.copy()
     affine[:, :2] /= scale
     affine[:, 2] -= affine[:, :2] @ shift
     image = cv2.warpAffine(person.image_bgr, affine, size_px, flags=cv2.INTER_LINEAR)
-    colour = rng.uniform(1 - _COLOUR, 1 + _COLOUR, 3) * rng.uniform(1 - _COLOUR, 1 + _COLOUR)
-    image = np.clip(image * colour.astype(np.float32), 0, 255).astype(np.uint8)
     joints = transform_px(input_from_picture, person.joints_px)
     there = person.there & ((joints >= 0) & (joints < size_px)).all(1)
     confidence = np.where(there & person.seen, SEEN, np.where(there, HIDDEN, AWAY))
-    sample = {"image": image, "joints": joints.astype(np.float32), "confidence": confidence.astype(np.float32)}
-    return mirrored(sample) if rng.random() < 0.5 else sample
+    return {"image": image, "joints": joints.astype(np.float32), "confidence": confidence.astype(np.float32)}
 
 
 def as_detected(rng: np.random.Generator, box_px: Array, error: float) -> Array:

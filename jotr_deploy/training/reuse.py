@@ -40,6 +40,11 @@ class Reused(Generic[Drawn]):
         number = age - use * self.lag
         return self._kept(number if number >= 0 else _BEFORE + number), use
 
+    def drawn_for(self, samples: int) -> int:
+        """Number of pictures that the first samples of this many take, those before the first one included."""
+        ages = -(-samples // self.uses)
+        return min(self.uses * ages, ages + (self.uses - 1) * self.lag)
+
     def __getstate__(self) -> dict[str, object]:
         """State for a worker process, without the pictures that are kept."""
         return {"draw": self.draw, "uses": self.uses, "lag": self.lag}

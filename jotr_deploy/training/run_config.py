@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from jotr_deploy.config import first_fault
 from jotr_deploy.errors import JotrDeployError, first_line
@@ -26,6 +26,27 @@ class TrainingError(JotrDeployError):
     """A training configuration or run directory that does not fit."""
 
 
+class Evaluation(BaseModel):
+    """The table `[evaluation]`: what is measured on held-out samples during a run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    every: Count
+    """Steps between two evaluations; the start and the last step are evaluated too."""
+    samples: Count | None = None
+    """Drawn pictures or people to measure, by default 256; of a data set people, by default all."""
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 2000
+    """Seed of drawn samples: neither that of the training, nor 1000, which `eval` measures on."""
+    set: str | None = None
+    """Data set of the task `jotr`, by default 3dpw."""
+    split: str | None = None
+    """Its split, by default validation."""
+    figure: str | None = None
+    """Figure that decides which weights are best; by default the task's first."""
+    patience: Count | None = None
+    """Evaluations in a row without a better figure that end the run; by default none do."""
+
+
 class TrainConfig(BaseModel):
     """Settings of the loop; the table named like the task is the task's own."""
 
@@ -33,7 +54,9 @@ class TrainConfig(BaseModel):
 
     task: str
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
-    steps: Count
+    steps: Count | None = None
+    epochs: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    """Length in place of `steps`, for tasks on data sets; `make_task` computes the steps from their size."""
     batch: Count
     """Samples a step in every process."""
     lr: Annotated[float, Field(gt=0)]
@@ -55,8 +78,21 @@ class TrainConfig(BaseModel):
     workers: NotNegative = 0
     """Processes that make samples; 0 makes them in the training process."""
     checkpoint_minutes: Annotated[float, Field(gt=0)] = 5.0
+    evaluation: Evaluation | None = None
     options: dict[str, Any] = {}
     """The task's table."""
+
+    @model_validator(mode="after")
+    def _length(self) -> TrainConfig:
+        if self.steps is None and self.epochs is None:
+            raise ValueError("steps: neither steps nor epochs is given")
+        return self
+
+    @property
+    def last_step(self) -> int:
+        """Number of steps of the whole run; known once `make_task` has resolved the epochs."""
+        assert self.steps is not None, "epochs that make_task has not resolved"
+        return self.steps
 
     def as_toml(self) -> str:
         """Text of a file that gives this configuration again."""
@@ -71,6 +107,7 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     Args:
         path: TOML; `task`, the fields of `TrainConfig`, and a table named like the task.
         overrides: `key=value` each, in dotted keys: `lr=1e-3`, `mesh.intra=0.1`. A value that is not TOML is text.
+            Each of `steps` and `epochs` takes the place of the other.
 
     Raises:
         TrainingError: no such file, not TOML, an unknown or a missing key, a value of the wrong kind.
@@ -87,6 +124,10 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
         raise TrainingError(f"{path}: not TOML ({first_line(error)})", "correct it; https://toml.io") from None
     for override in overrides:
         _override(content, override)
+    overridden = {override.partition("=")[0].strip() for override in overrides}
+    for length, other in (("steps", "epochs"), ("epochs", "steps")):
+        if length in overridden and other not in overridden:
+            content.pop(other, None)
     task = content.get("task")
     options = content.pop(task, {}) if isinstance(task, str) else {}
     if not isinstance(options, dict):

@@ -19,7 +19,8 @@ from jotr_deploy.training.run_config import TrainConfig, TrainingError
 
 FORMAT = "jotr-deploy-run/1"
 CONFIG, ENVIRONMENT, EVENTS = "config.toml", "environment.json", "events"
-CHECKPOINT, WEIGHTS = "checkpoint.pt", "weights.pt"
+CHECKPOINT, WEIGHTS, BEST = "checkpoint.pt", "weights.pt", "best.pt"
+CURVES, CURVES_PICTURE = "curves.jsonl", "curves.png"
 _PACKAGES = ("jotr-deploy", "torch", "accelerate", "numpy", "opencv-python-headless")
 _MAY_DIFFER = ("workers", "checkpoint_minutes")  # they do not affect results
 
@@ -31,14 +32,23 @@ def begin_run(directory: Path, config: TrainConfig) -> None:
         TrainingError: there is a run already.
         OutputError: not writable.
     """
-    if (directory / CHECKPOINT).exists() or (directory / WEIGHTS).exists():
-        raise TrainingError(f"{directory}: already contains a run", "continue it with --resume, or give another -o")
+    require_unused(directory)
     with output_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
     with written_aside(directory / CONFIG) as aside:
         aside.write_text(config.as_toml(), encoding="utf-8")
     with written_aside(directory / ENVIRONMENT) as aside:
         aside.write_text(json.dumps(environment(), indent=2) + "\n", encoding="utf-8")
+
+
+def require_unused(directory: Path) -> None:
+    """Refuse a directory with a run in it.
+
+    Raises:
+        TrainingError: there is one.
+    """
+    if (directory / CHECKPOINT).exists() or (directory / WEIGHTS).exists():
+        raise TrainingError(f"{directory}: already contains a run", "continue it with --resume, or give another -o")
 
 
 def environment() -> dict[str, Any]:

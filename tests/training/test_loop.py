@@ -85,7 +85,8 @@ def test_what_a_run_keeps(tmp_path: Path) -> None:
     lines: list[tuple[str, int, int]] = []
     fit(Toy(), config, tmp_path, progress=lambda *line: lines.append(line))
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"config.toml", "environment.json", "events", "checkpoint.pt", "weights.pt"}
+    kept = {"config.toml", "environment.json", "events", "checkpoint.pt", "weights.pt"}
+    assert names == kept | {"curves.jsonl", "curves.png"}
     assert read_config(tmp_path / "config.toml") == config
     about = json.loads((tmp_path / "environment.json").read_text())
     assert {"git_commit", "git_dirty"} < about.keys()
@@ -255,7 +256,7 @@ def test_every_index_is_used_once(processes: int) -> None:
 
 
 def test_worker_processes_change_nothing() -> None:
-    alone, helped = (list(batches(Toy(), range(2, 6), 3, workers=workers)) for workers in (0, 2))
+    alone, helped = (list(batches(Toy().samples, range(2, 6), 3, workers=workers)) for workers in (0, 2))
     assert len(alone) == 4
     for a, b in zip(alone, helped, strict=True):
         require_equal(a, b)

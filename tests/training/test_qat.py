@@ -34,7 +34,7 @@ from jotr_deploy.model.jotr import INPUTS, JOTR
 from jotr_deploy.training.fake_quant import fake_quantized, rounded, rounded_weight
 from jotr_deploy.training.loop import Fitted, fit
 from jotr_deploy.training.qdq_positions import read_placement
-from jotr_deploy.training.run_config import TrainConfig, TrainingError
+from jotr_deploy.training.run_config import Evaluation, TrainConfig, TrainingError
 from jotr_deploy.training.tasks import make_task
 from jotr_deploy.training.tasks.qat_task import Options, QatTask, make
 
@@ -193,6 +193,21 @@ def test_training_brings_the_rounded_network_nearer_to_its_start(made: Path, tmp
     fit(task, config(steps=40, batch=16, lr=1e-5, warmup=10, schedule="cosine"), tmp_path / "run")
     with torch.no_grad():
         assert float(task.loss(batch, 0)[0]) < 0.85 * before
+
+
+def test_evaluations_measure_the_drift(task: QatTask) -> None:
+    """Of the start by its rounding alone; it leaves the network as it is."""
+    held_out = task.held_out(Evaluation(every=1, samples=2))
+    batch = {name: torch.from_numpy(values) for name, values in held_out.samples([0, 1]).items()}
+    before = {name: value.clone() for name, value in task.model.state_dict().items()}
+    task.model.eval()
+    with torch.no_grad():
+        rows = {name: value.numpy() for name, value in held_out.measure(batch).items()}
+    figures = held_out.summary(rows)
+    assert figures.keys() == held_out.figures.keys()
+    assert 0 < figures["drift_mm"] < figures["mpjpe_mm"]
+    assert held_out.summary({**rows, "found_m": rows["said_m"]})["drift_mm"] == 0
+    assert all(torch.equal(value, before[name]) for name, value in task.model.state_dict().items())
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

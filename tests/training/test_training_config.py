@@ -9,7 +9,7 @@ from made_scenes import prior_file
 from tiny import TINY
 
 from jotr_deploy.config import ModelConfig
-from jotr_deploy.training.run_config import TrainConfig, TrainingError, read_config
+from jotr_deploy.training.run_config import Evaluation, TrainConfig, TrainingError, read_config
 from jotr_deploy.training.tasks import make_task
 from jotr_deploy.training.tasks.mesh_task import MeshTask, Options
 
@@ -47,6 +47,30 @@ def test_set(tmp_path: Path, override: str, changed: dict) -> None:
     assert read_config(path, [override]) == read_config(path).model_copy(update=changed)
 
 
+@pytest.mark.parametrize(
+    ("written", "override", "steps", "epochs"),
+    [
+        ("epochs = 18", None, None, 18),
+        ("epochs = 18", "steps=5", 5, None),
+        ("steps = 10", "epochs=0.5", None, 0.5),
+        ("steps = 10", "steps=5", 5, None),
+    ],
+)
+def test_one_length_takes_the_place_of_the_other(
+    tmp_path: Path, written: str, override: str | None, steps: int | None, epochs: float | None
+) -> None:
+    config = read_config(write(tmp_path, PLAIN.replace("steps = 10", written)), [override] if override else [])
+    assert (config.steps, config.epochs) == (steps, epochs)
+
+
+def test_the_table_of_evaluations(tmp_path: Path) -> None:
+    config = read_config(write(tmp_path, PLAIN), ["evaluation.every=100", "evaluation.patience=3"])
+    assert config.evaluation == Evaluation(every=100, patience=3)
+    assert read_config(write(tmp_path, config.as_toml())) == config
+    with pytest.raises(TrainingError, match=r"evaluation\.minutes"):
+        read_config(write(tmp_path, PLAIN), ["evaluation.every=100", "evaluation.minutes=3"])
+
+
 @pytest.mark.parametrize("path", ['C:\\a "b"', "/data/\U0001f600/é.pt", "a\nb\t\x7f", ""])
 def test_what_is_written_is_what_was_read(path: str, tmp_path: Path) -> None:
     table = {"prior": path, "model": {"d_model": 96}, "freeze_bn": True, "list": [1, 2.5, "x"], "a.b": {}}
@@ -62,14 +86,14 @@ def test_what_is_written_is_what_was_read(path: str, tmp_path: Path) -> None:
             PLAIN + "[other]\na = 1\n",
             [],
             "other: unknown key",
-            "known are batch, beta2, checkpoint_minutes, clip_norm, kernel_lr, lr",
+            "known are batch, beta2, checkpoint_minutes, clip_norm, epochs, evaluation, kernel_lr, lr",
         ),
         (PLAIN, ["speed=3"], "speed: unknown key", "known are batch"),
         (PLAIN, ["lr=-1"], "lr: Input should be greater than 0", "correct it in the configuration"),
         (PLAIN, ["precision=fp8"], "precision: Input should be 'fp32', 'bf16' or 'fp16'", "correct it"),
         (PLAIN, ["lr"], "--set lr: not key=value", "give one such as lr=1e-3"),
         (PLAIN, ["lr.x=1"], "--set lr.x=1: lr is not a table", "only tables have keys below them"),
-        ('task = "mesh"\nbatch = 2\nlr = 1e-3\n', [], "steps: Field required", "correct it"),
+        ('task = "mesh"\nbatch = 2\nlr = 1e-3\n', [], "steps: neither steps nor epochs is given", "correct it"),
         ("steps = 3\nbatch = 2\nlr = 1e-3\n", [], "task: Field required", "correct it"),
         ('task = "mesh"\nmesh = 3\n', [], "{path}: mesh is not a table", "write its options under [mesh]"),
         (PLAIN.replace("[mesh]", "[options]"), [], "options: unknown key", "write the task's options under [mesh]"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from jotr_deploy.errors import DatasetError
-from jotr_deploy.training.run_config import TrainConfig
+from jotr_deploy.training.held_out import Figure, HeldOut
+from jotr_deploy.training.run_config import Evaluation, TrainConfig
 
 
 def nothing(step: int) -> None:
@@ -33,16 +35,35 @@ class Toy:
 
     def samples(self, indices: Sequence[int]) -> dict[str, np.ndarray]:
         self.seen += indices
-        x = np.stack([np.random.default_rng(index).standard_normal(8) for index in indices]).astype(np.float32)
-        return {"x": x, "y": x[:, :1] ** 2}
+        return drawn(0, indices)
 
     def loss(self, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         self.during(step)
         loss = (self.model(batch["x"]) - batch["y"]).abs().mean()
         return loss, {"half": loss / 2}
 
+    def held_out(self, wanted: Evaluation) -> HeldOut:
+        """The mean distance of ten other samples, in batches of whatever size."""
+
+        def measure(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+            assert not self.model.training
+            return {"error": (self.model(batch["x"]) - batch["y"]).abs()}
+
+        return HeldOut(
+            {"error": Figure("error", ""), "share": Figure("below one", "%", higher=True)},
+            wanted.samples or 10,
+            partial(drawn, 1000 * wanted.seed),
+            measure,
+            lambda rows: {"error": float(rows["error"].mean()), "share": 100 * float((rows["error"] < 1).mean())},
+        )
+
     def save(self, path: Path) -> None:
         torch.save(self.model.state_dict(), path)
+
+
+def drawn(first: int, indices: Sequence[int]) -> dict[str, np.ndarray]:
+    x = np.stack([np.random.default_rng(first + index).standard_normal(8) for index in indices]).astype(np.float32)
+    return {"x": x, "y": x[:, :1] ** 2}
 
 
 class Refusing(Toy):

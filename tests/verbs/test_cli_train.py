@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -135,3 +136,57 @@ def test_the_bundle_to_be_rounded_as(cli: Cli, config: Path) -> None:
     text = 'task = "qat"\nsteps = 1\nbatch = 1\nlr = 1e-4\n[qat]\nstart = "run/weights.pt"\nbundle = "not this"\n'
     Path("qat.toml").write_text(text)
     assert cli("train", "qat.toml", "--qat", "nowhere").mistake[0] == "nowhere: not a bundle (no bundle.json)"
+
+
+def test_a_dry_run(cli: Cli, config: Path) -> None:
+    """Once for programs; it leaves nothing, and the run that it is about goes on to say which weights are which."""
+    evaluated = ["--set", "evaluation.every=1", "--set", "evaluation.samples=1", "--set", "steps=1"]
+    outcome = cli("train", config, "--dry-run", "--json", *evaluated)
+    assert outcome.code == 0, outcome.err
+    found = json.loads(outcome.out)
+    assert (found["steps"], found["batch"], found["evaluations"]["times"]) == (1, 2, 2)
+    assert found["evaluations"]["figures"] == ["mpjpe_mm", "pa_mpjpe_mm"]
+    assert not (config.parent / "runs").exists()
+    result = cli("train", config, *evaluated)
+    assert "best: runs/small/best.pt, MPJPE " in result.out
+    assert "done runs/small/weights.pt (1 steps)" in result.out
+    again = cli("train", config, "--dry-run", *evaluated)
+    assert again.mistake[0] == "runs/small: already contains a run"
+
+
+def test_a_dry_run_for_people() -> None:
+    from jotr_deploy.training.dry_run import Evaluations, Loading, Rehearsal
+    from jotr_deploy.verbs.train import rehearsal_rows
+
+    found = Rehearsal(
+        task="mesh", device="cpu", processes=2, workers=1, steps=20000, done=500, batch=32, parameters=2_700_000,
+        epoch=1_424_000, loss=3.21, loading=Loading(3.2, 0.064, 89792, 230_000_000), step_s=0.35,
+        samples_per_s=91.4, evaluations=Evaluations(20, 256, 45.0, 12.3, ("mpjpe_mm",)), memory_bytes=812_000_000,
+        worker_bytes=None, gpu_bytes=3_400_000_000, disk_bytes=61_000_000, free_bytes=21_300_000_000, steps_s=7000.0,
+        total_s=7280.0,
+    )  # fmt: skip
+    assert dict(rehearsal_rows(found)) == {
+        "task": "mesh, 2.7 M parameters to train, on cpu",
+        "length": "20000 steps of 32 samples in 2 processes, 500 of them done: 0.899 epochs of 1424000 people",
+        "samples": "2 ms each, and 98 ms for each of 89792 pictures to draw, by 1 worker of each process",
+        "step": "350 ms; loss of the first 3.21",
+        "evaluation": "20 times over 256 samples (mpjpe_mm): 45 s the first time, then 12 s",
+        "memory": "812 MB at the peak of a process, 3.4 GB of the GPU; "
+        "later 230 MB more of a worker for drawn pictures",
+        "disk": "61 MB at most; 21.3 GB are free",
+        "speed": "about 91.4 samples/s",
+        "time": "about 2.0 h to finish",
+    }
+
+
+def test_json_is_for_a_dry_run(cli: Cli, config: Path) -> None:
+    outcome = cli("train", config, "--json")
+    assert outcome.mistake == ("--json is for --dry-run", "leave it out; a run writes curves.jsonl")
+
+
+def test_a_dry_run_without_the_data_sets_says_how_long_by_the_papers(cli: Cli, tmp_path: Path) -> None:
+    config = Path(__file__).parents[2] / "configs" / "published" / "main.toml"
+    outcome = cli("train", config, "--dry-run", "-o", tmp_path / "run", "--set", "batch=256")
+    assert outcome.code == 2
+    assert "18 epochs are about 100125 steps" in outcome.err
+    assert not (tmp_path / "run").exists()

@@ -44,18 +44,19 @@ class Everybody:
         return tuple(person for picture in self.pictures for person in picture.people)
 
 
-def read_everybody(protocol: str, root: Path, crop_factor: float) -> Everybody:
+def read_everybody(protocol: str, root: Path, crop_factor: float, split: str | None = None) -> Everybody:
     """Read a set and select the people whom the published evaluation can crop.
 
     Args:
         protocol: a key of `SPLITS`.
         root: folder that contains the folders of the sets.
         crop_factor: `ModelConfig.crop_factor` of the network.
+        split: another than that of the protocol.
 
     Raises:
         DatasetError: a file of the set is missing or not as its layout says; a picture is missing.
     """
-    split = SPLITS[protocol]
+    split = split or SPLITS[protocol]
     people = list(read_set(protocol, root, split))
     by_image: dict[Path, list[Annotation]] = {}
     for person in people:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, cast
@@ -11,7 +12,9 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from jotr_deploy.support.aliases import Array
-from jotr_deploy.training.run_config import TrainConfig, TrainingError, validated
+from jotr_deploy.training.held_out import HeldOut
+from jotr_deploy.training.parallel import launched_processes
+from jotr_deploy.training.run_config import Evaluation, TrainConfig, TrainingError, validated
 
 
 class Task(Protocol):
@@ -45,8 +48,18 @@ class Task(Protocol):
         """
         ...
 
+    def held_out(self, wanted: Evaluation) -> HeldOut:
+        """Samples that training never meets, and the figures measured on them; called before the first step.
+
+        Its `measure` changes nothing of the task and draws nothing from PyTorch's generators.
+
+        Raises:
+            TrainingError: samples of the training, or options that the task does not have.
+        """
+        ...
+
     def save(self, path: Path) -> None:
-        """Write the final weights, `weights.pt`, at the end of a run, with the model in evaluation mode."""
+        """Write the weights, at the end of a run and after the best evaluation, with the model in evaluation mode."""
         ...
 
 
@@ -57,14 +70,42 @@ _MODULES = {
 
 
 def make_task(config: TrainConfig) -> tuple[Task, TrainConfig]:
-    """Task of a configuration, and the configuration with every option of the task filled in.
+    """Task of a configuration, and the configuration with every option of the task and the number of steps filled in.
 
     Raises:
-        TrainingError: an unknown task, or an option that the task refuses.
+        TrainingError: an unknown task, an option that the task refuses, or epochs of a task without data sets.
     """
     if config.task not in _MODULES:
         raise TrainingError(f"task: {config.task!r} is not known", f"give one of {', '.join(_MODULES)}")
     module = importlib.import_module(_MODULES[config.task])
     options = validated(cast(type[BaseModel], module.Options), config.options, f"{config.task}.")
     resolved = config.model_copy(update={"options": options.model_dump(mode="json", exclude_none=True)})
-    return cast(Task, module.make(options, config.seed)), resolved
+    task = cast(Task, module.make(options, config.seed))
+    return task, with_steps(resolved, getattr(task, "epoch", None), launched_processes())
+
+
+def with_steps(config: TrainConfig, epoch: int | None, processes: int) -> TrainConfig:
+    """Configuration with the number of steps of its epochs.
+
+    Args:
+        config: with `epochs`, `steps`, or both as a run's own configuration has them.
+        epoch: samples of an epoch of the task; None if it draws its samples.
+        processes: that train together.
+
+    Raises:
+        TrainingError: the task has no epochs, or they are not the steps that are given too.
+    """
+    if config.epochs is None:
+        return config
+    if epoch is None:
+        raise TrainingError(
+            f"epochs: the task {config.task} draws its samples and has no epoch here", "give steps instead"
+        )
+    steps = max(1, math.ceil(config.epochs * epoch / (config.batch * processes)))
+    if config.steps not in (None, steps):
+        raise TrainingError(
+            f"steps: {config.steps}, but {config.epochs:g} epochs of {epoch} people are {steps} steps of "
+            f"{config.batch * processes}",
+            "leave out steps or epochs; or restore the data sets and the number of processes of that run",
+        )
+    return config.model_copy(update={"steps": steps})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -16,9 +16,12 @@ from torch.nn import functional as F
 from jotr_deploy.runtime.finding.detection.yolox import cells
 from jotr_deploy.support.aliases import Array
 from jotr_deploy.training.assign import assign, iou
-from jotr_deploy.training.detector_samples import IGNORED, PERSON, draw_picture, vary
+from jotr_deploy.training.detector_samples import IGNORED, PERSON, Picture, draw_picture, unvaried, vary
+from jotr_deploy.training.found_boxes import FIGURES, detection_figures, judged
+from jotr_deploy.training.held_out import HeldOut, drawn_count
 from jotr_deploy.training.onnx_files import load_weights, save_weights
 from jotr_deploy.training.reuse import Reused
+from jotr_deploy.training.run_config import Evaluation
 from jotr_deploy.training.tiny_detector import SIZE_PX, STRIDES, TinyDetector
 
 KEPT = 512
@@ -83,9 +86,29 @@ class DetectorTask:
         parts["iou"] = found.iou.sum() / count
         return _BOX_WEIGHT * box + parts["objectness"] + parts["score"], parts
 
+    def held_out(self, wanted: Evaluation) -> HeldOut:
+        """Average precision, recall and false people on whole pictures of other scenes."""
+        samples = partial(whole_pictures, partial(draw_picture, wanted.seed))
+        return HeldOut(FIGURES, drawn_count(wanted, self._seed), samples, self._measure, detection_figures)
+
+    def _measure(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        rows = self.model(batch["image"].float().contiguous(memory_format=torch.channels_last)).float()
+        boxes = decoded(rows, self._cell.to(rows.device), self._stride.to(rows.device))
+        boxes = torch.minimum(boxes.clamp(min=0), batch["extent"].repeat(1, 2)[:, None])  # as the runtime clips them
+        scores = rows[..., 4:].sigmoid().prod(-1)
+        people = zip(*(each.cpu().numpy() for each in (boxes, scores, batch["boxes"], batch["kind"])), strict=True)
+        found = [judged(*one) for one in people]
+        return {name: torch.from_numpy(np.stack([one[name] for one in found])) for name in found[0]}
+
     def save(self, path: Path) -> None:
         """Write the weights that `tiny_detector.export_detector` reads."""
         save_weights(self.model, path)
+
+
+def whole_pictures(draw: Callable[[int], Picture], indices: Sequence[int]) -> dict[str, Array]:
+    """Samples of `detector_samples.unvaried`."""
+    samples = [unvaried(draw(index), SIZE_PX) for index in indices]
+    return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
 
 
 def decoded(rows: Tensor, cell: Tensor, stride: Tensor) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,15 +37,21 @@ from jotr_deploy.training.feature_losses import (
     kernel_features,
     placed_kernels,
 )
-from jotr_deploy.training.feature_samples import AnnotatedFeatureSamples, DrawnFeatureSamples
+from jotr_deploy.training.feature_samples import USES, AnnotatedFeatureSamples, DrawnFeatureSamples
 from jotr_deploy.training.held_norms import hold_norms
+from jotr_deploy.training.held_out import Figure, HeldOut, drawn_count
 from jotr_deploy.training.parallel import gathered
 from jotr_deploy.training.published.fitted_bodies import FittedBodies
 from jotr_deploy.training.published.published_samples import AnnotatedSamples
 from jotr_deploy.training.published.sample_order import AnnotatedPeople
-from jotr_deploy.training.run_config import TrainingError
+from jotr_deploy.training.run_config import Evaluation, TrainingError
 
 SPLIT = "train"
+FIGURES: Mapping[str, Figure] = {
+    "within_10_cm": Figure("correspondences within 10 cm", "%", higher=True),
+    "clutter": Figure("taken for clutter", "%"),
+    "distance_mm": Figure("distance of the others", "mm on the body"),
+}
 BACKGROUND = 10
 """Cells of the background that each image gives to the clutter."""
 _NEAR_CELLS = 2  # of a cell that shows the person: the edge of the body is neither body nor clutter
@@ -129,9 +136,9 @@ class FeaturesTask:
 
     def __init__(
         self, model: FeaturesModel, options: Options, kernels: Kernels, rest_m: Array, origin: tuple[str, ...],
-        samples: Callable[[Sequence[int]], dict[str, Array]],
+        samples: Callable[[Sequence[int]], dict[str, Array]], seed: int, epoch: int | None,
     ) -> None:  # fmt: skip
-        self.model, self.options, self.draw = model, options, samples
+        self.model, self.options, self.draw, self.seed, self.epoch = model, options, samples, seed, epoch
         self._kernels, self._rest_m, self._origin = kernels, rest_m, origin
 
     def samples(self, indices: Sequence[int]) -> dict[str, Array]:
@@ -193,6 +200,30 @@ class FeaturesTask:
         self.model.bank.update(found[chosen], chosen.nonzero()[:, 1], bins[chosen])
         self.model.bank.push_clutter(beside[counted > 0])
 
+    def held_out(self, wanted: Evaluation) -> HeldOut:
+        """Correspondences on other drawn people: distance on the body of the kernel that a visible one is taken for."""
+        options = self.options
+        if options.data is not None:
+            raise TrainingError(
+                "evaluation: features of data sets are not evaluated during a run",
+                "leave [evaluation] out, and measure the fits: jotr-deploy eval BUNDLE --fit default",
+            )
+        drawn = DrawnFeatureSamples(wanted.seed, options.network.side, options.crop_factor, patches=0.0)
+        return HeldOut(FIGURES, drawn_count(wanted, self.seed), NewPeople(drawn), self._measure, _figures)
+
+    def _measure(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        image = batch["image"].contiguous(memory_format=torch.channels_last).float() / 255
+        features, bank = self.model.extractor(image).float(), self.model.bank
+        drawn, selection, _ = self._drawn(batch, features.shape[-1])
+        found, seen = kernel_features(features, drawn, selection, self.model.volume.count)
+        likeness = found @ bank.rows.T
+        known = likeness[..., : bank.kernels * bank.bins].unflatten(-1, (bank.bins, bank.kernels)).amax(2)
+        clutter = likeness[..., bank.kernels * bank.bins :].amax(-1)
+        best, taken_for = known.max(-1)
+        rest_m = torch.from_numpy(self._rest_m).to(best.device)
+        distance_m = (rest_m[taken_for] - rest_m).norm(dim=-1)
+        return {"distance_m": distance_m.masked_fill(clutter > best, torch.inf), "seen": seen}
+
     def save(self, path: Path) -> None:
         """Write what `jotr-deploy export --features` puts into a bundle."""
         bank = self.model.bank
@@ -203,6 +234,30 @@ class FeaturesTask:
             self.model.extractor, foreground, clutter, self._kernels, self._rest_m, precision, self._origin
         )
         save_trained(trained, path)
+
+
+@dataclass(frozen=True)
+class NewPeople:
+    """Drawn samples, each of another person."""
+
+    drawn: DrawnFeatureSamples
+
+    def __call__(self, indices: Sequence[int]) -> dict[str, Array]:
+        """As from `DrawnFeatureSamples`."""
+        return self.drawn([index * USES for index in indices])
+
+
+def _figures(rows: dict[str, Array]) -> dict[str, float]:
+    """Over the visible kernels of all people; those taken for clutter are infinitely far away."""
+    distance_m = rows["distance_m"][rows["seen"]]
+    if not len(distance_m):
+        return dict.fromkeys(FIGURES, float("nan"))
+    found_m = distance_m[np.isfinite(distance_m)]
+    return {
+        "within_10_cm": 100 * float((distance_m <= 0.1).mean()),
+        "clutter": 100 * (1 - len(found_m) / len(distance_m)),
+        "distance_mm": 1000 * float(found_m.mean(dtype=np.float64)) if len(found_m) else float("nan"),
+    }
 
 
 def make(options: Options, seed: int) -> FeaturesTask:
@@ -230,11 +285,13 @@ def make(options: Options, seed: int) -> FeaturesTask:
         origin += _continue(model, options.start, kernels)
     model.extractor.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     samples: Any
+    epoch = None
     if data is None:
         samples = DrawnFeatureSamples(seed, side, options.crop_factor, options.patches)
     else:
-        samples = AnnotatedFeatureSamples(_annotated(data, body, seed, side, options.crop_factor), options.patches)
-    return FeaturesTask(model, options, kernels, rest_m, tuple(dict.fromkeys(origin)), samples)
+        annotated = _annotated(data, body, seed, side, options.crop_factor)
+        samples, epoch = AnnotatedFeatureSamples(annotated, options.patches), annotated.people.epoch
+    return FeaturesTask(model, options, kernels, rest_m, tuple(dict.fromkeys(origin)), samples, seed, epoch)
 
 
 def _annotated(data: PublishedData, body: BodyModel, seed: int, side: int, crop_factor: float) -> AnnotatedSamples:

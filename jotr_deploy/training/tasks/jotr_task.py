@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
+from jotr_deploy.body.joint_regression import JointsBody
+from jotr_deploy.body.lbs import SkinnedBody
 from jotr_deploy.body.smpl import BodyModel, load_body, load_head_top, official_file
 from jotr_deploy.config import ModelConfig
 from jotr_deploy.datasets.published.annotation import Annotation
@@ -18,16 +21,20 @@ from jotr_deploy.datasets.published.pictures import read_picture
 from jotr_deploy.datasets.published.sets import SETS, Recipe, read_set
 from jotr_deploy.evaluation.measured_joints import load_h36m_regressor
 from jotr_deploy.model.checkpoint import save_checkpoint
-from jotr_deploy.skeletons import JOTR15_IN_SMPL30
+from jotr_deploy.skeletons import H36M14_IN_H36M17, JOTR15_IN_SMPL30
 from jotr_deploy.support.aliases import Array
+from jotr_deploy.support.choices import SPLITS
 from jotr_deploy.training.backbone_weights import load_backbone
 from jotr_deploy.training.contrastive import contrast
+from jotr_deploy.training.held_out import HeldOut
+from jotr_deploy.training.held_out_people import JOINTS, joint_errors
 from jotr_deploy.training.losses import Found, Truth, mesh_losses, nearer_turn
 from jotr_deploy.training.parallel import gathered, processes
 from jotr_deploy.training.published.fitted_bodies import FittedBodies
+from jotr_deploy.training.published.held_out_set import held_out_set
 from jotr_deploy.training.published.published_samples import AnnotatedSamples
 from jotr_deploy.training.published.sample_order import AnnotatedPeople
-from jotr_deploy.training.run_config import TrainingError
+from jotr_deploy.training.run_config import Evaluation, TrainingError
 from jotr_deploy.training.tasks.mesh_task import MeshModel, start_network
 
 SPLIT = "train"
@@ -113,6 +120,28 @@ class JotrTask:
             return 0 * volume.sum(), 0 * volume.sum()
         rng = np.random.default_rng((self.seed, step))  # equal in all processes
         return contrast(rng, volume[chosen], predicted[chosen], true[chosen], known[chosen], published=as_code)
+
+    def held_out(self, wanted: Evaluation) -> HeldOut:
+        """MPJPE and PA-MPJPE of people of a set that is not trained on, as the published evaluation measures them."""
+        options, name, split = self.options, wanted.set or "3dpw", wanted.split or "validation"
+        if name in options.sets:
+            raise TrainingError(f"evaluation.set: {name} is trained on", f"give one of {', '.join(SPLITS)}")
+        if options.h36m_regressor is None or not options.smpl.is_dir():
+            missing = "h36m_regressor" if options.h36m_regressor is None else "smpl"
+            raise TrainingError(
+                f"evaluation: jotr.{missing} is not what true bodies of {name} need",
+                "give the published J_regressor_h36m_correct.npy, and the folder with SMPL's three files",
+            )
+        regressor = load_h36m_regressor(options.h36m_regressor)
+        people = held_out_set(name, split, options.root, options.smpl, regressor, options.model, wanted.samples)
+        rows = torch.from_numpy(regressor.rows.astype(np.float32))
+        joints = JointsBody(SkinnedBody(_neutral_body(options)), rows)
+        return HeldOut(JOINTS, len(people), people, partial(self._measure, joints), joint_errors)
+
+    def _measure(self, joints: JointsBody, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        found, _ = self.model(batch["image"], batch["joints"], batch["joints_mask"])
+        joints_m = joints.to(found.pose.device)(found.pose, found.betas)
+        return {"found_m": (joints_m - joints_m[:, :1])[:, list(H36M14_IN_H36M17)], "true_m": batch["true_m"]}
 
     def save(self, path: Path) -> None:
         """A checkpoint of this package with the pose prior and without a body, for `jotr-deploy export --body`."""

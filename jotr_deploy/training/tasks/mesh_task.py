@@ -24,10 +24,12 @@ from jotr_deploy.support.aliases import Array
 from jotr_deploy.training.contrastive import contrast
 from jotr_deploy.training.found_joints import FoundJoints
 from jotr_deploy.training.held_norms import hold_norms
+from jotr_deploy.training.held_out import HeldOut, drawn_count
+from jotr_deploy.training.held_out_people import EVALUATED, JOINTS, HeldOutPeople, joint_errors
 from jotr_deploy.training.losses import AutomaticWeighting, Found, Truth, mesh_losses, nearer_turn
 from jotr_deploy.training.mesh_samples import SceneSamples
 from jotr_deploy.training.parallel import gathered
-from jotr_deploy.training.run_config import TrainingError
+from jotr_deploy.training.run_config import Evaluation, TrainingError
 
 LABEL = "trained on synthetic people only"
 _HANDS = (22, 23)  # not in the pose prior; fits to pictures do not know ankles, feet and wrists either, these scenes do
@@ -114,6 +116,16 @@ class MeshTask:
                 parts["intra"], parts["inter"] = contrast(rng, volume, predicted, true, known)
                 total = total + self.options.intra * parts["intra"] + self.options.inter * parts["inter"]
         return total, parts
+
+    def held_out(self, wanted: Evaluation) -> HeldOut:
+        """Errors of people of other scenes with true boxes and noisy joints, as `eval` measures them."""
+        config = self.model.network.config
+        people = HeldOutPeople(wanted.seed, config.crop_side, config.crop_factor)
+        return HeldOut(JOINTS, drawn_count(wanted, self.seed), people, self._measure, joint_errors)
+
+    def _measure(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        found, _ = self.model(batch["image"], batch["joints"], batch["joints_mask"])
+        return {"found_m": found.joints_cam[:, EVALUATED], "true_m": batch["true_m"]}
 
     def save(self, path: Path) -> None:
         """A checkpoint of this package with the pose prior and the stand-in body, for `jotr-deploy export`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -15,13 +15,20 @@ from torch.nn import functional as F
 
 from jotr_deploy.runtime.finding.pose.top_down_network import DEVIATION_RGB, MEAN_RGB
 from jotr_deploy.support.aliases import Array
+from jotr_deploy.training.held_out import Figure, HeldOut, drawn_count
 from jotr_deploy.training.onnx_files import load_weights, save_weights
-from jotr_deploy.training.pose_samples import AWAY, SEEN, draw_person, vary
+from jotr_deploy.training.pose_samples import AWAY, SEEN, draw_person, upright, vary
 from jotr_deploy.training.reuse import Reused
-from jotr_deploy.training.tiny_pose import SIZE_PX, SPLIT_RATIO, TinyPose, soft_cross_entropy
+from jotr_deploy.training.run_config import Evaluation
+from jotr_deploy.training.tiny_pose import SIZE_PX, SPLIT_RATIO, THRESHOLD, Heights, TinyPose, soft_cross_entropy
 
 KEPT = 2048
 """Number of drawn people in use at a time."""
+FIGURES: Mapping[str, Figure] = {
+    "error_px": Figure("error of visible joints", "px of the input"),
+    "within_5_px": Figure("visible joints within 5 px", "%", higher=True),
+    "known": Figure("visible joints found", "%", higher=True),
+}
 _HIDDEN_WEIGHT = 0.3  # in where a joint is, beside one that is seen
 
 
@@ -72,9 +79,43 @@ class PoseTask:
             error = (found - batch["joints"]).norm(dim=-1)[confidence == SEEN].mean()
         return where + known, {"where": where, "seen": known, "error_px": error}
 
+    def held_out(self, wanted: Evaluation) -> HeldOut:
+        """Error of visible joints of other people, upright in boxes with a detector's errors."""
+        samples = partial(people_in_boxes, wanted.seed, self._options.box_error)
+        return HeldOut(FIGURES, drawn_count(wanted, self._seed), samples, self._measure, _figures)
+
+    def _measure(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        heights = Heights(self.model)(normalised(batch["image"]))
+        x, y = (each.float() for each in heights)
+        found = torch.stack([x.argmax(-1), y.argmax(-1)], -1) / SPLIT_RATIO
+        known = torch.minimum(x.amax(-1), y.amax(-1)) > THRESHOLD
+        error_px = (found - batch["joints"]).norm(dim=-1)
+        return {"error_px": error_px, "known": known, "seen": batch["confidence"] == SEEN}
+
     def save(self, path: Path) -> None:
         """Write the weights that `tiny_pose.export_pose` reads."""
         save_weights(self.model, path)
+
+
+def people_in_boxes(seed: int, box_error: float, indices: Sequence[int]) -> dict[str, Array]:
+    """Samples of `pose_samples.upright`, each of another person."""
+    samples = [
+        upright(np.random.default_rng((seed, index, 9)), draw_person(seed, index), box_error, SIZE_PX)
+        for index in indices
+    ]
+    return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
+
+
+def _figures(rows: dict[str, Array]) -> dict[str, float]:
+    """Over the joints that are seen, whether the network knows them or not."""
+    seen, error_px = rows["seen"], rows["error_px"]
+    if not seen.any():
+        return dict.fromkeys(FIGURES, float("nan"))
+    return {
+        "error_px": float(error_px[seen].mean(dtype=np.float64)),
+        "within_5_px": 100 * float((error_px[seen] <= 5).mean()),
+        "known": 100 * float(rows["known"][seen].mean()),
+    }
 
 
 def normalised(images_bgr: Tensor) -> Tensor:

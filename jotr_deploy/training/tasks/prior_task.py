@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +20,10 @@ from jotr_deploy.datasets.synthetic.poses import sample_poses
 from jotr_deploy.skeletons import SMPL30_INDEX
 from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.writing import written_aside
+from jotr_deploy.training.held_out import Figure, HeldOut, drawn_count
+from jotr_deploy.training.run_config import Evaluation
 
+FIGURES: Mapping[str, Figure] = {"joints_mm": Figure("distance of the joints", "mm")}
 BLOCK = 2048  # poses drawn at once: one by one they would take thirty times as long
 
 
@@ -103,10 +106,24 @@ class PriorTask:
         owner = [*range(JOINTS), *[SMPL30_INDEX["Head"]] * (len(rest) - JOINTS)]
         return (rotation[:, owner] @ rest[..., None])[..., 0] + shift[:, owner]
 
+    def held_out(self, wanted: Evaluation) -> HeldOut:
+        """Distance of the joints of other poses from those decoded from the mean of their latent numbers."""
+        count = drawn_count(wanted, self._seed)
+        return HeldOut(FIGURES, count, PriorTask(self._options, wanted.seed).samples, self._measure, _figures)
+
+    def _measure(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        true = matrix_from_axis_angle(batch["pose"])
+        made = matrix_from_axis_angle(self.model.decoder(self.model.encode(true)[0]))
+        return {"joints_m": (self._joints(made) - self._joints(true)).norm(dim=-1)}
+
     def save(self, path: Path) -> None:
         """Write the decoder as a VPoser v1 snapshot that `body.vposer.load_vposer` reads."""
         with written_aside(path) as aside:
             torch.save(self.model.decoder.state_dict(), aside)
+
+
+def _figures(rows: dict[str, Array]) -> dict[str, float]:
+    return {"joints_mm": 1000 * float(rows["joints_m"].mean(dtype=np.float64))}
 
 
 def make(options: Options, seed: int) -> PriorTask:

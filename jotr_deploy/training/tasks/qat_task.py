@@ -7,7 +7,7 @@ that drift is measured from, and a gain would be due to longer training.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,9 +22,12 @@ from jotr_deploy.model.checkpoint import build_model, load_checkpoint, save_chec
 from jotr_deploy.model.jotr import JOTR, place_joints
 from jotr_deploy.support.aliases import Array
 from jotr_deploy.training.fake_quant import fake_quantized
+from jotr_deploy.training.held_out import Figure, HeldOut, drawn_count
+from jotr_deploy.training.held_out_people import EVALUATED, JOINTS, HeldOutPeople, joint_errors
 from jotr_deploy.training.losses import Found, Truth, mesh_losses, nearer_turn
 from jotr_deploy.training.mesh_samples import SceneSamples
 from jotr_deploy.training.qdq_positions import read_placement
+from jotr_deploy.training.run_config import Evaluation
 
 
 class Options(BaseModel):
@@ -39,6 +42,9 @@ class Options(BaseModel):
     drop_joints: Annotated[float, Field(ge=0, le=1)] = 0.1
 
 
+FIGURES: Mapping[str, Figure] = {"drift_mm": Figure("drift of the joints", "mm"), **JOINTS}
+
+
 class QatModel(nn.Module):
     """Network to train."""
 
@@ -51,7 +57,7 @@ class QatTask:
     """The task `qat`; see `tasks.Task`."""
 
     def __init__(self, options: Options, seed: int) -> None:
-        self.options, self.checkpoint = options, load_checkpoint(options.start)
+        self.options, self.seed, self.checkpoint = options, seed, load_checkpoint(options.start)
         self.placement = read_placement(options.bundle, self.checkpoint)
         self.teacher = build_model(self.checkpoint, None)
         self.model = QatModel(_trained(self.teacher))
@@ -85,12 +91,31 @@ class QatTask:
         _, joints3d, cells = place_joints(joints_30, found.cam, network.config.crop_side)
         return Found(found.joints_img, found.pose, found.betas, cells / network.config.heatmap_side, joints3d)
 
+    def held_out(self, wanted: Evaluation) -> HeldOut:
+        """Distance from the unrounded network, and both errors, on people of other scenes as `eval` gives them."""
+        config = self.checkpoint.config
+        people = HeldOutPeople(wanted.seed, config.crop_side, config.crop_factor)
+        return HeldOut(FIGURES, drawn_count(wanted, self.seed), people, self._measure, _figures)
+
+    def _measure(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        feeds = (batch["image"], batch["joints"], batch["joints_mask"])
+        found = self.find(fake_quantized(self.model.network, self.placement), feeds)
+        said = self.find(self.teacher.to(batch["image"].device), feeds)
+        return {
+            "found_m": found.joints_cam[:, EVALUATED], "said_m": said.joints_cam[:, EVALUATED],
+            "true_m": batch["true_m"],
+        }  # fmt: skip
+
     def save(self, path: Path) -> None:
         """Write an ordinary checkpoint, with the labels and the body of `start`."""
         whole = JOTR(self.checkpoint.config, self.checkpoint.body)
         state = {name: value.cpu() for name, value in self.model.network.state_dict().items()}
         whole.load_state_dict(state, strict=False)
         save_checkpoint(path, whole, self.checkpoint.labels)
+
+
+def _figures(rows: dict[str, Array]) -> dict[str, float]:
+    return {"drift_mm": joint_errors(rows, true="said_m")["mpjpe_mm"], **joint_errors(rows)}
 
 
 def truth_said(said: Found, found: Found) -> Truth:
