@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from jotr_deploy.datasets.synthetic.outdoors import foliage_in_front, outdoor_backdrop
+from jotr_deploy.datasets.synthetic.outdoors import crease, foliage_in_front, outdoor_backdrop
 from jotr_deploy.datasets.synthetic.render import render
 from jotr_deploy.datasets.synthetic.scene import Scene, SceneOptions, draw_scene
 from jotr_deploy.datasets.synthetic.scene_crops import picture
@@ -23,7 +23,7 @@ PERSON, IGNORED, NOBODY = 1, -1, 0
 _LEAST_PART = 0.5  # of a side of the picture
 _COLOUR = 0.25
 _OUTDOOR_SIZES_PX = ((480, 360), (360, 480), (324, 576))
-_TWIGS = 0.25  # of the outdoor pictures
+_TWIGS, _CREASED = 0.25, 0.6  # shares of the outdoor pictures
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ def draw_picture(seed: int, number: int, places: Places = Places()) -> Picture:
     if outdoors:
         scene = replace(scene, backdrop=outdoor_backdrop(rng, scene.camera, scene.size_px))
     drawn = _without_people(scene) if empty else _with_people(scene)
+    if outdoors and rng.random() < _CREASED:
+        crease(rng, drawn.image_bgr, drawn.person >= 0)
     if outdoors and rng.random() < _TWIGS:
         drawn.person[foliage_in_front(rng, drawn.image_bgr)] = THING
     return drawn

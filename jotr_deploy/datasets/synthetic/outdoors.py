@@ -21,14 +21,13 @@ TALL_M = 1.7
 """Height that upright clutter is drawn around, so that size alone does not tell it from a person."""
 _TILE = 512  # side of the textures in pixels
 _SLOPES = (0.7, 1.0, 1.3, 1.7)  # amplitude falls with frequency to this power; natural pictures: about 1
-_FARTHEST_M = 60.0
 _LEAST_DROP = 1e-3  # of a ray that meets the ground
 
 
 def outdoor_backdrop(rng: np.random.Generator, camera: Camera, size_px: tuple[int, int]) -> Backdrop:
     """Random outdoor backdrop of a picture of this size."""
     painting = outdoor_picture(rng, camera, size_px)
-    return Backdrop(None, 0.0, (), (), float(rng.uniform(0, 0.6)), painting)
+    return Backdrop(None, 0.0, (), (), float(rng.uniform(0, 0.8)), painting)
 
 
 def outdoor_picture(rng: np.random.Generator, camera: Camera, size_px: tuple[int, int]) -> Array:
@@ -58,6 +57,13 @@ def foliage_in_front(rng: np.random.Generator, image: Array) -> Array:
     return covered
 
 
+def crease(rng: np.random.Generator, image: Array, where: Array) -> None:
+    """Uneven light on a part (H, W) bool of an image, in place, so that smoothness alone does not tell people."""
+    rows, columns = np.mgrid[: image.shape[0], : image.shape[1]].astype(np.float32)
+    noise = _texture(rng, columns * np.float32(log_uniform(rng, 0.7, 6)), rows * np.float32(log_uniform(rng, 0.7, 6)))
+    np.copyto(image, _lit(image, 1 + rng.uniform(0.05, 0.4) * noise), where=where[..., None])
+
+
 @cache
 def _textures() -> Array:
     """(N, 512, 512) float32 noise of deviation 1, a process's store; it tiles."""
@@ -78,19 +84,27 @@ def _textures() -> Array:
 def _texture(rng: np.random.Generator, columns: Array, rows: Array) -> Array:
     """(h, w) float32 noise at texture places (h, w) each."""
     tile = _textures()[int(rng.integers(len(_SLOPES)))]
-    x, y = rng.uniform(0, _TILE, 2)
-    flat = [np.mod(each + shift, _TILE - 1).astype(np.float32) for each, shift in ((columns, x), (rows, y))]
-    sampled: Array = cv2.remap(tile, *flat, cv2.INTER_LINEAR)
+    shifts = rng.random(2, np.float32)
+    places = [_repeated(each * np.float32(1 / _TILE) + shift) for each, shift in zip((columns, rows), shifts, strict=True)]
+    sampled: Array = cv2.remap(tile, *(each * np.float32(_TILE - 1) for each in places), cv2.INTER_LINEAR)
     return sampled
 
 
+def _repeated(periods: Array) -> Array:
+    """Fractional part; np.mod takes many times as long."""
+    fraction: Array = periods - np.floor(periods)
+    return fraction
+
+
 def _coloured(rng: np.random.Generator, noise: Array, strength: float, colour: Array | None = None) -> Array:
-    """(h, w, 3) float32 BGR in 0..255: a colour whose brightness follows the noise, and a little of its hue."""
+    """(h, w, 3) uint8 BGR: a colour whose brightness follows the noise, and a little of its hue."""
     first = random_colour(rng) if colour is None else colour
     second = first * rng.uniform(0.2, 0.8) if rng.random() < 0.8 else random_colour(rng)
-    share = np.clip(0.5 + strength * noise, 0, 1)[..., None]
-    mixed: Array = (first + (second - first) * share) * np.float32(255)
-    return mixed
+    share = np.linspace(0, 1, 256)[:, None]
+    palette = np.clip(255 * (first + (second - first) * share), 0, 255).astype(np.uint8)
+    places = cv2.convertScaleAbs(np.maximum(noise * np.float32(strength) + np.float32(0.5), 0), alpha=255)
+    painted: Array = palette.take(places, 0)
+    return painted
 
 
 def _walls(
@@ -108,13 +122,12 @@ def _walls(
         noise = noise * rng.uniform(0, 0.4) + (rows / height - 0.5) * rng.uniform(0, 1.5)
         pale = np.array([rng.uniform(0.6, 1), rng.uniform(0.6, 0.95), rng.uniform(0.5, 0.95)], np.float32)
         image = _coloured(rng, noise, 0.4, pale)
-        image = np.clip(image, 0, 255).astype(np.uint8)
         if rng.random() < 0.7:
             _skyline(rng, image, foot)
     elif kind < 0.85:
         image = _facade(rng, columns, rows, camera.focal_px / wall_m, foot)
     else:  # a hedge or a wood, right across
-        image = np.clip(_coloured(rng, _texture(rng, columns, rows), 0.3, _greens(rng)), 0, 255).astype(np.uint8)
+        image = _coloured(rng, _texture(rng, columns, rows), 0.3, _greens(rng))
         _leaves(rng, image, np.array([width / 2, height / 3]), np.array([width, height / 2]), 1500, _greens(rng), 3.0)
     return image, horizon
 
@@ -130,59 +143,74 @@ def _skyline(rng: np.random.Generator, image: Array, foot: float) -> None:
     below = np.arange(height)[:, None] > top
     rows, places = np.mgrid[:height, :width].astype(np.float32)
     painted = _coloured(rng, _texture(rng, places, rows), 0.35, _greens(rng) if rng.random() < 0.6 else None)
-    image[below] = np.clip(painted[below], 0, 255).astype(np.uint8)
+    np.copyto(image, painted, where=below[..., None])
 
 
 def _facade(rng: np.random.Generator, columns: Array, rows: Array, px_per_m: float, foot: float) -> Array:
     """Wall of slabs, bricks or boards with windows and doors, seen at an angle."""
     height, width = columns.shape
-    stretch = 1 + rng.normal(0, 0.35) * (columns / width - 0.5)  # the far end is smaller
-    across = (columns - width / 2) / np.maximum(stretch, 0.3) / px_per_m
-    up = (foot - rows) / np.maximum(stretch, 0.3) / px_per_m
+    slant = np.float32(1 / px_per_m) / np.maximum(1 + np.float32(rng.normal(0, 0.35)) * (columns / width - 0.5), 0.3)
+    across, up = (columns - width / 2) * slant, (np.float32(foot) - rows) * slant
     noise = _texture(rng, across * log_uniform(rng, 10, 120), up * log_uniform(rng, 10, 120))
     image = _coloured(rng, noise, rng.uniform(0.03, 0.3))
-    slab = np.array([log_uniform(rng, 0.2, 3), log_uniform(rng, 0.08, 1.2)])
-    course = np.floor(up / slab[1])
-    shifted = across / slab[0] + 0.5 * np.mod(course, 2) * (rng.random() < 0.6)
+    slab = np.array([log_uniform(rng, 0.2, 3), log_uniform(rng, 0.08, 1.2)], np.float32)
+    shifted, courses = across / slab[0], up / slab[1]
+    if rng.random() < 0.6:
+        shifted += 0.5 * (np.floor(courses) % 2)
     joint = log_uniform(rng, 0.01, 0.06)
-    line = (np.mod(up, slab[1]) < joint) | (np.mod(shifted, 1) * slab[0] < joint)
-    image[line] *= rng.uniform(0.4, 1.2)
+    line = (_repeated(courses) * slab[1] < joint) | (_repeated(shifted) * slab[0] < joint)
+    image[line] = cv2.convertScaleAbs(image[line], alpha=rng.uniform(0.4, 1.2))
     if rng.random() < 0.75:
-        every = np.array([log_uniform(rng, 1.2, 5), log_uniform(rng, 2.0, 4.5)])
-        opening = every * rng.uniform(0.25, 0.75, 2)
-        places = [np.mod(each + shift, period) for each, shift, period in zip((across, up), rng.uniform(0, 3, 2), every)]
-        inside = (places[0] < opening[0]) & (places[1] < opening[1])
-        frame = log_uniform(rng, 0.03, 0.12)
-        glass = inside & (np.abs(places[0] - opening[0] / 2) < opening[0] / 2 - frame)
-        glass &= np.abs(places[1] - opening[1] / 2) < opening[1] / 2 - frame
-        image[inside] = 255 * random_colour(rng)
-        dark = _coloured(rng, noise, 0.3, random_colour(rng) * np.float32(0.35))
-        image[glass] = dark[glass]
-    image *= (1 + rng.normal(0, 0.2) * (columns / width - 0.5) + rng.normal(0, 0.2) * (rows / height - 0.5))[..., None]
-    return np.clip(image, 0, 255).astype(np.uint8)
+        _windows(rng, image, across, up, noise)
+    light = 1 + rng.normal(0, 0.2) * (columns / width - 0.5) + rng.normal(0, 0.2) * (rows / height - 0.5)
+    return _lit(image, light)
+
+
+def _windows(rng: np.random.Generator, image: Array, across: Array, up: Array, noise: Array) -> None:
+    """Rows of windows, mostly dark, with frames."""
+    every = np.array([log_uniform(rng, 1.2, 5), log_uniform(rng, 2.0, 4.5)], np.float32)
+    opening, frame = every * rng.uniform(0.25, 0.75, 2).astype(np.float32), log_uniform(rng, 0.03, 0.12)
+    shifts = rng.random(2, np.float32)
+    from_middle = [
+        np.abs(_repeated(each / period + shift) * period - wide / 2) - wide / 2
+        for each, period, shift, wide in zip((across, up), every, shifts, opening, strict=True)
+    ]
+    outside = np.maximum(*from_middle)
+    image[outside < 0] = np.clip(255 * random_colour(rng), 0, 255)
+    glass = _coloured(rng, noise, 0.3, random_colour(rng) * np.float32(0.35))
+    np.copyto(image, glass, where=(outside < -frame)[..., None])
+
+
+def _lit(image: Array, light: Array) -> Array:
+    """Brightness of (h, w, 3) uint8 multiplied by (h, w)."""
+    return cv2.multiply(image, cv2.merge([light.astype(np.float32)] * 3), dtype=cv2.CV_8U)
 
 
 def _ground(rng: np.random.Generator, camera: Camera, image: Array, wall_m: float) -> None:
     """Paving, gravel or grass from the camera to the wall, in perspective."""
     height, width = image.shape[:2]
-    columns, rows = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     right, down, ahead = camera.camera_from_level.astype(np.float32)
-    x = (columns - np.float32(camera.principal_px[0])) / np.float32(camera.focal_px)
-    y = (rows - np.float32(camera.principal_px[1])) / np.float32(camera.focal_px)
+    x = ((np.arange(width) - camera.principal_px[0]) / camera.focal_px).astype(np.float32)
+    y = ((np.arange(height) - camera.principal_px[1]) / camera.focal_px).astype(np.float32)[:, None]
     drop = x * right[1] + y * down[1] + ahead[1]
     far = np.float32(camera.height_m) / np.maximum(drop, _LEAST_DROP)
-    across, along = ((x * right[axis] + y * down[axis] + ahead[axis]) * far for axis in (0, 2))
-    here = (drop > _LEAST_DROP) & (along < min(wall_m, _FARTHEST_M)) & (along > 0)
-    for edge_m in (_FARTHEST_M, *rng.uniform(1.5, wall_m, int(rng.integers(0, 3)))):  # strips of other materials
-        part = here & (along < edge_m)
+    along = (x * right[2] + y * down[2] + ahead[2]) * far
+    here = (drop > _LEAST_DROP) & (along < wall_m) & (along > 0)
+    first = int(here.any(1).argmax())
+    if not here[first].any():
+        return
+    across = ((x * right[0] + y * down[0] + ahead[0]) * far)[first:]
+    along, here, seen = along[first:], here[first:], image[first:]
+    for edge_m in (wall_m, *rng.uniform(1.5, wall_m, int(rng.integers(0, 2)))):  # a strip of another material
         per_m = log_uniform(rng, 15, 200)
-        noise = _texture(rng, across * per_m, along * per_m)
-        painted = _coloured(rng, noise, rng.uniform(0.05, 0.4))
+        painted = _coloured(rng, _texture(rng, across * per_m, along * per_m), rng.uniform(0.05, 0.4))
         if rng.random() < 0.5:
             turn, size_m = rng.uniform(0, np.pi), log_uniform(rng, 0.3, 2.0)
-            u, v = across * np.cos(turn) + along * np.sin(turn), along * np.cos(turn) - across * np.sin(turn)
-            painted[(np.mod(u, size_m) < 0.03) | (np.mod(v, size_m) < 0.03)] *= rng.uniform(0.3, 0.9)
-        image[part] = np.clip(painted[part], 0, 255).astype(np.uint8)
+            c, s = np.float32(np.cos(turn) / size_m), np.float32(np.sin(turn) / size_m)
+            from_joint = np.minimum(_repeated(across * c + along * s), _repeated(along * c - across * s))
+            joints = from_joint < 0.03 / size_m
+            painted[joints] = cv2.convertScaleAbs(painted[joints], alpha=rng.uniform(0.3, 0.9))
+        np.copyto(seen, painted, where=(here & (along < edge_m))[..., None])
 
 
 def _greens(rng: np.random.Generator) -> Array:
@@ -335,5 +363,4 @@ def _dapple(rng: np.random.Generator, image: Array) -> None:
     rows, columns = np.mgrid[: image.shape[0], : image.shape[1]].astype(np.float32)
     noise = _texture(rng, columns * rng.uniform(0.5, 3), rows * rng.uniform(1, 5))
     light = np.clip(0.5 + rng.uniform(1, 6) * (noise - rng.normal(0, 0.7)), 0, 1)
-    shade = 1 - rng.uniform(0.1, 0.6) * light
-    np.copyto(image, (image * shade[..., None]).astype(np.uint8))
+    np.copyto(image, _lit(image, 1 - rng.uniform(0.1, 0.6) * light))
