@@ -17,7 +17,8 @@ CAMERA = draw_scene(5, 0).camera
 @pytest.mark.parametrize("size_px", [(480, 360), (90, 160), (1, 1)])
 def test_a_picture_has_its_size_and_depends_on_the_seed_alone(size_px):
     first, again, other = (outdoor_picture(np.random.default_rng(seed), CAMERA, size_px) for seed in (1, 1, 2))
-    assert first.shape == (size_px[1], size_px[0], 3) and first.dtype == np.uint8
+    assert first.shape == (size_px[1], size_px[0], 3)
+    assert first.dtype == np.uint8
     np.testing.assert_array_equal(first, again)
     assert size_px == (1, 1) or (first != other).any()
 
