@@ -62,3 +62,9 @@ def coloured(rng: np.random.Generator, noise: Array, strength: float, colour: Ar
 def lit(image: Array, light: Array) -> Array:
     """Brightness of (h, w, 3) uint8 multiplied by (h, w)."""
     return cv2.multiply(image, cv2.merge([light.astype(np.float32)] * 3), dtype=cv2.CV_8U)
+
+
+def scale(image: Array, where: Array, factor: float) -> None:
+    """Multiply the brightness of some pixels (h, w) bool of (h, w, 3) uint8, in place."""
+    if where.any():  # OpenCV returns None for an empty array
+        image[where] = cv2.convertScaleAbs(image[where], alpha=factor)

@@ -6,13 +6,12 @@ scale, upright shapes as large as a person, and the spectrum of natural pictures
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 from jotr_deploy.datasets.synthetic.backdrop import Backdrop
 from jotr_deploy.datasets.synthetic.clutter import branch, clutter, greens, leaves
 from jotr_deploy.datasets.synthetic.materials import log_uniform, random_colour
-from jotr_deploy.datasets.synthetic.natural_noise import coloured, fraction, lit, natural_noise
+from jotr_deploy.datasets.synthetic.natural_noise import coloured, fraction, lit, natural_noise, scale
 from jotr_deploy.datasets.synthetic.viewpoint import Camera
 from jotr_deploy.support.aliases import Array
 
@@ -109,7 +108,7 @@ def _facade(rng: np.random.Generator, columns: Array, rows: Array, px_per_m: flo
         shifted += 0.5 * (np.floor(courses) % 2)
     joint = log_uniform(rng, 0.01, 0.06)
     line = (fraction(courses) * slab[1] < joint) | (fraction(shifted) * slab[0] < joint)
-    image[line] = cv2.convertScaleAbs(image[line], alpha=rng.uniform(0.4, 1.2))
+    scale(image, line, rng.uniform(0.4, 1.2))
     if rng.random() < 0.75:
         _windows(rng, image, across, up, noise)
     light = 1 + rng.normal(0, 0.2) * (columns / width - 0.5) + rng.normal(0, 0.2) * (rows / height - 0.5)
@@ -153,8 +152,7 @@ def _ground(rng: np.random.Generator, camera: Camera, image: Array, wall_m: floa
             turn, size_m = rng.uniform(0, np.pi), log_uniform(rng, 0.3, 2.0)
             c, s = np.float32(np.cos(turn) / size_m), np.float32(np.sin(turn) / size_m)
             from_joint = np.minimum(fraction(across * c + along * s), fraction(along * c - across * s))
-            joints = from_joint < 0.03 / size_m
-            painted[joints] = cv2.convertScaleAbs(painted[joints], alpha=rng.uniform(0.3, 0.9))
+            scale(painted, from_joint < 0.03 / size_m, rng.uniform(0.3, 0.9))
         np.copyto(seen, painted, where=(here & (along < edge_m))[..., None])
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from jotr_deploy.datasets.synthetic.natural_noise import scale
 from jotr_deploy.datasets.synthetic.outdoors import crease, foliage_in_front, outdoor_backdrop, outdoor_picture
 from jotr_deploy.datasets.synthetic.render import render
 from jotr_deploy.datasets.synthetic.scene import draw_scene
@@ -53,3 +54,12 @@ def test_twigs_cover_what_their_mask_says_and_creases_stay_within_theirs():
     assert (creased[part] != image[part]).any()
     np.testing.assert_array_equal(creased[~part], image[~part])
     crease(np.random.default_rng(0), creased, np.zeros_like(part))
+
+
+def test_a_part_is_scaled_and_an_empty_one_is_left_alone():
+    image = np.full((4, 6, 3), 100, np.uint8)
+    scale(image, np.zeros((4, 6), bool), 0.5)
+    assert (image == 100).all()
+    part = np.arange(24).reshape(4, 6) % 2 == 0
+    scale(image, part, 0.5)
+    np.testing.assert_array_equal(image[..., 0], np.where(part, 50, 100))
