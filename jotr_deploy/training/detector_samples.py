@@ -138,7 +138,7 @@ def _worn(rng: np.random.Generator, image: Array) -> Array:
         image = cv2.resize(few, (width, height), interpolation=cv2.INTER_LINEAR)
     if rng.random() < 0.5:
         _, packed = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 80))])
-        image = cv2.imdecode(packed, cv2.IMREAD_COLOR)
+        image = np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR))
     return image
 
 

@@ -101,7 +101,7 @@ def draw_backdrop(
     fields = [_spread(field, view, picture_px) for field in backdrop.fields]
     floor = None
     if backdrop.painting is not None:
-        image = smooth_field(backdrop.painting, (view.x_px, view.y_px), np.full(2, view.step), view.size_px)
+        image = smooth_field(backdrop.painting, np.array([view.x_px, view.y_px]), np.full(2, view.step), view.size_px)
     elif backdrop.room is None:
         image = _bytes(np.sum(fields, axis=0))
     else:

@@ -35,10 +35,11 @@ def natural_noise(rng: np.random.Generator, columns: Array, rows: Array) -> Arra
     """(h, w) float32 noise at texture places (h, w) each."""
     tile = _tiles()[int(rng.integers(len(_SLOPES)))]
     shifts = rng.random(2, np.float32)
-    places = [
-        fraction(each * np.float32(1 / _TILE) + shift) for each, shift in zip((columns, rows), shifts, strict=True)
-    ]
-    sampled: Array = cv2.remap(tile, *(each * np.float32(_TILE - 1) for each in places), cv2.INTER_LINEAR)
+    x, y = (
+        fraction(each * np.float32(1 / _TILE) + shift) * np.float32(_TILE - 1)
+        for each, shift in zip((columns, rows), shifts, strict=True)
+    )
+    sampled: Array = cv2.remap(tile, x, y, cv2.INTER_LINEAR)
     return sampled
 
 

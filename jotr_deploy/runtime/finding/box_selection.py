@@ -21,7 +21,7 @@ LEAST_SHARED_JOINTS = 5
 
 NEAR_LIMB = 0.12
 """Largest distance of a joint from a limb that explains it, relative to the square root of the limb owner's box."""
-LEAST_INSIDE = 0.6
+LEAST_INSIDE = 0.7
 """Share of a box inside a stronger person's, from which it may show a part of them."""
 _LIMB_ENDS = (
     *(("Nose", f"{side}_Shoulder") for side in "LR"),
