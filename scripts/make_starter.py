@@ -29,7 +29,7 @@ from jotr_deploy.support.precisions import Precision
 from jotr_deploy.training.tiny_detector import export_detector
 from jotr_deploy.training.tiny_pose import SKELETON, THRESHOLD, export_pose
 
-FROM = {"mesh": "mesh_found", "detector": "detector_longer", "pose": "pose"}
+FROM = {"mesh": "mesh_found", "detector": "detector_outdoors", "pose": "pose"}
 """The run that each network comes from."""
 LICENCE = Licence(
     asset="starter networks",
@@ -38,7 +38,8 @@ LICENCE = Licence(
 )
 DETECTOR_RECIPE = {"format": "yolox", "threshold": 0.05, "iou": 0.65, "flip_test": True}
 POSE_RECIPE = {
-    "format": "simcc", "skeleton": SKELETON, "threshold": THRESHOLD, "flip_test": True, "least_score": 0.04
+    "format": "simcc", "skeleton": SKELETON, "threshold": THRESHOLD, "flip_test": True,
+    "least_score": 0.05, "most_explained": 0.8,
 }  # fmt: skip
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 
-from jotr_deploy.datasets.synthetic.scene import draw_scene
+from jotr_deploy.datasets.synthetic.outdoors import crease, foliage_in_front, outdoor_backdrop
+from jotr_deploy.datasets.synthetic.render import render
+from jotr_deploy.datasets.synthetic.scene import Scene, SceneOptions, draw_scene
 from jotr_deploy.datasets.synthetic.scene_crops import picture
+from jotr_deploy.datasets.synthetic.visibility import THING
 from jotr_deploy.geometry.boxes import mirrored
 from jotr_deploy.runtime.finding.detection.letterbox import boxes_on_canvas, fitted_size_px, letterbox
 from jotr_deploy.support.aliases import Array
@@ -18,6 +22,16 @@ LEAST_VISIBLE = 0.2
 PERSON, IGNORED, NOBODY = 1, -1, 0
 _LEAST_PART = 0.5  # of a side of the picture
 _COLOUR = 0.25
+_OUTDOOR_SIZES_PX = ((480, 360), (360, 480), (324, 576))
+_TWIGS, _CREASED = 0.25, 0.6  # shares of the outdoor pictures
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the pictures are, besides rooms and collages with people."""
+
+    outdoors: float = 0.0  # share of pictures with an outdoor backdrop
+    empty: float = 0.0  # share of pictures without people
 
 
 @dataclass(frozen=True)
@@ -30,9 +44,24 @@ class Picture:
     silhouette_px: Array  # (P,) pixels of each silhouette, hidden ones included; infinite for invisible people
 
 
-def draw_picture(seed: int, number: int) -> Picture:
+def draw_picture(seed: int, number: int, places: Places = Places()) -> Picture:
     """Draw the picture of a scene."""
-    rendered, labels = picture(draw_scene(seed, number))
+    rng = np.random.default_rng([seed, number, 7])  # apart from that of the scene
+    outdoors, empty = rng.random(2) < (places.outdoors, places.empty)
+    options = SceneOptions(_OUTDOOR_SIZES_PX[int(rng.integers(len(_OUTDOOR_SIZES_PX)))]) if outdoors else SceneOptions()
+    scene = draw_scene(seed, number, options)
+    if outdoors:
+        scene = replace(scene, backdrop=outdoor_backdrop(rng, scene.camera, scene.size_px))
+    drawn = _without_people(scene) if empty else _with_people(scene)
+    if outdoors and rng.random() < _CREASED:
+        crease(rng, drawn.image_bgr, drawn.person >= 0)
+    if outdoors and rng.random() < _TWIGS:
+        drawn.person[foliage_in_front(rng, drawn.image_bgr)] = THING
+    return drawn
+
+
+def _with_people(scene: Scene) -> Picture:
+    rendered, labels = picture(scene)
     person = rendered.person.astype(np.int8)
     seen_px = np.bincount(person[person >= 0], minlength=len(labels.boxes_px))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -40,8 +69,19 @@ def draw_picture(seed: int, number: int) -> Picture:
     return Picture(rendered.image_bgr, labels.boxes_px, person, silhouette_px)
 
 
-def vary(rng: np.random.Generator, whole: Picture, parts: float, size_px: tuple[int, int]) -> dict[str, Array]:
+def _without_people(scene: Scene) -> Picture:
+    """The same place, with its objects, but nobody in it."""
+    nobody = {name: getattr(scene, name)[:0] for name in ("pose_rad", "betas", "translation_m", "motions", "coarse_m")}
+    rendered = render(replace(scene, outfits=(), **nobody))
+    return Picture(rendered.image_bgr, np.zeros((0, 4), np.float32), rendered.person.astype(np.int8), np.zeros(0))
+
+
+def vary(
+    rng: np.random.Generator, whole: Picture, parts: float, size_px: tuple[int, int], worn: float = 0.0
+) -> dict[str, Array]:
     """Augmented picture or, with probability `parts`, part of it: recoloured, and mirrored half of the time.
+
+    With probability `worn` it is also as photographs often are: blurred, sharpened, sampled coarsely, compressed.
 
     Returns:
         image (3, H, W) uint8 BGR on a canvas of `size_px`; boxes (G, 4) on it, from its edge; kind (G,).
@@ -57,6 +97,8 @@ def vary(rng: np.random.Generator, whole: Picture, parts: float, size_px: tuple[
         image, boxes_px = image[:, ::-1], mirrored(boxes_px, x1 - x0)
     colour = rng.uniform(1 - _COLOUR, 1 + _COLOUR, 3) * rng.uniform(1 - _COLOUR, 1 + _COLOUR)
     image = np.clip(image * colour.astype(np.float32), 0, 255).astype(np.uint8)
+    if worn and rng.random() < worn:
+        image = _worn(rng, image)
     return _sample(whole, image, shown, boxes_px, size_px)
 
 
@@ -78,6 +120,26 @@ def _sample(whole: Picture, image: Array, shown: Array, boxes_px: Array, size_px
     kind[:count] = np.where(seen < LEAST_VISIBLE, IGNORED, PERSON)
     kind[(boxes[:, 2:] - boxes[:, :2]).min(1) < 1] = NOBODY
     return {"image": np.ascontiguousarray(canvas.transpose(2, 0, 1)), "boxes": boxes, "kind": kind}
+
+
+def _worn(rng: np.random.Generator, image: Array) -> Array:
+    """The image with some of the faults of photographs, at its own size."""
+    height, width = image.shape[:2]
+    harsh = (image.astype(np.float32) - 128) * rng.uniform(0.6, 1.6) + rng.uniform(90, 160)
+    image = np.clip(harsh, 0, 255).astype(np.uint8)
+    how = rng.random()
+    if how < 0.3:
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.8))
+    elif how < 0.5:
+        image = cv2.addWeighted(image, 2.0, cv2.GaussianBlur(image, (0, 0), 1.0), -1.0, 0)
+    elif how < 0.8:  # every so many pixels, as if a far larger picture had been reduced without smoothing
+        share = rng.uniform(0.4, 0.9)
+        few = cv2.resize(image, None, fx=share, fy=share, interpolation=cv2.INTER_NEAREST)
+        image = cv2.resize(few, (width, height), interpolation=cv2.INTER_LINEAR)
+    if rng.random() < 0.5:
+        _, packed = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 80))])
+        image = np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR))
+    return image
 
 
 def _part(rng: np.random.Generator, side: int) -> tuple[int, int]:

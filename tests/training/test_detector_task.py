@@ -17,7 +17,7 @@ from jotr_deploy.runtime.finding.detection import open_detector
 from jotr_deploy.runtime.finding.detection.letterbox import PAD, boxes_in_image, letterbox
 from jotr_deploy.runtime.finding.detection.yolox import cells
 from jotr_deploy.runtime.sessions import open_session
-from jotr_deploy.training.detector_samples import IGNORED, NOBODY, PERSON, draw_picture, vary
+from jotr_deploy.training.detector_samples import IGNORED, NOBODY, PERSON, Places, draw_picture, vary
 from jotr_deploy.training.run_config import TrainConfig, TrainingError, read_config
 from jotr_deploy.training.tasks import make_task
 from jotr_deploy.training.tasks.detector_task import Options, covered, decoded, make
@@ -64,6 +64,28 @@ def test_somebody_of_whom_a_part_shows_too_little_is_ignored():
     assert list(sample["kind"]) == [PERSON, IGNORED, NOBODY, NOBODY]
     seen = [vary(np.random.default_rng(seed), whole, 1.0, SIZE_PX)["kind"][0] for seed in range(40)]
     assert set(seen) == {PERSON, IGNORED, NOBODY}
+
+
+def test_outdoor_and_empty_pictures_are_options():
+    here, outside = draw_picture(5, 3), draw_picture(5, 3, Places(outdoors=1.0))
+    np.testing.assert_array_equal(draw_picture(5, 3, Places()).image_bgr, here.image_bgr)
+    assert outside.image_bgr.shape != here.image_bgr.shape or (outside.image_bgr != here.image_bgr).any()
+    assert (outside.person >= 0).any()
+    for places in (Places(empty=1.0), Places(outdoors=1.0, empty=1.0)):
+        nobody = draw_picture(5, 3, places)
+        assert len(nobody.boxes_px) == 0
+        assert (nobody.person < 0).all()
+        sample = vary(np.random.default_rng(0), nobody, 0.5, SIZE_PX)
+        assert (sample["kind"] == NOBODY).all()
+
+
+def test_worn_pictures_keep_their_size_and_their_boxes():
+    whole = draw_picture(5, 3)
+    worn = [vary(np.random.default_rng(seed), whole, 0.0, SIZE_PX, worn=1.0) for seed in range(8)]
+    boxes = [vary(np.random.default_rng(seed), whole, 0.0, SIZE_PX)["boxes"] for seed in range(8)]
+    np.testing.assert_array_equal(np.stack([each["boxes"] for each in worn]), np.stack(boxes))
+    assert {each["image"].shape for each in worn} == {(3, HEIGHT, WIDTH)}
+    assert all((each["image"][:, 240:] == PAD).all() for each in worn)
 
 
 @pytest.mark.parametrize("boxes", [np.zeros((0, 4)), np.array([[10.0, 0, 20, 5]])])
@@ -178,7 +200,7 @@ def test_the_configuration_of_the_starter_bundle_makes_the_task():
     task, config = make_task(read_config(CONFIG))
     assert isinstance(config, TrainConfig)
     assert isinstance(task.model, TinyDetector)
-    assert config.options == {"uses": 8, "parts": 0.6}
+    assert config.options == {"uses": 8, "parts": 0.6, "outdoors": 0.0, "empty": 0.0, "worn": 0.0}
 
 
 def test_starting_from_the_weights_of_a_run(tmp_path):

@@ -26,13 +26,14 @@ _SHIFT = 4  # binary digits of a polygon's corners after the point
 
 @dataclass(frozen=True)
 class Backdrop:
-    """Backdrop: a room has floor, wall and their light; a collage has only its colour fields."""
+    """Backdrop: a room has floor, wall and their light; a collage only its colour fields; or it is a painting."""
 
     room: tuple[Material, Material] | None  # floor, wall
     wall_z_m: float
     fields: tuple[Array, ...]  # (h, w, 3) float32 each, spread over the picture and added up
     polygons: tuple[tuple[Array, Array], ...]  # corners (n, 2) in picture pixels, BGR in 0..1
     shadow: float  # how dark, 0..1
+    painting: Array | None = None  # (H, W, 3) uint8 BGR of the whole picture, in place of all but the shadows
 
 
 def random_backdrop(rng: np.random.Generator, size_px: tuple[int, int], farthest_m: float) -> Backdrop:
@@ -99,12 +100,13 @@ def draw_backdrop(
     """
     fields = [_spread(field, view, picture_px) for field in backdrop.fields]
     floor = None
-    if backdrop.room is None:
-        image = np.sum(fields, axis=0)
+    if backdrop.painting is not None:
+        image = smooth_field(backdrop.painting, np.array([view.x_px, view.y_px]), np.full(2, view.step), view.size_px)
+    elif backdrop.room is None:
+        image = _bytes(np.sum(fields, axis=0))
     else:
         image, floor = _room(backdrop, camera, view)
-        image *= fields[0]
-    image = np.clip(image * 255, 0, 255).astype(np.uint8)  # OpenCV smooths the edges of polygons in bytes only
+        image = _bytes(image * fields[0])
     for corners_px, colour in backdrop.polygons:
         corners = np.round(view.from_picture(corners_px) * (1 << _SHIFT)).astype(np.int32)
         cv2.fillConvexPoly(image, corners, (255.0 * colour).tolist(), cv2.LINE_AA, _SHIFT)
@@ -113,6 +115,11 @@ def draw_backdrop(
         dark = backdrop.shadow * _shadow(camera, light, casters_m, view, picture_px)
         out *= (1 - (dark if floor is None else dark * floor))[..., None]
     return out
+
+
+def _bytes(image: Array) -> Array:
+    """0..1 -> uint8, as OpenCV smooths the edges of polygons in bytes only."""
+    return np.clip(image * 255, 0, 255).astype(np.uint8)
 
 
 def _spread(field: Array, view: View, picture_px: tuple[int, int]) -> Array:

@@ -15,7 +15,7 @@ from jotr_deploy.errors import BundleError, KeypointFileError, MissingDependency
 from jotr_deploy.geometry.crop import VALID_CONFIDENCE
 from jotr_deploy.geometry.orientation import TURNED
 from jotr_deploy.runtime.detections import Detections
-from jotr_deploy.runtime.finding.box_selection import distinct_poses
+from jotr_deploy.runtime.finding.box_selection import distinct_poses, whole_people
 from jotr_deploy.runtime.finding.crop_boxes import with_crop_boxes, with_joint_boxes, with_joints
 from jotr_deploy.runtime.finding.people_networks import PeopleNetworks
 from jotr_deploy.runtime.sources.frame_source import FrameSource
@@ -249,9 +249,13 @@ class DetectedPeople:
                 return with_crop_boxes(image_bgr, people, None, self.crop_factor), boxes_px
             with span("pose", frame):
                 joints = self.pose(image_bgr, boxes_px)
-            somebody = np.flatnonzero(scores * joints[..., 2].mean(1) >= self.pose.least_score)
+            strength = scores * joints[..., 2].mean(1)
+            somebody = np.flatnonzero(strength >= self.pose.least_score)
             boxes_px, size_px = boxes_px[somebody], (image_bgr.shape[1], image_bgr.shape[0])
             people = with_joints(people[somebody], joints[somebody], self.pose.skeleton, size_px, self.crop_factor)
+            if self.pose.most_explained < 1:
+                whole = whole_people(people.keypoints_px, boxes_px, strength[somebody], self.pose.most_explained)
+                people, boxes_px = people[whole], boxes_px[whole]
         kept = distinct_poses(people.keypoints_px, boxes_px)
         return people[kept], boxes_px[kept]
 

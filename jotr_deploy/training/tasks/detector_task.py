@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from jotr_deploy.runtime.finding.detection.yolox import cells
 from jotr_deploy.support.aliases import Array
 from jotr_deploy.training.assign import assign, iou
-from jotr_deploy.training.detector_samples import IGNORED, PERSON, Picture, draw_picture, unvaried, vary
+from jotr_deploy.training.detector_samples import IGNORED, PERSON, Picture, Places, draw_picture, unvaried, vary
 from jotr_deploy.training.found_boxes import FIGURES, detection_figures, judged
 from jotr_deploy.training.held_out import HeldOut, drawn_count
 from jotr_deploy.training.onnx_files import load_weights, save_weights
@@ -41,6 +41,12 @@ class Options(BaseModel):
     """Times that a drawn picture is trained on."""
     parts: Annotated[float, Field(ge=0, le=1)] = 0.6
     """Share of the pictures that are parts of scenes, of other aspect ratios and with people cut off."""
+    outdoors: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the scenes with an outdoor backdrop, a third of them upright."""
+    empty: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the scenes without people."""
+    worn: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the pictures that are blurred, sharpened, coarsely sampled or compressed."""
 
 
 class DetectorTask:
@@ -54,7 +60,8 @@ class DetectorTask:
         self._options, self._seed = options, seed
         cell, stride = (torch.from_numpy(each) for each in cells(SIZE_PX, STRIDES))
         self._cell, self._stride = cell, stride
-        self._pictures = Reused(partial(draw_picture, seed), options.uses, KEPT // options.uses)
+        draw = partial(draw_picture, seed, places=Places(options.outdoors, options.empty))
+        self._pictures = Reused(draw, options.uses, KEPT // options.uses)
 
     def samples(self, indices: Sequence[int]) -> dict[str, Array]:
         """Samples of `detector_samples.vary`."""
@@ -63,7 +70,7 @@ class DetectorTask:
 
     def _sample(self, index: int) -> dict[str, Array]:
         rng = np.random.default_rng((self._seed, index, 2))  # apart from that of the scene
-        return vary(rng, self._pictures(index)[0], self._options.parts, SIZE_PX)
+        return vary(rng, self._pictures(index)[0], self._options.parts, SIZE_PX, self._options.worn)
 
     def loss(self, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """YOLOX's losses: boxes by generalised IoU, objectness, and a person's score towards the IoU."""

@@ -323,7 +323,7 @@ def detector(boxes_px=BOXES_PX, scores=SCORES):
 class FakePose:
     """Finds `joints` (17, 3), given as shares of every box."""
 
-    skeleton = "coco17"
+    skeleton, most_explained = "coco17", 1.0
 
     def __init__(self, joints, least_score=0.0):
         self.joints, self.boxes_px, self.least_score = joints, [], least_score

@@ -16,6 +16,8 @@ class PoseNetwork(Format):
     """Order of its joints, a key of `SKELETONS`."""
     least_score: float = 0.0
     """Lowest box score times mean joint confidence for a detected person to be kept."""
+    most_explained: float = 1.0
+    """Largest share of a detected person's joints on the limbs of a stronger one in whose box they mostly are."""
 
     def facts(self) -> tuple[str, ...]:
         """Skeleton of the joints."""

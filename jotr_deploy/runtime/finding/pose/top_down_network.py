@@ -33,6 +33,8 @@ class Recipe(recognition.Recipe):
     """Process everybody twice, the second time mirrored, and average: more accurate, but twice the time."""
     least_score: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Lowest box score times mean joint confidence for a detected person to be kept."""
+    most_explained: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Largest share of a detected person's joints on the limbs of a stronger one in whose box they mostly are."""
     skeleton: str | None = None
     """Order of the joints; inferred from their number by default."""
 
@@ -46,7 +48,7 @@ class TopDown(PoseNetwork):
         super().__init__(session, recipe)
         joints = next(iter(session.outputs.values())).shape[1]
         self.skeleton = skeleton_of(session, int(joints), recipe.skeleton, "pose")
-        self.least_score = recipe.least_score
+        self.least_score, self.most_explained = recipe.least_score, recipe.most_explained
 
     @abstractmethod
     def points(self, outputs: Mapping[str, Array]) -> tuple[Array, Array]:

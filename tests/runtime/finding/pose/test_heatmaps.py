@@ -226,7 +226,7 @@ def test_other_formats_are_refused(name):
         open_pose_network(Canned(*OTHERS[name]))
 
 
-KNOWN = "heatmaps accepts format, size_px, threshold, flip_test, least_score, skeleton, decode, sigma"
+KNOWN = "heatmaps accepts format, size_px, threshold, flip_test, least_score, most_explained, skeleton, decode, sigma"
 
 
 @pytest.mark.parametrize(
