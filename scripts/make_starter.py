@@ -36,7 +36,7 @@ LICENCE = Licence(
     terms="Apache-2.0, trained by jotr-deploy on its own synthetic scenes",
     redistributable=True,
 )
-DETECTOR_RECIPE = {"format": "yolox", "threshold": 0.05, "iou": 0.65, "flip_test": True}
+DETECTOR_RECIPE = {"format": "yolox", "threshold": 0.025, "iou": 0.65, "flip_test": True}
 POSE_RECIPE = {
     "format": "simcc", "skeleton": SKELETON, "threshold": THRESHOLD, "flip_test": True,
     "least_score": 0.05, "most_explained": 0.8,
