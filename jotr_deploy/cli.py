@@ -34,6 +34,11 @@ VERBS = {
         "Add your own detector and 2-D pose network, or BlazePose's, to a bundle; or features for the fit.",
     ),
     "run": Verb("verbs.run", "run", "Recover the people in an image, a folder, a glob, a video or a camera stream."),
+    "batch": Verb(
+        "verbs.batch",
+        "batch",
+        "Recover the people in many films and pictures, on any number of processes and machines.",
+    ),
     "serve": Verb("verbs.serve", "serve", "Serve people over HTTP: pictures in, people out."),
     "fetch": Verb(
         "verbs.fetch",

@@ -5,12 +5,15 @@ What fits is handed in (`fitting.picture_fitter`), as this layer knows nothing o
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import Protocol
 
 from jotr_deploy.people import People
-from jotr_deploy.runtime.sources.frame_source import Failed, Frame
+from jotr_deploy.runtime.motion.tracking import Tracker
+from jotr_deploy.runtime.ordered_stages import Recovered, with_track_ids
+from jotr_deploy.runtime.sources.frame_source import Failed, Frame, apart
 from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.spans import Spans
 
@@ -38,23 +41,40 @@ class Fitter(Protocol):
         ...
 
 
-Recovered = Generator[tuple[Frame, People], None, None]
-
-
 class FittingStage:
     """Fits the people of one stream, or of one picture."""
 
-    def __init__(self, fitter: Fitter, moving: bool = False, spans: Spans | None = None) -> None:
-        """`moving` is for a film, in which a descent may begin at the pose of the frame before."""
+    def __init__(
+        self,
+        fitter: Fitter,
+        moving: bool = False,
+        spans: Spans | None = None,
+        block: int | None = None,
+        follow: Callable[[], Tracker] | None = None,
+    ) -> None:
+        """`moving` is for a film, in which a descent may begin at the pose of the frame before.
+
+        People of a film are known again by the ids they have, or by those of trackers from `follow`, one for each block
+        (`FrameSource.block`); the ids in the result are those they came with.
+        """
         self._fitter, self.moving, self._spans = fitter, moving, spans or Spans()
+        self._block, self._follow = block, follow
         self._before: People | None = None
+        self._last: int | None = None  # frame
+        self._tracker: Tracker | None = None
 
     def __call__(self, frame: Frame, people: People) -> People:
         """The people of a frame after the fit."""
-        (fitted,) = self._fit([(frame, people)])
-        if self.moving and fitted.fit is not None:
+        if not self.moving:
+            return self._fit([(frame, people)])[0]
+        if self._last is None or apart(frame.index, self._last, self._block):
+            self._before, self._tracker = None, None if self._follow is None else self._follow()
+        self._last = frame.index
+        known = people if self._tracker is None else with_track_ids(self._tracker, frame, people)
+        (fitted,) = self._fit([(frame, known)])
+        if fitted.fit is not None:
             self._before = fitted[fitted.fit.accepted]
-        return fitted
+        return replace(fitted, track_ids=people.track_ids)
 
     def together(self, recovered: Recovered, failed: Failed | None) -> Recovered:
         """Still pictures after the fit, in order, the people of several at once."""
@@ -66,6 +86,9 @@ class FittingStage:
                 except Exception:  # the pictures before this one are fine
                     yield from self._all(waiting, failed)
                     raise
+                if following is not None and waiting and apart(following[0].index, waiting[0][0].index, self._block):
+                    yield from self._all(waiting, failed)
+                    waiting = []
                 if following is not None:
                     waiting.append(following)
                 if following is None or _enough(waiting):

@@ -40,6 +40,7 @@ from jotr_deploy.runtime.motion.alignment.aligner import Aligner
 from jotr_deploy.runtime.motion.scene_placement import Standing
 from jotr_deploy.runtime.motion.smoothing import Mode, Smoother, open_smoother
 from jotr_deploy.runtime.motion.tracking import Tracker
+from jotr_deploy.runtime.ordered_stages import OrderedStages, Recovered
 from jotr_deploy.runtime.pipeline import Pipeline
 from jotr_deploy.runtime.prefetch import Begun
 from jotr_deploy.runtime.sessions import Opener, open_for
@@ -226,16 +227,41 @@ class Model:
         failed: Failed | None = None,
     ) -> Generator[tuple[Frame, People], None, None]:
         """`stream` for an opened source, with a people source of its own; the other arguments are those of `stream`."""
+        pipeline = self._pipeline(finder, source)
+        source = self._undistorted(source, finder)
         tracker = _tracker(source) if source.moving and not _tracked(finder) else None
-        pipeline = self._pipeline(finder, (source.fps or USUAL_FPS) if source.moving else None)
-        if self.camera.bends:
-            follow_lens(finder, self.camera)
-            source = Undistorted(source, self.camera)
-        if overlap is None:
-            # On the CPU networks use every core already, so overlapping makes them wait for one another. Frames of a
-            # camera would wait between the stages and be late.
-            overlap = isinstance(self.mesh.session, CudaSession) and source.kind != "stream"
+        overlap = self._overlap(source, overlap)
         return pipeline.stream(source, overlap, failed, tracker, self._smoother(source, smooth))
+
+    def recover_part(
+        self, source: FrameSource, finder: PeopleSource, overlap: bool | None = None, failed: Failed | None = None
+    ) -> Recovered:
+        """`recover` for part of a source: people as the networks give them, for `in_order`."""
+        pipeline = self._pipeline(finder, source)
+        source = self._undistorted(source, finder)
+        return pipeline.recovered(source, self._overlap(source, overlap), failed)
+
+    def in_order(
+        self, source: FrameSource, recovered: Recovered, smooth: Mode | None = None, failed: Failed | None = None
+    ) -> Recovered:
+        """All frames of a source that `recover_part` gave, tracked, placed, aligned and smoothed as by `recover`."""
+        tracker = _tracker(source) if source.moving else None
+        return OrderedStages(tracker, self._standing(source), self._smoother(source, smooth), self.spans)(
+            recovered, failed
+        )
+
+    def _undistorted(self, source: FrameSource, finder: PeopleSource) -> FrameSource:
+        if not self.camera.bends:
+            return source
+        follow_lens(finder, self.camera)
+        return Undistorted(source, self.camera)
+
+    def _overlap(self, source: FrameSource, overlap: bool | None) -> bool:
+        if overlap is not None:
+            return overlap
+        # On the CPU networks use every core already, so overlapping makes them wait for one another. Frames of a
+        # camera would wait between the stages and be late.
+        return isinstance(self.mesh.session, CudaSession) and source.kind != "stream"
 
     def people_source(
         self,
@@ -329,11 +355,18 @@ class Model:
         if self._closed:
             raise SessionError("the model is closed", "use it inside its `with` block, or load it again")
 
-    def _pipeline(self, finder: PeopleSource, fps: float | None = None) -> Pipeline:
-        """The pipeline for one picture, or with `fps` for one film."""
-        finish = Standing(self.camera, self._aligner.anew(fps) if self.align else None, self.spans)
-        fit = None if self.fitter is None else FittingStage(self.fitter, fps is not None, self.spans)
-        return Pipeline(self.mesh, finder, self.spans, self._crop, finish, fit)
+    def _pipeline(self, finder: PeopleSource, source: FrameSource | None = None) -> Pipeline:
+        """The pipeline for one source, or for one picture."""
+        fit = None
+        if self.fitter is not None:
+            moving, block = (False, None) if source is None else (source.moving, source.block)
+            follow = partial(_tracker, source) if source is not None and moving and not _tracked(finder) else None
+            fit = FittingStage(self.fitter, moving, self.spans, block, follow)
+        return Pipeline(self.mesh, finder, self.spans, self._crop, self._standing(source), fit)
+
+    def _standing(self, source: FrameSource | None) -> Standing:
+        fps = (source.fps or USUAL_FPS) if source is not None and source.moving else None
+        return Standing(self.camera, self._aligner.anew(fps) if self.align else None, self.spans)
 
     def _smoother(self, source: FrameSource, mode: Mode | None) -> Smoother | None:
         if mode is None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import TypeVar
 
 from jotr_deploy.people import People
 from jotr_deploy.runtime.crops import Cropper, make_crops
@@ -16,14 +15,11 @@ from jotr_deploy.runtime.fitting_stage import FittingStage
 from jotr_deploy.runtime.mesh import MeshNetwork
 from jotr_deploy.runtime.motion.smoothing import Smoother
 from jotr_deploy.runtime.motion.tracking import Tracker
+from jotr_deploy.runtime.ordered_stages import Finish, OrderedStages, each
 from jotr_deploy.runtime.prefetch import ahead
 from jotr_deploy.runtime.sources.frame_source import Failed, Frame, FrameSource
 from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.spans import Spans
-
-Known = TypeVar("Known")
-Found = TypeVar("Found")
-Finish = Callable[[Frame, People], People]
 
 
 class Pipeline:
@@ -74,31 +70,33 @@ class Pipeline:
             tracker: numbers the people of this stream; use a new one for every stream, as it keeps state.
             smoother: likewise, for smoothing.
         """
+        recovered = self.recovered(source, overlap, failed)
+        stages = OrderedStages(tracker, self.finish, smoother, self.spans)
+        whole = stages(recovered, failed)
+        if overlap:
+            whole = ahead(whole, "mesh")
+        with closing(whole):
+            yield from whole
+
+    def recovered(
+        self, source: FrameSource, overlap: bool = False, failed: Failed | None = None
+    ) -> Generator[tuple[Frame, People], None, None]:
+        """`stream` without the stages that need all frames in order, see `OrderedStages`: people without ids."""
 
         def find(frame: Frame, _: None) -> Detections:
-            people = self.people_source(frame.image_bgr, frame.name, frame.index)
-            if tracker is None:
-                return people
-            with self.spans("track", frame.index):
-                return tracker(people, frame.index, frame.time_s)
+            return self.people_source(frame.image_bgr, frame.name, frame.index)
 
         frames: Iterator[tuple[Frame, None]] = self._read(source)
         if overlap and source.kind != "stream":  # a stream has a thread of its own, and only its newest frame counts
             frames = ahead(frames, "decode")
-        found = self._each(find, frames, failed)
+        found = each(find, frames, failed)
         if overlap:
             found = ahead(found, "people")
-        recovered = self._each(self._recover, found, failed)
+        recovered = each(self._recover, found, failed)
         if self.fit is not None:
             in_turn = self.fit.moving  # each frame may begin where the one before has ended
-            recovered = self._each(self.fit, recovered, failed) if in_turn else self.fit.together(recovered, failed)
-        recovered = self._each(self._finish, recovered, failed)
-        if smoother is not None:
-            recovered = self._smoothed(smoother, recovered)
-        if overlap:
-            recovered = ahead(recovered, "mesh")
-        with closing(recovered):
-            yield from recovered
+            recovered = each(self.fit, recovered, failed) if in_turn else self.fit.together(recovered, failed)
+        return recovered
 
     def _read(self, source: FrameSource) -> Generator[tuple[Frame, None], None, None]:
         frames = iter(source)
@@ -119,32 +117,3 @@ class Pipeline:
 
     def _finish(self, frame: Frame, people: People) -> People:
         return people if self.finish is None else self.finish(frame, people)
-
-    def _smoothed(
-        self, smoother: Smoother, recovered: Generator[tuple[Frame, People], None, None]
-    ) -> Generator[tuple[Frame, People], None, None]:
-        with closing(recovered):
-            for frame, people in recovered:
-                with self.spans("smooth", frame.index):
-                    ready = smoother.push(frame, people)
-                yield from ready
-        yield from smoother.flush()
-
-    @staticmethod
-    def _each(
-        stage: Callable[[Frame, Known], Found], frames: Iterator[tuple[Frame, Known]], failed: Failed | None
-    ) -> Generator[tuple[Frame, Found], None, None]:
-        """Apply a stage to every frame; closing the result closes `frames`."""
-        try:
-            for frame, known in frames:
-                try:
-                    found = stage(frame, known)
-                except Exception as error:
-                    if failed is None:
-                        raise
-                    failed(frame, error)
-                    continue
-                yield frame, found
-        finally:
-            if isinstance(frames, Generator):
-                frames.close()

@@ -9,9 +9,9 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,17 +21,20 @@ import numpy as np
 from jotr_deploy.bundle import MANIFEST, Bundle
 from jotr_deploy.errors import JotrDeployError, OutputError, SourceError, first_line
 from jotr_deploy.people import People
-from jotr_deploy.runtime.finding.people_source import PeopleBy, PeopleSource, file_use, require_one_way
+from jotr_deploy.runtime.finding.people_source import PeopleBy, file_use, require_one_way
 from jotr_deploy.runtime.fitting_stage import Fitter
 from jotr_deploy.runtime.joint_files.coordinates import JointsIn
+from jotr_deploy.runtime.joint_files.usage import FileUse
 from jotr_deploy.runtime.live_preview import Watcher, small_overlay, smaller
 from jotr_deploy.runtime.loaded_model import Model
 from jotr_deploy.runtime.motion.smoothing import Mode
+from jotr_deploy.runtime.ordered_stages import Recovered
 from jotr_deploy.runtime.prefetch import DEPTH, Behind
 from jotr_deploy.runtime.run_outputs import Pictures, Results, Wanted, stem_of
 from jotr_deploy.runtime.sources.camera_files import lens_facts
 from jotr_deploy.runtime.sources.captures import shown
-from jotr_deploy.runtime.sources.opening import Frame, FrameSource, open_source
+from jotr_deploy.runtime.sources.frame_source import BLOCK_FRAMES, Failed, Frame, FrameSource
+from jotr_deploy.runtime.sources.opening import open_source
 from jotr_deploy.runtime.sources.scene_camera import PUBLISHED, CameraChoice
 from jotr_deploy.runtime.summary import Alignment, FitOutcome, RunSummary
 from jotr_deploy.support.aliases import Array, FrameProgress
@@ -59,11 +62,13 @@ class RunOptions(Wanted):
     align: bool | None = None  # people to their joints; None leaves it to the bundle
     camera: CameraChoice = CameraChoice()  # noqa: RUF009
     keep_going: bool = False  # frames that fail are reported and skipped
+    block: int = BLOCK_FRAMES  # of films and pictures, see `FrameSource.block`
     overlap: bool | None = None  # stages of several frames at once; None where it helps
     file: str | None = None  # mesh file of the bundle; None is the first
     device: str = "auto"
     threads: int | None = None
     tf32: bool = False  # on CUDA in ONNX Runtime
+    partial: bool = True  # results up to Ctrl-C are kept
     write: bool = True  # results; without it frames are processed and discarded
 
 
@@ -76,6 +81,7 @@ def run(
     spans: Spans | None = None,
     watcher: Watcher | None = None,
     fit: Callable[[], Fitter] | None = None,
+    model: Model | None = None,
 ) -> RunSummary:
     """Recover every person in an image, a folder, a glob, a video, a camera or a URL.
 
@@ -92,58 +98,104 @@ def run(
         spans: receives the timing of every stage.
         watcher: is shown every frame with its people.
         fit: opens what fits the people, as `api.fitter_of` gives it.
+        model: as `open_model` opens it for these options; by default one is opened, and closed at the end.
 
     Raises:
         JotrDeployError: a bundle, source, keypoint file or output that cannot be used.
-        KeyboardInterrupt: before any frame was finished.
+        KeyboardInterrupt: before any frame was finished, or if `options.partial` is False.
     """
     require_one_way(options.people, options.keypoints, options.boxes)
     start_s, spans = time.perf_counter(), spans or Spans()
-    summary = RunSummary(shown(source_name), str(bundle.path), list(bundle.manifest.labels))
     with ExitStack() as held_back, ExitStack() as stack:
         with spans("open"):  # the first image is read here
             unread: list[str] | None = [] if options.keep_going else None
             source = stack.enter_context(open_source(source_name, unread, every=options.every, upright=True))
-        stem = stem_of(source)
+        source.block = None if source.block is None else options.block
         if options.write:
-            output = new_results_folder(stem) if output is None else output
-            _spare_what_is_read(output, stem, source, source_name, options)
-        model = stack.enter_context(
-            Model(bundle, file=options.file, device=options.device, threads=options.threads, tf32=options.tf32,
-                  people=options.people, spans=spans, align=options.align, camera=options.camera, fit=fit)
-        )  # fmt: skip
-        if model.fitter is not None:
-            summary.fit = FitOutcome(model.fitter.preset, model.fitter.files_used)
+            output = new_results_folder(stem_of(source)) if output is None else output
+            spare_what_is_read(output, source, source_name, options)
+        model = model or stack.enter_context(open_model(bundle, options, fit))
+        model.spans = spans
         finder = model.people_source(
             source, options.keypoints, options.boxes, options.skeleton, options.roi_px, options.max_people,
             options.joints_in,
         )  # fmt: skip
-        aside = stack.enter_context(_filled_directory(output)) if options.write and output else None
-        results = None if aside is None else Results(bundle, source, aside, options)
-        with results or nullcontext():
-            _work(model, source, finder, results, options, summary, progress, watcher)
-            if (use := file_use(finder)) is not None:
-                use.check_somebody()
-            summary.close(source, use)
-            held_back.enter_context(uninterrupted())  # until the files are in place and everything is closed
-            summary.skeleton = model.skeleton
-            summary.networks = _networks_that_found_people(model)
-            summary.skipped += [f"{name}: cannot be read" for name in unread or ()]
-            if results is not None:
-                results.tell(_facts(summary, model, options))
-        if results is not None:
-            results.finish()
-            summary.film = results.film
-        summary.milliseconds_per_frame = {
-            stage: round(1000 * spans.total(stage) / summary.frames, 3) for stage in spans.stages
-        }
-        summary.seconds = round(time.perf_counter() - start_s, 3)
-        if aside is not None and output is not None:
-            summary.files = [*sorted(path.name for path in aside.iterdir()), f"{stem}.json"]
-            summary.earlier = _left_of_a_run_before(output, f"{stem}.json", summary.files)
-            (aside / f"{stem}.json").write_text(json.dumps(summary.as_dict(), indent=2) + "\n")
-            summary.output = str(output)
+        work = Work(
+            bundle, source_name, source, model, options, file_use(finder), progress, watcher, start_s, held_back
+        )
+        stream = partial(model.recover, source, finder, options.smooth, options.overlap)
+        summary = work.results(output if options.write else None, stream, () if unread is None else unread)
     return summary
+
+
+def open_model(bundle: Bundle, options: RunOptions, fit: Callable[[], Fitter] | None = None) -> Model:
+    """The model of runs with these options."""
+    return Model(
+        bundle, file=options.file, device=options.device, threads=options.threads, tf32=options.tf32,
+        people=options.people, align=options.align, camera=options.camera, fit=fit,
+    )  # fmt: skip
+
+
+Stream = Callable[[Failed | None], Recovered]
+"""People in the frames of a source, in order; the argument is called with frames that fail, or None."""
+
+
+@dataclass
+class Work:
+    """What a run needs to make its results from a stream of people."""
+
+    bundle: Bundle
+    source_name: str  # as given
+    source: FrameSource
+    model: Model
+    options: RunOptions
+    use: FileUse | None = None  # of a file of joints or boxes
+    progress: FrameProgress = lambda done, total: None
+    watcher: Watcher | None = None
+    start_s: float = field(default_factory=time.perf_counter)
+    held_back: ExitStack = field(default_factory=ExitStack)  # ends when everything is closed; Ctrl-C waits for it
+    failures: list[tuple[int, str]] = field(default_factory=list)  # frames that failed, and why
+
+    def results(self, output: Path | None, stream: Stream, unread: Sequence[str] = ()) -> RunSummary:
+        """Process the stream, and write its results if there is a directory for them.
+
+        Args:
+            output: directory.
+            stream: of people.
+            unread: filled by the source with names of frames that cannot be read.
+        """
+        model, options, spans = self.model, self.options, self.model.spans
+        summary = RunSummary(shown(self.source_name), str(self.bundle.path), list(self.bundle.manifest.labels))
+        if model.fitter is not None:
+            summary.fit = FitOutcome(model.fitter.preset, model.fitter.files_used)
+        with ExitStack() as stack:
+            aside = None if output is None else stack.enter_context(_filled_directory(output))
+            results = None if aside is None else Results(self.bundle, self.source, aside, options)
+            with results or nullcontext():
+                _work(self, stream, results, summary)
+                if self.use is not None:
+                    self.use.check_somebody()
+                summary.close(self.source, self.use)
+                self.held_back.enter_context(uninterrupted())  # until the files are in place and everything is closed
+                summary.skeleton = model.skeleton
+                summary.networks = _networks_that_found_people(model)
+                summary.skipped += [f"{name}: cannot be read" for name in unread]
+                if results is not None:
+                    results.tell(_facts(summary, model, options))
+            if results is not None:
+                results.finish()
+                summary.film = results.film
+            summary.milliseconds_per_frame = {
+                stage: round(1000 * spans.total(stage) / summary.frames, 3) for stage in spans.stages
+            }
+            summary.seconds = round(time.perf_counter() - self.start_s, 3)
+            if aside is not None and output is not None:
+                name = f"{stem_of(self.source)}.json"
+                summary.files = [*sorted(path.name for path in aside.iterdir()), name]
+                summary.earlier = _left_of_a_run_before(output, name, summary.files)
+                (aside / name).write_text(json.dumps(summary.as_dict(), indent=2) + "\n")
+                summary.output = str(output)
+        return summary
 
 
 def _networks_that_found_people(model: Model) -> list[dict[str, Any]]:
@@ -180,35 +232,32 @@ def new_results_folder(name: str) -> Path:
     raise AssertionError("numbers do not end")
 
 
-def _work(
-    model: Model,
-    source: FrameSource,
-    finder: PeopleSource,
-    results: Results | None,
-    options: RunOptions,
-    summary: RunSummary,
-    progress: FrameProgress,
-    watcher: Watcher | None,
-) -> None:
+def reason(frame_name: str, error: Exception) -> str:
+    """One line about a frame that failed."""
+    why = error.cause if isinstance(error, JotrDeployError) else first_line(error)
+    logging.getLogger("jotr_deploy").warning("%s: skipped (%s)", frame_name, why)
+    return why if why.startswith(frame_name) else f"{frame_name}: {why}"
+
+
+def _work(work: Work, stream: Stream, results: Results | None, summary: RunSummary) -> None:
     """Process every frame and write its results, until the source ends or Ctrl-C."""
+    model, source, options = work.model, work.source, work.options
     failures: list[Exception] = []
     ids: set[int] = set()
     errors = [np.zeros((0, 2))]  # of the people aligned
 
     def failed(frame: Frame, error: Exception) -> None:
-        why = error.cause if isinstance(error, JotrDeployError) else first_line(error)
-        logging.getLogger("jotr_deploy").warning("%s: skipped (%s)", frame.name, why)
         failures.append(error)
-        summary.skipped.append(why if why.startswith(frame.name) else f"{frame.name}: {why}")
+        work.failures.append((frame.index, reason(frame.name, error)))
 
-    stream = model.recover(source, finder, options.smooth, options.overlap, failed if options.keep_going else None)
+    frames = stream(failed if options.keep_going else None)
     # Drawn and written while the next frames are recovered; a camera's would wait, and be late.
     with Behind("output", 0 if source.kind == "stream" else DEPTH) as behind:
         try:
-            with closing(stream):
-                for frame, people in stream:
+            with closing(frames):
+                for frame, people in frames:
                     with uninterrupted():
-                        behind(partial(_put_out, model, results, watcher, frame, people))
+                        behind(partial(_put_out, model, results, work.watcher, frame, people))
                         summary.see(frame, people)
                         ids.update(people.track_ids[people.track_ids >= 0].tolist())
                         errors.append(people.joint_error[people.aligned])
@@ -216,11 +265,12 @@ def _work(
                         name = PUBLISHED if camera is None else camera.source
                         if name not in summary.camera:
                             summary.camera.append(name)
-                    progress(len(summary.people_per_frame), source.count)
+                    work.progress(len(summary.people_per_frame), source.count)
         except KeyboardInterrupt:
-            if not summary.people_per_frame:
+            if not summary.people_per_frame or not options.partial:
                 raise
             summary.ended = "interrupted"
+    summary.skipped = [why for _, why in sorted(work.failures)]
     summary.frames, summary.people = len(summary.people_per_frame), sum(summary.people_per_frame)
     summary.tracks = len(ids)
     if model.align:
@@ -259,7 +309,9 @@ def _alignment(errors: Array, people: int) -> Alignment:
     return Alignment(len(errors), people - len(errors), before, after)
 
 
-def _spare_what_is_read(output: Path, stem: str, source: FrameSource, source_name: str, options: RunOptions) -> None:
+def spare_what_is_read(output: Path, source: FrameSource, source_name: str, options: RunOptions) -> None:
+    """Refuse an output directory where results would overwrite, or be taken for, what is read."""
+    stem = stem_of(source)
     if (output / MANIFEST).is_file():
         raise OutputError(f"{output}: is a bundle, where results do not belong", "choose another -o")
     pictures = Path(source_name) if Path(source_name).is_dir() else Path(source_name).parent
@@ -294,7 +346,8 @@ def _filled_directory(output: Path) -> Iterator[Path]:
             for place in places.values():
                 if place.is_dir():  # before the first file moves
                     raise IsADirectoryError(errno.EISDIR, f"'{place.name}' is a folder")
-            for file, place in places.items():
+            # The summary comes last: where it is, everything is.
+            for file, place in sorted(places.items(), key=lambda each: (each[0].suffix == ".json", each[0].name)):
                 file.replace(place)
         except OutputError as error:  # report the name the user knows
             raise OutputError(error.cause.replace(str(aside), str(output)), error.remedy) from error

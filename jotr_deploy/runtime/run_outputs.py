@@ -63,19 +63,9 @@ class Results:
         self._caption = " · ".join(bundle.manifest.labels) or None
         self._joints: list[tuple[int, Detections]] = []
         self._stack = ExitStack()
-        made_by = next((f.sha256 for f in bundle.manifest.files if (f.role, f.name) == ("mesh", NETWORK)), "")
-        about: dict[str, Any] = {
-            "faces": self._faces,
-            "source": source.name,
-            "image_size_px": source.size_px,
-            "fps": source.fps,
-            "labels": bundle.manifest.labels,
-            "crop_side": bundle.manifest.model.crop_side,
-            "mesh_sha256": made_by,
-            "bundle": str(bundle.path.resolve()),
-        }
+        about = about_people(bundle, source, self._faces)
         # Without a network to rebuild them from, meshes are always stored.
-        stored = wanted.vertices or not made_by
+        stored = wanted.vertices or not about["mesh_sha256"]
         self._writer = PeopleWriter(directory / f"{self.stem}.npz", vertices=stored, **about)
         self._writers = [self._writer]
         self._meshes = directory / f"{self.stem}.npz"
@@ -177,8 +167,28 @@ class Results:
         return next((video.codec for video in self._videos.values()), None)
 
 
+def about_people(bundle: Bundle, source: FrameSource, faces: Array) -> dict[str, Any]:
+    """Arguments of `PeopleWriter` for the people of a source."""
+    made_by = next((f.sha256 for f in bundle.manifest.files if (f.role, f.name) == ("mesh", NETWORK)), "")
+    return {
+        "faces": faces,
+        "source": source.name,
+        "image_size_px": source.size_px,
+        "fps": source.fps,
+        "labels": bundle.manifest.labels,
+        "crop_side": bundle.manifest.model.crop_side,
+        "mesh_sha256": made_by,
+        "bundle": str(bundle.path.resolve()),
+    }
+
+
 def stem_of(source: FrameSource) -> str:
-    """Base name of a source's results: for a glob, without its wildcards, `frame` for `shots/frame_*.jpg`."""
-    if source.kind != "images":
-        return as_file_name(Path(source.name).stem)
-    return as_file_name(re.sub(r"[*?\[\]]+", "_", image_stem(source.name)).strip("_") or "images")
+    """Base name of a source's results."""
+    return stem_for(source.kind, source.name)
+
+
+def stem_for(kind: str, name: str) -> str:
+    """Base name of the results of a source: for a glob, without its wildcards, `frame` for `shots/frame_*.jpg`."""
+    if kind != "images":
+        return as_file_name(Path(name).stem)
+    return as_file_name(re.sub(r"[*?\[\]]+", "_", image_stem(name)).strip("_") or "images")

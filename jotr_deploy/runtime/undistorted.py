@@ -27,7 +27,7 @@ class Undistorted(FrameSource):
     def __init__(self, source: FrameSource, camera: CameraChoice) -> None:
         self.kind, self.name, self.fps, self.total = source.kind, source.name, source.fps, source.total
         self.count, self.every, self.size_px = source.count, source.every, source.size_px
-        self._source, self._camera = source, camera
+        self.block, self._source, self._camera = source.block, source, camera
 
     def frame_names(self) -> Iterator[str]:
         """Names of the frames, unchanged."""

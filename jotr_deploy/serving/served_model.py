@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +29,7 @@ from jotr_deploy.serving.picture_limits import check_picture
 from jotr_deploy.serving.request_context import RequestContext, RequestSpans
 from jotr_deploy.serving.server_metrics import ServerMetrics
 from jotr_deploy.support.aliases import Array
+from jotr_deploy.support.processor import usable_cores
 from jotr_deploy.visual.result_files import PeopleFile
 
 NAME = "the picture"
@@ -126,7 +126,7 @@ class ServedModel:
         """Number of pictures worked on at once."""
         if self.options.at_once is not None:
             return self.options.at_once
-        return ON_GPU if self.networks["mesh"].on_gpu else _cores() + 1
+        return ON_GPU if self.networks["mesh"].on_gpu else usable_cores() + 1
 
     def fault(self, stalled_s: float) -> str | None:
         """Why no request can be served now; None if they can.
@@ -242,11 +242,6 @@ class ServedModel:
             name = role if role not in self.networks else f"{role}_of_boxes"  # a second pose network is for given boxes
             self.networks[name] = session = BatchedSession(opened, self._metrics.observer(name))
         return session
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _served(session: BatchedSession) -> ServedNetwork:

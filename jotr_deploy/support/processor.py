@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
 
@@ -37,3 +38,9 @@ def multiplies_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     """True if this CPU has instructions for bfloat16 products; without them bfloat16 is emulated."""
     _, flags = processor(cpuinfo)
     return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags)
+
+
+def usable_cores() -> int:
+    """Number of cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on every system
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1

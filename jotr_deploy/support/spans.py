@@ -60,6 +60,11 @@ class Spans:
             self._kept.append(span)
             self._totals_s[stage] = self._totals_s.get(stage, 0.0) + span.seconds
 
+    def add(self, stage: str, seconds: float) -> None:
+        """Add time that another process spent in a stage."""
+        with self._lock:
+            self._totals_s[stage] = self._totals_s.get(stage, 0.0) + seconds
+
     def total(self, stage: str) -> float:
         """Seconds spent in a stage so far, including spans no longer kept."""
         return self._totals_s.get(stage, 0.0)

@@ -27,8 +27,15 @@ def output_errors(path: Path) -> Iterator[None]:
 
 
 def aside_of(path: Path) -> Path:
-    """The temporary file that becomes `path`. The suffix stays, because writers choose the format by it."""
-    return path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    """The temporary file that becomes `path`. The suffix stays, because writers choose the format by it.
+
+    The name is the same for the whole process, and no other process of any machine has it: in containers that share a
+    disk, process numbers are alike.
+    """
+    return path.with_name(f".{path.stem}.{os.getpid()}-{_OWN}{path.suffix}")
+
+
+_OWN = os.urandom(4).hex()
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -13,7 +12,31 @@ import typer
 from rich.markup import escape
 
 from jotr_deploy.errors import JotrDeployError, choice
-from jotr_deploy.support.choices import DEVICES, FITS, TF32, VPOSER, choose_fit, listed
+from jotr_deploy.support.choices import DEVICES, TF32, VPOSER, choose_fit
+from jotr_deploy.verbs.recovery_options import (
+    Align,
+    Camera,
+    Coco,
+    Device,
+    Every,
+    File,
+    Fit,
+    Focal,
+    Fov,
+    Glb,
+    KeepGoing,
+    MaxPeople,
+    Obj,
+    OverlayScale,
+    Roi,
+    Save2d,
+    SaveFit,
+    Smooth,
+    Vertices,
+    region,
+    require_fit_alone,
+    require_overlay_scale,
+)
 from jotr_deploy.verbs.terminal import bar, console, count, done, errors, needs, print_json, refuse_tf32_on_cpu
 
 if TYPE_CHECKING:
@@ -23,9 +46,6 @@ if TYPE_CHECKING:
     from jotr_deploy.verbs.live_page import LivePage
 
 INTERRUPTED, NOT_CLEAN = 130, 3
-SMALLEST_OVERLAY = 0.05
-"""Share of a picture's sides that an overlay keeps at least; much less shows nothing."""
-ONE_OF_THEM = "leave one of them out"
 
 
 def run(
@@ -60,56 +80,25 @@ def run(
             help="How people are found without a file: auto, blazepose, detector, hog, or frame (the whole frame)."
         ),
     ] = "auto",
-    every: Annotated[int, typer.Option(min=1, help="Process every Nth frame.")] = 1,
-    max_people: Annotated[
-        int | None, typer.Option(min=1, help="Keep at most N people per frame, highest score first.")
-    ] = None,
-    roi: Annotated[
-        str | None, typer.Option(help="X0,Y0,X1,Y1 in pixels: keep only people in this region of the picture.")
-    ] = None,
-    smooth: Annotated[
-        str | None, typer.Option(help="Smooth a video: one-euro (no delay) or two-sided (no lag).")
-    ] = None,
-    align: Annotated[
-        bool | None,
-        typer.Option("--align/--no-align", help="Align people to their 2-D joints; by default the bundle decides."),
-    ] = None,
-    fit: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PRESET",
-            help=f"Fit people to features of the picture, instead of aligning them: {listed(FITS)}, see "
-            "docs/fitting.md. Needs a bundle with features, and PyTorch.",
-        ),
-    ] = None,
+    every: Every = 1,
+    max_people: MaxPeople = None,
+    roi: Roi = None,
+    smooth: Smooth = None,
+    align: Align = None,
+    fit: Fit = None,
     vposer: Annotated[Path | None, typer.Option(help=VPOSER)] = None,
-    camera: Annotated[
-        str | None,
-        typer.Option(
-            help="Camera of the pictures: a calibration file as OpenCV writes it, or published (one for each person). "
-            "By default it is read from EXIF data, or guessed."
-        ),
-    ] = None,
-    fov: Annotated[
-        float | None,
-        typer.Option(metavar="DEG", help="Field of view across the picture's longer side, in degrees."),
-    ] = None,
-    focal: Annotated[float | None, typer.Option(metavar="PX", help="Focal length of the camera in pixels.")] = None,
+    camera: Camera = None,
+    fov: Fov = None,
+    focal: Focal = None,
     no_overlay: Annotated[bool, typer.Option("--no-overlay", help="Do not write overlays.")] = False,
-    overlay_scale: Annotated[
-        float | None, typer.Option(metavar="F", help="Draw overlays smaller: sides scaled by F, from 0.05 to 1.")
-    ] = None,
-    save_2d: Annotated[bool, typer.Option("--save-2d", help="Also draw and save the 2-D joints used.")] = False,
-    vertices: Annotated[
-        bool, typer.Option("--vertices", help="Store meshes in the .npz, 83 kB each, instead of rebuilding them.")
-    ] = False,
-    obj: Annotated[bool, typer.Option("--obj", help="Also write meshes as OBJ.")] = False,
-    glb: Annotated[bool, typer.Option("--glb", help="Also write an (animated) GLB.")] = False,
-    coco: Annotated[bool, typer.Option("--coco", help="Also write people as COCO results.")] = False,
-    save_fit: Annotated[
-        bool, typer.Option("--save-fit", help="With --fit, also draw occlusion maps: where something hides people.")
-    ] = False,
-    keep_going: Annotated[bool, typer.Option("--keep-going", help="Report frames that fail and skip them.")] = False,
+    overlay_scale: OverlayScale = None,
+    save_2d: Save2d = False,
+    vertices: Vertices = False,
+    obj: Obj = False,
+    glb: Glb = False,
+    coco: Coco = False,
+    save_fit: SaveFit = False,
+    keep_going: KeepGoing = False,
     live: Annotated[
         bool,
         typer.Option(
@@ -123,8 +112,8 @@ def run(
         bool | None,
         typer.Option("--overlap/--no-overlap", help="Process several frames at once; by default where it helps."),
     ] = None,
-    file: Annotated[str | None, typer.Option(help="Network file of the bundle; mesh.onnx by default.")] = None,
-    device: Annotated[str, typer.Option(help=f"{listed(DEVICES)}.")] = "auto",
+    file: File = None,
+    device: Device = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU cores for the network; all by default.")] = None,
     tf32: Annotated[bool, typer.Option("--tf32", help=TF32)] = False,
     strict: Annotated[
@@ -141,15 +130,9 @@ def run(
             "SOURCE is empty", "give an image, a folder, a glob in quotes, a video, a camera number or a URL"
         )
     _refuse_without_a_file(joints_in, skeleton, keypoints, boxes)
-    _refuse_overlay_scale(overlay_scale, no_overlay)
+    require_overlay_scale(overlay_scale, not no_overlay, "--no-overlay")
     fitted = choose_fit(fit, vposer)
-    if fitted is not None:
-        if align:
-            raise JotrDeployError(
-                "--fit and --align contradict each other: a fit starts from the unaligned pose", ONE_OF_THEM
-            )
-    elif save_fit:
-        raise JotrDeployError("--save-fit needs --fit", "add --fit default, or leave --save-fit out")
+    require_fit_alone(fit, align, save_fit)
     written = output is not None or not live
     if not written:
         _refuse_unwritten({
@@ -177,7 +160,7 @@ def run(
     options = RunOptions(
         vertices=vertices, overlay=not no_overlay, overlay_scale=overlay_scale or 1.0, save_2d=save_2d, obj=obj,
         glb=glb, coco=coco, keypoints=keypoints, boxes=boxes, skeleton=skeleton, joints_in=cast(JointsIn, joints_in),
-        people=cast(PeopleBy, people), every=every, roi_px=_region(roi), max_people=max_people,
+        people=cast(PeopleBy, people), every=every, roi_px=region(roi), max_people=max_people,
         smooth=cast(Mode, smooth), keep_going=keep_going, overlap=overlap, file=file, device=device, threads=threads,
         tf32=tf32, write=written, align=align, camera=choose_camera(camera, fov, focal), save_fit=save_fit,
     )  # fmt: skip
@@ -204,34 +187,10 @@ def _refuse_without_a_file(joints_in: str, skeleton: str | None, keypoints: Path
         raise JotrDeployError("--skeleton needs --keypoints", "add the keypoint file, or leave --skeleton out")
 
 
-def _refuse_overlay_scale(scale: float | None, no_overlay: bool) -> None:
-    if scale is None:
-        return
-    if not SMALLEST_OVERLAY <= scale <= 1:
-        raise JotrDeployError(
-            f"--overlay-scale {scale:g}: not between {SMALLEST_OVERLAY} and 1",
-            "give a fraction, such as 0.5 for half the width",
-        )
-    if no_overlay:
-        raise JotrDeployError("--overlay-scale and --no-overlay contradict each other", ONE_OF_THEM)
-
-
 def _refuse_unwritten(wanted: Mapping[str, bool]) -> None:
     """Refuse options for result files when no results are written."""
     for option in (option for option, given in wanted.items() if given):
         raise JotrDeployError(f"{option} with --live writes nothing without a results directory", "add -o DIR")
-
-
-def _region(text: str | None) -> tuple[int, int, int, int] | None:
-    if text is None:
-        return None
-    parts = text.split(",")
-    if len(parts) != 4 or not all(re.fullmatch(r"\s*-?[0-9]+\s*", part) for part in parts):
-        raise JotrDeployError(
-            f"--roi {text}: not four whole numbers", "give X0,Y0,X1,Y1 in pixels, such as 0,0,640,480"
-        )
-    x0, y0, x1, y1 = map(int, parts)
-    return x0, y0, x1, y1
 
 
 def _page() -> LivePage:

@@ -107,6 +107,7 @@ def needs(verb: str, *modules: str) -> None:
             "view": ["viewer"],
             "serve": ["serve", "cpu"],
         }.get(verb, ["cpu"])
+        extras += ["ray"] if "ray" in missing else []
         extras += ["openvino"] if "openvino" in missing else []
         raise MissingDependency(f"{verb} needs {', '.join(missing)}", install(*extras))
 

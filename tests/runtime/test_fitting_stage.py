@@ -13,6 +13,7 @@ from jotr_deploy.errors import FitError
 from jotr_deploy.people import People, PeopleFit
 from jotr_deploy.runtime import fitting_stage
 from jotr_deploy.runtime.fitting_stage import FittingStage
+from jotr_deploy.runtime.motion.tracking import Tracker
 from jotr_deploy.runtime.sources.frame_source import Frame
 
 NOTHING = People.none()
@@ -134,3 +135,19 @@ def test_still_pictures_do_not_know_each_other() -> None:
     for index in range(2):
         stage(Frame(index, "", np.zeros((2, 2, 3), np.uint8)), people_of(2))
     assert fake.before == [None, None]
+
+
+def test_at_a_block_nobody_is_known_and_ids_stay_those_of_the_stream() -> None:
+    fake = Fake()
+    stage = FittingStage(fake, moving=True, block=3, follow=lambda: Tracker(25.0))
+    for index in range(5):
+        given = replace(people_of(7, 7), boxes_px=np.array([[0, 0, 9, 9], [50, 0, 59, 9]], np.float32))
+        done = stage(Frame(index, "", np.zeros((2, 2, 3), np.uint8)), given)
+        assert done.track_ids.tolist() == [7, 7]
+    assert fake.before == [None, [2], [2], None, [2]]  # ids of the block: who has an even one is accepted
+
+
+def test_pictures_of_two_blocks_are_not_fitted_together() -> None:
+    fake = Fake()
+    done = list(FittingStage(fake, block=2).together(frames(1, 1, 1, 1, 1), None))
+    assert ([frame.index for frame, _ in done], fake.calls) == ([0, 1, 2, 3, 4], [[1, 1], [1, 1], [1]])

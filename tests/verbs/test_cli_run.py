@@ -22,7 +22,7 @@ from jotr_deploy.visual.result_files import read_people
 Cli = Callable[..., Outcome]
 
 SOURCES = "remedy: give an image, a folder, a glob in quotes such as 'folder/*.png', a video, a camera number or a URL"
-STAGES = ["open", "decode", "track", "crop", "network", "place", "draw", "write"]
+STAGES = ["open", "decode", "crop", "network", "track", "place", "draw", "write"]
 FILES = ("--vertices", "--obj", "--glb", "--save-2d")
 NOBODY = "note nobody was found; are the joints or boxes those of this source?"
 LABELS = ["untrained: pose is meaningless", "stand-in body"]

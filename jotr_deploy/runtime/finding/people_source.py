@@ -264,7 +264,14 @@ Finder: TypeAlias = "DetectedPeople | BlazePosePeople"
 """People sources that use a detector; both have `find` and `stages`."""
 
 
-def found_by(networks: PeopleNetworks, film: bool = False, spans: Spans | None = None, *, crop_factor: float) -> Finder:
+def found_by(
+    networks: PeopleNetworks,
+    film: bool = False,
+    spans: Spans | None = None,
+    *,
+    crop_factor: float,
+    block: int | None = None,
+) -> Finder:
     """People source for a detector, with or without a pose network.
 
     Args:
@@ -272,6 +279,7 @@ def found_by(networks: PeopleNetworks, film: bool = False, spans: Spans | None =
         film: whether the images are the frames of one video, in order.
         spans: receives the stages.
         crop_factor: `ModelConfig.crop_factor` of the mesh network.
+        block: of the video, see `FrameSource.block`.
 
     Raises:
         BundleError: BlazePose's detector without its landmark network.
@@ -286,7 +294,7 @@ def found_by(networks: PeopleNetworks, film: bool = False, spans: Spans | None =
         return DetectedPeople(detector, pose, spans, crop_factor=crop_factor)
     if not isinstance(pose, BlazePoseLandmarks):
         raise BundleError(f"{detector.session.path}: {ONLY_BOTH}", PUT_BOTH_IN)
-    return BlazePosePeople(BlazePose(detector.network, pose.network), film, spans, crop_factor=crop_factor)
+    return BlazePosePeople(BlazePose(detector.network, pose.network), film, spans, crop_factor=crop_factor, block=block)
 
 
 @dataclass(frozen=True)
@@ -388,7 +396,8 @@ def _found_in(
             "add one: jotr-deploy add BUNDLE --detector FILE",
         )
     if people in ("auto", "blazepose", "detector") and networks.detector is not None:
-        return found_by(networks, source is not None and source.moving, spans, crop_factor=crop_factor)
+        film, block = (False, None) if source is None else (source.moving, source.block)
+        return found_by(networks, film, spans, crop_factor=crop_factor, block=block)
     whole = WholeFrame(networks.pose, spans, crop_factor=crop_factor)
     if people == "frame":
         return whole

@@ -48,6 +48,10 @@ class Capture(Protocol):
         """A property by OpenCV's number; 0 if it is unknown."""
         ...
 
+    def set(self, prop: int, value: float) -> bool:
+        """Change a property; False if that is not possible."""
+        ...
+
     def release(self) -> None:
         """Close the capture."""
         ...
@@ -109,6 +113,10 @@ class Film:
     def get(self, prop: int) -> float:
         """A property by OpenCV's number; 0 if it is unknown."""
         return float(self._capture.get(prop))
+
+    def set(self, prop: int, value: float) -> bool:
+        """Change a property; False if that is not possible."""
+        return bool(self._capture.set(prop, value))
 
     def release(self) -> None:
         """Close the capture."""

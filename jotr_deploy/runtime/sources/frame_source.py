@@ -24,6 +24,9 @@ class Frame:
     path: Path | bytes | None = None  # file of a still picture, or its content
 
 
+BLOCK_FRAMES = 1000
+"""Frames of a film, or pictures, after which nothing found in earlier ones is carried on: see `FrameSource.block`."""
+
 Failed = Callable[[Frame, Exception], None]
 """Called with a frame that could not be processed, and the error."""
 
@@ -43,6 +46,11 @@ class FrameSource(ABC):
     count: int | None  # number of frames requested, including those that are skipped: every Nth of `total`
     every: int  # only frames 0, every, 2 * every ... are given
     size_px: tuple[int, int]  # width, height of the first frame
+    # At frame block, 2 * block ... people are found and fitted as if it were the first, so that a film may be cut there
+    # and its parts processed apart, with equal results. None for a camera, which nobody cuts.
+    block: int | None = None
+    first: int = 0  # frames before this one are not given
+    end: int | None = None  # nor are this one and those after it
     dropped: int = 0  # frames of the current iteration that arrived too fast to be taken; 0 except for streams
     fault: SourceError | None = None  # why the last iteration ended early; the frames given are valid
     read: int = 0  # frames given in the current iteration
@@ -55,6 +63,10 @@ class FrameSource(ABC):
     def moving(self) -> bool:
         """True if the frames belong to one film or camera; False for independent pictures."""
         return self.kind in ("video", "stream")
+
+    def wanted(self, frame: int) -> bool:
+        """True for a frame that is given if it can be read."""
+        return frame % self.every == 0 and self.first <= frame and (self.end is None or frame < self.end)
 
     @abstractmethod
     def frame_names(self) -> Iterator[str]:
@@ -102,6 +114,11 @@ class FrameSource(ABC):
     def _end_iteration(self) -> None:
         if self._under_way is not None:
             self._under_way.close()
+
+
+def apart(frame: int, other: int, block: int | None) -> bool:
+    """True if nothing may be carried from one of these frames to the other; see `FrameSource.block`."""
+    return block is not None and frame // block != other // block
 
 
 def size_of(image_bgr: Array) -> tuple[int, int]:

@@ -74,7 +74,7 @@ def open_source(
         return _open_url(name, skipped, every, stall_s, upright)
     path = Path(name)
     try:
-        path = _as_spelt_on_disk(path)
+        path = spelt_on_disk(path)
         if path.is_dir():
             stills, left_out = stills_in(path)
             return Stills("images", path.resolve().name, stills, skipped, every, upright, left_out)
@@ -85,7 +85,7 @@ def open_source(
     if re.fullmatch(r"[0-9]{1,3}", name):
         index = int(name)
         return Stream(capture_of_camera(index), f"camera_{index}", f"camera {index}", every, stall_s)
-    stills = [Still.of_file(match) for match in _images_of_glob(path)]
+    stills = [Still.of_file(match) for match in files_of_glob(path)]
     return Stills("images", name, stills, skipped, every, upright)
 
 
@@ -148,7 +148,7 @@ def _no_answer(url: str, limit_s: float) -> SourceError:
     return SourceError(f"{shown(url)}: no answer within {limit_s:g} s", "check the address and the network")
 
 
-def _as_spelt_on_disk(path: Path) -> Path:
+def spelt_on_disk(path: Path) -> Path:
     """The intended file if its name is stored in another of Unicode's two forms of accented letters."""
     if path.exists():
         return path
@@ -165,7 +165,12 @@ def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _images_of_glob(pattern: Path) -> list[Path]:
+def files_of_glob(pattern: Path) -> list[Path]:
+    """The files that match a glob, in natural order.
+
+    Raises:
+        SourceError: none, or not a glob.
+    """
     if not glob.has_magic(str(pattern)):
         raise SourceError(
             f"{pattern}: no such file or folder",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jotr_deploy.errors import JotrDeployError, SourceError
-from jotr_deploy.runtime.sources.frame_source import Frame, FrameSource, size_of
+from jotr_deploy.runtime.sources.frame_source import BLOCK_FRAMES, Frame, FrameSource, size_of
 from jotr_deploy.runtime.sources.images import (
     IMAGE_SUFFIXES,
     READ_FORMATS,
@@ -53,13 +53,13 @@ class Stills(FrameSource):
     ) -> None:
         self.kind, self.name, self.fps, self.every = kind, name, 0.0, every
         self.total, self.count = len(stills), -(-len(stills) // every)
-        self.left_out = dict(left_out or {})
+        self.left_out, self.block = dict(left_out or {}), BLOCK_FRAMES
         self._stills, self._skipped, self._upright = stills, skipped, upright
         self._first: Frame | None = None
         first = next(self._frames(), None)
         if first is None:
             raise SourceError(f"{name}: none of {self.count} images can be read", "save them as PNG or JPEG")
-        self._first, self.size_px = first, size_of(first.image_bgr)  # read once and handed out once
+        self._first, self.size_px = first, size_of(first.image_bgr)  # read once and handed out once, if wanted
 
     def frame_names(self) -> Iterator[str]:
         return (still.name for still in self._stills)
@@ -76,8 +76,10 @@ class Stills(FrameSource):
         for index in range(0, len(self._stills), self.every):
             still = self._stills[index]
             if first is not None and index <= first.index:
-                if index == first.index:
+                if index == first.index and self.wanted(index):
                     yield first
+                continue
+            if not self.wanted(index):
                 continue
             try:
                 image_bgr = _image_of(still, self._upright)

@@ -6,7 +6,9 @@ import logging
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import cv2
 
@@ -21,7 +23,8 @@ from jotr_deploy.runtime.sources.captures import (
 )
 from jotr_deploy.runtime.sources.containers import bytes_missing, is_mp4
 from jotr_deploy.runtime.sources.decoder_log import decoder_log
-from jotr_deploy.runtime.sources.frame_source import Frame, FrameSource, size_of
+from jotr_deploy.runtime.sources.film_cuts import begins_evenly, landed, seam_of
+from jotr_deploy.runtime.sources.frame_source import BLOCK_FRAMES, Frame, FrameSource, size_of
 from jotr_deploy.runtime.sources.images import quiet_opencv
 from jotr_deploy.support.aliases import Array
 
@@ -32,9 +35,18 @@ _REMEDY_URL = f"{_REMEDY}; an mp4 needs its index first: ffmpeg -movflags +fasts
 
 
 class Video(FrameSource):
-    """Frames of a film in order, with their timestamps."""
+    """Frames of a film in order, with their timestamps.
 
-    kind = "video"
+    Part of a film, from `first` to `end`, is read from the film's start, which counts its frames exactly; or, where
+    frames are `even` in time, from a second before. Then `seam` shows whether its number is right: it must equal the
+    `next_seam` of the part before.
+    """
+
+    kind, block = "video", BLOCK_FRAMES
+    even = False  # whether frame k is shown at k / fps, as far as known
+    seam: list[Any] | None = None  # of the first frame given, or, where the part has none, of the first after it
+    next_seam: list[Any] | None = None  # of the first frame after the part; None where the film ends
+    ended_at: int | None = None  # number of frames of the film, where its end was read
 
     def __init__(
         self,
@@ -52,7 +64,7 @@ class Video(FrameSource):
             self.fps = frame_rate(capture)
             self._orientation = _ORIENTATIONS.get(round(capture.get(cv2.CAP_PROP_ORIENTATION_META)) % 360, 1)
             self._count(frame_count(capture))
-            first = next(self._read(capture), None)
+            first = next(self._read(capture), None)  # of the film, not of a part
         if first is None:
             raise SourceError(
                 f"{shown}: the video has no frame that can be read", _REMEDY_URL if "://" in shown else _REMEDY
@@ -69,6 +81,11 @@ class Video(FrameSource):
             self._settled = True
         return self.total
 
+    def probe(self) -> bool:
+        """True if the first `film_cuts.PROBED` frames are even in time."""
+        with quiet_opencv(), released(self._opened()) as capture:
+            return begins_evenly(capture, self.fps)
+
     def orientation_of(self, frame: int) -> int:
         return self._orientation
 
@@ -79,8 +96,16 @@ class Video(FrameSource):
         return f"{Path(self.name).stem}_{index:012d}"  # OpenPose's names for the frames of a video
 
     def _frames(self) -> Generator[Frame, None, None]:
-        with released(self._opened()) as capture:
-            end, stalled = yield from self._read(capture)
+        self.seam = self.next_seam = self.ended_at = None
+        with ExitStack() as stack:
+            capture = stack.enter_context(released(self._opened()))
+            start = 0
+            if self.even and self.first and not (start := landed(capture, self.first, self.fps)):
+                capture = stack.enter_context(released(self._opened()))
+            end, stalled = yield from self._read(capture, start)
+        if end is None:  # of the part, not of the film
+            return
+        self.ended_at = end
         if self.total is None or end >= self.total:
             self._count(end)
             return
@@ -111,14 +136,17 @@ class Video(FrameSource):
             _count_grabbed(capture)
         return "the file may be damaged" if errors else None
 
-    def _read(self, capture: Capture) -> Generator[Frame, None, tuple[int, bool]]:
-        """The frames of a capture; returns the index after the last good one, and True if the capture stalled."""
-        index, stalled, clock = 0, False, _Clock(self.fps)
+    def _read(self, capture: Capture, index: int = 0) -> Generator[Frame, None, tuple[int | None, bool]]:
+        """The frames of a capture, the next of which has this number.
+
+        Returns the index after the last good one, None if the part ended before the film; and True if it stalled.
+        """
+        stalled, clock = False, _Clock(self.fps)
         time_s: float | None = None
         lost: list[int] = []  # frames that failed since the last good one: broken ones, or the end
         while len(lost) < READS_TO_END:
             start_s = time.monotonic()
-            read, image_bgr = _next_image(capture, wanted=index % self.every == 0)
+            read, image_bgr = _next_image(capture, wanted=index % self.every == 0 and index >= self.first)
             stalled |= time.monotonic() - start_s >= self._limit_s
             if read:
                 time_s = clock.time_s(index, capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
@@ -129,14 +157,20 @@ class Video(FrameSource):
                 if stalled or (self.total is not None and index >= self.total):
                     break
             if image_bgr is not None:
-                yield Frame(index, self._frame_name(index), image_bgr, time_s)
+                frame = Frame(index, self._frame_name(index), image_bgr, time_s)
+                if self.first and self.seam is None:
+                    self.seam = seam_of(frame)
+                if not self.wanted(index):
+                    self.next_seam = seam_of(frame)
+                    return None, stalled
+                yield frame
             index += 1
         return lost[0], stalled
 
     def _leave_out(self, broken: list[int]) -> None:
         for index in broken:
             name = self._frame_name(index)
-            if index % self.every or name in (self._skipped or ()):
+            if not self.wanted(index) or name in (self._skipped or ()):
                 continue
             if self._skipped is None and (missing := bytes_missing(Path(self._shown))):
                 raise SourceError(

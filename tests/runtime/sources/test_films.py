@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from mp4_boxes import boxed, inside, with_box, with_steps
 from streams import index_first
 
 from jotr_deploy.errors import SourceError
@@ -23,32 +24,6 @@ def write_video(path, count=6, size_px=(64, 32), fps=8.0):
         for index in range(count):
             writer.write(np.full((size_px[1], size_px[0], 3), 20 * index, np.uint8))
     return path
-
-
-def boxed(kind, content):
-    return (8 + len(content)).to_bytes(4, "big") + kind + content
-
-
-def inside(mp4, *kinds):
-    """Place and size of a box, by the names of the boxes around it."""
-    start, end = 0, len(mp4)
-    for kind in kinds:
-        while mp4[start + 4 : start + 8] != kind:
-            start += int.from_bytes(mp4[start : start + 4], "big")
-            assert start < end
-        at, size = start, int.from_bytes(mp4[start : start + 4], "big")
-        start, end = at + 8, at + size
-    return at, size
-
-
-def with_box(mp4, box, *kinds):
-    """An mp4 whose index comes last, with one more box in front of those in the box of that path."""
-    changed = bytearray(mp4)
-    for depth in range(1, len(kinds) + 1):
-        at, size = inside(mp4, *kinds[:depth])
-        changed[at : at + 4] = (size + len(box)).to_bytes(4, "big")
-    changed[at + 8 : at + 8] = box
-    return bytes(changed)
 
 
 def trimmed(mp4, first, count):
@@ -220,16 +195,7 @@ def test_times_of_frames(fps, said_s, time_s):
 
 def test_a_variable_frame_rate_keeps_its_times(tmp_path):
     path = write_video(tmp_path / "a.mp4", 6, fps=8)
-    data = bytearray(path.read_bytes())
-    at = data.index(b"stts")
-    assert int.from_bytes(data[at + 8 : at + 12], "big") == 1
-    count, delta = (int.from_bytes(data[at + place : at + place + 4], "big") for place in (12, 16))
-    rest = (count - 2).to_bytes(4, "big") + (3 * delta).to_bytes(4, "big")
-    entries = (2).to_bytes(4, "big") + (2).to_bytes(4, "big") + delta.to_bytes(4, "big") + rest
-    table = boxed(b"stts", bytes(4) + entries)
-    data[at : at + 4] = b"free"
-    data = data.replace(b"edts", b"free")
-    path.write_bytes(with_box(bytes(data), table, b"moov", b"trak", b"mdia", b"minf", b"stbl"))
+    path.write_bytes(with_steps(path.read_bytes(), [(2, 1), (4, 3)]))
     with open_source(path) as source:
         assert [frame.time_s for frame in source] == pytest.approx([0, 0.125, 0.25, 0.625, 1.0, 1.375])
 

@@ -15,6 +15,7 @@ from jotr_deploy.runtime.finding.blazepose.roi_prediction import Steady
 from jotr_deploy.runtime.finding.blazepose.rotated_crops import radii_px
 from jotr_deploy.runtime.finding.blazepose.windows import Window, both_ways, windows
 from jotr_deploy.runtime.finding.crop_boxes import with_joints
+from jotr_deploy.runtime.sources.frame_source import apart
 from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.spans import NO_FRAME, Spans
 
@@ -48,6 +49,7 @@ class BlazePosePeople:
     film: bool = False
     spans: Spans | None = None  # receives the stages "detect" and "pose"
     crop_factor: float = field(kw_only=True)
+    block: int | None = field(default=None, kw_only=True)  # frames after which everybody is searched for afresh
     _before: _Seen | None = field(default=None, init=False)
     stages: ClassVar[tuple[str, ...]] = ("detect", "pose")
 
@@ -60,6 +62,7 @@ class BlazePosePeople:
         size_px = (image_bgr.shape[1], image_bgr.shape[0])
         before, span = self._before, self.spans or Spans()
         fresh = before is None or before.size_px != size_px or not 0 < frame - before.frame <= LONGEST_STEP
+        fresh = fresh or (before is not None and apart(frame, before.frame, self.block))
         followed, where = Poses.joined(), both_ways(windows(size_px))
         scores, steady, turn = np.zeros(0), Steady.start(followed.rois_px), 0
         if self.film and before is not None and not fresh:

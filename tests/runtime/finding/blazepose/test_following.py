@@ -160,3 +160,14 @@ def test_a_steady_roi_follows_fast_moves_and_holds_still_against_trembling() -> 
     both = Steady.joined(still, moving)
     assert np.array_equal(both[np.array([3, 0])].rois_px, np.stack([moving.rois_px[1], still.rois_px[0]]))
     assert len(Steady.start(start[:0]).next(start[:0])) == 0
+
+
+@pytest.mark.parametrize(("block", "afresh"), [(None, []), (4, [4, 8]), (1, list(range(1, 10)))])
+def test_at_every_block_everybody_is_searched_for_afresh(block: int | None, afresh: list[int]) -> None:
+    world = World([ONE])
+    finder, asked = opened(world), []
+    finder.block = block
+    for index in range(10):
+        assert len(finder(frame(), "film", index)) == 1
+        asked.append(world.windows)
+    assert [index for index in range(1, 10) if asked[index] == BOTH_WAYS] == afresh
