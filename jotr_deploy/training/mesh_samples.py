@@ -25,7 +25,7 @@ from jotr_deploy.geometry.rotations import axis_angle_from_matrix, matrix_from_a
 from jotr_deploy.skeletons import SKELETONS, SMPL30, mirrored_order
 from jotr_deploy.support.aliases import Array
 from jotr_deploy.training.pose_samples import as_detected
-from jotr_deploy.training.reuse import Reused
+from jotr_deploy.training.reuse import Pool, Reused
 
 Pose = Callable[[Array, Array], Array]
 """A picture (H, W, 3) uint8 BGR and a box (4,) -> COCO-17 joints (17, 3) x, y, confidence."""
@@ -74,20 +74,25 @@ class Person:
 
 @dataclass(frozen=True)
 class SceneSamples:
-    """People of the scenes of `seed`, each varied `USES` times: turned, mirrored, moved, recoloured, other errors."""
+    """People of the scenes of `seed`, each varied `USES` times: turned, mirrored, moved, recoloured, other errors.
+
+    With `people`, as many of them round after round instead.
+    """
 
     seed: int
     crop_side: int  # pixels
     crop_factor: float  # see `square_box`
     drop_joints: float  # probability that a joint which is given is withheld
     pose: Pose | None = None  # detects the joints of some samples; without one all have synthetic errors
-    _people: Reused[Person] = field(init=False, repr=False, compare=False)
+    people: int | None = None
+    _people: Callable[[int], tuple[Person, int]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         draw = partial(
             draw_person, self.seed, side=round(self.crop_side * MARGIN), crop_factor=self.crop_factor, pose=self.pose
         )
-        object.__setattr__(self, "_people", Reused(draw, USES, LAG))
+        people = Reused(draw, USES, LAG) if self.people is None else Pool(draw, self.people, self.seed)
+        object.__setattr__(self, "_people", people)
 
     def __call__(self, indices: Sequence[int]) -> dict[str, Array]:
         """Samples of these numbers, see `sample`, stacked."""

@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Generic, TypeVar
 
+import numpy as np
+
+from jotr_deploy.support.aliases import Array
+
 Drawn = TypeVar("Drawn")
 
 _BEFORE = 1 << 40
@@ -52,3 +56,37 @@ class Reused(Generic[Drawn]):
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
         self._keep()
+
+
+@dataclass
+class Pool(Generic[Drawn]):
+    """The same `size` pictures round after round, each round in an order of its own.
+
+    For runs too short to draw new ones all the time. All of them are kept in memory.
+    """
+
+    draw: Callable[[int], Drawn]
+    size: int
+    seed: int
+    _kept: Callable[[int], Drawn] = field(init=False, repr=False)
+    _order: Callable[[int], Array] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._kept = lru_cache(maxsize=self.size)(self.draw)
+        self._order = lru_cache(maxsize=2)(self._drawn_order)
+
+    def _drawn_order(self, round_: int) -> Array:
+        return np.random.default_rng((self.seed, round_)).permutation(self.size)
+
+    def __call__(self, index: int) -> tuple[Drawn, int]:
+        """Picture of a sample, and the number of this use."""
+        use, place = divmod(index, self.size)
+        return self._kept(int(self._order(use)[place])), use
+
+    def __getstate__(self) -> dict[str, object]:
+        """State for a worker process, without the pictures that are kept."""
+        return {"draw": self.draw, "size": self.size, "seed": self.seed}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self.__post_init__()

@@ -53,6 +53,14 @@ def test_every_index_alone_is_as_in_company(drawn: dict[str, np.ndarray]) -> Non
     assert (alone["image"] != other["image"]).any()
 
 
+def test_a_pool_of_people_is_shown_again_but_not_alike() -> None:
+    few = SceneSamples(7, SIDE, 1.1, 0.0, people=2)
+    shown = few(range(8))
+    assert len({tuple(betas) for betas in shown["betas"]}) == 2
+    assert len({image.tobytes() for image in shown["image"]}) == 8
+    np.testing.assert_array_equal(SceneSamples(7, SIDE, 1.1, 0.0, people=2)([5])["image"][0], shown["image"][5])
+
+
 def test_given_joints_are_near_the_true_ones_of_the_same_frame(drawn: dict[str, np.ndarray]) -> None:
     distance = np.linalg.norm(drawn["joints"] / (SIDE / 4) - drawn["joints_img"][..., :2], axis=-1)
     given = (drawn["joints_mask"] > 0) & (drawn["joints_known"] > 0)

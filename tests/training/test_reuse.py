@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from jotr_deploy.training.reuse import Reused
+from jotr_deploy.training.reuse import Pool, Reused
 
 
 class Drawing:
@@ -52,3 +52,25 @@ def test_what_is_kept_stays_in_its_process() -> None:
     other = pickle.loads(pickle.dumps(reused))
     assert other(10) == reused(10)
     assert other.draw.drawn == [5, 5]  # what came along in the list, and what it drew itself
+
+
+@pytest.mark.parametrize("size", [1, 7])
+def test_a_pool_shows_everybody_once_a_round_in_changing_order(size: int) -> None:
+    draw = Drawing()
+    pool = Pool(draw, size, seed=3)
+    rounds = [[pool(size * use + place) for place in range(size)] for use in range(4)]
+    for use, samples in enumerate(rounds):
+        assert sorted(samples) == [(number, use) for number in range(size)]
+    assert sorted(draw.drawn) == list(range(size))
+    orders = {tuple(number for number, _ in samples) for samples in rounds}
+    assert len(orders) == (4 if size > 1 else 1)
+    other_seed = Pool(Drawing(), size, seed=4)
+    assert ([other_seed(place) for place in range(size)] == rounds[0]) == (size == 1)
+
+
+def test_a_sample_of_a_pool_depends_on_its_number_alone() -> None:
+    pool, backward = Pool(Drawing(), 7, seed=3), Pool(Drawing(), 7, seed=3)
+    samples = [pool(index) for index in range(30)]
+    assert [backward(index) for index in reversed(range(30))] == samples[::-1]
+    other = pickle.loads(pickle.dumps(pool))
+    assert other(20) == samples[20]

@@ -47,11 +47,13 @@ class Options(BaseModel):
     """Checkpoint of this package to start from; random weights without it."""
     pose: Path | None = None
     """Weights of a run of the task `pose`, which then finds the joints of some samples."""
+    people: Annotated[int, Field(ge=1)] | None = None
+    """People to train on, round after round, kept in memory; without it new ones come in all the time."""
     drop_joints: Annotated[float, Field(ge=0, le=1)] = 0.1
     intra: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of the joint-to-joint contrastive loss; published: 0.1, in a fine-tuning only."""
+    """Weight of the joint-to-joint contrastive loss: 0.01 in the paper, 0.1 in the fine-tuning of its code."""
     inter: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of the joint-to-non-joint contrastive loss; published: 0.1, in a fine-tuning only."""
+    """Weight of the joint-to-non-joint contrastive loss; as `intra`."""
     freeze_bn: bool = False
     """Leave the running statistics of batch norms as they are, and use them."""
 
@@ -158,7 +160,8 @@ def make(options: Options, seed: int) -> MeshTask:
     """
     network = start_network(options.model, options.prior, options.start, seed)
     pose = None if options.pose is None else FoundJoints(options.pose)
-    samples: Any = SceneSamples(seed, options.model.crop_side, options.model.crop_factor, options.drop_joints, pose)
+    side, crop_factor = options.model.crop_side, options.model.crop_factor
+    samples: Any = SceneSamples(seed, side, crop_factor, options.drop_joints, pose, options.people)
     return MeshTask(MeshModel(network, stand_in(), options.freeze_bn), options, seed, samples)
 
 
