@@ -3,8 +3,9 @@
     python benchmarks/starter_checkpoint.py -o starter.pt
 
 The algebra of the export is reversed: a folded norm becomes one with the statistics of drawn people and the factor
-and shift that undo them, as training needs it; the merged map of the lifting its own first factor, a table of folded biases the positions that it came from plus a bias (least squares). Only the
-constant that replaced the decoder's first self-attention has no weights left: weights that give it are searched for.
+and shift that undo them, as training needs it; the merged map of the lifting its own first factor, a table of folded
+biases the positions that it came from plus a bias (least squares). Only the constant that replaced the decoder's first
+self-attention has no weights left: weights that give it are searched for.
 Prints the distance of the network from the file on noise.
 """
 

@@ -36,8 +36,8 @@ _FOUND_BY: Mapping[PixelsBy, str] = {
     "blazepose": f"joints by BlazePose; boxes for matching are their extent, {JOINTS_MARGIN:g} times as large",
 }
 _PIXELS = (
-    f"; by score, each takes the free true box, clipped to the picture, with the highest IoU of at least {LEAST_IOU}; recall: of people at least "
-    f"{held_out_scenes.LEAST_HEIGHT_PX:g} px tall and {HALF_VISIBLE:.0%} visible; "
+    f"; by score, each takes the free true box, clipped to the picture, with the highest IoU of at least {LEAST_IOU}; "
+    f"recall: of people at least {held_out_scenes.LEAST_HEIGHT_PX:g} px tall and {HALF_VISIBLE:.0%} visible; "
     f"errors: of the counted people who are found"
 )
 ALIGNED = "; the people found were moved onto the joints given first"

@@ -66,6 +66,9 @@ class Given(BaseModel):
     """Share of the rest with small normal errors: any from a tenth of the usual ones, and fewer missing joints."""
 
 
+USUALLY = Given()
+
+
 @dataclass(frozen=True)
 class Person:
     """Person as drawn once: pixels are those of the drawn picture, the frame is that of a camera that looks at its
@@ -96,7 +99,7 @@ class SceneSamples:
     crop_factor: float  # see `square_box`
     drop_joints: float  # probability that a joint which is given is withheld
     poses: tuple[Pose, ...] = ()  # detect the joints of some samples; without any all have synthetic errors
-    given: Given = Given()
+    given: Given = USUALLY
     wide: float = 0.0  # share of scenes with `SceneOptions.wide`
     _people: Reused[Person] = field(init=False, repr=False, compare=False)
 
@@ -253,7 +256,7 @@ def turned_root(turn: Array, pose_rad: Array) -> Array:
 
 
 def given_joints(
-    rng: np.random.Generator, person: Person, crop_side: int, shares: Given = Given()
+    rng: np.random.Generator, person: Person, crop_side: int, shares: Given = USUALLY
 ) -> tuple[Array, Array]:
     """Joints as detected by a pose network, or with synthetic errors of a good one or of one that is often wrong.
 

@@ -210,7 +210,7 @@ def test_joints_are_as_exact_as_asked_for(person: Person, shares: Given, least: 
     """Median distance from the true joints over the deviation of the usual errors."""
     everywhere = replace(
         person, visible=np.ones(30, bool), inside=np.ones(30, bool), joints_px=np.full((30, 2), 40.0),
-        found_px=np.full((17, 2), 40.0) + (20 * DEVIATION * 83, 0), found=np.ones(17, bool),
+        found_px=np.full((17, 2), 40.0) + np.array((20 * DEVIATION * 83, 0)), found=np.ones(17, bool),
     )  # fmt: skip
     rng = np.random.default_rng(2)
     apart = []
