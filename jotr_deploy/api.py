@@ -306,8 +306,8 @@ def evaluate(
         )
     if protocol == SYNTHETIC:
         drawn = SyntheticOptions(
-            seed, scenes or SCENES, file, drift, pixels, people or "detector", device, threads, occlusion, align, fitted,
-            visible_joints, tf32,
+            seed, scenes or SCENES, file, drift, pixels, people or "detector", device, threads, occlusion, align,
+            fitted, visible_joints, tf32,
         )  # fmt: skip
         return evaluate_synthetic(open_bundle(Path(bundle)), drawn, progress)
     if root is None or h36m_regressor is None or smpl is None:
