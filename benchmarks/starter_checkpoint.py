@@ -189,9 +189,10 @@ def measure_norms(model: JOTR) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--bundle", type=Path, default=Path("starter"), help="a starter bundle of any version")
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
-    bundle = open_bundle(Path("starter"))
+    bundle = open_bundle(arguments.bundle)
     model = JOTR(bundle.manifest.model, stand_in()).eval().requires_grad_(False)
     take_apart(FusedFile(bundle.file("mesh")), model)
     measure_norms(model)
