@@ -123,7 +123,7 @@ def test_the_prior_of_the_start(tmp_path: Path) -> None:
     network = make(Options(start=tmp_path / "run" / "weights.pt", model=STILL), 0).model.network
     stored = load_checkpoint(tmp_path / "run" / "weights.pt").weights
     assert all(torch.equal(value, stored[f"vposer.{name}"]) for name, value in network.vposer.state_dict().items())
-    with pytest.raises(TrainingError, match="without a pose prior"):
+    with pytest.raises(TrainingError, match="needed without mesh.start"):
         make(Options(model=TINY), 0)
 
 

@@ -47,7 +47,7 @@ def random_outfit(rng: np.random.Generator, wide: bool = False) -> Outfit:
     jacket = rng.random() < (0.45 if wide else 0.25)
     has_print = rng.random() < 0.25
     x, y = rng.uniform(-0.05, 0.03), rng.uniform(-0.02, 0.12)
-    wide, tall = (rng.uniform(0.04, 0.16), rng.uniform(0.03, 0.12)) if has_print else (-1, -1)
+    across, tall = (rng.uniform(0.04, 0.16), rng.uniform(0.03, 0.12)) if has_print else (-1, -1)
     long_sleeve, long_leg = rng.random() < 0.5, rng.random() < 0.6
     return Outfit(
         materials=(
@@ -68,7 +68,7 @@ def random_outfit(rng: np.random.Generator, wide: bool = False) -> Outfit:
         hair_slope=float(rng.uniform(0.5, 0.9)),
         back_hair_y=float(rng.uniform(0.0, 0.3) if rng.random() < 0.3 else 0.34),
         beard=bool(rng.random() < 0.12),
-        print_box=np.array([x, y, x + wide, y + tall], np.float32),
+        print_box=np.array([x, y, x + across, y + tall], np.float32),
         open_x=float(rng.uniform(0.02, 0.06) if jacket else 0.0),
     )
 

@@ -183,7 +183,7 @@ def start_network(config: ModelConfig, prior: Path | None, start: Path | None, s
     """
     decoder = None if prior is None else load_vposer(prior)
     if start is None and decoder is None:
-        raise TrainingError("a network without a pose prior", "set prior, or start from a checkpoint that has one")
+        raise TrainingError("mesh.prior: needed without mesh.start", "give a VPoser file, or a checkpoint to start from")
     if start is None:
         network = initialise(JOTR(config, None), seed)
         network.vposer = decoder  # type: ignore[assignment]
