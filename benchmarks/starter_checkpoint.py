@@ -2,9 +2,10 @@
 
     python benchmarks/starter_checkpoint.py -o starter.pt
 
-The algebra of the export is reversed: a folded norm becomes one that does nothing, the merged map of the lifting its
-own first factor, a table of folded biases the positions that it came from plus a bias (least squares). Only the
-constant that replaced the decoder's first self-attention has no weights left: weights that give it are searched for.
+The algebra of the export is reversed: a folded norm becomes one with the statistics of drawn people and the factor
+and shift that undo them, as training needs it; the merged map of the lifting its own first factor, a table of folded
+biases the positions that it came from plus a bias (least squares). Only the constant that replaced the decoder's first
+self-attention has no weights left: weights that give it are searched for.
 Prints the distance of the network from the file on noise.
 """
 
@@ -19,6 +20,7 @@ import numpy as np
 import onnx
 import torch
 from onnx import numpy_helper
+from starter_weights import BATCH, BATCHES, SEED, measure
 from torch import Tensor, nn
 
 from jotr_deploy.body.smpl import stand_in
@@ -32,6 +34,7 @@ from jotr_deploy.model.fusion import Fusion
 from jotr_deploy.model.jotr import JOTR
 from jotr_deploy.model.lifting import Lifting, anchors
 from jotr_deploy.runtime.sessions import open_session
+from jotr_deploy.training.mesh_samples import SceneSamples
 
 SEARCH_STEPS = 3000
 
@@ -169,13 +172,30 @@ def search_start(fusion: Fusion, start: Tensor) -> None:
     print(f"start of the decoder: to {error:.1e}, its size {float(start.square().mean()) ** 0.5:.2f}")
 
 
+def measure_norms(model: JOTR) -> None:
+    """Give the norms of the backbone the statistics of drawn people, without a change of its output."""
+    pairs = [
+        (plain, norm)
+        for parent in model.backbone.modules()
+        for plain, norm in pairwise(parent.children())
+        if isinstance(plain, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+    ]
+    config = model.config
+    samples = SceneSamples(SEED, config.crop_side, config.crop_factor, 0.1)
+    batches = [samples(range(k * BATCH, (k + 1) * BATCH)) for k in range(BATCHES)]
+    feeds = [[torch.from_numpy(each[name]) for name in ("image", "joints", "joints_mask")] for each in batches]
+    measure(lambda batch: model.features(batch[0].float() / 255, *batch[1:]), feeds, pairs)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--bundle", type=Path, default=Path("starter"), help="a starter bundle of any version")
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
-    bundle = open_bundle(Path("starter"))
+    bundle = open_bundle(arguments.bundle)
     model = JOTR(bundle.manifest.model, stand_in()).eval().requires_grad_(False)
     take_apart(FusedFile(bundle.file("mesh")), model)
+    measure_norms(model)
     feeds = random_crops(bundle.manifest.model, 16)
     with open_session(bundle.file("mesh"), "onnxruntime", "cpu") as session:
         gap_m = np.linalg.norm(session(feeds)["joints3d"] - torch_network(model)(feeds)["joints3d"], axis=-1)

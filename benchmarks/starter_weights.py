@@ -10,6 +10,7 @@ the distance of the output from the file's.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,9 @@ def folded(network: nn.Module, constants: dict[str, Tensor]) -> list[tuple[nn.Co
     return pairs
 
 
-def measure(network: nn.Module, images: list[Tensor], pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]]) -> None:
+def measure(
+    network: Callable[[Any], Any], batches: Sequence[Any], pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]]
+) -> None:
     """Give every norm the statistics of its convolution, and the factor and shift that undo them."""
     sums: dict[nn.Module, Tensor] = {}
 
@@ -63,12 +66,12 @@ def measure(network: nn.Module, images: list[Tensor], pairs: list[tuple[nn.Conv2
         sums[module] = sums.get(module, 0) + torch.stack([values.mean((0, 2, 3)), values.square().mean((0, 2, 3))])
 
     hooks = [convolution.register_forward_hook(add) for convolution, _ in pairs]
-    for batch in images:
+    for batch in batches:
         network(batch)
     for hook in hooks:
         hook.remove()
     for convolution, norm in pairs:
-        mean, square = sums[convolution] / len(images)
+        mean, square = sums[convolution] / len(batches)
         norm.running_mean.copy_(mean)  # type: ignore[union-attr]
         norm.running_var.copy_(square - mean.square())  # type: ignore[union-attr]
         norm.weight.copy_((norm.running_var + norm.eps).sqrt())  # type: ignore[operator]

@@ -16,12 +16,14 @@ from jotr_deploy.support.aliases import Progress, Say
 from jotr_deploy.support.choices import (
     BACKENDS,
     NETWORKS,
+    PIXELS_BY,
     PROTOCOLS,
     SAMPLINGS,
     SYNTHETIC,
     Backend,
     FitChoice,
     NetworkRole,
+    PixelsBy,
     Sampling,
     choose_fit,
 )
@@ -245,6 +247,7 @@ def evaluate(
     file: str | None = None,
     drift: bool = False,
     pixels: bool = False,
+    people: PixelsBy | None = None,
     occlusion: OcclusionOptions | None = None,
     align: bool = False,
     fit: str | None = None,
@@ -267,7 +270,8 @@ def evaluate(
         scenes: number of synthetic scenes, 256 by default.
         file: mesh network of the bundle; "mesh.onnx" by default.
         drift: also compare every mesh file of the bundle with the fp32 one.
-        pixels: also find the people with the bundle's own networks; synthetic scenes only.
+        pixels: also find the people from the pictures alone; synthetic scenes only.
+        people: networks that find them, "detector" (the bundle's own, by default) or "blazepose" (as fetched).
         occlusion: also hide each person behind patches.
         align: align people to the given joints before measuring.
         fit: preset of a fit of everybody before measuring; the bundle needs features.
@@ -286,6 +290,10 @@ def evaluate(
     from jotr_deploy.evaluation.protocols import SyntheticOptions, evaluate_synthetic
 
     choice("--protocol", protocol, PROTOCOLS)
+    if people is not None:
+        choice("--people", people, tuple(PIXELS_BY))
+        if not pixels:
+            raise JotrDeployError("--people is for people found in pictures", "add --pixels, or leave --people out")
     of_a_set = {"--root": root, "--h36m-regressor": h36m_regressor, "--smpl": smpl}
     of_scenes = {"--pixels": pixels or None, "--scenes": scenes}
     for option, value in (of_a_set if protocol == SYNTHETIC else of_scenes).items():
@@ -298,8 +306,9 @@ def evaluate(
         )
     if protocol == SYNTHETIC:
         drawn = SyntheticOptions(
-            seed, scenes or SCENES, file, drift, pixels, device, threads, occlusion, align, fitted, visible_joints, tf32
-        )
+            seed, scenes or SCENES, file, drift, pixels, people or "detector", device, threads, occlusion, align,
+            fitted, visible_joints, tf32,
+        )  # fmt: skip
         return evaluate_synthetic(open_bundle(Path(bundle)), drawn, progress)
     if root is None or h36m_regressor is None or smpl is None:
         option = next(option for option, value in of_a_set.items() if value is None)

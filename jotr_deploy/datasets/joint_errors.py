@@ -67,9 +67,10 @@ def error_probabilities(valid_joints: int, overlaps: int) -> Array:
 
 
 def joints_with_normal_errors(
-    rng: np.random.Generator, joints_px: Array, visible: Array, inside: Array, side_px: float
-) -> Array:
-    """Joints of one person, each with a normal error, and a share of `NOT_FOUND` missing.
+    rng: np.random.Generator, joints_px: Array, visible: Array, inside: Array, side_px: float,
+    deviation: float = DEVIATION, not_found: float = NOT_FOUND,
+) -> Array:  # fmt: skip
+    """Joints of one person, each with a normal error, and a share of them missing.
 
     Args:
         rng: draws the errors; as many numbers, whatever is visible.
@@ -77,13 +78,15 @@ def joints_with_normal_errors(
         visible: (30,) bool; the others have errors larger by `HIDDEN_FACTOR`.
         inside: (30,) bool, those in the picture, hidden or not; the others are not found.
         side_px: of the person's square crop box.
+        deviation: of each coordinate of a visible joint, as a share of that side.
+        not_found: share of the joints in the picture that are missing.
 
     Returns:
         (30, 3) x, y, confidence 0 or 1; joints not in COCO-17 are zero, except midpoints.
     """
-    deviation_px = DEVIATION * side_px * np.where(visible, 1, HIDDEN_FACTOR)[COCO17_IN_SMPL30, None]
+    deviation_px = deviation * side_px * np.where(visible, 1, HIDDEN_FACTOR)[COCO17_IN_SMPL30, None]
     found_px = joints_px[COCO17_IN_SMPL30] + deviation_px * rng.standard_normal((_JOINTS, 2))
-    found = inside[COCO17_IN_SMPL30] & (rng.random(_JOINTS) >= NOT_FOUND)
+    found = inside[COCO17_IN_SMPL30] & (rng.random(_JOINTS) >= not_found)
     return as_given(found_px, found)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
@@ -16,10 +16,13 @@ from jotr_deploy.evaluation.fit_stage import FitStage
 from jotr_deploy.evaluation.held_out_scenes import HeldOut
 from jotr_deploy.evaluation.matching import clipped, match
 from jotr_deploy.evaluation.measured_people import Samples
-from jotr_deploy.runtime.finding.people_networks import open_people_networks
+from jotr_deploy.geometry.boxes import widened
+from jotr_deploy.geometry.crop import JOINTS_MARGIN
+from jotr_deploy.runtime.finding.people_networks import PeopleNetworks, networks_by
 from jotr_deploy.runtime.finding.people_source import DetectedPeople, Finder, found_by
 from jotr_deploy.runtime.mesh import MeshNetwork
 from jotr_deploy.support.aliases import Array
+from jotr_deploy.support.choices import PixelsBy
 
 HALF_VISIBLE = 0.5
 """Visible share from which a person counts for recall."""
@@ -27,15 +30,21 @@ HALF_VISIBLE = 0.5
 
 @contextmanager
 def open_people(
-    bundle: Bundle, device: str = "auto", threads: int | None = None, tf32: bool = False
+    bundle: Bundle,
+    device: str = "auto",
+    threads: int | None = None,
+    tf32: bool = False,
+    people: PixelsBy = "detector",
 ) -> Iterator[Finder]:
-    """Open the bundle's own detector and pose network as a source of people.
+    """Open the networks that find people in whole pictures: the bundle's own, or BlazePose's.
 
     Raises:
-        BundleError: the bundle lacks one of them, or a file is not intact.
+        BundleError: the bundle lacks one of them, BlazePose was never fetched, or a file is not intact.
         SessionError: a file cannot be opened here, or is of an unknown format.
     """
-    with open_people_networks(bundle, device=device, threads=threads, tf32=tf32) as networks:
+    with ExitStack() as stack:
+        files = networks_by(people, bundle, device)
+        networks = PeopleNetworks.of([stack.enter_context(file.open(device, threads, tf32)) for file in files])
         missing = "detector" if networks.detector is None else "pose network" if networks.skeleton is None else None
         if networks.detector is None or missing is not None:
             raise BundleError(
@@ -59,6 +68,8 @@ class FromPixels:
         if isinstance(self._source, DetectedPeople):  # BlazePose's detector alone gives no boxes of people
             self._detector.add(scene, *self._source.detector(scene.image_bgr))
         people, boxes_px = self._source.find(scene.image_bgr)
+        if not isinstance(self._source, DetectedPeople):  # boxes around joints, which end inside the silhouette
+            boxes_px = clipped(widened(boxes_px, JOINTS_MARGIN), scene.image_bgr)
         found, true = self._people.add(scene, boxes_px, people.scores)
         counts = scene.counted[true]
         self._collector.add(scene.image_bgr, people[found[counts]], scene.truth[true[counts]])

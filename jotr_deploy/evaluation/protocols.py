@@ -27,14 +27,17 @@ from jotr_deploy.evaluation.occlusion import OcclusionOptions
 from jotr_deploy.evaluation.occlusion_files import finish_attack, open_attack
 from jotr_deploy.evaluation.visible_joints import TruePlaces, VisibleJoints, visible_protocol
 from jotr_deploy.evaluation.workers import in_order, worker_count
-from jotr_deploy.geometry.crop import VALID_CONFIDENCE
+from jotr_deploy.geometry.crop import JOINTS_MARGIN, VALID_CONFIDENCE
 from jotr_deploy.support.aliases import Progress
-from jotr_deploy.support.choices import SYNTHETIC, FitChoice
+from jotr_deploy.support.choices import SYNTHETIC, FitChoice, PixelsBy
 
+_FOUND_BY: Mapping[PixelsBy, str] = {
+    "detector": "boxes by the bundle's detector, joints and crop boxes by its pose network",
+    "blazepose": f"joints by BlazePose; boxes for matching are their extent, {JOINTS_MARGIN:g} times as large",
+}
 _PIXELS = (
-    f"boxes by the bundle's detector, joints and crop boxes by its pose network; by score, each takes the free true "
-    f"box, clipped to the picture, with the highest IoU of at least {LEAST_IOU}; recall: of people at least "
-    f"{held_out_scenes.LEAST_HEIGHT_PX:g} px tall and {HALF_VISIBLE:.0%} visible; "
+    f"; by score, each takes the free true box, clipped to the picture, with the highest IoU of at least {LEAST_IOU}; "
+    f"recall: of people at least {held_out_scenes.LEAST_HEIGHT_PX:g} px tall and {HALF_VISIBLE:.0%} visible; "
     f"errors: of the counted people who are found"
 )
 ALIGNED = "; the people found were moved onto the joints given first"
@@ -50,6 +53,7 @@ class SyntheticOptions:
     file: str | None = None  # of role mesh in the bundle; None is the first
     drift: bool = False
     pixels: bool = False
+    people: PixelsBy = "detector"  # the networks that find people with `pixels`
     device: str = "auto"
     threads: int | None = None
     occlusion: OcclusionOptions | None = None
@@ -90,7 +94,9 @@ def evaluate_synthetic(
         )
         from_pixels = None
         if options.pixels:
-            source = stack.enter_context(open_people(bundle, options.device, options.threads, options.tf32))
+            source = stack.enter_context(
+                open_people(bundle, options.device, options.threads, options.tf32, options.people)
+            )
             from_pixels = FromPixels(source, files.measured.network, files.fit)
         tick = partial(progress, ATTACK_STEP)
         attack = stack.enter_context(open_attack(options.occlusion, files, options.seed, tick=tick))
@@ -185,7 +191,7 @@ def synthetic_protocol(
         confidence=f"joints above {VALID_CONFIDENCE} and inside the crop are given to the network",
         occlusion=f"mostly visible: at least {MOSTLY_VISIBLE:.0%} of the silhouette visible; a joint is hidden when "
         "a thing, another person or the own body is in front of it, or when it lies outside the picture",
-        pixels=_PIXELS if options.pixels else None,
+        pixels=_FOUND_BY[options.people] + _PIXELS if options.pixels else None,
         fit=fit_protocol(fit),
         visible_joints=visible_protocol(options.visible_joints),
         seed=options.seed,

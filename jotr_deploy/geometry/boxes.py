@@ -24,3 +24,10 @@ def mirrored(boxes_px: Array, width: int) -> Array:
     """(N, 4) boxes in a picture of `width` pixels, seen in a mirror."""
     x0, y0, x1, y1 = np.moveaxis(boxes_px, -1, 0)
     return np.stack([width - 1 - x1, y0, width - 1 - x0, y1], -1)
+
+
+def widened(boxes_px: Array, factor: float) -> Array:
+    """Boxes (N, 4) with sides `factor` times as long about the same centres."""
+    corners = boxes_px.reshape(-1, 2, 2)
+    middle = corners.mean(1, keepdims=True)
+    return np.asarray((middle + factor * (corners - middle)).reshape(-1, 4))

@@ -22,6 +22,13 @@ NETWORKS: tuple[NetworkRole, ...] = get_args(NetworkRole)
 Device = Literal["auto", "cpu", "cuda"]
 DEVICES: tuple[Device, ...] = get_args(Device)
 
+PixelsBy = Literal["detector", "blazepose"]
+PIXELS_BY: Mapping[PixelsBy, str] = {
+    "detector": "the bundle's own detector and pose network",
+    "blazepose": "the networks of `fetch people`",
+}
+"""Networks that find the people of `eval --pixels`."""
+
 TF32 = (
     "Let CUDA round float32 products to TF32: faster, less exact. A TensorRT engine keeps the types it was built with."
 )

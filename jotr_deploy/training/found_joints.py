@@ -1,15 +1,24 @@
-"""Joints detected by the small pose network, as the mesh network gets them when it starts from pixels alone."""
+"""Joints that pose networks detect on drawn people, as the mesh network gets them when it starts from pixels alone."""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from jotr_deploy.geometry.boxes import iou
+from jotr_deploy.geometry.crop import VALID_CONFIDENCE
+from jotr_deploy.runtime.finding.blazepose import person_rules
+from jotr_deploy.runtime.finding.blazepose.landmarks import BlazeLandmarks, Poses
+from jotr_deploy.runtime.finding.blazepose.source import SKELETON
+from jotr_deploy.runtime.finding.fetched_networks import require_fetched
 from jotr_deploy.runtime.finding.pose.simcc import decode
 from jotr_deploy.runtime.finding.pose.top_down import cut, image_from_input, input_from_image
 from jotr_deploy.runtime.finding.pose.top_down_network import normalised
+from jotr_deploy.runtime.sessions import open_session
+from jotr_deploy.skeletons import SKELETONS
 from jotr_deploy.support.aliases import Array
 from jotr_deploy.training.onnx_files import load_weights
 from jotr_deploy.training.tiny_pose import SIZE_PX, SPLIT_RATIO, THRESHOLD, Heights, TinyPose
@@ -37,3 +46,50 @@ class FoundJoints:
         found = np.concatenate([image_from_input(affine, points), confidence[..., None]], -1)[0]
         found[found[:, 2] <= THRESHOLD] = 0
         return found
+
+
+_COCO17 = [SKELETONS[SKELETON].index(name) for name in SKELETONS["coco17"]]
+_RADIUS = 0.55
+"""Radius of the circle around a person, as a share of the longer side of their box: a first guess."""
+_LEAST_IOU = 0.5
+
+
+class BlazeJoints:
+    """Landmark network of BlazePose, which was fetched; every process opens it for itself.
+
+    Raises:
+        BundleError: it was never fetched, or a file is damaged.
+    """
+
+    def __init__(self) -> None:
+        self._path = require_fetched().landmarks
+        self._open: tuple[ExitStack, BlazeLandmarks] | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        """State for a worker process, which opens its own session."""
+        return {"_path": self._path, "_open": None}
+
+    def __call__(self, image_bgr: Array, box_px: Array) -> Array:
+        """Joints of one person, as the runtime finds them in a still once it knows where to look: (17, 3) x, y,
+        confidence; zero if not found, or if they are those of somebody outside of the box.
+        """
+        if self._open is None:
+            stack = ExitStack()
+            session = stack.enter_context(open_session(self._path, "onnxruntime", "cpu", threads=1))
+            self._open = stack, BlazeLandmarks(session)
+        _, landmarks = self._open
+        low, high = box_px.reshape(2, 2)
+        middle = (low + high) / 2
+        first = landmarks(image_bgr, np.array([[middle, middle - (0, _RADIUS * (high - low).max())]]))
+        return as_coco17(first, landmarks(image_bgr, first.rois_px), box_px)
+
+
+def as_coco17(first: Poses, second: Poses, box_px: Array) -> Array:
+    """Mean of two passes over one person, (17, 3); zero if they do not agree on a person in the box."""
+    mean = first.mean(second)
+    there = iou(person_rules.boxes_px(mean), box_px[None])[0, 0] >= _LEAST_IOU
+    if not (there and person_rules.sure(first, second, np.ones(1))[0]):
+        return np.zeros((len(_COCO17), 3))
+    found: Array = mean.joints[0, _COCO17]
+    found[found[:, 2] <= VALID_CONFIDENCE] = 0
+    return found

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Annotated
 
 import cv2
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
 from jotr_deploy.datasets.joint_errors import (
     COCO17_IN_SMPL30,
+    DEVIATION,
+    NOT_FOUND,
     OVERLAPPING_IOU,
     as_given,
     detected_joints,
     joints_with_normal_errors,
 )
-from jotr_deploy.datasets.synthetic.scene import Scene, draw_scene
+from jotr_deploy.datasets.synthetic.scene import Scene, SceneOptions, draw_scene
 from jotr_deploy.datasets.synthetic.scene_crops import Crop, crop
 from jotr_deploy.geometry.boxes import iou
 from jotr_deploy.geometry.camera import looking_at
@@ -35,10 +39,8 @@ LEAST_VISIBLE = 0.15
 """Least visible share of a silhouette; people below it are used only if the scene has nobody else."""
 HIDDEN_GIVEN = 0.3
 """Share of hidden joints in the picture that are given nevertheless, with errors of the published types."""
-FOUND = 0.6
-"""Share of samples with joints detected by a pose network, if there is one."""
-PUBLISHED = 0.25
-"""Share of the others with errors of the published types; the rest have normal errors."""
+LEAST_DEVIATION = 0.002
+"""Deviation of the most exact joints, as a share of the crop's side."""
 BOX_ERROR = 0.06
 """Error of the box given to the pose network: standard deviation of each edge, as a share of its side."""
 USES, LAG = 8, 256
@@ -49,6 +51,22 @@ _SCALE, _SHIFT = 0.15, 0.05  # the crop varies by this share of its side
 _TURN_RAD, _TURNED = np.deg2rad(15), 0.6
 _COLOUR = 0.2
 _MIRRORED, _COCO17_MIRRORED = list(mirrored_order(SMPL30)), list(mirrored_order(SKELETONS["coco17"]))
+
+
+class Given(BaseModel):
+    """Shares of the samples by the joints that the network is given; the table `[mesh.given]`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    found: Annotated[float, Field(ge=0, le=1)] = 0.6
+    """Joints that a pose network found, if there is one and it found any."""
+    published: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """Share of the others with errors of the published types."""
+    exact: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the rest with small normal errors: any from a tenth of the usual ones, and fewer missing joints."""
+
+
+USUALLY = Given()
 
 
 @dataclass(frozen=True)
@@ -68,7 +86,7 @@ class Person:
     joints_m: Array  # (30, 3) relative to the pelvis
     pose_rad: Array  # (24, 3)
     betas: Array  # (10,)
-    found_px: Array  # (17, 2) COCO-17 joints as a pose network finds them
+    found_px: Array  # (17, 2) COCO-17 joints as one of the pose networks finds them
     found: Array  # (17,) bool, those detected; none without a pose network
 
 
@@ -83,13 +101,16 @@ class SceneSamples:
     crop_side: int  # pixels
     crop_factor: float  # see `square_box`
     drop_joints: float  # probability that a joint which is given is withheld
-    pose: Pose | None = None  # detects the joints of some samples; without one all have synthetic errors
+    poses: tuple[Pose, ...] = ()  # detect the joints of some samples; without any all have synthetic errors
+    given: Given = USUALLY
+    wide: float = 0.0  # share of scenes with `SceneOptions.wide`
     people: int | None = None
     _people: Callable[[int], tuple[Person, int]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        side = round(self.crop_side * MARGIN)
         draw = partial(
-            draw_person, self.seed, side=round(self.crop_side * MARGIN), crop_factor=self.crop_factor, pose=self.pose
+            draw_person, self.seed, side=side, crop_factor=self.crop_factor, poses=self.poses, wide=self.wide
         )
         people = Reused(draw, USES, LAG) if self.people is None else Pool(draw, self.people, self.seed)
         object.__setattr__(self, "_people", people)
@@ -110,7 +131,7 @@ class SceneSamples:
         rng = np.random.default_rng((self.seed, index, 1))  # apart from that of the scene
         person, use = self._people(index)
         varied = vary(rng, mirrored(person) if use % 2 else person, self.crop_side)
-        joints, mask = given_joints(rng, varied, self.crop_side)
+        joints, mask = given_joints(rng, varied, self.crop_side, self.given)
         kept = rng.random(len(mask)) >= self.drop_joints
         return {
             "image": np.ascontiguousarray(varied.image.transpose(2, 0, 1)),
@@ -125,10 +146,15 @@ class SceneSamples:
 # ── drawing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def draw_person(seed: int, number: int, side: int, crop_factor: float, pose: Pose | None = None) -> Person:
-    """Draw a person of a scene in a picture of `side` pixels that shows `MARGIN` times the crop."""
+def draw_person(
+    seed: int, number: int, side: int, crop_factor: float, poses: Sequence[Pose] = (), wide: float = 0.0
+) -> Person:
+    """Draw a person of a scene in a picture of `side` pixels that shows `MARGIN` times the crop.
+
+    One of `poses`, each as often as the others, looks for the joints.
+    """
     rng = np.random.default_rng((seed, number, 0))
-    scene = draw_scene(seed, number)
+    scene = draw_scene(seed, number, SceneOptions(wide=wide > 0 and rng.random() < wide))
     cut, person = somebody(rng, scene, side, crop_factor)
     known, (width, height) = cut.labels, scene.size_px
     everybody_px, boxes_px = cut.people_joints_px, cut.people_boxes_px
@@ -136,7 +162,8 @@ def draw_person(seed: int, number: int, side: int, crop_factor: float, pose: Pos
     overlapping[person] = False
     affine = crop_from_image(cut.box_px, side)
     found = np.zeros((len(COCO17_IN_SMPL30), 3))
-    if pose is not None:
+    if poses:
+        pose = poses[number % len(poses)]
         box_px = np.clip(boxes_px[person].reshape(2, 2), -0.5, np.array((width, height)) - 0.5).reshape(4)
         box_px = transform_px(affine, as_detected(rng, box_px, BOX_ERROR).reshape(2, 2)).reshape(4)
         found = pose(cut.image_bgr, box_px)
@@ -233,19 +260,29 @@ def turned_root(turn: Array, pose_rad: Array) -> Array:
 # ── what the network is given and compared with ──────────────────────────────────────────────────────────────────
 
 
-def given_joints(rng: np.random.Generator, person: Person, crop_side: int) -> tuple[Array, Array]:
+def given_joints(
+    rng: np.random.Generator, person: Person, crop_side: int, shares: Given = USUALLY
+) -> tuple[Array, Array]:
     """Joints as detected by a pose network, or with synthetic errors of a good one or of one that is often wrong.
 
     Returns:
         joints (30, 2) in grid cells and the mask (30,), both float32.
     """
-    if person.found.any() and rng.random() < FOUND:
+    if person.found.any() and rng.random() < shares.found:
         joints = as_given(person.found_px, person.found)
-    elif rng.random() < PUBLISHED:
+    elif rng.random() < shares.published:
         given = person.visible | (person.inside & (rng.random(len(person.inside)) < HIDDEN_GIVEN))
         joints = detected_joints(rng, person.joints_px, person.inside, given, person.area_px2, person.others_px)
     else:
-        joints = joints_with_normal_errors(rng, person.joints_px, person.visible, person.inside, crop_side)
+        deviation, missing = DEVIATION, NOT_FOUND
+        if shares.exact > 0 and rng.random() < shares.exact:
+            deviation, missing = (
+                np.exp(rng.uniform(np.log(LEAST_DEVIATION), np.log(DEVIATION))),
+                rng.uniform(0, missing),
+            )
+        joints = joints_with_normal_errors(
+            rng, person.joints_px, person.visible, person.inside, crop_side, deviation, missing
+        )
     cells = (joints[:, :2] / PX_PER_CELL).astype(np.float32)
     in_grid = ((cells >= 0) & (cells < crop_side / PX_PER_CELL)).all(-1)
     return cells, (in_grid & (joints[:, 2] > 0)).astype(np.float32)

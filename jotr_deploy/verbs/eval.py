@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.markup import escape
 
 from jotr_deploy.errors import JotrDeployError, choice
-from jotr_deploy.support.choices import DEVICES, FITS, PROTOCOLS, TF32, VPOSER, choose_fit, listed
+from jotr_deploy.support.choices import (
+    DEVICES,
+    FITS,
+    PIXELS_BY,
+    PROTOCOLS,
+    TF32,
+    VPOSER,
+    choose_fit,
+    explained,
+    listed,
+)
 from jotr_deploy.verbs.terminal import bar, console, done, errors, needs, print_json, refuse_tf32_on_cpu
 
 if TYPE_CHECKING:
@@ -35,9 +45,10 @@ def evaluate(
     drift: Annotated[
         bool, typer.Option("--drift", help="Also compare every mesh file of the bundle with the fp32 one.")
     ] = False,
-    pixels: Annotated[
-        bool, typer.Option("--pixels", help="Also find the people with the bundle's own detector and pose network.")
-    ] = False,
+    pixels: Annotated[bool, typer.Option("--pixels", help="Also find the people in the pictures alone.")] = False,
+    people: Annotated[
+        str | None, typer.Option(help=f"How --pixels finds them: {explained(PIXELS_BY)}. By default: detector.")
+    ] = None,
     align: Annotated[bool, typer.Option("--align", help="Align people to the given joints before measuring.")] = False,
     fit: Annotated[
         str | None, typer.Option(help=f"Fit everybody to the features of their crop first: {listed(FITS)}.")
@@ -90,7 +101,7 @@ def evaluate(
     with bar() as progress:
         result = api.evaluate(
             bundle, protocol=protocol, root=root, h36m_regressor=h36m_regressor, smpl=smpl, seed=seed, scenes=scenes,
-            file=file, drift=drift, pixels=pixels, occlusion=attack, align=align, fit=fit,
+            file=file, drift=drift, pixels=pixels, people=cast(Any, people), occlusion=attack, align=align, fit=fit,
             vposer=vposer, visible_joints=visible_joints, device=device, threads=threads, tf32=tf32, progress=progress,
         )  # fmt: skip
     if isinstance(result, SetEvaluation):
@@ -98,6 +109,7 @@ def evaluate(
         same = f"--protocol {protocol} " + " ".join(f"{option} {path}" for option, path in of_a_set.items())
     else:
         same = f"--seed {seed}" + ("" if scenes is None else f" --scenes {scenes}")
+    same += " --pixels" * pixels + ("" if people is None else f" --people {people}")
     same += " --align" if align else ""
     same += f" --fit {fit}" if fit else ""
     same += f" --vposer {vposer}" if vposer else ""

@@ -173,9 +173,24 @@ def test_numbers_that_are_not_finite(cli: Cli, tiny_bundle: Path, monkeypatch: p
             "{bundle}: the bundle has no detector, so nobody is measured from pixels alone",
             "leave --pixels out, or put one in: jotr-deploy add BUNDLE --detector FILE --pose FILE",
         ),
+        (("--people", "hog"), "--people: 'hog' is not known", "give one of detector, blazepose"),
+        (
+            ("--people", "blazepose"),
+            "--people is for people found in pictures",
+            "add --pixels, or leave --people out",
+        ),
+        (
+            ("--pixels", "--people", "blazepose"),
+            "BlazePose's networks have not been fetched",
+            "get them with: jotr-deploy fetch people",
+        ),
     ],
 )
-def test_refusals(cli: Cli, tiny_bundle: Path, arguments: tuple[str, ...], cause: str, remedy: str) -> None:
+def test_refusals(
+    cli: Cli, tiny_bundle: Path, arguments: tuple[str, ...], cause: str, remedy: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "empty"))
     found = cli("eval", tiny_bundle, *arguments).mistake
     assert found == (cause.format(bundle=tiny_bundle), remedy)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.testing import assert_allclose
 
-from jotr_deploy.geometry.boxes import iou
+from jotr_deploy.geometry.boxes import iou, widened
 
 NONE = np.zeros((0, 4))
 
@@ -17,3 +17,8 @@ def test_iou_of_known_boxes() -> None:
     assert iou(NONE, others).shape == (0, 6)
     assert iou(others, NONE).shape == (6, 0)
     assert_allclose(iou([[1, 1, 1, 1]], [[1, 1, 1, 1]]), [[0]])
+
+
+def test_widened_about_the_middle() -> None:
+    assert widened(NONE, 1.2).shape == (0, 4)
+    assert_allclose(widened(np.array([[0, 0, 10, 20], [5, 5, 5, 5]]), 1.2), [[-1, -2, 11, 22], [5, 5, 5, 5]])

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from jotr_deploy.body.smpl import stand_in
-from jotr_deploy.datasets.synthetic.scene import draw_scene
+from jotr_deploy.datasets.joint_errors import DEVIATION
+from jotr_deploy.datasets.synthetic.scene import SceneOptions, draw_scene
 from jotr_deploy.skeletons import SKELETONS, SMPL30_INDEX
 from jotr_deploy.training.mesh_samples import (
     LEAST_VISIBLE,
+    Given,
     Person,
     SceneSamples,
     draw_person,
@@ -174,7 +179,7 @@ def test_joints_of_a_pose_network() -> None:
         inside = box_px[:2] + (box_px[2:] - box_px[:2]) * np.linspace(0.2, 0.8, 17)[:, None]
         return np.concatenate([inside, np.ones((17, 1))], 1) * (np.arange(17) != 3)[:, None]
 
-    person = draw_person(7, 3, 83, 1.1, pose)
+    person = draw_person(7, 3, 83, 1.1, [pose])
     ((image_bgr, box_px),) = asked
     np.testing.assert_array_equal(person.image, image_bgr[..., ::-1])
     seen = person.joints_px[COCO][person.visible[COCO]]
@@ -191,6 +196,44 @@ def test_joints_of_a_pose_network() -> None:
     assert 0.5 < np.mean(found) < 0.7
     assert not person.found[3]
     assert not draw_person(7, 3, 83, 1.1).found.any()
+
+
+def test_pose_networks_take_turns() -> None:
+    def finder(column: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+        return lambda image_bgr, box_px: np.eye(17)[column][:, None] * np.ones(3)
+
+    people = [draw_person(7, number, 83, 1.1, [finder(2), finder(5)]) for number in (0, 1, 4)]
+    assert [int(person.found.argmax()) for person in people] == [2, 5, 2]
+
+
+@pytest.mark.parametrize(
+    ("shares", "least", "most"),
+    [
+        (Given(found=0, published=0), 1.0, 1.5),
+        (Given(found=0, published=0, exact=1), 0.05, 0.6),
+        (Given(found=1), 20.0, 20.0),
+    ],
+)
+def test_joints_are_as_exact_as_asked_for(person: Person, shares: Given, least: float, most: float) -> None:
+    """Median distance from the true joints over the deviation of the usual errors."""
+    everywhere = replace(
+        person, visible=np.ones(30, bool), inside=np.ones(30, bool), joints_px=np.full((30, 2), 40.0),
+        found_px=np.full((17, 2), 40.0) + np.array((20 * DEVIATION * 83, 0)), found=np.ones(17, bool),
+    )  # fmt: skip
+    rng = np.random.default_rng(2)
+    apart = []
+    for _ in range(100):
+        cells, mask = given_joints(rng, everywhere, 83, shares)
+        apart.append(np.linalg.norm(4 * cells - 40, axis=1)[COCO][mask[COCO] > 0] / (DEVIATION * 83))
+    assert least - 1e-4 <= np.median(np.concatenate(apart)) <= most + 1e-4
+
+
+def test_wide_scenes_are_drawn_as_often_as_asked_for() -> None:
+    usual, wide = (draw_person(7, 3, 83, 1.1, wide=share) for share in (0.0, 1.0))
+    np.testing.assert_array_equal(usual.betas, draw_person(7, 3, 83, 1.1).betas)
+    known = [draw_scene(7, 3, SceneOptions(wide=each)).betas for each in (False, True)]
+    assert [any((row == person.betas).all() for row in rows) for person, rows in zip((usual, wide), known, strict=True)]
+    assert all((known[0] != wide.betas).any(1))
 
 
 def test_what_is_true_of_a_centred_person() -> None:

@@ -118,6 +118,15 @@ def test_a_prior_that_is_not_there(tmp_path: Path) -> None:
         make(Options(prior=tmp_path / "none.pt", model=TINY), 0)
 
 
+def test_the_prior_of_the_start(tmp_path: Path) -> None:
+    fit(fake_task(tmp_path), config(steps=1), tmp_path / "run")
+    network = make(Options(start=tmp_path / "run" / "weights.pt", model=STILL), 0).model.network
+    stored = load_checkpoint(tmp_path / "run" / "weights.pt").weights
+    assert all(torch.equal(value, stored[f"vposer.{name}"]) for name, value in network.vposer.state_dict().items())
+    with pytest.raises(TrainingError, match=r"needed without mesh\.start"):
+        make(Options(model=TINY), 0)
+
+
 def test_the_truth_of_a_perfect_network_costs_nothing(tmp_path: Path) -> None:
     """Feeding back what is true: every loss vanishes, so units and frames of truth and network are the same."""
     from jotr_deploy.model.jotr import place_joints

@@ -126,7 +126,7 @@ def test_a_task_fills_in_its_options(tmp_path: Path) -> None:
     ("task", "options", "cause"),
     [
         ("dance", {}, "task: 'dance' is not known"),
-        ("mesh", {}, "mesh.prior: Field required"),
+        ("mesh", {}, "mesh.prior: needed without mesh.start"),
         ("mesh", {"prior": "p", "speed": 1}, "mesh.speed: unknown key"),
         ("mesh", {"prior": "p", "model": {"width": 1}}, "mesh.model.width: Extra inputs are not permitted"),
         ("mesh", {"prior": "p", "model": {"d_model": 90}}, "mesh.model: d_model 90 must be a multiple"),

@@ -219,6 +219,15 @@ def test_a_picture_of_the_users_is_tried_with_both(
     assert (place / "try-photo.jpg").stat().st_size > 0
 
 
+def test_eval_finds_people_with_what_is_fetched(cli: Cli, home: Path, place: Path) -> None:
+    options = ("--scenes", 1, "--device", "cpu", "--threads", 1, "--pixels", "--people", "blazepose")
+    found = json.loads(cli("eval", place / "bundle", *options, "--json").out)
+    assert found["pixels"]["detector"] is None
+    assert found["pixels"]["people"]["detections"] > 0
+    assert "BlazePose" in found["protocol"]["pixels"]
+    assert "--pixels --people blazepose" in cli("eval", place / "bundle", *options).out.replace("\n", " ")
+
+
 @pytest.mark.skipif(not REAL.is_dir(), reason="BlazePose is not fetched: jotr-deploy fetch people")
 def test_the_real_networks_find_somebody_drawn(cli: Cli, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(REAL.parent.parent))

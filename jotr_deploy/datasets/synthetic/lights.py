@@ -23,12 +23,12 @@ class Lights:
     wrap: float  # how far light reaches around a surface: 0 hard, 1 to the back
 
 
-def random_lights(rng: np.random.Generator, camera: Camera) -> Lights:
-    """One to three lights from above and from any side."""
+def random_lights(rng: np.random.Generator, camera: Camera, wide: bool = False) -> Lights:
+    """One to three lights from above and from any side; with `wide` also dim and harsh ones."""
     count = int(rng.integers(1, 4))
     around, up = rng.uniform(0, 2 * np.pi, count), rng.uniform(0.25, 1.45, count)
     level = np.stack([np.cos(up) * np.sin(around), -np.sin(up), np.cos(up) * np.cos(around)], 1)
-    ambient, key = rng.uniform(0.35, 0.95), rng.uniform(0.25, 0.85)
+    ambient, key = rng.uniform(0.15 if wide else 0.35, 0.95), rng.uniform(0.25, 1.4 if wide else 0.85)
     strength = key * np.array([1.0, 0.5, 0.3])[:count] * rng.uniform(0.6, 1.2, count)
     above = ambient * (1 + 0.08 * rng.normal(0, 1, 3))
     return Lights(

@@ -13,17 +13,23 @@ _NEAREST_M, _APART_M = 1.4, 0.5
 _TRIES = 30
 
 
-def random_camera(rng: np.random.Generator, size_px: tuple[int, int]) -> tuple[Camera, Array]:
-    """A camera that looks at somebody, and where that person stands: (2,) x, z of the level frame, metres."""
+def random_camera(rng: np.random.Generator, size_px: tuple[int, int], wide: bool = False) -> tuple[Camera, Array]:
+    """A camera that looks at somebody, and where that person stands: (2,) x, z of the level frame, metres.
+
+    With `wide`, lenses are shorter and longer, more people are cut off or seen from above, and cameras are tilted more.
+    """
     width, height = size_px
-    focal = max(size_px) * float(np.exp(rng.uniform(0, np.log(2.5))))
+    focal = max(size_px) * float(np.exp(rng.uniform(*(np.log((0.6, 4.0)) if wide else (0, np.log(2.5))))))
     tall = _random_height(rng, height)
-    close_up = rng.random() < 0.07
+    close_up = rng.random() < (0.25 if wide else 0.07)
     if close_up:
         tall = height * rng.uniform(1.0, 1.7)
     z = max(focal * STANDING_M / tall, _NEAREST_M)
     tall = focal * STANDING_M / z
     camera_height = rng.uniform(0.5, 2.3)
+    if wide and rng.random() < 0.4:
+        above = rng.uniform(0.3, 1.1)
+        z, camera_height = z * np.cos(above), STANDING_M / 2 + z * np.sin(above)
     if tall > height:
         row = height * rng.uniform(0.02, 0.25) + tall / 2  # the head is in the picture
     elif rng.random() < 0.92:
@@ -32,8 +38,8 @@ def random_camera(rng: np.random.Generator, size_px: tuple[int, int]) -> tuple[C
         row = rng.uniform(0.15, 0.95) * height
     centre = np.array([width - 1, height - 1]) / 2
     pitch = np.arctan2(camera_height - STANDING_M / 2, z) - np.arctan2(row - centre[1], focal)
-    pitch = float(np.clip(pitch, -0.4, 0.7))
-    roll = float(np.clip(rng.normal(0, 0.04), -0.12, 0.12))
+    pitch = float(np.clip(pitch, -0.4, 1.3 if wide else 0.7))
+    roll = float(np.clip(rng.normal(0, 0.04), -0.12, 0.12)) * (4 if wide else 1)
     column = rng.uniform(0.15, 0.85) if rng.random() < 0.92 else rng.choice([0.0, 1.0]) + rng.uniform(-0.06, 0.06)
     x = (column * width - centre[0]) / focal * z
     return Camera(focal, centre, _tilted(pitch, roll), camera_height), np.array([x, z])

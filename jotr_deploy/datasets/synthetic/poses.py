@@ -54,6 +54,12 @@ _LOWER: dict[str, tuple[float, str, Table]] = {
     "sit_back": (0.6, "seat", {"hip_flex": (70, 8, 5), "knee": (45, 14, 12), "hip_abd": (8, 6, 5)}),
     "free": (1.0, "feet", {"hip_flex": (25, 18, 22), "knee": (38, 20, 22), "hip_abd": (10, 8, 9),
                            "hip_rot": (8, 10, 12)}),
+    # Of wide scenes only.
+    "sit_floor": (0.0, "seat", {"hip_flex": (95, 12, 10), "knee": (60, 35, 20), "hip_abd": (12, 8, 6),
+                                "hip_rot": (8, 8, 8)}),
+    "cross_legged": (0.0, "seat", {"hip_flex": (92, 8, 5), "knee": (125, 8, 6), "hip_abd": (36, 6, 5),
+                                   "hip_rot": (38, 5, 4)}),
+    "reach_down": (0.0, "feet", {"hip_flex": (95, 14, 5), "knee": (20, 16, 8), "hip_abd": (8, 5, 4)}),
 }  # fmt: skip
 
 _ARM_REST: Table = {
@@ -99,12 +105,22 @@ _ARMS: dict[str, tuple[float, float, Table]] = {
                         "elbow": (60, 25, 30), "pronate": (0, 20, 25), "wrist_bend": (0, 10, 16)}),
 }  # fmt: skip
 SAME_FOR_BOTH_ARMS = 0.55
+# Weights of wide scenes, where they differ.
+_WIDE_LOWER = {
+    "bend_down": 2.0, "reach_down": 1.5, "crouch": 1.5, "squat_half": 1.2, "lunge": 1.2, "kneel": 1.0, "kneel_one": 1.0,
+    "sit_floor": 1.5, "cross_legged": 1.0, "free": 2.5,
+}  # fmt: skip
+_WIDE_ARMS = {
+    "reach": (2.5, 3.0), "raise": (2.0, 2.0), "sideways": (1.2, 1.2), "pull_up": (1.0, 0.8), "throw": (0.4, 1.2),
+    "free": (2.5, 3.5),
+}  # fmt: skip
 
 _TRUNK: dict[str, tuple[float, float]] = {
     "tilt": (2, 3), "lean": (0, 1.5), "bend": (4, 6), "side": (0, 4), "twist": (0, 7), "nod": (4, 11), "tip": (0, 5),
     "turn": (0, 20),
 }  # fmt: skip
 LIVELY, LIVELY_SPREAD = 0.2, 2.2
+_WIDE_LIVELY = 0.5
 # The share of the body's mass that goes with each joint, in hundredths.
 _MASS = np.array([14, 6, 6, 8, 5, 5, 8, 2, 2, 8, 1, 1, 3, 3, 3, 6, 3, 3, 2, 2, 1, 1, 1, 1], np.float64)
 _MIRROR = np.array([0, 2, 1, 3, 5, 4, 6, 8, 7, 9, 11, 10, 12, 14, 13, 15, 17, 16, 19, 18, 21, 20, 23, 22])
@@ -115,20 +131,22 @@ def sample_poses(rng: np.random.Generator, count: int) -> Array:
     return sample_stances(rng, count)[:, 1:]
 
 
-def sample_stances(rng: np.random.Generator, count: int) -> Array:
+def sample_stances(rng: np.random.Generator, count: int, wide: bool = False) -> Array:
     """(count, 24, 3) float32 axis-angle of all joints, radians.
 
     As `sample_poses`, and the root holds the pelvis so that the body is in balance: a rotation in the frame of an
-    upright body, y up, that looks along z. Turn the body about the vertical by a rotation to the left of it.
+    upright body, y up, that looks along z. Turn the body about the vertical by a rotation to the left of it. With
+    `wide`, more people bend, sit on the ground, crouch, reach and twist.
     """
-    lower, arms = _draw_families(rng, count)
-    rotations = _draw(rng, lower, arms)
+    lower, arms = _draw_families(rng, count, wide)
+    lively = _WIDE_LIVELY if wide else LIVELY
+    rotations = _draw(rng, lower, arms, lively)
     overlap = overlap_m(rotations)
     for _ in range(TRIES):
         again = np.flatnonzero(overlap > TOUCH_M)
         if not len(again):
             break
-        other = _draw(rng, lower[again], arms[again])
+        other = _draw(rng, lower[again], arms[again], lively)
         other_overlap = overlap_m(other)
         better = other_overlap < overlap[again]
         rotations[again[better]], overlap[again[better]] = other[better], other_overlap[better]
@@ -139,11 +157,13 @@ def sample_stances(rng: np.random.Generator, count: int) -> Array:
     return stances.astype(np.float32)
 
 
-def _draw_families(rng: np.random.Generator, count: int) -> tuple[Array, Array]:
+def _draw_families(rng: np.random.Generator, count: int, wide: bool) -> tuple[Array, Array]:
     """Numbers of the families: lower body (N,), left and right arm (N, 2)."""
-    lower = _choice(rng, [weight for weight, _, _ in _LOWER.values()], count)
-    both = _choice(rng, [weight for weight, _, _ in _ARMS.values()], count)
-    single = np.stack([_choice(rng, [weight for _, weight, _ in _ARMS.values()], count) for _ in range(2)], 1)
+    legs = {name: weight for name, (weight, _, _) in _LOWER.items()} | (_WIDE_LOWER if wide else {})
+    hands = {name: weights for name, (*weights, _) in _ARMS.items()} | (_WIDE_ARMS if wide else {})
+    lower = _choice(rng, list(legs.values()), count)
+    both = _choice(rng, [weight for weight, _ in hands.values()], count)
+    single = np.stack([_choice(rng, [weight for _, weight in hands.values()], count) for _ in range(2)], 1)
     arms = np.where(rng.random((count, 1)) < SAME_FOR_BOTH_ARMS, both[:, None], single)
     for names, arm, share in ((("walk", "run"), "swing", 0.75), (("sit",), "lap", 0.35)):
         arms[_is(lower, *names) & (rng.random(count) < share)] = list(_ARMS).index(arm)
@@ -160,12 +180,12 @@ def _choice(rng: np.random.Generator, weights: list[float], count: int) -> Array
     return rng.choice(len(share), count, p=share)
 
 
-def _draw(rng: np.random.Generator, lower: Array, arms: Array) -> Array:
+def _draw(rng: np.random.Generator, lower: Array, arms: Array, lively_share: float) -> Array:
     """(N,), (N, 2) families -> (N, 24, 3, 3) rotations, balanced."""
     count = len(lower)
     legs_tables, arms_tables = _tables()
     limbs = {**_vary(rng, legs_tables, lower[:, None].repeat(2, 1)), **_vary(rng, arms_tables, arms)}
-    lively = np.where(rng.random(count) < LIVELY, LIVELY_SPREAD, 1.0)
+    lively = np.where(rng.random(count) < lively_share, LIVELY_SPREAD, 1.0)
     trunk = {name: mean + spread * lively * _noise(rng, count) for name, (mean, spread) in _TRUNK.items()}
     _gait(rng, trunk, limbs, lower, arms)
     _bend_with_the_legs(rng, trunk, limbs, lower)
@@ -242,7 +262,7 @@ def _bend_with_the_legs(
 ) -> None:
     """Round the back and drop the arms of people who bend down; bend the spine a little of those who crouch or sit."""
     count = len(lower)
-    down = _is(lower, "bend_down")
+    down = _is(lower, "bend_down", "reach_down")
     low = _is(lower, "crouch", "squat_half", "sit", "lunge")
     trunk["bend"] = trunk["bend"] + np.where(down, rng.uniform(5, 45, count), 0) + low * rng.uniform(0, 20, count)
     trunk["nod"] = trunk["nod"] - np.where(down, rng.uniform(0, 30, count), 0)

@@ -28,6 +28,8 @@ class SceneOptions:
 
     size_px: tuple[int, int] = (480, 360)
     people: tuple[int, int] = (1, 4)
+    wide: bool = False
+    """Poses, cameras, lights, clothes and lenses beyond the usual ones."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +70,11 @@ def draw_scene(seed: int, index: int, options: SceneOptions = SceneOptions()) ->
     low, high = options.people
     weights = np.array([0.25, 0.4, 0.22, 0.13, *[0.1] * high])[low - 1 : high]
     wanted = int(rng.choice(np.arange(low, high + 1), p=weights / weights.sum()))
-    camera, first = random_camera(rng, options.size_px)
+    camera, first = random_camera(rng, options.size_px, options.wide)
     places = place_people(rng, camera, first, wanted, options.size_px)
     count = len(places)
-    stances = _stances(seed, index // _BLOCK, high)[index % _BLOCK, :count]
-    pose = _turned(rng, stances, camera)
+    stances = _stances(seed, index // _BLOCK, high, options.wide)[index % _BLOCK, :count]
+    pose = _turned(rng, stances, camera, options.wide)
     betas = np.clip(rng.normal(0, 1, (count, 10)), -2.5, 2.5).astype(np.float32)
     motions = joint_motions(pose, betas)
     coarse = skin(coarse_mesh(), motions, betas)
@@ -86,28 +88,34 @@ def draw_scene(seed: int, index: int, options: SceneOptions = SceneOptions()) ->
         translation_m=translation,
         motions=motions,
         coarse_m=coarse,
-        outfits=tuple(random_outfit(rng) for _ in range(count)),
+        outfits=tuple(random_outfit(rng, options.wide) for _ in range(count)),
         things=random_things(rng, camera, pose, coarse, options.size_px),
-        lights=random_lights(rng, camera),
+        lights=random_lights(rng, camera, options.wide),
         backdrop=random_backdrop(rng, options.size_px, float(places[:, 1].max())),
-        lens=_random_lens(rng),
+        lens=_random_lens(rng, options.wide),
     )
 
 
 @lru_cache(maxsize=8)
-def _stances(seed: int, block: int, people: int) -> Array:
+def _stances(seed: int, block: int, people: int, wide: bool) -> Array:
     """(block, people, 24, 3) poses of the scenes of one block."""
     from jotr_deploy.datasets.synthetic.poses import sample_stances
 
     rng = np.random.default_rng([seed, block, people, 1])
-    return sample_stances(rng, _BLOCK * people).reshape(_BLOCK, people, 24, 3)
+    return sample_stances(rng, _BLOCK * people, wide).reshape(_BLOCK, people, 24, 3)
 
 
-def _turned(rng: np.random.Generator, stances: Array, camera: Camera) -> Array:
-    """Stances turned in any direction, a few of them fallen over, with roots in the camera frame."""
+def _turned(rng: np.random.Generator, stances: Array, camera: Camera, wide: bool) -> Array:
+    """Stances turned in any direction, a few of them fallen over, with roots in the camera frame.
+
+    With `wide`, one in seven lies on the back, the front or a side.
+    """
     count = len(stances)
     yaw = rng.uniform(-np.pi, np.pi, count)
     fallen = np.where(rng.random((count, 1)) < 0.04, rng.normal(0, 1.2, (count, 3)), 0)
+    if wide:
+        flat = np.eye(3)[rng.choice([0, 2], count)] * rng.choice([-np.pi / 2, np.pi / 2], (count, 1))
+        fallen = np.where(rng.random((count, 1)) < 1 / 7, flat + rng.normal(0, 0.15, (count, 3)), fallen)
     upright = matrix_from_axis_angle(np.stack([0 * yaw, yaw, 0 * yaw], 1)) @ matrix_from_axis_angle(fallen)
     level_from_world = np.diag([1.0, -1.0, -1.0])  # y up to y down; a body that looks along z comes to face the camera
     root = camera.camera_from_level @ level_from_world @ upright @ matrix_from_axis_angle(stances[:, 0])
@@ -124,12 +132,12 @@ def _standing(camera: Camera, vertices_m: Array, places_m: Array) -> Array:
     return (level @ camera.camera_from_level.T).astype(np.float32)
 
 
-def _random_lens(rng: np.random.Generator) -> Lens:
-    blur, noise = rng.random(2) ** 2
+def _random_lens(rng: np.random.Generator, wide: bool) -> Lens:
+    blur, noise = rng.random(2) ** 2 * (2 if wide else 1)
     return Lens(
         blur_px=float(1.2 * blur) if rng.random() < 0.7 else 0.0,
         noise=float(0.03 * noise),
         noise_at=(int(rng.integers(512)), int(rng.integers(512))),
-        gain=(rng.uniform(0.8, 1.25) * rng.normal(1, 0.05, 3)).astype(np.float32),
-        gamma=float(np.exp(rng.normal(0, 0.2))),
+        gain=(rng.uniform(0.8, 1.25) * rng.normal(1, 0.15 if wide else 0.05, 3)).astype(np.float32),
+        gamma=float(np.exp(rng.normal(0, 0.4 if wide else 0.2))),
     )

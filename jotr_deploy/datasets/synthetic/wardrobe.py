@@ -35,19 +35,19 @@ class Outfit:
     open_x: float  # half width of the opening of a jacket; 0 for none
 
 
-def random_outfit(rng: np.random.Generator) -> Outfit:
-    """Random clothes of a person."""
+def random_outfit(rng: np.random.Generator, wide: bool = False) -> Outfit:
+    """Random clothes of a person; with `wide` more patterns, dresses and jackets."""
     tone = rng.uniform(0, len(_SKINS) - 1)
     k = min(int(tone), len(_SKINS) - 2)
     skin = (_SKINS[k] + (tone - k) * (_SKINS[k + 1] - _SKINS[k])) * rng.uniform(0.9, 1.1)
     hair = random_colour(rng) if rng.random() < 0.2 else _HAIRS[rng.integers(len(_HAIRS))] * rng.uniform(0.6, 1.2)
-    top = random_material(rng, _BODY, plain=0.5)
-    one_piece = rng.random() < 0.12
-    legs = top if one_piece else random_material(rng, _BODY, plain=0.75)
-    jacket = rng.random() < 0.25
+    top = random_material(rng, _BODY, plain=0.25 if wide else 0.5)
+    one_piece = rng.random() < (0.25 if wide else 0.12)
+    legs = top if one_piece else random_material(rng, _BODY, plain=0.4 if wide else 0.75)
+    jacket = rng.random() < (0.45 if wide else 0.25)
     has_print = rng.random() < 0.25
     x, y = rng.uniform(-0.05, 0.03), rng.uniform(-0.02, 0.12)
-    wide, tall = (rng.uniform(0.04, 0.16), rng.uniform(0.03, 0.12)) if has_print else (-1, -1)
+    across, tall = (rng.uniform(0.04, 0.16), rng.uniform(0.03, 0.12)) if has_print else (-1, -1)
     long_sleeve, long_leg = rng.random() < 0.5, rng.random() < 0.6
     return Outfit(
         materials=(
@@ -68,7 +68,7 @@ def random_outfit(rng: np.random.Generator) -> Outfit:
         hair_slope=float(rng.uniform(0.5, 0.9)),
         back_hair_y=float(rng.uniform(0.0, 0.3) if rng.random() < 0.3 else 0.34),
         beard=bool(rng.random() < 0.12),
-        print_box=np.array([x, y, x + wide, y + tall], np.float32),
+        print_box=np.array([x, y, x + across, y + tall], np.float32),
         open_x=float(rng.uniform(0.02, 0.06) if jacket else 0.0),
     )
 

@@ -22,12 +22,12 @@ from jotr_deploy.model.jotr import JOTR, place_joints
 from jotr_deploy.skeletons import JOTR15_IN_SMPL30
 from jotr_deploy.support.aliases import Array
 from jotr_deploy.training.contrastive import contrast
-from jotr_deploy.training.found_joints import FoundJoints
+from jotr_deploy.training.found_joints import BlazeJoints, FoundJoints
 from jotr_deploy.training.held_norms import hold_norms
 from jotr_deploy.training.held_out import HeldOut, drawn_count
 from jotr_deploy.training.held_out_people import EVALUATED, JOINTS, HeldOutPeople, joint_errors
 from jotr_deploy.training.losses import AutomaticWeighting, Found, Truth, mesh_losses, nearer_turn
-from jotr_deploy.training.mesh_samples import SceneSamples
+from jotr_deploy.training.mesh_samples import Given, Pose, SceneSamples
 from jotr_deploy.training.parallel import gathered
 from jotr_deploy.training.run_config import Evaluation, TrainingError
 
@@ -40,8 +40,8 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    prior: Path
-    """Decoder of the pose prior, VPoser format; it is not trained."""
+    prior: Path | None = None
+    """Decoder of the pose prior, VPoser format; it is not trained. Without it that of `start`."""
     model: ModelConfig = ModelConfig()
     start: Path | None = None
     """Checkpoint of this package to start from; random weights without it."""
@@ -49,6 +49,12 @@ class Options(BaseModel):
     """Weights of a run of the task `pose`, which then finds the joints of some samples."""
     people: Annotated[int, Field(ge=1)] | None = None
     """People to train on, round after round, kept in memory; without it new ones come in all the time."""
+    blazepose: bool = False
+    """BlazePose, which `jotr-deploy fetch people` gets, finds the joints of some samples: with `pose`, of every other
+    one of these."""
+    given: Given = Given()
+    wide: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of scenes with wider poses, cameras, lights, clothes and lenses."""
     drop_joints: Annotated[float, Field(ge=0, le=1)] = 0.1
     intra: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the joint-to-joint contrastive loss: 0.01 in the paper, 0.1 in the fine-tuning of its code."""
@@ -157,25 +163,34 @@ def make(options: Options, seed: int) -> MeshTask:
     Raises:
         BodyFileError: no prior of that name, or not in VPoser format.
         CheckpointError, TrainingError: a checkpoint to start from that is damaged or of another network.
+        BundleError: BlazePose was never fetched.
     """
     network = start_network(options.model, options.prior, options.start, seed)
-    pose = None if options.pose is None else FoundJoints(options.pose)
-    side, crop_factor = options.model.crop_side, options.model.crop_factor
-    samples: Any = SceneSamples(seed, side, crop_factor, options.drop_joints, pose, options.people)
+    poses: list[Pose] = [] if options.pose is None else [FoundJoints(options.pose)]
+    if options.blazepose:
+        poses.append(BlazeJoints())
+    samples: Any = SceneSamples(
+        seed, options.model.crop_side, options.model.crop_factor, options.drop_joints, tuple(poses), options.given,
+        options.wide, options.people,
+    )  # fmt: skip
     return MeshTask(MeshModel(network, stand_in(), options.freeze_bn), options, seed, samples)
 
 
-def start_network(config: ModelConfig, prior: Path, start: Path | None, seed: int) -> JOTR:
+def start_network(config: ModelConfig, prior: Path | None, start: Path | None, seed: int) -> JOTR:
     """Network without a body to train, from a checkpoint or with random weights; the pose prior is frozen.
 
     Raises:
         BodyFileError: no prior of that name, or not in VPoser format.
         CheckpointError, TrainingError: a checkpoint to start from that is damaged or of another network.
     """
-    decoder = load_vposer(prior)
+    decoder = None if prior is None else load_vposer(prior)
+    if start is None and decoder is None:
+        raise TrainingError(
+            "mesh.prior: needed without mesh.start", "give a VPoser file, or a checkpoint to start from"
+        )
     if start is None:
         network = initialise(JOTR(config, None), seed)
-        network.vposer = decoder
+        network.vposer = decoder  # type: ignore[assignment]
     else:
         checkpoint = load_checkpoint(start)
         if checkpoint.config != config:

@@ -80,3 +80,14 @@ def test_poses_are_varied(stances: np.ndarray) -> None:
     assert 0.08 < seated.mean() < 0.4
     raised = (joints[:, [20, 21], 1] > joints[:, 15:16, 1]).any(1)
     assert 0.08 < raised.mean() < 0.5
+
+
+def test_wide_poses_bend_and_sit_lower(stances: np.ndarray) -> None:
+    wide = sample_stances(np.random.default_rng(0), 2000, wide=True)
+    assert np.isfinite(wide).all()
+    assert np.mean(overlap_m(matrix_from_axis_angle(wide)) > TOUCH_M) < 0.05
+    heads = [joints_m(matrix_from_axis_angle(each))[1][:, [15, 0], 1] for each in (stances, wide)]
+    bent = [np.mean(head < pelvis + 0.25) for head, pelvis in (each.T for each in heads)]
+    assert bent[1] > 1.5 * bent[0]
+    knees = [np.mean(each[:, KNEES, 0] > np.radians(110)) for each in (stances, wide)]
+    assert knees[1] > 1.5 * knees[0]

@@ -55,6 +55,23 @@ def test_a_scene_is_a_function_of_seed_and_index() -> None:
     assert not same(scene, draw_scene(4, 20))
 
 
+def test_wide_scenes_show_more() -> None:
+    """More people lie, and cameras look farther down and through more lenses; the usual scene stays what it is."""
+    assert same(draw_scene(3, 20), draw_scene(3, 20, SceneOptions(wide=False)))
+    assert same(draw_scene(3, 20, SceneOptions(wide=True)), draw_scene(3, 20, SceneOptions(wide=True)))
+    scenes = [[draw_scene(3, index, SceneOptions(wide=wide)) for index in range(60)] for wide in (False, True)]
+    lying, down, long = [], [], []
+    for some in scenes:
+        heights = [person @ scene.camera.camera_from_level[:, 1] for scene in some for person in scene.coarse_m]
+        lying.append(np.mean([np.ptp(each) < 0.7 for each in heights]))
+        down.append(max(np.arcsin(scene.camera.camera_from_level[2, 1]) for scene in some))
+        long.append(np.ptp(np.log([scene.camera.focal_px for scene in some])))
+        assert all((scene.coarse_m[..., 2] > 0).all() for scene in some)
+    assert lying[1] > lying[0] + 0.05
+    assert down[1] > down[0] + 0.2
+    assert long[1] > long[0] + 0.5
+
+
 def test_processes_agree_to_the_bit_in_any_order_with_any_number_of_threads() -> None:
     outputs = []
     for threads, order in (("1", (0, 33, 2)), ("2", (2, 0, 33))):
