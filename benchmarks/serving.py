@@ -35,7 +35,6 @@ from jotr_deploy.profiling.environment import environment, load_average
 from jotr_deploy.profiling.timed_picture import default_scene
 from jotr_deploy.serving.answer_formats import Wanted
 from jotr_deploy.serving.app import AppOptions
-from jotr_deploy.serving.batched_session import BatchedSession
 from jotr_deploy.serving.people_server import PeopleServer, ServerOptions
 from jotr_deploy.serving.request_context import RequestContext
 from jotr_deploy.serving.served_model import ModelOptions
@@ -210,18 +209,21 @@ def batches(server: PeopleServer, files: list[Path], arguments: argparse.Namespa
     for role, (call_s, row_s) in WAITS_S.items():
         session = served.networks[role]
         session._run_together = waiting(session._run_together, call_s, row_s)  # type: ignore[method-assign]
-    pool, served.pool = served.pool, ThreadPoolExecutor(16)
-    known: dict[str, BatchedSession] = {role: served.networks[role] for role in WAITS_S}
+    pool, known = served.pool, [served.networks[role] for role in WAITS_S]
+    ways = {"batched": (16, 16), "rows one by one": (1, 16), "pictures one by one": (1, 1)}
     for number in range(arguments.rounds + 1):
-        for most in (1, 16):
-            for session in known.values():
+        for way, (most, threads) in ways.items():
+            for session in known:
                 session.most = most
-            took_s = in_process(server, files[:1], arguments.requests)
+            with ThreadPoolExecutor(threads) as served.pool:
+                took_s = in_process(server, files[:1], arguments.requests)
             if number:
-                rates.setdefault(most, []).append(arguments.requests / took_s)
+                rates.setdefault(way, []).append(arguments.requests / took_s)
     served.pool = pool
-    ratios = [many / one for one, many in zip(rates[1], rates[16], strict=True)]
-    print(f"networks that wait as a GPU would, 16 pictures at once: batched / one by one {spread(ratios)}")
+    print("networks that wait as a GPU would, up to 16 pictures at once")
+    for way in list(ways)[1:]:
+        ratios = [many / one for one, many in zip(rates[way], rates["batched"], strict=True)]
+        print(f"  batched / {way:20} {spread(ratios)}")
 
 
 def waiting(work: Any, call_s: float, row_s: float) -> Any:

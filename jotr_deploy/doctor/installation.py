@@ -43,6 +43,7 @@ _EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "heif": (("pi-heif",), "HEIC pictures, as phones write them"),
     "viewer": (("viser",), "the page of `view`"),
     "serve": (("starlette", "uvicorn", "prometheus-client"), "people over HTTP"),
+    "ray": (("ray",), "`batch` on a Ray cluster"),
     "smplx": (("smplx",), "an independent check of the skinning, in tests (non-commercial)"),
 }
 _OPENCV = "opencv-python-headless"

@@ -63,7 +63,7 @@ def test_a_run(cli: Cli, config: Path) -> None:
     [
         (["none.toml"], "none.toml: no such configuration", "configs/ holds those of this project"),
         (["small.toml", "--set", "speed=1"], "speed: unknown key", "known are batch"),
-        (["small.toml", "--set", "mesh.speed=1"], "mesh.speed: unknown key", "known are drop_joints, freeze_bn"),
+        (["small.toml", "--set", "mesh.speed=1"], "mesh.speed: unknown key", "known are blazepose, drop_joints"),
         (["small.toml", "--set", "mesh.prior=none.pt"], "none.pt: no such VPoser file", "give the folder of VPoser"),
     ],
 )

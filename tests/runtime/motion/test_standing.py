@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -165,13 +166,14 @@ def test_a_damaged_lens_is_refused(facts: Any) -> None:
 def test_a_film_gives_the_same_through_the_stages_and_again(picture: np.ndarray) -> None:
     """A model remembers nobody from one stream to the next."""
     with load(STARTER, threads=1) as model:
-        pipeline = model._pipeline(lambda *_: (_ for _ in ()).throw(AssertionError), 25.0)
+        film: Any = SimpleNamespace(moving=True, fps=25.0, block=None)
+        pipeline = model._pipeline(lambda *_: (_ for _ in ()).throw(AssertionError), film)
         assert pipeline.finish is not None
         people = replace(recovered(picture, camera="published", align=False), track_ids=np.array([1, 2]))
         from jotr_deploy.runtime.sources.frame_source import Frame
 
         first = [pipeline.finish(Frame(k, "a", picture), people) for k in range(3)]
-        other = model._pipeline(pipeline.people_source, 25.0)
+        other = model._pipeline(pipeline.people_source, film)
         assert other.finish is not None
         again = [other.finish(Frame(k, "a", picture), people) for k in range(3)]
     for one, two in zip(first, again, strict=True):
