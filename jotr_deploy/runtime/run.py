@@ -142,7 +142,7 @@ Stream = Callable[[Failed | None], Recovered]
 
 @dataclass
 class Work:
-    """What a run needs to make its results from a stream of people."""
+    """Settings and destinations with which a run makes its results from a stream of people."""
 
     bundle: Bundle
     source_name: str  # as given

@@ -28,7 +28,7 @@ _TWIGS, _CREASED = 0.25, 0.6  # shares of the outdoor pictures
 
 @dataclass(frozen=True)
 class Places:
-    """Where the pictures are, besides rooms and collages with people."""
+    """Shares of pictures that are outdoors or empty, besides rooms and collages with people."""
 
     outdoors: float = 0.0  # share of pictures with an outdoor backdrop
     empty: float = 0.0  # share of pictures without people

@@ -75,7 +75,7 @@ class Evaluator:
         self._newest: float | None = None
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """State of the evaluations, for a checkpoint."""
         best = None if self.best is None else {"step": self.best.step, "value": self.best.value}
         return {"best": best, "evaluated": self.evaluated, "waited": self.waited}
 
@@ -86,13 +86,13 @@ class Evaluator:
             self.best = Best(stored["best"]["step"], stored["best"]["value"], self.held_out.figures[self.deciding])
 
     def due(self, step: int) -> bool:
-        """Whether an evaluation belongs after this many steps and has not been made."""
+        """True if an evaluation belongs after this many steps and has not been made."""
         wanted = step % self.options.every == 0 or step == self._config.last_step
         return wanted and self.evaluated != step and not self.exhausted
 
     @property
     def exhausted(self) -> bool:
-        """Whether patience has run out."""
+        """True if patience has run out."""
         return self.options.patience is not None and self.waited >= self.options.patience
 
     def evaluate(self, step: int) -> tuple[dict[str, float], bool]:

@@ -283,7 +283,7 @@ def _report(state: State, counts: Counts, whole: Counts, part: tuple[int, int] |
 
 
 def _following(state: State, counts: Counts) -> str:
-    """What to do next, in words or as a command."""
+    """The next step for the user, in words or as a command."""
     if counts.done == counts.planned:
         folder = state.plan.sources[0].folder
         result = next(iter(sorted((state.output / folder).glob("*.npz"))), state.output / folder)

@@ -71,7 +71,7 @@ class BatchOptions:
         return RunOptions(**{name: getattr(self, name) for name in same}, camera=camera, threads=threads, partial=False)
 
     def fitter(self, bundle: Bundle, threads: int | None) -> Callable[[], Fitter] | None:
-        """What opens the fit, if one is asked for."""
+        """Factory of the fit, if one is asked for."""
         if self.fit is None:
             return None
         from jotr_deploy.fitting.picture_fitter import PictureFitter

@@ -53,7 +53,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that decides the results of a batch."""
+    """Sources, bundle, options and cuts: all that decides the results of a batch."""
 
     bundle: str  # absolute path
     bundle_sha256: str  # of its manifest
@@ -207,7 +207,7 @@ def _write(output: Path, plan: Plan) -> None:
 
 
 def _differences(old: Plan, new: Plan) -> Iterator[str]:
-    """What differs between a plan and one not cut yet, in words."""
+    """Difference between a plan and one not cut yet, in words."""
     if old.bundle_sha256 != new.bundle_sha256:
         yield f"bundle {old.bundle} was another one, or has changed"
     if old.version != new.version:

@@ -62,7 +62,7 @@ def _is_film(path: Path) -> bool:
 
 
 def state_of(source: str) -> dict[str, Any]:
-    """What tells whether a source has changed: size and time of a file, or a hash of those of all pictures."""
+    """Mark of a source's version: size and time of a file, or a hash of those of all pictures."""
     path = Path(source)
     if path.is_file():
         return _stat(path)

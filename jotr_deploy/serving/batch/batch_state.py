@@ -1,4 +1,4 @@
-"""How far a batch is, as its files tell: what is done, what failed and why, what is in hand."""
+"""State of a batch, read from its files: done, failed and why, in hand."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Failure:
 
 @dataclass
 class Counts:
-    """Where a batch, or a slice of it, stands."""
+    """State of a batch, or of a slice of it."""
 
     planned: int = 0  # sources
     done: int = 0
@@ -83,7 +83,7 @@ class State:
             aside.write_text(json.dumps(told) + "\n", encoding="utf-8")
 
     def told(self, unit: Unit, how: str) -> dict[str, Any]:
-        """What a marker says; nothing where there is none."""
+        """Content of a marker; empty where there is none."""
         try:
             told = json.loads(self.marker(unit, how).read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -113,7 +113,7 @@ class State:
         return seen if seen is not None and self.watch.alive(unit.key, seen) else None
 
     def counts(self, units: list[Unit] | None = None, people: bool = True) -> Counts:
-        """Where the units stand, or all of them; those of a source in a slice need not be all it has."""
+        """Counts of these units, or of all; those of a source in a slice need not be all it has."""
         names, counts = self.names(), Counts()
         by_source: dict[int, list[Unit]] = {}
         for unit in self.plan.units if units is None else units:

@@ -38,7 +38,7 @@ WAIT_S = 0.5
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """What a worker is told."""
+    """Arguments of a worker."""
 
     output: str
     attempts: int = 2  # at one unit, before it counts as failed

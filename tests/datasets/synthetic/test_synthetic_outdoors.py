@@ -27,7 +27,9 @@ def test_a_picture_has_its_size_and_depends_on_the_seed_alone(size_px):
 def test_any_camera_is_served():
     for index in range(12):
         scene = draw_scene(6, index)
-        outdoor_picture(np.random.default_rng(index), scene.camera, (120, 90))
+        image = outdoor_picture(np.random.default_rng(index), scene.camera, (120, 90))
+        assert image.shape == (90, 120, 3)
+        assert image.std() > 5
 
 
 def test_a_scene_in_front_of_it_is_the_same_in_any_window():
