@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from jotr_deploy.bundle import open_bundle
+from jotr_deploy.datasets.synthetic.places import Places
 from jotr_deploy.evaluation.end_to_end import HALF_VISIBLE, open_people
 from jotr_deploy.evaluation.held_out_scenes import LEAST_HEIGHT_PX
 from jotr_deploy.evaluation.matching import clipped, match
@@ -29,7 +30,7 @@ from jotr_deploy.runtime.finding.people_source import Finder
 from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.runtime.sources.opening import open_source
 from jotr_deploy.support.aliases import Array
-from jotr_deploy.training.detector_samples import Places, draw_picture
+from jotr_deploy.training.detector_samples import draw_picture
 
 
 @dataclass

@@ -200,6 +200,7 @@ def main() -> None:
     with open_session(bundle.file("mesh"), "onnxruntime", "cpu") as session:
         gap_m = np.linalg.norm(session(feeds)["joints3d"] - torch_network(model)(feeds)["joints3d"], axis=-1)
     print(f"joints of noise: {1000 * gap_m.mean():.3f} mm on average, {1000 * gap_m.max():.3f} mm at most")
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
     save_checkpoint(arguments.output, model, bundle.manifest.labels[:1])
 
 

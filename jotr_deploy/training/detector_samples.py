@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from jotr_deploy.datasets.synthetic.outdoors import crease, foliage_in_front, outdoor_backdrop
+from jotr_deploy.datasets.synthetic.outdoors import crease, foliage_in_front
+from jotr_deploy.datasets.synthetic.places import ROOMS, Places, moved_outdoors, without_people
 from jotr_deploy.datasets.synthetic.render import render
 from jotr_deploy.datasets.synthetic.scene import Scene, SceneOptions, draw_scene
 from jotr_deploy.datasets.synthetic.scene_crops import picture
@@ -27,14 +28,6 @@ _TWIGS, _CREASED = 0.25, 0.6  # shares of the outdoor pictures
 
 
 @dataclass(frozen=True)
-class Places:
-    """Shares of pictures that are outdoors or empty, besides rooms and collages with people."""
-
-    outdoors: float = 0.0  # share of pictures with an outdoor backdrop
-    empty: float = 0.0  # share of pictures without people
-
-
-@dataclass(frozen=True)
 class Picture:
     """Picture of a scene, drawn once."""
 
@@ -44,14 +37,14 @@ class Picture:
     silhouette_px: Array  # (P,) pixels of each silhouette, hidden ones included; infinite for invisible people
 
 
-def draw_picture(seed: int, number: int, places: Places = Places()) -> Picture:
+def draw_picture(seed: int, number: int, places: Places = ROOMS) -> Picture:
     """Draw the picture of a scene."""
     rng = np.random.default_rng([seed, number, 7])  # apart from that of the scene
-    outdoors, empty = rng.random(2) < (places.outdoors, places.empty)
+    outdoors, empty = places.draw(rng)
     options = SceneOptions(_OUTDOOR_SIZES_PX[int(rng.integers(len(_OUTDOOR_SIZES_PX)))]) if outdoors else SceneOptions()
     scene = draw_scene(seed, number, options)
     if outdoors:
-        scene = replace(scene, backdrop=outdoor_backdrop(rng, scene.camera, scene.size_px))
+        scene = moved_outdoors(rng, scene)
     drawn = _without_people(scene) if empty else _with_people(scene)
     if outdoors and rng.random() < _CREASED:
         crease(rng, drawn.image_bgr, drawn.person >= 0)
@@ -70,9 +63,7 @@ def _with_people(scene: Scene) -> Picture:
 
 
 def _without_people(scene: Scene) -> Picture:
-    """The same place, with its objects, but nobody in it."""
-    nobody = {name: getattr(scene, name)[:0] for name in ("pose_rad", "betas", "translation_m", "motions", "coarse_m")}
-    rendered = render(replace(scene, outfits=(), **nobody))
+    rendered = render(without_people(scene))
     return Picture(rendered.image_bgr, np.zeros((0, 4), np.float32), rendered.person.astype(np.int8), np.zeros(0))
 
 
@@ -116,7 +107,7 @@ def _sample(whole: Picture, image: Array, shown: Array, boxes_px: Array, size_px
     boxes, kind = np.zeros((MOST_PEOPLE, 4), np.float32), np.full(MOST_PEOPLE, NOBODY, np.int8)
     count = len(boxes_px)
     boxes[:count] = boxes_on_canvas(boxes_px, scale)
-    seen = np.bincount(shown[shown >= 0], minlength=count) / whole.silhouette_px
+    seen = np.bincount(shown[shown >= 0], minlength=count) / np.maximum(whole.silhouette_px, 1)  # of a speck it is 0
     kind[:count] = np.where(seen < LEAST_VISIBLE, IGNORED, PERSON)
     kind[(boxes[:, 2:] - boxes[:, :2]).min(1) < 1] = NOBODY
     return {"image": np.ascontiguousarray(canvas.transpose(2, 0, 1)), "boxes": boxes, "kind": kind}

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from jotr_deploy.datasets.synthetic.scene import draw_scene
+from jotr_deploy.datasets.synthetic.places import ROOMS, Places, moved_outdoors, without_people
+from jotr_deploy.datasets.synthetic.render import render
+from jotr_deploy.datasets.synthetic.scene import Scene, draw_scene
 from jotr_deploy.datasets.synthetic.scene_crops import crop
-from jotr_deploy.geometry.crop import crop_from_image, transform_px
+from jotr_deploy.geometry.crop import crop_from_image, square_box, transform_px
 from jotr_deploy.runtime.finding.pose.top_down import input_from_image
 from jotr_deploy.skeletons import SKELETONS, SMPL30_INDEX, mirrored_order
 from jotr_deploy.support.aliases import Array
@@ -26,7 +28,7 @@ _COLOUR = 0.25
 
 @dataclass(frozen=True)
 class Person:
-    """Person as drawn once; pixels are those of the scene's picture."""
+    """Person, or a place where nobody is, as drawn once; pixels are those of the scene's picture."""
 
     image_bgr: Array  # (M, M, 3) uint8
     drawn_from_picture: Array  # (2, 3)
@@ -36,21 +38,49 @@ class Person:
     seen: Array  # (17,) bool
 
 
-def draw_person(seed: int, number: int) -> Person:
-    """Draw a random person of a scene."""
+def draw_person(seed: int, number: int, places: Places = ROOMS) -> Person:
+    """Draw a random person of a scene; for the empty share of the places, the scene where they would be."""
     rng = np.random.default_rng((seed, number, 3))  # apart from that of the scene
     scene = draw_scene(seed, number)
-    cut = crop(scene, int(rng.integers(len(scene))), _DRAWN_SIDE_PX, margin=_MARGIN)
+    chosen = int(rng.integers(len(scene)))
+    outdoors, empty = places.draw(rng)
+    if outdoors:
+        scene = moved_outdoors(rng, scene)
+    if empty:
+        return _nobody(scene, chosen)
+    cut = crop(scene, chosen, _DRAWN_SIDE_PX, margin=_MARGIN)
     last = np.array(scene.size_px) - 0.5
     joints_px = cut.labels.joints_px[0, _CHOSEN].astype(np.float64)
     return Person(
         image_bgr=cut.image_bgr,
         drawn_from_picture=crop_from_image(cut.box_px, _DRAWN_SIDE_PX),
-        box_px=np.clip(cut.labels.boxes_px[0].reshape(2, 2), -0.5, last).reshape(4).astype(np.float64),
+        box_px=_clipped(cut.labels.boxes_px[0], scene),
         joints_px=joints_px,
         there=np.asarray(((joints_px >= -0.5) & (joints_px < last)).all(1)),
         seen=cut.labels.joints_visible[0, _CHOSEN],
     )
+
+
+def _nobody(scene: Scene, person: int) -> Person:
+    """The box of a person in the same scene without anybody: no joint is there."""
+    outline_px = scene.camera.project_px(scene.coarse_m[person])
+    box_px = np.concatenate([outline_px.min(0), outline_px.max(0)])
+    drawn_from_picture = crop_from_image(square_box(box_px, _MARGIN), _DRAWN_SIDE_PX)
+    image = render(without_people(scene)).image_bgr
+    return Person(
+        image_bgr=cv2.warpAffine(image, drawn_from_picture, (_DRAWN_SIDE_PX, _DRAWN_SIDE_PX), flags=cv2.INTER_LINEAR),
+        drawn_from_picture=drawn_from_picture,
+        box_px=_clipped(box_px, scene),
+        joints_px=np.zeros((len(_CHOSEN), 2)),
+        there=np.zeros(len(_CHOSEN), bool),
+        seen=np.zeros(len(_CHOSEN), bool),
+    )
+
+
+def _clipped(box_px: Array, scene: Scene) -> Array:
+    """Box (4,) without the parts beyond the picture, float64."""
+    last = np.array(scene.size_px) - 0.5
+    return np.clip(box_px.reshape(2, 2), -0.5, last).reshape(4).astype(np.float64)
 
 
 def vary(rng: np.random.Generator, person: Person, box_error: float, size_px: tuple[int, int]) -> dict[str, Array]:

@@ -11,13 +11,14 @@ import pytest
 import torch
 
 from jotr_deploy.datasets.synthetic.labels import labels
+from jotr_deploy.datasets.synthetic.places import Places
 from jotr_deploy.datasets.synthetic.scene import draw_scene
 from jotr_deploy.geometry.boxes import iou, mirrored
 from jotr_deploy.runtime.finding.detection import open_detector
 from jotr_deploy.runtime.finding.detection.letterbox import PAD, boxes_in_image, letterbox
 from jotr_deploy.runtime.finding.detection.yolox import cells
 from jotr_deploy.runtime.sessions import open_session
-from jotr_deploy.training.detector_samples import IGNORED, NOBODY, PERSON, Places, draw_picture, vary
+from jotr_deploy.training.detector_samples import IGNORED, NOBODY, PERSON, draw_picture, vary
 from jotr_deploy.training.run_config import TrainConfig, TrainingError, read_config
 from jotr_deploy.training.tasks import make_task
 from jotr_deploy.training.tasks.detector_task import Options, covered, decoded, make

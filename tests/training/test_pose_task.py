@@ -10,6 +10,7 @@ import onnx
 import pytest
 import torch
 
+from jotr_deploy.datasets.synthetic.places import Places
 from jotr_deploy.datasets.synthetic.render import render
 from jotr_deploy.datasets.synthetic.scene import draw_scene
 from jotr_deploy.geometry.crop import transform_px
@@ -205,7 +206,7 @@ def test_other_weights_are_refused(tmp_path: Path):
 def test_the_configuration_of_the_starter_bundle_makes_the_task():
     task, config = make_task(read_config(CONFIG))
     assert isinstance(task.model, TinyPose)
-    assert config.options == {"uses": 8, "box_error": 0.06}
+    assert config.options == {"uses": 8, "box_error": 0.06, "outdoors": 0.0, "empty": 0.0}
 
 
 def test_starting_from_the_weights_of_a_run(tmp_path):
@@ -217,3 +218,23 @@ def test_starting_from_the_weights_of_a_run(tmp_path):
     assert not torch.equal(next(other.model.parameters()), next(first.model.parameters()))
     with pytest.raises(TrainingError, match="no such file"):
         make(Options(start=tmp_path / "nothing.pt"), 2)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_places_leave_the_person_and_change_what_is_around(number):
+    here, outside = draw_person(5, number), draw_person(5, number, Places(outdoors=1.0))
+    np.testing.assert_array_equal(draw_person(5, number, Places()).image_bgr, here.image_bgr)
+    for name in ("box_px", "joints_px", "there", "seen", "drawn_from_picture"):
+        np.testing.assert_array_equal(getattr(outside, name), getattr(here, name))
+    assert (outside.image_bgr != here.image_bgr).any(-1).mean() > 0.2
+
+
+def test_a_box_with_nobody_in_it_shows_the_place_and_no_joint():
+    empty = draw_person(5, 1, Places(empty=1.0))
+    here = draw_person(5, 1)
+    assert not empty.there.any() and not empty.seen.any()
+    sample = vary(np.random.default_rng(0), empty, 0.06, SIZE_PX)
+    assert (sample["confidence"] == AWAY).all()
+    # The room is the same where nobody is: in the corners of the drawn square.
+    gap = np.abs(empty.image_bgr.astype(int) - here.image_bgr).max(-1)
+    assert np.median(gap) < 24 and gap.max() > 48

@@ -13,10 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from jotr_deploy.datasets.synthetic.places import Places
 from jotr_deploy.runtime.finding.detection.yolox import cells
 from jotr_deploy.support.aliases import Array
 from jotr_deploy.training.assign import assign, iou
-from jotr_deploy.training.detector_samples import IGNORED, PERSON, Picture, Places, draw_picture, unvaried, vary
+from jotr_deploy.training.detector_samples import IGNORED, PERSON, Picture, draw_picture, unvaried, vary
 from jotr_deploy.training.found_boxes import FIGURES, detection_figures, judged
 from jotr_deploy.training.held_out import HeldOut, drawn_count
 from jotr_deploy.training.onnx_files import load_weights, save_weights

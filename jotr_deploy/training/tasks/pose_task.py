@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from jotr_deploy.datasets.synthetic.places import Places
 from jotr_deploy.runtime.finding.pose.top_down_network import DEVIATION_RGB, MEAN_RGB
 from jotr_deploy.support.aliases import Array
 from jotr_deploy.training.held_out import Figure, HeldOut, drawn_count
@@ -43,6 +44,10 @@ class Options(BaseModel):
     """Times that a drawn person is trained on."""
     box_error: Annotated[float, Field(ge=0, le=0.3)] = 0.06
     """Error of a detector's boxes: standard deviation of each edge as a share of its side."""
+    outdoors: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of people before an outdoor backdrop."""
+    empty: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of boxes in scenes without people, where no joint is to be found."""
 
 
 class PoseTask:
@@ -54,7 +59,8 @@ class PoseTask:
         if options.start is not None:
             load_weights(self.model, options.start)
         self._options, self._seed = options, seed
-        self._people = Reused(partial(draw_person, seed), options.uses, KEPT // options.uses)
+        draw = partial(draw_person, seed, places=Places(options.outdoors, options.empty))
+        self._people = Reused(draw, options.uses, KEPT // options.uses)
 
     def samples(self, indices: Sequence[int]) -> dict[str, Array]:
         """Samples of `pose_samples.vary`."""
