@@ -13,6 +13,7 @@ import onnx
 
 from jotr_deploy.bundle import Bundle, FileEntry
 from jotr_deploy.calibration.calibration_crops import BATCH, SEED
+from jotr_deploy.calibration.eight_bit_formats import NARROW_INT8
 from jotr_deploy.calibration.placement import Chosen
 from jotr_deploy.calibration.quantize import quantize, sites
 from jotr_deploy.calibration.ranges import collect
@@ -152,7 +153,7 @@ def in_eight_bits(model: onnx.ModelProto, bundle: Bundle) -> onnx.ModelProto:
     feeds = [{"image": image[start : start + BATCH]} for start in range(0, len(image), BATCH)]
     histograms = collect(model, sites(model, nodes=nodes).tensors, feeds)
     largest = {name: histogram.range_by("mse") for name, histogram in histograms.items()}
-    return quantize(model, largest, list(nodes), nodes=nodes)
+    return quantize(model, largest, list(nodes), NARROW_INT8, nodes)  # for every CPU at little cost
 
 
 def eight_bit_nodes(model: onnx.ModelProto) -> Chosen:

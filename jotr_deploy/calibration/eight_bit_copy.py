@@ -13,7 +13,7 @@ import onnx
 
 from jotr_deploy.bundle import Bundle, Error, FileEntry, replace_file
 from jotr_deploy.calibration.calibration_crops import ENOUGH, CropSet
-from jotr_deploy.calibration.eight_bit_formats import CODES
+from jotr_deploy.calibration.eight_bit_formats import CODES, NARROW_INT8
 from jotr_deploy.calibration.quantize import sites
 from jotr_deploy.calibration.ranges import BINS, Histogram, collect
 from jotr_deploy.calibration.sensitivity import DriftMeter, Search, placed, search
@@ -54,11 +54,13 @@ def calibrate(
     precision: Precision | str = Precision.INT8,
     progress: Progress = lambda step, done, total: None,
     blocks: Collection[str] | None = None,
+    weight_bits: int = 8,
 ) -> Calibrated:
     """Write `mesh.int8.onnx`, or `mesh.fp8.onnx`, into a bundle; equal crops and options give equal bytes.
 
     Ranges come from three of four crops, the drift is measured on the fourth. With `blocks`, exactly these are
-    quantised, and the budget is ignored.
+    quantised, and the budget is ignored. With `weight_bits` 7, CPUs without VNNI run the int8 network on integer
+    kernels; codes of activations keep 8 bits.
 
     Raises:
         BundleError: no intact fp32 network, one without a body, or one that is quantised already.
@@ -66,7 +68,9 @@ def calibrate(
         VerificationError: an output is not finite.
     """
     precision = Precision.of(precision)
-    codes, name = CODES[precision], precision.file()
+    codes, name = NARROW_INT8 if weight_bits == 7 else CODES[precision], precision.file()
+    if weight_bits not in ((7, 8) if precision is Precision.INT8 else (8,)):
+        raise JotrDeployError(f"--weight-bits {weight_bits} with --precision {precision}", "give 7 or 8, and int8")
     if method == "entropy" and not codes.whole:
         raise JotrDeployError(
             f"--method entropy: it counts the equal steps of integers, {precision} has others", "use mse"
@@ -96,6 +100,7 @@ def calibrate(
     recipe = {
         "sampling": bundle.entry("mesh", MESH).recipe.get("sampling"),
         "method": method,
+        "weight_bits": weight_bits,
         "budget_mm": budget_mm if blocks is None else None,
         "crops": {"what": crops.what, "used": len(used), "held_out": len(held), "sha256": crops.sha256},
         "drift_mm": _rounded(found.drift_mm),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ml_dtypes
@@ -21,6 +21,7 @@ class Codes:
     dtype: np.dtype[Any]
     largest: float
     whole: bool  # integers
+    largest_weight: float  # `largest`, or less
 
     def nearest(self, values: Array) -> Array:
         """Code of each value, given in units of its scale; larger values are clipped."""
@@ -28,6 +29,8 @@ class Codes:
         return (np.rint(inside) if self.whole else inside).astype(self.dtype)
 
 
-INT8 = Codes("int8", np.dtype(np.int8), 127.0, whole=True)  # symmetric, so -128 never occurs
-FP8 = Codes("fp8", np.dtype(ml_dtypes.float8_e4m3fn), 448.0, whole=False)
+INT8 = Codes("int8", np.dtype(np.int8), 127.0, whole=True, largest_weight=127.0)  # symmetric: -128 never occurs
+NARROW_INT8 = replace(INT8, largest_weight=63.0)
+"""With weights of 7 bits, whose products CPUs without VNNI can add: see `support.processor.clips_sums_of`."""
+FP8 = Codes("fp8", np.dtype(ml_dtypes.float8_e4m3fn), 448.0, whole=False, largest_weight=448.0)
 CODES: Mapping[Precision, Codes] = {Precision.of(codes.name): codes for codes in (INT8, FP8)}

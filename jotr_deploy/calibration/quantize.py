@@ -14,10 +14,11 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from jotr_deploy.calibration.eight_bit_formats import INT8, Codes
+from jotr_deploy.calibration.eight_bit_formats import INT8, NARROW_INT8, Codes
 from jotr_deploy.calibration.placement import Chosen, chosen_nodes
 from jotr_deploy.engines.int8 import forget_unread
 from jotr_deploy.support.aliases import Array
+from jotr_deploy.support.processor import WEIGHT_BITS
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,9 @@ def quantize(
     quantized.CopyFrom(model)
     nodes = chosen_nodes(model) if nodes is None else nodes
     _Writer(quantized.graph, sites(model, blocks, nodes), largest, codes).write(nodes, blocks)
+    if codes == NARROW_INT8:
+        kept = {each.key: each.value for each in quantized.metadata_props}
+        helper.set_model_props(quantized, {**kept, WEIGHT_BITS: "7"})
     onnx.checker.check_model(quantized, full_check=True)
     return quantized
 
@@ -167,6 +171,6 @@ def quantized_weight(weight: Array, axis: int, codes: Codes = INT8) -> tuple[Arr
     """A float weight -> codes of the same shape and a float32 scale for each channel; codes * scale ~ weight."""
     others = tuple(a for a in range(weight.ndim) if a != axis)
     largest = np.abs(weight).max(others, initial=0)
-    scale = np.where(largest > 0, largest / codes.largest, 1).astype(np.float32)
+    scale = np.where(largest > 0, largest / codes.largest_weight, 1).astype(np.float32)
     shape = [-1 if a == axis else 1 for a in range(weight.ndim)]
     return codes.nearest(weight / scale.reshape(shape)), scale

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 
 # Instruction sets that determine the speed of matrix products, as Linux names them: x86, then Arm.
@@ -28,10 +29,22 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, tuple[str, ..
     return name, tuple(flag for flag in _FLAGS if flag in present)
 
 
+WEIGHT_BITS = "jotr_deploy.weight_bits"
+"""Key of an ONNX file's metadata: the bits that its int8 weights use, 8 where it is absent."""
+
+
 def sums_saturate(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     """True if int8 kernels are wrong on this CPU: x86 without VNNI sums 8-bit products in 16 bits, which saturate."""
     _, flags = processor(cpuinfo)
     return "avx2" in flags and not {"avx_vnni", "avx512_vnni"}.intersection(flags)
+
+
+def clips_sums_of(metadata: Mapping[str, str]) -> bool:
+    """True if this CPU's int8 kernels are wrong for a file with this metadata; with weights of 7 bits none are.
+
+    The sum of two products is at most 2 * 255 * 63 then, which 16 bits hold.
+    """
+    return sums_saturate() and metadata.get(WEIGHT_BITS) != "7"
 
 
 def multiplies_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

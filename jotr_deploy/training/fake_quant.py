@@ -52,7 +52,9 @@ class _Between(nn.Module):
         self.weighted = isinstance(plain, (nn.Conv2d, nn.Linear))
 
     def forward(self, x: Tensor) -> Tensor:
-        weights = {"weight": rounded_weight(cast(Tensor, self.plain.weight))} if self.weighted else {}
+        weights = {}
+        if self.weighted:
+            weights["weight"] = rounded_weight(cast(Tensor, self.plain.weight), self.pairs.largest_weight)
         found: Tensor = functional_call(self.plain, weights, (rounded(x, self.pairs.before),))
         # A ReLU may come before or after: it commutes with rounding to a symmetric grid.
         return rounded(found, self.pairs.after)
@@ -63,16 +65,16 @@ def rounded(x: Tensor, scale: float | None) -> Tensor:
     return x if scale is None else torch.fake_quantize_per_tensor_affine(x, scale, 0, _LOWEST, _HIGHEST)
 
 
-def rounded_weight(weight: Tensor) -> Tensor:
-    """Round each output channel (the first axis) to multiples of a 127th of its largest absolute value.
+def rounded_weight(weight: Tensor, largest_code: float = _HIGHEST) -> Tensor:
+    """Round each output channel (the first axis), whose largest absolute value gets the code `largest_code`.
 
     Divided as `calibration.quantize` divides: PyTorch's own operator multiplies by the reciprocal, so that a
     weight between two codes may get a different one than in the file.
     """
     with torch.no_grad():
         largest = weight.abs().flatten(1).amax(1)
-        scale = torch.where(largest > 0, largest / _HIGHEST, 1.0).view(-1, *[1] * (weight.ndim - 1))
-        codes = (weight / scale).round().clamp(-_HIGHEST, _HIGHEST)
+        scale = torch.where(largest > 0, largest / largest_code, 1.0).view(-1, *[1] * (weight.ndim - 1))
+        codes = (weight / scale).round().clamp(-largest_code, largest_code)
     found: Tensor = _Straight.apply(weight, codes * scale)
     return found
 

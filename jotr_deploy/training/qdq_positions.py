@@ -26,6 +26,7 @@ class Pairs:
 
     before: float | None
     after: float | None
+    largest_weight: float = 127.0  # code of the largest weight of a channel
 
 
 Placement = Mapping[str, Pairs]
@@ -71,7 +72,7 @@ class _Reader:
         for node in self.graph.node:
             scope = node.name.rpartition("/")[0]
             if node.op_type in _WEIGHTED and self._stored(node):
-                found[scope] = Pairs(self._scale(node.input[0]), self._after(node))
+                found[scope] = Pairs(self._scale(node.input[0]), self._after(node), self._largest_code(node))
             elif node.op_type == "Add" and all(self._quantizer(name) for name in node.input):
                 scales = [scale for name in node.input if (scale := self._skipped(name)) is not None]
                 found[scope] = Pairs(scales[0] if scales else None, self._after(node))
@@ -89,6 +90,11 @@ class _Reader:
         if zero.dtype != np.int8 or zero.any() or scale.ndim != 1:
             raise self._differs(f"{weight.input[0]} is not symmetric int8 by channel")
         return True
+
+    def _largest_code(self, node: onnx.NodeProto) -> float:
+        """Code that the largest weight of every channel has: 127, or 63 in seven bits."""
+        codes = numpy_helper.to_array(self.constants[self.producers[node.input[1]].input[0]])
+        return float(np.abs(codes.astype(int)).max()) or Pairs.largest_weight
 
     def _quantizer(self, name: str) -> onnx.NodeProto | None:
         """First half of the pair that a tensor comes through."""

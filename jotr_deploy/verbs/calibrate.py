@@ -13,6 +13,7 @@ from rich.table import Table
 from jotr_deploy.errors import JotrDeployError, choice
 from jotr_deploy.support.choices import CALIBRATION_METHODS
 from jotr_deploy.support.precisions import Precision
+from jotr_deploy.support.processor import sums_saturate
 from jotr_deploy.verbs.terminal import bar, console, count, done, errors, exclusive, needs, print_json
 
 if TYPE_CHECKING:
@@ -46,6 +47,10 @@ def calibrate(
             "--budget-mm", min=0.0, help="Largest mean joint distance from fp32 in millimetres; 4 by default."
         ),
     ] = None,
+    weight_bits: Annotated[
+        int,
+        typer.Option(help="8, or 7 for int8 on CPUs without VNNI, whose kernels are wrong for weights of 8 bits."),
+    ] = 8,
     placement: Annotated[
         Path | None, typer.Option(help="Bundle whose choice of eight-bit blocks is reused, whatever the error.")
     ] = None,
@@ -76,12 +81,15 @@ def calibrate(
         else:
             source = images or cast(Path, keypoints).parent
             found = crops_of_pictures(opened, source, keypoints, crops or 256, progress)
-        result = calibrated(opened, found, cast(Any, method), budget_mm, chosen, progress, blocks)
+        result = calibrated(opened, found, cast(Any, method), budget_mm, chosen, progress, blocks, weight_bits)
     if found.skipped:
         names = ", ".join(found.skipped[:5]) + (", ..." if len(found.skipped) > 5 else "")
         errors.print(f"[yellow]skipped[/] {count(len(found.skipped), 'picture')} that cannot be read: {escape(names)}",
                      highlight=False, soft_wrap=True)  # fmt: skip
     target = output or bundle
+    if chosen is Precision.INT8 and weight_bits == 8 and sums_saturate():
+        errors.print("[yellow]note[/] this CPU has no VNNI: int8 is slow here, and fast with --weight-bits 7",
+                     highlight=False, soft_wrap=True)  # fmt: skip
     if as_json:
         print_json(as_dict(result, found.skipped))
         return

@@ -16,6 +16,7 @@ import onnx
 import pytest
 from calibration.conftest import ANY_MM, Finished
 from one_millimetre import OneMillimetre
+from onnx import numpy_helper
 
 from jotr_deploy.bundle import Bundle, FileEntry, open_bundle, replace_file, sha256_of
 from jotr_deploy.calibration import eight_bit_copy as module
@@ -25,11 +26,14 @@ from jotr_deploy.calibration.placement import chosen_nodes
 from jotr_deploy.calibration.quantize import sites
 from jotr_deploy.calibration.sensitivity import DriftMeter, search
 from jotr_deploy.config import ModelConfig
+from jotr_deploy.engines.onnxruntime import build_onnxruntime
+from jotr_deploy.engines.openvino import build_openvino
 from jotr_deploy.engines.tensorrt.engine import check_network
 from jotr_deploy.errors import BundleError, JotrDeployError, VerificationError
 from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.support.cache import user_cache
-from jotr_deploy.support.processor import sums_saturate
+from jotr_deploy.support.precisions import Precision
+from jotr_deploy.support.processor import WEIGHT_BITS, sums_saturate
 
 pytestmark = pytest.mark.slow
 
@@ -161,6 +165,28 @@ def test_calibrated(finished: Finished, crops: CropSet) -> None:
     assert open_bundle(result.bundle.path).manifest == result.bundle.manifest
     with open_session(result.bundle.file("mesh", "mesh.int8.onnx"), device="cpu") as session:
         assert all(np.isfinite(v).all() for v in session(crops.batches(np.arange(3))[0]).values())
+
+
+@pytest.mark.usefixtures("drifts_1_mm")
+def test_weights_of_seven_bits(bundle: Bundle, crops: CropSet) -> None:
+    result = calibrate(bundle, crops, "minmax", ANY_MM, weight_bits=7)
+    entry = result.bundle.entry("mesh", "mesh.int8.onnx")
+    assert entry.recipe["weight_bits"] == 7
+    network = onnx.load(result.bundle.file("mesh", "mesh.int8.onnx"))
+    weights = [numpy_helper.to_array(t) for t in network.graph.initializer if t.name.endswith(".int8")]
+    assert len(weights) > 10
+    assert {int(np.abs(codes.astype(int)).max()) for codes in weights} == {63}
+    # The forms for CPUs say so too, and open on every processor.
+    for build in (build_onnxruntime, *([build_openvino] if importlib.util.find_spec("openvino") else [])):
+        made, name, _ = build(result.bundle, Precision.INT8)
+        with open_session(made.file("mesh", name), device="cpu") as session:
+            assert session.metadata[WEIGHT_BITS] == "7"
+
+
+@pytest.mark.parametrize(("bits", "precision"), [(6, "int8"), (9, "int8"), (7, "fp8")])
+def test_other_bits_are_refused(bundle: Bundle, crops: CropSet, bits: int, precision: str) -> None:
+    with pytest.raises(JotrDeployError, match=f"--weight-bits {bits} with --precision {precision}"):
+        calibrate(bundle, crops, "minmax", ANY_MM, precision, weight_bits=bits)
 
 
 @pytest.mark.usefixtures("drifts_1_mm")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from onnx import numpy_helper, parser
 
 from jotr_deploy.calibration.calibration_crops import CropSet
-from jotr_deploy.calibration.eight_bit_formats import FP8, INT8, Codes
+from jotr_deploy.calibration.eight_bit_formats import FP8, INT8, NARROW_INT8, Codes
 from jotr_deploy.calibration.placement import BLOCKS, block_of, chosen_nodes
 from jotr_deploy.calibration.quantize import channel_axis, quantize, quantized_weight, sites
 from jotr_deploy.calibration.ranges import collect
@@ -104,15 +104,20 @@ def test_a_quantised_network_is_refused(quantized: onnx.ModelProto) -> None:
 # ── weights ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@given(seed=st.integers(0, 99), axis=st.integers(0, 1), size=st.sampled_from([1e-6, 1.0, 1e4]))
+@given(
+    seed=st.integers(0, 99),
+    axis=st.integers(0, 1),
+    size=st.sampled_from([1e-6, 1.0, 1e4]),
+    codes_of=st.sampled_from([(INT8, 127), (NARROW_INT8, 63)]),
+)
 @settings(max_examples=30, deadline=None)
-def test_a_weight_is_off_by_half_a_step_at_most(seed: int, axis: int, size: float) -> None:
+def test_a_weight_is_off_by_half_a_step_at_most(seed: int, axis: int, size: float, codes_of: tuple[Codes, int]) -> None:
     weight = np.random.default_rng(seed).normal(0, size, (5, 7, 3, 3)).astype(np.float32)
-    codes, scale = quantized_weight(weight, axis)
+    codes, scale = quantized_weight(weight, axis, codes_of[0])
     step = np.expand_dims(scale, tuple(a for a in range(4) if a != axis))
     assert codes.dtype == np.int8
     assert scale.shape == (weight.shape[axis],)
-    assert codes.min() >= -127
+    assert np.abs(codes.astype(int)).max() == codes_of[1]
     assert (np.abs(codes * step - weight) <= step * 0.501).all()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,15 +12,17 @@ from onnx import TensorProto, helper, numpy_helper
 
 from jotr_deploy.errors import SessionError
 from jotr_deploy.runtime.sessions import open_session
-from jotr_deploy.support.processor import multiplies_bfloat16, sums_saturate
+from jotr_deploy.support import processor
+from jotr_deploy.support.processor import WEIGHT_BITS, multiplies_bfloat16, sums_saturate
 
 
-def large_sums(path: Path, zero: np.generic) -> Path:
-    """288 products of 127 with 127: each is one, in steps of a 127th."""
+def large_sums(path: Path, zero: np.generic, bits: int = 8) -> Path:
+    """288 products of 127 with the largest weight code of so many bits: each is one, in steps of either."""
+    largest = 2 ** (bits - 1) - 1
     one, whole = np.float32(1 / 127), np.float32(300 / 127)
     constants = {
-        "one": one, "whole": whole, "zero": zero, "codes": np.full((8, 32, 3, 3), 127, np.int8),
-        "ones": np.full(8, one), "zeros": np.zeros(8, np.int8),
+        "one": one, "whole": whole, "zero": zero, "codes": np.full((8, 32, 3, 3), largest, np.int8),
+        "ones": np.full(8, np.float32(1 / largest)), "zeros": np.zeros(8, np.int8),
     }  # fmt: skip
     nodes = [
         helper.make_node("QuantizeLinear", ["x", "one", "zero"], ["q"]),
@@ -36,6 +39,8 @@ def large_sums(path: Path, zero: np.generic) -> Path:
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    if bits != 8:
+        helper.set_model_props(model, {WEIGHT_BITS: str(bits)})
     onnx.save(model, path)
     return path
 
@@ -51,15 +56,48 @@ def test_the_largest_sum_of_a_convolution(tmp_path: Path, zero: np.generic, back
     np.testing.assert_allclose(found, 288, atol=300 / 127)
 
 
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("zero", [np.int8(0), np.uint8(128)])
+def test_integer_kernels_are_right_everywhere_for_weights_of_seven_bits(
+    tmp_path: Path, zero: np.generic, backend: str
+) -> None:
+    """On a processor without VNNI this runs the kernels that clip sums of larger weights."""
+    pytest.importorskip(backend)
+    with open_session(large_sums(tmp_path / "sums.onnx", zero, 7), backend, "cpu") as session:
+        found = [session({"x": np.full((1, 32, 8, 8), sign, np.float32)})["y"] for sign in (1, -1, 0)]
+    np.testing.assert_allclose(found[0], 288, atol=300 / 127)
+    np.testing.assert_allclose(found[1], -288, atol=300 / 127)
+    np.testing.assert_allclose(found[2], 0, atol=1e-3)
+
+
+@pytest.mark.parametrize(("bits", "kernels"), [(8, "1"), (7, "0")])
+def test_onnx_runtime_gets_integer_kernels_where_they_are_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bits: int, kernels: str
+) -> None:
+    from jotr_deploy.runtime.sessions import onnxruntime
+
+    asked = []
+
+    def opened(source: str, options: Any, **others: Any) -> Any:
+        asked.append(options.get_session_config_entry("session.disable_quant_qdq"))
+        return real(source, options, **others)
+
+    module = onnxruntime.onnxruntime()
+    real = module.InferenceSession
+    monkeypatch.setattr(module, "InferenceSession", opened)
+    for module in (onnxruntime, processor):
+        monkeypatch.setattr(module, "sums_saturate", lambda: True)
+    with open_session(large_sums(tmp_path / "sums.onnx", np.uint8(128), bits), "onnxruntime", "cpu"):
+        assert asked[-1] == kernels
+
+
 def test_openvino_refuses_int8_where_its_sums_are_clipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino")
-    from jotr_deploy.runtime.sessions import openvino
-
-    monkeypatch.setattr(openvino, "sums_saturate", lambda: True)
+    monkeypatch.setattr(processor, "sums_saturate", lambda: True)
     path = large_sums(tmp_path / "sums.onnx", np.uint8(128))
     with pytest.raises(SessionError, match="clip sums on this processor") as caught:
         open_session(path, "openvino", "cpu")
-    assert caught.value.remedy == "run the int8 file for ONNX Runtime, or fp32"
+    assert caught.value.remedy == "calibrate with --weight-bits 7, or run the int8 file for ONNX Runtime, or fp32"
 
 
 @pytest.mark.parametrize(

@@ -232,9 +232,11 @@ def test_places_leave_the_person_and_change_what_is_around(number):
 def test_a_box_with_nobody_in_it_shows_the_place_and_no_joint():
     empty = draw_person(5, 1, Places(empty=1.0))
     here = draw_person(5, 1)
-    assert not empty.there.any() and not empty.seen.any()
+    assert not empty.there.any()
+    assert not empty.seen.any()
     sample = vary(np.random.default_rng(0), empty, 0.06, SIZE_PX)
     assert (sample["confidence"] == AWAY).all()
     # The room is the same where nobody is: in the corners of the drawn square.
     gap = np.abs(empty.image_bgr.astype(int) - here.image_bgr).max(-1)
-    assert np.median(gap) < 24 and gap.max() > 48
+    assert np.median(gap) < 24
+    assert gap.max() > 48

@@ -145,6 +145,8 @@ def test_the_rounding_is_that_of_calibration() -> None:
     weight = torch.tensor([[127.0, 2.4, -1.6], [0.0, 0.0, 0.0], [-1.27, 0.014, 0.016]], requires_grad=True)
     codes = torch.tensor([[127.0, 2, -2], [0, 0, 0], [-1.27, 0.01, 0.02]])
     torch.testing.assert_close(rounded_weight(weight), codes)
+    of_63 = torch.tensor([[127.0, 2.0159, -2.0159], [0, 0, 0], [-1.27, 0.020159, 0.020159]])
+    torch.testing.assert_close(rounded_weight(weight, 63.0), of_63, atol=1e-4, rtol=1e-4)
     rounded_weight(weight).sum().backward()
     assert torch.equal(weight.grad, torch.ones(3, 3))  # type: ignore[arg-type]
 

@@ -18,11 +18,12 @@ from jotr_deploy.runtime.sessions.capture_lock import CAPTURES
 from jotr_deploy.runtime.sessions.session import Kernel, Session, TensorSpec
 from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.file_kinds import advice
-from jotr_deploy.support.processor import sums_saturate
+from jotr_deploy.support.processor import clips_sums_of, sums_saturate
 from jotr_deploy.support.read_errors import shortened, something_else
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
+_NO_INTEGER_KERNELS = "session.disable_quant_qdq"
 _EXPORT_AGAIN = "check the file; export it again"
 _COPY = "also copy the weights file, into the folder of this one and under its original name"
 _OTHER_OPERATORS = "export it without operators of other libraries, such as plugins of TensorRT or mmdeploy"
@@ -169,10 +170,10 @@ def load(
     options.log_severity_level = 4  # errors are also raised
     # Workers wait for their next call asleep: those of one network would keep the cores from the next one.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    if sums_saturate():
-        options.add_session_config_entry("session.disable_quant_qdq", "1")
     if not spinning:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if sums_saturate():
+        options.add_session_config_entry(_NO_INTEGER_KERNELS, "1")
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile / "profile")
     if threads:
@@ -185,7 +186,11 @@ def load(
 
     try:
         try:
-            return opened(providers)
+            session = opened(providers)
+            if sums_saturate() and _has_narrow_weights(session):
+                options.add_session_config_entry(_NO_INTEGER_KERNELS, "0")
+                return opened(providers)
+            return session
         except Exception as error:
             if "float8" in str(error):
                 options.graph_optimization_level = onnxruntime().GraphOptimizationLevel.ORT_ENABLE_BASIC
@@ -195,6 +200,13 @@ def load(
             return opened([CPU])
     except Exception as error:  # ONNX Runtime's own classes only derive from Exception
         raise _refused(network, error) from None
+
+
+def _has_narrow_weights(session: Any) -> bool:
+    try:
+        return not clips_sums_of(session.get_modelmeta().custom_metadata_map)
+    except UnicodeDecodeError:  # which `metadata` reports
+        return False
 
 
 def _refused(network: Path | bytes, error: Exception) -> SessionError:

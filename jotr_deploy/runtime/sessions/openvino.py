@@ -22,7 +22,7 @@ from jotr_deploy.runtime.sessions.session import Kernel, Session, TensorSpec
 from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.cache import user_cache
 from jotr_deploy.support.file_kinds import advice, describe_file
-from jotr_deploy.support.processor import sums_saturate
+from jotr_deploy.support.processor import clips_sums_of
 from jotr_deploy.support.read_errors import read_onnx, shortened, something_else
 
 PARTS = (8, 4, 2, 1)
@@ -64,15 +64,15 @@ class OpenVINOSession(Session):
             **({"PERF_COUNT": True} if profile else {}),
         }
         model = _read(self._core, path)
-        if sums_saturate() and any(node.get_type_name() == "FakeQuantize" for node in model.get_ops()):
+        self.metadata = _metadata(model)
+        if clips_sums_of(self.metadata) and any(node.get_type_name() == "FakeQuantize" for node in model.get_ops()):
             # OpenVINO's switch against integer kernels does not help: results differed from the second call (2026.4).
             raise SessionError(
                 f"{path}: OpenVINO's int8 kernels clip sums on this processor, which has no VNNI",
-                "run the int8 file for ONNX Runtime, or fp32",
+                "calibrate with --weight-bits 7, or run the int8 file for ONNX Runtime, or fp32",
             )
         self.inputs = {port.any_name: _spec(path, port) for port in model.inputs}
         self.outputs = {port.any_name: _spec(path, port) for port in model.outputs}
-        self.metadata = _metadata(model)
         self._batched = all(
             spec.shape[:1] == (BATCH,) and "?" not in spec.shape
             for spec in (*self.inputs.values(), *self.outputs.values())
