@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from jotr_deploy.errors import SessionError
-from jotr_deploy.runtime.sessions import open_session
+from jotr_deploy.runtime.sessions import onnxruntime, open_session
 from jotr_deploy.support import processor
 from jotr_deploy.support.processor import WEIGHT_BITS, multiplies_bfloat16, sums_saturate
 
@@ -70,25 +70,23 @@ def test_integer_kernels_are_right_everywhere_for_weights_of_seven_bits(
     np.testing.assert_allclose(found[2], 0, atol=1e-3)
 
 
-@pytest.mark.parametrize(("bits", "kernels"), [(8, "1"), (7, "0")])
+@pytest.mark.parametrize(("bits", "asked"), [(8, [False]), (7, [False, True])])
 def test_onnx_runtime_gets_integer_kernels_where_they_are_right(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bits: int, kernels: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bits: int, asked: list[bool], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from jotr_deploy.runtime.sessions import onnxruntime
+    found = []
 
-    asked = []
+    def options(*arguments: Any, integer_kernels: bool = False, **others: Any) -> Any:
+        found.append(integer_kernels)
+        return real(*arguments, integer_kernels=integer_kernels, **others)
 
-    def opened(source: str, options: Any, **others: Any) -> Any:
-        asked.append(options.get_session_config_entry("session.disable_quant_qdq"))
-        return real(source, options, **others)
-
-    module = onnxruntime.onnxruntime()
-    real = module.InferenceSession
-    monkeypatch.setattr(module, "InferenceSession", opened)
+    real = onnxruntime._options
+    monkeypatch.setattr(onnxruntime, "_options", options)
     for module in (onnxruntime, processor):
         monkeypatch.setattr(module, "sums_saturate", lambda: True)
     with open_session(large_sums(tmp_path / "sums.onnx", np.uint8(128), bits), "onnxruntime", "cpu"):
-        assert asked[-1] == kernels
+        assert found == asked
+    assert capfd.readouterr() == ("", "")  # ONNX Runtime warns of an option that is set twice
 
 
 def test_openvino_refuses_int8_where_its_sums_are_clipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,6 @@ from jotr_deploy.support.read_errors import shortened, something_else
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
-_NO_INTEGER_KERNELS = "session.disable_quant_qdq"
 _EXPORT_AGAIN = "check the file; export it again"
 _COPY = "also copy the weights file, into the folder of this one and under its original name"
 _OTHER_OPERATORS = "export it without operators of other libraries, such as plugins of TensorRT or mmdeploy"
@@ -166,21 +165,10 @@ def load(
     Raises:
         SessionError: ONNX Runtime refuses the file.
     """
-    options = onnxruntime().SessionOptions()
-    options.log_severity_level = 4  # errors are also raised
-    # Workers wait for their next call asleep: those of one network would keep the cores from the next one.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    if not spinning:
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if sums_saturate():
-        options.add_session_config_entry(_NO_INTEGER_KERNELS, "1")
-    if profile is not None:
-        options.enable_profiling, options.profile_file_prefix = True, str(profile / "profile")
-    if threads:
-        options.intra_op_num_threads = threads
     source = network if isinstance(network, bytes) else str(network)
 
-    def opened(wanted: list[Any]) -> Any:
+    def opened(wanted: list[Any], **kind: bool) -> Any:
+        options = _options(threads, profile, spinning, **kind)
         # ONNX Runtime's own fallback to the CPU prints; it is handled below.
         return onnxruntime().InferenceSession(source, options, providers=wanted, enable_fallback=0)
 
@@ -188,13 +176,11 @@ def load(
         try:
             session = opened(providers)
             if sums_saturate() and _has_narrow_weights(session):
-                options.add_session_config_entry(_NO_INTEGER_KERNELS, "0")
-                return opened(providers)
+                return opened(providers, integer_kernels=True)
             return session
         except Exception as error:
             if "float8" in str(error):
-                options.graph_optimization_level = onnxruntime().GraphOptimizationLevel.ORT_ENABLE_BASIC
-                return opened(providers)
+                return opened(providers, basic=True)
             if not or_cpu or providers == [CPU]:
                 raise
             return opened([CPU])
@@ -202,7 +188,29 @@ def load(
         raise _refused(network, error) from None
 
 
+def _options(
+    threads: int | None, profile: Path | None, spinning: bool, basic: bool = False, integer_kernels: bool = False
+) -> Any:
+    """Options of an `InferenceSession`; `integer_kernels` allows those that are wrong for most files on this CPU."""
+    options = onnxruntime().SessionOptions()
+    options.log_severity_level = 4  # errors are also raised
+    # Workers wait for their next call asleep: those of one network would keep the cores from the next one.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if not spinning:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if sums_saturate() and not integer_kernels:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    if basic:
+        options.graph_optimization_level = onnxruntime().GraphOptimizationLevel.ORT_ENABLE_BASIC
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile / "profile")
+    if threads:
+        options.intra_op_num_threads = threads
+    return options
+
+
 def _has_narrow_weights(session: Any) -> bool:
+    """True if the file says that integer kernels are right for it on this CPU."""
     try:
         return not clips_sums_of(session.get_modelmeta().custom_metadata_map)
     except UnicodeDecodeError:  # which `metadata` reports
