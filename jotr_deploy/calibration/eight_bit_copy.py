@@ -70,7 +70,9 @@ def calibrate(
     precision = Precision.of(precision)
     codes, name = NARROW_INT8 if weight_bits == 7 else CODES[precision], precision.file()
     if weight_bits not in ((7, 8) if precision is Precision.INT8 else (8,)):
-        raise JotrDeployError(f"--weight-bits {weight_bits} with --precision {precision}", "give 7 or 8 with int8; leave it out with fp8")
+        raise JotrDeployError(
+            f"--weight-bits {weight_bits} with --precision {precision}", "give 7 or 8 with int8; leave it out with fp8"
+        )
     if method == "entropy" and not codes.whole:
         raise JotrDeployError(
             f"--method entropy: it counts the equal steps of integers, {precision} has others", "use mse"
