@@ -251,13 +251,14 @@ def _work(work: Work, stream: Stream, results: Results | None, summary: RunSumma
         work.failures.append((frame.index, reason(frame.name, error)))
 
     frames = stream(failed if options.keep_going else None)
-    # Drawn and written while the next frames are recovered; a camera's would wait, and be late.
-    with Behind("output", 0 if source.kind == "stream" else DEPTH) as behind:
+    # Drawn, and then written, while the next frames are recovered; a camera's would wait, and be late.
+    depth = 0 if source.kind == "stream" else DEPTH
+    with Behind("write", depth) as writing, Behind("draw", depth) as drawing:
         try:
             with closing(frames):
                 for frame, people in frames:
                     with uninterrupted():
-                        behind(partial(_put_out, model, results, work.watcher, frame, people))
+                        drawing(partial(_put_out, model, results, work.watcher, writing, frame, people))
                         summary.see(frame, people)
                         ids.update(people.track_ids[people.track_ids >= 0].tolist())
                         errors.append(people.joint_error[people.aligned])
@@ -281,8 +282,10 @@ def _work(work: Work, stream: Stream, results: Results | None, summary: RunSumma
         raise (failures or [source.fault or SourceError(f"{source.name}: has no frame", "give another source")])[0]
 
 
-def _put_out(model: Model, results: Results | None, watcher: Watcher | None, frame: Frame, people: People) -> None:
-    """Draw, show and write a frame."""
+def _put_out(
+    model: Model, results: Results | None, watcher: Watcher | None, writing: Behind, frame: Frame, people: People
+) -> None:
+    """Draw and show a frame, and have it written."""
     pictures: Pictures = {}
     if results is not None:
         with model.spans("draw", frame.index):
@@ -291,8 +294,12 @@ def _put_out(model: Model, results: Results | None, watcher: Watcher | None, fra
         with model.spans("show", frame.index):
             watcher.show(_seen(model, frame, people, pictures))
     if results is not None:
-        with model.spans("write", frame.index):
-            results.add(frame, people, pictures)
+        writing(partial(_write, model, results, frame, people, pictures))
+
+
+def _write(model: Model, results: Results, frame: Frame, people: People, pictures: Pictures) -> None:
+    with model.spans("write", frame.index):
+        results.add(frame, people, pictures)
 
 
 def _seen(model: Model, frame: Frame, people: People, pictures: Pictures) -> Array:
