@@ -50,7 +50,7 @@ LICENCE = Licence(
 DETECTOR_RECIPE = {"format": "yolox", "threshold": 0.025, "iou": 0.65, "flip_test": True}
 POSE_RECIPE = {
     "format": "simcc", "skeleton": SKELETON, "threshold": THRESHOLD, "flip_test": True,
-    "least_score": 0.05, "most_explained": 0.8,
+    "least_score": 0.135, "score_power": 0.33, "most_explained": 0.8,
 }  # fmt: skip
 FINDERS: dict[str, tuple[Callable[[Path], onnx.ModelProto], dict[str, Any]]] = {
     "detector": (export_detector, DETECTOR_RECIPE),

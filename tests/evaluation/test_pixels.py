@@ -47,7 +47,7 @@ def by_true_boxes(scenes: list[HeldOut]) -> Samples:
 class SeesNobody:
     """A pose network that finds no joint of anybody, and says that such people are nobody."""
 
-    skeleton, least_score, most_explained = "coco17", 0.5, 1.0
+    skeleton, least_score, score_power, most_explained = "coco17", 0.5, 1.0, 1.0
 
     def __call__(self, image_bgr: Array, boxes_px: Array) -> Array:
         return np.zeros((len(boxes_px), 17, 3), np.float32)

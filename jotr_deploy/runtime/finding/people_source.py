@@ -249,15 +249,21 @@ class DetectedPeople:
                 return with_crop_boxes(image_bgr, people, None, self.crop_factor), boxes_px
             with span("pose", frame):
                 joints = self.pose(image_bgr, boxes_px)
-            strength = scores * joints[..., 2].mean(1)
-            somebody = np.flatnonzero(strength >= self.pose.least_score)
-            boxes_px, size_px = boxes_px[somebody], (image_bgr.shape[1], image_bgr.shape[0])
-            people = with_joints(people[somebody], joints[somebody], self.pose.skeleton, size_px, self.crop_factor)
-            if self.pose.most_explained < 1:
-                whole = whole_people(people.keypoints_px, boxes_px, strength[somebody], self.pose.most_explained)
-                people, boxes_px = people[whole], boxes_px[whole]
+            size_px = (image_bgr.shape[1], image_bgr.shape[0])
+            people = with_joints(people, joints, self.pose.skeleton, size_px, self.crop_factor)
+            kept = self._somebody(people.keypoints_px, boxes_px, scores**self.pose.score_power * joints[..., 2].mean(1))
+            return people[kept], boxes_px[kept]
         kept = distinct_poses(people.keypoints_px, boxes_px)
         return people[kept], boxes_px[kept]
+
+    def _somebody(self, keypoints_px: Array, boxes_px: Array, strength: Array) -> Array:
+        """Indices of people who are strong enough, whole, and there once: of two alike the stronger one stays."""
+        assert self.pose is not None
+        kept = np.argsort(-strength, kind="stable")
+        kept = kept[strength[kept] >= self.pose.least_score]
+        if self.pose.most_explained < 1:
+            kept = kept[whole_people(keypoints_px[kept], boxes_px[kept], strength[kept], self.pose.most_explained)]
+        return np.sort(kept[distinct_poses(keypoints_px[kept], boxes_px[kept])])
 
 
 Finder: TypeAlias = "DetectedPeople | BlazePosePeople"

@@ -325,8 +325,9 @@ class FakePose:
 
     skeleton, most_explained = "coco17", 1.0
 
-    def __init__(self, joints, least_score=0.0):
-        self.joints, self.boxes_px, self.least_score = joints, [], least_score
+    def __init__(self, joints, least_score=0.0, score_power=1.0):
+        self.joints, self.boxes_px = joints, []
+        self.least_score, self.score_power = least_score, score_power
 
     def __call__(self, image_bgr, boxes_px):
         self.boxes_px.append(boxes_px)
@@ -425,14 +426,38 @@ def test_the_joints_below_the_recipes_threshold_are_absent(photo):
     assert not people.keypoints_px[people.keypoints_px[..., 2] == 0].any()
 
 
-@pytest.mark.parametrize(("share", "who"), [(0.0, [0, 1]), (0.99, [0, 1]), (1.01, [0]), (2.0, [])])
-def test_who_has_hardly_a_joint_is_nobody(photo, share, who):
+@pytest.mark.parametrize(
+    ("power", "share", "who"),
+    [(1.0, 0.0, [0, 1]), (1.0, 0.99, [0, 1]), (1.0, 1.01, [0]), (1.0, 2.0, []),
+     (0.5, 0.99, [0, 1]), (0.5, 1.01, [0]), (0.5, 1.3, []), (0.0, 0.99, [0, 1]), (0.0, 1.01, [])],
+)  # fmt: skip
+def test_who_has_hardly_a_joint_is_nobody(photo, power, share, who):
     joints = body(10)
-    least = share * SCORES[1] * joints[:, 2].mean()  # of the less sure of the two
-    networks = PeopleNetworks(detector(), FakePose(joints, least))
+    least = share * SCORES[1] ** power * joints[:, 2].mean()  # of the less sure of the two
+    networks = PeopleNetworks(detector(), FakePose(joints, least, power))
     (people,) = everyone(photo, open_people_source(photo, networks=networks))
     np.testing.assert_allclose(people.scores, np.array(SCORES)[who], rtol=1e-5)
     assert people.boxes_px.shape == (len(who), 4)
+
+
+class SureOfOne(FakePose):
+    """Finds one and the same pose in every box, and is sure of it in the box of number `sure` only."""
+
+    def __init__(self, sure, power):
+        super().__init__(body(), score_power=power)
+        self.sure = sure
+
+    def __call__(self, image_bgr, boxes_px):
+        joints = super().__call__(image_bgr, np.broadcast_to(boxes_px[:1], boxes_px.shape))
+        joints[np.arange(len(joints)) != self.sure, :, 2] *= 0.5
+        return joints
+
+
+@pytest.mark.parametrize(("sure", "power", "who"), [(0, 1.0, 0), (1, 1.0, 1), (1, 0.0, 1), (0, 0.0, 0)])
+def test_of_two_with_one_pose_the_stronger_stays(photo, sure, power, who):
+    networks = PeopleNetworks(detector(), SureOfOne(sure, power))  # scores 0.9 and 0.6
+    (people,) = everyone(photo, open_people_source(photo, networks=networks))
+    np.testing.assert_allclose(people.scores, SCORES[[who]], rtol=1e-5)
 
 
 class FakeOneStage(OneStage):

@@ -15,7 +15,9 @@ class PoseNetwork(Format):
     skeleton: str
     """Order of its joints, a key of `SKELETONS`."""
     least_score: float = 0.0
-    """Lowest box score times mean joint confidence for a detected person to be kept."""
+    """Lowest strength of a detected person who is kept: box score, to `score_power`, times mean joint confidence."""
+    score_power: float = 1.0
+    """Power of the box score in the strength; the lower, the more the joints decide."""
     most_explained: float = 1.0
     """Largest share of a detected person's joints on the limbs of a stronger one in whose box they mostly are."""
 

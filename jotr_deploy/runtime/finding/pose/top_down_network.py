@@ -32,7 +32,9 @@ class Recipe(recognition.Recipe):
     flip_test: bool = False
     """Process everybody twice, the second time mirrored, and average: more accurate, but twice the time."""
     least_score: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Lowest box score times mean joint confidence for a detected person to be kept."""
+    """Lowest strength of a detected person who is kept: box score, to `score_power`, times mean joint confidence."""
+    score_power: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Power of the box score in the strength; the lower, the more the joints decide."""
     most_explained: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Largest share of a detected person's joints on the limbs of a stronger one in whose box they mostly are."""
     skeleton: str | None = None
@@ -48,7 +50,8 @@ class TopDown(PoseNetwork):
         super().__init__(session, recipe)
         joints = next(iter(session.outputs.values())).shape[1]
         self.skeleton = skeleton_of(session, int(joints), recipe.skeleton, "pose")
-        self.least_score, self.most_explained = recipe.least_score, recipe.most_explained
+        self.least_score, self.score_power = recipe.least_score, recipe.score_power
+        self.most_explained = recipe.most_explained
 
     @abstractmethod
     def points(self, outputs: Mapping[str, Array]) -> tuple[Array, Array]:

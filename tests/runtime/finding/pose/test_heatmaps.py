@@ -226,7 +226,10 @@ def test_other_formats_are_refused(name):
         open_pose_network(Canned(*OTHERS[name]))
 
 
-KNOWN = "heatmaps accepts format, size_px, threshold, flip_test, least_score, most_explained, skeleton, decode, sigma"
+KNOWN = (
+    "heatmaps accepts format, size_px, threshold, flip_test, least_score, score_power, most_explained, skeleton, "
+    "decode, sigma"
+)
 
 
 @pytest.mark.parametrize(

@@ -244,7 +244,7 @@ KNOWN = "known: blazepose33, body25, coco17, coco18, crowdpose14, halpe26, smpl3
          "name the skeleton of the file, or leave skeleton out"),
         (17, {"format": "dark"}, "unknown pose network format 'dark'", "known: simcc, decoded, heatmaps, blazepose"),
         (17, {"threshold": -1}, "recipe: threshold: Input should be greater than or equal to 0",
-         "simcc accepts format, size_px, threshold, flip_test, least_score, most_explained, skeleton"),
+         "simcc accepts format, size_px, threshold, flip_test, least_score, score_power, most_explained, skeleton"),
     ],
 )  # fmt: skip
 def test_recipes_that_are_refused(joints, recipe, cause, remedy):
