@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from jotr_deploy.config import ModelConfig
 from jotr_deploy.evaluation.held_out_scenes import HeldOut, held_out
 from jotr_deploy.geometry.crop import VALID_CONFIDENCE
 from jotr_deploy.profiling.environment import environment, load_average
@@ -39,6 +40,7 @@ from jotr_deploy.skeletons import MEASURED_IN_SMPL30
 from jotr_deploy.support.aliases import Array
 
 MEASURED = list(MEASURED_IN_SMPL30)
+CROP_FACTOR = ModelConfig().crop_factor
 NEAR = 0.15
 """Limit of a match: median distance of the joints of one person, as a share of the longer side of their box."""
 LEAST_VISIBLE, WHOLE = 0.5, 0.9
@@ -111,9 +113,9 @@ def watched(networks: BlazePose, path: Path, joints: Path | None, every: int, st
     seen = Seen(path.name)
     with open_source(path) as source:
         moving = source.kind == "video"
-        known = None if joints is None else KeypointPeople(read_keypoints(joints), source)
+        known = None if joints is None else KeypointPeople(read_keypoints(joints), source, crop_factor=CROP_FACTOR)
         finder, tracker = (
-            BlazePosePeople(networks, film=moving and not stills, crop_factor=1.1),
+            BlazePosePeople(networks, film=moving and not stills, crop_factor=CROP_FACTOR),
             Tracker(source.fps or 1),
         )
         for frame in source:
@@ -177,7 +179,7 @@ class Drawn:
 
 def drawn_people(networks: BlazePose, seed: int, scenes: int) -> Drawn:
     """People found in drawn scenes."""
-    drawn, finder = Drawn(seed), BlazePosePeople(networks, crop_factor=1.1)
+    drawn, finder = Drawn(seed), BlazePosePeople(networks, crop_factor=CROP_FACTOR)
     for index, scene in enumerate(_scenes(seed, scenes)):
         people = finder(scene.image_bgr, f"{seed}-{index}", index)
         seen = scene.truth.joints_visible[:, MEASURED]
@@ -195,7 +197,7 @@ def drawn_people(networks: BlazePose, seed: int, scenes: int) -> Drawn:
 
 
 def _scenes(seed: int, count: int) -> Iterator[HeldOut]:
-    return (held_out(seed, index) for index in range(count))
+    return (held_out(seed, index, CROP_FACTOR) for index in range(count))
 
 
 def print_seen(seen: list[Seen]) -> None:
