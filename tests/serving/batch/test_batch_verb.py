@@ -57,20 +57,43 @@ def test_a_poison_film_is_named_once_and_the_rest_is_done(
     assert f"Next: jotr-deploy view {tmp_path}/out/poison/poison.npz" in outcome.out
 
 
-def test_ctrl_c_finishes_what_is_in_hand(tmp_path: Path, squares: Path) -> None:
-    sources = [film(tmp_path / f"{name}.mp4", 40) for name in "abc"]
-    command = [sys.executable, "-m", "jotr_deploy.cli", "batch", squares, *sources, "-o", tmp_path / "out"]
+def begun(output: Path, squares: Path, sources: list[Path]) -> subprocess.Popen[str]:
+    """A batch as a process of its own, once it has claimed its first shard."""
+    command = [sys.executable, "-m", "jotr_deploy.cli", "batch", squares, *sources, "-o", output, "--device", "cpu"]
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    attempts = (tmp_path / "out" / ".batch").glob
-    while process.poll() is None and not list(attempts("*.attempt")):
+    while process.poll() is None and not list((output / ".batch").glob("*.attempt")):
         time.sleep(0.02)
+    return process
+
+
+def ends(output: Path) -> list[str | None]:
+    return [json.loads(path.read_text()).get("ended") for path in (output / ".batch").glob("*.attempt")]
+
+
+def test_ctrl_c_finishes_what_is_in_hand(tmp_path: Path, squares: Path) -> None:
+    output = tmp_path / "out"
+    process = begun(output, squares, [film(tmp_path / f"{name}.mp4", 40) for name in "abc"])
     process.send_signal(signal.SIGINT)
     out, err = process.communicate()
     assert process.returncode == 3, (out, err)
     assert "stopping after the shards in hand; Ctrl-C again stops at once" in err
-    done = [path.parent.name for path in (tmp_path / "out").glob("*/*.npz")]
+    done = [path.parent.name for path in output.glob("*/*.npz")]
     assert 1 <= len(done) < 3
     assert f"batch {len(done)} of 3 sources done, 0 failed, {3 - len(done)} missing" in out
     assert "Next: give the same command again: it goes on where it stopped" in out
-    ended = [json.loads(path.read_text()).get("ended") for path in attempts("*.attempt")]
-    assert ended == ["done"] * len(done)
+    assert ends(output) == ["done"] * len(done)
+
+
+def test_a_second_ctrl_c_drops_what_is_in_hand(cli: Callable, tmp_path: Path, squares: Path) -> None:
+    output, source = tmp_path / "out", film(tmp_path / "a.mp4", 2000)
+    process = begun(output, squares, [source])
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.2)  # one signal that is pending takes up the next
+    out, err = process.communicate()
+    assert process.returncode == 3, (out, err)
+    assert "batch 0 of 1 source done, 0 failed, 1 missing" in out
+    assert "done" not in ends(output)
+    assert not [path for path in output.rglob("*") if path.name.startswith(".run.") or path.suffix == ".npz"]
+    outcome = cli("batch", squares, source, "-o", output, "--device", "cpu", "--status")
+    assert (outcome.code, "0 failed, 1 missing" in outcome.out) == (3, True), outcome
