@@ -5,7 +5,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: check test demo lint clean
 
-PYTEST = OMP_NUM_THREADS=1 .venv-test/bin/python -m pytest -n auto --dist loadfile
+PYTEST = OMP_NUM_THREADS=1 .venv-test/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 check: lint
 	$(PYTEST) -m "not slow"
