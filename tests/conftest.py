@@ -21,7 +21,7 @@ FETCHED_IN = os.environ.get("XDG_DATA_HOME", "")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first, so that at the end no process is left alone with a long one."""
+    """Files with slow tests first, so that no worker is still busy with one after the others have finished."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 

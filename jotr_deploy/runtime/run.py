@@ -251,7 +251,8 @@ def _work(work: Work, stream: Stream, results: Results | None, summary: RunSumma
         work.failures.append((frame.index, reason(frame.name, error)))
 
     frames = stream(failed if options.keep_going else None)
-    # Drawn, and then written, while the next frames are recovered; a camera's would wait, and be late.
+    # Frames are drawn, then written, while the next ones are recovered. Those of a camera are not queued: they would
+    # be late.
     depth = 0 if source.kind == "stream" else DEPTH
     with Behind("write", depth) as writing, Behind("draw", depth) as drawing:
         try:

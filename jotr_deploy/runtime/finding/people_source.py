@@ -257,7 +257,7 @@ class DetectedPeople:
         return people[kept], boxes_px[kept]
 
     def _somebody(self, keypoints_px: Array, boxes_px: Array, strength: Array) -> Array:
-        """Indices of people who are strong enough, whole, and there once: of two alike the stronger one stays."""
+        """Indices of the people to keep, in order: strong enough, not a part of somebody else, and no duplicates."""
         assert self.pose is not None
         kept = np.argsort(-strength, kind="stable")
         kept = kept[strength[kept] >= self.pose.least_score]

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from jotr_deploy.bundle import MANIFEST, Bundle, sha256_of
 from jotr_deploy.errors import JotrDeployError, OutputError
 from jotr_deploy.runtime.finding.people_networks import NetworkFile, networks_by, own_networks
+from jotr_deploy.runtime.run import open_model
 from jotr_deploy.runtime.run_parts import Part
 from jotr_deploy.serving.batch.batch_options import BatchOptions
 from jotr_deploy.serving.batch.batch_sources import folder_names, found_sources, state_of
@@ -141,6 +142,7 @@ def planned(
     Raises:
         OutputError: the directory has another plan, whose differences are named, or is not one for results.
         SourceError: nothing to work on.
+        JotrDeployError: a bundle that cannot be used here, before a plan of it is written.
     """
     if (output / MANIFEST).is_file():
         raise OutputError(f"{output}: is a bundle, where results do not belong", "choose another -o")
@@ -151,6 +153,7 @@ def planned(
         options, [PlannedSource(path, state_of(path), "", 0, False, [0]) for path in paths],
     )  # fmt: skip
     if not (output / PLAN).exists():
+        _require_usable(bundle, options)
         _write(output, replace(plan, sources=list(_cut(plan, told))))
     existing = Plan.read(output)
     if different := list(_differences(existing, plan)):
@@ -160,6 +163,12 @@ def planned(
             "give the command it was made with, or choose another -o",
         )
     return existing
+
+
+def _require_usable(bundle: Bundle, options: BatchOptions) -> None:
+    """Open the model once, so that no plan is left of a bundle that has to be mended first."""
+    with open_model(bundle, options.for_run(None), options.fitter(bundle, None)) as model:
+        model.people_source()
 
 
 def _networks(bundle: Bundle, options: BatchOptions) -> list[NetworkFile]:

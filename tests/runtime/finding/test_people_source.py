@@ -441,7 +441,7 @@ def test_who_has_hardly_a_joint_is_nobody(photo, power, share, who):
 
 
 class SureOfOne(FakePose):
-    """Finds one and the same pose in every box, and is sure of it in the box of number `sure` only."""
+    """Finds the same pose in every box, with full confidence only in the box with index `sure`."""
 
     def __init__(self, sure, power):
         super().__init__(body(), score_power=power)

@@ -97,6 +97,23 @@ def greys(path: Path) -> list[int]:
         return [round(frame.image_bgr.mean() / 40) for frame in source]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="fcntl is of POSIX")
+def test_a_pipe_that_may_not_grow_is_used_as_it_is(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def refused(*arguments: object) -> int:
+        asked.append(arguments)
+        raise PermissionError("too many pages in this user's pipes")
+
+    program.is_put()
+    monkeypatch.setattr("fcntl.fcntl", refused)
+    assert film(tmp_path / "film.mp4").codec == "H.264 by ffmpeg"
+    assert greys(tmp_path / "film.mp4") == [0, 1, 2, 3]
+    assert len(asked) == (1 if sys.platform == "linux" else 0)
+
+
 @pytest.mark.parametrize("fps", [12.0, 30000 / 1001, 0.5])
 @pytest.mark.parametrize("size_px", [(32, 16), (31, 17)])
 def test_frames_go_through_the_program(

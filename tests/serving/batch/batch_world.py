@@ -42,7 +42,7 @@ def scene(frame: int) -> np.ndarray:
         image[CELL : 2 * CELL, x : x + CELL] = 255
     if frame < 33:
         image[6 * CELL : 7 * CELL, 3 * CELL : 4 * CELL] = 255
-    image[-2:, -2:] = frame % 256  # no two neighbours are alike
+    image[-2:, -2:] = frame % 256  # no two consecutive frames are equal
     return image
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 from batch_world import batch, film, opened
 from pictures import picture
 
-from jotr_deploy.errors import OutputError, SourceError
+from jotr_deploy.errors import JotrDeployError, OutputError, SourceError
 from jotr_deploy.serving.batch.batch_options import BatchOptions
 from jotr_deploy.serving.batch.batch_plan import Plan, planned
 from jotr_deploy.serving.batch.batch_sources import folder_names, found_sources
@@ -91,6 +92,19 @@ def test_a_plan_of_something_else_and_a_bundle_are_refused(tmp_path: Path, squar
         (tmp_path / "plan.json").write_text(content)
         with pytest.raises(OutputError, match="not a plan of this version"):
             batch(squares, tmp_path, source)
+
+
+def test_a_bundle_that_cannot_be_used_leaves_no_plan(tmp_path: Path, squares: Path) -> None:
+    source, bundle, output = film(tmp_path / "a.mp4", 2), tmp_path / "bundle", tmp_path / "out"
+    shutil.copytree(squares, bundle)
+    manifest = bundle / "bundle.json"
+    good = manifest.read_text()
+    manifest.write_text(good.replace('"threshold": 0.7', '"threshold": 7'))
+    with pytest.raises(JotrDeployError, match="threshold"):
+        batch(bundle, output, source)
+    assert not output.exists()
+    manifest.write_text(good)
+    assert len(batch(bundle, output, source).sources) == 1
 
 
 def test_a_file_that_kills_the_reader_is_planned_uncut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

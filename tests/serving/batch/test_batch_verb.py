@@ -89,7 +89,7 @@ def test_a_second_ctrl_c_drops_what_is_in_hand(cli: Callable, tmp_path: Path, sq
     process = begun(output, squares, [source])
     for _ in range(2):
         process.send_signal(signal.SIGINT)
-        time.sleep(0.2)  # one signal that is pending takes up the next
+        time.sleep(0.2)  # signals do not queue: a second one is lost while the first is pending
     out, err = process.communicate()
     assert process.returncode == 3, (out, err)
     assert "batch 0 of 1 source done, 0 failed, 1 missing" in out

@@ -15,9 +15,9 @@ class PoseNetwork(Format):
     skeleton: str
     """Order of its joints, a key of `SKELETONS`."""
     least_score: float = 0.0
-    """Lowest strength of a detected person who is kept: box score, to `score_power`, times mean joint confidence."""
+    """Minimum strength of a detected person: box score to the power of `score_power`, times mean joint confidence."""
     score_power: float = 1.0
-    """Power of the box score in the strength; the lower, the more the joints decide."""
+    """Exponent of the box score in a person's strength: at 0 only the joints count."""
     most_explained: float = 1.0
     """Largest share of a detected person's joints on the limbs of a stronger one in whose box they mostly are."""
 
