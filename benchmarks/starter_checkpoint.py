@@ -31,6 +31,7 @@ from jotr_deploy.export.to_bundle import torch_network
 from jotr_deploy.model.attention import Attention, DecoderLayer
 from jotr_deploy.model.checkpoint import save_checkpoint
 from jotr_deploy.model.fusion import Fusion
+from jotr_deploy.model.heads import Heads
 from jotr_deploy.model.jotr import JOTR
 from jotr_deploy.model.lifting import Lifting, anchors
 from jotr_deploy.runtime.sessions import open_session
@@ -68,6 +69,7 @@ def take_apart(file: FusedFile, model: JOTR) -> None:
             module.weight.copy_(file.linear(name))
     unfold_norms(file, model)
     unmerge_lifting(file, model.lifting)
+    unmerge_heads(file, model.heads)
     for scope, position in (("lifting", model.lifting.position), ("fusion", model.fusion.position)):
         for index, layer in enumerate(model.get_submodule(f"{scope}.encoder").layers):  # type: ignore[arg-type]
             name = f"{scope}.encoder.layers.{index}.self_attn"
@@ -101,6 +103,22 @@ def unmerge_lifting(file: FusedFile, lifting: Lifting) -> None:
     found = torch.linalg.lstsq(torch.cat([place, ones], 1), file["lifting.anchor_bias"]).solution
     lifting.mix.weight.copy_(torch.cat([torch.eye(width), found[:3].T.float()], 1)[..., None, None, None])
     lifting.mix.bias.copy_(found[3])  # type: ignore[union-attr]
+
+
+def unmerge_heads(file: FusedFile, heads: Heads) -> None:
+    """Give each layer of a cascade its part of the merged map, and nothing of the layer before.
+
+    The heads of older files are not merged.
+    """
+    for name, cascades in (("pose", (heads.root, heads.latent)), ("betas", (heads.betas,)), ("cam", (heads.cam,))):
+        if f"heads.{name}.weight" not in file.constants:
+            continue
+        sizes = [cascade[0].out_features for cascade in cascades]
+        parts = zip(file[f"heads.{name}.weight"].split(sizes), file[f"heads.{name}.bias"].split(sizes), strict=True)
+        for cascade, (weight, bias) in zip(cascades, parts, strict=True):
+            for layer, own in zip(cascade, weight.chunk(len(cascade), 1), strict=True):
+                layer.weight.zero_()[:, : own.shape[1]] = own
+                layer.bias.copy_(bias if layer is cascade[0] else 0 * bias)
 
 
 def fill(attention: Attention, weight: Tensor, bias: Tensor) -> None:

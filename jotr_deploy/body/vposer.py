@@ -30,10 +30,13 @@ class VPoserDecoder(nn.Module):
 
     def forward(self, latent: Tensor) -> Tensor:
         """(B, 32) -> (B, 21, 3) axis-angle of SMPL joints 1..21, radians."""
+        return axis_angle_from_matrix(matrix_from_6d(self.rotations_6d(latent)))
+
+    def rotations_6d(self, latent: Tensor) -> Tensor:
+        """(B, 32) -> (B, 21, 6), the same rotations as six numbers each."""
         hidden = F.leaky_relu(self.bodyprior_dec_fc1(latent), 0.2)
         hidden = F.leaky_relu(self.bodyprior_dec_fc2(hidden), 0.2)
-        six = self.bodyprior_dec_out(hidden).unflatten(-1, (BODY_JOINTS, 6))
-        return axis_angle_from_matrix(matrix_from_6d(six))
+        return self.bodyprior_dec_out(hidden).unflatten(-1, (BODY_JOINTS, 6))
 
 
 def vposer_snapshot(path: Path) -> Path:

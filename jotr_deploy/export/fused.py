@@ -18,8 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from jotr_deploy.body.planar import PlanarBody
+from jotr_deploy.body.vposer import LATENT
 from jotr_deploy.model.attention import Attention, DecoderLayer, EncoderLayer
-from jotr_deploy.model.fusion import Decoded, Decoder, Fusion, JointRefiner
+from jotr_deploy.model.fusion import SMPL_QUERIES, Decoded, Decoder, Fusion, JointRefiner
+from jotr_deploy.model.heads import Cascade, Heads, Parameters
 from jotr_deploy.model.jotr import JOTR
 from jotr_deploy.model.lifting import Lifting, anchors
 
@@ -27,7 +29,7 @@ from jotr_deploy.model.lifting import Lifting, anchors
 def fuse(model: JOTR) -> JOTR:
     """Apply every rewrite of this module, in order."""
     rewrites: tuple[Callable[[JOTR], JOTR], ...] = (
-        fold_norms, merge_lifting, fold_encoders, fold_decoder, flatten_body,
+        fold_norms, merge_lifting, fold_encoders, fold_decoder, merge_heads, flatten_body,
     )  # fmt: skip
     return reduce(lambda network, rewrite: rewrite(network), rewrites, model)
 
@@ -90,6 +92,13 @@ def fold_decoder(model: JOTR) -> JOTR:
     """Fold the decoder's positions, project the memory once for all layers, and drop the unused last sampling."""
     model = _sharing(model)
     model.fusion.decoder = FoldedDecoder(model.fusion)  # type: ignore[assignment]
+    return model
+
+
+def merge_heads(model: JOTR) -> JOTR:
+    """Merge the maps of each cascade, which has nothing but linear ones, into one map of the tokens of all layers."""
+    model = _sharing(model)
+    model.heads = MergedHeads(model.heads)  # type: ignore[assignment]
     return model
 
 
@@ -272,6 +281,38 @@ class FoldedDecoder(JointRefiner):
             tokens_by_layer.append(t)
             joints_by_layer.append(joints)
         return Decoded(torch.stack(tokens_by_layer), torch.stack(joints_by_layer))
+
+
+class MergedHeads(nn.Module):
+    """`Heads` with one linear map for each of its tokens, from their values after all layers."""
+
+    def __init__(self, plain: Heads) -> None:
+        super().__init__()
+        self.pose = _merged(plain.root, plain.latent)
+        self.betas, self.cam = _merged(plain.betas), _merged(plain.cam)
+
+    def forward(self, tokens: Tensor) -> Parameters:
+        """Decoder tokens (L, B, 18, C) -> parameters, as `Heads.forward` gives them."""
+        pose, shape, camera = tokens[:, :, :SMPL_QUERIES].permute(2, 1, 0, 3).flatten(2).unbind(0)
+        root_6d, latent = self.pose(pose).split([6, LATENT], -1)
+        return Parameters(root_6d, latent, self.betas(shape), self.cam(camera))
+
+
+def _merged(*cascades: Cascade) -> nn.Linear:
+    """Map (L * C) -> outputs that equals cascades over the same tokens, their outputs one after the other."""
+    weights, biases = [], []
+    for cascade in cascades:
+        first, *others = (cast(nn.Linear, layer) for layer in cascade)
+        weight, bias = first.weight.double(), first.bias.double()
+        for layer in others:
+            own, above = layer.weight.double().split([first.in_features, first.out_features], 1)
+            step = above + torch.eye(first.out_features, dtype=above.dtype, device=above.device)
+            weight, bias = torch.cat([step @ weight, own], 1), step @ bias + layer.bias.double()
+        weights.append(weight)
+        biases.append(bias)
+    merged = nn.Linear(weights[0].shape[1], sum(map(len, biases)), device="meta")
+    _made_of(merged, weight=torch.cat(weights).float(), bias=torch.cat(biases).float())
+    return merged
 
 
 def _part(projection: Attention, part: int) -> nn.Linear:

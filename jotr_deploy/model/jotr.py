@@ -91,9 +91,9 @@ class JOTR(nn.Module):
 
     def full_pose(self, root_6d: Tensor, latent: Tensor) -> Tensor:
         """(B, 6), (B, 32) -> (B, 24, 3): root, 21 joints of the prior, two hands at rest."""
-        root = axis_angle_from_matrix(matrix_from_6d(root_6d))[:, None]
-        body = self.vposer(latent)
-        return torch.cat([root, body, torch.zeros_like(body[:, :2])], 1)
+        six = torch.cat([root_6d[:, None], self.vposer.rotations_6d(latent)], 1)
+        pose = axis_angle_from_matrix(matrix_from_6d(six))
+        return torch.cat([pose, torch.zeros_like(pose[:, :2])], 1)
 
 
 def place_joints(joints_30: Tensor, cam: Tensor, crop_side: int) -> tuple[Tensor, Tensor, Tensor]:

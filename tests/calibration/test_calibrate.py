@@ -141,7 +141,7 @@ def test_an_output_that_is_not_finite(network: onnx.ModelProto, crops: CropSet, 
     meter = DriftMeter(network, crops.batches(everything))
     broken = onnx.ModelProto()
     broken.CopyFrom(network)
-    head = next(node for node in broken.graph.node if node.name == "heads.betas.0/Gemm")
+    head = next(node for node in broken.graph.node if node.name == "heads.betas/Gemm")
     weight = next(tensor for tensor in broken.graph.initializer if tensor.name == head.input[1])
     weight.CopyFrom(onnx.numpy_helper.from_array(np.full(tuple(weight.dims), np.nan, np.float32), weight.name))
     with pytest.raises(VerificationError, match="betas is not finite"):

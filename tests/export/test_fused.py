@@ -10,7 +10,15 @@ from golden_case import case, network
 from tiny import TINY
 
 from jotr_deploy.engines.verify import difference, random_crops
-from jotr_deploy.export.fused import flatten_body, fold_decoder, fold_encoders, fold_norms, fuse, merge_lifting
+from jotr_deploy.export.fused import (
+    flatten_body,
+    fold_decoder,
+    fold_encoders,
+    fold_norms,
+    fuse,
+    merge_heads,
+    merge_lifting,
+)
 from jotr_deploy.model.initialise import initialise
 from jotr_deploy.model.jotr import JOTR
 from jotr_deploy.support.precisions import LIMITS, Precision
@@ -20,7 +28,9 @@ pytestmark = pytest.mark.slow
 SEED = "jotr-golden-A/"
 
 
-@pytest.mark.parametrize("rewrite", [fold_norms, merge_lifting, fold_encoders, fold_decoder, flatten_body, fuse])
+@pytest.mark.parametrize(
+    "rewrite", [fold_norms, merge_lifting, fold_encoders, fold_decoder, merge_heads, flatten_body, fuse]
+)
 def test_a_rewrite_changes_nothing(rewrite: Callable[[JOTR], JOTR]) -> None:
     plain = network(SEED)
     rewritten = rewrite(plain)

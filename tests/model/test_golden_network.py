@@ -36,7 +36,7 @@ class Trace:
         self.out: dict[str, Any] = {}
         self.samples: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.grids: list[torch.Tensor] = []
-        backbone, lifting, fusion = model.backbone, model.lifting, model.fusion
+        backbone, lifting, fusion, self.vposer = model.backbone, model.lifting, model.fusion, model.vposer
         watched = {
             "stem": backbone.maxpool,
             "pose2feat": backbone.heatmap_fusion,
@@ -48,7 +48,6 @@ class Trace:
             "memory": fusion.encoder,
             "decoded": fusion.decoder,
             "heads": model.heads,
-            "vposer": model.vposer,
         }
         self.handles = [module.register_forward_hook(self._keep(name)) for name, module in watched.items()]
         self.handles.append(backbone.register_forward_pre_hook(lambda _, args: self.out.update(heatmap=args[1])))
@@ -92,7 +91,7 @@ class Trace:
             "sample_pos": torch.stack([p for _, p in self.samples]).transpose(1, 2),
             "root6d": heads.root_6d,
             "latent32": heads.latent,
-            "vposer69": torch.cat([out["vposer"].flatten(1), hands], 1),
+            "vposer69": torch.cat([self.vposer(heads.latent).flatten(1), hands], 1),
         }
 
 

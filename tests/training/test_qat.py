@@ -308,7 +308,7 @@ def whole_weight(graph: onnx.GraphProto) -> None:
 
 
 def quantized_head(graph: onnx.GraphProto) -> None:
-    place = next(index for index, node in enumerate(graph.node) if node.name == "heads.betas.0/Gemm")
+    place = next(index for index, node in enumerate(graph.node) if node.name == "heads.betas/Gemm")
     pair = next(node for node in graph.node if node.op_type == "QuantizeLinear")
     head = graph.node[place]
     graph.node.insert(place, onnx.helper.make_node("QuantizeLinear", [head.input[0], *pair.input[1:]], ["head.int8"]))
