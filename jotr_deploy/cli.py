@@ -6,7 +6,9 @@ import errno
 import importlib
 import io
 import os
+import signal
 import sys
+import threading
 import traceback
 from contextlib import suppress
 from typing import Annotated, NamedTuple, cast
@@ -79,6 +81,8 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names need not be valid text
     app = application(*[argument for argument in arguments if argument in VERBS][:1])
+    in_charge = threading.current_thread() is threading.main_thread()
+    usual = signal.signal(signal.SIGTERM, _end) if in_charge else None
     try:
         code = app(arguments or ["--help"], prog_name="jotr-deploy", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
@@ -92,9 +96,17 @@ def main() -> None:
         for title, said in (("[bold red]error:[/]", mistake.cause), ("[bold]remedy:[/]", mistake.remedy)):
             errors.print(f"{title} {escape(one_line(said))}", highlight=False, soft_wrap=True)
         code = mistake.exit_code
+    finally:
+        if usual is not None:
+            signal.signal(signal.SIGTERM, usual)
     if code == 130:  # newer versions of typer turn the interrupt into this
         errors.print("interrupted")
     sys.exit(code)
+
+
+def _end(number: int, frame: object) -> None:
+    """End on SIGTERM through every `finally`, so that nothing half written stays; some verbs have their own handler."""
+    sys.exit(128 + number)
 
 
 def _mistake(error: Exception) -> JotrDeployError | None:

@@ -110,6 +110,23 @@ def test_after_an_interrupt_the_files_are_whole_and_the_code_says_so(
     assert json.loads((out / "clip.json").read_text())["ended"] == "interrupted"
 
 
+def test_sigterm_leaves_nothing_half_written(cli: Cli, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from jotr_deploy.runtime.run_outputs import Results
+
+    add, before = Results.add, signal.getsignal(signal.SIGTERM)
+
+    def ended_in_the_middle(self: Results, frame, people, pictures) -> None:  # type: ignore[no-untyped-def]
+        add(self, frame, people, pictures)
+        if frame.index == 1:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(Results, "add", ended_in_the_middle)
+    clip, out = video(place / "clip.mp4", 8), place / "new"
+    assert cli("run", place / "bundle", clip, "-o", out, "--people", "frame").code == 143
+    assert not out.exists()
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
 def test_a_url_keeps_its_password_to_itself(cli: Cli, place: Path) -> None:
     with served(plays(video(place / "clip.mp4", 3).read_bytes())) as url:
         secret = url.replace("//", "//me:secret@") + "/clip.mp4"
