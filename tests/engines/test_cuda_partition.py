@@ -26,7 +26,7 @@ from jotr_deploy.support.precisions import Precision
 
 FEATURES = ExtractorConfig(side=64, depth=10, width=4, bottom=8, ups=((8, 8), (8, 8), (8, 8)), channels=8)
 SIZES = 2
-"""Nodes of the mesh network that compute with its batch, for as many shapes; one more in the starter's older file."""
+"""Nodes of the mesh network that compute with its batch, for as many shapes."""
 
 
 def parted(model: onnx.ModelProto, folder: Path) -> Partition:
@@ -50,10 +50,10 @@ NETWORKS: dict[str, tuple[Callable[[Path], onnx.ModelProto], int]] = {
     "mesh": (mesh, SIZES),
     "mesh, fp16": (lambda bundle: to_low_precision(mesh(bundle), Precision.FP16), SIZES),
     "mesh, int8": (lambda bundle: int8(mesh(bundle), chosen_nodes(mesh(bundle))), SIZES),
-    "the starter's mesh": (lambda _: mesh(starter_path()), SIZES + 1),
+    "the starter's mesh": (lambda _: mesh(starter_path()), SIZES),
     "the starter's mesh, fp16": (
         lambda _: to_low_precision(widen_weights(mesh(starter_path())), Precision.FP16),
-        SIZES + 1,
+        SIZES,
     ),
     "the starter's detector": (lambda _: onnx.load(starter_path() / "detector.onnx"), 0),
     "the starter's pose network": (lambda _: onnx.load(starter_path() / "pose.onnx"), 0),
