@@ -16,6 +16,9 @@ from filelock import FileLock
 sys.path.insert(0, str(Path(__file__).parent))
 
 
+# FFmpeg inside OpenCV takes its level from the first film of the process, which some tests write without this package.
+os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "-8"
+
 FETCHED_IN = os.environ.get("XDG_DATA_HOME", "")
 """The user's data folder, for tests of the networks that were fetched."""
 

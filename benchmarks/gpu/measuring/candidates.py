@@ -44,10 +44,17 @@ class Float32(torch.nn.Module):
 
 
 def for_autocast(model: JOTR) -> JOTR:
-    """A copy whose heads, pose prior and body stay in fp32."""
+    """A copy whose heads, pose prior, rotations and body stay in fp32."""
     model = copy.deepcopy(model)
-    for name in ("heads", "vposer", "body"):
+    for name in ("heads", "body"):
         setattr(model, name, Float32(getattr(model, name)))
+    full_pose = model.full_pose
+
+    def full_pose_in_float32(root_6d: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(latent.device.type, enabled=False):
+            return full_pose(root_6d.float(), latent.float())
+
+    model.full_pose = full_pose_in_float32  # type: ignore[method-assign]
     return model
 
 

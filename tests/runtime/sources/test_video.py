@@ -35,6 +35,21 @@ def write_png(path, value=0, size_px=(4, 3)):
     return path
 
 
+def test_ffmpeg_says_nothing_in_a_process_that_has_read_no_film(tmp_path, monkeypatch):
+    monkeypatch.delenv("OPENCV_FFMPEG_LOGLEVEL")  # the tests set it for all of theirs
+    film = tmp_path / "walk.mkv"
+    film.write_bytes(b"\x1aE\xdf\xa3" + bytes(100))
+    code = (
+        "import sys\n"
+        "from jotr_deploy.errors import SourceError\n"
+        "from jotr_deploy.runtime.sources.opening import open_source\n"
+        "try:\n    open_source(sys.argv[1])\n"
+        "except SourceError as error:\n    print(error.cause)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, film], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == (f"{film}: a Matroska or WebM video that cannot be decoded\n", "")
+
+
 def test_one_image(tmp_path):
     with open_source(write_png(tmp_path / "a.png", 7)) as source:
         assert (source.kind, source.name, source.fps, source.count, source.size_px) == (
