@@ -87,19 +87,24 @@ def test_everything_at_once(cli: Cli, place: Path) -> None:
     assert "frames/s; milliseconds per frame" in outcome.err
 
 
-def test_after_an_interrupt_the_files_are_whole_and_the_code_says_so(
-    cli: Cli, place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def signalled_in_the_middle(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Send this process a signal once the second frame is written."""
     from jotr_deploy.runtime.run_outputs import Results
 
     add = Results.add
 
-    def stop_in_the_middle(self: Results, frame, people, pictures) -> None:  # type: ignore[no-untyped-def]
+    def add_and_signal(self: Results, frame, people, pictures) -> None:  # type: ignore[no-untyped-def]
         add(self, frame, people, pictures)
         if frame.index == 1:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
 
-    monkeypatch.setattr(Results, "add", stop_in_the_middle)
+    monkeypatch.setattr(Results, "add", add_and_signal)
+
+
+def test_after_an_interrupt_the_files_are_whole_and_the_code_says_so(
+    cli: Cli, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signalled_in_the_middle(monkeypatch, signal.SIGINT)
     clip, out = video(place / "clip.mp4", 8), place / "new"
     outcome = cli("run", place / "bundle", clip, "-o", out, "--people", "frame")
     assert outcome.code == 130
@@ -111,18 +116,10 @@ def test_after_an_interrupt_the_files_are_whole_and_the_code_says_so(
 
 
 def test_sigterm_leaves_nothing_half_written(cli: Cli, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from jotr_deploy.runtime.run_outputs import Results
-
-    add, before = Results.add, signal.getsignal(signal.SIGTERM)
-
-    def ended_in_the_middle(self: Results, frame, people, pictures) -> None:  # type: ignore[no-untyped-def]
-        add(self, frame, people, pictures)
-        if frame.index == 1:
-            signal.raise_signal(signal.SIGTERM)
-
-    monkeypatch.setattr(Results, "add", ended_in_the_middle)
-    clip, out = video(place / "clip.mp4", 8), place / "new"
-    assert cli("run", place / "bundle", clip, "-o", out, "--people", "frame").code == 143
+    before = signal.getsignal(signal.SIGTERM)
+    signalled_in_the_middle(monkeypatch, signal.SIGTERM)
+    out = place / "new"
+    assert cli("run", place / "bundle", video(place / "clip.mp4", 8), "-o", out, "--people", "frame").code == 143
     assert not out.exists()
     assert signal.getsignal(signal.SIGTERM) == before
 

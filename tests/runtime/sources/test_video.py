@@ -35,6 +35,7 @@ def write_png(path, value=0, size_px=(4, 3)):
     return path
 
 
+@pytest.mark.slow
 def test_ffmpeg_says_nothing_in_a_process_that_has_read_no_film(tmp_path, monkeypatch):
     monkeypatch.delenv("OPENCV_FFMPEG_LOGLEVEL")  # the tests set it for all of theirs
     film = tmp_path / "walk.mkv"

@@ -15,6 +15,8 @@ import pytest
 from batch_world import film
 from test_batch_plan import kills
 
+pytestmark = pytest.mark.slow
+
 
 def test_options_that_contradict_each_other(cli: Callable, tmp_path: Path, squares: Path) -> None:
     source = film(tmp_path / "a.mp4", 2)
