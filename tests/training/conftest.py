@@ -17,6 +17,7 @@ def own_accelerator() -> Iterator[None]:
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    AcceleratorState._reset_state(reset_partial_state=True)  # of another folder's test
     yield
     torch.set_num_threads(threads)
     AcceleratorState._reset_state(reset_partial_state=True)

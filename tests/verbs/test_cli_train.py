@@ -25,6 +25,7 @@ Cli = Callable[..., Any]
 def own_accelerator() -> Iterator[None]:
     from accelerate.state import AcceleratorState
 
+    AcceleratorState._reset_state(reset_partial_state=True)  # of another file's test
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
 
