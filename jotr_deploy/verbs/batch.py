@@ -145,7 +145,9 @@ def batch(
     if status and not (output / PLAN).exists():
         raise JotrDeployError(f"{output}: no batch has been started there", "leave --status out to start one")
     with bar() as tell:
-        plan = planned(open_bundle(bundle), sources, output, options, lambda n, total: tell("sources", n, total))
+        plan = planned(
+            open_bundle(bundle), sources, output, options, lambda n, total: tell("sources", n, total), ray is not None
+        )
     state = State(plan, output)
     if retry_failed:
         errors.print(f"[dim]trying again[/] {count(state.retry_failed(), 'shard')} that failed", highlight=False)

@@ -31,30 +31,22 @@ class Candidate:
     session: CudaSession | None = None  # measures itself by events, too
 
 
-class Float32(torch.nn.Module):
-    """A part of the network that autocast leaves alone: rotations and skinning overflow in fp16."""
+def in_float32(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function of tensors, left alone by autocast: rotations and skinning overflow in fp16."""
 
-    def __init__(self, part: torch.nn.Module) -> None:
-        super().__init__()
-        self.part = part
-
-    def forward(self, *arguments: torch.Tensor) -> Any:
+    def called(*arguments: torch.Tensor) -> Any:
         with torch.autocast(arguments[0].device.type, enabled=False):
-            return self.part(*(argument.float() for argument in arguments))
+            return call(*(argument.float() for argument in arguments))
+
+    return called
 
 
 def for_autocast(model: JOTR) -> JOTR:
     """A copy whose heads, pose prior, rotations and body stay in fp32."""
     model = copy.deepcopy(model)
-    for name in ("heads", "body"):
-        setattr(model, name, Float32(getattr(model, name)))
-    full_pose = model.full_pose
-
-    def full_pose_in_float32(root_6d: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(latent.device.type, enabled=False):
-            return full_pose(root_6d.float(), latent.float())
-
-    model.full_pose = full_pose_in_float32  # type: ignore[method-assign]
+    model.full_pose = in_float32(model.full_pose)  # type: ignore[method-assign]
+    for part in (model.heads, model.body):
+        part.forward = in_float32(part.forward)  # type: ignore[method-assign, union-attr]
     return model
 
 

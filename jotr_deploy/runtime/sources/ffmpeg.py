@@ -33,8 +33,7 @@ PIPE_BYTES = 1 << 20
 
 # Quality options for the encoders that need them. Others, on graphics cards, get a bit rate.
 _QUALITY = {
-    # Compared with the preset superfast, which also uses B-frames: 0.55 to 0.6 of the processor time, 10 to 40 % more
-    # bytes.
+    # Compared with the preset superfast, which also uses B-frames: about 0.6 of the time, 10 to 40 % more bytes.
     "libx264": (
         *("-preset", "ultrafast", "-crf", "21"),
         *("-x264-params", "no-deblock=0:8x8dct=1:subme=1"),

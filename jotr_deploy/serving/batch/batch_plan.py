@@ -7,13 +7,14 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from jotr_deploy.bundle import MANIFEST, Bundle, sha256_of
-from jotr_deploy.errors import JotrDeployError, OutputError
+from jotr_deploy.errors import JotrDeployError, OutputError, SessionError
 from jotr_deploy.runtime.finding.people_networks import NetworkFile, networks_by, own_networks
 from jotr_deploy.runtime.run import open_model
 from jotr_deploy.runtime.run_parts import Part
@@ -129,6 +130,7 @@ def planned(
     output: Path,
     options: BatchOptions,
     told: Callable[[int, int], None] = lambda done, total: None,
+    elsewhere: bool = False,
 ) -> Plan:
     """The plan of these sources in a directory: written there, or, where one is, checked to be the same.
 
@@ -138,6 +140,7 @@ def planned(
         output: directory of results.
         options: see there.
         told: called with the number of sources looked at, and all of them.
+        elsewhere: only other machines work on it, which may have a device that this one lacks.
 
     Raises:
         OutputError: the directory has another plan, whose differences are named, or is not one for results.
@@ -153,7 +156,8 @@ def planned(
         options, [PlannedSource(path, state_of(path), "", 0, False, [0]) for path in paths],
     )  # fmt: skip
     if not (output / PLAN).exists():
-        _require_usable(bundle, options)
+        with suppress(*[SessionError] * elsewhere):
+            _require_usable(bundle, options)
         _write(output, replace(plan, sources=list(_cut(plan, told))))
     existing = Plan.read(output)
     if different := list(_differences(existing, plan)):

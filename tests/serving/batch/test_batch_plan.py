@@ -11,7 +11,7 @@ import pytest
 from batch_world import batch, film, opened
 from pictures import picture
 
-from jotr_deploy.errors import JotrDeployError, OutputError, SourceError
+from jotr_deploy.errors import JotrDeployError, OutputError, SessionError, SourceError
 from jotr_deploy.serving.batch.batch_options import BatchOptions
 from jotr_deploy.serving.batch.batch_plan import Plan, planned
 from jotr_deploy.serving.batch.batch_sources import folder_names, found_sources
@@ -105,6 +105,18 @@ def test_a_bundle_that_cannot_be_used_leaves_no_plan(tmp_path: Path, squares: Pa
     assert not output.exists()
     manifest.write_text(good)
     assert len(batch(bundle, output, source).sources) == 1
+
+
+def test_a_device_that_only_other_machines_have(tmp_path: Path, squares: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_device(*_: object) -> object:
+        raise SessionError("this ONNX Runtime has no CUDA", "use --device cpu")
+
+    monkeypatch.setattr("jotr_deploy.serving.batch.batch_plan.open_model", no_device)
+    sources, output = [str(film(tmp_path / "a.mp4", 2))], tmp_path / "out"
+    with pytest.raises(SessionError):
+        planned(opened(squares), sources, output, BatchOptions(device="cuda"))
+    assert not output.exists()
+    assert len(planned(opened(squares), sources, output, BatchOptions(device="cuda"), elsewhere=True).sources) == 1
 
 
 def test_a_file_that_kills_the_reader_is_planned_uncut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
