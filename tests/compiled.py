@@ -22,9 +22,12 @@ def shared_library(path: Path, source: str, *linked: Path) -> Path:
     return path
 
 
-def driver(folder: Path, version: int = 13000, gpus: int = 1, status: int = 0) -> Path:
-    """A `libcuda.so.1` of a driver that supports CUDA up to `version`, 1000 a major."""
-    return shared_library(folder / "libcuda.so.1", f"""
+def driver(folder: Path, version: int = 13000, gpus: int = 1, status: int = 0, name: str = "libcuda.so.1") -> Path:
+    """Library of a driver that supports CUDA up to `version`, 1000 a major.
+
+    A process that has loaded it finds it by its name from then on: give another one where that is the tests' own.
+    """
+    return shared_library(folder / name, f"""
         int cuInit(unsigned flags) {{ return {status}; }}
         int cuDeviceGetCount(int *count) {{ *count = {gpus}; return 0; }}
         int cuDriverGetVersion(int *version) {{ *version = {version}; return 0; }}

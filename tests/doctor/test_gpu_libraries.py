@@ -228,7 +228,7 @@ def test_without_a_driver_nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_driver_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int, gpus: int, status: int, found: Driver | None
 ) -> None:
-    monkeypatch.setattr(nvidia_driver, "DRIVER", str(driver(tmp_path, version, gpus, status)))
+    monkeypatch.setattr(nvidia_driver, "DRIVER", str(driver(tmp_path, version, gpus, status, "libof-this-test.so")))
     assert nvidia_driver.nvidia_driver() == found
     monkeypatch.setattr(nvidia_driver, "DRIVER", str(tmp_path / "none.so"))
     assert nvidia_driver.nvidia_driver() is None
