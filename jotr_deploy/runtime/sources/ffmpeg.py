@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,8 @@ ANSWER_S = 30.0
 """Time limit for the list of encoders, and for trying one."""
 FRAME_S = 120.0
 """Time limit for accepting one frame."""
+ENDING_S = 5.0
+"""Time limit for ending after it has closed the pipe."""
 END_S = 600.0
 """Time limit for completing a film, when its index moves to the front."""
 PIPE_BYTES = 1 << 20
@@ -40,6 +43,13 @@ _QUALITY = {
     ),
     "libvpx-vp9": ("-crf", "32", "-b:v", "0", "-deadline", "realtime", "-cpu-used", "6", "-row-mt", "1"),
 }
+# What ffmpeg says, or what ended it, and the remedy; the first that matches.
+_REMEDIES = (
+    (r"no space left|quota exceeded", "free disk space, or choose another -o"),
+    (r"file too large|SIGXFSZ", "allow larger files there, or choose another -o"),
+    (r"SIGKILL|cannot allocate memory", "free memory, or draw a smaller picture with --overlay-scale"),
+    (r"", "mend that ffmpeg, or remove it from the PATH: OpenCV then writes the video"),
+)
 _BITS_PER_PIXEL = 0.15
 _LEAST_BITS_PER_S = 1_000_000
 # Colour metadata, so that players show the film in its intended colours.
@@ -74,6 +84,7 @@ class FilmByFFmpeg:
     def __init__(self, ffmpeg: FFmpeg, encoder: str, path: Path, size_px: tuple[int, int], fps: float) -> None:
         """Start a film at `path`, which ends in .mp4; width and height are even."""
         self._path, self._said = path, tempfile.TemporaryFile()  # noqa: SIM115 (closed at the end of the film)
+        self._waited_s: float | None = None  # in vain, after which the program was killed
         command = film_command(ffmpeg.program, encoder, path, size_px, fps)
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._said, **_OF_ITS_OWN
@@ -86,18 +97,25 @@ class FilmByFFmpeg:
         Raises:
             OSError: the program has ended, or accepts no more data.
         """
-        with _killed_after(FRAME_S, self._process):
-            self._pipe.write(np.ascontiguousarray(image_bgr).data)
+        try:
+            with self._killed_after(FRAME_S):
+                self._pipe.write(np.ascontiguousarray(image_bgr).data)
+        except OSError:
+            with suppress(subprocess.TimeoutExpired):  # its own exit code tells more than that of a kill
+                self._process.wait(ENDING_S)
+            raise
 
     def close(self) -> str | None:
         """Complete the film; returns the error, if any."""
-        with _killed_after(END_S, self._process):
+        with self._killed_after(END_S):
             with suppress(OSError):  # it ended early, as its exit code will tell
                 self._pipe.close()
             code = self._process.wait()
         said = self._last_line()
         self._said.close()
-        return (said or f"exit code {code}") if code else None
+        if code and self._waited_s is not None:
+            return f"it did not answer for {self._waited_s:g} s"
+        return (said or _ending(code)) if code else None
 
     def abandon(self) -> str:
         """End the program, remove its output, and return its last message."""
@@ -105,6 +123,20 @@ class FilmByFFmpeg:
         said = self.close() or ""
         discard(self._path)
         return said
+
+    @contextmanager
+    def _killed_after(self, limit_s: float) -> Iterator[None]:
+        def kill() -> None:
+            self._waited_s = limit_s
+            self._process.kill()
+
+        timer = Timer(limit_s, kill)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     @property
     def _pipe(self) -> IO[bytes]:
@@ -173,12 +205,14 @@ def _answer(command: Sequence[str], given: bytes = b"") -> bytes | None:
     return bytes(done.stdout)
 
 
-@contextmanager
-def _killed_after(limit_s: float, process: subprocess.Popen[bytes]) -> Iterator[None]:
-    timer = Timer(limit_s, process.kill)
-    timer.daemon = True
-    timer.start()
+def remedy_for(said: str) -> str:
+    """Remedy for an error that `FilmByFFmpeg.close` or `abandon` returned."""
+    return next(remedy for pattern, remedy in _REMEDIES if re.search(pattern, said, re.I))
+
+
+def _ending(code: int) -> str:
+    """Exit code of a program in words; those below zero are signals."""
     try:
-        yield
-    finally:
-        timer.cancel()
+        return f"ended by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"exit code {code}"

@@ -10,7 +10,7 @@ import cv2
 
 from jotr_deploy.errors import OutputError, SourceError
 from jotr_deploy.runtime.sources.captures import capture_of_file, frame_count, released
-from jotr_deploy.runtime.sources.ffmpeg import FFmpeg, FilmByFFmpeg, codec_of
+from jotr_deploy.runtime.sources.ffmpeg import FFmpeg, FilmByFFmpeg, codec_of, remedy_for
 from jotr_deploy.runtime.sources.frame_source import size_of
 from jotr_deploy.runtime.sources.images import quiet_opencv
 from jotr_deploy.support.aliases import Array
@@ -127,7 +127,7 @@ class VideoWriter:
         why = f" ({said})" if said else ""
         return OutputError(
             f"{self.path}: ffmpeg ended after {self.count} frames{why}",
-            "free disk space, or remove that ffmpeg from the PATH: OpenCV then writes the video",
+            remedy_for(said),
         )
 
     def _tell(self, size_px: tuple[int, int]) -> None:

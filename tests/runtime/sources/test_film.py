@@ -21,7 +21,8 @@ from jotr_deploy.runtime.sources.opening import VideoWriter, open_source
 
 pytestmark = pytest.mark.slow
 
-REMEDY = "free disk space, or remove that ffmpeg from the PATH: OpenCV then writes the video"
+REMEDY = "mend that ffmpeg, or remove it from the PATH: OpenCV then writes the video"
+FULL = "free disk space, or choose another -o"
 
 # Writes a film with OpenCV out of the frames it is piped; `{broken}` runs before a frame, or before the encoders.
 PROGRAM = """#!{python}
@@ -193,22 +194,51 @@ def test_without_a_program(tmp_path: Path, program: Program) -> None:
 
 
 @pytest.mark.parametrize(
-    ("broken", "cause"),
+    ("broken", "cause", "remedy"),
     [
         (
-            "phase == 'film' and count == 1 and sys.exit('one\\ndisk\\x1b full')",
-            r"ended after \d+ frames \(disk full\)",
+            "phase == 'film' and count == 1 and sys.exit('one\\nCodec is\\x1b odd')",
+            r"ended after \d+ frames \(Codec is odd\)",
+            REMEDY,
         ),
-        ("phase == 'film' and count == 1 and os.kill(os.getpid(), 9)", r"ended after \d+ frames \(exit code -9\)"),
-        ("phase == 'film' and count == 1 and time.sleep(60)", r"ended after \d+ frames \(exit code -9\)"),
-        ("phase == 'film end' and sys.exit('no room')", r"ended after 30 frames \(no room\)"),
-        ("phase == 'film end' and os.remove(target)", "only 0 of 30 frames could be written"),
-        ("phase == 'film end' and os.truncate(target, 600)", "only 0 of 30 frames could be written"),
-        ("phase == 'film' and count == 3 and (writer.release(), sys.stdin.buffer.read(), sys.exit())", "only 3 of 30"),
+        (
+            "phase == 'film' and count == 1 and sys.exit('Error closing file file:a.mp4: No space left on device')",
+            r"ended after \d+ frames \(Error closing .* No space left on device\)",
+            FULL,
+        ),
+        (
+            "phase == 'film' and count == 1 and (os.close(0), time.sleep(0.5), sys.exit('slow to go'))",
+            r"ended after \d+ frames \(slow to go\)",
+            REMEDY,
+        ),
+        (
+            "phase == 'film' and count == 1 and os.kill(os.getpid(), 9)",
+            r"ended after \d+ frames \(ended by SIGKILL\)",
+            "free memory, or draw a smaller picture with --overlay-scale",
+        ),
+        (
+            "import signal; phase == 'film' and count == 1 and (signal.signal(25, 0), os.kill(os.getpid(), 25))",
+            r"ended after \d+ frames \(ended by SIGXFSZ\)",
+            "allow larger files there, or choose another -o",
+        ),
+        (
+            "phase == 'film' and count == 1 and time.sleep(60)",
+            r"ended after \d+ frames \(it did not answer for 3 s\)",
+            REMEDY,
+        ),
+        ("phase == 'film end' and sys.exit('Disk quota exceeded')", r"ended after 30 frames \(Disk quota", FULL),
+        ("phase == 'film end' and sys.exit(3)", r"ended after 30 frames \(exit code 3\)", REMEDY),
+        ("phase == 'film end' and os.remove(target)", "only 0 of 30 frames could be written", "free disk space"),
+        ("phase == 'film end' and os.truncate(target, 600)", "only 0 of 30 frames could be written", "free disk space"),
+        (
+            "phase == 'film' and count == 3 and (writer.release(), sys.stdin.buffer.read(), sys.exit())",
+            "only 3 of 30",
+            "free disk space",
+        ),
     ],
 )
 def test_a_program_that_dies_leaves_no_film_and_the_older_one(
-    tmp_path: Path, program: Program, monkeypatch: pytest.MonkeyPatch, broken: str, cause: str
+    tmp_path: Path, program: Program, monkeypatch: pytest.MonkeyPatch, broken: str, cause: str, remedy: str
 ) -> None:
     program.is_put(broken, encoders=("libx264",))
     monkeypatch.setattr(films, "FRAME_S", 3.0)
@@ -217,8 +247,7 @@ def test_a_program_that_dies_leaves_no_film_and_the_older_one(
         film(tmp_path / "a.mp4", 30, (256, 128))
     assert caught.value.cause.startswith(f"{tmp_path / 'a.mp4'}: ")
     assert caught.value.cause.isprintable()
-    if "ended" in cause:
-        assert caught.value.remedy == REMEDY
+    assert caught.value.remedy == remedy
     assert [file.name for file in tmp_path.iterdir()] == ["a.mp4"]
     assert (tmp_path / "a.mp4").read_text() == "older"
 
