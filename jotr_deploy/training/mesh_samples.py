@@ -44,7 +44,7 @@ LEAST_DEVIATION = 0.002
 BOX_ERROR = 0.06
 """Error of the box given to the pose network: standard deviation of each edge, as a share of its side."""
 USES, LAG = 8, 256
-"""Times that a drawn person is trained on, and the number of people in between."""
+"""Times that a drawn person is trained on by default, and the number of people in between."""
 MARGIN = 1.3
 """Size of the drawn picture over the crop, for rotation and shifts."""
 _SCALE, _SHIFT = 0.15, 0.05  # the crop varies by this share of its side
@@ -92,7 +92,7 @@ class Person:
 
 @dataclass(frozen=True)
 class SceneSamples:
-    """People of the scenes of `seed`, each varied `USES` times: turned, mirrored, moved, recoloured, other errors.
+    """People of the scenes of `seed`, each varied `uses` times: turned, mirrored, moved, recoloured, other errors.
 
     With `people`, as many of them round after round instead.
     """
@@ -105,6 +105,7 @@ class SceneSamples:
     given: Given = USUALLY
     wide: float = 0.0  # share of scenes with `SceneOptions.wide`
     people: int | None = None
+    uses: int = USES
     _people: Callable[[int], tuple[Person, int]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -112,7 +113,7 @@ class SceneSamples:
         draw = partial(
             draw_person, self.seed, side=side, crop_factor=self.crop_factor, poses=self.poses, wide=self.wide
         )
-        people = Reused(draw, USES, LAG) if self.people is None else Pool(draw, self.people, self.seed)
+        people = Reused(draw, self.uses, LAG) if self.people is None else Pool(draw, self.people, self.seed)
         object.__setattr__(self, "_people", people)
 
     def __call__(self, indices: Sequence[int]) -> dict[str, Array]:

@@ -234,7 +234,7 @@ def test_a_published_set(folder: Path, count: int | None) -> None:
     batch = {name: torch.from_numpy(values) for name, values in held_out.samples(numbers).items()}
     regressor = H36MRegressor(np.load(folder / "h36m.npy").astype(np.float64))
     with torch.no_grad():
-        found, _ = task.model(batch["image"], batch["joints"], batch["joints_mask"])
+        found, *_ = task.model(batch["image"], batch["joints"], batch["joints_mask"])
         meshes, _ = SkinnedBody(mesh_task.stand_in())(found.pose, found.betas)
     np.testing.assert_allclose(rows["found_m"], regressor(np.zeros(0), meshes.numpy()), atol=2e-5)
     assert {"mpjpe_mm", "pa_mpjpe_mm"} == held_out.summary(rows).keys()

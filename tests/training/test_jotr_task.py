@@ -140,7 +140,7 @@ def test_what_is_saved_becomes_a_network_with_the_users_body(folder: Path, tmp_p
     batch = batch_of(task, 2)
     with torch.no_grad():
         out = loaded(batch["image"].float() / 255, batch["joints"], batch["joints_mask"])
-        found, _ = task.model(batch["image"].float() / 255, batch["joints"], batch["joints_mask"])
+        found, *_ = task.model(batch["image"].float() / 255, batch["joints"], batch["joints_mask"])
     torch.testing.assert_close(out.joints3d, found.joints_cam, atol=1e-4, rtol=0)
 
 

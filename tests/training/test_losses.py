@@ -79,7 +79,7 @@ def golden_step() -> tuple[MeshModel, Found, Tensor, Truth]:
     model.network.vposer.requires_grad_(False)
     model.zero_grad()
     inputs = tensors(standin.case_inputs(SEED + "train/", 4, 2, 62, 0.8))
-    found, volume = model(inputs["img"], inputs["joints"][..., :2], inputs["joints_mask"][..., 0])
+    found, volume, _ = model(inputs["img"], inputs["joints"][..., :2], inputs["joints_mask"][..., 0])
     return model, found, volume, golden_truth()
 
 

@@ -104,10 +104,11 @@ def test_somebody_who_can_be_seen() -> None:
     assert sum(share >= LEAST_VISIBLE for share in shares) >= COUNT - 1
 
 
-def test_the_uses_of_a_person_differ() -> None:
-    """Person 300 is shown by sample 2400 for the first time, and again 256 people later."""
-    samples = SceneSamples(7, SIDE, 1.1, 0.0)
-    first, again = (samples.sample(index) for index in (8 * 300, 8 * (300 + 256) + 1))
+@pytest.mark.parametrize("uses", [2, 8])
+def test_the_uses_of_a_person_differ(uses: int) -> None:
+    """With 8 uses, person 300 is shown by sample 2400 for the first time, and again 256 people later."""
+    samples = SceneSamples(7, SIDE, 1.1, 0.0, uses=uses)
+    first, again = (samples.sample(index) for index in (uses * 300, uses * (300 + 256) + 1))
     np.testing.assert_array_equal(first["betas"], again["betas"])
     assert (first["image"] != again["image"]).mean() > 0.5
     assert not np.allclose(first["joints_cam"], again["joints_cam"], atol=1e-3)

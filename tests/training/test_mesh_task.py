@@ -20,7 +20,7 @@ from jotr_deploy.model.checkpoint import load_checkpoint
 from jotr_deploy.training.loop import Fitted, fit
 from jotr_deploy.training.mesh_samples import SceneSamples
 from jotr_deploy.training.run_config import TrainingError
-from jotr_deploy.training.tasks.mesh_task import LABEL, MeshTask, Options, make
+from jotr_deploy.training.tasks.mesh_task import LABEL, JointReader, MeshTask, Options, make
 
 pytestmark = pytest.mark.slow
 
@@ -54,8 +54,8 @@ def stop_after(task: MeshTask, steps: int) -> MeshTask:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_resumed_to_the_bit(tmp_path: Path, precision: str) -> None:
-    """With dropout, batch norm statistics and contrastive draws."""
-    settings, run = config(precision=precision, steps=4), {"model": TINY, "intra": 0.1, "inter": 0.1}
+    """With dropout, batch norm statistics, contrastive draws and the map of `read_back`."""
+    settings, run = config(precision=precision, steps=4), {"model": TINY, "intra": 0.1, "inter": 0.1, "read_back": 1.0}
     fit(fake_task(tmp_path, **run), settings, tmp_path / "whole")
     assert fit(stop_after(fake_task(tmp_path, **run), 2), settings, tmp_path / "parts") == Fitted(2, False)
     assert fit(fake_task(tmp_path, **run), settings, tmp_path / "parts", resume=True) == Fitted(4, True)
@@ -84,12 +84,40 @@ def test_saved_weights_are_a_checkpoint_with_body_and_prior(tmp_path: Path) -> N
     batch = {name: torch.from_numpy(values) for name, values in task.samples(range(3)).items()}
     with torch.no_grad():
         out = loaded.model(batch["image"].float() / 255, batch["joints"], batch["joints_mask"])
-        found, _ = task.model(batch["image"].float() / 255, batch["joints"], batch["joints_mask"])
+        found, *_ = task.model(batch["image"].float() / 255, batch["joints"], batch["joints_mask"])
     torch.testing.assert_close(out.joints3d, found.joints_cam, atol=1e-4, rtol=0)
     torch.testing.assert_close(out.joints_proj / STILL.heatmap_side, found.joints_proj, atol=1e-4, rtol=0)
     torch.testing.assert_close(out.pose, found.pose)
     prior = torch.load(tmp_path / "prior.pt", weights_only=True)
     assert all(torch.equal(loaded.model.vposer.state_dict()[name], value) for name, value in prior.items())
+
+
+def test_reading_back_reaches_the_backbone_and_is_not_kept(tmp_path: Path) -> None:
+    """Of the losses only `read_back` counts: the given joints are found ever better in the last feature map."""
+    task = fake_task(tmp_path, read_back=1.0)
+    plain = task.loss
+
+    def loss(batch: dict[str, torch.Tensor], step: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        _, parts = plain(batch, step)
+        return parts["read_back"], parts
+
+    task.loss = loss  # type: ignore[method-assign]
+    first = next(task.model.network.backbone.parameters()).clone()
+    fit(task, config(steps=60, batch=16, lr=4e-3), tmp_path / "run")
+    errors = scalars(tmp_path / "run", "read_back")
+    assert errors[-1] < 0.7 * errors[0]
+    assert not torch.equal(first, next(task.model.network.backbone.parameters()))
+    assert load_checkpoint(tmp_path / "run" / "weights.pt").weights.keys() >= task.model.network.state_dict().keys()
+    assert not any("reader" in name for name in load_checkpoint(tmp_path / "run" / "weights.pt").weights)
+
+
+def test_joints_that_are_not_given_cost_nothing() -> None:
+    reader, joints, mask = JointReader(4, 2), torch.rand(3, 30, 2), torch.zeros(3, 30)
+    features = torch.rand(3, 4, 2, 2)
+    assert reader(features, joints, mask).item() == 0
+    mask[0, 7] = 1
+    expected = (joints[0, 7] - 0.5).abs().sum() / joints.numel()
+    torch.testing.assert_close(reader(features, joints, mask), expected)
 
 
 def test_frozen_batch_norms(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ class JotrTask:
     def loss(self, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The automatically weighted losses, and both contrastive ones where they are wanted; `epoch` counts them."""
         image = batch["image"].float() / 255
-        found, volume = self.model(image, batch["joints"], batch["joints_mask"])
+        found, volume, _ = self.model(image, batch["joints"], batch["joints_mask"])
         with torch.autocast(image.device.type, enabled=False):
             truth = truth_of(batch, found, self.options.recipe)
             parts = mesh_losses(found, truth)
@@ -139,7 +139,7 @@ class JotrTask:
         return HeldOut(JOINTS, len(people), people, partial(self._measure, joints), joint_errors)
 
     def _measure(self, joints: JointsBody, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        found, _ = self.model(batch["image"], batch["joints"], batch["joints_mask"])
+        found, *_ = self.model(batch["image"], batch["joints"], batch["joints_mask"])
         joints_m = joints.to(found.pose.device)(found.pose, found.betas)
         return {"found_m": (joints_m - joints_m[:, :1])[:, list(H36M14_IN_H36M17)], "true_m": batch["true_m"]}
 

@@ -19,15 +19,15 @@ from jotr_deploy.config import ModelConfig
 from jotr_deploy.model.checkpoint import build_model, load_checkpoint, save_checkpoint
 from jotr_deploy.model.initialise import initialise
 from jotr_deploy.model.jotr import JOTR, place_joints
-from jotr_deploy.skeletons import JOTR15_IN_SMPL30
+from jotr_deploy.skeletons import JOTR15_IN_SMPL30, SMPL30
 from jotr_deploy.support.aliases import Array
 from jotr_deploy.training.contrastive import contrast
 from jotr_deploy.training.found_joints import BlazeJoints, FoundJoints
 from jotr_deploy.training.held_norms import hold_norms
 from jotr_deploy.training.held_out import HeldOut, drawn_count
 from jotr_deploy.training.held_out_people import EVALUATED, JOINTS, HeldOutPeople, joint_errors
-from jotr_deploy.training.losses import AutomaticWeighting, Found, Truth, mesh_losses, nearer_turn
-from jotr_deploy.training.mesh_samples import Given, Pose, SceneSamples
+from jotr_deploy.training.losses import AutomaticWeighting, Found, Truth, masked_l1, mesh_losses, nearer_turn
+from jotr_deploy.training.mesh_samples import USES, Given, Pose, SceneSamples
 from jotr_deploy.training.parallel import gathered
 from jotr_deploy.training.run_config import Evaluation, TrainingError
 
@@ -60,17 +60,23 @@ class Options(BaseModel):
     """Weight of the joint-to-joint contrastive loss: 0.01 in the paper, 0.1 in the fine-tuning of its code."""
     inter: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the joint-to-non-joint contrastive loss; as `intra`."""
+    read_back: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of a loss that no shipped network needs later: a linear map, trained along and not kept, has to find the
+    given joints in the last feature map, so that the backbone keeps their places exactly."""
+    uses: Annotated[int, Field(ge=1)] = USES
+    """Times that a drawn person is trained on, without `people`."""
     freeze_bn: bool = False
     """Leave the running statistics of batch norms as they are, and use them."""
 
 
 class MeshModel(nn.Module):
-    """The network without a body, the joints of a body, the learned weights of the losses."""
+    """The network without a body, the joints of a body, learned weights of the losses, and the map of `read_back`."""
 
-    def __init__(self, network: JOTR, body: BodyModel, freeze_bn: bool = False) -> None:
+    def __init__(self, network: JOTR, body: BodyModel, freeze_bn: bool = False, read_back: bool = False) -> None:
         super().__init__()
         self.network, self.weighting, self.freeze_bn = network, AutomaticWeighting(), freeze_bn
         self.joints = JointsBody(SkinnedBody(body))
+        self.reader = JointReader(network.backbone.channels, network.config.voxel_grid) if read_back else None
 
     def train(self, mode: bool = True) -> MeshModel:
         """The usual, but frozen batch norms stay in evaluation mode."""
@@ -79,8 +85,8 @@ class MeshModel(nn.Module):
             hold_norms(self)
         return self
 
-    def forward(self, image: Tensor, joints: Tensor, joints_mask: Tensor) -> tuple[Found, Tensor]:
-        """The network's inputs -> what it finds, and the feature volume (B, D, H, W, C).
+    def forward(self, image: Tensor, joints: Tensor, joints_mask: Tensor) -> tuple[Found, Tensor, Tensor]:
+        """The network's inputs -> what it finds, the feature volume (B, D, H, W, C), and the last feature map.
 
         Only the image and the volume are computed in the precision of an autocast: coordinates need float32.
         """
@@ -88,11 +94,27 @@ class MeshModel(nn.Module):
         features = network.features(image, joints, joints_mask)
         volume = network.lifting(features).float()
         with torch.autocast(image.device.type, enabled=False):
-            found = network.read(features.float(), volume)
+            features = features.float()
+            found = network.read(features, volume)
             side = network.config.crop_side
             _, joints3d, cells = place_joints(self.joints(found.pose, found.betas), found.cam, side)
             fractions = cells / network.config.heatmap_side
-        return Found(found.joints_img, found.pose, found.betas, fractions, joints3d), volume
+        return Found(found.joints_img, found.pose, found.betas, fractions, joints3d), volume, features
+
+
+class JointReader(nn.Module):
+    """Linear map from the last feature map (B, C, G, G) to the given joints."""
+
+    def __init__(self, channels: int, grid: int) -> None:
+        super().__init__()
+        self.map = nn.Linear(channels * grid * grid, 2 * len(SMPL30))
+        nn.init.zeros_(self.map.weight)
+        nn.init.constant_(self.map.bias, 0.5)  # the middle of the crop
+
+    def forward(self, features: Tensor, joints: Tensor, joints_mask: Tensor) -> Tensor:
+        """Mean absolute error of the joints (B, 30, 2), fractions of the crop; of 0 where the mask (B, 30) is 0."""
+        read = self.map(features.flatten(1)).view_as(joints)
+        return masked_l1(read, joints, joints_mask[..., None]).mean()
 
 
 class MeshTask:
@@ -108,14 +130,18 @@ class MeshTask:
         return self.draw(indices)
 
     def loss(self, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Automatically weighted losses, plus both contrastive ones if they have weights."""
+        """Automatically weighted losses, plus those of `read_back` and contrast if they have weights."""
         image = batch["image"].float() / 255
-        found, volume = self.model(image, batch["joints"], batch["joints_mask"])
+        found, volume, features = self.model(image, batch["joints"], batch["joints_mask"])
         with torch.autocast(image.device.type, enabled=False):
             truth = truth_of(batch, found)
             parts = mesh_losses(found, truth)
             total = self.model.weighting(parts)
             parts["l1"] = torch.stack(list(parts.values())).sum().detach()
+            if self.model.reader is not None:
+                side = self.model.network.config.heatmap_side
+                parts["read_back"] = self.model.reader(features, batch["joints"] / side, batch["joints_mask"])
+                total = total + self.options.read_back * parts["read_back"]
             if self.options.intra or self.options.inter:
                 rng = np.random.default_rng((self.seed, step))  # equal in all processes
                 volume, predicted, true, known = map(
@@ -132,7 +158,7 @@ class MeshTask:
         return HeldOut(JOINTS, drawn_count(wanted, self.seed), people, self._measure, joint_errors)
 
     def _measure(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        found, _ = self.model(batch["image"], batch["joints"], batch["joints_mask"])
+        found, *_ = self.model(batch["image"], batch["joints"], batch["joints_mask"])
         return {"found_m": found.joints_cam[:, EVALUATED], "true_m": batch["true_m"]}
 
     def save(self, path: Path) -> None:
@@ -171,9 +197,10 @@ def make(options: Options, seed: int) -> MeshTask:
         poses.append(BlazeJoints())
     samples: Any = SceneSamples(
         seed, options.model.crop_side, options.model.crop_factor, options.drop_joints, tuple(poses), options.given,
-        options.wide, options.people,
+        options.wide, options.people, options.uses,
     )  # fmt: skip
-    return MeshTask(MeshModel(network, stand_in(), options.freeze_bn), options, seed, samples)
+    model = MeshModel(network, stand_in(), options.freeze_bn, options.read_back > 0)
+    return MeshTask(model, options, seed, samples)
 
 
 def start_network(config: ModelConfig, prior: Path | None, start: Path | None, seed: int) -> JOTR:
