@@ -27,7 +27,8 @@ Made by `scripts/write_cli_reference.py` from the command line itself; don't edi
 
 `--help` after a verb shows the same in a terminal, `jotr-deploy --version` the version. `--debug`, anywhere in a
 command, adds the traceback to an error. Exit codes: 0 is success; 1 a bug; 2 an error that you can fix, with one line
-of cause and one of remedy; 3 a `run --strict` that has something to look at; 130 Ctrl-C.
+of cause and one of remedy; 3 a `run --strict` that has something to look at, or a
+`batch` that is not complete; 130 Ctrl-C.
 """
 KINDS = {int: "N", float: "X", Path: "PATH", str: "TEXT"}
 
