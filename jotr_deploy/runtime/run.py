@@ -183,7 +183,7 @@ class Work:
                 if results is not None:
                     results.tell(_facts(summary, model, options))
             if results is not None:
-                results.finish()
+                summary.unwritten = results.finish()
                 summary.film = results.film
             summary.milliseconds_per_frame = {
                 stage: round(1000 * spans.total(stage) / summary.frames, 3) for stage in spans.stages

@@ -26,7 +26,7 @@ from jotr_deploy.runtime.sources.opening import Frame, FrameSource, VideoWriter
 from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.file_names import as_file_name
 from jotr_deploy.visual.coco_results import coco_file
-from jotr_deploy.visual.gltf import write_glb
+from jotr_deploy.visual.gltf import TooManyMeshes, write_glb
 from jotr_deploy.visual.occlusion_map import draw_occlusion
 from jotr_deploy.visual.overlay import draw_keypoints, draw_people
 from jotr_deploy.visual.result_files import PeopleWriter, read_people, write_obj
@@ -124,16 +124,20 @@ class Results:
         """Store JSON facts about the run (networks, options) in the `.npz`; call it before the block ends."""
         self._writer.facts = facts
 
-    def finish(self) -> None:
-        """Write the files that need the whole clip.
+    def finish(self) -> list[str]:
+        """Write the files that need the whole clip; returns those that cannot hold it, each with the reason.
 
         Raises:
             OutputError.
         """
+        unwritten = []
         if self._wanted.save_2d:
             write_keypoints_npz(self._directory / f"{self.stem}_2d.npz", self._joints)
         if self._wanted.glb:
-            write_glb(self._directory / f"{self.stem}.glb", read_people(self._meshes))
+            try:
+                write_glb(self._directory / f"{self.stem}.glb", read_people(self._meshes))
+            except TooManyMeshes as error:  # hours of work are not thrown away for it
+                unwritten.append(f"{error.cause.removeprefix(f'{self._directory}/')}: {error.remedy}")
         if self._wanted.obj:
             recording = read_people(self._meshes)
             for index in np.unique(recording.frame):
@@ -143,6 +147,7 @@ class Results:
                 write_obj(self._directory / f"{self.stem}{number}.obj", placed_m, self._faces)
         if len(self._writers) > 1:
             self._meshes.unlink()
+        return unwritten
 
     def _picture(self, kind: str, frame: Frame, picture: Array) -> None:
         if self._stills:

@@ -87,6 +87,7 @@ class RunSummary:
     joints: dict[str, Any] | None = None  # how much of a file of joints or boxes was used; None without one
     few_joints: int = 0  # people for whom the network was given fewer than `FEW_JOINTS` joints
     skipped: list[str] = field(default_factory=list)  # frames that failed, each with its cause
+    unwritten: list[str] = field(default_factory=list)  # result files left out, each with the reason
     dropped: int = 0  # camera frames that arrived too fast to be processed
     ended: str | None = None  # why the source ended early; the results are complete up to there
     seconds: float = 0.0
@@ -128,6 +129,8 @@ class RunSummary:
         for name, why in self.left_out.items():
             if not any(line.startswith(name) for line in self.skipped):
                 yield "not read", f"{name}: {why.removeprefix(f'{name}: ')}"
+        for why in self.unwritten:
+            yield "not written", why
         if self.damage:
             yield "damaged", self.damage
         if self.ended:

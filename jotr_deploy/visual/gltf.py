@@ -84,6 +84,10 @@ class _Document:
         self.samplers.append(sampler)
 
 
+class TooManyMeshes(OutputError):
+    """More meshes than a GLB can hold."""
+
+
 def write_glb(path: Path, recording: PeopleFile) -> None:
     """Write the people of a picture or clip as GLB.
 
@@ -96,12 +100,13 @@ def write_glb(path: Path, recording: PeopleFile) -> None:
         recording: its vertices must all be finite and in front of the camera.
 
     Raises:
-        OutputError: the clip is too long for a GLB or the file cannot be written; nothing is left behind.
+        TooManyMeshes: the clip is too long for a GLB.
+        OutputError: the file cannot be written; nothing is left behind.
     """
     rows, vertices = len(recording.people), LAYOUT["vertices_m"][0][0]
     if rows * (vertices * 12 + _OVERHEAD_BYTES) + recording.faces.nbytes > MAX_BYTES:
         cause = f"{path}: {rows} meshes do not fit in a GLB, which ends at 4 GiB"
-        raise OutputError(cause, "write a shorter clip, or use the .npz file")
+        raise TooManyMeshes(cause, "take fewer frames with --every, or a shorter clip")
     with written_aside(path) as aside, tempfile.TemporaryFile(dir=path.parent) as binary:
         document = _Document(binary)
         _add_people(document, recording)

@@ -117,6 +117,20 @@ def test_a_disk_that_fills_while_a_video_is_written(cli: Cli, place: Path, monke
     assert tree(place) == before
 
 
+@pytest.mark.parametrize(("options", "code"), [((), 0), (("--strict",), 3)])
+def test_a_clip_too_long_for_a_glb_keeps_its_other_results(
+    cli: Cli, place: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], code: int
+) -> None:
+    monkeypatch.setattr("jotr_deploy.visual.gltf.MAX_BYTES", 1000)
+    outcome = cli("run", place / "bundle", place / "photo.png", "-o", place / "out", "--glb", *options)
+    assert outcome.code == code
+    (told,) = json.loads((place / "out" / "photo.json").read_text())["unwritten"]
+    assert told.startswith("photo.glb: ")
+    assert told.endswith("do not fit in a GLB, which ends at 4 GiB: take fewer frames with --every, or a shorter clip")
+    assert "not written photo.glb: " in " ".join(outcome.out.split())
+    assert set(tree(place / "out")) == {"photo.npz", "photo.json", "photo_overlay.jpg"}
+
+
 def test_an_interrupt_leaves_nothing(cli: Cli, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt

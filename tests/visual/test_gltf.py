@@ -191,7 +191,7 @@ def test_a_clip_beyond_what_a_glb_can_hold(tmp_path, monkeypatch):
     with pytest.raises(OutputError) as caught:
         write_glb(tmp_path / "clip.glb", recording({index: crowd([LEFT]) for index in range(3)}))
     assert caught.value.cause == f"{tmp_path / 'clip.glb'}: 3 meshes do not fit in a GLB, which ends at 4 GiB"
-    assert caught.value.remedy == "write a shorter clip, or use the .npz file"
+    assert caught.value.remedy == "take fewer frames with --every, or a shorter clip"
     assert list(tmp_path.iterdir()) == []
 
 
