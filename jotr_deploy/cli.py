@@ -6,10 +6,12 @@ import errno
 import importlib
 import io
 import os
+import re
 import signal
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Annotated, NamedTuple, cast
 
@@ -69,6 +71,12 @@ VERBS = {
     "plugins": Verb("verbs.build_engine", "plugins", "Inspect, check and build the sampling plugin for TensorRT."),
 }
 
+_OTHER_COMMANDS = (
+    r"\b(jotr-deploy|run|export|view|add|pip|python3?|venv|inferencer|ray|docker|apt-get|trtexec|polygraphy|nvcc|make|git)"
+    r"\b[^;,()]*"
+)
+"""Commands within a remedy, whose options are their own."""
+
 # Raised for a mistyped command: click's UsageError, or the copy of it that newer typer bundles without exporting it.
 _CommandError = cast(type[typer.BadParameter], typer.BadParameter.__mro__[1])
 
@@ -93,7 +101,8 @@ def main() -> None:
             raise
         if debug:
             traceback.print_exc()
-        for title, said in (("[bold red]error:[/]", mistake.cause), ("[bold]remedy:[/]", mistake.remedy)):
+        remedy = mistake.remedy + lacking_options(app, arguments, mistake.remedy)
+        for title, said in (("[bold red]error:[/]", mistake.cause), ("[bold]remedy:[/]", remedy)):
             errors.print(f"{title} {escape(one_line(said))}", highlight=False, soft_wrap=True)
         code = mistake.exit_code
     finally:
@@ -126,6 +135,19 @@ def _mistake(error: Exception) -> JotrDeployError | None:
     return error if isinstance(error, JotrDeployError) else None
 
 
+def lacking_options(app: typer.Typer, arguments: list[str], remedy: str) -> str:
+    """Note of the options that a remedy names and the verb lacks: several verbs read the same files as `run`."""
+    verb = next((argument for argument in arguments if argument in VERBS), None)
+    if verb is None or isinstance(_loaded(verb), typer.Typer):
+        return ""
+    command = typer.main.get_command(app).commands[verb]  # type: ignore[attr-defined]
+    known = {name for each in command.params for name in (*each.opts, *each.secondary_opts)}
+    own = re.sub(_OTHER_COMMANDS, "", remedy)
+    named = re.findall(r"(?<![\w-])(?:--[a-z][a-z0-9-]*|-o\b)", own)
+    lacking = [name for name in dict.fromkeys(named) if name not in known]
+    return f" ({verb} has no {' and no '.join(lacking)})" if lacking else ""
+
+
 def _without_value(error: typer.BadParameter) -> str | None:
     """Cause of a mistake after an option whose value is missing: the parser took the next option for it."""
     if error.ctx is None:
@@ -155,12 +177,19 @@ def application(*loaded: str) -> typer.Typer:
         if name not in loaded:
             app.command(name, help=verb.summary)(_not_loaded)
             continue
-        found = getattr(importlib.import_module(f"jotr_deploy.{verb.module}"), verb.name)
+        found = _loaded(name)
         if isinstance(found, typer.Typer):
             app.add_typer(found, name=name)
         else:
             app.command(name)(found)
     return app
+
+
+def _loaded(name: str) -> Callable[..., None] | typer.Typer:
+    """Function of a verb, or the group of its own verbs."""
+    verb = VERBS[name]
+    found: Callable[..., None] | typer.Typer = getattr(importlib.import_module(f"jotr_deploy.{verb.module}"), verb.name)
+    return found
 
 
 def _not_loaded() -> None:

@@ -219,3 +219,40 @@ def test_a_bad_image_in_the_middle_of_a_folder(refused: Refused, place: Path) ->
     picture(place / "photos" / "3.png")
     cause = f"{place / 'photos' / '2.png'}: plain text, not a supported picture"
     assert refused(source="photos", output="deep/new") == (cause, PICTURES)
+
+
+@pytest.mark.parametrize(
+    ("verb", "remedy"),
+    [
+        (("run",), "it contains boxes: give it as --boxes"),
+        (("bench", "--source"), "it contains boxes: give it as --boxes (bench has no --boxes)"),
+        (("calibrate", "--images"), "it contains boxes: give it as --boxes (calibrate has no --boxes)"),
+    ],
+)
+def test_an_option_that_this_verb_lacks_is_not_advised_without_saying_so(
+    cli: Callable[..., Any], place: Path, verb: tuple[str, ...], remedy: str
+) -> None:
+    boxes = write(place / "boxes.json", [{"image_id": 1, "bbox": [1, 2, 30, 40], "score": 0.9, "category_id": 1}])
+    name, *option = verb
+    output = [] if name == "bench" else ["-o", place / "new"]
+    outcome = cli(name, place / "bundle", *option, place / "photo.png", "--keypoints", boxes, *output)
+    assert outcome.mistake == (f"{boxes}: person 0: has no 'keypoints'", remedy)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "remedy", "note"),
+    [
+        (["serve"], "choose another -o", " (serve has no -o)"),
+        (["eval"], "use --keep-going and --strict", " (eval has no --keep-going and no --strict)"),
+        (["run"], "export it again without --no-body; or use --device cpu", ""),
+        (["bench"], "pip install --upgrade x", ""),
+        (["train"], "see jotr-deploy run --help", ""),
+        (["plugins", "build"], "give --nothing", ""),
+        (["nothing"], "give --nothing", ""),
+        ([], "give --nothing", ""),
+    ],
+)
+def test_the_note_is_about_the_options_of_the_verb_alone(arguments: list[str], remedy: str, note: str) -> None:
+    from jotr_deploy.cli import application, lacking_options
+
+    assert lacking_options(application(*arguments[:1]), arguments, remedy) == note
