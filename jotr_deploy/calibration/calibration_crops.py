@@ -17,7 +17,8 @@ from jotr_deploy.evaluation.held_out_scenes import held_out
 from jotr_deploy.runtime.crops import Crops, make_crops
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.finding.people_networks import ROLES, open_people_networks
-from jotr_deploy.runtime.finding.people_source import open_people_source
+from jotr_deploy.runtime.finding.people_source import file_use, open_people_source
+from jotr_deploy.runtime.joint_files.usage import FileUse
 from jotr_deploy.runtime.sources.opening import open_source
 from jotr_deploy.support.aliases import Array, Progress
 
@@ -93,11 +94,19 @@ def crops_of_pictures(
         networks = stack.enter_context(open_people_networks(bundle, roles, device="cpu"))
         find = open_people_source(frames, keypoints, None, None, networks, crop_factor=config.crop_factor)
         people = ((frame.image_bgr, find(frame.image_bgr, frame.name, frame.index)) for frame in frames)
-        return _collected(people, count, config.crop_side, f"pictures of {frames.name}", skipped, progress)
+        return _collected(
+            people, count, config.crop_side, f"pictures of {frames.name}", skipped, progress, file_use(find)
+        )
 
 
 def _collected(
-    people: Iterator[tuple[Array, Detections]], count: int, side: int, what: str, skipped: list[str], progress: Progress
+    people: Iterator[tuple[Array, Detections]],
+    count: int,
+    side: int,
+    what: str,
+    skipped: list[str],
+    progress: Progress,
+    use: FileUse | None = None,
 ) -> CropSet:
     parts: list[Crops] = []
     found = 0
@@ -109,6 +118,8 @@ def _collected(
         if found >= count:
             break
     if not found:
+        if use is not None:
+            use.check_somebody()  # the fault may be that of the file
         raise JotrDeployError(f"{what}: nobody to calibrate with", "give pictures of people, or --synthetic 256")
     feeds = {name: np.concatenate([part.feeds[name] for part in parts])[:count] for name in parts[0].feeds}
     return CropSet(feeds, what, tuple(skipped))

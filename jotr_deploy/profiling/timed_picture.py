@@ -21,7 +21,14 @@ from jotr_deploy.runtime.crops import make_crops
 from jotr_deploy.runtime.detections import Detections
 from jotr_deploy.runtime.finding.blazepose.source import BlazePosePeople
 from jotr_deploy.runtime.finding.people_networks import PeopleNetworks
-from jotr_deploy.runtime.finding.people_source import Finder, PeopleSource, WholeFrame, found_by, open_people_source
+from jotr_deploy.runtime.finding.people_source import (
+    Finder,
+    PeopleSource,
+    WholeFrame,
+    file_use,
+    found_by,
+    open_people_source,
+)
 from jotr_deploy.runtime.mesh import MeshNetwork, require_mesh_network
 from jotr_deploy.runtime.sessions import Session
 from jotr_deploy.runtime.sources.images import read_image
@@ -122,6 +129,8 @@ def _read(path: Path, keypoints: Path | None, config: ModelConfig, networks: Peo
     image_bgr = read_image(path)
     people = people_source(image_bgr, path.name, 0)
     if not len(people):
+        if (use := file_use(people_source)) is not None:
+            use.check_somebody()  # the fault may be that of the file
         raise SourceError(
             f"{path}: no people found in this picture", "give one with people: --source IMAGE --keypoints FILE"
         )

@@ -96,11 +96,21 @@ def test_no_picture_can_be_read(bundle: Bundle, photos: Path) -> None:
         crops_of_pictures(bundle, photos, None, 8)
 
 
-def test_nobody_in_the_pictures(bundle: Bundle, photos: Path) -> None:
+@pytest.mark.parametrize(
+    ("entries", "cause"),
+    [
+        ([], "nobody to calibrate with"),
+        (
+            [{"image_id": "1.png", "category_id": 1, "keypoints": [99999.0, 99999.0, 1.0] * 17}],
+            "nobody in the file can be used",
+        ),
+    ],
+)
+def test_nobody_in_the_pictures_or_in_the_file(bundle: Bundle, photos: Path, entries: list[object], cause: str) -> None:
     (photos / "2.png").unlink()
     nobody = photos / "nobody.json"
-    nobody.write_text("[]")
-    with pytest.raises(JotrDeployError, match="nobody to calibrate with"):
+    nobody.write_text(json.dumps(entries))
+    with pytest.raises(JotrDeployError, match=cause):
         crops_of_pictures(bundle, photos, nobody, 8)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from jotr_deploy.bundle import open_bundle
 from jotr_deploy.config import ModelConfig
-from jotr_deploy.errors import KeypointFileError, SourceError
+from jotr_deploy.errors import JotrDeployError, KeypointFileError, SourceError
 from jotr_deploy.profiling.timed_picture import FOUND_NOBODY, default_scene, frame_job, open_scene, stages
 from jotr_deploy.runtime.finding.people_networks import PeopleNetworks, open_people_networks
 from jotr_deploy.runtime.finding.people_source import DetectedPeople
@@ -70,14 +70,26 @@ def test_keypoints_without_their_picture(keypoints):
     assert str(caught.value) == f"{keypoints}: keypoints without their picture\ngive the picture: --source IMAGE"
 
 
-def test_nobody_in_the_picture(picture, tmp_path):
+@pytest.mark.parametrize(
+    ("entries", "cause"),
+    [
+        ([], "{picture}: no people found in this picture"),
+        (
+            [{"image_id": "a.jpg", "category_id": 1, "keypoints": [0.0] * 51}],
+            "{file}: nobody in the file can be used",
+        ),
+        (
+            [{"image_id": "a.jpg", "category_id": 1, "keypoints": [99999.0, 99999.0, 1.0] * 17}],
+            "{file}: nobody in the file can be used",
+        ),
+    ],
+)
+def test_nobody_in_the_picture_or_in_the_file(picture, tmp_path, entries, cause):
     nobody = tmp_path / "nobody.json"
-    nobody.write_text(json.dumps([{"image_id": "a.jpg", "category_id": 1, "keypoints": [0.0] * 51}]))
-    with pytest.raises(SourceError) as caught, open_scene(picture, nobody, SMALL):
+    nobody.write_text(json.dumps(entries))
+    with pytest.raises(JotrDeployError) as caught, open_scene(picture, nobody, SMALL):
         pass
-    assert str(caught.value) == (
-        f"{picture}: no people found in this picture\ngive one with people: --source IMAGE --keypoints FILE"
-    )
+    assert caught.value.cause.startswith(cause.format(picture=picture, file=nobody))
 
 
 def test_a_folder_is_not_a_picture(picture):
