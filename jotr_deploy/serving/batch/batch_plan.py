@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jotr_deploy.bundle import MANIFEST, Bundle, sha256_of
-from jotr_deploy.errors import JotrDeployError, OutputError, SessionError
+from jotr_deploy.errors import JotrDeployError, OutputError, SessionError, first_line
 from jotr_deploy.runtime.finding.people_networks import NetworkFile, networks_by, own_networks
 from jotr_deploy.runtime.run import open_model
 from jotr_deploy.runtime.run_parts import Part
@@ -108,7 +108,7 @@ class Plan:
         """The plan of a results directory.
 
         Raises:
-            OutputError: there is none, or it is another file.
+            OutputError: there is none, or it cannot be read, is damaged or is another file.
         """
         path = output / PLAN
         try:
@@ -118,7 +118,16 @@ class Plan:
             options = BatchOptions.from_dict(values.pop("options"))
             sources = [PlannedSource(**source) for source in values.pop("sources")]
             return cls(**values, options=options, sources=sources)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except OSError as error:
+            raise OutputError(
+                f"{path}: cannot be read ({error.strerror or first_line(error)})",
+                "check its permissions, and that this machine has the disk it is on",
+            ) from error
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise OutputError(
+                f"{path}: is damaged ({first_line(error)})", "remove it to plan again, or choose another -o"
+            ) from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise OutputError(
                 f"{path}: not a plan of this version of jotr-deploy batch", "choose another -o"
             ) from error

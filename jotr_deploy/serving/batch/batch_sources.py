@@ -52,7 +52,9 @@ def _of(text: str) -> list[str]:
     films = sorted(set(files) - set(pictures), key=lambda each: each.name)
     named = [str(each.absolute()) for each in films if _is_film(each)]
     if not pictures and not named:
-        raise SourceError(f"{text}: neither films nor pictures", f"subfolders are not searched: give '{text}/**/*.mp4'")
+        for_folder = f"subfolders are not searched: give '{text}/**/*.mp4'"
+        remedy = for_folder if path.is_dir() else "give a pattern that matches films or pictures"
+        raise SourceError(f"{text}: neither films nor pictures", remedy)
     return ([whole] if pictures else []) + named
 
 

@@ -63,10 +63,11 @@ def units_of_slice(plan: Plan, part: tuple[int, int] | None) -> list[Unit]:
 
 
 class Worker:
-    """Works on the units of a plan, with one loaded model."""
+    """Works on the units of a plan, with one loaded model; `traceback_in` says where its standard error goes."""
 
-    def __init__(self, settings: WorkerSettings) -> None:
+    def __init__(self, settings: WorkerSettings, traceback_in: str = "a log in .batch/logs") -> None:
         self.settings, self.output = settings, Path(settings.output)
+        self._traceback_in = traceback_in
         self.plan = Plan.read(self.output)
         self.state = State(self.plan, self.output)
         self.options = self.plan.options.for_run(settings.threads)
@@ -158,7 +159,7 @@ class Worker:
             return self._failed(
                 unit,
                 f"{type(error).__name__}: {first_line(error)}",
-                "this is a bug; a log in .batch/logs has the traceback",
+                f"this is a bug; {self._traceback_in} has the traceback",
             )
         self._sweep(unit)
         if told is not None:

@@ -7,10 +7,12 @@ task that finds too many marks the unit as failed, and returns. What Ray gives u
 from __future__ import annotations
 
 import os
+import re
+import socket
 from collections.abc import Callable
 from typing import Any
 
-from jotr_deploy.errors import JotrDeployError
+from jotr_deploy.errors import JotrDeployError, first_line
 from jotr_deploy.serving.batch.batch_plan import Unit
 from jotr_deploy.serving.batch.batch_state import State
 from jotr_deploy.serving.batch.batch_worker import Worker, WorkerSettings, units_of_slice
@@ -28,7 +30,7 @@ def work_on(settings: str, key: str) -> dict[str, Any]:
     told = WorkerSettings.from_text(settings)
     try:
         if _worker is None or _worker.settings != told:
-            _worker = Worker(told)
+            _worker = Worker(told, f"a log of Ray on {socket.gethostname()}")
         unit = next(each for each in _worker.plan.units if each.key == key)
         while _worker.do(unit) is None and _worker.held_elsewhere(unit):
             _worker.pause()
@@ -66,12 +68,23 @@ def run_by_ray(
                 unit = running.pop(reference)
                 try:
                     answer = ray.get(reference)
+                except ray.exceptions.RayTaskError as error:
+                    raise JotrDeployError(
+                        f"a machine of the cluster cannot work: {_raised(error)}",
+                        "install the same jotr-deploy on every node of the cluster, or see Ray's logs on the nodes",
+                    ) from error
                 except ray.exceptions.RayError:  # its process or machine died more often than Ray tries
                     continue
                 if answer:
                     raise JotrDeployError(f"a machine of the cluster cannot work: {answer['cause']}", answer["remedy"])
     finally:
         ray.shutdown()
+
+
+def _raised(error: Exception) -> str:
+    """The line of a task's error that names the exception: in the tracebacks that Ray shows, the last such line."""
+    lines = re.findall(r"^[A-Za-z_][\w.]*(?:: .*)?$", str(error), re.MULTILINE)
+    return lines[-1] if lines else first_line(error)
 
 
 def _connected(address: str) -> Any:
@@ -81,8 +94,11 @@ def _connected(address: str) -> Any:
     try:
         ray.init(address=address, log_to_driver=False, ignore_reinit_error=True, logging_level="ERROR")
     except (ConnectionError, RuntimeError, ValueError) as error:
+        if "Version mismatch" in str(error):
+            cause = f"--ray {address}: {' '.join(str(error).split())}"
+            raise JotrDeployError(cause, "use the Ray and Python of the cluster here") from error
         raise JotrDeployError(
-            f"--ray {address}: no cluster can be reached ({str(error).splitlines()[0]})",
+            f"--ray {address}: no cluster can be reached ({first_line(error)})",
             "start one: ray start --head; then give --ray auto, or its address",
         ) from error
     return ray

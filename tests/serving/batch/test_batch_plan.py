@@ -17,6 +17,8 @@ from jotr_deploy.serving.batch.batch_plan import Plan, planned
 from jotr_deploy.serving.batch.batch_sources import folder_names, found_sources
 from jotr_deploy.serving.batch.source_probe import NOTHING, probed
 
+DAMAGED = "remove it to plan again, or choose another -o"
+
 
 @pytest.mark.parametrize(
     ("sources", "names"),
@@ -42,6 +44,13 @@ def test_sources_are_films_and_the_pictures_of_folders(tmp_path: Path) -> None:
     assert found_sources([str(folder)]) == [str(folder), str(a), str(b)]
     assert found_sources([str(b), f"{folder}/*.mp4", str(b)]) == [str(b), str(a)]
     assert found_sources([f"{folder}/*.png"]) == [f"{folder}/*.png"]
+
+
+def test_what_is_no_source_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "shots"
+    folder.mkdir()
+    picture(folder / "1.png")
+    (folder / "notes.txt").write_text("nothing")
     for given, cause in {
         "0": "0: batch works on files that every machine can read",
         "rtsp://camera/1": "rtsp://camera/1: batch works on files that every machine can read",
@@ -52,6 +61,13 @@ def test_sources_are_films_and_the_pictures_of_folders(tmp_path: Path) -> None:
         with pytest.raises(SourceError) as refusal:
             found_sources([given])
         assert refusal.value.cause == cause
+    for given, remedy in {
+        str(tmp_path): f"subfolders are not searched: give '{tmp_path}/**/*.mp4'",
+        f"{folder}/*.txt": "give a pattern that matches films or pictures",
+    }.items():
+        with pytest.raises(SourceError) as refusal:
+            found_sources([given])
+        assert (refusal.value.cause, refusal.value.remedy) == (f"{given}: neither films nor pictures", remedy)
 
 
 def test_a_second_start_takes_the_plan_that_is_there(tmp_path: Path, squares: Path) -> None:
@@ -88,10 +104,39 @@ def test_a_plan_of_something_else_and_a_bundle_are_refused(tmp_path: Path, squar
     source = film(tmp_path / "a.mp4", 2)
     with pytest.raises(OutputError, match="is a bundle"):
         planned(opened(squares), [str(source)], squares, BatchOptions())
-    for content in ("", "{}", "[]", json.dumps({"format": 99})):
-        (tmp_path / "plan.json").write_text(content)
-        with pytest.raises(OutputError, match="not a plan of this version"):
+    file = tmp_path / "plan.json"
+    another = ("not a plan of this version of jotr-deploy batch", "choose another -o")
+    for content, (cause, remedy) in {
+        b"": ("is damaged (Expecting value: line 1 column 1 (char 0))", DAMAGED),
+        b'{"format": 1': ("is damaged (Expecting ',' delimiter: line 1 column 13 (char 12))", DAMAGED),
+        b"\xff": ("is damaged ('utf-8' codec can't decode byte 0xff in position 0: invalid start byte)", DAMAGED),
+        b"{}": another,
+        b"[]": another,
+        b'{"format": 99}': another,
+    }.items():
+        file.write_bytes(content)
+        with pytest.raises(OutputError) as refusal:
             batch(squares, tmp_path, source)
+        assert (refusal.value.cause, refusal.value.remedy) == (f"{file}: {cause}", remedy)
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (PermissionError(13, "Permission denied"), "Permission denied"),
+        (FileNotFoundError(2, "No such file or directory"), "No such file or directory"),
+        (OSError("gone"), "gone"),
+    ],
+)
+def test_a_plan_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, why: str) -> None:
+    def fails(*_: object, **__: object) -> str:
+        raise error
+
+    monkeypatch.setattr(Path, "read_text", fails)
+    with pytest.raises(OutputError) as refusal:
+        Plan.read(tmp_path)
+    assert refusal.value.cause == f"{tmp_path / 'plan.json'}: cannot be read ({why})"
+    assert refusal.value.remedy == "check its permissions, and that this machine has the disk it is on"
 
 
 def test_a_bundle_that_cannot_be_used_leaves_no_plan(tmp_path: Path, squares: Path) -> None:
