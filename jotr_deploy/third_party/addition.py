@@ -203,10 +203,10 @@ def _look(bundle: Bundle, networks: Sequence[NewNetwork], picture: Path, say: Sa
         opened = [stack.enter_context(open_network(role, *file)) for role, file in given.items()]
         seen = look(image_bgr, PeopleNetworks.of(opened))
     if not len(seen.boxes_px):
-        raise SessionError(
-            f"{picture}: the detector finds nobody",
-            "give a picture with fully visible people, or a lower threshold: --set detector.threshold=0.1",
-        )
+        remedy = "give a picture with fully visible people"
+        if any(each.role == "detector" for each in networks):  # else its settings cannot be given
+            remedy += ", or a lower threshold: --set detector.threshold=0.1"
+        raise SessionError(f"{picture}: the detector finds nobody", remedy)
     drawing = Path(f"try-{picture.stem}.jpg")
     write_image(drawing, drawn(image_bgr, seen))
     return TriedPicture(str(picture), str(drawing), seen.people)

@@ -42,11 +42,13 @@ def view(
     recording = read_people(file, bundle)
     _ = recording.faces, recording.people[:1].vertices_m  # report a missing bundle before the page opens
     with ExitStack() as stack:
-        frames = _open_frames(file, recording, source)
+        unusable: list[str] = []
+        frames = _open_frames(file, recording, source, unusable)
         pictures = None
         if frames is None:
+            why = f": its pictures cannot be used ({unusable[0]})" if unusable else " is not found"
             errors.print(
-                f"[yellow]note[/] {escape(recording.source)} is not found, only meshes are shown; give --source",
+                f"[yellow]note[/] {escape(recording.source + why)}, only meshes are shown; give --source",
                 highlight=False, soft_wrap=True,
             )  # fmt: skip
         else:
@@ -63,8 +65,10 @@ def view(
             viewer.serve()
 
 
-def _open_frames(file: Path, recording: PeopleFile, source: str | None) -> FrameSource | None:
+def _open_frames(file: Path, recording: PeopleFile, source: str | None, unusable: list[str]) -> FrameSource | None:
     """Frames of a result in its own pixels, undistorted if its camera has lens distortion; None if not found.
+
+    `unusable` collects the reasons why sources that are there cannot be used.
 
     Raises:
         SourceError: the user's source cannot be read or shows something else; the lens parameters are damaged.
@@ -75,12 +79,14 @@ def _open_frames(file: Path, recording: PeopleFile, source: str | None) -> Frame
 
     lens = recording.facts.get("lens")
     camera = None if lens is None else CameraChoice(file=lens_of_facts(lens, file))
-    frames = _frames_as_taken(file, recording, source)
+    frames = _frames_as_taken(file, recording, source, unusable)
     return frames if frames is None or camera is None else Undistorted(frames, camera)
 
 
-def _frames_as_taken(file: Path, recording: PeopleFile, source: str | None) -> FrameSource | None:
+def _frames_as_taken(file: Path, recording: PeopleFile, source: str | None, unusable: list[str]) -> FrameSource | None:
     """Frames of a result as captured: the user's source, or the first likely one of the right size; None without any.
+
+    `unusable` is that of `_open_frames`.
 
     Raises:
         SourceError: the user's source cannot be read, or shows something else.
@@ -102,8 +108,13 @@ def _frames_as_taken(file: Path, recording: PeopleFile, source: str | None) -> F
         return frames
     for path in likely_sources(file, recording):
         for upright in (True, False):
-            with suppress(SourceError):
+            try:
                 frames = open_source(path, unread, upright=upright)
-                if frames.size_px == recording.image_size_px:
-                    return frames
+            except SourceError as error:
+                unusable.append(error.cause)
+                continue
+            if frames.size_px == recording.image_size_px:
+                return frames
+            (width, height), (wide, high) = frames.size_px, recording.image_size_px
+            unusable.append(f"{width} x {height} px, the result has {wide} x {high}")
     return None

@@ -91,7 +91,7 @@ def test_view_makes_meshes_with_the_bundle_it_is_given(tmp_path: Path, cli: Any,
     arrays = dict(np.load(path))
     np.savez(path, **{**arrays, "bundle": np.array("/gone"), "mesh_sha256": np.array("0" * 64)})
     cause, remedy = cli("view", path, "--port", "0").mistake
-    assert cause == f"{path}: holds no vertices, and its bundle cannot be used (/gone: not a bundle (no bundle.json))"
+    assert cause == f"{path}: holds no vertices, and its bundle cannot be used (/gone: no such folder)"
     assert "--bundle DIR" in remedy
 
 

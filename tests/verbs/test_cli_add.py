@@ -210,7 +210,7 @@ def not_added(cli: Cli, files: Path) -> Callable[..., tuple[str, str]]:
                      "give --detector FILE, --pose FILE or both, --people blazepose, or --features WEIGHTS",
                      id="nothing"),
         pytest.param(["--detector", "{p}/gone.onnx"], "{p}/gone.onnx: no such network file",
-                     "give a file that ends in .engine, .onnx, .plan", id="missing"),
+                     "check the path", id="missing"),
         pytest.param(["--pose", "{p}/photo.png"], "{p}/photo.png: cannot open '.png': it is a PNG picture",
                      "give a file that ends in .engine, .onnx, .plan", id="no network"),
         pytest.param(["--detector", "{p}/d.onnx", "--detector-format", "ssd"],
@@ -323,6 +323,13 @@ def test_nobody_in_a_picture_of_ones_own(not_added: Any, files: Path, tries: str
     found = not_added("--detector", path, "--try", files / tries)
     assert found[0].startswith(cause.format(p=files))
     assert found[1].startswith(remedy)
+
+
+def test_nobody_is_found_by_the_bundles_own_detector(cli: Cli, not_added: Any, files: Path) -> None:
+    """Its threshold cannot be set while only a pose network is added."""
+    assert cli("add", files / "bundle", "--detector", files / "d.onnx", "--set", "detector.threshold=1").code == 0
+    found = not_added("--pose", files / "p.onnx", "--try", files / "photo.png")
+    assert found == (f"{files / 'photo.png'}: the detector finds nobody", "give a picture with fully visible people")
 
 
 def test_a_pose_network_alone_sees_the_whole_picture(cli: Cli, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:

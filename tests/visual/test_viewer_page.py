@@ -223,13 +223,21 @@ def test_the_page_shows_its_labels_as_text_and_asks_nobody_else(page, tmp_path):
 
 
 @needs_viser
-@pytest.mark.parametrize("pictures", [True, False])
-def test_the_command_says_where_and_ends_with_an_interrupt(tmp_path, pictures):
+@pytest.mark.parametrize(
+    ("size_px", "note"),
+    [
+        (SIZE, ""),
+        ((64, 32), "note clip: its pictures cannot be used (64 x 32 px, the result has 640 x 480), "
+                   "only meshes are shown; give --source\n"),
+        (None, "note clip is not found, only meshes are shown; give --source\n"),
+    ],
+)  # fmt: skip
+def test_the_command_says_where_and_ends_with_an_interrupt(tmp_path, size_px, note):
     write(tmp_path / "clip.npz", replace(recording(CLIP), source="clip"))
-    if pictures:
+    if size_px is not None:
         (tmp_path / "clip").mkdir()
         for k in range(4):
-            cv2.imwrite(str(tmp_path / "clip" / f"{k}.png"), plain(40 * k, *SIZE))
+            cv2.imwrite(str(tmp_path / "clip" / f"{k}.png"), plain(40 * k, *size_px))
     program = "import typer; from jotr_deploy.verbs.view import view; typer.run(view)"
     command = [sys.executable, "-c", program, str(tmp_path), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=quiet()) as process:
@@ -238,7 +246,7 @@ def test_the_command_says_where_and_ends_with_an_interrupt(tmp_path, pictures):
         process.send_signal(signal.SIGINT)
         rest, notes = process.communicate(timeout=60)
     assert (process.returncode, rest) == (0, "")
-    assert notes == ("" if pictures else "note clip is not found, only meshes are shown; give --source\n")
+    assert notes == note
 
 
 def quiet():

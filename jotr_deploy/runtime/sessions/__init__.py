@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from jotr_deploy.errors import SessionError
+from jotr_deploy.errors import JotrDeployError, SessionError
 from jotr_deploy.runtime.sessions.session import Session, TensorSpec
 from jotr_deploy.support.file_kinds import UNKNOWN, advice, describe_file
 
@@ -74,30 +74,33 @@ def open_for(role: str, path: Path, device: str = "auto", threads: int | None = 
 def _in_onnxruntime(path: Path, device: str, threads: int | None, tf32: bool, spinning: bool) -> Session:
     """Open on a GPU with our own buffers and graphs if the file's shapes allow it, else with plain calls."""
     from jotr_deploy.runtime.sessions.gpu_presence import warn_of_unused_gpu, why_not_cuda
-    from jotr_deploy.runtime.sessions.onnxruntime import CUDA, OnnxRuntimeSession, onnxruntime
+    from jotr_deploy.runtime.sessions.onnxruntime import CUDA, OnnxRuntimeSession, no_cuda, onnxruntime
 
-    reason = "" if device == "cpu" else why_not_cuda(CUDA in onnxruntime().get_available_providers())
-    if device != "cpu" and not reason:
+    missing = None if device == "cpu" else why_not_cuda(CUDA in onnxruntime().get_available_providers())
+    refused: JotrDeployError | None = missing
+    if device != "cpu" and missing is None:
         from jotr_deploy.runtime.sessions.onnxruntime_cuda import OnnxRuntimeCudaSession
 
         try:
             return OnnxRuntimeCudaSession(path, threads=threads, tf32=tf32)
         except SessionError as error:
             logging.getLogger("jotr_deploy").info("%s: plain ONNX Runtime calls: %s", path.name, error.cause)
-    session = OnnxRuntimeSession(path, device, threads, tf32, spinning)
+            refused = no_cuda(error)  # which does not keep the traceback, hence the session, alive
+    session = OnnxRuntimeSession(path, device, threads, tf32, spinning, refused)
     if device == "auto" and session.device == "cpu":
-        warn_of_unused_gpu(reason or "ONNX Runtime could not use CUDA")
+        why = missing or session.fallback
+        warn_of_unused_gpu(f"{why.cause}; {why.remedy}")
     return session
 
 
 def _require_network_file(path: Path) -> None:
     """Refuse a file whose name is not that of a network, or whose content does not match its name."""
     kind, known = describe_file(path), f"give a file that ends in {', '.join(sorted(_BACKENDS))}"
+    able = _BACKENDS.get(path.suffix.lower())
     if not path.is_file():
         if kind == "no file at all":
-            raise SessionError(f"{path}: no such network file", known)
+            raise SessionError(f"{path}: no such network file", known if able is None else "check the path")
         raise SessionError(f"{path}: is not a network file: it is {kind}", known)
-    able = _BACKENDS.get(path.suffix.lower())
     if kind == "an ONNX model" and (able is None or "tensorrt" in able):
         raise SessionError(f"{path}: cannot open '{path.suffix}': it is an ONNX model", f"call it {path.stem}.onnx")
     if able is None:

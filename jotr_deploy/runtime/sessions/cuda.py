@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jotr_deploy.errors import JotrDeployError, MissingDependency, SessionError, install
+from jotr_deploy.errors import JotrDeployError, SessionError, install
 from jotr_deploy.runtime.sessions.capture_lock import CAPTURES
 from jotr_deploy.runtime.sessions.system_cudart import instead_of
+from jotr_deploy.support.imports import not_importable
 
 _REMEDIES = {
     "cudaErrorMemoryAllocation": "free GPU memory (nvidia-smi shows its users), or use an engine for smaller batches",
@@ -48,16 +49,17 @@ def runtime() -> Any:
     """The module `cuda.bindings.runtime`, or JetPack's own runtime in its place: see `system_cudart`.
 
     Raises:
-        MissingDependency: it is not installed.
+        MissingDependency: it cannot be imported.
     """
     return instead_of(_bindings("runtime"))
 
 
 def _bindings(name: str) -> Any:
+    module = f"cuda.bindings.{name}"
     try:
-        return import_module(f"cuda.bindings.{name}")
-    except ImportError:
-        raise MissingDependency("cuda-bindings is not installed", install("gpu")) from None
+        return import_module(module)
+    except ImportError as error:
+        raise not_importable("cuda-bindings", module, error, install("gpu")) from None
 
 
 def available() -> bool:

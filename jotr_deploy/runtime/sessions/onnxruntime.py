@@ -13,16 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from jotr_deploy.errors import MissingDependency, SessionError, install
+from jotr_deploy.errors import JotrDeployError, MissingDependency, SessionError, install
 from jotr_deploy.runtime.sessions.capture_lock import CAPTURES
 from jotr_deploy.runtime.sessions.session import Kernel, Session, TensorSpec
 from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.file_kinds import advice
+from jotr_deploy.support.imports import not_importable
 from jotr_deploy.support.processor import clips_sums_of, sums_saturate
 from jotr_deploy.support.read_errors import shortened, something_else
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
+_NO_CUDA = "ONNX Runtime could not use CUDA"
 _EXPORT_AGAIN = "check the file; export it again"
 _COPY = "also copy the weights file, into the folder of this one and under its original name"
 _OTHER_OPERATORS = "export it without operators of other libraries, such as plugins of TensorRT or mmdeploy"
@@ -39,6 +41,8 @@ _KNOWN_REASONS = tuple(
         (r"(External data path escapes model directory|Absolute path not allowed for external data location).*",
          "put the weights into a file beside it, as onnx.save(model, PATH, save_as_external_data=True) does"),
         (r"External initializer: \S+ .* out of bounds or can not be read in full", f"its weights are cut off: {_COPY}"),
+        (r"CUDA failure 2: out of memory|CUBLAS_STATUS_ALLOC_FAILED|Failed to allocate memory for requested buffer.*",
+         "free memory: that of a GPU if it runs there (nvidia-smi shows its users)"),
         (r"Protobuf parsing failed", "download or copy it again, and compare its size with that of the original"),
     )
 )  # fmt: skip
@@ -66,14 +70,23 @@ class OnnxRuntimeSession(Session):
         threads: int | None = None,
         tf32: bool = False,
         spinning: bool = True,
+        refused: JotrDeployError | None = None,
     ) -> None:
+        """Load a network; `refused` is an earlier error of CUDA, for the message if this falls back to the CPU too."""
         providers = _providers(device, onnxruntime().get_available_providers(), tf32)
         with CAPTURES.allocating():
-            self._session = load(path, providers, threads, or_cpu=True, spinning=spinning)
+            try:
+                self._session = load(path, providers, threads, spinning=spinning)
+            except SessionError as error:
+                if providers == [CPU]:
+                    raise
+                self._session, refused = load(path, [CPU], threads, spinning=spinning), no_cuda(error)
         self.path = path
         self.device = "cuda" if self._session.get_providers()[0] == CUDA else "cpu"
         if device == "cuda" and self.device != "cuda":
-            raise no_cuda()
+            raise no_cuda(refused)
+        self.fallback = no_cuda(refused)
+        """The reason why it runs on the CPU, if CUDA was allowed."""
         self.inputs, self.outputs = specifications(path, self._session)
         self.metadata = metadata(path, self._session)
 
@@ -93,14 +106,13 @@ def onnxruntime() -> ModuleType:
     """The module `onnxruntime`.
 
     Raises:
-        MissingDependency: it is not installed.
+        MissingDependency: it cannot be imported.
     """
     try:
         import onnxruntime
-    except ImportError:
-        raise MissingDependency(
-            "ONNX Runtime is not installed", f"{install('cpu')}; for CUDA, gpu instead of cpu"
-        ) from None
+    except ImportError as error:
+        remedy = f"{install('cpu')}; for CUDA, gpu instead of cpu"
+        raise not_importable("ONNX Runtime", "onnxruntime", error, remedy) from None
     return onnxruntime
 
 
@@ -152,12 +164,11 @@ def load(
     providers: list[Any],
     threads: int | None = None,
     profile: Path | None = None,
-    or_cpu: bool = False,
     spinning: bool = True,
 ) -> Any:
     """An `InferenceSession` for a file, or for a model in memory.
 
-    `profile` is a folder for the timings of its kernels. With `or_cpu` a network that CUDA refuses runs on the CPU.
+    `profile` is a folder for the timings of its kernels.
 
     A network in float8 is computed in float32 between its codes: ONNX Runtime's later optimisations would turn it into
     integer kernels, which it then refuses, so only the basic optimisations are enabled.
@@ -169,7 +180,7 @@ def load(
 
     def opened(wanted: list[Any], **kind: bool) -> Any:
         options = _options(threads, profile, spinning, **kind)
-        # ONNX Runtime's own fallback to the CPU prints; it is handled below.
+        # ONNX Runtime's own fallback to the CPU prints; `OnnxRuntimeSession` has its own.
         return onnxruntime().InferenceSession(source, options, providers=wanted, enable_fallback=0)
 
     try:
@@ -179,11 +190,9 @@ def load(
                 return opened(providers, integer_kernels=True)
             return session
         except Exception as error:
-            if "float8" in str(error):
-                return opened(providers, basic=True)
-            if not or_cpu or providers == [CPU]:
+            if "float8" not in str(error):
                 raise
-            return opened([CPU])
+            return opened(providers, basic=True)
     except Exception as error:  # ONNX Runtime's own classes only derive from Exception
         raise _refused(network, error) from None
 
@@ -234,11 +243,16 @@ def _reason(text: str) -> tuple[str, str]:
     return _SOURCE.sub("", _CODE.sub("", text).rpartition("failed:")[2]).strip(), _EXPORT_AGAIN
 
 
-def no_cuda() -> SessionError:
-    """The error for an ONNX Runtime with CUDA that fell back to the CPU."""
-    return SessionError(
-        "ONNX Runtime could not use CUDA", "run jotr-deploy doctor to see what is missing; or use --device cpu"
-    )
+def no_cuda(refused: JotrDeployError | None = None) -> SessionError:
+    """The error for an ONNX Runtime with CUDA that fell back to the CPU, with the error of CUDA if there was one."""
+    remedy = "run jotr-deploy doctor to see what is missing"
+    if refused is None:
+        return SessionError(_NO_CUDA, f"{remedy}; or use --device cpu")
+    if refused.cause.startswith(_NO_CUDA):
+        return SessionError(refused.cause, refused.remedy)
+    if refused.remedy != _EXPORT_AGAIN:  # the file is fine: it has been loaded on the CPU
+        remedy = refused.remedy
+    return SessionError(f"{_NO_CUDA}: {refused.cause}", f"{remedy}; or use --device cpu")
 
 
 def specifications(path: Path, session: Any) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:

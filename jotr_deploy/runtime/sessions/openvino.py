@@ -22,6 +22,7 @@ from jotr_deploy.runtime.sessions.session import Kernel, Session, TensorSpec
 from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.cache import user_cache
 from jotr_deploy.support.file_kinds import advice, describe_file
+from jotr_deploy.support.imports import not_importable
 from jotr_deploy.support.processor import clips_sums_of
 from jotr_deploy.support.read_errors import read_onnx, shortened, something_else
 
@@ -146,12 +147,12 @@ def openvino() -> ModuleType:
     """The module `openvino`.
 
     Raises:
-        MissingDependency: it is not installed.
+        MissingDependency: it cannot be imported.
     """
     try:
         import openvino
-    except ImportError:
-        raise MissingDependency("OpenVINO is not installed", install("openvino")) from None
+    except ImportError as error:
+        raise not_importable("OpenVINO", "openvino", error, install("openvino")) from None
     return openvino
 
 

@@ -19,6 +19,7 @@ from jotr_deploy.errors import MissingDependency, OutputError, SourceError, firs
 from jotr_deploy.runtime.sources.picture_kinds import HEAD_BYTES, picture_kind
 from jotr_deploy.support.aliases import Array
 from jotr_deploy.support.file_kinds import advice, describe_file
+from jotr_deploy.support.imports import not_importable
 from jotr_deploy.support.writing import written_aside
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def decode_image(data: bytes, name: str, upright: bool = False) -> Array:
 
     Raises:
         SourceError: not a picture, damaged or truncated, or several pictures in one file.
-        MissingDependency: a HEIC picture, and pi-heif is not installed.
+        MissingDependency: a HEIC picture, and pi-heif cannot be imported.
     """
     kind = picture_kind(data[:HEAD_BYTES])
     if kind is None:
@@ -154,10 +155,9 @@ def _opened(data: bytes, name: str, kind: str) -> Image:
 def _opened_heic(data: bytes, name: str) -> Image:
     try:
         import pi_heif
-    except ImportError:
-        raise MissingDependency(
-            f"{name}: a HEIC picture, which needs the package pi-heif", f"{install('heif')}, or {_SAVE}"
-        ) from None
+    except ImportError as error:
+        what = f"{name}: a HEIC picture, and the package pi-heif"
+        raise not_importable(what, "pi_heif", error, install("heif"), f", or {_SAVE}") from None
     return pi_heif.open_heif(data, convert_hdr_to_8bit=True).to_pillow()
 
 

@@ -56,9 +56,11 @@ class Stills(FrameSource):
         self.left_out, self.block = dict(left_out or {}), BLOCK_FRAMES
         self._stills, self._skipped, self._upright = stills, skipped, upright
         self._first: Frame | None = None
+        self._refused: tuple[str, str] | None = None  # cause and remedy of the first image that cannot be read
         first = next(self._frames(), None)
         if first is None:
-            raise SourceError(f"{name}: none of {self.count} images can be read", "save them as PNG or JPEG")
+            cause, remedy = self._refused or ("there is none", READ_FORMATS)
+            raise SourceError(f"{name}: none of {self.count} images can be read ({cause})", remedy)
         self._first, self.size_px = first, size_of(first.image_bgr)  # read once and handed out once, if wanted
 
     def frame_names(self) -> Iterator[str]:
@@ -89,6 +91,7 @@ class Stills(FrameSource):
                 if still.name not in self._skipped:  # the first one is read twice if none before it is readable
                     self._skipped.append(still.name)
                 self.left_out[still.name] = error.cause
+                self._refused = self._refused or (error.cause, error.remedy)
                 continue
             yield Frame(index, still.name, image_bgr, path=still.path)
 
@@ -118,6 +121,11 @@ def stills_in(folder: Path) -> tuple[list[Still], dict[str, str]]:
         names = ", ".join(list(left_out)[:3]) + (", ..." if len(left_out) > 3 else "")
         logging.getLogger("jotr_deploy").warning("%s: left out: %s (not supported pictures)", folder, names)
     if not pictures:
+        links = (path for path in folder.iterdir() if path.is_symlink() and not path.exists())
+        lost = natural_order(path for path in links if path.suffix.lower() in IMAGE_SUFFIXES)
+        if lost:
+            cause = f"{folder}: no images in this folder, and {lost[0].name} is a link that leads nowhere"
+            raise SourceError(cause, "put back the file that it points to, or copy the pictures themselves here")
         inner = next((path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")), None)
         remedy = (
             READ_FORMATS if inner is None else f"for those in its subfolders give a glob in quotes: '{folder}/**/*.jpg'"

@@ -62,7 +62,7 @@ def test_check_says_what_failed_and_what_to_do(status, cause, remedy):
 
 def test_the_bindings_are_named_when_they_are_missing(monkeypatch):
     def missing(name):
-        raise ImportError(name)
+        raise ModuleNotFoundError(name=name)
 
     monkeypatch.setattr(cuda, "import_module", missing)
     with pytest.raises(

@@ -73,17 +73,18 @@ def bindings(status: int, count: int = 1) -> Any:
         (True, None, "cuda-bindings is not installed"),
         (True, bindings(35), "CUDA cannot count the GPUs (cudaErrorInsufficientDriver)"),
         (True, bindings(0, 0), "CUDA finds no GPU that this process may use"),
-        (True, bindings(0), ""),
+        (True, bindings(0), None),
     ],
 )
-def test_why_cuda_is_not_used(monkeypatch: pytest.MonkeyPatch, provider: bool, module: Any, reason: str) -> None:
+def test_why_cuda_is_not_used(monkeypatch: pytest.MonkeyPatch, provider: bool, module: Any, reason: str | None) -> None:
     def imported(name: str) -> Any:
         if module is None:
-            raise ImportError(name)
+            raise ModuleNotFoundError(name=name)
         return module
 
     monkeypatch.setattr(cuda, "import_module", imported)
-    assert why_not_cuda(provider) == reason
+    found = why_not_cuda(provider)
+    assert (found and found.cause) == reason
 
 
 # ── JetPack's runtime ────────────────────────────────────────────────────────────────────────────────────────────

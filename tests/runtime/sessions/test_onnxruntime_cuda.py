@@ -17,13 +17,15 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper
-from runtime.fake_cuda import FakeCuda, fake_cuda
+from runtime import fake_cuda as fake_cuda_module
+from runtime.fake_cuda import FakeCuda, Status, fake_cuda
 
 from jotr_deploy.errors import SessionError
-from jotr_deploy.runtime.sessions import cuda, open_session
+from jotr_deploy.runtime.sessions import cuda, gpu_presence, open_session
 from jotr_deploy.runtime.sessions import onnxruntime as sessions
 from jotr_deploy.runtime.sessions.onnxruntime import OnnxRuntimeSession
 from jotr_deploy.runtime.sessions.onnxruntime_cuda import OnnxRuntimeCudaSession
+from jotr_deploy.support.nvidia_driver import Driver
 
 pytestmark = pytest.mark.slow
 
@@ -38,6 +40,7 @@ class FakeOnnxRuntime(types.ModuleType):
         self.options: list[dict[str, str]] = []  # of the CUDA provider, by session
         self.runs: list[str] = []
         self.refuses_graphs = self.fails_to_capture = self.falls_back = False
+        self.refuses: str | None = None  # the reason why a network cannot be loaded on the GPU
         self.while_capturing: Callable[[], None] = lambda: None
         self.SessionOptions, self.RunOptions = onnxruntime.SessionOptions, onnxruntime.RunOptions
 
@@ -55,6 +58,8 @@ class FakeOnnxRuntime(types.ModuleType):
 class _InferenceSession:
     def __init__(self, module: FakeOnnxRuntime, path: str, options: Any, providers: list[Any]) -> None:
         given = dict(provider for provider in providers if isinstance(provider, tuple)).get(sessions.CUDA)
+        if given is not None and module.refuses is not None:
+            raise RuntimeError(module.refuses)
         if given is not None:
             bound = {"device_id", "user_compute_stream", "enable_cuda_graph"}
             assert given.keys() - bound == {"use_tf32", "cudnn_conv_algo_search"}
@@ -410,10 +415,45 @@ def test_a_provider_that_falls_back_is_an_error_where_cuda_is_asked_for(network)
         module.falls_back = True
         with pytest.raises(SessionError) as caught:
             open_session(network, device="cuda")
-        assert caught.value.cause == "ONNX Runtime could not use CUDA"
+        assert (caught.value.cause, caught.value.remedy) == ("ONNX Runtime could not use CUDA", DOCTOR)
         del caught
         with open_session(network) as session:
             assert (type(session), session.device) == (OnnxRuntimeSession, "cpu")
+
+
+NO_CUDA = "ONNX Runtime could not use CUDA"
+DOCTOR = "run jotr-deploy doctor to see what is missing; or use --device cpu"
+FULL = "CUDA failure 2: out of memory"
+
+
+@pytest.mark.parametrize(
+    ("fail", "refuses", "cause", "remedy"),
+    [
+        ({"cudaStreamCreateWithFlags": 1}, None, f"{NO_CUDA}: CUDA cannot create a stream (cudaErrorMemoryAllocation)",
+         "free GPU memory (nvidia-smi shows its users), or use an engine for smaller batches; or use --device cpu"),
+        ({}, f"{FULL} ; GPU=0", f"{NO_CUDA}: {{path}}: ONNX Runtime cannot load it ({FULL})",
+         "free memory: that of a GPU if it runs there (nvidia-smi shows its users); or use --device cpu"),
+        ({}, "CUDA was not able to be loaded",
+         f"{NO_CUDA}: {{path}}: ONNX Runtime cannot load it (CUDA was not able to be loaded)", DOCTOR),
+    ],
+)  # fmt: skip
+def test_the_error_of_cuda_is_said_where_the_cpu_takes_over(network, monkeypatch, caplog, fail, refuses, cause, remedy):
+    monkeypatch.setitem(fake_cuda_module._FAILS_WITH, "cudaStreamCreateWithFlags", Status.cudaErrorMemoryAllocation)
+    monkeypatch.setattr(gpu_presence, "nvidia_driver", lambda: Driver(1, (13, 0)))
+    gpu_presence.warn_of_unused_gpu.cache_clear()
+    cause = cause.format(path=network)
+    for device in ("cuda", "auto"):
+        with machine(fail) as module:
+            module.falls_back, module.refuses = bool(fail), refuses
+            if device == "auto":
+                open_session(network).close()
+                continue
+            with pytest.raises(SessionError) as caught:
+                open_session(network, device=device)
+            assert (caught.value.cause, caught.value.remedy) == (cause, remedy)
+            del caught
+    gpu_presence.warn_of_unused_gpu.cache_clear()
+    assert caplog.messages[-1] == f"networks run on the CPU although there is a GPU: {cause}; {remedy}"
 
 
 @pytest.mark.parametrize(

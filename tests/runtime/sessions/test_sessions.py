@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,15 @@ from session_contract import check_session, feeds, pair, save
 
 import jotr_deploy
 from jotr_deploy.errors import MissingDependency, SessionError
-from jotr_deploy.runtime.sessions import Session, TensorSpec, open_session
+from jotr_deploy.runtime.sessions import Session, TensorSpec, cuda, open_session
+from jotr_deploy.runtime.sessions.onnxruntime import onnxruntime as load_onnxruntime
+from jotr_deploy.runtime.sessions.openvino import openvino as load_openvino
+from jotr_deploy.runtime.sources.images import decode_image
+from jotr_deploy.support.imports import not_importable
 
 SUFFIXES = "give a file that ends in .engine, .onnx, .plan"
+BROKEN = "run jotr-deploy doctor to see what is missing, or install it again with pip's --force-reinstall"
+HEIC = b"\0\0\0\x18ftypheic" + bytes(4) + b"mif1heic" + bytes(60)
 OPERATORS = "export it without operators of other libraries, such as plugins of TensorRT or mmdeploy"
 COPY = "also copy the weights file, into the folder of this one and under its original name"
 
@@ -116,7 +123,7 @@ def test_a_single_number_is_an_input(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "cause", "remedy"),
     [
-        (lambda p: None, "{path}: no such network file", SUFFIXES),
+        (lambda p: None, "{path}: no such network file", "check the path"),
         (Path.mkdir, "{path}: is not a network file: it is a folder", SUFFIXES),
         (lambda p: p.symlink_to("nowhere"), "{path}: is not a network file: it is a link that leads nowhere",
          SUFFIXES),
@@ -204,6 +211,56 @@ def test_cuda_needs_an_onnx_runtime_with_cuda(tmp_path: Path, monkeypatch: pytes
         == "use --device cpu, or pip uninstall onnxruntime and pip install '.[gpu]' in a clone of jotr-deploy"
     )
     check_session(open_session(path, device="auto"))
+
+
+def test_a_file_of_no_known_suffix_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(SessionError) as refusal:
+        open_session(tmp_path / "mesh.xyz")
+    assert (refusal.value.cause, refusal.value.remedy) == (f"{tmp_path / 'mesh.xyz'}: no such network file", SUFFIXES)
+
+
+CUBLAS = "libcublasLt.so.12: cannot open shared object file"
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "remedy"),
+    [
+        (ModuleNotFoundError("No module named 'a'", name="a"), "X is not installed", "pip install a"),
+        (ModuleNotFoundError("No module named 'a.b'", name="a.b"), "X is not installed", "pip install a"),
+        (ModuleNotFoundError("No module named 'ab'", name="ab"), "X cannot be imported (No module named 'ab')", BROKEN),
+        (ModuleNotFoundError("halted"), "X cannot be imported (halted)", BROKEN),
+        (ImportError(f"{CUBLAS}\nmore", name="a.b"), f"X cannot be imported ({CUBLAS})", BROKEN),
+    ],
+)
+def test_only_a_package_that_is_not_there_is_not_installed(error: ImportError, said: str, remedy: str) -> None:
+    found = not_importable("X", "a.b", error, "pip install a", ", or wait")
+    assert (found.cause, found.remedy) == (said, f"{remedy}, or wait")
+
+
+@pytest.mark.parametrize(
+    ("module", "what", "use"),
+    [
+        ("onnxruntime", "ONNX Runtime", load_onnxruntime),
+        ("openvino", "OpenVINO", load_openvino),
+        ("cuda.bindings.runtime", "cuda-bindings", cuda.runtime),
+        ("pi_heif", "a: a HEIC picture, and the package pi-heif", lambda: decode_image(HEIC, "a")),
+    ],
+)
+def test_a_package_whose_import_fails(
+    monkeypatch: pytest.MonkeyPatch, module: str, what: str, use: Callable[[], Any]
+) -> None:
+    class Broken(MetaPathFinder):
+        def find_spec(self, name: str, *_: Any) -> None:
+            if name == module.split(".")[0]:
+                raise ImportError(CUBLAS)
+
+    for name in [name for name in sys.modules if f"{module}.".startswith(f"{name}.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    with pytest.raises(MissingDependency) as refusal:
+        use()
+    assert refusal.value.cause == f"{what} cannot be imported ({CUBLAS})"
+    assert refusal.value.remedy.startswith(BROKEN)
 
 
 def test_onnx_runtime_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

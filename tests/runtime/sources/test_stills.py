@@ -179,7 +179,7 @@ def test_a_heic_picture_is_whole_or_refused(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pi_heif", None)
     with pytest.raises(MissingDependency) as caught:
         decode_image(heif(), "IMG_1.HEIC")
-    assert caught.value.cause == "IMG_1.HEIC: a HEIC picture, which needs the package pi-heif"
+    assert caught.value.cause == "IMG_1.HEIC: a HEIC picture, and the package pi-heif is not installed"
     assert caught.value.remedy == "pip install '.[heif]' in a clone of jotr-deploy, or save it as PNG or JPEG"
 
 

@@ -306,5 +306,24 @@ def test_images_that_cannot_be_read_are_skipped_where_that_is_asked_for(tmp_path
 
 def test_not_one_image_can_be_read(tmp_path):
     (tmp_path / "0.png").write_bytes(b"no picture")
-    with pytest.raises(SourceError, match="none of 1 images can be read"):
+    (tmp_path / "1.png").write_bytes(b"nor here")
+    with pytest.raises(SourceError) as caught:
         open_source(tmp_path, [])
+    why = f"{tmp_path / '0.png'}: plain text, not a supported picture"
+    assert caught.value.cause == f"{tmp_path.name}: none of 2 images can be read ({why})"
+    assert caught.value.remedy == IMAGES
+    write_png(tmp_path / "0.png", 0)
+    (tmp_path / "0.png").write_bytes((tmp_path / "0.png").read_bytes()[:-12])
+    with pytest.raises(SourceError) as caught:
+        open_source(tmp_path, [])
+    assert caught.value.cause.endswith("can be read ({}: the PNG picture is cut off)".format(tmp_path / "0.png"))
+    assert caught.value.remedy == "copy or download it again"
+
+
+def test_a_folder_of_links_that_lead_nowhere(tmp_path):
+    for number in (10, 2):
+        (tmp_path / f"{number}.png").symlink_to("gone.png")
+    with pytest.raises(SourceError) as caught:
+        open_source(tmp_path)
+    assert caught.value.cause == f"{tmp_path}: no images in this folder, and 2.png is a link that leads nowhere"
+    assert caught.value.remedy == "put back the file that it points to, or copy the pictures themselves here"
