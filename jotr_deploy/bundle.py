@@ -17,8 +17,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, fie
 
 from jotr_deploy.config import ModelConfig, first_fault
 from jotr_deploy.errors import UPGRADE, BundleError, JotrDeployError, OutputError, first_line, one_line
+from jotr_deploy.support.choices import BACKENDS
 from jotr_deploy.support.file_kinds import advice, describe_file
 from jotr_deploy.support.file_names import path_inside, shown_name
+from jotr_deploy.support.precisions import Precision
 from jotr_deploy.support.writing import folder_made, output_errors, written_aside
 
 MANIFEST = "bundle.json"
@@ -30,6 +32,7 @@ written in the newest format."""
 STAND_IN_LABEL = "stand-in body"
 """Label of a bundle whose meshes are those of the body inside this package."""
 _EXPORT_AGAIN = "export it again: jotr-deploy export CHECKPOINT -o BUNDLE"
+_INSTALL_AGAIN = "install the package again"
 FIT_ROLES = ("features", "kernels", "bank")
 """Roles of the files of a fit (docs/fitting.md), which are added to a bundle together."""
 FEATURES_AGAIN = "put trained features in: jotr-deploy add BUNDLE --features WEIGHTS"
@@ -144,18 +147,21 @@ class Bundle:
         """
         entry = self.entry(role, name)
         path = self.place(entry.name)
-        again = _again(role) if entry == self.entry(role) else _made_again(entry)
+        again = _whole_again(self, entry)
         if not path.is_file():
             raise BundleError(f"{self.path}: {entry.name} is listed in the manifest but missing", again)
-        try:
+        with _unreadable(path):
             unchanged = sha256_of(path) == entry.sha256
-        except OSError as error:
-            raise BundleError(f"{path}: cannot be read ({error.strerror})", "check its permissions") from error
         if not unchanged and (instead := advice(path)):
             raise BundleError(f"{path}: the file has changed since it was made: it is {describe_file(path)}", instead)
         if not unchanged:
             raise BundleError(f"{path}: the file has changed since it was made (sha256 differs)", again)
         return path
+
+
+def _export_again(path: Path) -> str:
+    """The remedy for what `export` writes; the bundle inside this package is not exported."""
+    return _INSTALL_AGAIN if path == starter_path() else _EXPORT_AGAIN
 
 
 def _again(role: str) -> str:
@@ -165,13 +171,33 @@ def _again(role: str) -> str:
     return f"put it in: jotr-deploy add BUNDLE --{role} FILE" if role in ("detector", "pose") else _EXPORT_AGAIN
 
 
+def _whole_again(bundle: Bundle, entry: FileEntry) -> str:
+    """The remedy for a listed file that is missing or damaged."""
+    if bundle.path == starter_path():
+        return _INSTALL_AGAIN
+    return _again(entry.role) if entry == bundle.entry(entry.role) else _made_again(entry)
+
+
 def _made_again(entry: FileEntry) -> str:
-    """Command that makes a file listed after another of its role."""
-    if entry.role not in ("detector", "pose"):
-        return _EXPORT_AGAIN
-    backend = "onnxruntime" if entry.backend == "onnx" else entry.backend
-    options = f"--network {entry.role} --backend {backend} --precision {entry.precision}"
+    """The command that makes a file listed after another of its role: a calibrated one, or one made for an engine."""
+    backend = {"onnx": "onnxruntime"}.get(entry.backend or "", entry.backend)
+    if entry.precision not in tuple(Precision) or backend not in BACKENDS:
+        return _again(entry.role)
+    if Precision(entry.precision).calibrated and entry.name == Precision(entry.precision).file():
+        bits = " --weight-bits 7" if entry.recipe.get("weight_bits") == 7 else ""
+        return f"make it again: jotr-deploy calibrate BUNDLE --synthetic 256 --precision {entry.precision}{bits}"
+    attention = " --attention" if ".attention." in entry.name else ""
+    options = f"--network {entry.role} --backend {backend} --precision {entry.precision}{attention}"
     return f"make it again: jotr-deploy build-engine BUNDLE {options}"
+
+
+@contextmanager
+def _unreadable(path: Path) -> Iterator[None]:
+    """Convert system errors while a bundle's file is read to a BundleError."""
+    try:
+        yield
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror})", "check its permissions") from error
 
 
 def open_bundle(path: Path) -> Bundle:
@@ -197,18 +223,21 @@ def open_bundle(path: Path) -> Bundle:
     except (OSError, ValueError, RecursionError) as error:
         instead = advice(manifest)
         reason = f"it is {describe_file(manifest)}" if instead else first_line(error)
-        raise BundleError(f"{manifest}: not readable ({reason})", instead or _EXPORT_AGAIN) from None
+        raise BundleError(f"{manifest}: not readable ({reason})", instead or _export_again(path)) from None
     version = content.get("format") if isinstance(content, dict) else None
     if isinstance(version, int) and version > FORMAT:
         raise BundleError(f"{path}: bundle format {version}, this version reads up to {FORMAT}", UPGRADE)
     try:
         return Bundle(path, Manifest.model_validate(content))
     except ValidationError as error:
-        raise BundleError(f"{manifest}: {first_fault(error, 'manifest')}", _EXPORT_AGAIN) from None
+        raise BundleError(f"{manifest}: {first_fault(error, 'manifest')}", _export_again(path)) from None
 
 
 def _no_bundle(path: Path) -> BundleError:
     """The error for a path that is not a bundle's folder, with a hint at where the bundle may be."""
+    if not path.exists():
+        starter = f", or use {STARTER}, the bundle inside this package" if starter_path().is_dir() else ""
+        return BundleError(f"{path}: no such folder", f"check the path{starter}")
     instead = "make one: jotr-deploy export CHECKPOINT -o BUNDLE; or use the bundle of this package: starter"
     what = f"no {MANIFEST}"
     if path.is_file():
@@ -240,26 +269,36 @@ def to_write(path: Path, output: Path | None = None) -> Iterator[Bundle]:
         with new_directory(output, replace=None) as directory:
             copy = Bundle(directory, bundle.manifest)
             for entry in bundle.manifest.files:
-                _copy(bundle, entry.name, copy)
+                _copy(bundle, entry, copy)
             write_manifest(directory, bundle.manifest)
             try:
                 yield copy
             except JotrDeployError as error:  # the copy is deleted; name the bundle, where the fault is
-                raise type(error)(error.cause.replace(str(directory), str(path)), error.remedy) from error
+                remedy = _export_again(bundle.path) if error.remedy == _EXPORT_AGAIN else error.remedy
+                raise type(error)(error.cause.replace(str(directory), str(path)), remedy) from error
     elif bundle.path == starter_path():
         raise BundleError(f"{path}: the bundle inside this package cannot be changed", "give -o DIR to write a copy")
     else:
         yield bundle
 
 
-def _copy(bundle: Bundle, name: str, copy: Bundle) -> None:
+def _copy(bundle: Bundle, entry: FileEntry, copy: Bundle) -> None:
     """Copy one file; a link that leads out of the bundle is refused, as its target is not the bundle's to share."""
-    file = bundle.place(name)
+    file = bundle.place(entry.name)
     if not file.resolve().is_relative_to(bundle.path.resolve()):
         raise BundleError(f"{file}: is a link that leads out of the bundle", "replace it with the file itself")
     if not file.is_file():
-        raise BundleError(f"{bundle.path}: {name} is listed in the manifest but missing", _EXPORT_AGAIN)
-    shutil.copyfile(file, copy.place(name))
+        cause = f"{bundle.path}: {entry.name} is listed in the manifest but missing"
+        raise BundleError(cause, _whole_again(bundle, entry))
+    with copy.place(entry.name).open("wb") as target:
+        target.writelines(_blocks(file))
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    """The bytes of a bundle's file; errors of whoever writes them are not errors of reading."""
+    with _unreadable(path), path.open("rb") as file:
+        while block := file.read(1 << 20):
+            yield block
 
 
 @contextmanager

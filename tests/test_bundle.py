@@ -169,15 +169,6 @@ def test_manifests_that_are_refused(tmp_path: Path, content: Any, cause: str, re
     assert refusal(open_bundle, tmp_path) == (cause.format(b=tmp_path, m=tmp_path / "bundle.json"), remedy)
 
 
-@pytest.mark.parametrize("kind", ["missing", "folder"])
-def test_what_is_no_bundle(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / "bundle"
-    if kind == "folder":
-        path.mkdir()
-    remedy = "make one: jotr-deploy export CHECKPOINT -o BUNDLE; or use the bundle of this package: starter"
-    assert refusal(open_bundle, path) == (f"{path}: not a bundle (no bundle.json)", remedy)
-
-
 def fill(path: Path, replace: bool = False, failure: BaseException | None = None) -> None:
     with new_directory(path, replace) as new:
         bundle_in(new, "new.onnx")
@@ -374,6 +365,124 @@ def test_networks_of_others_have_a_verb_of_their_own(tmp_path: Path, role: str) 
     assert refusal(bundle.file, role) == (f"{tmp_path}: n.onnx is listed in the manifest but missing", add)
 
 
+@pytest.mark.parametrize(
+    ("name", "facts", "remedy"),
+    [
+        ("mesh.int8.onnx", ("int8", "onnx"), "make it again: jotr-deploy calibrate BUNDLE --synthetic 256"
+         " --precision int8"),
+        ("mesh.fp8.onnx", ("fp8", "onnx"), "make it again: jotr-deploy calibrate BUNDLE --synthetic 256"
+         " --precision fp8"),
+        ("mesh.fp16.onnx", ("fp16", "onnx"), "make it again: jotr-deploy build-engine BUNDLE --network mesh"
+         " --backend onnxruntime --precision fp16"),
+        ("mesh.int8.onnxruntime.onnx", ("int8", "onnx"), "make it again: jotr-deploy build-engine BUNDLE"
+         " --network mesh --backend onnxruntime --precision int8"),
+        ("mesh.int8.openvino.onnx", ("int8", "openvino"), "make it again: jotr-deploy build-engine BUNDLE"
+         " --network mesh --backend openvino --precision int8"),
+        ("mesh.fp16.attention.sm90.engine", ("fp16", "tensorrt"), "make it again: jotr-deploy build-engine BUNDLE"
+         " --network mesh --backend tensorrt --precision fp16 --attention"),
+        ("mesh.other.onnx", (None, "onnx"), AGAIN),
+        ("mesh.other.onnx", ("fp16", "a stranger's"), AGAIN),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("damage", ["missing", "changed"])
+def test_a_derived_file_is_made_again_by_the_verb_that_made_it(
+    tmp_path: Path, name: str, facts: tuple[str | None, str], remedy: str, damage: str
+) -> None:
+    precision, backend = facts
+    path = bundle_in(tmp_path / "b", "mesh.onnx", name)
+    first, derived = open_bundle(path).manifest.files
+    derived = derived.model_copy(update={"precision": precision, "backend": backend})
+    write_manifest(path, manifest(files=(first, derived)))
+    bundle = open_bundle(path)
+    if damage == "changed":
+        (path / name).write_text("x")
+        cause = f"{path / name}: the file has changed since it was made (sha256 differs)"
+    else:
+        (path / name).unlink()
+        cause = f"{path}: {name} is listed in the manifest but missing"
+        with pytest.raises(BundleError) as caught, to_write(path, tmp_path / "copy"):
+            pass
+        assert (caught.value.cause, caught.value.remedy) == (cause, remedy)
+    assert refusal(bundle.file, "mesh", name) == (cause, remedy)
+
+
+def test_a_calibrated_file_is_made_again_with_its_bits(tmp_path: Path) -> None:
+    path = bundle_in(tmp_path, "mesh.onnx", "mesh.int8.onnx")
+    first, derived = open_bundle(path).manifest.files
+    facts = {"precision": "int8", "backend": "onnx", "recipe": {"weight_bits": 7}}
+    write_manifest(path, manifest(files=(first, derived.model_copy(update=facts))))
+    (path / "mesh.int8.onnx").unlink()
+    _, remedy = refusal(open_bundle(path).file, "mesh", "mesh.int8.onnx")
+    assert remedy.endswith("calibrate BUNDLE --synthetic 256 --precision int8 --weight-bits 7")
+
+
+@pytest.mark.parametrize(
+    ("damage", "use"),
+    [
+        (lambda s: (s / "mesh.onnx").write_text("x"), lambda _: open_bundle(Path("starter")).file("mesh")),
+        (lambda s: (s / "mesh.onnx").unlink(), lambda _: open_bundle(Path("starter")).file("mesh")),
+        (lambda s: (s / "bundle.json").write_text("{"), lambda _: open_bundle(Path("starter"))),
+        (lambda s: (s / "bundle.json").write_text("{}"), lambda _: open_bundle(Path("starter"))),
+        (lambda s: (s / "mesh.onnx").unlink(), lambda copy: copied(Path("starter"), copy)),
+        (lambda s: (s / "mesh.onnx").write_text("x"), lambda copy: copied(Path("starter"), copy)),
+    ],
+    ids=["changed", "missing", "no JSON", "no manifest", "missing in a copy", "changed in a copy"],
+)
+def test_a_damaged_starter_is_installed_again(starter: Path, tmp_path: Path, damage: Any, use: Any) -> None:
+    damage(starter)
+    cause, remedy = refusal(use, tmp_path / "copy")
+    assert remedy == "install the package again"
+    assert "copy" not in cause
+
+
+def copied(path: Path, copy: Path) -> None:
+    with to_write(path, copy) as bundle:
+        bundle.file("mesh")
+
+
+class Closed:
+    """A file whose bytes cannot be read."""
+
+    def __enter__(self) -> Closed:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def read(self, _: int) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+
+@pytest.mark.parametrize("fails", ["opening", "reading"])
+def test_a_file_that_cannot_be_read_is_not_a_copy_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    file, opened = bundle_in(tmp_path / "b", "mesh.onnx") / "mesh.onnx", Path.open
+
+    def closed(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path != file:
+            return opened(path, *arguments, **options)
+        return Closed().read(0) if fails == "opening" else Closed()
+
+    monkeypatch.setattr(Path, "open", closed)
+    expected = f"{file}: cannot be read (Permission denied)", "check its permissions"
+    assert refusal(copied, file.parent, tmp_path / "copy") == expected
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
+def test_a_copy_that_cannot_be_written_is_not_a_file_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, opened = bundle_in(tmp_path / "b", "mesh.onnx"), Path.open
+
+    def full(self: Path, *arguments: Any, **options: Any) -> Any:
+        return full_disk() if "wb" in arguments else opened(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(OutputError) as caught:
+        copied(path, tmp_path / "copy")
+    assert str(caught.value) == f"{tmp_path / 'copy'}: cannot be written (No space left on device)\n{PLACE}"
+
+
 def test_the_starter_is_not_changed(starter: Path) -> None:
     with pytest.raises(BundleError) as caught, to_write(Path("starter")):
         pass
@@ -406,7 +515,7 @@ def test_without_a_bundle_inside_the_package_the_word_is_a_path(
 ) -> None:
     monkeypatch.setattr("jotr_deploy.bundle.starter_path", lambda: tmp_path / "none")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(BundleError, match=r"^starter: not a bundle"):
+    with pytest.raises(BundleError, match=r"^starter: no such folder\ncheck the path$"):
         open_bundle(Path("starter"))
 
 
@@ -420,12 +529,14 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0"
         ("b/mesh.onnx", "not a bundle (it is plain text)", "give its folder: {p}/b"),
         ("b.zip", "not a bundle (it is a gzip archive)", "unpack it and give the file inside"),
         (".", "not a bundle (no bundle.json)", "give the folder inside it: {p}/b"),
-        ("none", "not a bundle (no bundle.json)", "make one: jotr-deploy export CHECKPOINT -o BUNDLE; or use the "
+        ("empty", "not a bundle (no bundle.json)", "make one: jotr-deploy export CHECKPOINT -o BUNDLE; or use the "
          "bundle of this package: starter"),
+        ("none", "no such folder", "check the path, or use starter, the bundle inside this package"),
+        ("b.zip/none", "no such folder", "check the path, or use starter, the bundle inside this package"),
     ],
 )  # fmt: skip
 def test_what_is_given_in_place_of_a_bundle(tmp_path: Path, given: str, what: str, remedy: str) -> None:
-    (tmp_path / "b").mkdir()
+    (tmp_path / "empty").mkdir()
     bundle_in(tmp_path / "b", "mesh.onnx")
     (tmp_path / "b.zip").write_bytes(b"\x1f\x8b")
     path = tmp_path / given

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -19,7 +21,7 @@ from jotr_deploy.calibration.ranges import BINS, Histogram, collect
 from jotr_deploy.calibration.sensitivity import DriftMeter, Search, placed, search
 from jotr_deploy.engines.derived_files import MESH, calibrated
 from jotr_deploy.engines.fp16_weights import widen_weights
-from jotr_deploy.errors import BundleError, JotrDeployError
+from jotr_deploy.errors import BundleError, JotrDeployError, OutputError
 from jotr_deploy.evaluation.metrics import distances_mm
 from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.support.aliases import Array, Progress
@@ -27,7 +29,7 @@ from jotr_deploy.support.cache import user_cache
 from jotr_deploy.support.choices import CalibrationMethod
 from jotr_deploy.support.precisions import Precision
 from jotr_deploy.support.read_errors import read_onnx
-from jotr_deploy.support.writing import written_aside
+from jotr_deploy.support.writing import folder_made, output_errors, written_aside
 
 LEAST = 8
 """Fewest crops; with fewer, none would be held out to measure drift."""
@@ -155,8 +157,14 @@ def _rounded(value: float) -> float:
 
 
 def _cached(key: str, tensors: tuple[str, ...], make: Callable[[], Mapping[str, Histogram]]) -> Mapping[str, Histogram]:
-    """Histograms of a network over a set of crops, from the cache; a damaged or mismatched file is made anew."""
-    path = user_cache() / "calibration" / f"{key}.npz"
+    """Histograms of a network over a set of crops, from the cache if there is one.
+
+    A damaged or mismatched file is made anew.
+    """
+    try:
+        path = user_cache() / "calibration" / f"{key}.npz"
+    except RuntimeError:  # a user without a home
+        return make()
     try:
         with np.load(path, allow_pickle=False) as stored:
             names, largest, counts = (stored[name] for name in ("tensors", "largest", "counts"))
@@ -165,10 +173,17 @@ def _cached(key: str, tensors: tuple[str, ...], make: Callable[[], Mapping[str, 
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         pass
     found = make()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_aside(path) as aside, aside.open("wb") as file:
-        np.savez_compressed(
-            file, tensors=np.array(tensors), largest=np.array([found[name].largest for name in tensors]),
-            counts=np.array([found[name].counts for name in tensors]),
-        )  # fmt: skip
+    arrays: dict[str, Any] = {
+        "tensors": np.array(tensors),
+        "largest": np.array([found[name].largest for name in tensors]),
+        "counts": np.array([found[name].counts for name in tensors]),
+    }
+    with (
+        suppress(OutputError),
+        output_errors(path),
+        folder_made(path.parent),
+        written_aside(path) as aside,
+        aside.open("wb") as file,
+    ):
+        np.savez_compressed(file, **arrays)
     return found

@@ -22,9 +22,10 @@ from typing import Any
 import numpy as np
 
 from jotr_deploy.bundle import Bundle, FileEntry, new_directory, write_manifest
-from jotr_deploy.errors import BundleError
+from jotr_deploy.errors import BundleError, OutputError
 from jotr_deploy.runtime.sessions import Session, TensorSpec, open_session
 from jotr_deploy.serving.pipeline_tensors import INPUTS, OUTPUTS, PEOPLE
+from jotr_deploy.support.writing import output_errors
 
 ROLES = ("detector", "pose", "mesh")
 MAX_BATCH = 16
@@ -75,6 +76,9 @@ def write_repository(bundle: Bundle, directory: Path, device: str = "auto") -> R
         BundleError: a network is missing, damaged, or takes fewer rows than the pipeline sends.
         OutputError: the directory exists, or cannot be written.
     """
+    with output_errors(directory):
+        if directory.exists():
+            raise OutputError(f"{directory}: already exists", "give a new directory to --triton")
     for role in ROLES[:2]:
         if not bundle.has(role):
             raise BundleError(

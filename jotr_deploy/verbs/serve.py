@@ -11,18 +11,21 @@ from rich.markup import escape
 
 from jotr_deploy.errors import JotrDeployError, choice
 from jotr_deploy.support.choices import DEVICES, listed
-from jotr_deploy.verbs.terminal import console, done, errors, needs
+from jotr_deploy.verbs.terminal import console, done, errors, exclusive, needs
 
 if TYPE_CHECKING:
     from jotr_deploy.bundle import Bundle
+
+HOST, PORT, PEOPLE, LIMIT, DEADLINE_S, DRAIN_S = "127.0.0.1", 8080, "auto", 128, 30.0, 10.0
+"""Defaults of options."""
 
 
 def serve(
     bundle: Annotated[Path, typer.Argument(help="Bundle directory.")],
     host: Annotated[
         str, typer.Option(help="Address to listen on; by default only this machine can reach the server.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes any free one.")] = 8080,
+    ] = HOST,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes any free one.")] = PORT,
     token_file: Annotated[
         Path | None, typer.Option(help="File with a secret that every request has to send, needed for other addresses.")
     ] = None,
@@ -32,7 +35,7 @@ def serve(
     ] = False,
     people: Annotated[
         str, typer.Option(help="How people are found: auto, blazepose, detector, hog, or frame.")
-    ] = "auto",
+    ] = PEOPLE,
     file: Annotated[str | None, typer.Option(help="Mesh file of the bundle, such as mesh.int8.onnx.")] = None,
     device: Annotated[str, typer.Option(help=f"Where networks run: {listed(DEVICES)}.")] = "auto",
     threads: Annotated[
@@ -44,11 +47,11 @@ def serve(
     ] = None,
     limit: Annotated[
         int, typer.Option(min=1, help="Requests worked on or waiting; others are answered 429 at once.")
-    ] = 128,
-    deadline: Annotated[float, typer.Option(min=0.1, help="Longest time for a request, in seconds.")] = 30.0,
+    ] = LIMIT,
+    deadline: Annotated[float, typer.Option(min=0.1, help="Longest time for a request, in seconds.")] = DEADLINE_S,
     drain: Annotated[
         float, typer.Option(min=0, help="Seconds between SIGTERM and the closing of the port, for balancers to notice.")
-    ] = 10.0,
+    ] = DRAIN_S,
     triton: Annotated[
         Path | None,
         typer.Option(help="Write a model repository for Triton into this new directory, and serve nothing."),
@@ -56,6 +59,13 @@ def serve(
 ) -> None:
     """Serve people over HTTP: pictures in, people out."""
     choice("--device", device, DEVICES)
+    of_server = {
+        "--host": host != HOST, "--port": port != PORT, "--token-file": token_file is not None, "--no-auth": no_auth,
+        "--people": people != PEOPLE, "--file": file is not None, "--threads": threads is not None,
+        "--at-once": at_once is not None, "--limit": limit != LIMIT, "--deadline": deadline != DEADLINE_S,
+        "--drain": drain != DRAIN_S,
+    }  # fmt: skip
+    exclusive("--triton", triton is not None, {option: given or None for option, given in of_server.items()})
     from jotr_deploy.bundle import open_bundle
     from jotr_deploy.runtime.finding.people_source import PeopleBy
 

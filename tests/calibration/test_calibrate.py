@@ -254,6 +254,24 @@ def test_a_cache_that_does_not_fit_is_made_anew(
     assert len(searched[0]) > 1
 
 
+@pytest.mark.parametrize("hindrance", ["a file in its place", "no home"])
+def test_without_a_cache_ranges_are_collected_every_time(
+    calibrated: Bundle, crops: CropSet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, hindrance: str
+) -> None:
+    if hindrance == "no home":
+
+        def no_home() -> Path:
+            raise RuntimeError("Could not determine home directory.")
+
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.setattr(Path, "home", no_home)
+    else:
+        (tmp_path / "taken").write_text("in the way")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "taken"))
+    first, every = sha256_of(calibrated.file("mesh", "mesh.int8.onnx")), blocks_of(calibrated)
+    assert sha256_of(calibrate(calibrated, crops, blocks=every).bundle.file("mesh", "mesh.int8.onnx")) == first
+
+
 def test_the_blocks_of_another_bundle(
     finished: Finished, calibrated: Bundle, crops: CropSet, cli: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -340,7 +358,7 @@ def test_command_as_json(bundle: Bundle, cli: Callable[..., Any], tmp_path: Path
         (("--synthetic", 8, "--images", "x"), "calibrate needs either pictures or synthetic scenes"),
         (("--synthetic", 8, "--crops", 8), "--synthetic and --crops are both given"),
         (("--synthetic", 8, "--placement", "b", "--budget-mm", 4), "--placement and --budget-mm are both given"),
-        (("--synthetic", 8, "--placement", "nowhere"), "nowhere: not a bundle"),
+        (("--synthetic", 8, "--placement", "nowhere"), "nowhere: no such folder"),
         (("--synthetic", 8, "--precision", "fp4"), "--precision: 'fp4' is not known"),
         (("--synthetic", 8, "--method", "best"), "--method: 'best' is not known"),
         (("--images", "nowhere"), "nowhere: no such file or folder"),

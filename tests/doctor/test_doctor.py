@@ -264,8 +264,8 @@ def test_assets_that_may_not_be_passed_on(bundle: Path) -> None:
          AGAIN),
         (lambda b: (b / "bundle.json").write_text("{"), "{b}", "{b}/bundle.json: not readable (Expecting property name"
          " enclosed in double quotes: line 1 column 2 (char 1))", AGAIN),
-        (shutil.rmtree, "{b}", "{b}: not a bundle (no bundle.json)",
-         "make one: jotr-deploy export CHECKPOINT -o BUNDLE; or use the bundle of this package: starter"),
+        (shutil.rmtree, "{b}", "{b}: no such folder",
+         "check the path, or use starter, the bundle inside this package"),
     ],
 )  # fmt: skip
 def test_a_broken_bundle_ends_with_exit_code_2(

@@ -89,7 +89,7 @@ def test_an_interrupt_ends_it_and_a_stalled_client_does_not_keep_it(tmp_path: Pa
 @pytest.mark.parametrize(
     ("options", "cause", "remedy"),
     [
-        (("none",), "none: not a bundle", "starter"),
+        (("none",), "none: no such folder", "starter"),
         (("starter", "--host", "0.0.0.0"), "everybody who reaches this address", "--token-file"),
         (("starter", "--token-file", "none"), "none: cannot be read", "a secret"),
         (("starter", "--token-file", "none", "--no-auth"), "both given", "leave one"),

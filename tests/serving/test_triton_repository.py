@@ -287,6 +287,36 @@ def test_an_engine_for_fewer_rows_and_a_bundle_without_a_detector_are_refused(tm
     assert not (tmp_path / "models").exists()
 
 
+@pytest.mark.parametrize(
+    "unused",
+    [
+        ("--host", "0.0.0.0"),
+        ("--port", "99"),
+        ("--token-file", "/nonexistent"),
+        ("--no-auth",),
+        ("--people", "hog"),
+        ("--file", "mesh.int8.onnx"),
+        ("--threads", "1"),
+        ("--at-once", "1"),
+        ("--limit", "1"),
+        ("--deadline", "1"),
+        ("--drain", "1"),
+    ],
+    ids=lambda unused: unused[0],
+)
+def test_an_option_of_the_server_is_refused(cli: Callable[..., Outcome], tmp_path: Path, unused: tuple[str]) -> None:
+    mistake = cli("serve", "starter", "--triton", tmp_path / "models", *unused).mistake
+    assert mistake == (f"--triton and {unused[0]} are both given", "leave one of them out")
+    assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, Path.touch])
+def test_a_repository_has_a_new_directory(cli: Callable[..., Outcome], tmp_path: Path, make: Any) -> None:
+    make(tmp_path / "models")
+    mistake = cli("serve", "starter", "--triton", tmp_path / "models").mistake
+    assert mistake == (f"{tmp_path}/models: already exists", "give a new directory to --triton")
+
+
 def test_the_verb_writes_it_and_says_how_to_start(cli: Callable[..., Outcome], tmp_path: Path) -> None:
     outcome = cli("serve", "starter", "--triton", tmp_path / "models")
     assert outcome.code == 0
@@ -294,6 +324,6 @@ def test_the_verb_writes_it_and_says_how_to_start(cli: Callable[..., Outcome], t
     before = tree(tmp_path)
     again = cli("serve", "starter", "--triton", tmp_path / "models")
     assert again.code == 2
-    assert "already exists" in again.mistake[0]
+    assert again.mistake == (f"{tmp_path}/models: already exists", "give a new directory to --triton")
     assert tree(tmp_path) == before
     assert json.loads((tmp_path / "models/people/1/networks.json").read_text()).keys() == set(ROLES)

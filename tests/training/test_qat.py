@@ -259,7 +259,7 @@ def refused(made: Path, bundle: Path, kind: type[Exception], cause: str) -> str:
 
 
 def test_a_bundle_that_is_not_there_or_not_calibrated(made: Path, tmp_path: Path) -> None:
-    refused(made, tmp_path / "none", BundleError, "none: not a bundle")
+    refused(made, tmp_path / "none", BundleError, "none: no such folder")
     bare = open_bundle(Path(shutil.copytree(made / "bundle", tmp_path / "bare")))
     entries = tuple(entry for entry in bare.manifest.files if entry.precision != "int8")
     (bare.path / "bundle.json").write_text(bare.manifest.model_copy(update={"files": entries}).model_dump_json())

@@ -136,7 +136,7 @@ def test_the_bundle_to_be_rounded_as(cli: Cli, config: Path) -> None:
     assert cli("train", config, "-o", "run", "--set", "steps=1").code == 0
     text = 'task = "qat"\nsteps = 1\nbatch = 1\nlr = 1e-4\n[qat]\nstart = "run/weights.pt"\nbundle = "not this"\n'
     Path("qat.toml").write_text(text)
-    assert cli("train", "qat.toml", "--qat", "nowhere").mistake[0] == "nowhere: not a bundle (no bundle.json)"
+    assert cli("train", "qat.toml", "--qat", "nowhere").mistake[0] == "nowhere: no such folder"
 
 
 def test_a_dry_run(cli: Cli, config: Path) -> None:

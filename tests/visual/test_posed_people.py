@@ -146,7 +146,7 @@ def test_nothing_else_needs_a_bundle(tmp_path: Path, bundle: Bundle) -> None:
         with pytest.raises(BundleError) as caught:
             ask()
         assert caught.value.cause == (
-            f"{path}: holds no vertices, and its bundle cannot be used ({gone.path}: not a bundle (no bundle.json))"
+            f"{path}: holds no vertices, and its bundle cannot be used ({gone.path}: no such folder)"
         )
         assert caught.value.remedy == REMEDY
 
