@@ -12,7 +12,15 @@ import onnx
 from jotr_deploy.bundle import Bundle, FileEntry, replace_file
 from jotr_deploy.engines.fp16_weights import widen_weights
 from jotr_deploy.engines.low_precision import to_low_precision
-from jotr_deploy.engines.verify import BATCHES, Difference, measure, require, require_as_good, vertices_error
+from jotr_deploy.engines.verify import (
+    BATCHES,
+    INT8_CROPS,
+    Difference,
+    measure,
+    require,
+    require_as_good,
+    vertices_error,
+)
 from jotr_deploy.errors import BundleError
 from jotr_deploy.runtime.sessions import open_session
 from jotr_deploy.support.aliases import Say
@@ -127,10 +135,10 @@ class Mesh(Original):
         config = bundle.manifest.model
         with open_session(bundle.file("mesh", MESH), "onnxruntime", "cpu") as reference:
             with open_session(path, backend, device) as found:
-                rows = measure(reference, found, config, batches)
+                rows = measure(reference, found, config, batches, INT8_CROPS if precision.calibrated else 1)
             if precision.calibrated:
                 with open_session(calibrated(bundle, precision), "onnxruntime", "cpu") as own:
-                    require_as_good(rows, measure(reference, own, config, batches), what)
+                    require_as_good(rows, measure(reference, own, config, batches, INT8_CROPS), what)
             else:
                 require(rows, precision, what)
         return rows

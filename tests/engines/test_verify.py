@@ -97,6 +97,36 @@ def test_both_networks_see_the_same_crops_at_every_batch() -> None:
         assert (row.max, row.mean) == pytest.approx((2, 2) if row.output == "vertices" else (0, 0), abs=1e-3)
 
 
+@pytest.mark.parametrize(("batch", "calls"), [(1, 7), (3, 3), (8, 1)])
+def test_at_least_as_many_crops_as_asked_for(batch: int, calls: int) -> None:
+    """No crop twice; the mean is over all of them, and one value that is not finite counts wherever it is."""
+    seen: list[bytes] = []
+
+    def shifted(feeds):
+        seen.extend(each.tobytes() for each in feeds["image"])
+        found = outputs(len(feeds["image"]))
+        found["translation"] = found["translation"] + np.float32([0.003 * len(seen), 0, 0])
+        return found
+
+    (row,) = (
+        row
+        for row in measure(lambda feeds: outputs(len(feeds["image"])), shifted, TINY, (batch,), crops=7)
+        if row.output == "translation"
+    )
+    assert len(set(seen)) == len(seen) == calls * batch
+    assert row.mean == pytest.approx(3 * batch * (calls + 1) / 2, rel=1e-3)
+    assert row.max == pytest.approx(3 * batch * calls, rel=1e-3)
+
+    def broken_in_the_first(feeds):
+        found = outputs(len(feeds["image"]))
+        if not np.array_equal(feeds["image"], random_crops(TINY, batch, calls - 1)["image"]) or calls == 1:
+            found["cam"].flat[0] = np.nan
+        return found
+
+    rows = measure(lambda feeds: outputs(len(feeds["image"])), broken_in_the_first, TINY, (batch,), crops=7)
+    assert [row.output for row in rows if not row.finite] == ["cam"]
+
+
 def test_batches_of_one_and_more() -> None:
     assert BATCHES[0] == 1
     assert len(set(BATCHES)) > 2
