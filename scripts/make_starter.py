@@ -40,7 +40,7 @@ from jotr_deploy.support.precisions import Precision
 from jotr_deploy.training.tiny_detector import export_detector
 from jotr_deploy.training.tiny_pose import SKELETON, THRESHOLD, export_pose
 
-FROM = {"mesh": "mesh_longer", "detector": "detector_outdoors", "pose": "pose"}
+FROM = {"mesh": "mesh_read_back", "detector": "detector_outdoors", "pose": "pose"}
 """The run that each network comes from."""
 LICENCE = Licence(
     asset="starter networks",
