@@ -131,7 +131,7 @@ def test_the_viewer_shows_the_pictures_that_the_meshes_were_found_in(
     result = tmp_path / "new" / "a.npz"
     (tmp_path / "camera.yml").unlink(missing_ok=True)
     for source in (None, str(tmp_path / "a.png")):
-        frames = _open_frames(result, read_people(result), source)
+        frames = _open_frames(result, read_people(result), source, [])
         assert frames is not None
         with frames:
             (frame,) = frames
