@@ -101,8 +101,10 @@ class FilmByFFmpeg:
             with self._killed_after(FRAME_S):
                 self._pipe.write(np.ascontiguousarray(image_bgr).data)
         except OSError:
-            with suppress(subprocess.TimeoutExpired):  # its own exit code tells more than that of a kill
+            try:  # its own exit code tells more than that of a kill
                 self._process.wait(ENDING_S)
+            except subprocess.TimeoutExpired:
+                self._waited_s = ENDING_S
             raise
 
     def close(self) -> str | None:

@@ -61,8 +61,8 @@ class Options(BaseModel):
     inter: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the joint-to-non-joint contrastive loss; as `intra`."""
     read_back: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of a loss that no shipped network needs later: a linear map, trained along and not kept, has to find the
-    given joints in the last feature map, so that the backbone keeps their places exactly."""
+    """Weight of an auxiliary loss: a linear map, trained with the network and not saved, has to find the given joints
+    in the last feature map, so that the backbone keeps their exact positions."""
     uses: Annotated[int, Field(ge=1)] = USES
     """Times that a drawn person is trained on, without `people`."""
     freeze_bn: bool = False

@@ -212,6 +212,11 @@ def test_without_a_program(tmp_path: Path, program: Program) -> None:
             REMEDY,
         ),
         (
+            "phase == 'film' and count == 1 and (os.close(0), time.sleep(60))",
+            r"ended after \d+ frames \(it did not answer for 2 s\)",
+            REMEDY,
+        ),
+        (
             "phase == 'film' and count == 1 and os.kill(os.getpid(), 9)",
             r"ended after \d+ frames \(ended by SIGKILL\)",
             "free memory, or draw a smaller picture with --overlay-scale",
@@ -242,6 +247,7 @@ def test_a_program_that_dies_leaves_no_film_and_the_older_one(
 ) -> None:
     program.is_put(broken, encoders=("libx264",))
     monkeypatch.setattr(films, "FRAME_S", 3.0)
+    monkeypatch.setattr(films, "ENDING_S", 2.0)
     (tmp_path / "a.mp4").write_text("older")
     with pytest.raises(OutputError, match=cause) as caught:
         film(tmp_path / "a.mp4", 30, (256, 128))
