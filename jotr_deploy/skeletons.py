@@ -68,6 +68,12 @@ SKELETONS: dict[str, tuple[str, ...]] = {
 }
 
 _MIDPOINTS = (("Pelvis", "L_Hip", "R_Hip"), ("Neck", "L_Shoulder", "R_Shoulder"))
+# In photographs too, BlazePose marks ankles too high and ears too far forward (docs/joints.md): each is moved by this
+# share of the way to another of its joints.
+_BLAZEPOSE_MOVES = (
+    *(("L_Ankle", "L_Heel", 0.4), ("R_Ankle", "R_Heel", 0.4)),
+    *(("L_Ear", "Nose", -0.3), ("R_Ear", "Nose", -0.3)),
+)
 
 
 def flip_pairs(names: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
@@ -107,13 +113,19 @@ def to_smpl30(joints: Array, skeleton: str | tuple[str, ...]) -> Array:
 
     Returns:
         (P, 30, 3) float32. Joints missing from the skeleton are zero, except pelvis and neck, which are the midpoints
-        of hips and shoulders, with the product of both confidences. Toes and inner spine are never filled.
+        of hips and shoulders, with the product of both confidences. Toes and inner spine are never filled. BlazePose's
+        ankles and ears are moved to where they are on the body.
     """
     names = SKELETONS[skeleton] if isinstance(skeleton, str) else skeleton
     out = np.zeros((len(joints), len(SMPL30), 3), np.float32)
     for source, name in enumerate(names):
         if name in SMPL30_INDEX:
             out[:, SMPL30_INDEX[name]] = joints[:, source]
+    if set(names) == set(SKELETONS["blazepose33"]):
+        for moved, to, share in _BLAZEPOSE_MOVES:
+            joint, other = out[:, SMPL30_INDEX[moved]], joints[:, names.index(to)]
+            both = (joint[:, 2:] > 0) & (other[:, 2:] > 0)
+            joint[:, :2] += np.where(both, share * (other[:, :2] - joint[:, :2]), 0)
     for middle, left_name, right_name in _MIDPOINTS:
         if middle not in names:
             left, right = out[:, SMPL30_INDEX[left_name]], out[:, SMPL30_INDEX[right_name]]

@@ -34,6 +34,13 @@ TARGETS = {
     ),
     "smpl30": (list(range(30)), []),
 }
+# Joint -> the one that it is moved towards, and the share of the way; a negative share moves it away.
+BLAZEPOSE_MOVES = {
+    "L_Ankle": ("L_Heel", 0.4),
+    "R_Ankle": ("R_Heel", 0.4),
+    "L_Ear": ("Nose", -0.3),
+    "R_Ear": ("Nose", -0.3),
+}
 
 
 def test_the_sets_have_their_published_order():
@@ -82,12 +89,32 @@ def test_every_joint_arrives_at_its_place(skeleton, people):
     out = to_smpl30(joints, skeleton)
     assert out.shape == (people, 30, 3)
     assert out.dtype == np.float32
+    moved = [SMPL30_INDEX[name] for name in BLAZEPOSE_MOVES] if skeleton == "blazepose33" else []
     for source, target in enumerate(targets):
         if target >= 0:
+            np.testing.assert_array_equal(out[:, target, 2], joints[:, source, 2])
+        if target >= 0 and target not in moved:
             np.testing.assert_array_equal(out[:, target], joints[:, source])
     absent = sorted(set(range(30)) - set(targets) - set(added))
     np.testing.assert_array_equal(out[:, absent], 0)
     assert (out[:, added] != 0).all()
+
+
+@pytest.mark.parametrize(("joint", "other", "share"), [(name, *move) for name, move in BLAZEPOSE_MOVES.items()])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_blazeposes_ankles_and_ears_are_moved(joint, other, share, reverse):
+    names = SKELETONS["blazepose33"][:: -1 if reverse else 1]
+    joints = np.random.default_rng(2).uniform(1, 9, (2, 33, 3)).astype(np.float32)
+    place, to = joints[:, names.index(joint), :2], joints[:, names.index(other), :2]
+
+    def moved():
+        return to_smpl30(joints, names)[:, SMPL30_INDEX[joint], :2]
+
+    np.testing.assert_allclose(moved(), place + share * (to - place), rtol=1e-5)
+    joints[1, names.index(other), 2] = 0
+    np.testing.assert_array_equal(moved()[1], place[1])  # nothing to move it by
+    joints[0, names.index(joint)] = 0
+    np.testing.assert_array_equal(moved()[0], 0)  # it was not found
 
 
 def test_midpoints_take_the_product_of_the_confidences():

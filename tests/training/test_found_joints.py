@@ -13,7 +13,7 @@ from jotr_deploy.errors import BundleError
 from jotr_deploy.runtime.finding import fetched_networks
 from jotr_deploy.runtime.finding.blazepose.landmarks import BODY, POINTS, Poses
 from jotr_deploy.third_party import blazepose_wheel
-from jotr_deploy.training.found_joints import BlazeJoints, as_coco17
+from jotr_deploy.training.found_joints import BlazeJoints, as_coco17, with_larger_head
 
 BOX_PX = np.array([40.0, 20.0, 80.0, 120.0])
 
@@ -33,9 +33,23 @@ def poses(shift_px: float = 0.0, flag: float = 1.0) -> Poses:
 def test_the_mean_of_two_passes() -> None:
     found = as_coco17(poses(), poses(4.0), BOX_PX)
     assert found.shape == (17, 3)
-    np.testing.assert_allclose(found[0, :2], BOX_PX[:2] + 2)  # the nose is the first landmark
+    hips = (
+        BOX_PX[:2] + (BOX_PX[2:] - BOX_PX[:2]) * np.array([[23], [24]]) / (BODY - 1) + 2
+    )  # half of the second's shift
+    np.testing.assert_allclose(found[11:13, :2], hips, rtol=1e-5)
     np.testing.assert_array_equal(np.flatnonzero(found[:, 2] == 0), [16])  # the right ankle is landmark 28
     assert not found[16].any()
+
+
+def test_a_head_becomes_larger_and_nothing_else_moves() -> None:
+    joints = np.zeros((17, 2))
+    joints[:5] = [0, 10], [3, 5], [-3, 5], [10, 0], [-10, 0]  # nose, eyes, ears
+    joints[5:] = np.arange(24).reshape(12, 2)
+    larger = with_larger_head(joints)
+    np.testing.assert_allclose(larger[0], [0, 12])
+    np.testing.assert_allclose(larger[1:3], [[3.9, 6.5], [-3.9, 6.5]])
+    np.testing.assert_allclose(larger[3:5], [[12.4, -2.4], [-12.4, -2.4]])
+    np.testing.assert_array_equal(larger[5:], joints[5:])
 
 
 @pytest.mark.parametrize(

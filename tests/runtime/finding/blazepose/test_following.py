@@ -29,14 +29,14 @@ def frame(size_px: tuple[int, int] = SIZE_PX) -> Array:
 
 
 def film(frames: Sequence[Sequence[Circle]], world: World | None = None) -> list[list[tuple[int, float]]]:
-    """Of every frame who was found: id and x, from left to right."""
+    """Of every frame who was found: id and x, from left to right; x to 10 px, since ears are moved."""
     world = world or World()
     finder, tracker, seen = opened(world), Tracker(12), []
     for index, world.there in enumerate(map(list, frames)):
         people = tracker(finder(frame(), "film", index), index)
         middles = people.boxes_px[:, [0, 2]].mean(1)
         order = np.argsort(middles)
-        seen.append([(int(people.track_ids[k]), round(float(middles[k]))) for k in order])
+        seen.append([(int(people.track_ids[k]), round(float(middles[k]), -1)) for k in order])
     return seen
 
 
