@@ -141,7 +141,12 @@ def _conflicts() -> Iterator[Finding]:
 def _hardware() -> Iterator[Finding]:
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        yield Finding("hardware", "NVIDIA GPU", "note", "none found (no nvidia-smi): engines run on the CPU")
+        driver = nvidia_driver()  # containers have the driver's library, but not always the program
+        if driver is None or driver.gpus == 0:
+            yield Finding("hardware", "NVIDIA GPU", "note", "none found: engines run on the CPU")
+        else:
+            cuda = ".".join(map(str, driver.cuda))
+            yield Finding("hardware", "NVIDIA GPU", "ok", f"{driver.gpus} by its driver, which is for CUDA {cuda}")
         return
     query = [tool, "--query-gpu=name,driver_version,compute_cap", "--format=csv,noheader"]
     try:

@@ -195,7 +195,9 @@ def _work(state: State, settings: WorkerSettings, workers: int, ray: str | None)
     with bar() as tell, _interrupts() as asked:
         told = _Told(state, units, tell)
         if ray is not None:
-            run_by_ray(state, settings, ray, told, asked)
+            gave_up = run_by_ray(state, settings, ray, told, asked)
+            if gave_up is not None and state.left(units):
+                errors.print(f"[yellow]warning[/] Ray gave up: {escape(gave_up)}", highlight=False, soft_wrap=True)
             return []
         with LocalWorkers(state, settings, min(workers, left)) as local:
             local.run(told, asked)

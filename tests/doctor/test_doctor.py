@@ -16,7 +16,9 @@ import pytest
 from outcome import Outcome, tree
 
 from jotr_deploy.bundle import Licence, Manifest, open_bundle, sha256_of, starter_path, write_manifest
+from jotr_deploy.doctor import installation
 from jotr_deploy.doctor.installation import Finding, examine, healthy
+from jotr_deploy.support.nvidia_driver import Driver
 
 Cli = Callable[..., Outcome]
 
@@ -180,7 +182,21 @@ def test_every_gpu_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_a_gpu_it_says_so(install: Callable[..., None]) -> None:
     install(CPU)
     (found,) = of("hardware", examine())
-    assert (found.state, found.detail) == ("note", "none found (no nvidia-smi): engines run on the CPU")
+    assert (found.state, found.detail) == ("note", "none found: engines run on the CPU")
+
+
+@pytest.mark.parametrize(
+    ("gpus", "said"),
+    [(2, ("ok", "2 by its driver, which is for CUDA 13.0")), (0, ("note", "none found: engines run on the CPU"))],
+)
+def test_without_its_program_the_driver_is_asked(
+    install: Callable[..., None], monkeypatch: pytest.MonkeyPatch, gpus: int, said: tuple[str, str]
+) -> None:
+    install(CPU)
+    monkeypatch.setattr(installation, "nvidia_driver", lambda: Driver(gpus, (13, 0)))
+    monkeypatch.setattr(installation, "probe", dict)
+    (found,) = of("hardware", examine())
+    assert (found.state, found.detail) == said
 
 
 def test_licensed_assets_are_named_with_their_address(install: Callable[..., None]) -> None:

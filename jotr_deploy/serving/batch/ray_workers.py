@@ -41,8 +41,11 @@ def work_on(settings: str, key: str) -> dict[str, Any]:
 
 def run_by_ray(
     state: State, settings: WorkerSettings, address: str, told: Callable[[], None], stopping: Callable[[], int]
-) -> None:
+) -> str | None:
     """Have everything worked on by a cluster; `told` and `stopping` as for `LocalWorkers.run`.
+
+    Returns:
+        Ray's own error with the last task that it gave up; None if it gave up none.
 
     Raises:
         JotrDeployError: no cluster, or a machine of it cannot work.
@@ -55,14 +58,15 @@ def run_by_ray(
         todo = _Todo(state, settings)
         at_once = max(1, int(ray.cluster_resources().get("CPU", cpus) // cpus))
         running: dict[Any, Unit] = {}
+        gave_up: str | None = None
         while True:
             told()
             if stopping() > 1:
-                return
+                return gave_up
             while not stopping() and len(running) < at_once and (unit := todo.next(running.values())) is not None:
                 running[task.remote(settings.as_text(), unit.key)] = unit
             if not running:
-                return
+                return gave_up
             ready, _ = ray.wait(list(running), timeout=LOOK_S)
             for reference in ready:
                 unit = running.pop(reference)
@@ -73,7 +77,8 @@ def run_by_ray(
                         f"a machine of the cluster cannot work: {_raised(error)}",
                         "install the same jotr-deploy on every node of the cluster, or see Ray's logs on the nodes",
                     ) from error
-                except ray.exceptions.RayError:  # its process or machine died more often than Ray tries
+                except ray.exceptions.RayError as error:  # its process or machine died more often than Ray tries
+                    gave_up = first_line(error)
                     continue
                 if answer:
                     raise JotrDeployError(f"a machine of the cluster cannot work: {answer['cause']}", answer["remedy"])

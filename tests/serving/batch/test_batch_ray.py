@@ -97,7 +97,7 @@ NO_IMPORT = (
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (RayError("the process died"), None),
+        (RayError("the process died\nand more"), None),
         (RayTaskError(NO_IMPORT), "ModuleNotFoundError: No module named 'jotr_deploy'"),
         (RayTaskError(f"{TASK}  File 'a.py', line 1\nValueError: one\nand two"), "ValueError: one"),
         (RayTaskError(f"{TASK}  File 'a.py', line 1\nStopIteration"), "StopIteration"),
@@ -112,7 +112,7 @@ def test_what_a_task_raised_is_told(
     batch(squares, tmp_path / "out", film(tmp_path / "a.mp4", 2))
     given = (state(tmp_path / "out"), WorkerSettings(str(tmp_path / "out")), "auto", lambda: None, lambda: 0)
     if reason is None:
-        run_by_ray(*given)
+        assert run_by_ray(*given) == "the process died"
         return
     with pytest.raises(JotrDeployError) as refusal:
         run_by_ray(*given)
