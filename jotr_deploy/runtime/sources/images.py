@@ -57,6 +57,9 @@ def read_image(path: Path, upright: bool = False) -> Array:
     return decode_image(read_bytes(path), str(path), upright)
 
 
+LINK_REMEDY = "put back the file that it points to, or a copy of the picture in its place"
+
+
 def read_bytes(path: Path) -> bytes:
     """The content of a picture file.
 
@@ -66,6 +69,8 @@ def read_bytes(path: Path) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as error:
+        if path.is_symlink() and not path.exists():
+            raise SourceError(f"{path}: a link that leads nowhere", LINK_REMEDY) from error
         raise SourceError(f"{path}: cannot be read ({error.strerror})", "check the path and its permissions") from error
     if picture_kind(data[:HEAD_BYTES]) is None:
         raise SourceError(f"{path}: {describe_file(path)}, not a supported picture", advice(path) or READ_FORMATS)

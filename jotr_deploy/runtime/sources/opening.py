@@ -178,7 +178,8 @@ def files_of_glob(pattern: Path) -> list[Path]:
         )
     spellings = dict.fromkeys((str(pattern), *(unicodedata.normalize(form, str(pattern)) for form in ("NFC", "NFD"))))
     matches = {match for text in spellings for match in glob.glob(text, recursive=True)}  # noqa: PTH207 (Path.glob: no absolute)
-    files = [Path(match) for match in matches if Path(match).is_file()]
+    # Reading a link that leads nowhere says what is wrong.
+    files = [path for path in map(Path, matches) if path.is_file() or (path.is_symlink() and not path.exists())]
     if not files:
         raise SourceError(f"{pattern}: no file matches", "check the pattern, and put it in quotes")
     return natural_order(files)

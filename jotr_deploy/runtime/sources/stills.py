@@ -11,6 +11,7 @@ from jotr_deploy.errors import JotrDeployError, SourceError
 from jotr_deploy.runtime.sources.frame_source import BLOCK_FRAMES, Frame, FrameSource, size_of
 from jotr_deploy.runtime.sources.images import (
     IMAGE_SUFFIXES,
+    LINK_REMEDY,
     READ_FORMATS,
     count_pictures,
     decode_image,
@@ -107,6 +108,8 @@ def _image_of(still: Still, upright: bool) -> Array:
 def stills_in(folder: Path) -> tuple[list[Still], dict[str, str]]:
     """The pictures of a folder, by content, in natural order; and other files that look like pictures or are films.
 
+    Links that lead nowhere count as pictures if they are named so: reading them says what is wrong.
+
     Raises:
         SourceError: there is no picture.
     """
@@ -120,18 +123,18 @@ def stills_in(folder: Path) -> tuple[list[Still], dict[str, str]]:
     if left_out:
         names = ", ".join(list(left_out)[:3]) + (", ..." if len(left_out) > 3 else "")
         logging.getLogger("jotr_deploy").warning("%s: left out: %s (not supported pictures)", folder, names)
+    links = (path for path in folder.iterdir() if path.is_symlink() and not path.exists())
+    lost = natural_order(path for path in links if path.suffix.lower() in IMAGE_SUFFIXES)
     if not pictures:
-        links = (path for path in folder.iterdir() if path.is_symlink() and not path.exists())
-        lost = natural_order(path for path in links if path.suffix.lower() in IMAGE_SUFFIXES)
         if lost:
             cause = f"{folder}: no images in this folder, and {lost[0].name} is a link that leads nowhere"
-            raise SourceError(cause, "put back the file that it points to, or copy the pictures themselves here")
+            raise SourceError(cause, LINK_REMEDY)
         inner = next((path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")), None)
         remedy = (
             READ_FORMATS if inner is None else f"for those in its subfolders give a glob in quotes: '{folder}/**/*.jpg'"
         )
         raise SourceError(f"{folder}: no images in this folder", remedy)
-    return [Still.of_file(path) for path in natural_order(pictures)], left_out
+    return [Still.of_file(path) for path in natural_order([*pictures, *lost])], left_out
 
 
 def _looks_like_a_picture(path: Path) -> bool:

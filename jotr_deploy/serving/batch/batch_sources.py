@@ -45,7 +45,9 @@ def _of(text: str) -> list[str]:
         files = [each for each in path.iterdir() if each.is_file() and not each.name.startswith(".")]
         pictures, whole = [each for each in files if kind_of_file(each) is not None], str(path.absolute())
     else:
-        files = files_of_glob(path)
+        files = [
+            each for each in files_of_glob(path) if each.exists()
+        ]  # links that lead nowhere fail when they are read
         pictures, whole = [each for each in files if kind_of_file(each) is not None], str(path.absolute())
         if pictures and len(pictures) < len(files):
             raise SourceError(f"{text}: matches pictures and other files", "give a glob of its own for each kind")
@@ -68,7 +70,7 @@ def state_of(source: str) -> dict[str, Any]:
     path = Path(source)
     if path.is_file():
         return _stat(path)
-    files = [each for each in path.iterdir() if each.is_file()] if path.is_dir() else files_of_glob(path)
+    files = [each for each in (path.iterdir() if path.is_dir() else files_of_glob(path)) if each.is_file()]
     rows = sorted([each.name, *_stat(each).values()] for each in files if not each.name.startswith("."))
     return {"files": len(rows), "sha256": hashlib.sha256(json.dumps(rows).encode()).hexdigest()}
 

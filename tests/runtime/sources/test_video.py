@@ -326,4 +326,17 @@ def test_a_folder_of_links_that_lead_nowhere(tmp_path):
     with pytest.raises(SourceError) as caught:
         open_source(tmp_path)
     assert caught.value.cause == f"{tmp_path}: no images in this folder, and 2.png is a link that leads nowhere"
-    assert caught.value.remedy == "put back the file that it points to, or copy the pictures themselves here"
+    assert caught.value.remedy == "put back the file that it points to, or a copy of the picture in its place"
+
+
+@pytest.mark.parametrize("named", ["", "*.png"])
+def test_a_link_that_leads_nowhere_beside_pictures_is_told_as_unreadable(tmp_path, named):
+    write_png(tmp_path / "0.png", 0)
+    (tmp_path / "1.png").symlink_to("gone.png")
+    (tmp_path / "notes").symlink_to("gone")  # not named like a picture
+    skipped = []
+    with open_source(tmp_path / named, skipped) as source:
+        assert [frame.name for frame in source] == ["0.png"]
+    assert skipped == ["1.png"]
+    link = tmp_path / "1.png"
+    assert source.left_out == {"1.png": f"{link}: a link that leads nowhere"}
