@@ -123,7 +123,8 @@ def _mistake(error: Exception) -> JotrDeployError | None:
     if isinstance(error, _CommandError):
         command = error.ctx.command_path if error.ctx else "jotr-deploy"
         cause = _without_value(error) or " ".join(error.format_message().split())
-        return JotrDeployError(cause, f"see {command} --help")
+        unusable = cause.endswith(("is not readable.", "is not writable."))
+        return JotrDeployError(cause, "check its permissions" if unusable else f"see {command} --help")
     if isinstance(error, OSError) and error.filename is not None:  # a name too long, a folder without permission
         return JotrDeployError(f"{error.filename}: {error.strerror}", "check the path and its permissions")
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:

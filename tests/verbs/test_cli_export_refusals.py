@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -202,3 +203,11 @@ def test_packages_that_are_not_installed(cli: Cli, monkeypatch: pytest.MonkeyPat
         "pip install '.[export,cpu]' in a clone of jotr-deploy",
     )
     assert len(outcome.err.splitlines()) == 2
+
+
+def test_a_file_without_permission(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "c.pt").touch()
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)  # root may read every file
+    cause, remedy = cli("export", tmp_path / "c.pt", "-o", tmp_path / "out").mistake
+    assert cause.endswith("c.pt' is not readable.")
+    assert remedy == "check its permissions"
